@@ -1,0 +1,1 @@
+"""Videos, frames, masks, class tables, checks, remapping, augmentation and loaders."""

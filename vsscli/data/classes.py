@@ -1,0 +1,302 @@
+"""Class tables: what the classes of a data set are called and how they are drawn.
+
+A table is a JSON or YAML file. Any of these is understood::
+
+    [road, sky, car]                                             names; colours are made up, always the same ones
+
+    [{id: 0, name: road, colour: [128, 64, 128]}, ...]           names with colours
+
+    {dataset: my-streets, classes: [...]}                        either of the above, with a name
+
+Classes are counted in the order in which they stand; 255 is never a class.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vsscli.errors import VssError
+
+IGNORE = 255
+"""Label of a pixel that means no class."""
+
+MAX_CLASSES = 254
+"""As many as fit beside 255 (void) and one more value that marks unknown ids while masks are read."""
+
+SHIPPED = Path(__file__).parent / "tables"
+
+Colour = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Names and colours of C classes.
+
+    Parameters
+    ----------
+    name
+        What the table is called in messages and in stores.
+    names
+        C names, all different.
+    colours
+        C colours, red, green, blue, 0..255.
+
+    Raises
+    ------
+    VssError
+        No class, more than 254, two of one name, or colours that are none.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        if count == 0:
+            raise VssError(f"class table {self.name} has no classes", "list at least one class name")
+        if count > MAX_CLASSES:
+            raise VssError(
+                f"class table {self.name} has {count} classes; labels are kept in 8 bits, which holds {MAX_CLASSES}",
+                f"merge or drop classes (`vss remap` rewrites masks) until there are at most {MAX_CLASSES}",
+            )
+        twice = [name for name, times in Counter(self.names).items() if times > 1]
+        if twice:
+            raise VssError(
+                f"class table {self.name} names more than one class {', '.join(map(repr, twice[:5]))}",
+                "give every class a name of its own",
+            )
+        if len(self.colours) != count:
+            raise VssError(f"class table {self.name} has {count} names but {len(self.colours)} colours")
+
+    @property
+    def num_classes(self) -> int:
+        """C."""
+        return len(self.names)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The table as plain JSON values, ``{"name", "classes": [{"id", "name", "colour"}]}``."""
+        rows = zip(self.names, self.colours, strict=True)
+        return {
+            "name": self.name,
+            "classes": [{"id": i, "name": name, "colour": list(colour)} for i, (name, colour) in enumerate(rows)],
+        }
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> ClassTable:
+        """The table that `to_dict` wrote.
+
+        Raises
+        ------
+        VssError
+            The values are no class table.
+        """
+        name = str(values.get("name", "classes")) if isinstance(values, dict) else "classes"
+        return _table(name, parse_classes(values, "class table"))
+
+    def palette(self, first_id: int = 0) -> bytes:
+        """Colours of a palette PNG whose value ``first_id + k`` is class k; every other value is black.
+
+        Returns
+        -------
+        bytes
+            768 bytes, red, green, blue of the values 0..255.
+        """
+        values = bytearray(768)
+        for value, colour in enumerate(self.colours, start=first_id):
+            if value < IGNORE:
+                values[3 * value : 3 * value + 3] = bytes(colour)
+        return bytes(values)
+
+
+@dataclass(frozen=True)
+class ClassEntry:
+    """One line of a class table file."""
+
+    id: int
+    name: str
+    colour: Colour | None
+
+
+def load_class_table(source: str, root: Path | None = None) -> ClassTable:
+    """Read a class table.
+
+    Parameters
+    ----------
+    source
+        Name of a table that ships with vss (``vspw124``), or a JSON or YAML file: under ``root`` if it is there, else
+        relative to the working directory, or absolute.
+    root
+        Folder of the data set.
+
+    Returns
+    -------
+    ClassTable
+        Classes in the order of the file; colours that it does not give are made up, the same ones every time.
+
+    Raises
+    ------
+    VssError
+        There is no such table, or it is not one.
+    """
+    name, entries = read_class_entries(source, root)
+    return _table(name, entries)
+
+
+def read_class_entries(source: str, root: Path | None = None) -> tuple[str, tuple[ClassEntry, ...]]:
+    """Read a class table with the ids its file gives, which may have gaps (COCO's have).
+
+    Parameters
+    ----------
+    source, root
+        As in `load_class_table`.
+
+    Returns
+    -------
+    tuple
+        Name of the table, and its entries in the order of the file.
+    """
+    path = find_class_table(source, root)
+    values = read_structured(path, "class table")
+    name = path.stem
+    if path.parent != SHIPPED and isinstance(values, dict):
+        name = str(values.get("name") or values.get("dataset") or name)
+    return name, parse_classes(values, str(path))
+
+
+def find_class_table(source: str, root: Path | None = None) -> Path:
+    """Where a class table is: shipped, under ``root``, or a path of its own."""
+    shipped = SHIPPED / f"{source}.json"
+    if source and Path(source).name == source and shipped.is_file():
+        return shipped
+    places = [] if root is None else [Path(root) / source]
+    places.append(Path(source).expanduser())
+    for place in places:
+        if place.is_file():
+            return place
+    names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.json")))
+    looked = " or ".join(dict.fromkeys(str(place) for place in places))
+    raise VssError(
+        f"class table {source!r} is neither shipped with vss nor a file (looked for {looked})",
+        f"name a table that ships ({names}) or a JSON/YAML file",
+    )
+
+
+def read_structured(path: Path, what: str) -> Any:
+    """Parse a JSON or YAML file, by its suffix.
+
+    Raises
+    ------
+    VssError
+        The file can't be read or parsed, or an object in it has a key twice.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as cause:
+        raise VssError(f"{what} {path} can't be read: {cause.strerror or cause}") from cause
+    except UnicodeDecodeError as cause:
+        raise VssError(f"{what} {path} is not UTF-8 text", "save it as UTF-8") from cause
+    try:
+        if path.suffix.lower() == ".json":
+            return json.loads(text, object_pairs_hook=_unique_keys)
+        return yaml.load(text, Loader=_UniqueKeyLoader)
+    except (ValueError, yaml.YAMLError, RecursionError) as cause:
+        reason = " ".join(str(cause).split())
+        raise VssError(f"{what} {path} does not parse: {reason}", "mend the file at the place named") from cause
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """JSON and YAML let a later key replace an earlier one silently; here that is an error."""
+    for key, times in Counter(key for key, _ in pairs).items():
+        if times > 1:
+            raise ValueError(f"key {key!r} stands twice")
+    return dict(pairs)
+
+
+class _UniqueKeyLoader(yaml.SafeLoader):
+    """As `_unique_keys`, for YAML."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep=deep)
+
+
+def parse_classes(values: Any, where: str) -> tuple[ClassEntry, ...]:
+    """Turn any of the shapes in this file's head into entries.
+
+    Parameters
+    ----------
+    values
+        What JSON or YAML gave.
+    where
+        What to call the values in errors.
+
+    Raises
+    ------
+    VssError
+        A name that is no text, a colour that is none, an id that stands twice or is out of order.
+    """
+    rows = values.get("classes") if isinstance(values, dict) else values
+    if not isinstance(rows, Sequence) or isinstance(rows, str):
+        raise VssError(
+            f"{where} is not a class table: it holds neither a list of classes nor an entry `classes`",
+            'write a list of names, or {"classes": [{"id": 0, "name": "road", "colour": [128, 64, 128]}, …]}',
+        )
+    entries = tuple(_entry(row, index, where) for index, row in enumerate(rows))
+    for before, after in pairwise(entries):
+        if after.id <= before.id:
+            raise VssError(
+                f"{where}: class {after.name!r} with id {after.id} stands after id {before.id}",
+                "list the classes by rising id, each id once",
+            )
+    return entries
+
+
+def _entry(row: Any, index: int, where: str) -> ClassEntry:
+    if not isinstance(row, dict):
+        row = {"name": row}
+    name = row.get("name")
+    if not isinstance(name, str) or not name.strip():
+        raise VssError(f"{where}: class {index} has no name but {name!r}", "names are text; quote `yes`, `no` or 1")
+    number = row.get("id", row.get("category_id", index))
+    if isinstance(number, bool) or not isinstance(number, int) or number < 0:
+        raise VssError(f"{where}: class {name!r} has id {number!r}", "ids are whole numbers from 0")
+    colour = row.get("colour", row.get("color"))
+    return ClassEntry(number, name, None if colour is None else _colour(colour, name, where))
+
+
+def _colour(values: Any, name: str, where: str) -> Colour:
+    whole = isinstance(values, list | tuple) and all(type(v) is int and 0 <= v <= 255 for v in values)
+    if not whole or len(values) != 3:
+        raise VssError(f"{where}: class {name!r} has colour {values!r}", "colours are three numbers, 0 to 255")
+    return values[0], values[1], values[2]
+
+
+def _table(name: str, entries: Sequence[ClassEntry]) -> ClassTable:
+    colours = tuple(entry.colour or _made_up_colour(index) for index, entry in enumerate(entries))
+    return ClassTable(name, tuple(entry.name for entry in entries), colours)
+
+
+def _made_up_colour(index: int) -> Colour:
+    """Colours of PASCAL VOC's colour map: the bits of index + 1 dealt out to red, green and blue from the top."""
+    bits, channels = index + 1, [0, 0, 0]
+    for shift in range(7, -1, -1):
+        for channel in range(3):
+            channels[channel] |= (bits >> channel & 1) << shift
+        bits >>= 3
+    return channels[0], channels[1], channels[2]

@@ -1,0 +1,192 @@
+"""Mappings: what becomes of the classes of one data set in the classes of another.
+
+A mapping is a YAML file. This is all that one may say::
+
+    source: [Sky, Building, Car]     # names of the source's classes: a list, a class table file, or a shipped table
+    first_id: 1                      # mask value of the source's first class (of id 0); 1 when not said
+    target: vspw124                  # the classes to write: a shipped table or a file
+    others: ignore                   # what becomes of values that `map` does not mention; when not said, meeting one
+                                     # in a mask is an error
+    map:
+      0: ignore                      # left: a mask value, or the name of a source class
+      Sky: sky                       # right: the name of a target class, its id (from 0), or `ignore`
+      Building: building
+      Car: 48
+
+Without ``source`` the left side has mask values only. Files are looked for beside the mapping, then from the working
+directory. Mappings that ship with vss go by their name: ``camvid``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vsscli.data.classes import (
+    IGNORE,
+    ClassEntry,
+    ClassTable,
+    load_class_table,
+    parse_classes,
+    read_class_entries,
+    read_structured,
+)
+from vsscli.data.masks import UNKNOWN
+from vsscli.errors import VssError
+
+SHIPPED = Path(__file__).parent / "mappings"
+KEYS = ("source", "first_id", "target", "others", "map")
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """What becomes of each of the 256 values of a mask.
+
+    Parameters
+    ----------
+    name
+        Its file's name.
+    target
+        The classes that are written.
+    targets
+        256 numbers: index of a target class, 255 where pixels are ignored, 254 for a value the mapping is silent on.
+    """
+
+    name: str
+    target: ClassTable
+    targets: tuple[int, ...]
+
+    @property
+    def lookup(self) -> np.ndarray:
+        """`targets` as (256,) uint8."""
+        return np.array(self.targets, np.uint8)
+
+
+def load_mapping(source: str | Path) -> Mapping:
+    """Read a mapping.
+
+    Parameters
+    ----------
+    source
+        Name of one that ships with vss, or a YAML file.
+
+    Raises
+    ------
+    VssError
+        The file is missing or broken, a key stands twice, or a value or class on either side does not exist.
+    """
+    path = _find_mapping(source)
+    values = read_structured(path, "mapping")
+    if not isinstance(values, dict) or not isinstance(values.get("map"), dict) or "target" not in values:
+        raise VssError(f"mapping {path} lacks `target:` or `map:`", "`vss remap --help` shows what a mapping says")
+    unknown = [key for key in values if key not in KEYS]
+    if unknown:
+        raise VssError(f"mapping {path} has an unknown key {unknown[0]!r}", f"it may have {', '.join(KEYS)}")
+    if values.get("others", "ignore") != "ignore":
+        raise VssError(f"mapping {path}: others is {values['others']!r}", "write `others: ignore`, or leave it out")
+    target = _load_target(values["target"], path)
+    left = _Left(path, _source_values(values, path))
+    right = _Right(path, target)
+    targets = [IGNORE if "others" in values else UNKNOWN] * 256
+    spoken: dict[int, Any] = {}
+    for key, told in values["map"].items():
+        value = left.value(key)
+        if value in spoken:
+            raise VssError(
+                f"mapping {path}: {spoken[value]!r} and {key!r} are the same mask value {value}",
+                "keep one of the lines",
+            )
+        spoken[value] = key
+        targets[value] = right.index(told, key)
+    return Mapping(path.stem, target, tuple(targets))
+
+
+def _find_mapping(source: str | Path) -> Path:
+    shipped = SHIPPED / f"{source}.yaml"
+    if Path(source).name == str(source) and shipped.is_file():
+        return shipped
+    path = Path(source).expanduser()
+    if path.is_file():
+        return path
+    names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
+    raise VssError(
+        f"mapping {source} is neither shipped with vss nor a file", f"name one that ships ({names}) or a file"
+    )
+
+
+def _load_target(value: Any, path: Path) -> ClassTable:
+    if not isinstance(value, str):
+        raise VssError(f"mapping {path}: target is {value!r}", "name a class table: vspw124, or a file")
+    return load_class_table(value, path.parent)
+
+
+def _source_values(values: dict[str, Any], path: Path) -> dict[str, int]:
+    """The mask value of every source class that has a name."""
+    source, first = values.get("source"), values.get("first_id", 1)
+    if type(first) is not int or not 0 <= first <= 255:
+        raise VssError(f"mapping {path}: first_id is {first!r}", "it is the mask value of the first class, 0 to 255")
+    if source is None:
+        return {}
+    entries: Sequence[ClassEntry]
+    entries = (
+        read_class_entries(source, path.parent)[1] if isinstance(source, str) else parse_classes(source, str(path))
+    )
+    found: dict[str, int] = {}
+    for entry in entries:
+        if entry.name in found or entry.id + first > 255:
+            raise VssError(
+                f"mapping {path}: source class {entry.name!r} "
+                + ("stands twice" if entry.name in found else f"would have mask value {entry.id + first}"),
+                "8-bit masks hold the values 0 to 255, one class each",
+            )
+        found[entry.name] = entry.id + first
+    return found
+
+
+@dataclass(frozen=True)
+class _Left:
+    """The left side of a mapping's lines: mask values, or names of source classes."""
+
+    path: Path
+    values: dict[str, int]
+
+    def value(self, key: Any) -> int:
+        if type(key) is int and 0 <= key <= 255:
+            return key
+        if isinstance(key, str) and key in self.values:
+            return self.values[key]
+        if isinstance(key, str) and self.values:
+            raise VssError(f"mapping {self.path}: the source has no class {key!r}", _nearest(key, self.values))
+        names = "a class of `source`" if self.values else "(names need `source:`)"
+        raise VssError(f"mapping {self.path}: {key!r} is neither a mask value 0..255 nor {names}", "mend that line")
+
+
+@dataclass(frozen=True)
+class _Right:
+    """The right side of a mapping's lines: names or ids of target classes, or `ignore`."""
+
+    path: Path
+    target: ClassTable
+
+    def index(self, told: Any, key: Any) -> int:
+        if told == "ignore":
+            return IGNORE
+        if type(told) is int and 0 <= told < self.target.num_classes:
+            return told
+        if isinstance(told, str) and told in self.target.names:
+            return self.target.names.index(told)
+        what = f"mapping {self.path}: {key!r} becomes {told!r}, which {self.target.name} does not have"
+        if isinstance(told, str):
+            raise VssError(what, _nearest(told, self.target.names))
+        raise VssError(what, f"write a class name, an id 0..{self.target.num_classes - 1}, or ignore")
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    by_lower = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(by_lower[n] for n in near)}?" if near else "use a name of the class table"

@@ -1,0 +1,261 @@
+"""Images and masks: reading and writing single files, and what mask values mean.
+
+Nothing here repairs: a file whose pixels do not all decode is an error that names it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from vsscli.data.classes import IGNORE
+from vsscli.errors import VssError
+
+UNKNOWN = 254
+"""In a `MaskIds.lookup`: a mask value that is neither void nor a class. No class has this index."""
+
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+
+
+@dataclass(frozen=True)
+class MaskIds:
+    """What the values of a mask mean.
+
+    Parameters
+    ----------
+    void
+        Values that mean no class.
+    first
+        Value of class 0; the other classes follow.
+    unknown
+        Whether any other value is an error or void as well.
+    """
+
+    void: tuple[int, ...] = (0, 255)
+    first: int = 1
+    unknown: Literal["error", "void"] = "error"
+
+    def lookup(self, num_classes: int) -> np.ndarray:
+        """The class of every mask value.
+
+        Returns
+        -------
+        ndarray
+            (256,) uint8, read-only: class index, 255 for void, and 254 for a value that is unknown while
+            ``unknown`` is ``"error"``.
+
+        Raises
+        ------
+        VssError
+            A value would be void and a class at once, or the classes do not fit into 8 bits.
+        """
+        return _lookup(self, num_classes)
+
+
+@lru_cache(maxsize=32)
+def _lookup(ids: MaskIds, num_classes: int) -> np.ndarray:
+    last = ids.first + num_classes - 1
+    if ids.first < 0 or last > 255:
+        raise VssError(
+            f"{num_classes} classes from mask value {ids.first} on need values up to {last}; masks hold 0..255",
+            "lower data.first_id",
+        )
+    table = np.full(256, UNKNOWN if ids.unknown == "error" else IGNORE, np.uint8)
+    table[ids.first : last + 1] = np.arange(num_classes)
+    for value in ids.void:
+        if not 0 <= value <= 255:
+            raise VssError(f"data.void_ids has {value}; masks hold 0..255", "take it out")
+        if ids.first <= value <= last:
+            raise VssError(
+                f"mask value {value} would be void and class {value - ids.first} at once "
+                f"(data.void_ids {list(ids.void)}, data.first_id {ids.first}, {num_classes} classes)",
+                f"take {value} out of data.void_ids, or move data.first_id",
+            )
+        table[value] = IGNORE
+    table.flags.writeable = False
+    return table
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decode an image as it is stored (an EXIF rotation is not applied: masks do not know it).
+
+    Returns
+    -------
+    ndarray
+        (H, W, 3) uint8, RGB. Grey becomes three equal channels, transparency is dropped.
+
+    Raises
+    ------
+    VssError
+        The file is missing, empty, damaged, truncated, absurdly large, or has more than 8 bits a channel.
+    """
+    with _opened(path, IMAGE_FORMATS, "image") as image:
+        if image.mode == "F" or image.mode.startswith("I"):
+            raise VssError(f"image {path} has more than 8 bits a channel (mode {image.mode})", "save it with 8 bits")
+        return np.array(image.convert("RGB"))  # a copy: Pillow's own view is read-only
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width as the file's header tells; pixels are not decoded.
+
+    Raises
+    ------
+    VssError
+        The file is missing, empty or no image.
+    """
+    with _opened(path, IMAGE_FORMATS, "image") as image:
+        return image.height, image.width
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """Decode a mask to the values that are stored, whatever palette colours them.
+
+    Returns
+    -------
+    ndarray
+        (H, W) uint8.
+
+    Raises
+    ------
+    VssError
+        The file is missing or damaged, is no PNG, or holds colours or 16 bits instead of class indices.
+    """
+    with _opened(path, ("PNG",), "mask") as image:
+        if image.mode not in ("L", "P", "1"):
+            raise VssError(
+                f"mask {path} is a {_kind(image.mode)} PNG (mode {image.mode}), not one of 8-bit class indices",
+                "save one channel of 8 bits, or a palette image, whose values are the class ids",
+            )
+        values = np.array(image).astype(np.uint8, copy=False)
+        return values // _stretch(path) if image.mode == "L" else values
+
+
+def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None) -> None:
+    """Write a mask so that it is there whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to; its folder is made.
+    label
+        (H, W) uint8.
+    palette
+        768 bytes of colours (`ClassTable.palette`) for a palette PNG; without, it is a grey one.
+
+    Raises
+    ------
+    VssError
+        The file can't be written.
+    """
+    if label.dtype != np.uint8 or label.ndim != 2:
+        raise TypeError(f"a mask is (H, W) uint8, not {label.shape} {label.dtype}")
+    image = Image.fromarray(np.ascontiguousarray(label))
+    if palette is not None:
+        image.putpalette(palette)
+    # Unlike `files.whole_file`, not synced: that would cost more than the writing, and a power cut's half masks do not
+    # decode. The name is this process's own and has a dot, which every listing here passes over.
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(part, format="PNG")
+        os.replace(part, path)
+    except OSError as cause:
+        part.unlink(missing_ok=True)
+        raise VssError(f"mask {path} can't be written: {cause.strerror or cause}") from cause
+
+
+def to_classes(raw: np.ndarray, ids: MaskIds, num_classes: int, path: Path) -> np.ndarray:
+    """Class indices of a mask.
+
+    Parameters
+    ----------
+    raw
+        (H, W) uint8, as `read_mask` gives it.
+    ids
+        What its values mean.
+    num_classes
+        C.
+    path
+        The mask's file, for the error.
+
+    Returns
+    -------
+    ndarray
+        (H, W) uint8: 0..C-1, and 255 for void.
+
+    Raises
+    ------
+    VssError
+        Values that are neither void nor a class, while ``ids.unknown`` is ``"error"``.
+    """
+    unknown = unknown_values(raw, ids, num_classes)
+    if unknown:
+        last = ids.first + num_classes - 1
+        raise VssError(
+            f"mask {path} holds {describe_values(unknown)}, outside the {num_classes} classes ({ids.first}..{last})",
+            UNKNOWN_REMEDY,
+        )
+    return ids.lookup(num_classes)[raw]
+
+
+UNKNOWN_REMEDY = "add them to data.void_ids, or set data.unknown_ids: void"
+
+
+def unknown_values(raw: np.ndarray, ids: MaskIds, num_classes: int) -> list[int]:
+    """The values of a mask that are neither void nor a class, rising; none when ``ids.unknown`` is ``"void"``."""
+    table = ids.lookup(num_classes)
+    if ids.unknown == "void":
+        return []
+    present = np.bincount(raw.ravel(), minlength=256) > 0
+    return np.flatnonzero(present & (table == UNKNOWN)).tolist()
+
+
+def describe_values(values: list[int]) -> str:
+    """`value 13`, or `values 13, 14, 15 and 5 more`."""
+    shown = ", ".join(map(str, values[:8]))
+    more = f" and {len(values) - 8} more" if len(values) > 8 else ""
+    return f"value{'s' if len(values) > 1 else ''} {shown}{more}"
+
+
+@contextmanager
+def _opened(path: Path, formats: tuple[str, ...], what: str) -> Iterator[Image.Image]:
+    """Open an image file; whatever goes wrong until the block ends is an error that names the file."""
+    try:
+        if os.path.getsize(path) == 0:
+            raise VssError(f"{what} {path} is empty (0 bytes)", "fetch or extract it again")
+        with Image.open(path, formats=formats) as image:
+            yield image
+    except VssError:
+        raise
+    except FileNotFoundError as cause:
+        raise VssError(f"{what} {path} is not there", "check the path, or fetch the file again") from cause
+    except PermissionError as cause:
+        raise VssError(f"{what} {path} may not be read by this user", "change the file's permissions") from cause
+    except Image.UnidentifiedImageError as cause:
+        kinds = " or ".join(formats) if len(formats) < 3 else "image"
+        raise VssError(f"{what} {path} is damaged or no {kinds} file", "fetch or extract it again") from cause
+    except Image.DecompressionBombError as cause:
+        raise VssError(f"{what} {path} is absurdly large: {cause}", "scale it down, or leave the file out") from cause
+    except Exception as cause:  # a damaged file can make Pillow raise almost anything
+        raise VssError(f"{what} {path} is damaged: {cause}", "fetch or extract it again") from cause
+
+
+def _kind(mode: str) -> str:
+    if mode.startswith("I"):
+        return "16-bit"
+    return "colour" if mode in ("RGB", "RGBA") else "two-channel"
+
+
+def _stretch(path: Path) -> int:
+    """What Pillow multiplied the values of a grey PNG with: it stretches 2 and 4 bits to 0..255, indices or not."""
+    with open(path, "rb") as file:
+        depth = file.read(25)[24]  # in the IHDR chunk, which always comes first
+    return {2: 85, 4: 17}.get(depth, 1)
