@@ -1,0 +1,50 @@
+"""Sessions: ``nox`` runs style, types and tests; ``slow``, ``bench`` and ``demo`` are run by name."""
+
+from __future__ import annotations
+
+import os
+
+import nox
+
+nox.options.sessions = ["lint", "tests"]
+nox.options.error_on_missing_interpreters = True
+
+# Hubs are never asked in a test: what is tested must be at hand.
+OFFLINE = {"HF_HUB_OFFLINE": "1"}
+
+
+def install(session: nox.Session) -> None:
+    session.install("-c", "constraints.txt", "-e", ".[test,video,weights]")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and simple mistakes."""
+    session.install("-c", "constraints.txt", "ruff")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Types, then every test that takes seconds."""
+    install(session)
+    session.run("mypy")
+    workers = session.env.get("VSS_TEST_WORKERS") or os.environ.get("VSS_TEST_WORKERS", "2")
+    arguments = session.posargs or ["-n", workers, "-m", "not slow"]
+    session.run("pytest", *arguments, env=OFFLINE)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that take minutes, among them the whole demo."""
+    install(session)
+    session.run("pytest", "-m", "slow", *session.posargs, env=OFFLINE)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """The benchmarks behind docs/results.md."""
+    install(session)
+    for name in ("metrics", "inference", "training"):
+        session.run("python", f"tests/benchmarks/{name}.py", *session.posargs, env=OFFLINE)

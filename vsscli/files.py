@@ -1,0 +1,62 @@
+"""Writing a file so that it is there whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from vsscli.errors import VssError
+
+
+@contextmanager
+def whole_file(path: Path, what: str = "file") -> Iterator[Path]:
+    """A place to write to in the same folder, which takes the file's name when the block ends well.
+
+    The content is synced before the rename, so that not even a power cut leaves half a file under the name. When the
+    block fails the place is removed and what was there before stays.
+
+    Parameters
+    ----------
+    path
+        The file to write; its folder is made.
+    what
+        What to call it in an error.
+
+    Raises
+    ------
+    VssError
+        The disk refuses: no space, no permission.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(part, path)
+        sync_folder(path.parent)
+    except OSError as cause:
+        raise VssError(
+            f"{what} {path} can't be written: {cause.strerror or cause}", "free some space, or choose another folder"
+        ) from cause
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole_file(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable, where the system can."""
+    if os.name != "posix":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
