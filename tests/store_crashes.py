@@ -1,0 +1,68 @@
+"""Writers that die, and where."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from store_samples import class_table, distributions, prediction_header, stems, write_predictions
+
+from vsscli.store.header import Header
+from vsscli.store.writer import StoreWriter
+
+STEPS = ("replace", "rename", "fsync")
+"""The calls of `os` between which a crash can fall."""
+
+MEANS = {"street": distributions(1, 66)}
+"""Two segments."""
+
+
+@contextmanager
+def at_step(number: int, action: Callable[[], None]) -> Iterator[None]:
+    """Call ``action`` before each step from the ``number``-th, counted from 0. Nothing is synced meanwhile."""
+    count = iter(range(10**6))
+    plain = {name: getattr(os, name) for name in STEPS}
+    doing = {**plain, "fsync": lambda handle: None}
+
+    def step(name: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            if next(count) >= number:
+                action()
+            return doing[name](*arguments, **options)
+
+        return call
+
+    for name in STEPS:
+        setattr(os, name, step(name))
+    try:
+        yield
+    finally:
+        for name in STEPS:
+            setattr(os, name, plain[name])
+
+
+def write_sample(path: Path, kind: str) -> None:
+    """A video of two segments, of predictions (four arrays) or of pseudo-labels (one)."""
+    if kind == "prediction":
+        write_predictions(path, prediction_header(), MEANS)
+        return
+    header = Header("pseudo", class_table(), "", {"level": 76}, {})
+    labels = MEANS["street"].argmax(axis=1).astype(np.uint8)
+    with StoreWriter(path, header) as writer:
+        for segment in writer.pending("street", stems(len(labels)), labels.shape[1:]):
+            writer.write("street", segment, {"pseudo_label": labels[segment.start : segment.stop]})
+
+
+def write_and_die(path: Path, kind: str, number: int) -> None:
+    """Runs in a process of its own: nothing after the step is done, no clean-up either."""
+    with at_step(number, lambda: os._exit(9)):
+        write_sample(path, kind)
+
+
+def write_video(path: Path, video: str, ready: Any) -> None:
+    ready.wait(30)
+    write_predictions(path, prediction_header(), {video: distributions(len(video), 3)})

@@ -1,0 +1,71 @@
+"""Small stores for the tests of store and fusion."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vsscli.data.classes import ClassTable
+from vsscli.store.encode import encode
+from vsscli.store.header import Encoding, Header
+from vsscli.store.reader import Store, open_store
+from vsscli.store.writer import StoreWriter
+
+SIZE = (5, 6)
+CLASSES = 5
+
+
+def class_table(num_classes: int = CLASSES) -> ClassTable:
+    names = tuple(f"class {i}" for i in range(num_classes))
+    return ClassTable("sample", names, tuple((i, 2 * i % 256, 7) for i in range(num_classes)))
+
+
+def prediction_header(num_classes: int = CLASSES, encoding: Encoding | None = None, **source: Any) -> Header:
+    return Header(
+        kind="prediction",
+        table=class_table(num_classes),
+        scores="logits",
+        source={"weights": "0123", "scales": [0.75, 1.0], "flip": True, "numerics": 1, **source},
+        encoding=(encoding or Encoding(kept=3)).to_dict(),
+        data={"name": "sample", "split": "val", "root": "somewhere"},
+    )
+
+
+def distributions(
+    seed: int, frames: int, num_classes: int = CLASSES, size: tuple[int, int] = SIZE, sharpness: float = 3.0
+) -> np.ndarray:
+    """Random softmax, (T, C, H, W) float32; the larger ``sharpness``, the surer."""
+    scores = np.random.default_rng(seed).normal(size=(frames, num_classes, *size)) * sharpness
+    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def stems(frames: int) -> list[str]:
+    return [f"{i:05d}" for i in range(frames)]
+
+
+def shrink(mean: np.ndarray, grid: int) -> np.ndarray:
+    """Area mean of (C, H, W) on the score grid; H and W are multiples of ``grid``."""
+    c, h, w = mean.shape
+    return mean.reshape(c, h // grid, grid, w // grid, grid).mean(axis=(2, 4))
+
+
+def write_predictions(path: Path, header: Header, videos: Mapping[str, np.ndarray]) -> Store:
+    """Write dense distributions (T, C, H, W) of some videos as a store."""
+    encoding = Encoding.from_dict(header.encoding)
+    with StoreWriter(path, header) as writer:
+        for video, means in videos.items():
+            for segment in writer.pending(video, stems(len(means)), means.shape[2:]):
+                frames = [
+                    encode(mean, shrink(mean, encoding.grid), encoding) for mean in means[segment.start : segment.stop]
+                ]
+                writer.write(video, segment, {name: np.stack([frame[name] for frame in frames]) for name in frames[0]})
+    return open_store(path)
+
+
+def snapshot(path: Path) -> dict[str, bytes]:
+    """Every file below a folder, by its relative path."""
+    return {str(file.relative_to(path)): file.read_bytes() for file in sorted(path.rglob("*")) if file.is_file()}

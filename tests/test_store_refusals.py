@@ -1,0 +1,283 @@
+"""What a store refuses: others' headers, frames that are not there, damage, and claims that would fill the memory."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from store_samples import SIZE, class_table, distributions, prediction_header, snapshot, stems, write_predictions
+
+from vsscli.errors import VssError
+from vsscli.store import files
+from vsscli.store.header import Encoding, Header, read_header
+from vsscli.store.reader import Store, open_source, open_store
+from vsscli.store.record import Record
+from vsscli.store.verify import verify
+from vsscli.store.writer import Segment, StoreWriter
+
+FRAMES = 66
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "a.zarr"
+    return write_predictions(path, prediction_header(), {"street": distributions(1, FRAMES)}).path
+
+
+@pytest.fixture
+def store(tmp_path: Path, template: Path) -> Store:
+    return open_store(shutil.copytree(template, tmp_path / "a.zarr"))
+
+
+def half_written(path: Path) -> Store:
+    """Only the second of two segments."""
+    with StoreWriter(path, prediction_header()) as writer:
+        _, last = writer.pending("street", stems(FRAMES), SIZE)
+        zeros = {name: np.zeros((2, *SIZE), np.uint8) for name in ("label", "entropy")}
+        lists = {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_logit")}
+        writer.write("street", last, {**zeros, **lists})
+    return open_store(path)
+
+
+def change_json(path: Path, change: Callable[[Any], Any]) -> None:
+    values = json.loads(path.read_text())
+    path.write_text(json.dumps(change(values) or values))
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (prediction_header(weights="4567"), "source.weights = '0123', not '4567'"),
+        (prediction_header(scales=[0.75, 1.25]), "source.scales.1 = 1.0, not 1.25"),
+        (prediction_header(scales=[1.0]), "source.scales = [0.75, 1.0], not [1.0]"),
+        (prediction_header(crop=7), "source.crop = nothing, not 7"),
+        (prediction_header(encoding=Encoding(kept=4)), "encoding.kept = 3, not 4"),
+        (prediction_header(num_classes=6), "table.classes = ['class 0'"),
+    ],
+)
+def test_another_header_is_refused_with_the_field_and_both_values(store: Store, header: Header, message: str) -> None:
+    with pytest.raises(VssError) as raised:
+        StoreWriter(store.path, header)
+    assert message in raised.value.message
+    assert str(store.path) in raised.value.message
+    assert "--force" in raised.value.hint
+
+
+def test_force_writes_a_new_store_beside_and_goes_on_with_it(store: Store) -> None:
+    header = prediction_header(weights="4567")
+    before = snapshot(store.path)
+    with StoreWriter(store.path, header, force=True) as writer:
+        assert writer.path.name == f"a-{header.fingerprint[:8]}.zarr"
+        writer.pending("street", stems(2), SIZE)
+    assert read_header(writer.path) == header
+    assert snapshot(store.path) == before
+    assert StoreWriter(store.path, header, force=True).path == writer.path
+    assert StoreWriter(store.path, prediction_header(), force=True).path == store.path
+
+
+def test_other_frames_of_a_video_are_refused(store: Store) -> None:
+    with StoreWriter(store.path, prediction_header()) as writer:
+        with pytest.raises(VssError, match="66 frames, not 67"):
+            writer.pending("street", stems(FRAMES + 1), SIZE)
+        with pytest.raises(VssError, match=r"first unlike: '00001', not 'other'"):
+            writer.pending("street", ["00000", "other", *stems(FRAMES)[2:]], SIZE)
+        with pytest.raises(VssError, match="5x6, not 6x6"):
+            writer.pending("street", stems(FRAMES), (6, 6))
+        with pytest.raises(VssError, match="made from other predictions"):
+            writer.pending("street", stems(FRAMES), SIZE, ["0" * 64])
+        assert writer.pending("street", stems(FRAMES), SIZE) == []
+
+
+@pytest.mark.parametrize("video", ["", ".", "..", "a/b", "../a", "zarr.json", "__root__", "a\\b", "a\0"])
+def test_a_name_that_climbs_out_or_is_reserved_is_refused(tmp_path: Path, video: str) -> None:
+    with StoreWriter(tmp_path / "a.zarr", prediction_header()) as writer, pytest.raises(VssError):
+        writer.pending(video, stems(2), SIZE)
+
+
+def test_a_path_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("mine")
+    for path in (tmp_path / "notes", tmp_path / "notes" / "a.txt"):
+        with pytest.raises(VssError, match="is no store"):
+            StoreWriter(path, prediction_header())
+
+
+def test_a_missing_store_and_a_folder_that_is_none_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(VssError, match="does not exist"):
+        open_store(tmp_path / "b.zarr")
+    with pytest.raises(VssError, match="is not a store"):
+        open_store(tmp_path)
+
+
+def test_wrong_arrays_never_reach_the_disk(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "a.zarr", prediction_header()) as writer:
+        (segment,) = writer.pending("v", stems(2), SIZE)
+        for arrays in ({}, {"label": np.zeros((2, *SIZE), np.uint8)}):
+            with pytest.raises(ValueError, match="arrays"):
+                writer.write("v", segment, arrays)
+        good = {name: np.zeros((2, *SIZE), np.uint8) for name in ("label", "entropy")}
+        good |= {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_logit")}
+        with pytest.raises(ValueError, match="label of video v"):
+            writer.write("v", segment, {**good, "label": np.zeros((1, *SIZE), np.uint8)})
+        with pytest.raises(ValueError, match="top_class of video v"):
+            writer.write("v", segment, {**good, "top_class": good["top_class"].astype(np.int64)})
+        with pytest.raises(ValueError, match="no pending segment"):
+            writer.write("v", Segment(0, 1), good)
+        with pytest.raises(ValueError, match="was not claimed"):
+            writer.write("w", segment, good)
+
+
+def test_a_frame_that_is_not_recorded_is_refused_even_when_its_file_is_there(tmp_path: Path) -> None:
+    store = half_written(tmp_path / "a.zarr")
+    assert (store.label("street", 64) == 0).all()
+    for index in (0, 63, slice(60, 66), slice(None)):
+        with pytest.raises(VssError, match=r"frames 0 to 63 of video street are not there yet"):
+            store.read("street", "label", index)
+    shard = store.path / "street" / "label" / "c" / "0" / "0" / "0"
+    shard.parent.mkdir(parents=True)
+    shard.write_bytes((store.path / "street" / "label" / "c" / "1" / "0" / "0").read_bytes())
+    with pytest.raises(VssError, match="not there yet"):
+        open_store(store.path).label("street", 0)
+    assert store.videos() == ()
+    assert store.videos(complete=False) == ("street",)
+    assert verify(store) == []
+
+
+def test_a_reader_sees_what_is_recorded_later(tmp_path: Path) -> None:
+    store = half_written(tmp_path / "a.zarr")
+    assert not store.is_complete("street")
+    with StoreWriter(store.path, prediction_header()) as writer:
+        (segment,) = writer.pending("street", stems(FRAMES), SIZE)
+        assert segment == Segment(0, 64)
+        arrays = {name: np.ones((64, *SIZE), np.uint8) for name in ("label", "entropy")}
+        arrays |= {name: np.ones((64, 3, *SIZE), np.uint8) for name in ("top_class", "top_logit")}
+        writer.write("street", segment, arrays)
+    assert (store.label("street", 0) == 1).all()
+    assert store.is_complete("street")
+
+
+def test_what_a_store_does_not_keep_is_named(store: Store) -> None:
+    with pytest.raises(VssError, match="keeps no logits, only label, entropy, top_class, top_logit"):
+        store.read("street", "logits", 0)
+    with pytest.raises(VssError, match="has no video alley"):
+        store.label("alley", 0)
+    with pytest.raises(VssError, match="is no pseudo-label store"):
+        open_source(store)
+
+
+@pytest.mark.parametrize("name", ["label", "entropy", "top_class", "top_logit"])
+@pytest.mark.parametrize("harm", ["flip", "truncate", "empty", "delete"])
+def test_damage_is_found_and_never_read_as_data(store: Store, name: str, harm: str) -> None:
+    shard = next((store.path / "street" / name / "c" / "1").rglob("0"))
+    while shard.is_dir():
+        shard = shard / "0"
+    whole = shard.read_bytes()
+    if harm == "delete":
+        shard.unlink()
+    else:
+        # Byte 20 lies in the first frame's chunk, behind Blosc's own header.
+        flipped = whole[:20] + bytes([whole[20] ^ 1]) + whole[21:]
+        shard.write_bytes({"flip": flipped, "truncate": whole[:-7], "empty": b""}[harm])
+    damaged = verify(store)
+    assert [(damage.video, damage.segment) for damage in damaged] == [("street", 1)]
+    assert str(shard) in damaged[0].what
+    with pytest.raises(VssError, match=r"damaged|missing"):
+        open_store(store.path).read("street", name, 64)
+    open_store(store.path).read("street", name, 63)
+
+
+def test_an_array_of_another_shape_is_refused_before_anything_is_allocated(store: Store) -> None:
+    def enlarge(values: dict[str, Any]) -> None:
+        values["shape"] = [FRAMES, 10**6, 10**6]
+        values["chunk_grid"]["configuration"]["chunk_shape"] = [64, 10**6, 10**6]
+        values["codecs"][0]["configuration"]["chunk_shape"] = [1, 10**6, 10**6]
+
+    change_json(store.path / "street" / "label" / "zarr.json", enlarge)
+    with pytest.raises(VssError, match="header and record say"):
+        store.label("street", 0)
+    assert [(damage.video, damage.segment) for damage in verify(store)] == [("street", 0), ("street", 1)]
+    (store.path / "street" / "label" / "zarr.json").write_text("[]")
+    with pytest.raises(VssError, match="no readable array"):
+        open_store(store.path).label("street", 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("size", [2**20, 2**20]),
+        ("size", [0, 4]),
+        ("size", [5.0, 6.0]),
+        ("size", 7),
+        ("stems", []),
+        ("stems", ["a", "a"]),
+        ("stems", [1]),
+        ("segment", 10**9),
+        ("segment", 0),
+        ("segments", {"9": {}}),
+        ("segments", {"x": {}}),
+        ("segments", {"0": {"label": "../../etc"}}),
+        ("segments", []),
+        ("sources", ["x"]),
+    ],
+)
+def test_a_record_that_claims_nonsense_is_refused(store: Store, field: str, value: Any) -> None:
+    path = store.path / "street" / "zarr.json"
+    change_json(path, lambda values: values["attributes"]["vss"].update({field: value}))
+    with pytest.raises(VssError, match="street"):
+        open_store(store.path).label("street", 0)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"attributes": 3}', "[" * 100_000, '{"attributes": {"vss": 1}}']
+)
+def test_junk_instead_of_metadata_is_refused(store: Store, text: str) -> None:
+    (store.path / "street" / "zarr.json").write_text(text)
+    with pytest.raises(VssError, match="street"):
+        open_store(store.path).label("street", 0)
+    (store.path / "zarr.json").write_text(text)
+    with pytest.raises(VssError, match=r"a\.zarr"):
+        open_store(store.path)
+
+
+def test_metadata_of_a_size_that_can_not_be_ours_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "MAX_JSON_BYTES", 1000)
+    with pytest.raises(VssError, match="bytes"):
+        open_store(store.path)
+
+
+def test_a_later_format_or_another_encoding_asks_for_a_newer_version(store: Store) -> None:
+    path = store.path / "zarr.json"
+    change_json(path, lambda values: values["attributes"]["vss"].update(format=2))
+    with pytest.raises(VssError, match="has format 2; this version reads up to 1"):
+        open_store(store.path)
+    change_json(path, lambda values: values["attributes"]["vss"].update(format=1))
+    change_json(path, lambda values: values["attributes"]["vss"]["encoding"].update(log_step=0.05))
+    with pytest.raises(VssError, match=r"log_step 0\.05"):
+        open_store(store.path)
+
+
+def test_the_digest_of_a_video_changes_with_its_values(tmp_path: Path) -> None:
+    one = write_predictions(tmp_path / "a.zarr", prediction_header(), {"v": distributions(1, 2)})
+    same = write_predictions(tmp_path / "b.zarr", prediction_header(), {"v": distributions(1, 2)})
+    other = write_predictions(tmp_path / "c.zarr", prediction_header(), {"v": distributions(2, 2)})
+    assert one.digest("v") == same.digest("v") != other.digest("v")
+
+
+def test_a_record_counts_its_segments() -> None:
+    record = Record(tuple(stems(130)), SIZE, 64)
+    assert record.num_segments == 3
+    assert record.bounds(2) == Segment(128, 130)
+    assert not record.is_complete
+    assert not record.with_segment(2, {}).is_complete
+    assert record.with_segment(2, {}).with_segment(0, {}).with_segment(1, {}).is_complete
+
+
+def test_a_fusion_of_one_source_has_another_fingerprint_than_the_source() -> None:
+    header = prediction_header()
+    fusion = Header("fusion", class_table(), "logits", header.source, header.encoding, header.data)
+    assert header.fingerprint != fusion.fingerprint

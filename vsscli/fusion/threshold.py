@@ -1,0 +1,262 @@
+"""Splitting pixels by entropy into reliable and unreliable: pseudo-labels, from the cache alone.
+
+A pixel is reliable when its stored entropy, a whole number, is at most a whole number. So a threshold given as a
+percentile is exact, and the same pixels come out whichever way the threshold was given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from vsscli.errors import VssError
+from vsscli.fusion.ensemble import data_note, relative_address
+from vsscli.store.encode import IGNORE
+from vsscli.store.header import MAX_LEVEL, Header
+from vsscli.store.reader import Store
+from vsscli.store.record import Segment
+from vsscli.store.writer import StoreWriter
+from vsscli.talk import SILENCE, Talk
+
+Result = TypeVar("Result")
+
+BATCH = 64
+"""Frames looked at between two words about progress."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """Up to which entropy a pixel is reliable.
+
+    Parameters
+    ----------
+    value
+        Normalised entropy, in [0, 1].
+    percentile
+        What it was read off from, if it was.
+    """
+
+    value: float
+    percentile: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.value <= 1:
+            raise VssError(f"threshold {self.value} is not in [0, 1]", "it is entropy divided by log C, such as 0.3")
+
+    @property
+    def level(self) -> int:
+        """The largest stored entropy that is reliable, 0..255."""
+        # A hair more, so that k / 255 as a float is level k.
+        return math.floor(self.value * MAX_LEVEL + 1e-9)
+
+
+@dataclass(frozen=True)
+class PseudoReport:
+    """What a pseudo-label store holds.
+
+    Parameters
+    ----------
+    path
+        The store.
+    threshold
+        The one it was made with.
+    frames, pixels, reliable
+        How many of them; reliable pixels.
+    class_pixels, class_reliable
+        By class of the prediction: all pixels, reliable pixels.
+    """
+
+    path: Path
+    threshold: Threshold
+    frames: int
+    pixels: int
+    reliable: int
+    class_pixels: tuple[int, ...]
+    class_reliable: tuple[int, ...]
+
+    @property
+    def share(self) -> float:
+        """Reliable pixels of all, in [0, 1]."""
+        return self.reliable / self.pixels
+
+    @property
+    def class_share(self) -> tuple[float, ...]:
+        """The same by class; nan for a class that was never predicted."""
+        pairs = zip(self.class_reliable, self.class_pixels, strict=True)
+        return tuple(some / all_ if all_ else math.nan for some, all_ in pairs)
+
+
+def entropy_histogram(store: Store, *, talk: Talk = SILENCE, workers: int | None = None) -> np.ndarray:
+    """How many pixels of the store's videos have each stored entropy, (256,) int64, in one pass."""
+    _require_predictions(store)
+    counts = np.zeros(MAX_LEVEL + 1, np.int64)
+    videos = store.videos()
+    with talk.track("entropy", sum(len(store.stems(video)) for video in videos)) as done:
+        for video in videos:
+            count = partial(_frame_histogram, store, video)
+            for counted in _in_threads(count, len(store.stems(video)), workers):
+                counts += counted
+                done(1)
+    return counts
+
+
+def threshold_from_percentile(
+    store: Store, percentile: float, *, talk: Talk = SILENCE, workers: int | None = None
+) -> Threshold:
+    """The smallest threshold at which at least ``percentile`` percent of the store's pixels are reliable.
+
+    Parameters
+    ----------
+    store
+        Predictions.
+    percentile
+        Above 0, at most 100, of all pixels of all videos that are there.
+    talk, workers
+        As for `write_pseudo`.
+
+    Raises
+    ------
+    VssError
+        A percentile that is none, or a store without entropies.
+    """
+    if not 0 < percentile <= 100:
+        raise VssError(f"percentile {percentile} is not above 0 and at most 100", "give one such as 80")
+    return percentile_of(entropy_histogram(store, talk=talk, workers=workers), percentile)
+
+
+def percentile_of(histogram: np.ndarray, percentile: float) -> Threshold:
+    """`threshold_from_percentile` of a histogram of stored entropies, (256,)."""
+    wanted = percentile / 100 * histogram.sum()
+    # A hair less, so that 80 % of 10 pixels are 8 and not 9.
+    level = int(np.searchsorted(histogram.cumsum(), wanted * (1 - 1e-12)))
+    return Threshold(min(level, MAX_LEVEL) / MAX_LEVEL, float(percentile))
+
+
+def pseudo_header(store: Store, threshold: Threshold, out: Path) -> Header:
+    """The header of a pseudo-label store read from ``store``."""
+    return Header(
+        kind="pseudo",
+        table=store.header.table,
+        scores="",
+        source={
+            "threshold": threshold.level / MAX_LEVEL,
+            "level": threshold.level,
+            "store": {"address": relative_address(store.path, out), "fingerprint": store.fingerprint},
+        },
+        encoding={},
+        data=store.header.data,
+        # Not among what decides: the same level makes the same pseudo-labels, however it was arrived at.
+        summary={**data_note(store.header), "threshold": threshold.value, "percentile": threshold.percentile},
+    )
+
+
+def write_pseudo(
+    store: Store,
+    out: str | Path,
+    threshold: Threshold,
+    *,
+    talk: Talk = SILENCE,
+    workers: int | None = None,
+    force: bool = False,
+) -> PseudoReport:
+    """Write a pseudo-label store, or go on with it; its counts cover what was there already too.
+
+    Parameters
+    ----------
+    store
+        Predictions of one source, or a fusion.
+    out
+        The store to write.
+    threshold
+        Pixels whose entropy is at most this keep their label; the others get 255.
+    talk
+        Is told how far it is, by frame.
+    workers
+        Threads that read frames; by default as many as Python thinks right.
+    force
+        As for `StoreWriter`.
+
+    Raises
+    ------
+    VssError
+        ``store`` holds no predictions, or ``out`` something else.
+    """
+    _require_predictions(store)
+    num_classes = store.header.num_classes
+    videos = store.videos()
+    if not videos:
+        raise VssError(f"{store.path} holds no finished video", "run the command that makes it")
+    total = np.zeros((2, MAX_LEVEL + 1), np.int64)
+    frames = sum(len(store.stems(video)) for video in videos)
+    with (
+        StoreWriter(out, pseudo_header(store, threshold, Path(out)), force=force) as writer,
+        talk.track("pseudo-label", frames) as done,
+    ):
+        for video in videos:
+            stems, size = store.stems(video), store.size(video)
+            pending = writer.pending(video, stems, size, [store.digest(video)])
+            for segment in _segments(len(stems), pending):
+                labels = np.empty((len(segment), *size), np.uint8) if segment in pending else None
+                split = partial(_split_frame, store, video, threshold.level)
+                for i, (label, counts) in enumerate(_in_threads(split, len(segment), workers, segment.start)):
+                    total += counts
+                    if labels is not None:
+                        labels[i] = label
+                    done(1)
+                if labels is not None:
+                    writer.write(video, segment, {"pseudo_label": labels})
+    return PseudoReport(
+        writer.path,
+        threshold,
+        frames,
+        int(total[0].sum()),
+        int(total[1].sum()),
+        tuple(map(int, total[0, :num_classes])),
+        tuple(map(int, total[1, :num_classes])),
+    )
+
+
+def _split_frame(store: Store, video: str, level: int, t: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pseudo-label of frame t, (H, W) uint8, and its pixels by predicted class, all and reliable, (2, 256) int64."""
+    label = store.label(video, t)
+    reliable = store.read(video, "entropy", t) <= level
+    pseudo = np.where(reliable, label, np.uint8(IGNORE))
+    every = np.bincount(label.reshape(-1), minlength=MAX_LEVEL + 1)
+    # No class is numbered 255, so what the pseudo-label adds there is what was taken away elsewhere.
+    kept = np.bincount(pseudo.reshape(-1), minlength=MAX_LEVEL + 1)
+    kept[IGNORE] = 0
+    return pseudo, np.stack([every, kept])
+
+
+def _frame_histogram(store: Store, video: str, t: int) -> np.ndarray:
+    return np.bincount(store.read(video, "entropy", t).reshape(-1), minlength=MAX_LEVEL + 1)
+
+
+def _segments(frames: int, pending: list[Segment]) -> list[Segment]:
+    """All frames of a video in order, as segments: those pending, and those between them that are there."""
+    segments, start = [], 0
+    for segment in [*pending, Segment(frames, frames)]:
+        segments += [Segment(i, min(i + BATCH, segment.start)) for i in range(start, segment.start, BATCH)]
+        if len(segment):
+            segments.append(segment)
+        start = segment.stop
+    return segments
+
+
+def _in_threads(work: Callable[[int], Result], count: int, workers: int | None, start: int = 0) -> Iterator[Result]:
+    """``work`` of ``count`` numbers from ``start``, results in order. At most `BATCH` of them wait."""
+    with ThreadPoolExecutor(workers) as pool:
+        for i in range(start, start + count, BATCH):
+            yield from pool.map(work, range(i, min(i + BATCH, start + count)))
+
+
+def _require_predictions(store: Store) -> None:
+    if store.header.kind == "pseudo":
+        raise VssError(f"{store.path} holds pseudo-labels and no entropies", "name the prediction store")

@@ -1,0 +1,103 @@
+"""Files that are either whole or not there: size-limited JSON, synced writes, atomic replacement."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from vsscli.errors import VssError
+from vsscli.files import sync_folder
+
+MAX_JSON_BYTES = 64 * 2**20
+"""No metadata of ours comes near this: a video of a million frames has a record of 20 MB."""
+
+
+def canonical_json(values: Any) -> str:
+    """One text for equal values: sorted keys, no spaces, no NaN. What fingerprints and digests are taken of."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+
+
+def digest_of(values: Any) -> str:
+    """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """Parse a JSON file of ours.
+
+    Raises
+    ------
+    VssError
+        The file is not there, too large to be ours, or no JSON.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_JSON_BYTES:
+            raise VssError(f"{path} holds {size} bytes; metadata of a store never comes near that", "remove the store")
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise VssError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
+    except (ValueError, RecursionError) as error:
+        raise VssError(f"{path} is no JSON: {error}", "it is damaged; remove the store and make it again") from error
+
+
+def sync_file(path: Path) -> None:
+    """Have the bytes of a file on the disk before going on."""
+    # Read-write, because some systems refuse to sync a handle that could not have written.
+    handle = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write JSON, the same bytes for the same values, and sync it. The caller renames."""
+    text = json.dumps(values, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text + "\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it, each one's name synced."""
+    if path.is_dir():
+        return
+    make_folders(path.parent)
+    path.mkdir(exist_ok=True)
+    sync_folder(path.parent)
+
+
+def move_file(source: Path, target: Path) -> None:
+    """Put a synced file at its final place in one step, over what is there."""
+    make_folders(target.parent)
+    os.replace(source, target)
+    sync_folder(target.parent)
+
+
+def move_folder(source: Path, target: Path) -> None:
+    """Put a finished folder at its final place in one step.
+
+    Raises
+    ------
+    OSError
+        Something is there already.
+    """
+    for folder, _, names in os.walk(source):
+        for name in names:
+            sync_file(Path(folder, name))
+        sync_folder(Path(folder))
+    make_folders(target.parent)
+    os.rename(source, target)
+    sync_folder(target.parent)

@@ -1,0 +1,233 @@
+"""Reading a store: what its records say is there, and nothing else."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from vsscli.errors import VssError
+from vsscli.store.arrays import open_array, shard_name, specs_of
+from vsscli.store.encode import decode_lists, decode_logits, dequantise_entropy, dequantise_log_probability
+from vsscli.store.header import Encoding, Header, read_header
+from vsscli.store.record import Record, read_record
+
+if TYPE_CHECKING:
+    import zarr
+
+__all__ = ["Store", "open_source", "open_store", "read_header"]
+
+
+class Store:
+    """A store opened for reading; use `open_store`.
+
+    Parameters
+    ----------
+    path
+        The store.
+    header
+        Its header.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self.header = header
+        self._records: dict[str, Record] = {}
+        self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
+        self._shards: set[tuple[str, str, int]] = set()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of everything that decides the values."""
+        return self.header.fingerprint
+
+    @property
+    def encoding(self) -> Encoding:
+        """How distributions are kept. Pseudo-label stores have none."""
+        return Encoding.from_dict(self.header.encoding)
+
+    def videos(self, *, complete: bool = True) -> tuple[str, ...]:
+        """Names of the videos that are there, sorted.
+
+        Parameters
+        ----------
+        complete
+            False: also those of which some segments are missing.
+        """
+        with os.scandir(self.path) as entries:
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+        there = [name for name in names if self._look_up(name) is not None]
+        return tuple(name for name in there if not complete or self._records[name].is_complete)
+
+    def record(self, video: str) -> Record:
+        """The record of a video. Read again until it is complete, because a writer may be at work.
+
+        Raises
+        ------
+        VssError
+            The store has no such video, or its record is damaged.
+        """
+        record = self._look_up(video)
+        if record is None:
+            raise VssError(f"{self.path} has no video {video}", "run the command that made the store again")
+        return record
+
+    def stems(self, video: str) -> tuple[str, ...]:
+        """Names of the frames of a video."""
+        return self.record(video).stems
+
+    def size(self, video: str) -> tuple[int, int]:
+        """H, W of a video."""
+        return self.record(video).size
+
+    def is_complete(self, video: str) -> bool:
+        """Whether all frames of a video are there."""
+        return self.record(video).is_complete
+
+    def digest(self, video: str) -> str:
+        """SHA-256 that changes with any byte of the video's arrays."""
+        return self.record(video).digest
+
+    def read(self, video: str, name: str, index: int | slice) -> np.ndarray:
+        """Frames of an array as they are stored.
+
+        Parameters
+        ----------
+        video
+            Its name.
+        name
+            Name of the array.
+        index
+            A frame, or a slice of frames without a step.
+
+        Returns
+        -------
+        ndarray
+            The frame, or (t, ...) for a slice.
+
+        Raises
+        ------
+        VssError
+            A frame is not recorded, the store keeps no such array, or its file is damaged.
+        IndexError
+            The video has no such frame.
+        """
+        record = self._records.get(video) or self.record(video)
+        frames = len(record.stems)
+        if isinstance(index, slice):
+            start, stop, step = index.indices(frames)
+            if step != 1:
+                raise IndexError("frames are read one after the other: no step")
+            stop = max(start, stop)
+        else:
+            start = index + frames if index < 0 else index
+            if not 0 <= start < frames:
+                raise IndexError(f"video {video} has {frames} frames, none numbered {index}")
+            stop = start + 1
+        array = self._array(video, name)
+        for number in range(start // record.segment, -(-stop // record.segment)):
+            self._require(video, name, number)
+        try:
+            values = np.asarray(array[start:stop] if isinstance(index, slice) else array[start])
+        except Exception as error:  # codecs raise almost anything on damaged bytes
+            raise VssError(
+                f"{self.path / video / name}: frames {start} to {stop - 1} are damaged ({error})",
+                "remove the folder of that video and run the command that made the store again",
+            ) from error
+        return values
+
+    def label(self, video: str, t: int) -> np.ndarray:
+        """Most likely class of frame t, (H, W) uint8."""
+        return self.read(video, "label", t)
+
+    def entropy(self, video: str, t: int) -> np.ndarray:
+        """Normalised entropy of frame t, (H, W) float32 in [0, 1]."""
+        return dequantise_entropy(self.read(video, "entropy", t))
+
+    def lists(self, video: str, t: int) -> tuple[np.ndarray, np.ndarray]:
+        """Most likely classes of frame t on the score grid, most likely first.
+
+        Returns
+        -------
+        tuple
+            Classes (K, h, w) uint8 and log-probabilities (K, h, w) float32. Where everything is kept, K is C.
+        """
+        if self.encoding.keep == "all":
+            logits = self.read(video, "logits", t).astype(np.float32)
+            order = np.argsort(-logits, axis=0, kind="stable")
+            return order.astype(np.uint8), np.take_along_axis(logits, order, axis=0)
+        return self.read(video, "top_class", t), dequantise_log_probability(self.read(video, "top_logit", t))
+
+    def probabilities(self, video: str, t: int) -> np.ndarray:
+        """Distribution of frame t rebuilt on the score grid, (C, h, w) float32, sums to 1."""
+        if self.encoding.keep == "all":
+            return decode_logits(self.read(video, "logits", t))
+        top_class, top_logit = self.read(video, "top_class", t), self.read(video, "top_logit", t)
+        return decode_lists(top_class, top_logit, self.header.num_classes)
+
+    def _look_up(self, video: str) -> Record | None:
+        record = self._records.get(video)
+        if record is None or not record.is_complete:
+            record = read_record(self.path, video)
+            if record is not None:
+                self._records[video] = record
+        return record
+
+    def _array(self, video: str, name: str) -> zarr.Array[Any]:
+        if (video, name) not in self._arrays:
+            record = self.record(video)
+            specs = specs_of(self.header, record.size)
+            if name not in specs:
+                raise VssError(f"{self.path} keeps no {name}, only {', '.join(specs)}", "name a store that keeps it")
+            folder = self.path / video / name
+            self._arrays[video, name] = open_array(folder, specs[name], len(record.stems), record.segment)
+        return self._arrays[video, name]
+
+    def _require(self, video: str, name: str, number: int) -> None:
+        """Make sure that a segment is recorded and its file is there: Zarr would read a fill value without a word."""
+        if (video, name, number) in self._shards:
+            return
+        record = self.record(video)
+        if number not in record.segments:
+            bounds = record.bounds(number)
+            raise VssError(
+                f"{self.path}: frames {bounds.start} to {bounds.stop - 1} of video {video} are not there yet",
+                "run the command that makes the store again; it goes on where it stopped",
+            )
+        shard = self.path / video / name / shard_name(number, specs_of(self.header, record.size)[name])
+        if name not in record.segments[number] or not shard.is_file():
+            raise VssError(f"{shard} is missing", "remove the folder of that video and run the command again")
+        self._shards.add((video, name, number))
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a store for reading.
+
+    Raises
+    ------
+    VssError
+        There is none, it is damaged, or a later version wrote it.
+    """
+    return Store(Path(path), read_header(path))
+
+
+def open_source(store: Store) -> Store:
+    """Open the prediction store that a pseudo-label store was read from.
+
+    Raises
+    ------
+    VssError
+        It is no pseudo-label store, or the predictions are gone or others.
+    """
+    note = store.header.source.get("store")
+    if store.header.kind != "pseudo" or not isinstance(note, dict) or not isinstance(note.get("address"), str):
+        raise VssError(f"{store.path} is no pseudo-label store", "name one that vss pseudo wrote")
+    source = open_store(Path(os.path.normpath(store.path.absolute().parent / note["address"])))
+    if source.fingerprint != note.get("fingerprint"):
+        raise VssError(
+            f"{source.path} holds other predictions than {store.path} was made from",
+            "run vss pseudo again",
+        )
+    return source

@@ -1,0 +1,166 @@
+"""What is there of one video: the record in the attributes of its group.
+
+A segment of frames is in the store when it stands here, and not before.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from vsscli.errors import VssError
+from vsscli.store.files import digest_of, read_json
+from vsscli.store.header import ATTRIBUTE
+
+MAX_SEGMENT = 64
+"""Frames of a segment at most: what a crash may cost."""
+
+MAX_SIDE = 2**16
+MAX_PIXELS = 2**28
+"""Larger frames are taken for damage, before anything is allocated for them."""
+
+HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames ``start`` to ``stop - 1`` of a video, written and recorded at once."""
+
+    start: int
+    stop: int
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class Record:
+    """The frames of a video, and which of its segments are there.
+
+    Parameters
+    ----------
+    stems
+        Names of the T frames, in order.
+    size
+        H, W.
+    segment
+        Frames per segment; the last one may be shorter.
+    segments
+        Of each segment that is there, by number: SHA-256 of the file of each array.
+    sources
+        Of a store made from others: the digests of their records of this video, in their order.
+    """
+
+    stems: tuple[str, ...]
+    size: tuple[int, int]
+    segment: int
+    segments: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
+    sources: tuple[str, ...] = ()
+
+    @property
+    def num_segments(self) -> int:
+        return -(-len(self.stems) // self.segment)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all segments are there."""
+        return len(self.segments) == self.num_segments
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 that changes with any byte of the video's arrays."""
+        return digest_of(self.to_dict())
+
+    def bounds(self, number: int) -> Segment:
+        """The frames of a segment."""
+        return Segment(number * self.segment, min((number + 1) * self.segment, len(self.stems)))
+
+    def with_segment(self, number: int, digests: Mapping[str, str]) -> Record:
+        """The record once that segment is there too. Segments stand in order, whichever came first."""
+        return replace(self, segments=dict(sorted({**self.segments, number: dict(digests)}.items())))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The record as plain JSON values."""
+        values: dict[str, Any] = {
+            "stems": list(self.stems),
+            "size": list(self.size),
+            "segment": self.segment,
+            "segments": {str(number): dict(digests) for number, digests in self.segments.items()},
+        }
+        if self.sources:
+            values["sources"] = list(self.sources)
+        return values
+
+    @classmethod
+    def from_dict(cls, values: Any, where: str) -> Record:
+        """The record that `to_dict` wrote; ``where`` names it in errors.
+
+        Raises
+        ------
+        VssError
+            The values are no record: nothing read from them may size an array.
+        """
+        try:
+            stems, size, segment = values["stems"], values["size"], values["segment"]
+            sources = values.get("sources", [])
+            _require(isinstance(stems, list) and all(isinstance(stem, str) for stem in stems), "stems")
+            _require(len(stems) > 0 and len(set(stems)) == len(stems), "stems")
+            _require(isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size), "size")
+            _require(all(0 < side <= MAX_SIDE for side in size) and size[0] * size[1] <= MAX_PIXELS, "size")
+            _require(type(segment) is int and 0 < segment <= MAX_SEGMENT, "segment")
+            _require(isinstance(sources, list) and all(_is_digest(digest) for digest in sources), "sources")
+            segments = {int(number): dict(digests) for number, digests in values["segments"].items()}
+            record = cls(tuple(stems), (size[0], size[1]), segment, dict(sorted(segments.items())), tuple(sources))
+            for number, digests in segments.items():
+                _require(0 <= number < record.num_segments, f"segments.{number}")
+                _require(all(map(_is_digest, digests.values())), f"segments.{number}")
+        except VssError as error:
+            raise VssError(f"{where}: {error.message}", error.hint) from None
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise VssError(f"{where} is no record of a video: {error!r}", "remove that folder and run again") from None
+        return record
+
+
+def read_record(store: Path, video: str) -> Record | None:
+    """The record of a video, read as plain JSON; None when the store has no such group.
+
+    Raises
+    ------
+    VssError
+        The record is damaged.
+    """
+    path = store / video / "zarr.json"
+    if not path.is_file():
+        return None
+    values = read_json(path)
+    attributes = values.get("attributes") if isinstance(values, dict) else None
+    return Record.from_dict(attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None, str(path))
+
+
+def check_video(video: str, stems: Sequence[str], size: tuple[int, int]) -> None:
+    """Refuse what can't be a group of the store.
+
+    Raises
+    ------
+    VssError
+        A name that would climb out or that Zarr reserves, no frames, two of one name, a frame without area.
+    """
+    hint = "rename the folder of the video"
+    if not video or video in (".", "..", "zarr.json") or video.startswith("__") or set(video) & set("/\\\0"):
+        raise VssError(f"a video can't be called {video!r} in a store", hint)
+    if not stems or len(set(stems)) != len(stems):
+        raise VssError(f"video {video} has {'frames of one name' if stems else 'no frames'}", "check its folder")
+    if min(size) < 1 or max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
+        raise VssError(f"video {video} has frames of {size[0]}x{size[1]}", f"the largest side is {MAX_SIDE}")
+
+
+def _require(condition: bool, name: str) -> None:
+    if not condition:
+        raise VssError(f"`{name}` of the video's record is damaged", "remove that folder and run again")
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and HEX_DIGEST.fullmatch(value) is not None

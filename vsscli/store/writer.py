@@ -1,0 +1,249 @@
+"""Writing a store so that nothing can break it.
+
+The protocol: a segment is written in the work folder, synced, renamed to its place file by file, and only then stands
+in its video's record, which is replaced in one step. Killed at any moment, a writer loses the segment in hand; the
+next one goes on and ends with the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from vsscli.errors import VssError
+from vsscli.store.arrays import create_array, shard_name, specs_of, write_shard
+from vsscli.store.encode import segment_frames
+from vsscli.store.files import file_digest, move_file, move_folder, sync_file, write_json
+from vsscli.store.header import Header, first_difference, group_json, read_header
+from vsscli.store.record import Record, Segment, check_video, read_record
+from vsscli.store.work import WorkFolder
+
+__all__ = ["Segment", "StoreWriter"]
+
+ROOT = "__root__"
+"""Where the root group is staged; no video can be called so."""
+
+
+class StoreWriter:
+    """Makes a store, or goes on with one.
+
+    ``pending`` and ``write`` may be called from two threads as long as they are about different videos.
+
+    Parameters
+    ----------
+    path
+        The store, usually ``<name>.zarr``.
+    header
+        What is being made.
+    force
+        Where the path holds something else, write beside it, with the first eight digits of the fingerprint in the
+        name, instead of refusing. `path` then says where.
+
+    Raises
+    ------
+    VssError
+        The path holds a store with another header (the field and both values are named), or no store.
+    """
+
+    def __init__(self, path: str | Path, header: Header, *, force: bool = False) -> None:
+        self.path = Path(path)
+        self.header = header
+        self._records: dict[str, Record] = {}
+        try:
+            self._agrees()
+        except VssError:
+            if not force:
+                raise
+            self.path = self.path.with_name(f"{self.path.stem}-{header.fingerprint[:8]}{self.path.suffix}")
+            self._agrees()
+        self._work = WorkFolder(self.path)
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def pending(
+        self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str] = ()
+    ) -> list[Segment]:
+        """The segments of a video that are not there yet; claims the video if there are any.
+
+        Parameters
+        ----------
+        video
+            Its name.
+        stems
+            Names of its T frames, in order.
+        size
+            H, W.
+        sources
+            Of a store made from others: the digests of their records of this video.
+
+        Raises
+        ------
+        VssError
+            What is recorded of the video differs, or a living process is writing it.
+        """
+        size = (int(size[0]), int(size[1]))
+        check_video(video, stems, size)
+        with self._disk():
+            self._create_root()
+            record = self._recorded(video, stems, size, sources)
+            if record is not None and record.is_complete:
+                self._work.bury(video)
+                return []
+            if video not in self._records:
+                self._records[video] = self._claim(video, stems, size, sources)
+            record = self._records[video]
+        missing = [number for number in range(record.num_segments) if number not in record.segments]
+        if not missing:
+            self._release(video)
+        return [record.bounds(number) for number in missing]
+
+    def write(self, video: str, segment: Segment, arrays: Mapping[str, np.ndarray]) -> None:
+        """Write one pending segment and record it.
+
+        Parameters
+        ----------
+        video
+            A video that `pending` claimed.
+        segment
+            One that `pending` named.
+        arrays
+            The encoded frames of every array of the store, (t, ...).
+
+        Raises
+        ------
+        VssError
+            The disk refuses. Nothing is recorded then that is not whole.
+        ValueError
+            The call does not fit the store.
+        """
+        if video not in self._records:
+            raise ValueError(f"video {video} was not claimed: ask `pending` first")
+        record = self._records[video]
+        number = segment.start // record.segment
+        if record.bounds(number) != segment or number in record.segments:
+            raise ValueError(f"{segment} is no pending segment of video {video}")
+        specs = specs_of(self.header, record.size)
+        if set(arrays) != set(specs):
+            raise ValueError(f"arrays {sorted(arrays)} where the store has {sorted(specs)}")
+        for name, spec in specs.items():
+            found, right = (arrays[name].shape, arrays[name].dtype), ((len(segment), *spec.tail), np.dtype(spec.dtype))
+            if found != right:
+                raise ValueError(f"{name} of video {video} is {found}, the store has {right}")
+        with self._disk():
+            self._work.clear(video)
+            staging = self._work.staging(video)
+            staged, digests = {}, {}
+            for name, spec in specs.items():
+                staged[name] = write_shard(staging / name, spec, arrays[name], record.segment)
+                sync_file(staged[name])
+                digests[name] = file_digest(staged[name])
+            for name, spec in specs.items():
+                move_file(staged[name], self.path / video / name / shard_name(number, spec))
+            record = record.with_segment(number, digests)
+            write_json(staging / "zarr.json", group_json(record.to_dict()))
+            move_file(staging / "zarr.json", self.path / video / "zarr.json")
+        self._records[video] = record
+        if record.is_complete:
+            self._release(video)
+
+    def close(self) -> None:
+        """Give back what is claimed and leave nothing beside the store."""
+        for video in list(self._records):
+            self._release(video)
+        self._work.tidy()
+
+    def _release(self, video: str) -> None:
+        self._work.release(video)
+        del self._records[video]
+
+    def _agrees(self) -> bool:
+        """Whether the store is there already. Raises when something else is."""
+        if not (self.path / "zarr.json").exists():
+            taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
+            # Looked at twice: another process may have put the store there in between.
+            if taken and not (self.path / "zarr.json").exists():
+                raise VssError(f"{self.path} is there and is no store", "give another --out")
+            if not taken:
+                return False
+        difference = first_difference(read_header(self.path), self.header)
+        if difference is not None:
+            name, there, wanted = difference
+            raise VssError(
+                f"{self.path} was made with {name} = {there}, not {wanted}",
+                "give another --out, or --force to write a new store beside it",
+            )
+        return True
+
+    def _recorded(
+        self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]
+    ) -> Record | None:
+        record = read_record(self.path, video)
+        if record is None:
+            return None
+        hint = "give another --out, or remove that video's folder from the store"
+        where = f"video {video} in {self.path}"
+        if record.size != size:
+            raise VssError(f"{where} has frames of {record.size[0]}x{record.size[1]}, not {size[0]}x{size[1]}", hint)
+        if record.stems != tuple(stems):
+            pairs = zip(record.stems, stems, strict=False)
+            first = next((f"{there!r}, not {now!r}" for there, now in pairs if there != now), "the same as far as both")
+            raise VssError(f"{where} has {len(record.stems)} frames, not {len(stems)}; the first unlike: {first}", hint)
+        if record.sources != tuple(sources):
+            raise VssError(f"{where} was made from other predictions than are there now", hint)
+        return record
+
+    def _claim(self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]) -> Record:
+        self._work.lock(video)
+        try:
+            # Read again: the previous holder may have gone on until just now.
+            record = self._recorded(video, stems, size, sources)
+            return record or self._create_video(video, stems, size, sources)
+        except BaseException:
+            self._work.release(video)
+            raise
+
+    def _create_root(self) -> None:
+        if (self.path / "zarr.json").exists():
+            return
+        # The guard, so that of two processes one makes it; the loser finds it made and compares.
+        with self._work.guard():
+            if not self._agrees():
+                self._work.clear(ROOT)
+                staging = self._work.staging(ROOT)
+                try:
+                    write_json(staging / "zarr.json", group_json(self.header.to_dict()))
+                    move_folder(staging, self.path)
+                finally:
+                    self._work.clear(ROOT)
+        self._agrees()
+
+    def _create_video(self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]) -> Record:
+        specs = specs_of(self.header, size)
+        record = Record(tuple(stems), size, segment_frames(specs), sources=tuple(sources))
+        staging = self._work.staging(video)
+        write_json(staging / "zarr.json", group_json(record.to_dict()))
+        for name, spec in specs.items():
+            create_array(staging / name, spec, len(stems), record.segment)
+        move_folder(staging, self.path / video)
+        return record
+
+    @contextmanager
+    def _disk(self) -> Iterator[None]:
+        """Turn what the disk refuses into an error with a remedy."""
+        try:
+            yield
+        except OSError as error:
+            raise VssError(
+                f"cannot write {self.path}: {error.strerror or error}",
+                "what is recorded is whole; make room or mend the cause, then run the same command to go on",
+            ) from error
