@@ -1,0 +1,155 @@
+"""Any timm network with feature maps at strides 4, 8, 16 and 32 as an encoder."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vsscli.errors import VssError
+
+STRIDES = (4, 8, 16, 32)
+# Sides of images to try an encoder with. The first is a multiple of 4 whose halves are odd: it tells encoders that
+# round up from those that round down; the second suits those that insist on multiples of 32.
+PROBES = (36, 96)
+
+
+class Encoder(nn.Module):
+    """A timm network, cut off after its last feature map.
+
+    Parameters
+    ----------
+    name
+        Name of a timm model, with or without a tag (``resnet50``, ``resnet50.a1_in1k``).
+    drop_path
+        Rate of stochastic depth.
+    frozen_norm
+        Keep batch norms in evaluation mode while the rest trains: their statistics stay as they were loaded.
+
+    Attributes
+    ----------
+    channels
+        Channels of the maps at strides 4, 8, 16, 32.
+    divisor
+        4 where the encoder rounds sizes up, as padded convolutions do, so that no pixel of an image with sides of any
+        multiple of 4 is lost; 32 where it cuts off what does not fill a patch.
+
+    Raises
+    ------
+    VssError
+        The name is not timm's, or the model has no such feature maps, or takes images of one size only.
+    """
+
+    def __init__(self, name: str, drop_path: float = 0.0, frozen_norm: bool = False) -> None:
+        super().__init__()
+        self.frozen_norm = frozen_norm
+        self.features = _create(name, drop_path)
+        info: Any = self.features.feature_info
+        strides = list(info.reduction())
+        missing = [stride for stride in STRIDES if stride not in strides]
+        if missing:
+            raise VssError(
+                f"encoder {name} has feature maps at strides {strides}, none at {missing}",
+                "a feature pyramid needs strides 4, 8, 16 and 32: take a convolutional or hierarchical encoder",
+            )
+        self.levels = tuple(max(i for i, value in enumerate(strides) if value == stride) for stride in STRIDES)
+        self.channels = tuple(info.channels()[level] for level in self.levels)
+        self.channels_last_axis = False
+        self.divisor = self._probe(name)
+        modules = [info.module_name()[level] for level in self.levels]
+        self._stages = _stages(self.features, modules)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Encode images (B, 3, H, W) into maps (B, channels[i], ceil(H / s), ceil(W / s)) at strides s 4, 8, 16, 32."""
+        maps = self.features(images)
+        chosen = [maps[level] for level in self.levels]
+        return [map_.permute(0, 3, 1, 2) for map_ in chosen] if self.channels_last_axis else chosen
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Switch to training or evaluation, but for frozen norms."""
+        super().train(mode)
+        if self.frozen_norm:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
+
+    def depth_of(self, name: str) -> int:
+        """Depth of the parameter ``name`` (relative to the encoder): 1 for the last stage, 4 for the first.
+
+        A stage is what leads from one feature map to the next; the stem belongs to the first.
+        """
+        return len(STRIDES) - self._stages[name.removeprefix("features.")]
+
+    def _probe(self, name: str) -> int:
+        """Run small images through, to learn how sizes are rounded and where the channels are."""
+        device = next(self.features.parameters()).device
+        self.features.eval()
+        reason = ""
+        for side in PROBES:
+            try:
+                with torch.no_grad():
+                    maps = self.features(torch.zeros(1, 3, side, side, device=device))
+            except Exception as error:  # timm models refuse sizes with whatever their innermost line raises
+                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                continue
+            shapes = [maps[level].shape for level in self.levels]
+            first = [shape[1] for shape in shapes] == list(self.channels)
+            self.channels_last_axis = not first and [shape[-1] for shape in shapes] == list(self.channels)
+            sides = [shape[1 if self.channels_last_axis else 2] for shape in shapes]
+            self.train(self.training)
+            rounds_up = side % STRIDES[-1] != 0 and sides == [-(-side // stride) for stride in STRIDES]
+            return STRIDES[0] if rounds_up else STRIDES[-1]
+        raise VssError(
+            f"encoder {name} does not take images of any size: {reason}",
+            "take an encoder without a fixed input size, a convolutional one for example",
+        )
+
+
+def _create(name: str, drop_path: float) -> nn.Module:
+    # `is_model` also keeps out names like hf-hub:… that would fetch from anywhere.
+    if not timm.is_model(name):
+        near = difflib.get_close_matches(name, timm.list_models(), n=3)
+        raise VssError(
+            f"timm {timm.__version__} has no encoder named {name!r}",
+            f"did you mean {', '.join(near)}?" if near else 'see python -c "import timm; print(timm.list_models())"',
+        )
+    try:
+        if drop_path > 0:
+            return timm.create_model(name, pretrained=False, features_only=True, drop_path_rate=drop_path)
+        return timm.create_model(name, pretrained=False, features_only=True)
+    except TypeError as error:
+        if "drop_path_rate" not in str(error):
+            raise
+        raise VssError(f"encoder {name} has no stochastic depth; drop_path is {drop_path}", "set it to 0") from error
+    except RuntimeError as error:
+        raise VssError(f"encoder {name} gives no feature maps: {error}", "take another encoder") from error
+
+
+def _stages(features: nn.Module, makers: list[str]) -> dict[str, int]:
+    """Give each parameter the stage it belongs to; ``makers`` are the modules whose results are the feature maps.
+
+    Modules stand in the order in which they run, so a stage ends after its maker.
+    """
+    stages: dict[str, int] = {}
+    stage, reached = 0, False
+    for name, module in features.named_modules():
+        inside = _is_part(name, makers[stage])
+        if reached and not inside and stage < len(makers) - 1:
+            stage += 1
+            inside, reached = _is_part(name, makers[stage]), False
+        reached = reached or inside
+        for parameter, _ in module.named_parameters(recurse=False):
+            stages[f"{name}.{parameter}".lstrip(".")] = stage
+    return stages
+
+
+def _is_part(name: str, module: str) -> bool:
+    # timm joins the names of modules that it lifts to the top, and prefixes those of networks that it wraps.
+    lifted = module.replace(".", "_")
+    starts = (f"{before}{start}." for before in ("", "model.", "body.") for start in (module, lifted))
+    return f"{name}.".startswith(tuple(starts))

@@ -1,0 +1,66 @@
+"""From a configuration to a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from vsscli.errors import VssError
+from vsscli.models.light import LightConfig, build_light
+from vsscli.models.network import Network
+from vsscli.talk import SILENCE, Talk
+
+# A family is a name, the dataclass of its configuration, and a function that builds it from
+# (configuration, number of classes, whether to load the weights it names, talk).
+FAMILIES: dict[str, tuple[type, Callable[[Any, int, bool, Talk], Network]]] = {
+    "light": (LightConfig, build_light),
+}
+
+
+def build_network(
+    config: Mapping[str, Any], num_classes: int, *, load_pretrained: bool, talk: Talk = SILENCE
+) -> Network:
+    """Build the network that a configuration describes.
+
+    Parameters
+    ----------
+    config
+        ``family`` and the fields of that family; what is left out takes its default.
+    num_classes
+        C.
+    load_pretrained
+        Fetch the weights that the configuration names. False where a checkpoint brings its own.
+    talk
+        Told what is loaded, and warned where training will start from scratch.
+
+    Raises
+    ------
+    VssError
+        Unknown family or field, a value of the wrong type, weights that do not fit.
+    """
+    family = config.get("family")
+    if family not in FAMILIES:
+        raise VssError(f"there is no network family {family!r}", f"families: {', '.join(sorted(FAMILIES))}")
+    kind, build = FAMILIES[family]
+    values = {name: value for name, value in config.items() if name != "family"}
+    return build(_read(kind, family, values), num_classes, load_pretrained, talk)
+
+
+def _read(kind: type, family: str, values: dict[str, Any]) -> Any:
+    """Make a configuration of plain values, which may come out of a file."""
+    known = [field.name for field in fields(kind)]
+    unknown = [name for name in values if name not in known]
+    if unknown:
+        raise VssError(f"a network of family {family} has no {', '.join(unknown)}", f"it has: {', '.join(known)}")
+    try:
+        return TypeAdapter(kind).validate_python(values)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(map(str, first["loc"]))
+        raise VssError(
+            f"{field}: {first['input']!r} of a network of family {family} is wrong: {first['msg']}",
+            "mend `model` in the recipe",
+        ) from error

@@ -1,0 +1,341 @@
+"""A network on disk: weights, and everything it takes to use them, in one file that runs no code.
+
+The file is a zip of ``torch.save`` that loads with ``weights_only=True``: a dict of
+
+========= ======================================================================================================
+vss       one JSON text: format, network configuration, class table, normalisation, recipe, figures, step, digests
+weights   the network's state dict, names to tensors
+training  optimiser state and the like, in plain containers; absent where training can't continue from the file
+========= ======================================================================================================
+
+Equal content makes equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+import vsscli
+from vsscli.data.classes import ClassTable
+from vsscli.errors import VssError
+from vsscli.files import whole_file
+from vsscli.models.build import build_network
+from vsscli.models.network import Network, Normalisation
+from vsscli.models.torchfile import read_torch
+
+FORMAT = 1
+WHAT = "checkpoint"
+DAMAGED = "copy it again, or go back to another checkpoint of the run"
+
+
+@dataclass
+class Checkpoint:
+    """A network and where it came from.
+
+    Parameters
+    ----------
+    network
+        Its configuration: ``family`` and the fields of that family.
+    weights
+        Its state dict.
+    table
+        The classes it tells apart.
+    normalisation
+        What its input must be normalised with.
+    recipe, figures, step
+        What it was trained by, how well it did, and for how many steps: plain JSON values.
+    training
+        What training needs to go on: dicts, lists, tuples, strings, numbers, tensors. None: it can't.
+    fingerprint
+        SHA-256 over weights, configuration and normalisation, 64 hexadecimal digits; set when saved and loaded. Two
+        checkpoints of one fingerprint predict alike.
+    path
+        The file it was loaded from, for messages.
+    """
+
+    network: dict[str, Any]
+    weights: dict[str, Tensor]
+    table: ClassTable
+    normalisation: Normalisation
+    recipe: dict[str, Any]
+    figures: dict[str, Any]
+    step: int
+    training: dict[str, Any] | None = None
+    fingerprint: str = ""
+    path: Path | None = field(default=None, compare=False)
+
+
+def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint, whole or not at all, and set its fingerprint.
+
+    Raises
+    ------
+    VssError
+        The disk refuses.
+    TypeError
+        ``training`` holds something that could not be loaded again.
+    """
+    weights = {name: _own(tensor).contiguous() for name, tensor in checkpoint.weights.items()}
+    checkpoint.fingerprint = fingerprint_of(weights, checkpoint.network, checkpoint.normalisation)
+    content: dict[str, Any] = {"weights": weights}
+    digest = None
+    if checkpoint.training is not None:
+        content["training"] = _plain(checkpoint.training, "training")
+        digest = _digest(content["training"])
+    content["vss"] = _describe(checkpoint, digest)
+    with whole_file(path, WHAT) as part, part.open("wb") as file:
+        try:
+            # To an open file, because torch writes the name of a path into the zip.
+            torch.save(content, file)
+        except RuntimeError as error:
+            if isinstance(error.__context__, OSError):  # torch's writer hides a full disk behind an error of its own
+                raise error.__context__ from None
+            raise
+
+
+def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
+    """Read a checkpoint and check that it is what was written.
+
+    Parameters
+    ----------
+    path
+        The file.
+    weights
+        Load weights and training state, mapped from the disk, and check their digests. False leaves ``weights`` empty
+        and ``training`` None, and reads a few kilobytes of a file of any size.
+
+    Raises
+    ------
+    VssError
+        The file is missing, damaged, of another program, of a newer vss, or would run code.
+    """
+    path = Path(path)
+    content = read_torch(path, WHAT)
+    if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
+        raise VssError(
+            f"{path} is not a vss checkpoint: it holds {_contents(content)}",
+            "only checkpoints that vss wrote can be read here; encoder weights go into a recipe as model.pretrained",
+        )
+    _check_text(path)
+    try:
+        about = json.loads(content["vss"])
+        version = int(about["format"])
+        if version > FORMAT:
+            raise VssError(
+                f"checkpoint {path} has format {version}, of vss {about.get('vsscli')}; this vss knows {FORMAT}",
+                "upgrade: pip install --upgrade vsscli",
+            )
+        checkpoint = Checkpoint(
+            network=dict(about["network"]),
+            weights=dict(content["weights"]) if weights else {},
+            table=ClassTable.from_dict(about["classes"]),
+            normalisation=_normalisation(about["normalisation"]),
+            recipe=dict(about["recipe"]),
+            figures=dict(about["figures"]),
+            step=int(about["step"]),
+            training=content.get("training") if weights else None,
+            fingerprint=str(about["fingerprint"]),
+            path=path,
+        )
+        training_digest = about["training"]
+    except (KeyError, TypeError, ValueError) as error:
+        raise VssError(f"checkpoint {path} is damaged: {type(error).__name__} {error}", DAMAGED) from error
+    if weights:
+        _check(checkpoint, training_digest)
+    return checkpoint
+
+
+def restore_network(checkpoint: Checkpoint) -> Network:
+    """Build the network of a checkpoint, in evaluation mode.
+
+    Raises
+    ------
+    VssError
+        Tensors are missing, surplus or of another shape; the first are named.
+    """
+    # Initial weights are drawn and then overwritten; whoever counts on the random numbers must not notice.
+    with torch.random.fork_rng(devices=[]):
+        network = build_network(checkpoint.network, checkpoint.table.num_classes, load_pretrained=False)
+    load_weights(network, checkpoint)
+    network.normalisation = checkpoint.normalisation
+    return network.eval()
+
+
+def load_weights(network: Network, checkpoint: Checkpoint) -> None:
+    """Copy a checkpoint's weights into a network that must have exactly these tensors.
+
+    Raises
+    ------
+    VssError
+        Tensors are missing, surplus or of another shape; the first are named.
+    """
+    expected = network.state_dict()
+    missing = [name for name in expected if name not in checkpoint.weights]
+    surplus = [name for name in checkpoint.weights if name not in expected]
+    misshapen = [
+        f"{name} is {tuple(checkpoint.weights[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in checkpoint.weights and checkpoint.weights[name].shape != tensor.shape
+    ]
+    faults = [
+        f"{len(names)} tensors {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
+        for what, names in (("are missing", missing), ("are surplus", surplus), ("have another shape", misshapen))
+        if names
+    ]
+    if faults:
+        raise VssError(
+            f"the weights of checkpoint {checkpoint.path or ''} do not fit the network: {'; '.join(faults)}",
+            "a checkpoint fits the network configuration and the number of classes it was trained with",
+        )
+    network.load_state_dict(checkpoint.weights)
+
+
+def export_safetensors(checkpoint: Checkpoint, path: Path) -> None:
+    """Write the weights as safetensors for other programs; the description goes into its metadata as ``vss``.
+
+    Raises
+    ------
+    VssError
+        The disk refuses.
+    """
+    # safetensors refuses tensors that share memory.
+    weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.weights.items()}
+    checkpoint.fingerprint = fingerprint_of(weights, checkpoint.network, checkpoint.normalisation)
+    with whole_file(path, "export") as part:
+        save_file(weights, part, metadata={"vss": _describe(checkpoint, None)})
+
+
+def fingerprint_of(weights: Mapping[str, Tensor], network: Mapping[str, Any], normalisation: Normalisation) -> str:
+    """SHA-256 of everything that decides what a network predicts: name, type, shape and bytes of every tensor in the
+    order of names, network configuration, normalisation.
+
+    Where the first weights came from (``pretrained``, which may be a path on one machine) decides nothing.
+    """
+    config = {name: value for name, value in network.items() if name != "pretrained"}
+    digest = hashlib.sha256(_json({"network": config, "normalisation": asdict(normalisation)}).encode())
+    for name in sorted(weights):
+        _add(digest, name, weights[name])
+    return digest.hexdigest()
+
+
+def _describe(checkpoint: Checkpoint, training: str | None) -> str:
+    return _json(
+        {
+            "format": FORMAT,
+            "vsscli": vsscli.__version__,
+            "network": checkpoint.network,
+            "classes": checkpoint.table.to_dict(),
+            "normalisation": asdict(checkpoint.normalisation),
+            "recipe": checkpoint.recipe,
+            "figures": checkpoint.figures,
+            "step": checkpoint.step,
+            "fingerprint": checkpoint.fingerprint,
+            "training": training,
+        }
+    )
+
+
+def _check_text(path: Path) -> None:
+    """Compare the part of the file that is no tensor with the checksum in the zip, which torch does not look at."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith("/data.pkl"):
+                    archive.read(name)
+    except Exception as error:  # a damaged zip also leads to errors of zlib, struct and text encodings
+        raise VssError(f"checkpoint {path} is damaged: {error}", DAMAGED) from error
+
+
+def _check(checkpoint: Checkpoint, training_digest: str | None) -> None:
+    """Compare what was read with the digests written beside it: a zip that is mapped checks nothing itself."""
+    path = checkpoint.path
+    if not all(isinstance(tensor, Tensor) for tensor in checkpoint.weights.values()):
+        raise VssError(f"checkpoint {path} is damaged: its weights are no tensors", DAMAGED)
+    found = fingerprint_of(checkpoint.weights, checkpoint.network, checkpoint.normalisation)
+    if found != checkpoint.fingerprint:
+        raise VssError(
+            f"checkpoint {path} is not what was written: its weights have fingerprint {found[:12]}, "
+            f"recorded is {checkpoint.fingerprint[:12]}",
+            DAMAGED,
+        )
+    if (checkpoint.training is None) != (training_digest is None) or (
+        checkpoint.training is not None and _digest(checkpoint.training) != training_digest
+    ):
+        raise VssError(f"checkpoint {path} is not what was written: its training state differs", DAMAGED)
+
+
+def _plain(value: Any, name: str) -> Any:
+    """The value with tensors on the CPU, and a refusal of what ``weights_only=True`` would not load again."""
+    if isinstance(value, Tensor):
+        # The layout stays: an optimiser's state must lie in memory as its parameters do.
+        return _own(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(entry, f"{name}.{key}") for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        entries = [_plain(entry, f"{name}.{index}") for index, entry in enumerate(value)]
+        return tuple(entries) if isinstance(value, tuple) else entries
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(f"{name} of a checkpoint is a {type(value).__name__}; only plain values and tensors can be kept")
+
+
+def _own(tensor: Tensor) -> Tensor:
+    """The tensor on the CPU, in memory of its own: torch would write all of the memory that a view looks into."""
+    tensor = tensor.detach().cpu()
+    return tensor.clone() if tensor.untyped_storage().nbytes() != tensor.nbytes else tensor
+
+
+def _digest(value: Any) -> str:
+    """SHA-256 of nested plain values and tensors."""
+    digest = hashlib.sha256()
+
+    def walk(part: Any, name: str) -> None:
+        if isinstance(part, Tensor):
+            _add(digest, name, part)
+        elif isinstance(part, dict):
+            for key, entry in part.items():
+                walk(entry, f"{name}/{key!r}")
+        elif isinstance(part, list | tuple):
+            for index, entry in enumerate(part):
+                walk(entry, f"{name}/{index}")
+        else:
+            digest.update(f"{name}={part!r}\n".encode())
+
+    walk(value, "")
+    return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, tensor: Tensor) -> None:
+    """Add a tensor to a digest, by its memory where that lies in order."""
+    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+    flat = tensor.detach().cpu().contiguous().view(-1)
+    digest.update(flat.view(torch.uint8).numpy().data)
+
+
+def _normalisation(values: Any) -> Normalisation:
+    mean, std = ([float(value) for value in values[name]] for name in ("mean", "std"))
+    if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        raise ValueError(f"normalisation {values}")
+    return Normalisation((mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+
+def _json(values: Any) -> str:
+    """One text for equal values."""
+    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def _contents(content: Any) -> str:
+    if isinstance(content, dict):
+        names = [str(key) for key in content]
+        return f"{len(names)} entries ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})"
+    return f"a {type(content).__name__}"

@@ -1,0 +1,63 @@
+"""The light family: a timm encoder and a feature pyramid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vsscli.errors import VssError
+from vsscli.models.backbones.encoder import Encoder
+from vsscli.models.heads.fpn import PyramidDecoder
+from vsscli.models.network import Network
+from vsscli.models.scores import ScoreKind, Scores
+from vsscli.models.weights import load_encoder, normalisation_for
+from vsscli.talk import SILENCE, Talk
+
+
+@dataclass(frozen=True)
+class LightConfig:
+    """What decides a light network beside its classes; the same fields as a recipe's ``model``."""
+
+    encoder: str = "tf_efficientnet_lite0"
+    channels: int = 128
+    dropout: float = 0.1
+    drop_path: float = 0.0
+    pretrained: str = "imagenet"
+    frozen_norm: bool = False
+
+    def __post_init__(self) -> None:
+        if self.channels < 1:
+            raise VssError(f"channels: {self.channels} is no width of a feature pyramid", "128 is usual")
+        for field in ("dropout", "drop_path"):
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise VssError(f"{field}: {getattr(self, field)} is not in [0, 1)", "0.1 is usual")
+
+
+class LightNetwork(Network):
+    """Encoder and feature pyramid; logits at stride 4."""
+
+    def __init__(self, config: LightConfig, num_classes: int) -> None:
+        encoder = Encoder(config.encoder, config.drop_path, config.frozen_norm)
+        normalisation = normalisation_for(config.encoder, config.pretrained)
+        super().__init__(num_classes, stride=4, divisor=encoder.divisor, normalisation=normalisation)
+        self.encoder = encoder
+        self.decoder = PyramidDecoder(encoder.channels, config.channels, num_classes, config.dropout)
+
+    def forward(self, images: Tensor) -> Scores:
+        """Score normalised images (B, 3, H, W): logits (B, C, H / 4, W / 4)."""
+        self.check_sides(images)
+        return Scores(self.decoder(self.encoder(images)), ScoreKind.LOGITS)
+
+    def place_of(self, name: str) -> tuple[bool, int]:
+        if name.startswith("encoder."):
+            return True, self.encoder.depth_of(name.removeprefix("encoder."))
+        return False, 0
+
+
+def build_light(config: LightConfig, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> LightNetwork:
+    """Build a light network, with the encoder weights its configuration names if ``load_pretrained``."""
+    network = LightNetwork(config, num_classes)
+    if load_pretrained:
+        load_encoder(network.encoder.features, config.encoder, config.pretrained, talk)
+    return network

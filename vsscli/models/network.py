@@ -1,0 +1,117 @@
+"""What every network of the house offers, whatever its family."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vsscli.errors import VssError
+from vsscli.models.scores import Scores
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Mean and standard deviation of each colour, red, green, blue, on the scale 0..255."""
+
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Normalise images (B, 3, H, W) of uint8 or float values 0..255; the result is float32, or the float given."""
+        dtype = images.dtype if images.is_floating_point() else torch.float32
+        mean = torch.tensor(self.mean, dtype=dtype, device=images.device).view(3, 1, 1)
+        std = torch.tensor(self.std, dtype=dtype, device=images.device).view(3, 1, 1)
+        return (images.to(dtype) - mean) / std
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """Parameters that learn alike.
+
+    ``lr_scale`` is the factor of layer-wise decay alone; a recipe's own factor for encoders applies where ``encoder``.
+    """
+
+    name: str
+    parameters: tuple[nn.Parameter, ...]
+    lr_scale: float
+    decay: bool
+    encoder: bool
+
+
+class Network(nn.Module, ABC):
+    """A network that scores every pixel of an image.
+
+    A family implements ``forward`` and, where its encoder has layers that learn at rates of their own, ``place_of``.
+
+    Parameters
+    ----------
+    num_classes
+        C, the channels of the scores.
+    stride
+        Pixels per cell of the score map, in both directions.
+    divisor
+        Height and width of the input must be multiples of it, so that the cells cover the image exactly.
+    normalisation
+        What the input must have been normalised with.
+    """
+
+    def __init__(self, num_classes: int, stride: int, divisor: int, normalisation: Normalisation) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        self.stride = stride
+        self.divisor = divisor
+        self.normalisation = normalisation
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> Scores:
+        """Score normalised images (B, 3, H, W): values (B, C, H / stride, W / stride) and their kind."""
+
+    def place_of(self, name: str) -> tuple[bool, int]:
+        """Say whether a parameter belongs to the encoder, and how many layers deep it lies.
+
+        Depth 0 is everything that learns at the full rate; the encoder's last layer has depth 1, as in BEiT's
+        layer-wise decay.
+        """
+        return False, 0
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Say whether weight decay applies: not to norms and biases."""
+        return parameter.ndim > 1 and not name.endswith("bias")
+
+    def parameter_groups(self, layer_decay: float) -> list[ParameterGroup]:
+        """Sort the trainable parameters into groups that learn alike.
+
+        Parameters
+        ----------
+        layer_decay
+            Factor per layer of the encoder, counted from the last: ``lr_scale`` is this to the power of the depth.
+
+        Returns
+        -------
+        list of ParameterGroup
+            Every trainable parameter in exactly one group; the order is that of the network's modules.
+        """
+        members: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                place = (*self.place_of(name), self.decays(name, parameter))
+                members.setdefault(place, []).append(parameter)
+        groups = []
+        for (encoder, depth, decay), parameters in members.items():
+            part = f"encoder-{depth}" if encoder else "decoder" if depth == 0 else f"decoder-{depth}"
+            name = f"{part} {'with' if decay else 'without'} weight decay"
+            groups.append(ParameterGroup(name, tuple(parameters), layer_decay**depth, decay, encoder))
+        return groups
+
+    def check_sides(self, images: Tensor) -> None:
+        """Refuse images (B, 3, H, W) whose sides are no multiples of the divisor."""
+        height, width = images.shape[-2:]
+        if height % self.divisor or width % self.divisor:
+            fits = tuple(-(-side // self.divisor) * self.divisor for side in (height, width))
+            raise VssError(
+                f"an image of {height}x{width} does not fit the network: its sides must be multiples of {self.divisor}",
+                f"pad it, or choose another crop or window, {fits[0]}x{fits[1]} for example",
+            )

@@ -1,0 +1,159 @@
+"""Batch norm whose statistics are those of the batch of all processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import Tensor, nn
+
+
+class SyncedBatchNorm2d(nn.BatchNorm2d):
+    """``BatchNorm2d`` over the joint batch of all processes, on the CPU, where ``torch.nn.SyncBatchNorm`` refuses.
+
+    In evaluation, or in one process, it is ``BatchNorm2d``. What may follow the norm in timm's networks, ``drop`` and
+    ``act``, is kept under timm's names.
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats)
+        self.drop: nn.Module = nn.Identity()
+        self.act: nn.Module = nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Normalise (b, C, h, w), where b is this process's share of the batch; the others must call it too."""
+        if self.training and dist.is_initialized() and dist.get_world_size() > 1:
+            return self.act(self.drop(self._joint(images)))
+        return self.act(self.drop(super().forward(images)))
+
+    def _joint(self, images: Tensor) -> Tensor:
+        normalised, mean, variance, count = _JointNorm.apply(images, self.weight, self.bias, self.eps)
+        if self.track_running_stats and self.running_mean is not None and self.running_var is not None:
+            with torch.no_grad():
+                assert self.num_batches_tracked is not None
+                self.num_batches_tracked += 1
+                share = 1.0 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+                unbiased = variance * (count / (count - 1))
+                self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
+                self.running_var.lerp_(unbiased.to(self.running_var.dtype), share)
+        return normalised
+
+
+class _JointNorm(torch.autograd.Function):
+    """Normalise with the mean and variance of the joint batch, and their part in the gradient.
+
+    Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3, with every mean taken over all processes. The processes hand
+    each other count, mean and summed squared deviation, which add up without the cancellation that a sum of squares
+    suffers (Chan, Golub & LeVeque 1979).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, images: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        images32 = images.float()
+        local_variance, local_mean = torch.var_mean(images32, dim=(0, 2, 3), unbiased=False)
+        local_count = images.numel() / images.shape[1]
+        mine = torch.cat([local_mean, local_variance * local_count, local_mean.new_tensor([local_count])]).double()
+        shares = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+        dist.all_gather(shares, mine)
+        means, deviations, counts = torch.stack(shares).split([len(local_mean), len(local_mean), 1], dim=1)
+        count = counts.sum()
+        mean = (means * counts).sum(0) / count
+        variance = ((deviations + (means - mean).square() * counts).sum(0) / count).float()
+        mean = mean.float()
+        ctx.save_for_backward(images, weight, mean, variance, count)
+        ctx.eps = eps
+        ctx.mark_non_differentiable(mean, variance, count)
+        return F.batch_norm(images, mean, variance, weight, bias, False, 0.0, eps), mean, variance, count
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
+        images, weight, mean, variance, count = ctx.saved_tensors
+        # With the statistics held fixed, torch's own kernel gives the direct gradient and both sums over this process.
+        direct, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
+            grads[0],
+            images,
+            weight,
+            mean,
+            variance,
+            None,
+            None,
+            False,
+            ctx.eps,
+            [True, True, True],
+        )
+        sums = torch.cat([weight_grad, bias_grad]).double()
+        dist.all_reduce(sums)
+        scaled, shifted = (sums / count).float().split(len(mean))
+        inverse = (variance + ctx.eps).rsqrt()
+        factor = inverse if weight is None else inverse * weight.float()
+        # Through the mean and the variance: -factor * (mean of grad + normalised * mean of grad * normalised).
+        slope = (factor * inverse * scaled).view(1, -1, 1, 1)
+        level = (factor * shifted).view(1, -1, 1, 1)
+        centred = images.float() - mean.view(1, -1, 1, 1)
+        images_grad = direct - (centred.mul_(slope).add_(level)).to(direct.dtype)
+        return images_grad, weight_grad if weight is not None else None, bias_grad if weight is not None else None, None
+
+
+def convert_sync(
+    network: nn.Module, *, world: int | None = None, device: torch.device | str | None = None
+) -> nn.Module:
+    """Replace batch norms by ones that share their statistics between processes.
+
+    Parameters
+    ----------
+    network
+        Changed in place; parameters, buffers and their names stay. Other norms (group, layer) are left alone.
+    world
+        Number of processes; none: that of the process group, 1 where there is none. With 1 nothing is done.
+    device
+        Where the network will run; none: where its parameters are now. On CUDA, torch's own ``SyncBatchNorm`` is taken.
+
+    Returns
+    -------
+    nn.Module
+        The network; a new module where it is a batch norm itself.
+    """
+    if world is None:
+        world = dist.get_world_size() if dist.is_initialized() else 1
+    if world == 1:
+        return network
+    if device is None:
+        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+    if torch.device(device).type == "cuda":
+        return convert_sync_batchnorm(network)
+    return _convert(network)
+
+
+def _convert(module: nn.Module) -> nn.Module:
+    if isinstance(module, nn.BatchNorm2d) and not isinstance(module, SyncedBatchNorm2d):
+        return _synced(module)
+    for name, child in list(module.named_children()):
+        replacement = _convert(child)
+        if replacement is not child:
+            setattr(module, name, replacement)
+    return module
+
+
+def _synced(norm: nn.BatchNorm2d) -> SyncedBatchNorm2d:
+    synced = SyncedBatchNorm2d(norm.num_features, norm.eps, norm.momentum, norm.affine, norm.track_running_stats)
+    synced.weight, synced.bias = norm.weight, norm.bias
+    if norm.track_running_stats:
+        synced.running_mean, synced.running_var = norm.running_mean, norm.running_var
+        synced.num_batches_tracked = norm.num_batches_tracked
+    if isinstance(norm, BatchNormAct2d):
+        synced.drop, synced.act = norm.drop, norm.act
+    synced.train(norm.training)
+    return synced
