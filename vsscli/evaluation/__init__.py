@@ -1,0 +1,1 @@
+"""Labels from anywhere against masks: every metric in one pass."""

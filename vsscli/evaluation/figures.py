@@ -1,0 +1,152 @@
+"""What a score consists of: the metrics' names, and records of figures."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any
+
+from vsscli.errors import VssError
+
+CONFUSION_METRICS = ("miou", "wiou", "acc", "class_acc")
+DEFAULT_METRICS = ("miou", "wiou", "vc8", "vc16")
+
+
+@dataclass(frozen=True)
+class ClassFigure:
+    """One class: its IoU (NaN if it is absent from the ground truth) and its pixels in the ground truth."""
+
+    name: str
+    iou: float
+    pixels: int
+
+
+@dataclass(frozen=True)
+class VideoFigure:
+    """One video: mean VC_n over its own windows (NaN if none counts), and where the least consistent window begins.
+
+    Attributes
+    ----------
+    name, frames
+        The video and its length.
+    vc
+        n to a fraction.
+    worst
+        n to (stem of the window's first frame, its consistency); without the n that have no window.
+    """
+
+    name: str
+    frames: int
+    vc: dict[int, float]
+    worst: dict[int, tuple[str, float]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values, NaN as None."""
+        scores = {f"vc{window}": _plain(value) for window, value in self.vc.items()}
+        worst = {f"vc{window}": {"start": stem, "score": value} for window, (stem, value) in self.worst.items()}
+        return {"name": self.name, "frames": self.frames, **scores, "worst": worst}
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What the figures rest on: videos and frames counted, videos left out by the protocol, windows of each n."""
+
+    videos: int
+    frames: int
+    left_out: int
+    windows: dict[int, int]
+    empty_windows: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Scores of one prediction, fractions; NaN where there was nothing to score.
+
+    Attributes
+    ----------
+    metrics
+        What was asked for, in that order; only that is in `to_json`.
+    protocol
+        Name of the way of counting.
+    miou, wiou, acc, class_acc
+        Of the confusion matrix over all frames; NaN when none of them was asked for.
+    vc
+        n to VC_n.
+    per_class, per_video
+        Every class of the table; every counted video. `per_class` is empty when only VC was asked for.
+    counts
+        What the figures rest on.
+    """
+
+    metrics: tuple[str, ...]
+    protocol: str
+    miou: float
+    wiou: float
+    acc: float
+    class_acc: float
+    vc: dict[int, float]
+    per_class: tuple[ClassFigure, ...]
+    per_video: tuple[VideoFigure, ...]
+    counts: Counts
+
+    def value(self, metric: str) -> float:
+        """One figure by its name, ``miou`` or ``vc8`` for example."""
+        return self.vc[int(metric[2:])] if metric.startswith("vc") else float(getattr(self, metric))
+
+    def to_json(self, *, per_class: bool = False, per_video: bool = False) -> dict[str, Any]:
+        """Plain values for one JSON object: the metrics first, NaN as None.
+
+        Parameters
+        ----------
+        per_class, per_video
+            Add the tables by class and by video.
+        """
+        values: dict[str, Any] = {metric: _plain(self.value(metric)) for metric in self.metrics}
+        values |= {"protocol": self.protocol, "videos": self.counts.videos, "frames": self.counts.frames}
+        if self.counts.left_out:
+            values["left_out"] = self.counts.left_out
+        if self.vc:
+            values["windows"] = {f"vc{window}": count for window, count in self.counts.windows.items()}
+        if per_class:
+            values["per_class"] = [
+                {"name": row.name, "iou": _plain(row.iou), "pixels": row.pixels} for row in self.per_class
+            ]
+        if per_video:
+            values["per_video"] = [video.to_json() for video in self.per_video]
+        return values
+
+
+def parse_metrics(metrics: Sequence[str]) -> tuple[tuple[str, ...], tuple[int, ...]]:
+    """Check names of metrics.
+
+    Returns
+    -------
+    tuple
+        The names in lower case, each once, in the order given; and the n of every ``vcN`` among them, rising.
+
+    Raises
+    ------
+    VssError
+        On an unknown name, or none at all.
+    """
+    names = tuple(dict.fromkeys(name.lower() for name in metrics))
+    known = (*CONFUSION_METRICS, "vc8", "vc16")
+    if not names:
+        raise VssError("no metric to score", f"name some of {', '.join(known)}")
+    windows = []
+    for name in names:
+        if match := re.fullmatch(r"vc([1-9][0-9]{0,8})", name):
+            windows.append(int(match[1]))
+        elif name not in CONFUSION_METRICS:
+            near = get_close_matches(name, known, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"metrics: {', '.join(known)} (vcN for any N)"
+            raise VssError(f"no metric is called {name!r}", hint)
+    return names, tuple(sorted(windows))
+
+
+def _plain(value: float) -> float | None:
+    """JSON knows no NaN."""
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,81 @@
+"""Where the labels that are scored come from: a folder of masks, a store, or anything with the same two methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from vsscli.data.masks import read_mask
+from vsscli.errors import VssError
+
+if TYPE_CHECKING:
+    from vsscli.store.reader import Store
+
+
+class LabelSource(Protocol):
+    """Where predicted labels come from. With more than one worker, `label` is called from several threads."""
+
+    def label(self, video: str, index: int, stem: str) -> np.ndarray:
+        """Classes predicted for one frame, (H, W) uint8; VssError if there are none."""
+        ...
+
+    def place(self, video: str, stem: str) -> str:
+        """What to call a frame's prediction in an error."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderLabels:
+    """A folder of class-index masks, ``<path>/<video>/<stem>.png``, 8 bits, grey or palette."""
+
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not self.path.is_dir():
+            raise VssError(f"no folder of predictions at {self.path}", "give the folder that holds <video>/<stem>.png")
+
+    def label(self, video: str, index: int, stem: str) -> np.ndarray:
+        """Decode the mask of one frame."""
+        path = self.path / video / f"{stem}.png"
+        try:
+            return read_mask(path)
+        except VssError as error:
+            if path.exists():
+                raise
+            raise VssError(
+                f"{path} is not there: {video}/{stem} has no prediction", "predict every frame of the split"
+            ) from error
+
+    def place(self, video: str, stem: str) -> str:
+        """Path of a frame's mask."""
+        return str(self.path / video / f"{stem}.png")
+
+
+class StoreLabels:
+    """Labels of a prediction store. Frames are found by name, so a store may hold more than is scored."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._videos = set(store.videos())
+        self._frames: tuple[str, dict[str, int]] = ("", {})
+
+    def label(self, video: str, index: int, stem: str) -> np.ndarray:
+        """Read one frame's label."""
+        hint = "run the same predict command again: it adds what is missing"
+        if video not in self._videos:
+            raise VssError(f"store {self._store.path} has no finished prediction of video {video}", hint)
+        # One video's names are kept; the pair is swapped as a whole, so threads need no lock.
+        name, frames = self._frames
+        if name != video:
+            frames = {known: position for position, known in enumerate(self._store.stems(video))}
+            self._frames = (video, frames)
+        if stem not in frames:
+            raise VssError(f"store {self._store.path} has no prediction of frame {video}/{stem}", hint)
+        return self._store.label(video, frames[stem])
+
+    def place(self, video: str, stem: str) -> str:
+        """Address of a frame in the store."""
+        return f"{self._store.path}: {video}/{stem}"

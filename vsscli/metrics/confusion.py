@@ -1,0 +1,170 @@
+"""Confusion matrix over a whole set of frames, and the figures read from it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+# Above this share of words of eight pixels in which a label changes, counting pixels beats counting runs.
+DENSE = 1 / 3
+
+
+class ConfusionMatrix:
+    """Counts of (true class, predicted class) over every frame given, and mIoU and its kin.
+
+    One matrix is kept over all frames of all videos; nothing is averaged by frame or by video. A pixel counts when its
+    truth is a class. A prediction that is no class (255, say) on such a pixel is wrong: it stands in its row's sum and
+    in no column.
+
+    Parameters
+    ----------
+    num_classes
+        C, at most 255.
+    lookup
+        (256,) uint8, the class of each value of `truth`, anything from C up meaning void; none: truth holds classes.
+        Masks as they are on disk can be counted with it at no cost per pixel.
+
+    Notes
+    -----
+    Figures as in `specs/vspw_eval.md`, "mIoU / Weighted IoU". Instances add up with `merge` and pickle.
+
+    Examples
+    --------
+    >>> confusion = ConfusionMatrix(2)
+    >>> confusion.update(np.array([[0, 0, 1, 255]], np.uint8), np.array([[0, 1, 1, 0]], np.uint8))
+    >>> confusion.matrix.tolist()
+    [[1, 1], [0, 1]]
+    >>> confusion.miou
+    0.5
+    """
+
+    def __init__(self, num_classes: int, lookup: np.ndarray | None = None) -> None:
+        if not 1 <= num_classes <= 255:
+            raise ValueError(f"num_classes is {num_classes}; labels are uint8, so it lies between 1 and 255")
+        self.num_classes = num_classes
+        self._lookup = np.arange(256, dtype=np.uint8) if lookup is None else np.array(lookup, dtype=np.uint8)
+        if self._lookup.shape != (256,):
+            raise ValueError(f"lookup has shape {self._lookup.shape}, not (256,)")
+        # Pairs of raw values are counted and only sorted into classes when somebody asks.
+        self._pairs = np.zeros(256 * 256, np.int64)
+        self._size = 0
+
+    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """Count one frame.
+
+        Parameters
+        ----------
+        truth
+            (H, W) uint8, classes, or values of `lookup`.
+        prediction
+            (H, W) uint8, classes.
+        """
+        if truth.shape != prediction.shape:
+            raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
+        if truth.dtype != np.uint8 or prediction.dtype != np.uint8:
+            raise ValueError(f"truth is {truth.dtype}, prediction {prediction.dtype}; labels are uint8")
+        if truth.size == 0:
+            return
+        self._reserve(truth.size)
+        truth, prediction = truth.reshape(-1), prediction.reshape(-1)
+
+        # Labels are made of areas: along a row the pair (truth, prediction) seldom changes. The pixel before each
+        # change, and the last one, end a run; a few thousand runs are counted instead of 400,000 pixels.
+        ends = self._ends[: truth.size]
+        np.not_equal(truth[1:], truth[:-1], out=ends[:-1])
+        np.not_equal(prediction[1:], prediction[:-1], out=self._other)
+        np.logical_or(ends[:-1], self._other, out=ends[:-1])
+        words = np.flatnonzero(self._words != 0)  # eight flags at a time: most words are empty
+        if words.size > DENSE * self._words.size:
+            np.copyto(self._codes, truth)
+            np.left_shift(self._codes, 8, out=self._codes)
+            np.bitwise_or(self._codes, prediction, out=self._codes)
+            self._pairs += np.bincount(self._codes, minlength=self._pairs.size)
+            return
+        flags = np.flatnonzero(self._words[words].view(bool))
+        positions = (words[flags >> 3] << 3) + (flags & 7)
+        codes = truth[positions].astype(np.intp)
+        codes <<= 8
+        codes |= prediction[positions]
+        np.add.at(self._pairs, codes, np.diff(positions, prepend=-1))
+
+    def merge(self, other: ConfusionMatrix) -> None:
+        """Add the counts of another matrix, of another process for example."""
+        if other.num_classes != self.num_classes or not np.array_equal(other._lookup, self._lookup):
+            raise ValueError("matrices of different classes do not add up")
+        self._pairs += other._pairs
+
+    def _reserve(self, size: int) -> None:
+        """Buffers for frames of `size` pixels, allocated when the size changes."""
+        if size != self._size:
+            self._size = size
+            self._words = np.zeros(-(-size // 8), np.uint64)
+            self._ends = self._words.view(bool)
+            self._ends[size - 1] = True  # and stays so: `update` writes the flags before it
+            self._other = np.empty(size - 1, bool)
+            self._codes = np.empty(size, np.uint16)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """(C, C + 1) int64: rows truth, columns prediction, the last column what was predicted as no class."""
+        by_value = self._pairs.reshape(256, 256)
+        by_class = np.zeros((self.num_classes, 256), np.int64)
+        valued = self._lookup < self.num_classes
+        np.add.at(by_class, self._lookup[valued], by_value[valued])
+        none = by_class[:, self.num_classes :].sum(axis=1, keepdims=True)
+        return np.hstack([by_class[:, : self.num_classes], none])
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """(C, C) int64: rows truth, columns prediction. Rows lack the pixels that were predicted as no class."""
+        return self.counts[:, :-1]
+
+    @property
+    def pixels(self) -> np.ndarray:
+        """(C,) int64: pixels of each class in the ground truth."""
+        return self.counts.sum(axis=1)
+
+    def iou(self) -> np.ndarray:
+        """Intersection over union of each class.
+
+        Returns
+        -------
+        numpy.ndarray
+            (C,) float64; NaN where the class is absent from the ground truth, predicted or not.
+        """
+        counts = self.counts
+        truth, predicted = counts.sum(axis=1), counts[:, :-1].sum(axis=0)
+        intersection = counts.diagonal()
+        iou = np.full(self.num_classes, np.nan)
+        np.divide(intersection, truth + predicted - intersection, out=iou, where=truth > 0)
+        return iou
+
+    @property
+    def miou(self) -> float:
+        """Mean IoU over the classes in the ground truth; NaN if nothing is labelled."""
+        iou = self.iou()
+        present = ~np.isnan(iou)
+        return float(iou[present].mean()) if present.any() else float("nan")
+
+    @property
+    def wiou(self) -> float:
+        """IoU weighted by each class's share of the labelled pixels ("weighted IoU", FWIoU)."""
+        pixels = self.pixels
+        present = pixels > 0
+        if not present.any():
+            return float("nan")
+        return float((pixels[present] / pixels.sum() * self.iou()[present]).sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of labelled pixels predicted right ("Acc")."""
+        counts = self.counts
+        total = counts.sum()
+        return float(counts.diagonal().sum() / total) if total else float("nan")
+
+    @property
+    def class_accuracy(self) -> float:
+        """Mean over the classes in the ground truth of the share predicted right ("Acc_class")."""
+        counts = self.counts
+        pixels = counts.sum(axis=1)
+        present = pixels > 0
+        return float((counts.diagonal()[present] / pixels[present]).mean()) if present.any() else float("nan")

@@ -1,0 +1,217 @@
+"""Video consistency (VC_n) for any n, in one pass over the frames.
+
+The definition (`specs/vspw_eval.md`, "VC_n") compares each frame with the n - 1 that follow it: windows times n
+comparisons. Here each pixel carries a run length, for how many frames its value has been the same. A pixel is constant
+over the window that ends now exactly if its run is at least n, for every n at once; what it costs does not depend on n,
+and a video of any length needs the same memory.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from vsscli.errors import VssError
+from vsscli.metrics.protocols import DEFAULT_PROTOCOL, Protocol, get_protocol
+
+LONGEST = 30_000  # runs are counted in at most 16 bits
+
+
+@dataclass(frozen=True)
+class VideoScore:
+    """What the windows of one video gave.
+
+    Attributes
+    ----------
+    name, frames
+        The video and its length.
+    accuracies
+        n to (windows,) float64: of the pixels constant in ground truth over the window, the share that is constant in
+        the prediction too. NaN where no pixel is constant in ground truth. Empty for a video too short for n.
+    """
+
+    name: str
+    frames: int
+    accuracies: dict[int, np.ndarray]
+
+    def score(self, window: int) -> float:
+        """Mean over this video's own windows of `window` frames; NaN if none counts."""
+        return _mean(self.accuracies[window])
+
+    def worst(self, window: int) -> int | None:
+        """Index of the first frame of the least consistent window; none if no window counts."""
+        accuracies = self.accuracies[window]
+        return None if np.isnan(accuracies).all() else int(np.nanargmin(accuracies))
+
+
+class VideoConsistency:
+    """VC_n of a set of videos, streamed frame by frame.
+
+    Parameters
+    ----------
+    windows
+        The n to score, each from 2 up.
+    protocol
+        A name of `metrics.protocols`. `raw` tells which ground truth it compares.
+
+    Raises
+    ------
+    VssError
+        On an n below 2 or beyond 30,000, or an unknown protocol.
+
+    Notes
+    -----
+    The order of calls is ``start_video(length)``, ``update`` for each frame, ``end_video(name)``, for every video; then
+    `scores`. The prediction need not be right to be consistent, and void pixels count like others: so the definition.
+
+    Examples
+    --------
+    >>> consistency = VideoConsistency([2])
+    >>> consistency.start_video(3)
+    >>> for label in ([[1, 1]], [[1, 2]], [[1, 2]]):
+    ...     consistency.update(np.ones((1, 2), np.uint8), np.array(label, np.uint8))
+    >>> consistency.end_video("street")
+    >>> consistency.scores()
+    {2: 0.5}
+    """
+
+    def __init__(self, windows: Sequence[int], protocol: str = DEFAULT_PROTOCOL) -> None:
+        for window in windows:
+            if not 2 <= window <= LONGEST:
+                raise VssError(
+                    f"VC{window}: no window has {window} frames", f"give a number of frames from 2 to {LONGEST}"
+                )
+        self.windows = tuple(sorted(set(windows)))
+        self.protocol: Protocol = get_protocol(protocol)
+        self._longest = max(self.windows, default=2)
+        # Runs are cut back to the longest n when the type is full: not more often than every 128 frames.
+        self._run_type: type[np.uint8] | type[np.uint16] = np.uint8 if self._longest <= 127 else np.uint16
+        self._full = int(np.iinfo(self._run_type).max)
+        self._shape: tuple[int, ...] | None = None
+        self._videos: list[VideoScore] = []
+        self._length = -1  # no video is open
+        self._frame = 0
+
+    @property
+    def raw(self) -> bool:
+        """Whether `update` takes ground truth as it is on disk; else as class indices, all void 255."""
+        return self.protocol.raw
+
+    def counts_video(self, length: int) -> bool:
+        """Whether a video of this many frames counts for any figure, mIoU included."""
+        return self.protocol.counts_video(length, self.windows)
+
+    def start_video(self, length: int) -> None:
+        """Open a video of `length` frames. The length says which window is the last, which no protocol counts."""
+        if self._length >= 0:
+            raise ValueError("the video before was not ended")
+        counted = self.counts_video(length)
+        self._length = length
+        self._frame = 0
+        self._wanted = {window: self.protocol.windows(length, window) if counted else 0 for window in self.windows}
+        # Frames beyond the last that any window reaches, and all of a short video, are not looked at.
+        self._needed = max((window - 1 + wanted for window, wanted in self._wanted.items() if wanted), default=0)
+        self._accuracies = {window: array("d") for window in self.windows}
+
+    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """Take the next frame of the open video; both arrays are copied, so they may be used again.
+
+        Parameters
+        ----------
+        truth
+            (H, W) uint8, values on disk if `raw`, else classes.
+        prediction
+            (H, W) uint8, classes.
+        """
+        if self._frame >= self._length:
+            raise ValueError(f"frame {self._frame} given of a video of {max(self._length, 0)} frames")
+        if truth.shape != prediction.shape:
+            raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
+        if self._frame == 0:
+            self._reserve(truth.shape)
+        elif truth.shape != self._shape:
+            raise ValueError(f"frame {self._frame} has shape {truth.shape}, the frames before {self._shape}")
+        if self._frame < self._needed:
+            self._lengthen(truth, prediction)
+            np.copyto(self._last[0], truth)
+            np.copyto(self._last[1], prediction)
+        self._frame += 1
+        for window, accuracies in self._accuracies.items():
+            if self._frame >= window and len(accuracies) < self._wanted[window]:
+                accuracies.append(self._accuracy(window))
+
+    def end_video(self, name: str) -> None:
+        """Close the open video and keep its figures under `name`."""
+        if self._frame != self._length:
+            raise ValueError(f"{name} was announced with {self._length} frames, {self._frame} were given")
+        accuracies = {window: np.array(values, np.float64) for window, values in self._accuracies.items()}
+        self._videos.append(VideoScore(name, self._length, accuracies))
+        self._length = -1
+
+    def scores(self) -> dict[int, float]:
+        """VC_n of all videos: the mean over the windows of all of them, so long videos weigh more.
+
+        Returns
+        -------
+        dict
+            n to a fraction; NaN where no window counts.
+        """
+        return {window: _mean(self._gather(window)) for window in self.windows}
+
+    def counts(self) -> dict[int, tuple[int, int]]:
+        """For each n, the windows averaged over, and how many of them are NaN and dropped."""
+        gathered = {window: self._gather(window) for window in self.windows}
+        return {window: (values.size, int(np.isnan(values).sum())) for window, values in gathered.items()}
+
+    def per_video(self) -> tuple[VideoScore, ...]:
+        """Each video's own windows, in the order of `end_video`. Pooling across n never applies here."""
+        return tuple(self._videos)
+
+    def _gather(self, window: int) -> np.ndarray:
+        """Every window that VC_n averages over."""
+        shorter = [n for n in self.windows if n < window] if self.protocol.pooled else []
+        parts = [video.accuracies[n] for n in (*shorter, window) for video in self._videos]
+        return np.concatenate(parts) if parts else np.empty(0)
+
+    def _reserve(self, shape: tuple[int, ...]) -> None:
+        """Buffers for frames of `shape`, allocated when it changes. First axis: truth, and both together."""
+        if shape != self._shape:
+            self._shape = shape
+            self._last = np.empty((2, *shape), np.uint8)
+            self._same = np.empty((2, *shape), bool)
+            self._kept = self._same.view(np.uint8)  # the same bytes, to multiply with
+            self._runs = np.empty((2, *shape), self._run_type)
+            self._long = np.empty((2, *shape), bool)
+
+    def _lengthen(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+        """Runs go up by one where the value stayed, and start again at one where it changed."""
+        if self._frame == 0:
+            self._runs.fill(1)
+            self._bound = 1  # no run is longer
+            return
+        if self._bound == self._full:
+            # No window tells runs beyond the longest apart.
+            np.minimum(self._runs, self._longest, out=self._runs)
+            self._bound = self._longest
+        np.equal(truth, self._last[0], out=self._same[0])
+        np.equal(prediction, self._last[1], out=self._same[1])
+        # The shorter of truth's and prediction's run is the run of both together.
+        np.logical_and(self._same[0], self._same[1], out=self._same[1])
+        np.multiply(self._runs, self._kept, out=self._runs)
+        np.add(self._runs, 1, out=self._runs)
+        self._bound += 1
+
+    def _accuracy(self, window: int) -> float:
+        """Share of the pixels constant in truth over the window ending now that are constant in the prediction."""
+        np.greater_equal(self._runs, window, out=self._long)
+        truth = np.count_nonzero(self._long[0])
+        return np.count_nonzero(self._long[1]) / truth if truth else float("nan")
+
+
+def _mean(accuracies: np.ndarray) -> float:
+    """Mean of what is not NaN; NaN if nothing is."""
+    counted = accuracies[~np.isnan(accuracies)]
+    return float(counted.mean()) if counted.size else float("nan")
