@@ -46,7 +46,9 @@ class Data(Section):
     train: str = Field("train", description="split with labels to train on")
     val: str = Field("val", description="split to evaluate on")
     labelled: str | None = Field(None, description="list of <video>/<stem>: only these labels of `train` count")
-    unlabelled: tuple[str, ...] = Field((), description="splits predicted as unlabelled data beside the rest of `train`")
+    unlabelled: tuple[str, ...] = Field(
+        (), description="splits predicted as unlabelled data beside the rest of `train`"
+    )
     publisher: str = Field("", description="where the owners of the data publish it")
     without: str = Field("", description="a recipe to try when the data is not at hand")
     scene: Scene | None = Field(None, description="draw synthetic videos at `root` when they are not there")
@@ -93,7 +95,9 @@ class Train(Section):
     power: float = Field(0.9, ge=0, description="of the polynomial decay")
     clip: float | None = Field(None, gt=0, description="L2 norm the gradient is clipped to")
     accumulate: Positive = Field(1, description="batches per optimiser step")
-    ema: float | None = Field(None, gt=0, lt=1, description="momentum of averaged weights; they are the ones validated and kept")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="momentum of averaged weights; they are the ones validated and kept"
+    )
     precision: Literal["32", "bf16", "16"] = "32"
     workers: int = Field(2, ge=0, description="loader processes")
     threads: int | None = Field(None, gt=0, description="CPU threads; part of what makes a run repeatable")

@@ -1,0 +1,78 @@
+"""``vss`` answers quickly and the same way for every verb."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cli_process import environment, vss
+
+from vsscli import __version__
+from vsscli.cli.app import build, run
+
+VERBS = ("remap", "train", "predict", "pseudo", "ensemble", "eval", "vc", "show", "demo", "doctor")
+NETWORKED = ("train", "predict", "pseudo", "demo")
+HEAVY = ("torch", "torchvision", "timm", "zarr", "numpy", "scipy", "skimage", "PIL", "pydantic", "yaml", "rich")
+
+
+def test_help_lists_the_verbs_in_the_order_of_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(build().commands) == VERBS  # type: ignore[union-attr]
+    assert run(["--help"]) == 0
+    text = capsys.readouterr().out
+    places = [text.index(f"\n  {verb} ") for verb in VERBS]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize("arguments", [[], *([verb] for verb in VERBS)], ids=lambda arguments: " ".join(arguments))
+def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from vsscli.cli.app import run\n"
+        "code = run(sys.argv[2:])\n"
+        "print('loaded:', *sorted(set(sys.argv[1].split(',')) & set(sys.modules)))\n"
+        "sys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, ",".join(HEAVY), *arguments, "--help"],
+        env=environment(),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Usage: vss")
+    assert done.stdout.endswith("loaded:\n")
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_an_example_and_the_common_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert f"\n    vss {verb}" in text
+    for option in ("--quiet", "--debug", "--json"):
+        assert option in text
+
+
+@pytest.mark.parametrize("verb", NETWORKED)
+def test_every_verb_that_runs_a_network_takes_the_same_device(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run([verb, "--help"])
+    assert "--device NAME" in capsys.readouterr().out
+
+
+def test_vss_alone_shows_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([]) == 0
+    assert capsys.readouterr().out.startswith("Usage: vss")
+
+
+def test_the_version_is_told(tmp_path: Path) -> None:
+    done = vss("--version", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, f"vss {__version__}\n")
+
+
+def test_a_flag_before_the_verb_needs_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--debug"]) == 2
+    assert "missing command" in capsys.readouterr().err

@@ -1,0 +1,149 @@
+"""``vss``: the list of verbs, and how the program starts and ends.
+
+Nothing heavy is imported here nor at the top of a verb's file: ``vss VERB --help`` must answer at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+if TYPE_CHECKING:
+    from typer.core import TyperGroup
+
+HELP = """Semi-supervised video semantic segmentation: run the network once, decide many times.
+
+\b
+    vss demo                                        the whole loop on drawn videos, in minutes
+    vss train --recipe recipes/teacher.yaml         train a network
+    vss pseudo --models t.pt s.pt --tta             predict unlabelled video, fuse, threshold
+    vss eval --metric miou vc8 vc16                 score the newest prediction
+"""
+
+
+def build() -> TyperGroup:
+    """The command with all its verbs, in the order in which help lists them."""
+    from typer import Typer
+    from typer.main import get_command
+
+    from vsscli.cli import demo, doctor, ensemble, predict, pseudo, remap, show, train, vc
+    from vsscli.cli import eval as evaluation
+    from vsscli.cli.options import Program, Verb, before_the_verb
+
+    app = Typer(
+        name="vss",
+        cls=Program,
+        help=HELP,
+        rich_markup_mode=None,  # plain help takes half the time, and reads as well without a terminal
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
+    )
+    for name, function in (
+        ("remap", remap.remap),
+        ("train", train.train),
+        ("predict", predict.predict),
+        ("pseudo", pseudo.pseudo),
+        ("ensemble", ensemble.ensemble),
+        ("eval", evaluation.evaluate),
+        ("vc", vc.consistency),
+        ("show", show.show),
+        ("demo", demo.demo),
+        ("doctor", doctor.doctor),
+    ):
+        app.command(name, cls=Verb)(function)
+
+    app.callback()(before_the_verb)
+    return cast("TyperGroup", get_command(app))
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run ``vss`` with ``sys.argv`` (which is left as it is: processes started beside this one read it too)."""
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one verb.
+
+    Parameters
+    ----------
+    arguments
+        What stands behind ``vss``; nothing is a call for help.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or as `vsscli.cli.failure.explain` says.
+    """
+    debug = "--debug" in arguments
+    command = None
+    try:
+        with _terminated_like_interrupted(), _only_our_own_words(debug=debug):
+            command = build()
+            if "_VSS_COMPLETE" in os.environ:
+                command.main(prog_name="vss")
+            with command.make_context("vss", list(arguments) or ["--help"]) as context:
+                command.invoke(context)
+            sys.stdout.flush()
+    except (Exception, KeyboardInterrupt) as cause:
+        from vsscli.cli.failure import explain
+
+        return explain(cause, debug=debug, resume=command is not None and _wants_resume(command, arguments))
+    return 0
+
+
+def _wants_resume(command: TyperGroup, arguments: Sequence[str]) -> bool:
+    """Whether the verb goes on from where it stopped only if it is told to."""
+    verb = next((command.commands[word] for word in arguments if word in command.commands), None)
+    return verb is not None and any("--resume" in param.opts for param in verb.params) and "--resume" not in arguments
+
+
+@contextmanager
+def _only_our_own_words(*, debug: bool) -> Iterator[None]:
+    """Keep notes and warnings of libraries from users: they speak to programmers; ours go through the console."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure: Any = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no reason to stop
+    if debug or sys.warnoptions:
+        yield
+        return
+    logging.disable(logging.INFO)
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+@contextmanager
+def _terminated_like_interrupted() -> Iterator[None]:
+    """Turn SIGTERM into an exception while the block runs, so that files are closed as after Ctrl-C."""
+    main_thread = threading.current_thread() is threading.main_thread()
+    if not main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    owner = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            # A forked worker, ended by its parent: die as if there were no handler.
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        from vsscli.cli.failure import Terminated
+
+        raise Terminated
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -1,0 +1,69 @@
+"""``vss eval``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from vsscli.cli.options import RUNS, DataRoot, Debug, Json, Quiet, Split, Workers, Workspace
+
+Prediction = Annotated[
+    Path | None,
+    Option("--pred", metavar="STORE|DIR", help="Store, or folder of <video>/<stem>.png. [default: the newest store]"),
+]
+RecipeOfData = Annotated[
+    str | None, Option("--recipe", metavar="FILE", help="Recipe that says what the data set is.")
+]
+ProtocolName = Annotated[
+    str, Option("--protocol", metavar="NAME", help="Way of counting: vspw, mapped, pooled or cffm.")
+]
+
+
+def evaluate(
+    metric: Annotated[
+        list[str], Option("--metric", metavar="NAME...", help="miou, wiou, acc, class_acc, and vcN for any N.")
+    ] = ["miou", "wiou", "vc8", "vc16"],  # noqa: B006 - typer copies it
+    pred: Prediction = None,
+    data: DataRoot = None,
+    split: Split = None,
+    recipe: RecipeOfData = None,
+    protocol: ProtocolName = "vspw",
+    per_class: Annotated[bool, Option("--per-class", help="Add the IoU of every class.")] = False,
+    workers: Workers = None,
+    workspace: Workspace = RUNS,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Score predictions: mIoU, weighted IoU and video consistency, as fractions.
+
+      vss eval --metric miou vc8 vc16
+      vss eval --data ROOT --split val --pred masks/ --metric miou wiou vc8 vc16 --json
+    """
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.evaluate import evaluate as run
+    from vsscli.recipes.load import load_recipe
+
+    console = Console(quiet=quiet)
+    done = run(
+        workspace=workspace,
+        prediction=pred,
+        data_root=data,
+        split=split,
+        recipe=load_recipe(recipe) if recipe else None,
+        metrics=metric,
+        protocol=protocol,
+        workers=workers,
+        talk=console,
+    )
+    figures = done.figures
+    if json:
+        origin = {"pred": str(done.prediction), "data": str(done.data), "split": done.split}
+        console.print_json(figures.to_json(per_class=per_class) | origin)
+        return
+    if per_class and figures.per_class:
+        rows = [(row.name, f"{row.iou:.4f}", row.pixels) for row in figures.per_class]
+        console.print_table(("class", "IoU", "pixels"), rows)
+    console.print_table(figures.metrics, [tuple(f"{figures.value(name):.4f}" for name in figures.metrics)])

@@ -1,0 +1,149 @@
+"""What the user reads when a verb fails: what is wrong, a blank line, a hint. A traceback only when asked for."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+import traceback
+
+import typer
+
+from vsscli.cli.console import is_first_process, plain
+from vsscli.errors import VssError
+
+BAD_INPUT = 2
+UNEXPECTED = 1
+LINES = 12
+"""No error is longer than this; what is cut is counted."""
+COLUMNS = 400
+
+# Errors of the system that the user can mend, and how.
+MENDABLE = {
+    errno.ENOSPC: "free some space, or write to another disk",
+    errno.EDQUOT: "free some space, or write to another disk",
+    errno.EACCES: "check who may read and write there",
+    errno.EPERM: "check who may read and write there",
+    errno.EROFS: "write to another folder",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.ENAMETOOLONG: "use a shorter name",
+}
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, handled like Ctrl-C: what can be continued is left so that it can."""
+
+
+def explain(cause: BaseException, *, debug: bool, resume: bool = False) -> int:
+    """Tell on stderr why the program ends.
+
+    Parameters
+    ----------
+    cause
+        The exception that ended it.
+    debug
+        Print the traceback first.
+    resume
+        Whether the verb needs ``--resume`` to continue what was interrupted.
+
+    Returns
+    -------
+    int
+        Exit code: 2 for what the user can mend, 130 and 143 for signals, 1 for what must be a mistake of ours.
+    """
+    if isinstance(cause, typer.Exit):
+        return cause.exit_code
+    if isinstance(cause, BrokenPipeError):
+        _drop_output()
+        return 141
+    if isinstance(cause, KeyboardInterrupt | typer.Abort):
+        if is_first_process():
+            again = "with --resume" if resume else "again"
+            print(f"interrupted; run the same command {again} to continue", file=sys.stderr)
+        return 143 if isinstance(cause, Terminated) else 130
+    if debug:
+        traceback.print_exception(cause)
+    message, hint, code = _reason(cause)
+    print(_complaint(message, hint), file=sys.stderr)
+    return code
+
+
+def _drop_output() -> None:
+    """Whoever read our output has gone. Without this Python would complain once more while it flushes at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _reason(cause: BaseException) -> tuple[str, str, int]:
+    """Message, hint and exit code for an exception."""
+    if isinstance(cause, VssError):
+        return cause.message, cause.hint, BAD_INPUT
+    if isinstance(cause, typer.TyperException):
+        context = getattr(cause, "ctx", None)
+        command = context.command_path if context else "vss"
+        return _usage(cause), f"`{command} --help` shows what it takes", BAD_INPUT
+    if isinstance(cause, OSError) and cause.errno in MENDABLE:
+        place = f"{cause.filename}: " if cause.filename else ""
+        return f"{place}{cause.strerror}", MENDABLE[cause.errno], BAD_INPUT
+    if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+        return "not enough memory", "try a smaller --batch-size, or a smaller crop or window in the recipe", BAD_INPUT
+    if _is_broken_installation(cause):
+        return f"vss is not installed as it should be: {_first_line(cause)}", "`vss doctor` says what to do", BAD_INPUT
+    pydantic = sys.modules.get("pydantic")
+    if pydantic and isinstance(cause, pydantic.ValidationError):
+        faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in cause.errors()]
+        return "\n  ".join([f"not a valid {cause.title}", *faults]), "correct these values", BAD_INPUT
+    first, name = _first_line(cause), type(cause).__name__
+    return (
+        f"unexpected {name}{': ' if first else ''}{first}",
+        "run again with --debug to see where, and please report it",
+        UNEXPECTED,
+    )
+
+
+def _is_broken_installation(cause: BaseException) -> bool:
+    """Whether a library is missing, or torchvision was built for another torch (it says so in a RuntimeError)."""
+    if isinstance(cause, ImportError):
+        return not str(cause.name or "").startswith("vsscli")
+    return isinstance(cause, RuntimeError) and "torchvision::nms does not exist" in str(cause)
+
+
+def _first_line(cause: BaseException) -> str:
+    return (str(cause).strip().splitlines() or [""])[0]
+
+
+def _usage(cause: typer.TyperException) -> str:
+    """Typer's message in our style: lower case, without its library's words, with the value that was wrong."""
+    message = cause.format_message().replace("Value error, ", "").replace("\n\t", " ").rstrip(".")
+    faults = getattr(cause.__cause__, "errors", None)
+    given = faults()[0]["input"] if callable(faults) else None
+    if given is not None and repr(given) not in message:
+        message += f" (got {given!r})"
+    return message[:1].lower() + message[1:]
+
+
+def _complaint(message: str, hint: str) -> str:
+    """The text of an error, at most `LINES` lines of at most `COLUMNS` characters."""
+    tail = ["", f"{_coloured('hint', 36)}: {_one_line(hint)}"] if hint else []
+    lines = [line if len(line) <= COLUMNS else f"{line[:COLUMNS]}…" for line in _printable(message).splitlines()]
+    room = LINES - len(tail)
+    if len(lines) > room:
+        lines = [*lines[: room - 1], f"  … and {len(lines) - room + 1} more lines"]
+    return "\n".join([f"{_coloured('error', 31)}: {lines[0] if lines else 'no message'}", *lines[1:], *tail])
+
+
+def _one_line(text: str) -> str:
+    line = " ".join(_printable(text).split("\n"))
+    return line if len(line) <= 2 * COLUMNS else f"{line[: 2 * COLUMNS]}…"
+
+
+def _printable(text: str) -> str:
+    """Without control characters: a file's name or content must not steer the terminal."""
+    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
+
+
+def _coloured(word: str, colour: int) -> str:
+    return word if plain(sys.stderr) else f"\x1b[1;{colour}m{word}\x1b[0m"

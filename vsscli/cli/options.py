@@ -1,0 +1,176 @@
+"""Options that several verbs share, and the command class that lets an option take several values.
+
+A verb names its options by the types below, so that ``--device`` means, reads and is explained the same everywhere.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from typer import Context, Exit, Option
+from typer.core import TyperCommand, TyperGroup, TyperOption
+
+from vsscli import __version__
+
+RUNS = Path("runs")
+"""The workspace when neither ``--workspace`` nor ``VSS_WORKSPACE`` names one."""
+
+# What a network runs on. Verbs that run one take all of these.
+Device = Annotated[str, Option("--device", metavar="NAME", help="Where the network runs: auto, cpu, cuda or cuda:N.")]
+Devices = Annotated[int, Option("--devices", min=1, metavar="N", help="Processes to run side by side, one a device.")]
+Precision = Annotated[
+    Literal["32", "bf16", "16"] | None,
+    Option("--precision", help="Arithmetic of the network; the recipe's when not given."),
+]
+BatchSize = Annotated[
+    int, Option("--batch-size", min=1, metavar="N", help="Images at a time; halved by itself when memory is short.")
+]
+Tta = Annotated[bool, Option("--tta", help="Test-time augmentation, by the recipe's plan.")]
+TtaPlan = Annotated[
+    str | None, Option("--tta-plan", metavar="NAME|FILE", help="Another plan: paper, flip, none or a YAML file.")
+]
+
+# Where things are.
+RecipeFile = Annotated[
+    str, Option("--recipe", metavar="FILE", help="Recipe: a YAML file, or one that ships with vss (teacher, …).")
+]
+Assignments = Annotated[
+    list[str] | None, Option("--set", metavar="KEY=VALUE...", help="Change the recipe: --set train.steps=200.")
+]
+DataRoot = Annotated[Path | None, Option("--data", metavar="ROOT", help="Folder of the data set.")]
+Split = Annotated[str | None, Option("--split", metavar="NAME", help="Split of the data set: train, val, ….")]
+Workspace = Annotated[
+    Path, Option("--workspace", envvar="VSS_WORKSPACE", show_envvar=True, metavar="DIR", help="Where results go.")
+]
+
+# Several values each.
+Models = Annotated[list[Path] | None, Option("--models", metavar="FILE...", help="Checkpoints.")]
+Stores = Annotated[list[Path] | None, Option("--stores", metavar="STORE...", help="Prediction stores.")]
+Weights = Annotated[list[float] | None, Option("--weights", metavar="W...", help="One weight for each, in order.")]
+
+# How much is said, and how.
+Workers = Annotated[int | None, Option("--workers", min=1, metavar="N", help="Processes; one a core when not given.")]
+Force = Annotated[bool, Option("--force", help="Replace what is there.")]
+Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"vss {__version__}")
+        raise Exit
+
+
+Version = Annotated[bool, Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")]
+
+
+def before_the_verb(version: Version = False, debug: Debug = False) -> None:
+    """The options that stand between ``vss`` and the verb."""
+
+
+NEGATIVE_NUMBER = re.compile(r"-\.?\d")
+MANY = 1_000_000
+
+
+class Program(TyperGroup):
+    """The command whose commands are the verbs."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        params = super().get_params(ctx)
+        for param in params:
+            if isinstance(param, TyperOption) and param.is_flag and param.default is None:
+                param.default = False  # for None typer asks pydantic, whose import takes longer than all of `--help`
+        return params
+
+
+class Verb(TyperCommand):
+    """A command whose list options take several values: up to the next option, by commas, or by repetition.
+
+    ``--metric miou vc8,vc16`` becomes ``--metric miou --metric vc8 --metric vc16`` before typer sees it. Commas do not
+    split paths or ``KEY=VALUE``. A positional argument right after such an option would be swallowed, so verbs
+    that have such options take none. In the help text an indented paragraph, or one of command lines, keeps its lines.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest = super().parse_args(ctx, list(self._spread(ctx, args)))
+        if ctx.resilient_parsing:
+            # The shell asks for completions: an option counts as open as long as it may still take values.
+            for option in self._several():
+                option.nargs = MANY
+        return rest
+
+    def format_help_text(self, ctx: Any, formatter: Any) -> None:
+        self.help = _keep_examples(self.help or "")
+        super().format_help_text(ctx, formatter)
+
+    def get_short_help_str(self, limit: int = 45) -> str:
+        return super().get_short_help_str(200)  # the list of verbs shows whole sentences, wrapped
+
+    def _several(self) -> list[TyperOption]:
+        return [param for param in self.params if isinstance(param, TyperOption) and param.multiple]
+
+    def _spread(self, ctx: Context, args: Sequence[str]) -> Iterator[str]:
+        """The same arguments with every value of a list option behind a name of its own."""
+        # An option without its value is refused here: typer would take the next option's name for it.
+        named = {name: option for option in self._several() for name in option.opts}
+        known = {name for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)}
+        taking = {
+            name
+            for param in self.params
+            if isinstance(param, TyperOption) and not (param.is_flag or param.multiple)
+            for name in param.opts
+        }
+        waiting = ""  # the option that has no value yet
+        current = ""  # the list option that takes the values to come
+        for index, argument in enumerate(args):
+            name, equals, value = argument.partition("=")
+            if waiting in taking and name not in known:
+                waiting = ""
+                yield argument
+                continue
+            optional = argument[:1] == "-" and argument != "-" and not NEGATIVE_NUMBER.match(argument)
+            if optional and waiting and not ctx.resilient_parsing:
+                ctx.fail(f"Option {waiting!r} requires a value.")
+            if argument == "--":
+                yield from args[index:]
+                return
+            if name in named:
+                current = waiting = name
+                values = _values(named[name], value) if equals else []
+            elif optional:
+                current, waiting = "", "" if equals or name not in taking else name
+                yield argument
+                continue
+            elif current:
+                values = _values(named[current], argument)
+            else:
+                yield argument
+                continue
+            for value in values:
+                waiting = ""
+                yield from (current, value)
+        if waiting and not ctx.resilient_parsing:
+            ctx.fail(f"Option {waiting!r} requires a value.")
+
+
+def _values(option: TyperOption, text: str) -> list[str]:
+    whole = Path in get_args(option.type_descriptor.annotation) or "=" in (option.metavar or "")
+    parts = [text] if whole else text.split(",")
+    return [part.strip() for part in parts if part.strip()]
+
+
+def _keep_examples(text: str) -> str:
+    """Mark the paragraphs that are examples, indented or command lines, so that their lines are not filled up."""
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        lines = paragraph.split("\n")
+        if all(line.startswith("vss ") for line in lines):  # indented too, but for inspect.cleandoc
+            lines = [f"  {line}" for line in lines]
+        if all(line.startswith("  ") for line in lines):
+            lines = ["\b", *lines]
+        paragraphs.append("\n".join(lines))
+    return "\n\n".join(paragraphs)

@@ -1,0 +1,86 @@
+"""``vss predict``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from vsscli.cli.options import (
+    RUNS,
+    BatchSize,
+    DataRoot,
+    Debug,
+    Device,
+    Devices,
+    Force,
+    Json,
+    Precision,
+    Quiet,
+    Tta,
+    TtaPlan,
+    Workspace,
+)
+
+
+def predict(
+    model: Annotated[Path, Option("--model", metavar="FILE", help="Checkpoint of the network.")],
+    split: Annotated[str, Option("--split", metavar="NAME", help="Split of the checkpoint's data set.")] = "val",
+    input: Annotated[
+        Path | None, Option("--input", metavar="FILE|DIR", help="One's own frames: a video file or folders of images.")
+    ] = None,
+    out: Annotated[
+        Path | None, Option("--out", metavar="PATH", help="The store; with --input the folder of masks.")
+    ] = None,
+    tta: Tta = False,
+    tta_plan: TtaPlan = None,
+    keep: Annotated[str, Option("--keep", metavar="top|all", help="Keep the likeliest classes, or all logits.")] = "",
+    data: DataRoot = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    precision: Precision = None,
+    batch_size: BatchSize = 8,
+    workspace: Workspace = RUNS,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Predict a split into a prediction store, or one's own frames into masks.
+
+      vss predict --model runs/camvid-student/last.pt --split val --tta
+      vss predict --model runs/camvid-student/last.pt --input holiday.mp4 --out masks/
+    """
+    from vsscli.cli.console import Console
+    from vsscli.errors import VssError
+    from vsscli.pipeline.predict import Hardware, predict_input, predict_split
+
+    console = Console(quiet=quiet)
+    hardware = Hardware(device, precision, batch_size, devices)
+    if keep not in ("", "top", "all"):
+        raise VssError(f"--keep is top or all, not {keep!r}")
+    if input is not None:
+        if out is None:
+            raise VssError("--input needs a folder for the masks", "add --out masks/")
+        predicted = predict_input(model, input, out, tta=tta, plan=tta_plan, hardware=hardware, talk=console)
+        facts: dict[str, object] = {"masks": str(out), "predicted": predicted}
+    else:
+        done = predict_split(
+            model,
+            split,
+            workspace=workspace,
+            out=out,
+            data_root=data,
+            tta=tta,
+            plan=tta_plan,
+            hardware=hardware,
+            keep=keep or None,
+            force=force,
+            talk=console,
+        )
+        facts = {"store": str(done.store), "predicted": done.predicted, "cached": done.cached}
+    if json:
+        console.print_json(facts)
+    else:
+        console.print_table(tuple(facts), [tuple(facts.values())])

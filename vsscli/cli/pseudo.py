@@ -1,0 +1,92 @@
+"""``vss pseudo``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from vsscli.cli.options import (
+    RUNS,
+    BatchSize,
+    DataRoot,
+    Debug,
+    Device,
+    Devices,
+    Force,
+    Json,
+    Models,
+    Precision,
+    Quiet,
+    Tta,
+    TtaPlan,
+    Weights,
+    Workspace,
+)
+
+
+def pseudo(
+    models: Models = None,
+    store: Annotated[
+        Path | None, Option("--store", metavar="STORE", help="Threshold this store instead of predicting.")
+    ] = None,
+    tta: Tta = False,
+    tta_plan: TtaPlan = None,
+    weights: Weights = None,
+    threshold: Annotated[
+        float | None, Option("--threshold", metavar="H", help="Reliable: normalised entropy of at most this, 0 to 1.")
+    ] = None,
+    percentile: Annotated[
+        float | None, Option("--percentile", metavar="P", help="Reliable: this share of all pixels. [default: 80]")
+    ] = None,
+    split: Annotated[str, Option("--split", metavar="NAME", help="Split of the data set.")] = "unlabelled",
+    data: DataRoot = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    precision: Precision = None,
+    batch_size: BatchSize = 8,
+    workspace: Workspace = RUNS,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Predict unlabelled frames, fuse the models, and keep the sure pixels as pseudo-labels.
+
+    Predictions are kept: another threshold loads no network.
+
+      vss pseudo --models t.pt s.pt --tta
+      vss pseudo --models t.pt s.pt --tta --percentile 70
+    """
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.predict import Hardware
+    from vsscli.pipeline.pseudo import pseudo_label
+
+    console = Console(quiet=quiet)
+    made = pseudo_label(
+        models or (),
+        store=store,
+        split=split,
+        workspace=workspace,
+        data_root=data,
+        tta=tta,
+        plan=tta_plan,
+        weights=weights,
+        threshold=threshold,
+        percentile=percentile,
+        hardware=Hardware(device, precision, batch_size, devices),
+        force=force,
+        talk=console,
+    )
+    if json:
+        console.print_json(made.to_json())
+        return
+    report = made.report
+    rows = [
+        (name, f"{pixels / report.pixels:.1%}", "-" if not pixels else f"{kept / pixels:.1%}")
+        for name, pixels, kept in zip(made.names, report.class_pixels, report.class_reliable, strict=True)
+    ]
+    console.print_table(("class", "of all pixels", "of these reliable"), rows)
+    console.say(f"{report.share:.1%} of {report.pixels} pixels are reliable: entropy at most {report.threshold.value:.4f}")
+    console.print_table(("pseudo-labels", "predictions"), [(str(made.store), str(made.predictions))])

@@ -1,0 +1,46 @@
+"""``vss show``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from vsscli.cli.options import RUNS, DataRoot, Debug, Json, Quiet, Workspace
+
+
+def show(
+    store: Annotated[
+        Path | None, Option("--store", metavar="STORE", help="Prediction store. [default: the newest one]")
+    ] = None,
+    data: DataRoot = None,
+    video: Annotated[str | None, Option("--video", metavar="NAME", help="This video.")] = None,
+    videos: Annotated[int, Option("--videos", min=1, metavar="N", help="Otherwise so many, evenly spaced.")] = 1,
+    frames: Annotated[int, Option("--frames", min=1, metavar="N", help="Frames of each, evenly spaced.")] = 4,
+    out: Annotated[
+        Path | None, Option("--out", metavar="DIR", help="Folder for the pictures. [default: WORKSPACE/pictures/STORE]")
+    ] = None,
+    workspace: Workspace = RUNS,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draw predictions over their frames, with boundaries, and entropy and truth beside them.
+
+    vss show
+    vss show --store runs/stores/camvid/val/fused.zarr --video 0001TP --frames 8 --out pictures/
+    """
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.pictures import draw_pictures, newest_prediction
+
+    console = Console(quiet=quiet)
+    path = store or newest_prediction(workspace)
+    folder = out or workspace / "pictures" / path.stem
+    if store is None:
+        console.say(f"drawing the newest store, {path}")
+    pictures = draw_pictures(path, folder, data_root=data, video=video, videos=videos, frames=frames, talk=console)
+    if json:
+        console.print_json({"store": path, "pictures": pictures})
+    else:
+        console.print("\n".join(map(str, pictures)))

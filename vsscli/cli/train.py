@@ -1,0 +1,76 @@
+"""``vss train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from typer import Option
+
+from vsscli.cli.options import (
+    RUNS,
+    Assignments,
+    DataRoot,
+    Debug,
+    Device,
+    Devices,
+    Force,
+    Json,
+    Quiet,
+    RecipeFile,
+    Workspace,
+)
+
+
+def train(
+    recipe: RecipeFile,
+    out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder of the run.")] = None,
+    resume: Annotated[bool, Option("--resume", help="Continue from the last checkpoint of the run.")] = False,
+    pseudo: Annotated[
+        Path | None, Option("--pseudo", metavar="STORE", help="Pseudo-labels for the recipe's unlabelled part.")
+    ] = None,
+    init: Annotated[Path | None, Option("--init", metavar="FILE", help="Checkpoint to start from.")] = None,
+    assignments: Assignments = None,
+    data: DataRoot = None,
+    no_check: Annotated[bool, Option("--no-check", help="Do not look at every file before the first step.")] = False,
+    device: Device = "auto",
+    devices: Devices = 1,
+    workspace: Workspace = RUNS,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Train a network from a recipe.
+
+    Leaves last.pt, best.pt and journal.jsonl in the run's folder, by default WORKSPACE/NAME.
+
+      vss train --recipe recipes/camvid/student.yaml
+      vss train --recipe recipes/camvid/student.yaml --resume
+    """
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.workspace import run_folder
+    from vsscli.recipes.load import load_recipe
+    from vsscli.training.loop import train as run
+
+    console = Console(quiet=quiet)
+    loaded = load_recipe(recipe, assignments or ())
+    folder = out or run_folder(workspace, loaded.name)
+    result = run(
+        loaded,
+        folder,
+        data_root=data,
+        pseudo_labels=pseudo,
+        init=init,
+        resume=resume,
+        force=force,
+        device=device,
+        devices=devices,
+        check=not no_check,
+        talk=console,
+    )
+    figures = {"steps": result.trained_steps, **result.figures}
+    if json:
+        console.print_json({"last": str(result.last), "best": str(result.best), **figures})
+    else:
+        console.print_table(("checkpoint", *figures), [(str(result.last), *figures.values())])

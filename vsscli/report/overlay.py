@@ -1,0 +1,159 @@
+"""Pictures of predictions: class colours over the frame with boundaries, the truth and the entropy beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from skimage.segmentation import find_boundaries
+
+from vsscli.data.classes import IGNORE, ClassTable
+from vsscli.files import whole_file
+
+ALPHA = 0.55
+PANEL_WIDTH = 320
+"""Narrower frames are enlarged, so that boundaries and letters can be read."""
+GAP = 8
+LETTERS = 13
+PAPER = (255, 255, 255)
+INK = (30, 30, 30)
+
+# Black through red and yellow to white in even steps of lightness, so that it reads without colour too.
+HEAT = np.array([(0, 0, 0), (75, 0, 80), (180, 30, 60), (240, 120, 20), (250, 210, 90), (255, 255, 235)], np.float32)
+
+
+def overlay(
+    image: np.ndarray,
+    label: np.ndarray,
+    entropy: np.ndarray | None,
+    truth: np.ndarray | None,
+    table: ClassTable,
+) -> np.ndarray:
+    """Draw a prediction over its frame.
+
+    Parameters
+    ----------
+    image
+        (H, W, 3) uint8, RGB.
+    label
+        (H, W) uint8, class of each pixel; 255 leaves the frame as it is.
+    entropy
+        (H, W) float, normalised to [0, 1]: drawn as heat to the right.
+    truth
+        (H, W) uint8, class or 255: drawn in the middle.
+    table
+        Names and colours.
+
+    Returns
+    -------
+    ndarray
+        (H', W', 3) uint8, RGB: panels with titles side by side, and below them the classes that occur.
+
+    Raises
+    ------
+    ValueError
+        The arrays are not of one height and width.
+    """
+    for name, array in (("label", label), ("entropy", entropy), ("truth", truth)):
+        if array is not None and array.shape != image.shape[:2]:
+            raise ValueError(f"{name} is {array.shape}, the image {image.shape[:2]}")
+    factor = -(-PANEL_WIDTH // image.shape[1])
+    large = _enlarge(image, factor, Image.Resampling.BILINEAR)
+    panels = [("prediction", _coloured(large, _enlarge(label, factor), table))]
+    shown = [label]
+    if truth is not None:
+        panels.append(("ground truth", _coloured(large, _enlarge(truth, factor), table)))
+        shown.append(truth)
+    if entropy is not None:
+        panels.append(("entropy, black 0 to white 1", heat(_enlarge(entropy.astype(np.float32), factor))))
+    present = np.unique(np.concatenate([array.ravel() for array in shown]))
+    return _sheet(panels, _legend_entries(present, table))
+
+
+def heat(values: np.ndarray) -> np.ndarray:
+    """Colours of a heat map.
+
+    Parameters
+    ----------
+    values
+        (H, W) float in [0, 1]; what lies outside is clipped.
+
+    Returns
+    -------
+    ndarray
+        (H, W, 3) uint8: black at 0, white at 1.
+    """
+    places = np.clip(values, 0, 1) * (len(HEAT) - 1)
+    steps = np.arange(len(HEAT))
+    return (
+        np.stack([np.interp(places, steps, HEAT[:, channel]) for channel in range(3)], axis=-1).round().astype(np.uint8)
+    )
+
+
+def save_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a picture as PNG, whole or not at all.
+
+    Parameters
+    ----------
+    path
+        Where to; its folder is made.
+    picture
+        (H, W, 3) uint8.
+
+    Raises
+    ------
+    VssError
+        The file can't be written.
+    """
+    with whole_file(path, "picture") as part:
+        Image.fromarray(picture).save(part, format="PNG")
+
+
+def _enlarge(array: np.ndarray, factor: int, resampling: Image.Resampling = Image.Resampling.NEAREST) -> np.ndarray:
+    height, width = array.shape[:2]
+    return np.asarray(Image.fromarray(array).resize((width * factor, height * factor), resampling))
+
+
+def _coloured(image: np.ndarray, label: np.ndarray, table: ClassTable) -> np.ndarray:
+    """The image (H, W, 3) under the colours of its classes, with a line where two classes meet."""
+    colours = np.zeros((256, 3), np.float32)
+    colours[: table.num_classes] = table.colours
+    strength = np.zeros((256, 1), np.float32)
+    strength[: table.num_classes] = ALPHA
+    mixed = image * (1 - strength[label]) + colours[label] * strength[label]
+    lines = find_boundaries(label, mode="inner", background=IGNORE)
+    mixed[lines] = (mixed[lines] + PAPER) / 2  # half, or a thin pole would be all line and no pole
+    return mixed.round().astype(np.uint8)
+
+
+def _legend_entries(present: np.ndarray, table: ClassTable) -> list[tuple[str, tuple[int, int, int]]]:
+    entries = [(table.names[index], table.colours[index]) for index in present if index < table.num_classes]
+    return [*entries, ("no class", PAPER)] if (present >= table.num_classes).any() else entries
+
+
+def _sheet(panels: Sequence[tuple[str, np.ndarray]], legend: Sequence[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
+    """Panels of one size side by side under their titles, and a legend in as many lines as it takes."""
+    font = ImageFont.load_default(LETTERS)
+    line = LETTERS + GAP
+    height, width = panels[0][1].shape[:2]
+    sheet_width = len(panels) * (width + GAP) + GAP
+    swatches, lines = [], 0
+    left = GAP
+    for name, colour in legend:
+        needed = line + round(font.getlength(name)) + GAP
+        if left + needed > sheet_width - GAP and left > GAP:
+            left, lines = GAP, lines + 1
+        swatches.append((name, colour, left, line + height + GAP + lines * line))
+        left += needed
+    sheet = Image.new("RGB", (sheet_width, line + height + GAP + (lines + bool(legend)) * line), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for number, (title, panel) in enumerate(panels):
+        place = GAP + number * (width + GAP)
+        draw.text((place, GAP // 2), title, fill=INK, font=font)
+        sheet.paste(Image.fromarray(panel), (place, line))
+    for name, colour, x, y in swatches:
+        draw.rectangle((x, y, x + LETTERS, y + LETTERS), fill=colour, outline=INK)
+        draw.text((x + LETTERS + GAP // 2, y - 1), name, fill=INK, font=font)
+    return np.asarray(sheet)

@@ -1,0 +1,150 @@
+"""Tables of figures: for a terminal, as aligned text, and as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+HEADINGS = {"miou": "mIoU", "wiou": "wIoU", "accuracy": "accuracy"}
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """One line of a table of scores.
+
+    Parameters
+    ----------
+    name
+        What was scored: a network, a way of reading it out, a fusion.
+    scores
+        Fractions by metric, ``{"miou": 0.64, "vc8": 0.92}``; one that is missing is shown as a dash.
+    """
+
+    name: str
+    scores: Mapping[str, float]
+
+
+def score_table(rows: Sequence[ScoreRow], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
+    """Scores laid out as in the paper's table 3 (arXiv 2406.00587): a method a line, per cent with two decimals.
+
+    Parameters
+    ----------
+    rows
+        Lines from top to bottom.
+    metrics
+        Keys of the scores, from left to right.
+
+    Returns
+    -------
+    tuple
+        Columns and rows for `rich_table`, `plain_table` or `markdown_table`. The best of each metric is marked ``*``
+        where there is more than one line to compare.
+    """
+    best = {metric: max((_rank(row, metric) for row in rows), default=-math.inf) for metric in metrics}
+    cells = []
+    for row in rows:
+        marks = ["*" if len(rows) > 1 and _rank(row, metric) == best[metric] > -math.inf else "" for metric in metrics]
+        values = [_percent(row.scores.get(metric)) for metric in metrics]
+        cells.append([row.name, *(f"{mark}{value}" for value, mark in zip(values, marks, strict=True))])
+    return ["method", *(heading(metric) for metric in metrics)], cells
+
+
+def heading(metric: str) -> str:
+    """How the field writes a metric: ``miou`` as mIoU, ``vc8`` as VC8."""
+    return HEADINGS.get(metric, metric.upper())
+
+
+def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> str:
+    """Aligned text that a pipe or a log can carry.
+
+    Parameters
+    ----------
+    columns
+        Headings.
+    rows
+        Cells; numbers stand to the right, floats have four decimals.
+    title
+        A line above.
+
+    Returns
+    -------
+    str
+        Lines without trailing blanks or a final line break.
+    """
+    names, cells, right = _layout(columns, rows)
+    widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
+    lines = [title] if title else []
+    for line in [names, *cells]:
+        padded = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(line, widths, right, strict=True)
+        ]
+        lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """The table as GitHub's Markdown; arguments as in `plain_table`."""
+    names, cells, right = _layout(columns, rows)
+    rule = ["---:" if to_right else "---" for to_right in right]
+    bold = [[f"**{cell[1:]}**" if cell.startswith("*") else cell for cell in line] for line in cells]
+    escaped = [[cell.replace("|", r"\|") for cell in line] for line in [names, rule, *bold]]
+    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+
+
+def rich_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
+    """The table for `rich`; arguments as in `plain_table`."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    names, cells, right = _layout(columns, rows)
+    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
+    for name, to_right in zip(names, right, strict=True):
+        table.add_column(Text(name), justify="right" if to_right else "left")
+    for line in cells:
+        table.add_row(*(Text(cell, style="bold" if cell.startswith("*") else "") for cell in line))
+    return table
+
+
+def _layout(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> tuple[list[str], list[list[str]], list[bool]]:
+    """Cells as text, and which columns hold numbers."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    for row in cells:
+        if len(row) != len(columns):
+            raise ValueError(f"a row of {len(row)} cells under {len(columns)} headings: {row}")
+    right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(columns))]
+    return list(columns), cells, right
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.4f}" if math.isfinite(value) else "-"
+    return " ".join(str(value).split())
+
+
+def _is_number(cell: str) -> bool:
+    if cell == "-":
+        return True
+    try:
+        float(cell.lstrip("*").rstrip("%").replace(",", ""))
+    except ValueError:
+        return False
+    return True
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.2f}"
+
+
+def _rank(row: ScoreRow, metric: str) -> float:
+    """What is compared is what is shown: equal figures are both the best."""
+    shown = _percent(row.scores.get(metric))
+    return -math.inf if shown == "-" else float(shown)
