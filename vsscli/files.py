@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vsscli.errors import VssError
@@ -42,7 +42,8 @@ def whole_file(path: Path, what: str = "file") -> Iterator[Path]:
             f"{what} {path} can't be written: {cause.strerror or cause}", "free some space, or choose another folder"
         ) from cause
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder is a file, for example; the error above says so
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -23,7 +23,7 @@ def ensemble(
 ) -> None:
     """Fuse prediction stores into one: the weighted mean of their distributions. No network runs.
 
-      vss ensemble --stores a.zarr b.zarr --weights 0.6 0.4 --out c.zarr
+    vss ensemble --stores a.zarr b.zarr --weights 0.6 0.4 --out c.zarr
     """
     from vsscli.cli.console import Console
     from vsscli.pipeline.ensemble import ensemble as run

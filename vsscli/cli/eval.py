@@ -13,9 +13,7 @@ Prediction = Annotated[
     Path | None,
     Option("--pred", metavar="STORE|DIR", help="Store, or folder of <video>/<stem>.png. [default: the newest store]"),
 ]
-RecipeOfData = Annotated[
-    str | None, Option("--recipe", metavar="FILE", help="Recipe that says what the data set is.")
-]
+RecipeOfData = Annotated[str | None, Option("--recipe", metavar="FILE", help="Recipe that says what the data set is.")]
 ProtocolName = Annotated[
     str, Option("--protocol", metavar="NAME", help="Way of counting: vspw, mapped, pooled or cffm.")
 ]
@@ -39,8 +37,8 @@ def evaluate(
 ) -> None:
     """Score predictions: mIoU, weighted IoU and video consistency, as fractions.
 
-      vss eval --metric miou vc8 vc16
-      vss eval --data ROOT --split val --pred masks/ --metric miou wiou vc8 vc16 --json
+    vss eval --metric miou vc8 vc16
+    vss eval --data ROOT --split val --pred masks/ --metric miou wiou vc8 vc16 --json
     """
     from vsscli.cli.console import Console
     from vsscli.pipeline.evaluate import evaluate as run

@@ -49,8 +49,8 @@ def predict(
 ) -> None:
     """Predict a split into a prediction store, or one's own frames into masks.
 
-      vss predict --model runs/camvid-student/last.pt --split val --tta
-      vss predict --model runs/camvid-student/last.pt --input holiday.mp4 --out masks/
+    vss predict --model runs/camvid-student/last.pt --split val --tta
+    vss predict --model runs/camvid-student/last.pt --input holiday.mp4 --out masks/
     """
     from vsscli.cli.console import Console
     from vsscli.errors import VssError

@@ -88,5 +88,7 @@ def pseudo(
         for name, pixels, kept in zip(made.names, report.class_pixels, report.class_reliable, strict=True)
     ]
     console.print_table(("class", "of all pixels", "of these reliable"), rows)
-    console.say(f"{report.share:.1%} of {report.pixels} pixels are reliable: entropy at most {report.threshold.value:.4f}")
+    console.say(
+        f"{report.share:.1%} of {report.pixels} pixels are reliable: entropy at most {report.threshold.value:.4f}"
+    )
     console.print_table(("pseudo-labels", "predictions"), [(str(made.store), str(made.predictions))])

@@ -26,8 +26,8 @@ def consistency(
 ) -> None:
     """Video consistency of predictions, and where they flicker.
 
-      vss vc --n 8 16 --per-video
-      vss vc --n 4 --pred masks/ --data ROOT --protocol cffm
+    vss vc --n 8 16 --per-video
+    vss vc --n 4 --pred masks/ --data ROOT --protocol cffm
     """
     from vsscli.cli.console import Console
     from vsscli.pipeline.evaluate import evaluate as run

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from vsscli.data.masks import read_mask
 from vsscli.errors import VssError
+from vsscli.evaluation.decode import read_label
 
 if TYPE_CHECKING:
     from vsscli.store.reader import Store
@@ -41,7 +41,7 @@ class FolderLabels:
         """Decode the mask of one frame."""
         path = self.path / video / f"{stem}.png"
         try:
-            return read_mask(path)
+            return read_label(path)
         except VssError as error:
             if path.exists():
                 raise

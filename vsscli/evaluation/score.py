@@ -19,9 +19,10 @@ from typing import TypeVar
 import numpy as np
 
 from vsscli.data.classes import ClassTable
-from vsscli.data.masks import MaskIds, read_mask
+from vsscli.data.masks import MaskIds
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
+from vsscli.evaluation.decode import read_label
 from vsscli.evaluation.figures import (
     CONFUSION_METRICS,
     DEFAULT_METRICS,
@@ -181,7 +182,7 @@ def _read(frame: Frame, index: int, prediction: LabelSource) -> tuple[np.ndarray
         raise VssError(
             f"{frame.address} has no mask to score against", "choose a split whose frames have masks, or add the file"
         )
-    truth = read_mask(frame.mask)
+    truth = read_label(frame.mask)
     label = prediction.label(frame.video, index, frame.stem)
     if truth.shape != label.shape:
         raise VssError(

@@ -46,6 +46,7 @@ class ConfusionMatrix:
             raise ValueError(f"lookup has shape {self._lookup.shape}, not (256,)")
         # Pairs of raw values are counted and only sorted into classes when somebody asks.
         self._pairs = np.zeros(256 * 256, np.int64)
+        self._counts: np.ndarray | None = None
         self._size = 0
 
     def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
@@ -64,6 +65,7 @@ class ConfusionMatrix:
             raise ValueError(f"truth is {truth.dtype}, prediction {prediction.dtype}; labels are uint8")
         if truth.size == 0:
             return
+        self._counts = None
         self._reserve(truth.size)
         truth, prediction = truth.reshape(-1), prediction.reshape(-1)
 
@@ -91,6 +93,7 @@ class ConfusionMatrix:
         """Add the counts of another matrix, of another process for example."""
         if other.num_classes != self.num_classes or not np.array_equal(other._lookup, self._lookup):
             raise ValueError("matrices of different classes do not add up")
+        self._counts = None
         self._pairs += other._pairs
 
     def _reserve(self, size: int) -> None:
@@ -106,12 +109,15 @@ class ConfusionMatrix:
     @property
     def counts(self) -> np.ndarray:
         """(C, C + 1) int64: rows truth, columns prediction, the last column what was predicted as no class."""
-        by_value = self._pairs.reshape(256, 256)
-        by_class = np.zeros((self.num_classes, 256), np.int64)
-        valued = self._lookup < self.num_classes
-        np.add.at(by_class, self._lookup[valued], by_value[valued])
-        none = by_class[:, self.num_classes :].sum(axis=1, keepdims=True)
-        return np.hstack([by_class[:, : self.num_classes], none])
+        if self._counts is None:
+            by_value = self._pairs.reshape(256, 256)
+            by_class = np.zeros((self.num_classes, 256), np.int64)
+            valued = self._lookup < self.num_classes
+            np.add.at(by_class, self._lookup[valued], by_value[valued])
+            none = by_class[:, self.num_classes :].sum(axis=1, keepdims=True)
+            self._counts = np.hstack([by_class[:, : self.num_classes], none])
+            self._counts.flags.writeable = False
+        return self._counts
 
     @property
     def matrix(self) -> np.ndarray:

@@ -54,6 +54,8 @@ class Checkpoint:
         What its input must be normalised with.
     recipe, figures, step
         What it was trained by, how well it did, and for how many steps: plain JSON values.
+    inputs
+        What else went into the training, by fingerprint: the checkpoint it started from, pseudo-labels.
     training
         What training needs to go on: dicts, lists, tuples, strings, numbers, tensors. None: it can't.
     fingerprint
@@ -70,6 +72,7 @@ class Checkpoint:
     recipe: dict[str, Any]
     figures: dict[str, Any]
     step: int
+    inputs: dict[str, str] = field(default_factory=dict)
     training: dict[str, Any] | None = None
     fingerprint: str = ""
     path: Path | None = field(default=None, compare=False)
@@ -143,6 +146,7 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
             recipe=dict(about["recipe"]),
             figures=dict(about["figures"]),
             step=int(about["step"]),
+            inputs=dict(about["inputs"]),
             training=content.get("training") if weights else None,
             fingerprint=str(about["fingerprint"]),
             path=path,
@@ -239,6 +243,7 @@ def _describe(checkpoint: Checkpoint, training: str | None) -> str:
             "recipe": checkpoint.recipe,
             "figures": checkpoint.figures,
             "step": checkpoint.step,
+            "inputs": checkpoint.inputs,
             "fingerprint": checkpoint.fingerprint,
             "training": training,
         }

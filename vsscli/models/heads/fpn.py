@@ -38,8 +38,10 @@ class PyramidDecoder(nn.Module):
             nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False), nn.Conv2d(channels, channels, 1)
         )
         coarser = [nn.Conv2d(channels, channels, 3, padding=1) for _ in in_channels[1:]]
-        self.smooth = nn.ModuleList([finest, *coarser])
-        self.norm = nn.GroupNorm(_groups(channels), channels)
+        self.smooth = nn.ModuleList(
+            nn.Sequential(convolution, nn.GroupNorm(_groups(channels), channels), nn.ReLU(inplace=True))
+            for convolution in (finest, *coarser)
+        )
         self.dropout = nn.Dropout2d(dropout)
         self.classify = nn.Conv2d(channels, num_classes, 1)
         for module in self.modules():
@@ -47,7 +49,6 @@ class PyramidDecoder(nn.Module):
                 nn.init.kaiming_uniform_(module.weight, a=1)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
-        nn.init.normal_(self.classify.weight, std=0.01)
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
         """Turn maps (B, in_channels[i], h_i, w_i), finest first, into logits (B, C, h_0, w_0)."""

@@ -1,0 +1,178 @@
+"""The whole loop on drawn videos, small: it runs, it is cached, and what is damaged or missing is named."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli_process import vss
+from PIL import Image
+from small import small_recipe
+
+from vsscli.errors import VssError
+from vsscli.pipeline import predict
+from vsscli.pipeline.ensemble import ensemble
+from vsscli.pipeline.evaluate import evaluate
+from vsscli.pipeline.loop import LoopRecipes, LoopResult, run_loop
+from vsscli.pipeline.predict import predict_split
+from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.workspace import find_stores, newest_evaluation_store
+from vsscli.recipes.schema import Predict, Unlabelled
+from vsscli.store.header import read_header
+from vsscli.store.reader import open_store
+from vsscli.training.loop import train
+
+
+@dataclass(frozen=True)
+class Ran:
+    recipes: LoopRecipes
+    workspace: Path
+    result: LoopResult
+
+    @property
+    def models(self) -> list[Path]:
+        return [self.workspace / name / "last.pt" for name in ("teacher", "student")]
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
+    folder = tmp_path_factory.mktemp("loop")
+    plan = Predict(tta="flip")
+    teacher, student, retrain = (
+        small_recipe(folder / "data", name, steps=25, lr=3e-3).model_copy(update={"predict": plan, "seed": seed})
+        for seed, name in enumerate(("teacher", "student", "again"))
+    )
+    retrain = retrain.model_copy(update={"unlabelled": Unlabelled(batch_size=2)})
+    recipes = LoopRecipes("small", teacher, student, retrain)
+    workspace = folder / "runs"
+    return Ran(recipes, workspace, run_loop(recipes, workspace=workspace))
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("a network was loaded")
+
+    monkeypatch.setattr(predict, "restore_network", refuse)
+
+
+def test_the_loop_ends_with_a_table_of_five_rows_and_pictures(ran: Ran) -> None:
+    names = [row.name for row in ran.result.rows]
+    assert names == ["student", "student + TTA", "retrained + TTA", "teacher + TTA", "ensemble"]
+    assert all(0 <= row.scores[metric] <= 1 for row in ran.result.rows for metric in ("miou", "wiou", "vc8", "vc16"))
+    assert "| ensemble |" in ran.result.table.read_text()
+    assert len(list(ran.result.pictures.glob("*.png"))) >= 1
+
+
+def test_the_loop_run_again_loads_no_network_and_comes_to_the_same(ran: Ran, no_network: None) -> None:
+    again = run_loop(ran.recipes, workspace=ran.workspace)
+    assert again.rows == ran.result.rows
+
+
+def test_another_threshold_reads_the_cache(ran: Ran, no_network: None) -> None:
+    def made(**how: float) -> object:
+        return pseudo_label(ran.models, workspace=ran.workspace, tta=True, **how)  # type: ignore[arg-type]
+
+    most, few = made(percentile=95.0), made(percentile=20.0)
+    assert most.report.share >= 0.95 > few.report.share >= 0.2  # type: ignore[attr-defined]
+    assert most.predictions == few.predictions  # type: ignore[attr-defined]
+    exact = made(threshold=few.report.threshold.value)  # type: ignore[attr-defined]
+    assert exact.store == few.store  # type: ignore[attr-defined]
+
+
+def test_the_command_line_says_that_predictions_are_cached(ran: Ran) -> None:
+    done = vss(
+        "pseudo",
+        "--models",
+        *ran.models,
+        "--tta",
+        "--percentile",
+        "50",
+        "--workspace",
+        ran.workspace,
+        cwd=ran.workspace,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no network was loaded" in done.stderr
+
+
+def test_the_three_lines_work_from_a_workspace_without_options(ran: Ran) -> None:
+    shutil.copy(ran.models[0], ran.workspace / "t.pt")
+    shutil.copy(ran.models[1], ran.workspace / "s.pt")
+    lines = (
+        ("pseudo", "--models", "t.pt", "s.pt", "--tta"),
+        ("eval", "--metric", "miou", "vc8", "vc16", "--json"),
+    )
+    for line in lines:
+        done = vss(*line, cwd=ran.workspace, VSS_WORKSPACE=str(ran.workspace))
+        assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    assert figures["split"] == "val"
+    assert figures["protocol"] == "vspw"
+    assert Path(figures["pred"]) == newest_evaluation_store(ran.workspace)
+    assert 0 <= figures["miou"] <= 1
+
+
+def test_a_store_scores_as_the_same_labels_in_a_folder_do(ran: Ran, tmp_path: Path) -> None:
+    path = ran.result.stores["ensemble"]
+    store = open_store(path)
+    for video in store.videos():
+        (tmp_path / video).mkdir()
+        for index, stem in enumerate(store.stems(video)):
+            Image.fromarray(store.label(video, index)).save(tmp_path / video / f"{stem}.png")
+    data = Path(read_header(path).data["root"])
+
+    def scores(prediction: Path) -> dict[str, object]:
+        metrics = ["miou", "wiou", "vc8", "vc16"]
+        done = evaluate(
+            workspace=ran.workspace, prediction=prediction, data_root=data, metrics=metrics, protocol="vspw"
+        )
+        return done.figures.to_json()
+
+    assert scores(tmp_path) == scores(path)
+
+
+def test_the_fusion_of_a_store_with_itself_is_the_store(ran: Ran, tmp_path: Path) -> None:
+    path = ran.result.stores["student"]
+    fused = open_store(ensemble([path, path], [0.3, 0.7], workspace=tmp_path, out=tmp_path / "c.zarr"))
+    store = open_store(path)
+    for video in store.videos():
+        for index in range(len(store.stems(video))):
+            np.testing.assert_array_equal(fused.label(video, index), store.label(video, index))
+            np.testing.assert_allclose(fused.entropy(video, index), store.entropy(video, index), atol=1.01 / 255)
+
+
+def test_networks_are_retrained_only_on_pseudo_labels_that_fit(ran: Ran, tmp_path: Path) -> None:
+    with pytest.raises(VssError, match="names no store"):
+        train(ran.recipes.retrain, tmp_path / "run")
+    with pytest.raises(VssError, match="not pseudo-labels"):
+        train(ran.recipes.retrain, tmp_path / "run", pseudo_labels=ran.result.stores["student"])
+    pseudo = find_stores(ran.workspace, kind="pseudo")[0]
+    with pytest.raises(VssError, match="no `unlabelled` section"):
+        train(ran.recipes.student, tmp_path / "run", pseudo_labels=pseudo)
+
+
+def test_predicting_with_other_weights_into_the_same_store_is_refused(ran: Ran, tmp_path: Path) -> None:
+    out = tmp_path / "p.zarr"
+    predict_split(ran.models[0], "val", workspace=tmp_path, out=out)
+    with pytest.raises(VssError, match="weights"):
+        predict_split(ran.models[1], "val", workspace=tmp_path, out=out)
+    beside = predict_split(ran.models[1], "val", workspace=tmp_path, out=out, force=True).store
+    assert beside != out
+    assert open_store(out).videos() == open_store(beside).videos()
+
+
+def test_own_frames_become_masks(ran: Ran, tmp_path: Path) -> None:
+    frames = next((Path(read_header(ran.result.stores["student"]).data["root"]) / "data").glob("*/origin"))
+    done = vss(
+        "predict", "--model", ran.models[1], "--input", frames, "--out", tmp_path / "masks", "--json", cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predicted"] == len(list(frames.iterdir()))
+    masks = sorted((tmp_path / "masks").rglob("*.png"))
+    assert [mask.stem for mask in masks] == sorted(frame.stem for frame in frames.iterdir())
+    assert Image.open(masks[0]).mode == "P"

@@ -1,0 +1,133 @@
+"""Training as a whole: it learns, it can be killed, and several processes learn what one does."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from cli_process import vss
+from small import small_recipe
+
+from vsscli.errors import VssError
+from vsscli.models.checkpoints import load_checkpoint
+from vsscli.recipes.schema import Recipe
+from vsscli.training.journal import read_journal
+from vsscli.training.loop import train
+
+
+def write_recipe(path: Path, recipe: Recipe) -> Path:
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    return path
+
+
+def losses(run: Path) -> list[float]:
+    return [float(line["loss"]) for line in read_journal(run / "journal.jsonl") if line.get("loss") is not None]  # type: ignore[arg-type]
+
+
+def test_the_loss_falls(tmp_path: Path) -> None:
+    result = train(small_recipe(tmp_path / "data", steps=30, lr=3e-3), tmp_path / "run")
+    values = losses(tmp_path / "run")
+    assert len(values) == 30
+    assert sum(values[-5:]) < 0.7 * sum(values[:5])
+    assert 0.0 < result.figures["miou"] <= 1.0  # type: ignore[operator]
+    assert load_checkpoint(result.best, weights=False).training is None
+
+
+def test_a_finished_run_is_kept_and_another_one_is_not_overwritten(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "data", steps=2)
+    first = train(recipe, tmp_path / "run")
+    stamp = first.last.stat().st_mtime_ns
+    again = train(recipe, tmp_path / "run")
+    assert again == first
+    assert first.last.stat().st_mtime_ns == stamp
+    other = small_recipe(tmp_path / "data", steps=4)
+    with pytest.raises(VssError, match="holds a run"):
+        train(other, tmp_path / "run")
+    with pytest.raises(VssError, match=r"train\.steps was 2 and is 4"):
+        train(other, tmp_path / "run", resume=True)
+    assert train(other, tmp_path / "run", force=True).trained_steps == 4
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, workers: int) -> None:
+    recipe = small_recipe(tmp_path / "data", steps=8, workers=workers, ema=0.9, accumulate=2)
+    undisturbed = train(recipe, tmp_path / "undisturbed")
+    path = write_recipe(tmp_path / "recipe.yaml", recipe)
+    command = [
+        sys.executable,
+        "-m",
+        "vsscli",
+        "train",
+        "--recipe",
+        str(path),
+        "--out",
+        str(tmp_path / "run"),
+        "--quiet",
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    journal = tmp_path / "run" / "journal.jsonl"
+    deadline = time.monotonic() + 120
+    while not (journal.exists() and len(journal.read_text().splitlines()) >= 3):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    done = vss("train", "--recipe", path, "--out", tmp_path / "run", "--resume", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 8
+    ours, theirs = load_checkpoint(tmp_path / "run" / "last.pt"), load_checkpoint(undisturbed.last)
+    assert ours.fingerprint == theirs.fingerprint
+    assert ours.training is not None
+    assert theirs.training is not None
+    assert all(torch.equal(tensor, theirs.training["raw"][name]) for name, tensor in ours.training["raw"].items())
+    assert losses(tmp_path / "run") == losses(tmp_path / "undisturbed")
+
+
+def test_a_first_interrupt_ends_the_step_and_leaves_a_checkpoint(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "data", steps=4000, checkpoint_every=4000)
+    path = write_recipe(tmp_path / "recipe.yaml", recipe)
+    command = [sys.executable, "-m", "vsscli", "train", "--recipe", str(path), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    journal = tmp_path / "run" / "journal.jsonl"
+    deadline = time.monotonic() + 120
+    while not (journal.exists() and journal.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, talk = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in talk
+    assert "Traceback" not in talk
+    steps = load_checkpoint(tmp_path / "run" / "last.pt", weights=False).step
+    assert 0 < steps < 4000
+
+
+def test_two_processes_learn_what_one_does(tmp_path: Path) -> None:
+    # Without dropout, whose draws differ between processes; void differs between their crops.
+    recipe = small_recipe(tmp_path / "data", steps=3)
+    recipe = recipe.model_copy(update={"model": recipe.model.model_copy(update={"dropout": 0.0})})
+    path = write_recipe(tmp_path / "recipe.yaml", recipe)
+    for devices in (1, 2):
+        where = ("--out", tmp_path / f"run{devices}", "--device", "cpu", "--devices", str(devices))
+        done = vss("train", "--recipe", path, *where, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+    assert losses(tmp_path / "run2") == pytest.approx(losses(tmp_path / "run1"), abs=1e-5)
+
+
+def test_damaged_training_data_is_named_before_the_first_step(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "data", steps=2)
+    train(recipe, tmp_path / "run")
+    video = (tmp_path / "data" / "train.txt").read_text().split()[0]
+    image = next((tmp_path / "data" / "data" / video / "origin").glob("*.jpg"))
+    image.write_bytes(image.read_bytes()[:200])
+    with pytest.raises(VssError, match=image.name):
+        train(recipe, tmp_path / "run2")
+    assert not (tmp_path / "run2" / "last.pt").exists()

@@ -1,0 +1,190 @@
+"""Training augmentation: random resize, random crop, flip and colours, drawn apart from being applied.
+
+A `Geometry` says which window of a frame becomes the crop. Drawing it needs a size only, so that a frame, its label and
+maps that belong to it (a pseudo-label, entropy, ranks on a coarser grid) can go through the very same one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision import tv_tensors
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from vsscli.data.classes import IGNORE
+from vsscli.recipes.schema import Augment
+
+CROP_DRAWS = 10  # as in mmsegmentation's RandomCrop, which the paper's recipes use
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """From a frame to a crop: cut out `window`, resize it to `resized`, flip it, pad it below and right to `crop`.
+
+    Parameters
+    ----------
+    size
+        (H, W) of the frame.
+    window
+        (top, left, height, width) in pixels of the frame. Cutting before resizing costs nothing for what is not seen;
+        the scale is rounded to whole pixels of the window.
+    resized
+        Height and width that the window is resized to; at most `crop`.
+    crop
+        Height and width of the result.
+    flip
+        Whether left and right change places.
+    """
+
+    size: tuple[int, int]
+    window: tuple[int, int, int, int]
+    resized: tuple[int, int]
+    crop: tuple[int, int]
+    flip: bool
+
+
+def draw_geometry(augment: Augment, size: tuple[int, int], label: np.ndarray | None = None) -> Geometry:
+    """Draw a geometry with torch's global generator.
+
+    The place of the crop is drawn again, at most ten times, while one class covers more than
+    ``augment.single_class_limit`` of its pixels that are not void, or all are void; then the last one is taken.
+
+    Parameters
+    ----------
+    augment
+        Range of scales, crop size and how often to flip.
+    size
+        (H, W) of the frame.
+    label
+        (H, W) uint8, class index or 255; none: the first place is taken.
+    """
+    base = 1.0 if augment.size is None else augment.size / min(size)
+    scale = base * _uniform(*augment.scale)
+    flip = _uniform(0.0, 1.0) < augment.flip
+    sides = [_window_side(length, scale, crop) for length, crop in zip(size, augment.crop, strict=True)]
+    (height, resized_height), (width, resized_width) = sides
+    for _ in range(CROP_DRAWS):
+        top, left = _whole(size[0] - height), _whole(size[1] - width)
+        if label is None or _is_varied(label[top : top + height, left : left + width], augment.single_class_limit):
+            break
+    return Geometry(size, (top, left, height, width), (resized_height, resized_width), augment.crop, flip)
+
+
+def apply_image(image: np.ndarray, geometry: Geometry, colours: v2.Transform | None = None) -> Tensor:
+    """Cut a crop out of a frame, bilinear with antialiasing.
+
+    Parameters
+    ----------
+    image
+        (H, W, 3) uint8.
+    geometry
+        Drawn for a frame of that size.
+    colours
+        Applied before the padding, so that padding stays 0 and does not count as a colour of the picture.
+
+    Returns
+    -------
+    Tensor
+        (3, *crop) uint8, 0 in the padding.
+    """
+    picture = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
+    crop = functional.resized_crop(picture, *geometry.window, size=list(geometry.resized), antialias=True)
+    if colours is not None:
+        crop = colours(crop)
+    if geometry.flip:
+        crop = functional.horizontal_flip(crop)
+    bottom, right = _padding(geometry)
+    return functional.pad(crop, [0, 0, right, bottom]).as_subclass(Tensor).contiguous()
+
+
+def apply_label(label: np.ndarray, geometry: Geometry, fill: int = IGNORE) -> Tensor:
+    """Cut the same crop out of a label or any other map, nearest neighbour by pixel centres.
+
+    Parameters
+    ----------
+    label
+        (..., h, w) of any type. A map of another size than the frame (a score grid) is taken to cover the frame.
+    geometry
+        Drawn for the frame.
+    fill
+        Value of the padding.
+
+    Returns
+    -------
+    Tensor
+        (..., *crop), of the type of `label`.
+    """
+    top, left, height, width = geometry.window
+    rows = _nearest(top, height, geometry.resized[0], geometry.size[0], label.shape[-2])
+    columns = _nearest(left, width, geometry.resized[1], geometry.size[1], label.shape[-1])
+    crop = tv_tensors.Mask(torch.from_numpy(label[..., rows, :][..., columns]))
+    if geometry.flip:
+        crop = functional.horizontal_flip(crop)
+    bottom, right = _padding(geometry)
+    return functional.pad(crop, [0, 0, right, bottom], fill=fill).as_subclass(Tensor).contiguous()
+
+
+class TrainAugment:
+    """The paper's augmentation of a frame with its label. Random numbers come from torch's global generator."""
+
+    def __init__(self, augment: Augment) -> None:
+        self.augment = augment
+        jitter = v2.ColorJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue)
+        # Through Pillow the same jitter takes two thirds of the time (hue is what costs).
+        in_pillow = v2.Compose([v2.ToPILImage(), jitter, v2.PILToTensor()])
+        self.colours = v2.RandomApply([in_pillow], p=augment.colour_jitter)
+
+    def __call__(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
+        """Augment a frame.
+
+        Parameters
+        ----------
+        image
+            (H, W, 3) uint8.
+        label
+            (H, W) uint8, class index or 255.
+
+        Returns
+        -------
+        image
+            (3, *crop) uint8, 0 in the padding; not normalised.
+        label
+            (*crop) uint8, 255 in the padding.
+        """
+        geometry = draw_geometry(self.augment, (image.shape[0], image.shape[1]), label)
+        return apply_image(image, geometry, self.colours), apply_label(label, geometry)
+
+
+def _uniform(low: float, high: float) -> float:
+    return low + (high - low) * float(torch.rand(()))
+
+
+def _whole(highest: int) -> int:
+    return int(torch.randint(highest + 1, ()))
+
+
+def _window_side(length: int, scale: float, crop: int) -> tuple[int, int]:
+    """How many pixels of a side of `length` are cut out, and how many they become."""
+    scaled = max(round(length * scale), 1)
+    resized = min(scaled, crop)
+    return min(max(round(length * resized / scaled), 1), length), resized
+
+
+def _is_varied(label: np.ndarray, limit: float) -> bool:
+    counts = np.bincount(label.ravel(), minlength=256)
+    counts[IGNORE] = 0
+    return 0 < counts.max() <= limit * counts.sum()
+
+
+def _nearest(start: int, length: int, resized: int, frame: int, side: int) -> np.ndarray:
+    """For each of `resized` pixels, the one of a map's `side` cells its centre falls in; whole numbers, no rounding."""
+    in_frame = start + (2 * np.arange(resized) + 1) * length // (2 * resized)
+    return (2 * in_frame + 1) * side // (2 * frame)
+
+
+def _padding(geometry: Geometry) -> tuple[int, int]:
+    return geometry.crop[0] - geometry.resized[0], geometry.crop[1] - geometry.resized[1]

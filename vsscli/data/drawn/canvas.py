@@ -1,0 +1,147 @@
+"""What a drawn street is drawn on: camera, light, and one frame's picture with its classes.
+
+World axes in metres: X along the street, Z across it (to the right of one who looks along X), Y up.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+CLASSES: tuple[tuple[str, tuple[int, int, int]], ...] = (
+    ("road", (128, 64, 128)),
+    ("pavement", (244, 120, 200)),
+    ("building", (170, 110, 60)),
+    ("sky", (70, 160, 230)),
+    ("tree", (60, 170, 50)),
+    ("car", (40, 50, 210)),
+    ("person", (230, 30, 60)),
+    ("pole", (250, 210, 60)),
+)
+ROAD, PAVEMENT, BUILDING, SKY, TREE, CAR, PERSON, POLE = range(len(CLASSES))
+
+Span = tuple[float, float]
+Colour = tuple[float, float, float]  # 0..255
+Point = tuple[float, float, float]  # X, Y, Z
+Paint = tuple[int, int, int]
+
+
+def paint_of(colour: Sequence[float] | np.ndarray) -> Paint:
+    """Round a colour of three numbers to what a picture can hold."""
+    red, green, blue = colour
+    return int(min(max(red, 0), 255)), int(min(max(green, 0), 255)), int(min(max(blue, 0), 255))
+
+
+def draw_colour(rng: np.random.Generator, hue: Span, saturation: Span, value: Span) -> Colour:
+    """Draw a colour from ranges of hue (a turn is 1), saturation and value."""
+    turn, strength, brightness = rng.uniform(*hue) % 1.0, rng.uniform(*saturation), rng.uniform(*value)
+    red, green, blue = colorsys.hsv_to_rgb(turn, strength, brightness)
+    return 255 * red, 255 * green, 255 * blue
+
+
+def draw_noise(rng: np.random.Generator, size: int, slope: float) -> np.ndarray:
+    """Draw a tile of 1/f**slope noise, (size, size) float32 of mean 0 and deviation 1, that repeats without a seam."""
+    frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
+    frequency[0, 0] = np.inf
+    tile = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) / frequency**slope, (size, size))
+    return (tile / tile.std()).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Light:
+    """What tints a whole video: sun, haze and sky."""
+
+    tint: Colour  # factor on each channel
+    haze: Colour  # what distance fades to, and the sky above the horizon
+    haze_distance: float  # metres
+    zenith: Colour
+    clouds: float  # 0 none to 1 all
+    left_wall: float  # brightness of the walls
+    right_wall: float
+    shadow: float  # brightness where the sun does not reach
+    shadow_slope: float  # metres of shadow to the right (left when negative) per metre of height
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where the lens is in one frame: metres, radians, and pixels of the drawing for `horizon` and `focal`."""
+
+    x: float
+    z: float
+    height: float
+    yaw: float
+    horizon: float
+    focal: float
+    size: tuple[int, int]
+
+    def depth(self, x: float, z: float) -> float:
+        """Metres from the lens along its axis."""
+        return (x - self.x) * math.cos(self.yaw) + (z - self.z) * math.sin(self.yaw)
+
+    def project(self, points: Sequence[Point]) -> tuple[list[tuple[float, float]], float]:
+        """Pixels (column, row) of world points, and their mean depth in metres.
+
+        In plain Python: for the dozen points of a polygon that is faster than NumPy.
+        """
+        along, across, total, pixels = math.cos(self.yaw), math.sin(self.yaw), 0.0, []
+        for x, y, z in points:
+            x, z = x - self.x, z - self.z
+            depth = x * along + z * across
+            scale = self.focal / max(depth, 0.05)
+            pixels.append(
+                (self.size[1] / 2 + scale * (z * along - x * across), self.horizon + scale * (self.height - y))
+            )
+            total += depth
+        return pixels, total / len(points)
+
+
+class Canvas:
+    """One frame in the making: the picture, its classes, and how the world falls on them."""
+
+    def __init__(self, camera: Camera, light: Light, image: np.ndarray, label: np.ndarray) -> None:
+        self.camera, self.light = camera, light
+        self.image, self.label = Image.fromarray(image), Image.fromarray(label)
+        self._paint, self._mark = ImageDraw.Draw(self.image), ImageDraw.Draw(self.label)
+
+    def lit(self, colour: Colour, depth: float, shade: float = 1.0) -> Paint:
+        """Return the colour under this light at this distance; `shade` is its brightness before the light."""
+        clear = math.exp(-depth / self.light.haze_distance)
+        red, green, blue = (
+            value * shade * tint * clear + haze * (1 - clear)
+            for value, tint, haze in zip(colour, self.light.tint, self.light.haze, strict=True)
+        )
+        return paint_of((red, green, blue))
+
+    def polygon(self, points: Sequence[tuple[float, float]], colour: Paint, label: int) -> None:
+        """Fill a polygon given in pixels."""
+        self._paint.polygon(points, fill=colour)
+        self._mark.polygon(points, fill=label)
+
+    def ellipse(self, column: float, row: float, radii: tuple[float, float], colour: Paint, label: int) -> None:
+        """Fill an ellipse given in pixels."""
+        box = (column - radii[0], row - radii[1], column + radii[0], row + radii[1])
+        self._paint.ellipse(box, fill=colour)
+        self._mark.ellipse(box, fill=label)
+
+    def solid(self, points: Sequence[Point], colour: Colour, label: int, shade: float = 1.0) -> None:
+        """Fill a polygon of world points."""
+        pixels, depth = self.camera.project(points)
+        self.polygon(pixels, self.lit(colour, depth, shade), label)
+
+    def sprite(self, picture: Image.Image, column: float, row: float, width: float, depth: float, label: int) -> None:
+        """Paste a square RGBA picture with its middle at (column, row), `width` pixels wide."""
+        side = max(round(width), 2)
+        resampling = Image.Resampling.BOX if side < picture.width else Image.Resampling.BILINEAR
+        small = np.asarray(picture.resize((side, side), resampling))
+        clear = math.exp(-depth / self.light.haze_distance)
+        shade = small[..., :3] * np.float32(clear) * np.array(self.light.tint, dtype=np.float32)
+        shade += np.array(self.light.haze, dtype=np.float32) * np.float32(1 - clear)
+        mask = Image.fromarray(np.where(small[..., 3] > 127, 255, 0).astype(np.uint8))
+        corner = (round(column - side / 2), round(row - side / 2))
+        self.image.paste(Image.fromarray(shade.clip(0, 255).astype(np.uint8)), corner, mask)
+        self.label.paste(label, (*corner, corner[0] + side, corner[1] + side), mask)

@@ -1,0 +1,163 @@
+"""Synthetic street videos on disk, in VSPW's layout: what the demo and the tests run on, drawn where they are needed.
+
+The same parameters and seed give the same bytes (with the same versions of NumPy and Pillow).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vsscli.data.drawn.canvas import CLASSES
+from vsscli.data.drawn.street import VOID, Street
+from vsscli.errors import VssError
+from vsscli.recipes.schema import Scene
+from vsscli.talk import SILENCE, Talk
+
+MARKER = "scene.json"  # tells which parameters a folder was drawn with
+DRAWING = 1  # raised when the same parameters come to give other pictures
+SHORTEST_VAL = 24  # frames: VC16 needs more than one window of 16
+QUALITY = 92  # of the JPEGs
+
+
+@dataclass(frozen=True)
+class _Split:
+    """One list of videos: how many, of how many frames, with masks or without."""
+
+    name: str
+    videos: int
+    frames: int
+    masks: bool
+
+
+def draw_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
+    """Draw synthetic street videos under `root`, unless they are there already.
+
+    Written are `data/<video>/origin/<stem>.jpg`, `data/<video>/mask/<stem>.png` (0 void, class k as k + 1; not for
+    unlabelled videos), `train.txt`, `unlabelled.txt`, `val.txt`, `classes.json` and the marker `scene.json`. Everything
+    is drawn in a folder beside `root` and renamed, so `root` is whole or not there.
+
+    Parameters
+    ----------
+    scene
+        How many videos of which size. Videos to score on have at least 24 frames, whatever `frames` says.
+    root
+        Folder to make. An empty one is taken.
+    talk
+        Told of the drawing, not of a folder that is reused.
+
+    Raises
+    ------
+    VssError
+        `root` holds something else, a scene of other parameters, or cannot be written.
+    """
+    if _is_drawn(scene, root):
+        return
+    # The process number keeps apart processes that draw at once; the first to finish wins.
+    drawing = root.parent / f".{root.name}.{os.getpid()}.part"
+    try:
+        shutil.rmtree(drawing, ignore_errors=True)
+        drawing.mkdir(parents=True)
+        _draw(scene, drawing, talk)
+        try:
+            drawing.rename(root)
+        except OSError:
+            if not _is_drawn(scene, root):
+                raise
+    except OSError as error:
+        raise VssError(
+            f"cannot draw synthetic videos at {root}: {error.strerror or error}",
+            "choose another folder (`data.root` in the recipe, or --data ROOT)",
+        ) from error
+    finally:
+        shutil.rmtree(drawing, ignore_errors=True)
+
+
+def _parameters(scene: Scene) -> dict[str, object]:
+    return {"drawing": DRAWING, **scene.model_dump(mode="json")}
+
+
+def _is_drawn(scene: Scene, root: Path) -> bool:
+    """Whether `root` holds this very scene; an error when it holds anything else."""
+    try:
+        empty = not any(root.iterdir())
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise VssError(f"cannot read {root}: {error.strerror}", "name a folder that can be read and written") from error
+    if empty:
+        return False
+    marker = root / MARKER
+    try:
+        found = json.loads(marker.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise VssError(
+            f"{root} is not empty and was not drawn by vss (no {MARKER} in it)",
+            "name a new folder for the synthetic videos, or take `scene` out of the recipe to use what is there",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise VssError(f"{marker} cannot be read: {error}", f"delete {root} to have it drawn anew") from error
+    wanted = _parameters(scene)
+    if found == wanted:
+        return True
+    found = found if isinstance(found, dict) else {}
+    differing = [
+        f"{name}: {found.get(name)} there, {wanted.get(name)} wanted"
+        for name in dict.fromkeys((*wanted, *found))
+        if found.get(name) != wanted.get(name)
+    ]
+    raise VssError(
+        f"{root} holds synthetic videos of other parameters ({'; '.join(differing)})",
+        f"delete {root} to have it drawn anew, or choose another folder (`data.root` in the recipe)",
+    )
+
+
+def _draw(scene: Scene, root: Path, talk: Talk) -> None:
+    splits = (
+        _Split("train", scene.videos, scene.frames, masks=True),
+        _Split("unlabelled", scene.unlabelled_videos, scene.frames, masks=False),
+        _Split("val", scene.val_videos, max(scene.frames, SHORTEST_VAL), masks=True),
+    )
+    palette = _palette()
+    total = sum(split.videos * split.frames for split in splits)
+    talk.say(f"drawing {sum(split.videos for split in splits)} synthetic videos")
+    with talk.track("drawing", total, "frame") as done:
+        for number, split in enumerate(splits):
+            names = [f"{split.name}-{index:03d}" for index in range(split.videos)]
+            for index, name in enumerate(names):
+                rng = np.random.default_rng([scene.seed, number, index])
+                _draw_video(Street(rng, scene.size), split, root / "data" / name, palette)
+                done(split.frames)
+            (root / f"{split.name}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    classes = [{"id": index, "name": name, "colour": colour} for index, (name, colour) in enumerate(CLASSES)]
+    _write_json(root / "classes.json", {"name": "street", "classes": classes})
+    _write_json(root / MARKER, _parameters(scene))
+
+
+def _write_json(path: Path, values: dict[str, object]) -> None:
+    path.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+
+
+def _draw_video(street: Street, split: _Split, folder: Path, palette: bytes) -> None:
+    (folder / "origin").mkdir(parents=True)
+    if split.masks:
+        (folder / "mask").mkdir()
+    for t in range(split.frames):
+        image, label = street.frame(t)
+        Image.fromarray(image).save(folder / "origin" / f"{t:05d}.jpg", quality=QUALITY)
+        if split.masks:
+            mask = Image.fromarray(np.where(label == VOID, 0, label + 1).astype(np.uint8))
+            mask.putpalette(palette)
+            mask.save(folder / "mask" / f"{t:05d}.png")
+
+
+def _palette() -> bytes:
+    """768 bytes: mask value k + 1 in the colour of class k, everything else black."""
+    colours = [channel for _, colour in CLASSES for channel in colour]
+    return bytes([0, 0, 0, *colours]).ljust(768, b"\0")

@@ -1,0 +1,67 @@
+"""Where a network runs, and with which arithmetic: one reading of ``--device`` and ``--precision`` for every verb."""
+
+from __future__ import annotations
+
+import re
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from vsscli.errors import VssError
+
+HALF = {"bf16": torch.bfloat16, "16": torch.float16}
+
+
+def resolve_device(name: str = "auto") -> torch.device:
+    """Find the device that a name means.
+
+    Parameters
+    ----------
+    name
+        ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: the first GPU if there is one, else the CPU.
+
+    Raises
+    ------
+    VssError
+        The name means nothing, or this machine has no such device.
+    """
+    if name == "auto":
+        return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+    if name == "cpu":
+        return torch.device("cpu")
+    if not re.fullmatch(r"cuda(:\d+)?", name):
+        raise VssError(f"there is no device {name!r}", "--device takes auto, cpu, cuda or cuda:N")
+    if not torch.cuda.is_available():
+        raise VssError(f"device {name}: torch finds no GPU here", "use --device cpu; `vss doctor` says what torch sees")
+    number = int(name.partition(":")[2] or 0)
+    count = torch.cuda.device_count()
+    if number >= count:
+        raise VssError(f"device {name}: this machine has {count} GPU(s)", f"the last one is cuda:{count - 1}")
+    return torch.device("cuda", number)
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Return a context in which a network computes with a precision; weights stay as they are.
+
+    Parameters
+    ----------
+    device
+        Where it runs.
+    precision
+        ``32``, ``bf16`` or ``16``.
+
+    Raises
+    ------
+    VssError
+        The precision is unknown, or the device does not have it.
+    """
+    if precision == "32":
+        return nullcontext()
+    if precision not in HALF:
+        raise VssError(f"there is no precision {precision!r}", f"--precision takes 32, {', '.join(HALF)}")
+    if device.type == "cpu" and precision == "16":
+        # torch takes it, and was 30 times slower than bf16 here: no CPU kernels behind most operators.
+        raise VssError("precision 16 needs a GPU", "on a CPU use --precision 32, or bf16 where the processor has it")
+    if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
+        raise VssError(f"{torch.cuda.get_device_name(device)} does not compute in bf16", "use --precision 16 or 32")
+    return torch.autocast(device.type, dtype=HALF[precision])

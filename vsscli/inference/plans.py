@@ -1,0 +1,129 @@
+"""Test-time augmentation plans: which scaled and mirrored views of a frame are predicted and averaged."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from vsscli.errors import VssError
+
+LARGEST_SCALE = 8.0
+"""A larger factor is a typing error: 8 times a frame of 480 lines would be 3840."""
+
+
+class View(NamedTuple):
+    """One way to look at a frame: resized by ``scale``, mirrored left to right if ``flip``."""
+
+    scale: float
+    flip: bool
+
+
+@dataclass(frozen=True)
+class AugmentationPlan:
+    """Views whose probabilities are averaged, all with the same weight.
+
+    Parameters
+    ----------
+    name
+        What messages and stores call it.
+    scales
+        Factors on the test size; each once.
+    flip
+        Whether every scale is seen mirrored as well.
+
+    Raises
+    ------
+    VssError
+        No scale, one twice, or one that is not above 0 and at most 8.
+    """
+
+    name: str
+    scales: tuple[float, ...]
+    flip: bool
+
+    def __post_init__(self) -> None:
+        if not self.scales:
+            raise VssError(f"augmentation plan {self.name} has no scales", "name at least one: scales: [1.0]")
+        for scale in self.scales:
+            # `not (... <= ...)` is true of a NaN as well.
+            if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= LARGEST_SCALE:
+                raise VssError(
+                    f"augmentation plan {self.name} has scale {scale!r}",
+                    f"a scale is a factor on the test size, above 0 and at most {LARGEST_SCALE:g}",
+                )
+        if len(set(self.scales)) < len(self.scales):
+            raise VssError(f"augmentation plan {self.name} names a scale twice: {list(self.scales)}", "take one out")
+        if not isinstance(self.flip, bool):
+            raise VssError(f"augmentation plan {self.name} has flip {self.flip!r}", "flip is true or false")
+
+    @property
+    def mirrored(self) -> tuple[bool, ...]:
+        """The views of one scale: plain, and mirrored if the plan flips."""
+        return (False, True) if self.flip else (False,)
+
+    def views(self) -> tuple[View, ...]:
+        """All views, scale by scale."""
+        return tuple(View(scale, flip) for scale in self.scales for flip in self.mirrored)
+
+
+# The eight sizes of the paper's test-time augmentation, as factors on its crop of 896 (specs/vss_teams.md).
+PAPER = AugmentationPlan("paper", tuple(side / 896 for side in (512, 640, 768, 896, 1024, 1152, 1280, 1408)), True)
+FLIP = AugmentationPlan("flip", (1.0,), True)
+NONE = AugmentationPlan("none", (1.0,), False)
+
+PLANS = {plan.name: plan for plan in (PAPER, FLIP, NONE)}
+
+
+def load_plan(source: str | Path) -> AugmentationPlan:
+    """Find a plan by name, or read one from a YAML file.
+
+    Parameters
+    ----------
+    source
+        ``paper``, ``flip``, ``none``, or a file such as ``{scales: [0.75, 1.0, 1.25], flip: true}``; the plan is then
+        called like the file. ``flip`` may be left out and is false then.
+
+    Raises
+    ------
+    VssError
+        There is no such plan or file, or the file says nonsense.
+    """
+    if str(source) in PLANS:
+        return PLANS[str(source)]
+    path = Path(source)
+    if not path.is_file():
+        raise VssError(
+            f"there is no augmentation plan {str(source)!r}",
+            f"use {', '.join(PLANS)}, or a YAML file with scales and flip",
+        )
+    values = _read_yaml(path)
+    unknown = sorted(map(str, values.keys() - {"scales", "flip"}))
+    if unknown:
+        raise VssError(f"augmentation plan {path} has unknown keys: {', '.join(unknown)}", "it knows scales and flip")
+    scales = values.get("scales")
+    if not isinstance(scales, list):
+        raise VssError(f"augmentation plan {path} has scales {scales!r}", "write a list: scales: [0.75, 1.0, 1.25]")
+    try:
+        return AugmentationPlan(path.stem, tuple(map(_number, scales)), values.get("flip", False))
+    except VssError as error:
+        raise VssError(f"{path}: {error.message}", error.hint) from error
+
+
+def _number(scale: Any) -> Any:
+    """A whole number as the same float, so that 1 and 1.0 make the same plan; anything else as it is."""
+    return float(scale) if type(scale) is int and math.isfinite(scale) else scale
+
+
+def _read_yaml(path: Path) -> dict[Any, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise VssError(f"augmentation plan {path} can't be read: {reason}", "it is a YAML file") from error
+    if not isinstance(values, dict):
+        raise VssError(f"augmentation plan {path} is empty or no mapping", "write: {scales: [1.0], flip: true}")
+    return values

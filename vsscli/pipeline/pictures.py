@@ -1,0 +1,126 @@
+"""Pictures of some frames of a prediction store, drawn over the frames of the data set it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.data.masks import read_mask, to_classes
+from vsscli.data.videos import FolderVideo
+from vsscli.errors import VssError
+from vsscli.pipeline.workspace import find_stores
+from vsscli.recipes.schema import Data
+from vsscli.report.overlay import overlay, save_picture
+from vsscli.store.header import read_header
+from vsscli.store.reader import Store, open_store
+from vsscli.talk import SILENCE, Talk
+
+
+def draw_pictures(
+    store: Path,
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    video: str | None = None,
+    videos: int = 1,
+    frames: int = 4,
+    talk: Talk = SILENCE,
+) -> list[Path]:
+    """Draw frames of a store: prediction, truth where there is one, and entropy.
+
+    Parameters
+    ----------
+    store
+        A prediction or a fusion.
+    out
+        Folder for ``<video>-<stem>.png``.
+    data_root
+        Where the frames lie; none: where they lay when they were predicted.
+    video
+        Take frames of this one.
+    videos
+        Otherwise of so many, evenly spaced among those of the store.
+    frames
+        Pictures of each video, evenly spaced.
+    talk
+        Hears of progress.
+
+    Returns
+    -------
+    list of Path
+        The pictures, in the order of videos and frames.
+
+    Raises
+    ------
+    VssError
+        The store has no such video or none at all, or the data set's frames are not the ones that were predicted.
+    """
+    opened = open_store(store)
+    if opened.header.kind == "pseudo":
+        raise VssError(f"{store} holds pseudo-labels, not predictions", "name the store that they were made from")
+    section = opened.header.summary.get("data")
+    if section is None or "split" not in opened.header.data:
+        raise VssError(f"{store} does not tell which data set it predicts", "draw a store that `vss predict` made")
+    root = data_root or Path(opened.header.data["root"])
+    dataset = open_dataset(Data.model_validate(section), root)
+    folders = {folder.name: folder for folder in dataset.split(opened.header.data["split"])}
+    places = [(name, stem) for name in _chosen(opened, video, videos) for stem in spread(opened.stems(name), frames)]
+    pictures = [out / f"{name}-{stem}.png" for name, stem in places]
+    with talk.track("draw", len(places), "picture") as advance:
+        for (name, stem), path in zip(places, pictures, strict=True):
+            _draw(opened, dataset, folders.get(name), name, stem, path)
+            advance(1)
+    return pictures
+
+
+def newest_prediction(workspace: Path) -> Path:
+    """The newest prediction or fusion in the workspace, of any split.
+
+    Raises
+    ------
+    VssError
+        There is none.
+    """
+    for path in find_stores(workspace):
+        if read_header(path).kind != "pseudo":
+            return path
+    raise VssError(f"no prediction store in {workspace}", "make one with `vss predict`, or name one with --store")
+
+
+def spread(items: Sequence[str], count: int) -> list[str]:
+    """So many of the items, evenly spaced; all of them when there are fewer."""
+    count = min(count, len(items))
+    return [items[(2 * pick + 1) * len(items) // (2 * count)] for pick in range(count)]
+
+
+def _chosen(store: Store, video: str | None, count: int) -> list[str]:
+    there = store.videos()
+    if not there:
+        raise VssError(f"{store.path} holds no complete video yet", "let the command that makes it finish")
+    if video is None:
+        return spread(there, count)
+    if video not in there:
+        more = f" and {len(there) - 8} more" if len(there) > 8 else ""
+        raise VssError(f"{store.path} holds no video {video!r}", f"it holds {', '.join(there[:8])}{more}")
+    return [video]
+
+
+def _draw(store: Store, dataset: Dataset, folder: FolderVideo | None, name: str, stem: str, path: Path) -> None:
+    if folder is None or stem not in folder.stems:
+        raise VssError(
+            f"{store.path} predicts frame {name}/{stem}, which is not in {dataset.root}",
+            "name the folder of the data that was predicted with --data",
+        )
+    place, index = folder.stems.index(stem), store.stems(name).index(stem)
+    image, mask = folder.read(place), folder.frames[place].mask
+    label = store.label(name, index)
+    truth = None if mask is None else to_classes(read_mask(mask), dataset.ids, dataset.table.num_classes, mask)
+    for what, size in (("prediction", label.shape), ("mask", None if truth is None else truth.shape)):
+        if size is not None and size != image.shape[:2]:
+            raise VssError(
+                f"the {what} of {name}/{stem} is {size[1]}x{size[0]}, "
+                f"its frame in {dataset.root} {image.shape[1]}x{image.shape[0]} (width x height)",
+                "name the folder of the data that was predicted with --data; `vss doctor` finds odd masks",
+            )
+    save_picture(path, overlay(image, label, store.entropy(name, index), truth, store.header.table))

@@ -1,0 +1,219 @@
+"""From a checkpoint and a split to a prediction store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning_fabric import Fabric
+
+from vsscli.data.layouts import Dataset, open_dataset, open_input
+from vsscli.data.videos import Video
+from vsscli.errors import VssError
+from vsscli.inference.devices import resolve_device
+from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
+from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.run import predict_masks, predict_videos
+from vsscli.models.checkpoints import Checkpoint, load_checkpoint, restore_network
+from vsscli.pipeline.workspace import store_path
+from vsscli.recipes.load import recipe_from_dict
+from vsscli.recipes.schema import Predict, Recipe
+from vsscli.store.header import Encoding, Header
+from vsscli.store.writer import StoreWriter
+from vsscli.talk import SILENCE, Silence, Talk
+
+# Raised only when a change of the code alters predictions, so that old stores are not continued with new numbers.
+NUMERICS = 1
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """What a network runs on; the same options for every verb that runs one."""
+
+    device: str = "auto"
+    precision: str | None = None
+    batch_size: int = 8
+    devices: int = 1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A complete store, and what had to be done for it: frames predicted now, frames that were there."""
+
+    store: Path
+    predicted: int
+    cached: int
+
+
+def chosen_plan(predict: Predict, *, tta: bool, named: str | None) -> AugmentationPlan:
+    """``--tta-plan`` if given, else with ``--tta`` the recipe's plan, else none."""
+    if named is not None:
+        return load_plan(named)
+    if not tta:
+        return NONE
+    if isinstance(predict.tta, str):
+        return load_plan(predict.tta)
+    return AugmentationPlan("recipe", predict.tta.scales, predict.tta.flip)
+
+
+def predict_split(
+    checkpoint_path: Path,
+    split: str,
+    *,
+    workspace: Path,
+    out: Path | None = None,
+    data_root: Path | None = None,
+    tta: bool = False,
+    plan: str | None = None,
+    hardware: Hardware = Hardware(),
+    keep: str | None = None,
+    force: bool = False,
+    talk: Talk = SILENCE,
+) -> Prediction:
+    """Predict every frame of a split into a store; what is there already is kept.
+
+    Parameters
+    ----------
+    checkpoint_path
+        The network, with the recipe that says where the data is and how it is read out.
+    split
+        "train", "val", "labelled", "unlabelled", or any other list of the data set.
+    workspace, out
+        The store goes to its place in the workspace, or to ``out``.
+    data_root
+        Overrides the root of the checkpoint's data set.
+    tta, plan
+        Test-time augmentation: none, the recipe's plan, or a named one.
+    hardware
+        Device, precision, batch size, processes.
+    keep
+        "top" (the most likely classes) or "all" (logits as float16); none: what the recipe says.
+    force
+        Write a new store beside one of other settings at the same place.
+
+    Raises
+    ------
+    VssError
+        The checkpoint or the data is unusable, or the store in that place holds other predictions.
+    """
+    checkpoint = load_checkpoint(checkpoint_path, weights=False)
+    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {checkpoint_path}")
+    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision)
+    dataset = _dataset_of(checkpoint_path, checkpoint, recipe, data_root, talk)
+    videos = dataset.split(split)
+    header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
+    path = out or store_path(workspace, header, f"{recipe.name}-{how.plan.name}")
+    total = sum(len(video) for video in videos)
+    with StoreWriter(path, header, force=force) as writer:
+        missing = sum(
+            segment.stop - segment.start
+            for video in videos
+            for segment in writer.pending(video.name, video.stems, video.size)
+        )
+    path = writer.path
+    if not missing:
+        talk.say(f"cached: {path} holds all {total} frames of {split}; no network was loaded")
+        return Prediction(path, 0, total)
+    talk.say(
+        f"predicting {missing} frames of {dataset.name}/{split} with {checkpoint_path}, "
+        f"plan {how.plan.name} ({len(how.plan.views())} views), into {path}"
+    )
+    fabric = Fabric(
+        accelerator="cpu" if hardware.device == "cpu" else "auto",
+        devices=hardware.devices,
+        strategy="ddp" if hardware.devices > 1 else "auto",
+    )
+    fabric.launch()
+    device = fabric.device if hardware.devices > 1 else resolve_device(hardware.device)
+    predictor = Predictor(
+        restore_network(load_checkpoint(checkpoint_path)),
+        checkpoint.normalisation,
+        how,
+        device,
+        batch_size=hardware.batch_size,
+    )
+    with StoreWriter(path, header, force=force) as writer:
+        predict_videos(
+            predictor,
+            videos,
+            writer,
+            talk=talk if fabric.is_global_zero else Silence(),
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+        )
+    fabric.barrier()
+    return Prediction(path, missing, total - missing)
+
+
+def predict_input(
+    checkpoint_path: Path,
+    source: Path,
+    out: Path,
+    *,
+    tta: bool = False,
+    plan: str | None = None,
+    hardware: Hardware = Hardware(),
+    talk: Talk = SILENCE,
+) -> int:
+    """Predict one's own frames, a video file or folders of images, into palette masks ``<out>/<video>/<stem>.png``.
+
+    Returns
+    -------
+    int
+        Number of frames predicted now; masks that are there already are kept.
+    """
+    checkpoint = load_checkpoint(checkpoint_path, weights=False)
+    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {checkpoint_path}")
+    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision)
+    videos: list[Video] = open_input(source)
+    predictor = Predictor(
+        restore_network(load_checkpoint(checkpoint_path)),
+        checkpoint.normalisation,
+        how,
+        resolve_device(hardware.device),
+        batch_size=hardware.batch_size,
+    )
+    return predict_masks(predictor, videos, out, palette=checkpoint.table.palette(), talk=talk)
+
+
+def _dataset_of(path: Path, checkpoint: Checkpoint, recipe: Recipe, data_root: Path | None, talk: Talk) -> Dataset:
+    dataset = open_dataset(recipe.data, data_root, talk)
+    if dataset.table != checkpoint.table:
+        raise VssError(
+            f"{path} knows {checkpoint.table.num_classes} classes of {checkpoint.table.name!r}, "
+            f"{dataset.root} has {dataset.table.num_classes} of {dataset.table.name!r}",
+            "predict the data set the checkpoint was trained on, or give its root with --data",
+        )
+    return dataset
+
+
+def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None) -> ReadOut:
+    return ReadOut(predict.size, predict.window, predict.step, plan, precision or predict.precision)
+
+
+def _header(
+    checkpoint: Checkpoint, recipe: Recipe, dataset: Dataset, split: str, how: ReadOut, *, keep: str | None
+) -> Header:
+    encoding = Encoding(
+        grid=recipe.store.grid,
+        kept=min(recipe.store.kept, checkpoint.table.num_classes),
+        keep=keep or recipe.store.keep,
+    )
+    return Header(
+        kind="prediction",
+        table=checkpoint.table,
+        scores=checkpoint.network["family"],
+        source={
+            "weights": checkpoint.fingerprint,
+            "size": how.size,
+            "window": list(how.window) if how.window else None,
+            "step": list(how.step) if how.step else None,
+            "scales": list(how.plan.scales),
+            "flip": how.plan.flip,
+            "precision": how.precision,
+            "numerics": NUMERICS,
+        },
+        encoding=encoding.to_dict(),
+        data={"name": dataset.name, "split": split, "root": str(dataset.root.resolve())},
+        summary={"model": recipe.name, "plan": how.plan.name, "data": recipe.data.model_dump(mode="json")},
+    )

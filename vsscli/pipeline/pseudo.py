@@ -1,0 +1,146 @@
+"""From checkpoints and unlabelled frames to pseudo-labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsscli.errors import VssError
+from vsscli.fusion.threshold import PseudoReport, Threshold, threshold_from_percentile, write_pseudo
+from vsscli.pipeline.ensemble import ensemble
+from vsscli.pipeline.predict import Hardware, predict_split
+from vsscli.store.reader import open_store
+from vsscli.talk import SILENCE, Talk
+
+DEFAULT_PERCENTILE = 80.0
+
+
+@dataclass(frozen=True)
+class PseudoLabels:
+    """A pseudo-label store, the predictions it was read from, and what it holds."""
+
+    store: Path
+    predictions: Path
+    names: tuple[str, ...]
+    report: PseudoReport
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for one JSON object."""
+        report = self.report
+        counts = zip(self.names, report.class_pixels, report.class_reliable, strict=True)
+        return {
+            "store": str(self.store),
+            "predictions": str(self.predictions),
+            "threshold": report.threshold.value,
+            "percentile": report.threshold.percentile,
+            "frames": report.frames,
+            "pixels": report.pixels,
+            "reliable": report.share,
+            "per_class": [{"name": name, "pixels": pixels, "reliable": kept} for name, pixels, kept in counts],
+        }
+
+
+def pseudo_label(
+    models: Sequence[Path],
+    *,
+    store: Path | None = None,
+    split: str = "unlabelled",
+    workspace: Path,
+    data_root: Path | None = None,
+    tta: bool = False,
+    plan: str | None = None,
+    weights: Sequence[float] | None = None,
+    threshold: float | None = None,
+    percentile: float | None = None,
+    hardware: Hardware = Hardware(),
+    force: bool = False,
+    talk: Talk = SILENCE,
+) -> PseudoLabels:
+    """Predict a split with every model, fuse the predictions, keep the label of pixels with low entropy.
+
+    What is cached is not done again; with all predictions cached no network is loaded.
+
+    Parameters
+    ----------
+    models
+        Checkpoints; several are fused.
+    store
+        A prediction store to threshold, instead of models.
+    split, workspace, data_root, tta, plan, hardware
+        As for :func:`vsscli.pipeline.predict.predict_split`.
+    weights
+        Of the models in the fusion; none: all alike.
+    threshold, percentile
+        Reliable is a pixel whose normalised entropy is at most the threshold, or among this percentage of lowest
+        entropies of all pixels. One of them; none: the 80th percentile.
+
+    Raises
+    ------
+    VssError
+        Models and store both or neither, two thresholds, or what prediction and fusion refuse.
+    """
+    if bool(models) == (store is not None):
+        raise VssError(
+            "pseudo-labels need either models or a store of predictions",
+            "for example: vss pseudo --models t.pt s.pt --tta",
+        )
+    if threshold is not None and percentile is not None:
+        raise VssError("--threshold and --percentile are two ways to say the same", "give one of them")
+    if weights and len(weights) != len(models):
+        raise VssError(f"{len(weights)} weights for {len(models)} models", "give one weight per model, in their order")
+    if threshold is not None:
+        Threshold(threshold)  # refuse a bad one before hours of prediction
+    predictions = store or _predictions(
+        models,
+        split=split,
+        workspace=workspace,
+        data_root=data_root,
+        tta=tta,
+        plan=plan,
+        weights=weights,
+        hardware=hardware,
+        force=force,
+        talk=talk,
+    )
+    source = open_store(predictions)
+    if threshold is not None:
+        limit = Threshold(threshold)
+    else:
+        limit = threshold_from_percentile(source, DEFAULT_PERCENTILE if percentile is None else percentile, talk=talk)
+    out = predictions.with_name(f"{predictions.stem}.pseudo-{limit.level:03d}.zarr")
+    report = write_pseudo(source, out, limit, talk=talk, force=force)
+    return PseudoLabels(report.path, predictions, source.header.table.names, report)
+
+
+def _predictions(
+    models: Sequence[Path],
+    *,
+    split: str,
+    workspace: Path,
+    data_root: Path | None,
+    tta: bool,
+    plan: str | None,
+    weights: Sequence[float] | None,
+    hardware: Hardware,
+    force: bool,
+    talk: Talk,
+) -> Path:
+    """The store of one model's predictions, or of the fusion of several."""
+    stores = [
+        predict_split(
+            model,
+            split,
+            workspace=workspace,
+            data_root=data_root,
+            tta=tta,
+            plan=plan,
+            hardware=hardware,
+            force=force,
+            talk=talk,
+        ).store
+        for model in models
+    ]
+    if len(stores) == 1:
+        return stores[0]
+    return ensemble(stores, weights, workspace=workspace, force=force, talk=talk)

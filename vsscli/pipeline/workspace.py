@@ -1,0 +1,70 @@
+"""Where results go by default, and how they are found again.
+
+``<workspace>/<recipe name>/`` holds a training run, ``<workspace>/stores/<data>/<split>/`` the stores of a split.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vsscli.errors import VssError
+from vsscli.store.header import Header, read_header
+
+
+def run_folder(workspace: Path, recipe_name: str) -> Path:
+    """Folder of a training run."""
+    return workspace / recipe_name
+
+
+def store_path(workspace: Path, header: Header, name: str) -> Path:
+    """Place of a store: named for people, and for its fingerprint so that two settings never meet."""
+    split = f"{header.data['name']}/{header.data['split']}"
+    return workspace / "stores" / split / f"{name}-{header.fingerprint[:8]}.zarr"
+
+
+def find_stores(workspace: Path, kind: str | None = None, split: str | None = None) -> list[Path]:
+    """Stores in the workspace, newest first.
+
+    Parameters
+    ----------
+    workspace
+        Folder of all results.
+    kind
+        "prediction", "fusion" or "pseudo"; none for all.
+    split
+        Name of a split; "evaluation" stands for the split that each store's recipe evaluates on.
+    """
+    found = []
+    for path in workspace.glob("stores/*/*/*.zarr"):
+        try:
+            header = read_header(path)
+        except VssError:
+            continue  # not ours, or cut off before it had a header
+        if (kind is None or header.kind == kind) and (split is None or _is_of(header, split)):
+            found.append((path.stat().st_mtime_ns, path))
+    return [path for _, path in sorted(found, reverse=True)]
+
+
+def _is_of(header: Header, split: str) -> bool:
+    if split != "evaluation":
+        return bool(header.data.get("split") == split)
+    return header.data.get("split") in ("val", (header.summary.get("data") or {}).get("val"))
+
+
+def newest_evaluation_store(workspace: Path) -> Path:
+    """The newest prediction or fusion of an evaluation split.
+
+    Raises
+    ------
+    VssError
+        There is none; the hint is the command that makes one.
+    """
+    for path in find_stores(workspace, split="evaluation"):
+        if read_header(path).kind != "pseudo":
+            return path
+    checkpoints = sorted(workspace.glob("*/last.pt"), key=lambda path: path.stat().st_mtime_ns)
+    checkpoint = checkpoints[-1] if checkpoints else "CHECKPOINT"
+    raise VssError(
+        f"no prediction of an evaluation split in {workspace}",
+        f"make one with `vss predict --model {checkpoint} --split val --tta`, or name one with --pred",
+    )

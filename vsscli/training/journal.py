@@ -1,0 +1,67 @@
+"""Figures of a run: one JSON object per line, and TensorBoard where it is installed."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+Figure = float | int | str | None
+
+
+class Journal:
+    """Append-only record of a run's figures.
+
+    Parameters
+    ----------
+    path
+        The JSONL file.
+    start
+        Step the run starts at. Lines of later steps, left by a run that was killed after its last checkpoint, are
+        dropped, so that the file reads as if nothing had happened.
+    """
+
+    def __init__(self, path: Path, start: int) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        kept = []
+        if start and path.exists():
+            kept = [line for line in path.read_text().splitlines(keepends=True) if _step_of(line) <= start]
+        path.write_text("".join(kept))
+        self._file = path.open("a", buffering=1)
+        self._board: Any = None
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            return
+        self._board = SummaryWriter(str(path.parent / "board"), purge_step=start or None)
+
+    def record(self, step: int, figures: Mapping[str, Figure]) -> None:
+        """Write the figures of one step; figures that are no number become null in JSON."""
+        clean = {
+            key: None if isinstance(value, float) and math.isnan(value) else value for key, value in figures.items()
+        }
+        self._file.write(json.dumps({"step": step, **clean}) + "\n")
+        if self._board is not None:
+            for key, value in clean.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(key, value, step)
+
+    def close(self) -> None:
+        """Close the files."""
+        self._file.close()
+        if self._board is not None:
+            self._board.close()
+
+
+def read_journal(path: Path) -> list[dict[str, Figure]]:
+    """All complete lines of a journal."""
+    return [json.loads(line) for line in path.read_text().splitlines() if _step_of(line) < math.inf]
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):  # the line a kill cut off
+        return math.inf

@@ -1,0 +1,52 @@
+"""Losses on label maps."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from vsscli.data.classes import IGNORE
+from vsscli.models.scores import ScoreKind, Scores, to_probabilities
+
+# Above this many upsampled values (256 MiB of float32) crops go through the loss one at a time and are computed again
+# on the way back: all crops of a batch at full size and 124 classes is where training runs out of memory.
+WHOLE_BATCH_VALUES = 64 * 2**20
+
+
+def cross_entropy_sum(scores: Scores, label: Tensor) -> tuple[Tensor, Tensor]:
+    """Cross-entropy summed over the pixels that have a label, at the label's size.
+
+    Parameters
+    ----------
+    scores
+        ``(B, C, h, w)``; upsampled bilinearly (``align_corners=False``) to the label's size.
+    label
+        ``(B, H, W)`` uint8 or int64 class indices, 255 where there is none.
+
+    Returns
+    -------
+    loss
+        Sum of ``-log p(label)`` (equations 4 and 5 of the paper before the division).
+    count
+        Number of labelled pixels, float32.
+    """
+    label = label.long()
+    count = (label != IGNORE).sum().float()
+    values = scores.values if scores.kind is ScoreKind.LOGITS else to_probabilities(scores)
+    if label.numel() * values.shape[1] <= WHOLE_BATCH_VALUES:
+        return _upsampled_sum(values, label, scores.kind), count
+    parts = [
+        checkpoint(_upsampled_sum, values[crop : crop + 1], label[crop : crop + 1], scores.kind, use_reentrant=False)
+        for crop in range(len(label))
+    ]
+    return torch.stack(parts).sum(), count
+
+
+def _upsampled_sum(values: Tensor, label: Tensor, kind: ScoreKind) -> Tensor:
+    size = tuple(label.shape[-2:])
+    upsampled = functional.interpolate(values.float(), size=size, mode="bilinear", align_corners=False)
+    if kind is ScoreKind.LOGITS:
+        return functional.cross_entropy(upsampled, label, ignore_index=IGNORE, reduction="sum")
+    return functional.nll_loss(upsampled.clamp_min(1e-8).log(), label, ignore_index=IGNORE, reduction="sum")

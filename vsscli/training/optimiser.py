@@ -1,0 +1,32 @@
+"""AdamW over the parameter groups that a network names."""
+
+from __future__ import annotations
+
+import torch
+
+from vsscli.models.network import Network
+from vsscli.recipes.schema import Train
+
+
+def build_optimiser(network: Network, train: Train) -> torch.optim.AdamW:
+    """AdamW with the recipe's rates; norms and biases are not decayed, encoder stages have rates of their own.
+
+    Every group keeps its full rate under ``base_lr``; the loop multiplies it with the schedule's factor.
+    """
+    groups = []
+    for group in network.parameter_groups(train.layer_decay):
+        base = train.lr * group.lr_scale * (train.encoder_lr if group.encoder else 1.0)
+        decay = train.weight_decay if group.decay else 0.0
+        parameters = [parameter for parameter in group.parameters if parameter.requires_grad]
+        if parameters:
+            groups.append({"params": parameters, "lr": base, "base_lr": base, "weight_decay": decay})
+    return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=True)
+
+
+def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
+    """Multiply every group's full rate with the factor; returns the highest rate."""
+    highest = 0.0
+    for group in optimiser.param_groups:
+        group["lr"] = group["base_lr"] * factor
+        highest = max(highest, group["lr"])
+    return highest

@@ -1,0 +1,95 @@
+"""What a run is at one step, to and from a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vsscli.data.classes import ClassTable
+from vsscli.errors import VssError
+from vsscli.models.checkpoints import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from vsscli.models.network import Network
+from vsscli.recipes.schema import Recipe
+from vsscli.training.averaging import AveragedWeights
+
+
+@dataclass
+class TrainingState:
+    """Everything that changes while training; random numbers do not, they follow from seed and step."""
+
+    network: Network
+    optimiser: torch.optim.Optimizer
+    average: AveragedWeights | None
+    inputs: dict[str, str] = field(default_factory=dict)
+    step: int = 0
+    best: float = -1.0
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTable, *, resumable: bool) -> None:
+    """Write a checkpoint; a resumable one also holds the optimiser and, where weights are averaged, the raw ones."""
+    raw = state.network.state_dict()
+    training = None
+    if resumable:
+        training = {
+            "optimiser": state.optimiser.state_dict(),
+            "raw": raw if state.average else None,
+            "best": state.best,
+            "threads": torch.get_num_threads(),
+        }
+    save_checkpoint(
+        path,
+        Checkpoint(
+            network=recipe.model.model_dump(mode="json"),
+            weights=state.average.weights if state.average else raw,
+            table=table,
+            normalisation=state.network.normalisation,
+            recipe=recipe.model_dump(mode="json"),
+            figures=state.figures,
+            step=state.step,
+            inputs=state.inputs,
+            training=training,
+        ),
+    )
+
+
+def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
+    """Continue from a checkpoint of the same recipe; one of another recipe is refused with the field named."""
+    checkpoint = load_checkpoint(path)
+    if checkpoint.training is None:
+        raise VssError(f"{path} holds no optimiser state, so training can't continue from it", "resume from last.pt")
+    difference = other_run(checkpoint, recipe, state.inputs)
+    if difference:
+        raise VssError(
+            f"{path} was trained otherwise: {difference}",
+            "go on as it was started, or start anew with --force or another --out",
+        )
+    load_weights(state.network, checkpoint)
+    if state.average is not None:
+        state.network.load_state_dict(checkpoint.training["raw"])
+        state.average.load(checkpoint.weights)
+    state.optimiser.load_state_dict(checkpoint.training["optimiser"])
+    state.step = checkpoint.step
+    state.best = checkpoint.training["best"]
+    state.figures = checkpoint.figures
+
+
+def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) -> str:
+    """In what a checkpoint was trained otherwise than by this recipe and these inputs; empty when in nothing."""
+    return first_difference(
+        {**checkpoint.recipe, "inputs": checkpoint.inputs}, {**recipe.model_dump(mode="json"), "inputs": inputs}
+    )
+
+
+def first_difference(old: Any, new: Any, name: str = "") -> str:
+    """Name of the first field that differs between two nested dicts, with both values; empty when they are equal."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted(old.keys() | new.keys()):
+            found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+            if found:
+                return found
+        return ""
+    return "" if old == new else f"{name} was {old!r} and is {new!r}"

@@ -1,0 +1,58 @@
+"""The project's own metrics on the evaluation split, in the middle of training."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from lightning_fabric import Fabric
+
+from vsscli.data.layouts import Dataset
+from vsscli.data.videos import FolderVideo
+from vsscli.evaluation.score import score
+from vsscli.inference.plans import NONE
+from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.models.network import Network
+from vsscli.recipes.schema import Recipe
+
+METRICS = ("miou", "wiou", "vc8", "vc16")
+
+
+class LiveLabels:
+    """Labels computed when they are asked for: a source that needs no store."""
+
+    def __init__(self, predictor: Predictor, videos: list[FolderVideo]) -> None:
+        self._predictor = predictor
+        self._videos = {video.name: video for video in videos}
+
+    def label(self, video: str, index: int, stem: str) -> np.ndarray:
+        """Predict one frame: (H, W) uint8."""
+        return self._predictor.label(self._videos[video].read(index))
+
+    def place(self, video: str, stem: str) -> str:
+        """What to call a frame's prediction in an error."""
+        return f"the prediction of {video}/{stem}"
+
+
+def validate(network: Network, dataset: Dataset, recipe: Recipe, fabric: Fabric) -> dict[str, float | None]:
+    """Score a network in evaluation mode on the recipe's evaluation split, without test-time augmentation.
+
+    The first process does it; the others wait.
+
+    Returns
+    -------
+    dict
+        mIoU, weighted IoU, VC8 and VC16 as fractions, None where nothing counted; empty on the other processes.
+    """
+    figures: dict[str, float | None] = {}
+    if fabric.is_global_zero:
+        predict = recipe.predict
+        how = ReadOut(predict.size, predict.window, predict.step, NONE, recipe.train.precision)
+        predictor = Predictor(network, network.normalisation, how, fabric.device, batch_size=1)
+        videos = dataset.split("val")
+        scored = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, workers=1)
+        for name in METRICS:
+            value = scored.value(name)
+            figures[name] = None if math.isnan(value) else value
+    fabric.barrier()
+    return figures
