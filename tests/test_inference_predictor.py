@@ -13,7 +13,7 @@ from vsscli.errors import VssError
 from vsscli.inference.bands import label_map, mean_map
 from vsscli.inference.plans import FLIP, PAPER, AugmentationPlan
 from vsscli.inference.predictor import Predictor, is_out_of_memory, view_size
-from vsscli.models.network import Network
+from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import ScoreKind, Scores
 
 
@@ -55,6 +55,22 @@ def test_a_view_is_the_networks_distribution_of_the_whole_frame() -> None:
     expected = torch.einsum("ck,kyx->cyx", Colours().weights, cells).softmax(0)
     torch.testing.assert_close(views.maps[0], expected)
     assert (views.weights, views.size) == ((1.0,), (16, 24))
+
+
+def test_a_network_sees_what_its_normalisation_makes_of_the_frame() -> None:
+    seen: list[Tensor] = []
+
+    class Seeing(Colours):
+        def forward(self, images: Tensor) -> Scores:
+            seen.append(images)
+            return super().forward(images)
+
+    normalisation = Normalisation((123.7, 116.3, 103.5), (58.4, 57.1, 57.4))
+    frame = image(16, 24)
+    Predictor(Seeing(), normalisation, read_out(FLIP), CPU).maps([frame])
+    plain = normalisation(torch.from_numpy(frame).permute(2, 0, 1))
+    assert torch.equal(seen[0], torch.stack([plain, plain.flip(-1)]))
+    assert seen[0].is_contiguous(memory_format=torch.channels_last)
 
 
 def test_weights_times_counts_make_a_distribution_under_any_plan() -> None:

@@ -24,7 +24,7 @@ from vsscli.pipeline.workspace import find_stores, newest_evaluation_store
 from vsscli.recipes.schema import Predict, Unlabelled
 from vsscli.store.header import read_header
 from vsscli.store.reader import open_store
-from vsscli.training.loop import train
+from vsscli.training.run import train
 
 
 @dataclass(frozen=True)

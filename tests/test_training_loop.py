@@ -19,7 +19,7 @@ from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.recipes.schema import Recipe
 from vsscli.training.journal import read_journal
-from vsscli.training.loop import train
+from vsscli.training.run import train
 
 
 def write_recipe(path: Path, recipe: Recipe) -> Path:

@@ -51,7 +51,7 @@ def train(
     from vsscli.cli.console import Console
     from vsscli.pipeline.workspace import run_folder
     from vsscli.recipes.load import load_recipe
-    from vsscli.training.loop import train as run
+    from vsscli.training.run import train as run
 
     console = Console(quiet=quiet)
     loaded = load_recipe(recipe, assignments or ())

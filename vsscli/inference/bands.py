@@ -115,5 +115,6 @@ def _widen(narrow: Tensor, width: int) -> Tensor:
     rows, there, _ = narrow.shape
     if there == width:
         return narrow
-    image = narrow.permute(2, 0, 1)[None]  # (1, C, rows, w), in memory as torch's channels_last
-    return F.interpolate(image, size=(rows, width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+    # (1, C, rows, w), channels_last. Put in front first, the 1 gets the stride by which torch knows it as that.
+    image = narrow[None].permute(0, 3, 1, 2)
+    return F.interpolate(image, size=(rows, width), mode="bilinear", align_corners=False).permute(0, 2, 3, 1)[0]

@@ -23,7 +23,7 @@ from vsscli.errors import VssError
 from vsscli.inference.bands import ViewMaps, label_map
 from vsscli.inference.devices import autocast
 from vsscli.inference.plans import AugmentationPlan
-from vsscli.inference.windows import window_corners, window_step
+from vsscli.inference.windows import Size, window_corners, window_step
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import to_probabilities
 from vsscli.talk import SILENCE, Talk
@@ -34,6 +34,10 @@ views of 576x768 one at a time 0.6 microseconds a pixel, eight at a time 1.2."""
 
 MAPS_BYTES = 512 * 2**20
 """Of the maps of all frames predicted together, at most, unless it is one frame."""
+
+
+Place = tuple[int, int, int]
+"""A window: number of its view, top, left."""
 
 
 @dataclass(frozen=True)
@@ -173,9 +177,10 @@ class Predictor:
     def _scale_maps(self, frames: Tensor, scale: float, talk: Talk) -> Tensor:
         """Frames (B, 3, H, W) uint8 to sums over the views of one scale, (B, C, h, w) float32."""
         size = self._view_size((frames.shape[-2], frames.shape[-1]), scale)
-        views = resize(frames, list(size), interpolation=InterpolationMode.BILINEAR, antialias=True)
+        resized = resize(frames, list(size), interpolation=InterpolationMode.BILINEAR, antialias=True)
+        views = list(resized.permute(0, 2, 3, 1).contiguous())
         if self.read_out.plan.flip:
-            views = torch.cat([views, views.flip(-1)])
+            views += [view.flip(1) for view in views]
         maps = self._average_windows(views, self.read_out.window or size, self._step or size, talk)
         if self.read_out.plan.flip:
             plain, mirrored = maps.chunk(2)
@@ -187,15 +192,18 @@ class Predictor:
             )
         return maps
 
-    def _average_windows(self, views: Tensor, window: tuple[int, int], step: tuple[int, int], talk: Talk) -> Tensor:
-        """Views (B, 3, y, x) uint8 to probabilities (B, C, h, w), each cell averaged over the windows that hold it."""
-        number, _, height, width = views.shape
+    def _average_windows(self, views: list[Tensor], window: Size, step: Size, talk: Talk) -> Tensor:
+        """Views (y, x, 3) uint8 to probabilities (B, C, h, w), each cell averaged over the windows that hold it."""
         stride = self.network.stride
-        views = F.pad(views, (0, max(window[1] - width, 0), 0, max(window[0] - height, 0)))
-        cells = (views.shape[-2] // stride, views.shape[-1] // stride)
+        height, width, _ = views[0].shape
+        padding = (max(window[0] - height, 0), max(window[1] - width, 0))
+        if any(padding):
+            views = [F.pad(view, (0, 0, 0, padding[1], 0, padding[0])) for view in views]
+        cells = ((height + padding[0]) // stride, (width + padding[1]) // stride)
         corners = window_corners((height, width), window, step)
-        places = [(view, top, left) for view in range(number) for top, left in corners]
-        total = torch.zeros(number, *cells, self.network.num_classes, device=self.device).permute(0, 3, 1, 2)
+        places = [(view, top, left) for view in range(len(views)) for top, left in corners]
+        # Channels innermost, as the network's scores are and as bands want the maps.
+        total = torch.zeros(len(views), *cells, self.network.num_classes, device=self.device).permute(0, 3, 1, 2)
         count = torch.zeros(cells, device=self.device)
         while places:
             probabilities = self._probabilities(views, places, window, talk)
@@ -203,16 +211,14 @@ class Predictor:
                 y, x = top // stride, left // stride
                 total[view, :, y : y + windowed.shape[-2], x : x + windowed.shape[-1]] += windowed
             places = places[len(probabilities) :]
-        for top, left in corners:
-            y, x = top // stride, left // stride
-            count[y : y + window[0] // stride, x : x + window[1] // stride] += 1
         if len(corners) > 1:
+            for top, left in corners:
+                y, x = top // stride, left // stride
+                count[y : y + window[0] // stride, x : x + window[1] // stride] += 1
             total /= count
         return total[..., : height // stride, : width // stride]
 
-    def _probabilities(
-        self, views: Tensor, places: list[tuple[int, int, int]], window: tuple[int, int], talk: Talk
-    ) -> Tensor:
+    def _probabilities(self, views: list[Tensor], places: list[Place], window: Size, talk: Talk) -> Tensor:
         """Probabilities (b, C, h, w) of the first b windows of ``places``: one forward pass."""
         asked = self._batch(window)
         while True:
@@ -230,21 +236,18 @@ class Predictor:
             talk.warn(f"memory is short on {self.device}: going on with {self.batch_size} views at a time, not {asked}")
         return probabilities
 
-    def _batch(self, window: tuple[int, int]) -> int:
+    def _batch(self, window: Size) -> int:
         if self.device.type != "cpu":
             return self.batch_size
         return min(self.batch_size, max(1, CPU_BATCH_PIXELS // math.prod(window)))
 
-    def _forward(self, views: Tensor, places: list[tuple[int, int, int]], window: tuple[int, int]) -> Tensor | None:
+    def _forward(self, views: list[Tensor], places: list[Place], window: Size) -> Tensor | None:
         """Probabilities (b, C, h, w) of windows, or None if memory does not suffice."""
         height, width = window
         try:
-            crops = torch.stack([views[view, :, top : top + height, left : left + width] for view, top, left in places])
-            # Channels innermost: 1.2 to 2 times faster on a CPU, and what half precision wants on a GPU. The weights
-            # stay as they are, because the network may be in the middle of its training.
-            images = self.normalisation(crops.contiguous(memory_format=torch.channels_last))
+            crops = torch.stack([views[view][top : top + height, left : left + width] for view, top, left in places])
             with autocast(self.device, self.read_out.precision):
-                scores = self.network(images)
+                scores = self.network(self._normalised(crops))
             return to_probabilities(scores)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
@@ -253,6 +256,22 @@ class Predictor:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
+
+    def _normalised(self, crops: Tensor) -> Tensor:
+        """Crops (b, y, x, 3) uint8 to what the network takes, (b, 3, y, x) float32.
+
+        The same numbers as `Normalisation` gives, several times faster: channels innermost, in place, and with mean
+        and deviation as long as a row. The result is channels_last, with which convolutions are 1.2 to 2 times faster
+        on a CPU, and which half precision wants on a GPU. The weights stay as they are laid out, because the network
+        may be in the middle of its training.
+        """
+        number, height, width, channels = crops.shape
+        mean, std = (
+            torch.tensor(values, dtype=torch.float32, device=self.device).repeat(width)
+            for values in (self.normalisation.mean, self.normalisation.std)
+        )
+        images = crops.view(number, height, width * channels).float().sub_(mean).div_(std)
+        return images.view(number, height, width, channels).permute(0, 3, 1, 2)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

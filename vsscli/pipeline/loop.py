@@ -18,7 +18,7 @@ from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.report.table import ScoreRow, markdown_table, score_table
 from vsscli.talk import SILENCE, Talk
-from vsscli.training.loop import begun_run, train, training_inputs
+from vsscli.training.run import begun_run, train, training_inputs
 
 METRICS = ("miou", "wiou", "vc8", "vc16")
 

@@ -1,0 +1,177 @@
+"""A training run: one function, from a recipe to checkpoints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+
+from vsscli.data.augment import TrainAugment
+from vsscli.data.batches import LabelledFrames, TrainItems
+from vsscli.data.check import check_once
+from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.errors import VssError
+from vsscli.models.build import build_network
+from vsscli.models.checkpoints import load_checkpoint, load_weights
+from vsscli.models.network import Network
+from vsscli.models.norm import convert_sync
+from vsscli.recipes.schema import Recipe
+from vsscli.store.header import read_header
+from vsscli.talk import SILENCE, Silence, Talk
+from vsscli.training.averaging import AveragedWeights
+from vsscli.training.loop import Loop
+from vsscli.training.optimiser import build_optimiser
+from vsscli.training.pseudo import open_pseudo_labels, pseudo_label_path
+from vsscli.training.state import TrainingState, load_state, other_run
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Where a run left its checkpoints, and its figures on the evaluation split."""
+
+    last: Path
+    best: Path
+    figures: dict[str, float | None]
+    trained_steps: int
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    pseudo_labels: Path | None = None,
+    init: Path | None = None,
+    resume: bool = False,
+    force: bool = False,
+    device: str = "auto",
+    devices: int = 1,
+    check: bool = True,
+    talk: Talk = SILENCE,
+) -> TrainResult:
+    """Train a network and leave ``last.pt``, ``best.pt`` and ``journal.jsonl`` in a folder.
+
+    The same recipe, seed, thread count and number of processes give the same weights bit for bit on the CPU, also
+    when the run was killed and resumed in between: every random number follows from seed and step.
+
+    Parameters
+    ----------
+    recipe
+        What to train on what, and how.
+    out
+        Folder of the run.
+    data_root, pseudo_labels, init
+        Override the recipe's data root, pseudo-label store and initial checkpoint.
+    resume
+        Continue from ``last.pt`` in the folder.
+    force
+        Start anew where a run of this name exists.
+    device, devices
+        "auto", "cpu" or "cuda", and how many processes; more than one train with DDP.
+    check
+        Look at every file of the training data before the first step.
+
+    Raises
+    ------
+    VssError
+        The data is missing or damaged, the folder holds another run, or there is nothing to learn from.
+    """
+    fabric = Fabric(
+        accelerator=device,
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
+        precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[recipe.train.precision],  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    if not fabric.is_global_zero:
+        talk = Silence()
+    if recipe.train.threads:
+        torch.set_num_threads(recipe.train.threads)
+    last, best = out / "last.pt", out / "best.pt"
+    init = init or (Path(recipe.train.init) if recipe.train.init else None)
+    inputs = training_inputs(recipe, init, pseudo_labels)
+    finished = finished_run(out, recipe, inputs) if not force else None
+    if finished is None and last.exists() and not (force or resume):
+        checkpoint = load_checkpoint(last, weights=False)
+        raise VssError(
+            f"{out} holds a run of {checkpoint.recipe.get('name')!r}, {checkpoint.step} steps long",
+            "--resume continues it, --force starts anew in its place, --out FOLDER puts the new run elsewhere",
+        )
+    fabric.barrier()  # every process has looked before one of them writes
+    if finished is not None:
+        talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
+        return finished
+
+    dataset = open_dataset(recipe.data, data_root, talk)
+    labelled = dataset.split("labelled")
+    if check and fabric.is_global_zero:
+        record = out / "checked.json"
+        check_once(labelled, dataset.table, dataset.ids, masks=True, record=record, talk=talk)
+    augment = TrainAugment(recipe.augment)
+    items = TrainItems(LabelledFrames(labelled, dataset.ids, dataset.table.num_classes), augment)
+    pseudo_frames = open_pseudo_labels(recipe, dataset, pseudo_labels)
+    unlabelled = TrainItems(pseudo_frames, augment) if pseudo_frames is not None else None
+    torch.manual_seed(recipe.seed)
+    network = _initial_network(recipe, dataset, init, fresh=not (resume and last.exists()), talk=talk)
+    if fabric.world_size > 1:
+        convert_sync(network, world=fabric.world_size, device=fabric.device)
+    network.to(fabric.device).to(memory_format=torch.channels_last)
+    optimiser = build_optimiser(network, recipe.train)
+    average = AveragedWeights(network, recipe.train.ema) if recipe.train.ema else None
+    state = TrainingState(network, optimiser, average, inputs)
+    if resume and last.exists():
+        load_state(last, state, recipe)
+        talk.say(f"continuing {last} at step {state.step} of {recipe.train.steps}")
+    talk.say(
+        f"training {recipe.name}: {len(items)} labelled frames"
+        + (f", {len(unlabelled)} with pseudo-labels" if unlabelled is not None else "")
+        + f", {recipe.train.steps} steps on {fabric.world_size} x {fabric.device.type}"
+    )
+    Loop(fabric, recipe, dataset, state, out, talk).run(items, unlabelled)
+    return TrainResult(last, best, state.figures, state.step)
+
+
+def training_inputs(recipe: Recipe, init: Path | None, pseudo_labels: Path | None) -> dict[str, str]:
+    """Fingerprints of what goes into a run beside recipe and data: its first weights, its pseudo-labels."""
+    inputs = {}
+    init = init or (Path(recipe.train.init) if recipe.train.init else None)
+    if init is not None:
+        inputs["init"] = load_checkpoint(init, weights=False).fingerprint
+    path = pseudo_label_path(recipe, pseudo_labels)
+    if path is not None:
+        inputs["pseudo_labels"] = read_header(path).fingerprint
+    return inputs
+
+
+def finished_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> TrainResult | None:
+    """The run in a folder, if it is a finished one of this recipe and these inputs."""
+    if not begun_run(out, recipe, inputs):
+        return None
+    checkpoint = load_checkpoint(out / "last.pt", weights=False)
+    if checkpoint.step < recipe.train.steps:
+        return None
+    return TrainResult(out / "last.pt", out / "best.pt", checkpoint.figures, checkpoint.step)
+
+
+def begun_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> bool | None:
+    """Whether the run in a folder is of this recipe and these inputs; None where there is no run."""
+    if not (out / "last.pt").exists():
+        return None
+    return not other_run(load_checkpoint(out / "last.pt", weights=False), recipe, inputs)
+
+
+def _initial_network(recipe: Recipe, dataset: Dataset, init: Path | None, *, fresh: bool, talk: Talk) -> Network:
+    config = recipe.model.model_dump(mode="json")
+    network = build_network(config, dataset.table.num_classes, load_pretrained=fresh and init is None, talk=talk)
+    if fresh and init is not None:
+        checkpoint = load_checkpoint(init)
+        if checkpoint.table != dataset.table:
+            raise VssError(
+                f"{init} knows the classes of {checkpoint.table.name!r}, the recipe those of {dataset.table.name!r}",
+                "start from a checkpoint of the same class table",
+            )
+        load_weights(network, checkpoint)
+        talk.say(f"starting from {init} (step {checkpoint.step})")
+    return network
