@@ -14,7 +14,7 @@ from vsscli.inference.bands import label_map, mean_map
 from vsscli.inference.plans import FLIP, PAPER, AugmentationPlan
 from vsscli.inference.predictor import Predictor, is_out_of_memory, view_size
 from vsscli.models.network import Network, Normalisation
-from vsscli.models.scores import ScoreKind, Scores
+from vsscli.models.scores import ScoreKind, Scores, to_probabilities
 
 
 def image(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -134,6 +134,39 @@ def test_overlapping_windows_are_averaged_by_how_many_hold_a_cell() -> None:
     ramp = torch.linspace(0, 1, 6)
     expected = torch.cat([ramp[:4], (ramp[4:] + ramp[:2]) / 2, ramp[2:]])
     torch.testing.assert_close(views.maps[0][0, 0], expected)
+
+
+def test_windows_of_the_mirrored_view_are_mirrored_back_where_they_lay() -> None:
+    # 44 wide, windows of 24 at 0, 16 and 20: not symmetric, so the mirrored view has them at other cells of the frame.
+    frame = image(16, 44 + 4)[:, :44].copy()
+    how = read_out(FLIP, window=(16, 24), step=(16, 16))
+    (both,) = Predictor(Across(divisor=4), BYTES, how, CPU).maps([frame])
+    (plain,) = Predictor(Across(divisor=4), BYTES, read_out(window=(16, 24), step=(16, 16)), CPU).maps([frame])
+    torch.testing.assert_close(both.maps[0], plain.maps[0] + plain.maps[0].flip(-1))
+    ramp = torch.linspace(0, 1, 6)
+    sums, counts = torch.zeros(11), torch.zeros(11)
+    for start in (0, 4, 5):
+        sums[start : start + 6] += ramp
+        counts[start : start + 6] += 1
+    torch.testing.assert_close(plain.maps[0][0, 0], sums / counts)
+
+
+@pytest.mark.parametrize("kind", list(ScoreKind))
+@pytest.mark.parametrize("classes", [5, 40])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_scores_of_any_kind_and_layout_become_the_distribution_that_the_one_function_makes(
+    kind: ScoreKind, classes: int, layout: torch.memory_format
+) -> None:
+    values = torch.rand(2, classes, 4, 6, generator=torch.Generator().manual_seed(1))
+    values = values.softmax(1) if kind is ScoreKind.PROBABILITIES else values
+    expected = to_probabilities(Scores(values, kind))
+
+    class Saying(Colours):
+        def forward(self, images: Tensor) -> Scores:
+            return Scores(values.contiguous(memory_format=layout), kind)
+
+    found = predictor(Saying(classes)).maps([image(16, 24)] * 2)
+    torch.testing.assert_close(torch.stack([views.maps[0] for views in found]), expected)
 
 
 def test_a_frame_smaller_than_the_window_is_padded_and_the_padding_cut_off() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_process import vss
+from cli_process import environment, vss
 from PIL import Image
 from small import small_recipe
 
@@ -176,3 +179,34 @@ def test_own_frames_become_masks(ran: Ran, tmp_path: Path) -> None:
     masks = sorted((tmp_path / "masks").rglob("*.png"))
     assert [mask.stem for mask in masks] == sorted(frame.stem for frame in frames.iterdir())
     assert Image.open(masks[0]).mode == "P"
+
+
+def digests(workspace: Path) -> dict[str, dict[str, str]]:
+    """Of every store in a workspace, what its videos' bytes are."""
+    stores = [open_store(path) for path in find_stores(workspace)]
+    return {store.path.name: {video: store.digest(video) for video in store.videos()} for store in stores}
+
+
+def test_two_processes_and_a_killed_one_end_with_the_bytes_of_one(ran: Ran, tmp_path: Path) -> None:
+    line = ("pseudo", "--models", *map(str, ran.models), "--tta", "--device", "cpu")
+    one = vss(*line, "--workspace", tmp_path / "one", cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert one.returncode == 0, one.stderr
+    two = vss(*line, "--workspace", tmp_path / "two", "--devices", "2", "--json", cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert two.returncode == 0, two.stderr
+    assert json.loads(two.stdout)["frames"] == 12
+    command = [sys.executable, "-m", "vsscli", *line, "--workspace", str(tmp_path / "killed"), "--quiet"]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(OMP_NUM_THREADS="1"))
+    deadline = time.monotonic() + 120
+    while not list((tmp_path / "killed").rglob("label/c")):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    again = vss(*line, "--workspace", tmp_path / "killed", cwd=tmp_path, OMP_NUM_THREADS="1")
+    assert again.returncode == 0, again.stderr
+    expected = digests(tmp_path / "one")
+    assert len(expected) == 4  # two predictions, their fusion, its pseudo-labels
+    assert digests(tmp_path / "two") == expected
+    assert digests(tmp_path / "killed") == expected
+    assert not list((tmp_path / "killed").rglob("*.part"))

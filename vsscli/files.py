@@ -11,7 +11,7 @@ from vsscli.errors import VssError
 
 
 @contextmanager
-def whole_file(path: Path, what: str = "file") -> Iterator[Path]:
+def whole_file(path: Path, what: str = "file", *, sync: bool = True) -> Iterator[Path]:
     """A place to write to in the same folder, which takes the file's name when the block ends well.
 
     The content is synced before the rename, so that not even a power cut leaves half a file under the name. When the
@@ -23,6 +23,8 @@ def whole_file(path: Path, what: str = "file") -> Iterator[Path]:
         The file to write; its folder is made.
     what
         What to call it in an error.
+    sync
+        False for the many small files that can be made again, where syncing would cost more than the writing.
 
     Raises
     ------
@@ -33,10 +35,12 @@ def whole_file(path: Path, what: str = "file") -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
         os.replace(part, path)
-        sync_folder(path.parent)
+        if sync:
+            sync_folder(path.parent)
     except OSError as cause:
         raise VssError(
             f"{what} {path} can't be written: {cause.strerror or cause}", "free some space, or choose another folder"

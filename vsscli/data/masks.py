@@ -18,6 +18,7 @@ from PIL import Image
 
 from vsscli.data.classes import IGNORE
 from vsscli.errors import VssError
+from vsscli.files import whole_file
 
 UNKNOWN = 254
 """In a `MaskIds.lookup`: a mask value that is neither void nor a class. No class has this index."""
@@ -160,16 +161,9 @@ def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None) -> N
     image = Image.fromarray(np.ascontiguousarray(label))
     if palette is not None:
         image.putpalette(palette)
-    # Unlike `files.whole_file`, not synced: that would cost more than the writing, and a power cut's half masks do not
-    # decode. The name is this process's own and has a dot, which every listing here passes over.
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    # Not synced: a mask that a power cut leaves half does not decode, and is made again.
+    with whole_file(path, "mask", sync=False) as part:
         image.save(part, format="PNG")
-        os.replace(part, path)
-    except OSError as cause:
-        part.unlink(missing_ok=True)
-        raise VssError(f"mask {path} can't be written: {cause.strerror or cause}") from cause
 
 
 def to_classes(raw: np.ndarray, ids: MaskIds, num_classes: int, path: Path) -> np.ndarray:

@@ -25,7 +25,7 @@ from vsscli.inference.devices import autocast
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.inference.windows import Size, window_corners, window_step
 from vsscli.models.network import Network, Normalisation
-from vsscli.models.scores import to_probabilities
+from vsscli.models.scores import Scores, to_probabilities
 from vsscli.talk import SILENCE, Talk
 
 CPU_BATCH_PIXELS = 2**18
@@ -178,13 +178,10 @@ class Predictor:
         """Frames (B, 3, H, W) uint8 to sums over the views of one scale, (B, C, h, w) float32."""
         size = self._view_size((frames.shape[-2], frames.shape[-1]), scale)
         resized = resize(frames, list(size), interpolation=InterpolationMode.BILINEAR, antialias=True)
-        views = list(resized.permute(0, 2, 3, 1).contiguous())
+        views = list(resized.permute(0, 2, 3, 1).contiguous())  # (y, x, 3) each
         if self.read_out.plan.flip:
             views += [view.flip(1) for view in views]
-        maps = self._average_windows(views, self.read_out.window or size, self._step or size, talk)
-        if self.read_out.plan.flip:
-            plain, mirrored = maps.chunk(2)
-            maps = plain.add_(mirrored.flip(-1))
+        maps = self._add_windows(views, len(frames), self.read_out.window or size, self._step or size, talk)
         if not torch.isfinite(maps.sum()):
             raise VssError(
                 f"the network's scores are not finite on views of {size[0]}x{size[1]}",
@@ -192,31 +189,37 @@ class Predictor:
             )
         return maps
 
-    def _average_windows(self, views: list[Tensor], window: Size, step: Size, talk: Talk) -> Tensor:
-        """Views (y, x, 3) uint8 to probabilities (B, C, h, w), each cell averaged over the windows that hold it."""
+    def _add_windows(self, views: list[Tensor], number: int, window: Size, step: Size, talk: Talk) -> Tensor:
+        """Views (y, x, 3) uint8 of B frames, all plain, then all mirrored, to sums of probabilities (B, C, h, w).
+
+        Of each view, a cell gets the average over the windows that hold it.
+        """
         stride = self.network.stride
         height, width, _ = views[0].shape
         padding = (max(window[0] - height, 0), max(window[1] - width, 0))
         if any(padding):
             views = [F.pad(view, (0, 0, 0, padding[1], 0, padding[0])) for view in views]
-        cells = ((height + padding[0]) // stride, (width + padding[1]) // stride)
+        h, w = height // stride, width // stride
         corners = window_corners((height, width), window, step)
-        places = [(view, top, left) for view in range(len(views)) for top, left in corners]
+        count = torch.zeros(h, w, device=self.device)
+        for top, left in corners:
+            count[top // stride : (top + window[0]) // stride, left // stride : (left + window[1]) // stride] += 1
         # Channels innermost, as the network's scores are and as bands want the maps.
-        total = torch.zeros(len(views), *cells, self.network.num_classes, device=self.device).permute(0, 3, 1, 2)
-        count = torch.zeros(cells, device=self.device)
+        total = torch.zeros(number, h, w, self.network.num_classes, device=self.device).permute(0, 3, 1, 2)
+        places = [(view, top, left) for view in range(len(views)) for top, left in corners]
         while places:
             probabilities = self._probabilities(views, places, window, talk)
             for (view, top, left), windowed in zip(places, probabilities, strict=False):
                 y, x = top // stride, left // stride
-                total[view, :, y : y + windowed.shape[-2], x : x + windowed.shape[-1]] += windowed
+                inside = windowed[:, : h - y, : w - x]
+                rows, columns = inside.shape[1:]
+                if len(corners) > 1:
+                    inside = inside / count[y : y + rows, x : x + columns]
+                if view >= number:
+                    inside, x = inside.flip(-1), w - x - columns
+                total[view % number, :, y : y + rows, x : x + columns] += inside
             places = places[len(probabilities) :]
-        if len(corners) > 1:
-            for top, left in corners:
-                y, x = top // stride, left // stride
-                count[y : y + window[0] // stride, x : x + window[1] // stride] += 1
-            total /= count
-        return total[..., : height // stride, : width // stride]
+        return total
 
     def _probabilities(self, views: list[Tensor], places: list[Place], window: Size, talk: Talk) -> Tensor:
         """Probabilities (b, C, h, w) of the first b windows of ``places``: one forward pass."""
@@ -248,7 +251,7 @@ class Predictor:
             crops = torch.stack([views[view][top : top + height, left : left + width] for view, top, left in places])
             with autocast(self.device, self.read_out.precision):
                 scores = self.network(self._normalised(crops))
-            return to_probabilities(scores)
+            return _distribution(scores)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -272,6 +275,20 @@ class Predictor:
         )
         images = crops.view(number, height, width * channels).float().sub_(mean).div_(std)
         return images.view(number, height, width, channels).permute(0, 3, 1, 2)
+
+
+def _distribution(scores: Scores) -> Tensor:
+    """Probabilities (B, C, h, w) float32, laid out in memory as the scores are.
+
+    Torch's softmax over channels that lie innermost first copies them outward. Handed over as a list of pixels, many
+    classes take a quarter of the time; few do not fill a vector and are better off with the copy.
+    """
+    values = scores.values
+    if values.shape[1] < 16 or not values.is_contiguous(memory_format=torch.channels_last):
+        return to_probabilities(scores)
+    number, classes, height, width = values.shape
+    pixels = to_probabilities(Scores(values.permute(0, 2, 3, 1).reshape(-1, classes), scores.kind))
+    return pixels.view(number, height, width, classes).permute(0, 3, 1, 2)
 
 
 def is_out_of_memory(error: BaseException) -> bool:

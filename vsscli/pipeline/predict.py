@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-from lightning_fabric import Fabric
 
 from vsscli.data.layouts import Dataset, open_dataset, open_input
 from vsscli.data.videos import Video
@@ -13,12 +12,14 @@ from vsscli.errors import VssError
 from vsscli.inference.devices import resolve_device
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.processes import launch
 from vsscli.inference.run import predict_masks, predict_videos
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, restore_network
 from vsscli.pipeline.workspace import store_path
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Predict, Recipe
 from vsscli.store.header import Encoding, Header
+from vsscli.store.reader import open_store
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Silence, Talk
 
@@ -104,13 +105,11 @@ def predict_split(
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
     path = out or store_path(workspace, header, f"{recipe.name}-{how.plan.name}")
     total = sum(len(video) for video in videos)
-    with StoreWriter(path, header, force=force) as writer:
-        missing = sum(
-            segment.stop - segment.start
-            for video in videos
-            for segment in writer.pending(video.name, video.stems, video.size)
-        )
-    path = writer.path
+    with StoreWriter(path, header, force=force) as writer:  # refuses what is there if it is something else
+        path = writer.path
+    fabric = launch(hardware.device, hardware.devices)
+    missing = total - _present_frames(path, videos)
+    fabric.barrier()  # every process has counted before one of them writes
     if not missing:
         talk.say(f"cached: {path} holds all {total} frames of {split}; no network was loaded")
         return Prediction(path, 0, total)
@@ -118,18 +117,11 @@ def predict_split(
         f"predicting {missing} frames of {dataset.name}/{split} with {checkpoint_path}, "
         f"plan {how.plan.name} ({len(how.plan.views())} views), into {path}"
     )
-    fabric = Fabric(
-        accelerator="cpu" if hardware.device == "cpu" else "auto",
-        devices=hardware.devices,
-        strategy="ddp" if hardware.devices > 1 else "auto",
-    )
-    fabric.launch()
-    device = fabric.device if hardware.devices > 1 else resolve_device(hardware.device)
     predictor = Predictor(
         restore_network(load_checkpoint(checkpoint_path)),
         checkpoint.normalisation,
         how,
-        device,
+        fabric.device,
         batch_size=hardware.batch_size,
     )
     with StoreWriter(path, header, force=force) as writer:
@@ -185,6 +177,20 @@ def _dataset_of(path: Path, checkpoint: Checkpoint, recipe: Recipe, data_root: P
             "predict the data set the checkpoint was trained on, or give its root with --data",
         )
     return dataset
+
+
+def _present_frames(path: Path, videos: Sequence[Video]) -> int:
+    """How many frames of these videos a store holds; none of a video whose frames are others than the store's."""
+    if not path.exists():
+        return 0
+    store = open_store(path)
+    there = set(store.videos(complete=False))
+    present = 0
+    for video in videos:
+        if video.name in there and store.stems(video.name) == video.stems:
+            record = store.record(video.name)
+            present += sum(len(record.bounds(number)) for number in record.segments)
+    return present
 
 
 def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None) -> ReadOut:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from vsscli.errors import VssError
 from vsscli.fusion.threshold import PseudoReport, Threshold, threshold_from_percentile, write_pseudo
+from vsscli.inference.processes import launch
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import Hardware, predict_split
 from vsscli.store.reader import open_store
@@ -103,13 +104,16 @@ def pseudo_label(
         force=force,
         talk=talk,
     )
-    source = open_store(predictions)
-    if threshold is not None:
-        limit = Threshold(threshold)
-    else:
-        limit = threshold_from_percentile(source, DEFAULT_PERCENTILE if percentile is None else percentile, talk=talk)
-    out = predictions.with_name(f"{predictions.stem}.pseudo-{limit.level:03d}.zarr")
-    report = write_pseudo(source, out, limit, talk=talk, force=force)
+    with launch(hardware.device, hardware.devices).rank_zero_first():
+        source = open_store(predictions)
+        if threshold is not None:
+            limit = Threshold(threshold)
+        else:
+            limit = threshold_from_percentile(
+                source, DEFAULT_PERCENTILE if percentile is None else percentile, talk=talk
+            )
+        out = predictions.with_name(f"{predictions.stem}.pseudo-{limit.level:03d}.zarr")
+        report = write_pseudo(source, out, limit, talk=talk, force=force)
     return PseudoLabels(report.path, predictions, source.header.table.names, report)
 
 
@@ -143,4 +147,5 @@ def _predictions(
     ]
     if len(stores) == 1:
         return stores[0]
-    return ensemble(stores, weights, workspace=workspace, force=force, talk=talk)
+    with launch(hardware.device, hardware.devices).rank_zero_first():
+        return ensemble(stores, weights, workspace=workspace, force=force, talk=talk)

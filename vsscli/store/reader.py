@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 __all__ = ["Store", "open_source", "open_store", "read_header"]
 
 
+REMEMBERED = 1024
+"""Records, open arrays or shards that a store keeps in mind."""
+
+
 class Store:
     """A store opened for reading; use `open_store`.
 
@@ -176,14 +180,17 @@ class Store:
         return record
 
     def _array(self, video: str, name: str) -> zarr.Array[Any]:
-        if (video, name) not in self._arrays:
+        array = self._arrays.get((video, name))
+        if array is None:
             record = self.record(video)
             specs = specs_of(self.header, record.size)
             if name not in specs:
                 raise VssError(f"{self.path} keeps no {name}, only {', '.join(specs)}", "name a store that keeps it")
             folder = self.path / video / name
-            self._arrays[video, name] = open_array(folder, specs[name], len(record.stems), record.segment)
-        return self._arrays[video, name]
+            _make_room(self._arrays)
+            array = open_array(folder, specs[name], len(record.stems), record.segment)
+            self._arrays[video, name] = array
+        return array
 
     def _require(self, video: str, name: str, number: int) -> None:
         """Make sure that a segment is recorded and its file is there: Zarr would read a fill value without a word."""
@@ -199,7 +206,14 @@ class Store:
         shard = self.path / video / name / shard_name(number, specs_of(self.header, record.size)[name])
         if name not in record.segments[number] or not shard.is_file():
             raise VssError(f"{shard} is missing", "remove the folder of that video and run the command again")
+        _make_room(self._shards)
         self._shards.add((video, name, number))
+
+
+def _make_room(cache: dict[Any, Any] | set[Any]) -> None:
+    """Start a cache anew once it is large, so that memory does not grow with the number of videos."""
+    if len(cache) >= REMEMBERED:
+        cache.clear()
 
 
 def open_store(path: str | Path) -> Store:

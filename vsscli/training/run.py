@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lightning_fabric import Fabric
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import LabelledFrames, TrainItems
 from vsscli.data.check import check_once
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.errors import VssError
+from vsscli.inference.processes import launch
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint, load_weights
 from vsscli.models.network import Network
@@ -78,13 +78,7 @@ def train(
     VssError
         The data is missing or damaged, the folder holds another run, or there is nothing to learn from.
     """
-    fabric = Fabric(
-        accelerator=device,
-        devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
-        precision={"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}[recipe.train.precision],  # type: ignore[arg-type]
-    )
-    fabric.launch()
+    fabric = launch(device, devices, recipe.train.precision)
     if not fabric.is_global_zero:
         talk = Silence()
     if recipe.train.threads:

@@ -1,0 +1,60 @@
+"""Starting one process per device, through Lightning Fabric."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from lightning_fabric import Fabric
+
+from vsscli.errors import VssError
+from vsscli.inference.devices import resolve_device
+
+PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
+    "32": "32-true",
+    "bf16": "bf16-mixed",
+    "16": "16-mixed",
+}
+
+
+@lru_cache
+def launch(device: str, devices: int, precision: str = "32") -> Fabric:
+    """Start the processes of a command; every one of them returns from here with a fabric of its own.
+
+    Fabric starts the other processes by running the command line again, so all of them come by the same calls. They
+    are started once: the same question is answered with the same fabric.
+
+    Parameters
+    ----------
+    device
+        ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    devices
+        How many processes, one a device.
+    precision
+        ``32``, ``bf16`` or ``16`` of what is set up with the fabric.
+
+    Raises
+    ------
+    VssError
+        There is no such device, or there are not so many.
+    """
+    place = resolve_device(device)
+    chosen: int | list[int] = devices
+    if place.type == "cuda":
+        if devices > torch.cuda.device_count():
+            raise VssError(
+                f"this machine has {torch.cuda.device_count()} GPUs, not {devices}", "ask for fewer --devices"
+            )
+        if devices == 1:
+            chosen = [place.index]
+        elif device.startswith("cuda:"):
+            raise VssError(f"--device {device} is one GPU, --devices asks for {devices}", "say --device cuda")
+    fabric = Fabric(
+        accelerator=place.type,
+        devices=chosen,
+        strategy="ddp" if devices > 1 else "auto",
+        precision=PRECISION[precision],
+    )
+    fabric.launch()
+    return fabric
