@@ -131,3 +131,13 @@ def test_damaged_training_data_is_named_before_the_first_step(tmp_path: Path) ->
     with pytest.raises(VssError, match=image.name):
         train(recipe, tmp_path / "run2")
     assert not (tmp_path / "run2" / "last.pt").exists()
+
+
+def test_a_checkpoint_finds_the_data_it_was_trained_on_again(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "elsewhere", steps=1)
+    run = train(recipe, tmp_path / "run", data_root=tmp_path / "data")
+    assert load_checkpoint(run.last, weights=False).recipe["data"]["root"] == str(tmp_path / "data")
+    done = vss("predict", "--model", run.last, "--out", tmp_path / "p.zarr", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["predicted"] == 24
+    assert not (tmp_path / "elsewhere").exists()

@@ -92,6 +92,8 @@ def run_loop(
         and the fusion of the last two.
     """
     since = time.perf_counter()
+    if data_root is None and recipes.teacher.data.scene is not None:
+        data_root = workspace / "demo-data"  # what is drawn belongs to the results
     hardware = Hardware(device=device)
 
     def trained(recipe: Recipe, init: Path | None = None, pseudo: Path | None = None) -> Path:

@@ -99,6 +99,9 @@ def train(
         return finished
 
     dataset = open_dataset(recipe.data, data_root, talk)
+    # What the checkpoint carries must find the data again without the options of this call.
+    data = recipe.data.model_copy(update={"root": str(dataset.root.resolve())})
+    recipe = recipe.model_copy(update={"data": data})
     labelled = dataset.split("labelled")
     if check and fabric.is_global_zero:
         record = out / "checked.json"

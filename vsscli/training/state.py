@@ -79,9 +79,14 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
 
 def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) -> str:
     """In what a checkpoint was trained otherwise than by this recipe and these inputs; empty when in nothing."""
-    return first_difference(
-        {**checkpoint.recipe, "inputs": checkpoint.inputs}, {**recipe.model_dump(mode="json"), "inputs": inputs}
-    )
+    there = {**checkpoint.recipe, "inputs": checkpoint.inputs}
+    wanted = {**recipe.model_dump(mode="json"), "inputs": inputs}
+    return first_difference(_without_root(there), _without_root(wanted))
+
+
+def _without_root(values: dict[str, Any]) -> dict[str, Any]:
+    """Data may move to another place between two runs."""
+    return {**values, "data": {name: value for name, value in values["data"].items() if name != "root"}}
 
 
 def first_difference(old: Any, new: Any, name: str = "") -> str:
