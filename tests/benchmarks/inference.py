@@ -1,6 +1,6 @@
 """What a prediction costs beside its bare forward passes.
 
-    python tests/benchmarks/inference.py --frames 8 --repeats 5
+    python tests/benchmarks/inference.py --frames 16 --repeats 5
 
 Draws a video of JPEG files into a temporary folder and, in turns, (1) predicts it into a store with the paper's eight
 scales and flip: read, resize, normalise, forward, softmax, average, enlarge, label, entropy, most likely classes,
@@ -171,7 +171,7 @@ class Comparison:
 def main() -> None:
     """Run both ways in turns and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--frames", type=int, default=8, help="of the video; rounded to whole batches (default 8)")
+    parser.add_argument("--frames", type=int, default=16, help="of the video, whole batches (default 16)")
     parser.add_argument("--repeats", type=int, default=5, help="turns (default 5)")
     parser.add_argument("--size", type=int, nargs=2, default=(360, 480), metavar=("H", "W"), help="(default 360 480)")
     parser.add_argument("--short-side", type=int, help="test size (default: the frame's own)")

@@ -52,7 +52,9 @@ Stores = Annotated[list[Path] | None, Option("--stores", metavar="STORE...", hel
 Weights = Annotated[list[float] | None, Option("--weights", metavar="W...", help="One weight for each, in order.")]
 
 # How much is said, and how.
-Workers = Annotated[int | None, Option("--workers", min=1, metavar="N", help="Processes; one a core when not given.")]
+Workers = Annotated[
+    int | None, Option("--workers", min=1, metavar="N", help="How many work side by side; one a core when not given.")
+]
 Force = Annotated[bool, Option("--force", help="Replace what is there.")]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Say nothing but warnings and errors.")]

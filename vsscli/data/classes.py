@@ -14,6 +14,7 @@ Classes are counted in the order in which they stand; 255 is never a class.
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -178,7 +179,7 @@ def find_class_table(source: str, root: Path | None = None) -> Path:
     if source and Path(source).name == source and shipped.is_file():
         return shipped
     places = [] if root is None else [Path(root) / source]
-    places.append(Path(source).expanduser())
+    places.append(Path(os.path.expanduser(source)))
     for place in places:
         if place.is_file():
             return place

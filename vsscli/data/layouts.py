@@ -201,7 +201,7 @@ def plain_data(
     val
         The split to evaluate on.
     """
-    place = Path(root).expanduser()
+    place = Path(os.path.expanduser(root))
     if classes is None:
         found = [name for name in ("classes.json", "classes.yaml", "classes.yml") if (place / name).is_file()]
         classes = found[0] if found else "vspw124"
@@ -236,7 +236,7 @@ def open_input(path: str | Path) -> list[Video]:
     VssError
         There is nothing, or nothing that could be frames.
     """
-    place = Path(path).expanduser()
+    place = Path(os.path.expanduser(path))
     if place.is_file():
         if place.suffix.lower() in IMAGE_SUFFIXES:
             raise VssError(f"{place} is a single image", "give the folder that holds it, or a video file")
@@ -314,10 +314,10 @@ def read_list(path: Path) -> list[str]:
 def _choose_root(data: Data, root: str | Path | None) -> tuple[Path, str]:
     """The folder to take, and which setting says so."""
     if root is not None:
-        return Path(root).expanduser(), "given"
+        return Path(os.path.expanduser(root)), "given"
     if data.root_env and os.environ.get(data.root_env):
-        return Path(os.environ[data.root_env]).expanduser(), f"from {data.root_env}"
-    return Path(data.root).expanduser(), "data.root"
+        return Path(os.path.expanduser(os.environ[data.root_env])), f"from {data.root_env}"
+    return Path(os.path.expanduser(data.root)), "data.root"
 
 
 def _wants_scene(root: Path) -> bool:

@@ -20,6 +20,7 @@ directory. Mappings that ship with vss go by their name: ``camvid``.
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +111,7 @@ def _find_mapping(source: str | Path) -> Path:
     shipped = SHIPPED / f"{source}.yaml"
     if Path(source).name == str(source) and shipped.is_file():
         return shipped
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
     if path.is_file():
         return path
     names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import os
 import threading
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -75,7 +76,7 @@ def load_encoder(features: nn.Module, encoder: str, pretrained: str, talk: Talk 
     if pretrained == "none":
         return
     if pretrained != "imagenet":
-        path = Path(pretrained).expanduser()
+        path = Path(os.path.expanduser(pretrained))
         _fill(features, encoder, _read_file(path), str(path), talk)
         return
     tensors = _from_package(encoder)
