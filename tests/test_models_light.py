@@ -122,7 +122,8 @@ def test_the_decoder_does_not_look_at_other_images_of_the_batch_in_training() ->
     torch.manual_seed(0)
     decoder = PyramidDecoder((4, 8), 16, 3, dropout=0.0).train()
     maps = [torch.randn(2, 4, 9, 7), torch.randn(2, 8, 5, 4)]
-    torch.testing.assert_close(decoder([map_[:1] for map_ in maps]), decoder(maps)[:1], atol=1e-6, rtol=1e-5)
+    alone, together = decoder([map_[:1] for map_ in maps])[0], decoder(maps)[0]
+    torch.testing.assert_close(alone, together[:1], atol=1e-6, rtol=1e-5)
 
 
 def test_the_decoder_follows_its_definition() -> None:
@@ -138,7 +139,9 @@ def test_the_decoder_follows_its_definition() -> None:
     p0 = decoder.lateral[0](fine) + to((9, 7), p1)
     merged = decoder.smooth[0](p0) + to((9, 7), decoder.smooth[1](p1) + to((5, 4), decoder.smooth[2](p2)))
     expected = decoder.classify(merged)
-    assert torch.equal(decoder([fine, middle, coarse]), expected)
+    logits, features = decoder([fine, middle, coarse])
+    assert torch.equal(logits, expected)
+    assert torch.equal(features, merged)
 
 
 def test_a_light_network_learns_to_tell_bright_from_dark() -> None:

@@ -10,6 +10,7 @@ from vsscli.errors import VssError
 from vsscli.models.backbones.encoder import Encoder
 from vsscli.models.heads.fpn import PyramidDecoder
 from vsscli.models.network import Network
+from vsscli.models.outputs import MapOutputs
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.models.weights import load_encoder, normalisation_for
 from vsscli.talk import SILENCE, Talk
@@ -42,12 +43,18 @@ class LightNetwork(Network):
         normalisation = normalisation_for(config.encoder, config.pretrained)
         super().__init__(num_classes, stride=4, divisor=encoder.divisor, normalisation=normalisation)
         self.encoder = encoder
+        self.feature_channels = config.channels
         self.decoder = PyramidDecoder(encoder.channels, config.channels, num_classes, config.dropout)
 
     def forward(self, images: Tensor) -> Scores:
         """Score normalised images (B, 3, H, W): logits (B, C, H / 4, W / 4)."""
+        return self.outputs(images).scores
+
+    def outputs(self, images: Tensor) -> MapOutputs:
+        """Logits (B, C, H / 4, W / 4) and the pyramid's features (B, channels, H / 4, W / 4)."""
         self.check_sides(images)
-        return Scores(self.decoder(self.encoder(images)), ScoreKind.LOGITS)
+        logits, features = self.decoder(self.encoder(images))
+        return MapOutputs(Scores(logits, ScoreKind.LOGITS), features)
 
     def place_of(self, name: str) -> tuple[bool, int]:
         if name.startswith("encoder."):

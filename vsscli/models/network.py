@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from vsscli.errors import VssError
+from vsscli.models.outputs import MapOutputs, Outputs
 from vsscli.models.scores import Scores
 
 
@@ -44,7 +45,8 @@ class ParameterGroup:
 class Network(nn.Module, ABC):
     """A network that scores every pixel of an image.
 
-    A family implements ``forward`` and, where its encoder has layers that learn at rates of their own, ``place_of``.
+    A family implements ``forward``; ``outputs`` and ``feature_channels``, where there is more than scores to learn
+    from; and ``place_of``, where its encoder has layers that learn at rates of their own.
 
     Parameters
     ----------
@@ -56,7 +58,14 @@ class Network(nn.Module, ABC):
         Height and width of the input must be multiples of it, so that the cells cover the image exactly.
     normalisation
         What the input must have been normalised with.
+
+    Attributes
+    ----------
+    feature_channels
+        D, channels of the features in ``outputs``; 0 where it gives none.
     """
+
+    feature_channels: int = 0
 
     def __init__(self, num_classes: int, stride: int, divisor: int, normalisation: Normalisation) -> None:
         super().__init__()
@@ -68,6 +77,10 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, images: Tensor) -> Scores:
         """Score normalised images (B, 3, H, W): values (B, C, H / stride, W / stride) and their kind."""
+
+    def outputs(self, images: Tensor) -> Outputs:
+        """Say of normalised images (B, 3, H, W) all that training can use."""
+        return MapOutputs(self(images))
 
     def place_of(self, name: str) -> tuple[bool, int]:
         """Say whether a parameter belongs to the encoder, and how many layers deep it lies.

@@ -50,8 +50,11 @@ class PyramidDecoder(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
-    def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Turn maps (B, in_channels[i], h_i, w_i), finest first, into logits (B, C, h_0, w_0)."""
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Turn maps (B, in_channels[i], h_i, w_i), finest first, into logits (B, C, h_0, w_0) and their features.
+
+        The features (B, channels, h_0, w_0) are those before the dropout.
+        """
         pyramid = [lateral(map_) for lateral, map_ in zip(self.lateral, maps, strict=True)]
         for level in range(len(pyramid) - 2, -1, -1):
             pyramid[level] = pyramid[level] + _enlarge(pyramid[level + 1], pyramid[level])
@@ -59,7 +62,7 @@ class PyramidDecoder(nn.Module):
         for level in range(len(pyramid) - 2, -1, -1):
             smooth = self.smooth[level](pyramid[level])
             merged = smooth + _enlarge(merged, smooth)
-        return self.classify(self.dropout(merged))
+        return self.classify(self.dropout(merged)), merged
 
 
 def _groups(channels: int) -> int:
