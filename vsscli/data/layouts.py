@@ -184,6 +184,12 @@ def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENC
     return Dataset(data.name, place, table, ids, data)
 
 
+def class_table(data: Data, root: str | Path | None = None) -> ClassTable:
+    """The class table of a data set that need not be there, if the table is."""
+    place, _ = _choose_root(data, root)
+    return load_class_table(data.classes, place)
+
+
 def plain_data(
     root: str | Path, classes: str | None = None, layout: Literal["vspw", "folders"] = "vspw", val: str = "val"
 ) -> Data:
