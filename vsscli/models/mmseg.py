@@ -103,7 +103,11 @@ class MmsegNetwork(Network):
             samples = [sample(metainfo=facts) for facts in about]
             class_logits, mask_logits = segmentor.decode_head(segmentor.extract_feat(images), samples)
             return _product((mask_logits[-1], class_logits[-1]))
-        values: Tensor = segmentor.encode_decode(images, about)
+        # SegNeXt's head starts an iteration from random numbers; the same image must get the same scores.
+        with torch.random.fork_rng(devices=[images.device] if images.is_cuda else [], enabled=not self.training):
+            if not self.training:
+                torch.manual_seed(0)
+            values: Tensor = segmentor.encode_decode(images, about)
         if values.shape[1] == 1 and self.num_classes == 2:
             # One logit for class 1, whose sigmoid is what a softmax makes of 0 and it.
             return torch.cat([torch.zeros_like(values), values], dim=1)
@@ -161,8 +165,7 @@ def build_mmseg(config: MmsegConfig, num_classes: int, load_pretrained: bool, ta
     mmengine = importlib.import_module("mmengine")
     models = importlib.import_module("mmseg.registry").MODELS
     try:
-        with mmengine.DefaultScope.overwrite_default_scope("mmseg"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of losses, which nobody computes here
+        with mmengine.DefaultScope.overwrite_default_scope("mmseg"):
             segmentor: nn.Module = models.build(mmengine.ConfigDict(config.model))
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError, ImportError, RuntimeError) as error:
         raise VssError(
@@ -224,6 +227,8 @@ def number_of_classes(model: Mapping[str, Any]) -> int:
     head = model.get("decode_head")
     if isinstance(head, list | tuple) and head:
         head = head[-1]
+    if isinstance(head, Mapping) and "kernel_generate_head" in head:
+        head = head["kernel_generate_head"]  # K-Net refines what another head says
     number = head.get("num_classes") if isinstance(head, Mapping) else None
     if not isinstance(number, int) or number < 1:
         raise VssError(

@@ -23,7 +23,7 @@ from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, fingerprint_of
 from vsscli.models.mmseg import number_of_classes, read_preprocessor
-from vsscli.models.openmmlab import FAMILIES, first_line, import_mmseg
+from vsscli.models.openmmlab import GUEST, OWN, first_line, import_mmseg
 from vsscli.models.torchfile import check_file, read_torch
 from vsscli.talk import SILENCE, Talk
 
@@ -38,7 +38,7 @@ HISTORY = (
 )
 
 # Keys of a `model` section that only training asks for, wherever they stand.
-TRAINING = ("auxiliary_head", "train_cfg", "init_cfg", "pretrained", "batch_augments")
+TRAINING = ("auxiliary_head", "train_cfg", "init_cfg", "pretrained", "batch_augments", "sampler")
 
 
 def read_mmseg(config: str, checkpoint: str, table: Callable[[], ClassTable], talk: Talk = SILENCE) -> Checkpoint:
@@ -198,7 +198,7 @@ def _for_prediction(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
         if key == "type":
             return _registered_name(value)
         if isinstance(value, Mapping):
-            return {str(name): plain(str(name), inner) for name, inner in value.items() if name not in TRAINING}
+            return {str(name): plain(str(name), None if name in TRAINING else inner) for name, inner in value.items()}
         if isinstance(value, list | tuple):
             return type(value)(plain("", inner) for inner in value)
         if value is None or isinstance(value, bool | int | float | str):
@@ -213,7 +213,7 @@ def _registered_name(value: Any) -> str:
     """The name that a ``type`` is registered under; configs of pure Python give the class, or a path to it."""
     text = f"{value.__module__}.{value.__qualname__}" if inspect.isclass(value) else str(value)
     parts = text.split(".")
-    if len(parts) > 2 and parts[0] in FAMILIES:
+    if len(parts) > 2 and parts[0] in (*OWN, GUEST):
         text = f"{parts[0]}.{parts[-1]}"
     return text.replace("SyncBN", "BN").replace("naiveSyncBN", "BN")
 

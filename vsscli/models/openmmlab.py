@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
+import warnings
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from typing import Any
@@ -15,8 +15,11 @@ INSTALL = 'pip install "vsscli[mmseg]"'
 TOGETHER = "mmsegmentation 1.2.2, mmengine 0.10.7, mmcv-lite 2.1.0, mmdet 3.3.0, ftfy, regex, setuptools below 81"
 PACKAGES = ("mmsegmentation", "mmengine", "mmcv-lite", "mmcv", "mmdet", "ftfy", "regex", "setuptools")
 
-FAMILIES = ("mmseg", "mmdet", "mmengine", "mmpretrain")
+OWN = ("mmseg", "mmdet", "mmengine")
 """Packages whose registered modules a config may name; mmengine's registry holds mmcv's as well."""
+
+GUEST = "mmpretrain"
+"""One more, which the extra does not bring: some configs take their encoders from it."""
 
 
 def import_mmseg() -> None:
@@ -29,6 +32,8 @@ def import_mmseg() -> None:
     """
     if _version("mmsegmentation") is None:
         raise VssError("networks of mmsegmentation need an extra that is not installed", INSTALL)
+    # Of losses that nobody computes here, of sizes that its own configs have.
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"mm(seg|det|cv|engine)\.")
     try:
         stand_in_for_compiled()
         for name in ("mmseg.models", "mmseg.datasets", "mmdet.models"):
@@ -48,15 +53,14 @@ def require_registered(model: Mapping[str, Any]) -> None:
     For one that is not, mmengine imports what the name leads to and calls it, so that a config of plain values, or a
     checkpoint that carries one, could run code.
     """
-    registered = {family: _registry(family) for family in FAMILIES if importlib.util.find_spec(family) is not None}
     for name in types_of(model):
         family, dot, inner = name.rpartition(".")
-        if dot and family not in registered:
+        if dot and family not in (*OWN, GUEST):
             raise VssError(
                 f"the config of mmsegmentation asks for {name}, of a package that vss does not build from",
-                f"pip install {family}" if family in FAMILIES else f"it may name modules of {', '.join(FAMILIES)}",
+                f"it may name modules of {', '.join((*OWN, GUEST))}",
             )
-        if not any(inner in registered[family] for family in ([family] if dot else registered)):
+        if not any(inner in _registered(package) for package in ((family,) if dot else OWN)):
             raise VssError(
                 f"the config of mmsegmentation asks for {name}, which is no registered module",
                 "is it a config of mmsegmentation 1.x? Modules of your own are registered by a .py config's imports",
@@ -81,10 +85,14 @@ def first_line(error: BaseException) -> str:
     return lines[-1][:300] if lines else type(error).__name__
 
 
-def _registry(family: str) -> Mapping[str, Any]:
-    if family == "mmpretrain":
-        importlib.import_module("mmpretrain.models")
-    modules: Mapping[str, Any] = importlib.import_module(f"{family}.registry").MODELS.module_dict
+def _registered(package: str) -> Mapping[str, Any]:
+    """The registered modules of a package, by name."""
+    try:
+        if package == GUEST:
+            importlib.import_module(f"{package}.models")
+        modules: Mapping[str, Any] = importlib.import_module(f"{package}.registry").MODELS.module_dict
+    except ImportError as error:
+        raise VssError(f"{package} can't be imported: {first_line(error)}", f"pip install {package}") from error
     return modules
 
 
