@@ -117,32 +117,37 @@ class MmsegNetwork(Network):
     def _measure(self, trained: Size | None) -> None:
         """Find stride and divisor, and whether the encoder takes one size alone, by looking."""
         self.eval()
-        size, fault = PROBE, None
-        try:
-            shape = self._raw(torch.zeros(1, 3, *PROBE)).shape
-        except (RuntimeError, AssertionError, ValueError) as error:
-            fault = error
+        size = PROBE
+        shape, fault = self._shape(size)
         if fault is not None and trained is not None:
-            size = self.only_size = trained
-            try:
-                shape, fault = self._raw(torch.zeros(1, 3, *trained)).shape, None
-            except (RuntimeError, AssertionError, ValueError) as error:
-                fault = error
+            size = trained
+            shape, fault = self._shape(size)
+            larger = (trained[0] + DIVISOR, trained[1] + DIVISOR)
+            if fault is None and self._shape(larger)[1] is not None:
+                self.only_size = trained
         if fault is not None:
             raise VssError(
                 f"the network of this config does not run on an image of {size[0]}x{size[1]}: {first_line(fault)}",
                 "try the config in mmsegmentation itself",
             ) from fault
         self.train()
-        h, w = shape[-2:]
+        channels, h, w = shape
         stride = size[0] // h
-        if shape[1] != self.num_classes or (h * stride, w * stride) != size:
+        if channels != self.num_classes or (h * stride, w * stride) != size:
             raise VssError(
-                f"the network of this config gives {tuple(shape)} for an image of {size[0]}x{size[1]}",
+                f"the network of this config gives {channels}x{h}x{w} scores for an image of {size[0]}x{size[1]}",
                 f"vss needs {self.num_classes} classes at a whole number of pixels a cell",
             )
         self.stride = min(stride, ALIGNED_STRIDE) if self.aligned else stride
         self.divisor = self.stride if self.only_size else math.lcm(DIVISOR, stride)
+
+    def _shape(self, size: Size) -> tuple[tuple[int, int, int], Exception | None]:
+        """C, h, w of the scores of an image of H, W, or why there are none."""
+        try:
+            _, channels, h, w = self._raw(torch.zeros(1, 3, *size)).shape
+        except (RuntimeError, AssertionError, ValueError) as error:
+            return (0, 0, 0), error
+        return (channels, h, w), None
 
 
 def build_mmseg(config: MmsegConfig, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> MmsegNetwork:
