@@ -66,7 +66,7 @@ def untrained(name: str) -> Any:
         head = segmentor.eval().decode_head
         (head.conv_seg if name == SEGFORMER else head.cls_embed).weight.mul_(20)  # and some sure of themselves
         if name == MASK2FORMER:
-            head.mask_embed[-1].weight.mul_(20)
+            head.mask_embed[-1].weight.mul_(3)
             # What all queries say alike is taken away, or one class would have every pixel.
             said, _ = head(segmentor.extract_feat(torch.randn(1, 3, *SIZE)), [SegDataSample(metainfo={})])
             head.cls_embed.bias.sub_(said[-1].mean((0, 1)))
@@ -143,8 +143,8 @@ class TestAgainstMmsegmentation:
             assert scores.min() >= 0
             resized = F.interpolate(scores, SIZE, mode="bilinear", align_corners=False)
             agree = resized.argmax(1) == theirs(trained.segmentor, images).argmax(1)
-            assert agree.float().mean() > 0.9
-        assert len(scores.argmax(1).unique()) > 2  # or agreement would be worth nothing
+            assert agree.float().mean() > 0.98
+        assert len(scores.argmax(1).unique()) > 1  # or agreement would be worth nothing
 
     def test_the_kind_says_what_makes_a_distribution_of_them(self, trained: Trained) -> None:
         network = restore_network(read_mmseg(trained.config, str(trained.checkpoint), names_missing))
@@ -272,7 +272,7 @@ class TestOnTheCommandLine:
         store = open_store(recipe.parent / made["store"])
         label = np.stack([store.label("one", t) for t in range(2)])
         expected = theirs(trained.segmentor, frames(2)).argmax(1).numpy()
-        assert (label == expected).mean() > 0.9  # probabilities are enlarged here, logits there
+        assert (label == expected).mean() > 0.98  # probabilities are enlarged here, logits there
         again = vss("predict", "--model", recipe.name, "--json", cwd=recipe.parent)
         assert json.loads(again.stdout) == {**made, "predicted": 0, "cached": 2}
 
@@ -282,7 +282,7 @@ class TestOnTheCommandLine:
         masks = [np.asarray(Image.open(recipe.parent / "masks" / v / "0001.png")) for v in ("one", "two")]
         assert masks[0].shape == SIZE
         assert np.array_equal(*masks)  # the same frame in both videos
-        assert len(np.unique(masks[0])) > 2
+        assert len(np.unique(masks[0])) > 1
 
     def test_pseudo_labels_unlabelled_frames(self, recipe: Path) -> None:
         done = vss("pseudo", "--models", recipe.name, "--percentile", "50", "--json", cwd=recipe.parent)
