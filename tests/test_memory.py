@@ -88,5 +88,5 @@ def test_memory_does_not_grow_with_the_number_of_videos(
 ) -> None:
     monkeypatch.setattr(reader, "REMEMBERED", 2)  # what a reader remembers of videos is bounded, far above these few
     few, many = peak(work, folder, FEW), peak(work, folder, MANY)
-    kept = (MANY - FEW) * FRAMES * SIZE[0] * SIZE[1]  # were the label maps of the videos kept; half is garbage's due
-    assert many - few < kept / 2, f"{few} bytes for {FEW} videos, {many} for {MANY}"
+    # Not equal, because garbage waits for its collector; in step with the videos it would be fourfold.
+    assert many < 1.5 * few, f"{few} bytes for {FEW} videos, {many} for {MANY}"
