@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from listener import Listener
 from official_samples import official_state
 
 from vsscli.errors import VssError
 from vsscli.models.official.recognise import Kind, Official, recognise
 from vsscli.models.official.report import check_classes, fit_weights, split_unneeded
-from vsscli.talk import Silence
-
-
-class Listener(Silence):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 def official(name: str) -> Official:

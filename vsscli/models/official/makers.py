@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -273,7 +272,5 @@ def view_bytes(content: Any, dtype: torch.dtype, count: int, offset: int) -> Ten
     """
     if count == 0:
         return torch.empty(0, dtype=dtype)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that bytes can't be written to
-        flat = torch.frombuffer(content, dtype=torch.uint8, count=count * dtype.itemsize, offset=offset)
-        return (flat.clone() if flat.data_ptr() % max(dtype.itemsize, 1) else flat).view(dtype)
+    flat = torch.frombuffer(content, dtype=torch.uint8, count=count * dtype.itemsize, offset=offset)
+    return (flat.clone() if flat.data_ptr() % dtype.itemsize else flat).view(dtype)

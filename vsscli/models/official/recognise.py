@@ -20,12 +20,11 @@ from vsscli.models.official.sizes import (
     MMSEG,
     AdapterSizes,
     Assumptions,
-    BeitSizes,
     HeadSizes,
-    OnePeaceSizes,
     Shapes,
     Span,
     SwinSizes,
+    TrunkSizes,
     adapter_sizes,
     beit_sizes,
     head_sizes,
@@ -76,7 +75,7 @@ class Official:
     kind: Kind
     source: str
     state: dict[str, Tensor]
-    backbone: SwinSizes | BeitSizes | OnePeaceSizes
+    backbone: SwinSizes | TrunkSizes
     adapter: AdapterSizes | None
     head: HeadSizes | None
     normalisation: Normalisation
@@ -120,7 +119,7 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
     shapes = Shapes(state, source)
     told = _told_interactions(content) if assumptions.interactions is None else None
     chosen = replace(assumptions, interactions=told) if told else assumptions
-    backbone: SwinSizes | BeitSizes | OnePeaceSizes
+    backbone: SwinSizes | TrunkSizes
     if kind in (Kind.SWIN_MASK2FORMER, Kind.SWIN):
         backbone = swin_sizes(shapes)
     elif kind in (Kind.VIT_ADAPTER, Kind.BEIT):

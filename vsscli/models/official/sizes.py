@@ -52,31 +52,16 @@ class SwinSizes:
 
 
 @dataclass(frozen=True)
-class BeitSizes:
-    """A BEiT trunk; ``grid`` is the side of the square of patches that its position tables are made for."""
+class TrunkSizes:
+    """A plain transformer, BEiT or ONE-PEACE's; ``hidden`` is the width inside its feed-forward networks, ``grid`` the
+    side of the square of patches that its position tables are made for."""
 
     width: int
     depth: int
     heads: int
     patch: int
     grid: int
-    mlp_ratio: float
-
-    @property
-    def crop(self) -> int:
-        return self.grid * self.patch
-
-
-@dataclass(frozen=True)
-class OnePeaceSizes:
-    """ONE-PEACE's vision trunk; ``grid`` as for BEiT, called bucket size there."""
-
-    width: int
-    depth: int
-    heads: int
-    patch: int
-    grid: int
-    ffn_width: int
+    hidden: int
 
     @property
     def crop(self) -> int:
@@ -221,7 +206,7 @@ def swin_sizes(shapes: Shapes) -> SwinSizes:
     return SwinSizes(width, tuple(depths), tuple(heads), windows.pop(), side, hidden / width)
 
 
-def beit_sizes(shapes: Shapes) -> BeitSizes:
+def beit_sizes(shapes: Shapes) -> TrunkSizes:
     """Sizes of ``backbone.*`` as a BEiT, with a position table for each block or one for all."""
     width, _, patch, _ = shapes.of("backbone.patch_embed.proj.weight", 4)
     shared = "backbone.rel_pos_bias.relative_position_bias_table"
@@ -231,10 +216,10 @@ def beit_sizes(shapes: Shapes) -> BeitSizes:
         raise shapes.odd(table, f"has as many columns as heads there, which divide the width {width}")
     hidden = shapes.of("backbone.blocks.0.mlp.fc1.weight", 2)[0]
     depth = shapes.count("backbone.blocks.#.norm1.weight")
-    return BeitSizes(width, depth, heads, patch, shapes.side(table, rows, extra=3), hidden / width)
+    return TrunkSizes(width, depth, heads, patch, shapes.side(table, rows, extra=3), hidden)
 
 
-def one_peace_sizes(shapes: Shapes) -> OnePeaceSizes:
+def one_peace_sizes(shapes: Shapes) -> TrunkSizes:
     """Sizes of ``backbone.*`` as ONE-PEACE's vision trunk."""
     width = shapes.of("backbone.image_adapter.cls_embedding", 3)[2]
     patch = math.prod(shapes.of(f"backbone.image_adapter.embed_images.{conv}.weight", 4)[2] for conv in (0, 3, 6))
@@ -245,11 +230,11 @@ def one_peace_sizes(shapes: Shapes) -> OnePeaceSizes:
     positions = shapes.of("backbone.image_adapter.pos_embed", 2)[0]
     if positions != grid * grid + 1:
         raise shapes.odd("backbone.image_adapter.pos_embed", f"has {grid}^2 + 1 rows there, as {table} says")
-    ffn = shapes.of("backbone.encoder.layers.0.image_ffn.0.wi_0.weight", 2)[0]
+    hidden = shapes.of("backbone.encoder.layers.0.image_ffn.0.wi_0.weight", 2)[0]
     depth = shapes.count("backbone.encoder.layers.#.self_attn_layer_norm.weight")
     if width % heads:
         raise shapes.odd(table, f"has as many columns as heads there, which divide the width {width}")
-    return OnePeaceSizes(width, depth, heads, patch, grid, ffn)
+    return TrunkSizes(width, depth, heads, patch, grid, hidden)
 
 
 def adapter_sizes(shapes: Shapes, width: int, depth: int, assumptions: Assumptions) -> AdapterSizes:
@@ -315,6 +300,6 @@ def _equal_spans(depth: int, count: int) -> tuple[Span, ...]:
     return tuple((first, end - 1) for first, end in zip([0, *ends], ends, strict=False))
 
 
-def describe(sizes: SwinSizes | BeitSizes | OnePeaceSizes | AdapterSizes | HeadSizes) -> str:
+def describe(sizes: SwinSizes | TrunkSizes | AdapterSizes | HeadSizes) -> str:
     """The sizes as one line for people."""
     return ", ".join(f"{field.name.replace('_', ' ')} {getattr(sizes, field.name)}" for field in fields(sizes))

@@ -12,6 +12,7 @@ import mmap
 import struct
 import tarfile
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -61,7 +62,8 @@ def read_official(path: Path, what: str = "checkpoint") -> Any:
     path = Path(path)
     check_file(path, what)
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, that bytes can't be written to; of damaged text
             start = file.read(9)
             if path.suffix == ".safetensors" or start[8:] == b"{":
                 return read_safetensors(path, what)
