@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -72,6 +72,16 @@ class TestMapping:
     def test_others_may_be_ignored(self, tmp_path: Path) -> None:
         assert load_mapping(written(tmp_path, "others: ignore\n" + MAPPING)).targets[4:] == (255,) * 252
 
+    def test_a_mapping_tells_its_classes(self, tmp_path: Path) -> None:
+        told = load_mapping(written(tmp_path)).to_dict()
+        wanted = {"source": "mine", "target": "vspw124", "mapping": {"Sky": "sky", "Road": "road", "Sign": None}}
+        assert told == wanted
+        silent = load_mapping(written(tmp_path, MAPPING.replace("  Road: 18\n", "")))
+        assert silent.to_dict()["mapping"] == {"Sky": "sky", "Sign": None}
+        values = load_mapping(written(tmp_path, "target: vspw124\nmap: {9: road, 4: ignore}\n"))
+        assert values.to_dict()["mapping"] == {"4": None, "9": "road"}
+        assert values.kept == 1
+
     def test_the_source_may_start_elsewhere_or_be_a_file_with_ids_or_be_left_out(self, tmp_path: Path) -> None:
         assert load_mapping(written(tmp_path, "first_id: 7\n" + MAPPING)).targets[7:10] == (28, 18, 255)
         (tmp_path / "coco.json").write_text('[{"id": 0, "name": "person"}, {"id": 90, "name": "road"}]')
@@ -109,6 +119,7 @@ class TestMapping:
             ("source: [Sky, Sky]\ntarget: vspw124\nmap: {}\n", "'Sky' stands twice", ""),
             ("target: nothing\nmap: {}\n", "class table 'nothing'", "vspw124"),
             ("target: [road]\nmap: {}\n", "target is", ""),
+            ("files: pixels\n" + MAPPING, "files is 'pixels'", "coco-panoptic"),
             ("target: vspw124\n", "lacks", ""),
             ("- 1\n", "lacks", ""),
             ("target: [", "does not parse", ""),
@@ -208,6 +219,12 @@ class TestMasks:
         report = remap_masks(masks, tmp_path / "out", other, workers=1)
         assert report.counts == {"path": 9, "sky": 9}
 
+    def test_a_run_that_wrote_nothing_is_in_nobodys_way(self, masks: Path, tmp_path: Path) -> None:
+        wrong = load_mapping(written(tmp_path, "target: vspw124\nmap: {200: sky}\n"))
+        with pytest.raises(VssError, match="is silent on that"):
+            remap_masks(masks, tmp_path / "out", wrong, workers=1)
+        assert remap_masks(masks, tmp_path / "out", load_mapping(written(tmp_path)), workers=1).skipped == 0
+
     def test_other_masks_into_the_same_folder_are_refused_until_forced(self, masks: Path, tmp_path: Path) -> None:
         mapping = load_mapping(written(tmp_path))
         remap_masks(masks, tmp_path / "out", mapping, workers=1)
@@ -242,6 +259,7 @@ TABLE = ClassTable("t", tuple(f"c{k}" for k in range(254)), ((0, 0, 0),) * 254)
 told = st.one_of(st.just("ignore"), st.integers(0, 253), st.integers(0, 253).map(lambda k: f"c{k}"))
 
 
+@settings(deadline=None)  # it reads and writes files, which takes as long as the disk likes
 @given(lines=st.dictionaries(st.integers(0, 255), told), others=st.booleans())
 def test_remap_is_total(tmp_path_factory: pytest.TempPathFactory, lines: dict[int, str | int], others: bool) -> None:
     """Whatever a mapping says, each of the 256 values becomes its class, is ignored, or is refused by name."""
