@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ SOURCES = {
     "cocostuff": (0, 12, 105, 181, 255),
     "cityscapes": (0, 7, 21, 24, 33),
     "camvid": (0, 1, 8, 11),
+    "coco-panoptic": (0, 1, 187, 200),
 }
 
 
@@ -40,7 +42,15 @@ def draw(folder: Path, source: str, names: tuple[str, ...] = ("a", "b")) -> None
     for name in names:
         (folder / "origin").mkdir(parents=True, exist_ok=True)
         Image.new("RGB", SIZE[::-1]).save(folder / "origin" / f"{name}{frame}.png")
-        write_mask(folder / "mask" / f"{name}{ending}.png", draws.choice(np.array(SOURCES[source], np.uint8), SIZE))
+        values = draws.choice(np.array(SOURCES[source], np.uint8), SIZE)
+        write_mask(folder / "mask" / f"{name}{ending}.png", values)
+        if source == "coco-panoptic":  # segment 2 * 256 + c of category c; 0 stays void
+            red_green_blue = np.stack([values, np.where(values, 2, 0), np.zeros(SIZE)], axis=2).astype(np.uint8)
+            Image.fromarray(red_green_blue).save(folder / "mask" / f"{name}.png")
+    if source == "coco-panoptic":
+        segments = [{"id": 512 + category, "category_id": category} for category in SOURCES[source][1:]]
+        annotations = [{"file_name": f"{name}.png", "segments_info": segments} for name in names]
+        (folder / "mask.json").write_text(json.dumps({"annotations": annotations}))
 
 
 def opened(root: Path, **values: Any) -> Dataset:

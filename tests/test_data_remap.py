@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_process import environment, vss
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -160,6 +166,25 @@ class TestMasks:
         assert alone == shared
         for path in (tmp_path / "alone").glob("*.png"):
             assert path.read_bytes() == (tmp_path / "shared" / path.name).read_bytes()
+
+    def test_killed_it_leaves_no_process_and_goes_on_to_the_same_masks(self, tmp_path: Path) -> None:
+        noise = np.random.default_rng(1).integers(0, 12, (200, 300), np.uint8)  # takes a while to deflate
+        write_mask(tmp_path / "masks" / "0.png", noise)
+        for number in range(1, 48):
+            shutil.copy(tmp_path / "masks" / "0.png", tmp_path / "masks" / f"{number}.png")
+        arguments = ["remap", "--source", "camvid", "--masks", tmp_path / "masks", "--out", "out", "--workers", "2"]
+        command = [sys.executable, "-m", "vsscli", *map(str, arguments)]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
+        while not list((tmp_path / "out").glob("*.png")) and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+        process.communicate(timeout=60)  # ends when the last process that holds its stderr has ended
+        done = vss(*arguments, "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["masks"] == 48
+        contents = {path.read_bytes() for path in (tmp_path / "out").glob("*.png")}
+        assert len(contents) == 1
+        assert not list((tmp_path / "out").glob(".*"))
 
     def test_a_value_the_mapping_is_silent_on_is_an_error_with_the_file(self, masks: Path, tmp_path: Path) -> None:
         write_mask(masks / "two" / "b.png", np.array([[9, 1]], np.uint8))

@@ -15,6 +15,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -233,7 +234,7 @@ def _run(jobs: Sequence[_Job], mapping: Mapping, workers: int) -> Iterator[_Outc
     # Processes, because half of the work holds Python's lock; started afresh, because forking a process that has
     # threads (a progress bar's, say) can hang.
     pool = ProcessPoolExecutor(
-        min(workers, len(batches)), multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent
+        min(workers, len(batches)), multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
         running: set[Future[_Outcome]] = set()
@@ -252,8 +253,21 @@ def _run(jobs: Sequence[_Job], mapping: Mapping, workers: int) -> Iterator[_Outc
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts_to_parent() -> None:
+_writing = Lock()
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it is gone: a pool's process that is waiting for work would stay."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        with _writing:  # not in the middle of a file, whose half would stay under its temporary name
+            os._exit(1)
 
 
 def _remap_files(jobs: Sequence[_Job], mapping: Mapping) -> _Outcome:
@@ -264,7 +278,8 @@ def _remap_files(jobs: Sequence[_Job], mapping: Mapping) -> _Outcome:
         skipped += label is not None
         if label is None:
             label = mapping.read(job.source)
-            write_mask(job.goal, label, palette)
+            with _writing:
+                write_mask(job.goal, label, palette)
         counts += np.bincount(label.ravel(), minlength=256)
     return _Outcome(len(jobs), skipped, counts)
 
