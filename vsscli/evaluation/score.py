@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -36,6 +37,8 @@ from vsscli.metrics.protocols import DEFAULT_PROTOCOL
 from vsscli.talk import SILENCE, Talk
 
 __all__ = ["Figures", "FolderLabels", "LabelSource", "StoreLabels", "score"]
+
+ReadMask = Callable[[Path], np.ndarray]
 
 
 def score(
@@ -91,7 +94,8 @@ def score(
     if left_out:
         talk.warn(f"protocol {protocol} leaves out {left_out} of {len(dataset_videos)} videos: they are too short")
     frames = sum(len(video.frames) for video in videos)
-    decoded = closing(_decoded(videos, prediction, workers))
+    read = read_label if ids.reader is None else ids.read
+    decoded = closing(_decoded(videos, prediction, read, workers))
     with decoded as pairs, talk.track("score", frames) as done:
         for video in videos:
             consistency.start_video(len(video.frames))
@@ -157,25 +161,25 @@ def _figures(
 
 
 def _decoded(
-    videos: Sequence[FolderVideo], prediction: LabelSource, workers: int | None
+    videos: Sequence[FolderVideo], prediction: LabelSource, read: ReadMask, workers: int | None
 ) -> Generator[tuple[np.ndarray, np.ndarray]]:
     """(truth as on disk, label) of every frame of every video in order, decoded ahead by `workers` threads."""
 
     def jobs() -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
         for video in videos:
             for index, frame in enumerate(video.frames):
-                yield lambda frame=frame, index=index: _read(frame, index, prediction)  # type: ignore[misc]
+                yield lambda frame=frame, index=index: _read(frame, index, prediction, read)  # type: ignore[misc]
 
     return in_order(jobs(), workers)
 
 
-def _read(frame: Frame, index: int, prediction: LabelSource) -> tuple[np.ndarray, np.ndarray]:
+def _read(frame: Frame, index: int, prediction: LabelSource, read: ReadMask) -> tuple[np.ndarray, np.ndarray]:
     """Ground truth and label of one frame, of one size."""
     if frame.mask is None:
         raise VssError(
             f"{frame.address} has no mask to score against", "choose a split whose frames have masks, or add the file"
         )
-    truth = read_label(frame.mask)
+    truth = read(frame.mask)
     label = prediction.label(frame.video, index, frame.stem)
     if truth.shape != label.shape:
         raise VssError(
