@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -49,17 +52,68 @@ def test_a_transparent_colour_changes_no_value(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label(path), VALUES)
 
 
-def test_a_pillow_that_decodes_elsewhere_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(stream: bytes, *, interlaced: bool = False, pieces: int = 1) -> bytes:
+    """A grey PNG of the size of VALUES around a compressed stream, cut into pieces."""
+    height, width = VALUES.shape
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlaced)
+    cuts = [len(stream) * piece // pieces for piece in range(pieces + 1)]
+    data = b"".join(chunk(b"IDAT", stream[start:stop]) for start, stop in pairwise(cuts))
+    text = chunk(b"tEXt", b"Comment\x00IEND")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + text + data + chunk(b"IEND", b"")
+
+
+def filtered(values: np.ndarray, kinds: list[int]) -> bytes:
+    """Rows filtered as the PNG specification (section 9.2) defines it, one kind after the other."""
+    rows = values.astype(int)
+    height, width = rows.shape
+    result = bytearray()
+    for y in range(height):
+        kind = kinds[y % len(kinds)]
+        result.append(kind)
+        for x in range(width):
+            left = rows[y, x - 1] if x else 0
+            above = rows[y - 1, x] if y else 0
+            corner = rows[y - 1, x - 1] if x and y else 0
+            nearest = min((left, above, corner), key=lambda value: abs(left + above - corner - value))
+            predicted = (0, left, above, (left + above) // 2, nearest)[kind]
+            result.append((rows[y, x] - predicted) % 256)
+    return bytes(result)
+
+
+@pytest.mark.parametrize("kinds", [[0], [1], [2], [3], [4], [0, 1, 2, 3, 4], [4, 2, 0]])
+@pytest.mark.parametrize("pieces", [1, 3])
+def test_every_filter_is_undone(tmp_path: Path, kinds: list[int], pieces: int, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "mask.png"
-    write_mask(path, VALUES)
-
-    def load_elsewhere(image: Image.Image) -> None:
-        image.im = Image.core.new(image.mode, image.size)
-
-    with monkeypatch.context() as context:
-        context.setattr("PIL.PngImagePlugin.PngImageFile.load", load_elsewhere)
-        assert decode._decode_in_place(path) is None
+    path.write_bytes(png(zlib.compress(filtered(VALUES, kinds)), pieces=pieces))
+    np.testing.assert_array_equal(read_mask(path), VALUES)
+    monkeypatch.setattr(decode, "read_mask", None)
     np.testing.assert_array_equal(read_label(path), VALUES)
+
+
+@pytest.mark.parametrize("fault", ["short", "long", "header", "sum", "filter"])
+def test_a_stream_that_is_not_the_mask_is_left_to_the_careful_way(
+    tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = filtered(VALUES, [0, 1])
+    if fault == "filter":
+        data = png(zlib.compress(b"\x09" + whole[1:]))
+    else:
+        data = png(zlib.compress({"short": whole[:-60], "long": whole + whole}.get(fault, whole)))
+    if fault == "header":  # a width that the check sum denies
+        data = data[:19] + b"\x34" + data[20:]
+    if fault == "sum":
+        position = data.index(b"IDAT") + 60
+        data = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+    path = tmp_path / "mask.png"
+    path.write_bytes(data)
+    asked = []
+    monkeypatch.setattr(decode, "read_mask", asked.append)
+    read_label(path)
+    assert asked == [path]
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "missing", "text", "colour", "16 bits"])

@@ -10,28 +10,16 @@ import huggingface_hub
 import pytest
 import timm
 import torch
+from listener import Listener
 from safetensors.torch import save_file
 from torch import nn
 
 from vsscli.errors import VssError
 from vsscli.models import weights
 from vsscli.models.weights import load_encoder, normalisation_for
-from vsscli.talk import Silence
 
 TINY = "test_convnext"  # a feature extractor of it has other names (stages_0) than the network (stages.0)
 LITE = "tf_efficientnet_lite0"
-
-
-class Listener(Silence):
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 @pytest.fixture(autouse=True)

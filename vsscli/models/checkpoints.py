@@ -30,6 +30,7 @@ from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.files import whole_file
 from vsscli.models.build import build_network
+from vsscli.models.misfits import misfits
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.torchfile import read_torch
 
@@ -183,22 +184,10 @@ def load_weights(network: Network, checkpoint: Checkpoint) -> None:
     VssError
         Tensors are missing, surplus or of another shape; the first are named.
     """
-    expected = network.state_dict()
-    missing = [name for name in expected if name not in checkpoint.weights]
-    surplus = [name for name in checkpoint.weights if name not in expected]
-    misshapen = [
-        f"{name} is {tuple(checkpoint.weights[name].shape)}, not {tuple(tensor.shape)}"
-        for name, tensor in expected.items()
-        if name in checkpoint.weights and checkpoint.weights[name].shape != tensor.shape
-    ]
-    faults = [
-        f"{len(names)} tensors {what} ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})"
-        for what, names in (("are missing", missing), ("are surplus", surplus), ("have another shape", misshapen))
-        if names
-    ]
+    faults = misfits(checkpoint.weights, network.state_dict())
     if faults:
         raise VssError(
-            f"the weights of checkpoint {checkpoint.path or ''} do not fit the network: {'; '.join(faults)}",
+            f"the weights of checkpoint {checkpoint.path or ''} do not fit the network: {faults}",
             "a checkpoint fits the network configuration and the number of classes it was trained with",
         )
     network.load_state_dict(checkpoint.weights)

@@ -65,16 +65,24 @@ def read_torch(path: Path, what: str, ignored: Sequence[str] = ()) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # damaged bytes reach the unpickler, which raises whatever they lead it to
         wanted = _refused(path, str(error), zipped)
-        if wanted:
-            raise VssError(
-                f"{what} {path} would run code when loaded: it asks for {wanted}",
-                "vss loads tensors and plain values only; have its owner save a state dict, or use safetensors",
-            ) from error
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise VssError(
-            f"{what} {path} can't be read, it is cut off, damaged or of another kind ({reason[:200]})",
-            "copy or download it again",
-        ) from error
+        raise (would_run_code(path, what, wanted) if wanted else damaged(path, what, error)) from error
+
+
+def would_run_code(path: Path, what: str, wanted: str) -> VssError:
+    """The error for a file that names something to import that is not admitted."""
+    return VssError(
+        f"{what} {path} would run code when loaded: it asks for {wanted}",
+        "vss loads tensors and plain values only; have its owner save a state dict, or use safetensors",
+    )
+
+
+def damaged(path: Path, what: str, error: Exception) -> VssError:
+    """The error for a file whose bytes make no sense."""
+    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return VssError(
+        f"{what} {path} can't be read, it is cut off, damaged or of another kind ({reason[:200]})",
+        "copy or download it again",
+    )
 
 
 def read_safetensors(path: Path, what: str) -> dict[str, torch.Tensor]:

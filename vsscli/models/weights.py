@@ -18,6 +18,7 @@ from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_b
 from torch import Tensor, nn
 
 from vsscli.errors import VssError
+from vsscli.models.misfits import first_of
 from vsscli.models.network import Normalisation
 from vsscli.models.torchfile import read_safetensors, read_torch
 from vsscli.talk import SILENCE, Talk
@@ -209,8 +210,8 @@ def _fill(features: nn.Module, encoder: str, tensors: Mapping[str, Tensor], sour
         else:
             matched[name] = tensors[source_name]
     if missing or misshapen:
-        faults = [f"{len(missing)} of {len(target)} tensors are missing ({_first(missing)})"] if missing else []
-        faults += [f"{len(misshapen)} have another shape ({_first(misshapen)})"] if misshapen else []
+        faults = [f"{len(missing)} of {len(target)} tensors are missing ({first_of(missing)})"] if missing else []
+        faults += [f"{len(misshapen)} have another shape ({first_of(misshapen)})"] if misshapen else []
         raise VssError(
             f"the weights of {source} are not those of encoder {encoder}: {', '.join(faults)}",
             "check model.encoder and model.pretrained in the recipe",
@@ -226,7 +227,3 @@ def _flat(name: str) -> str:
 
 def _shape(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "a number"
-
-
-def _first(names: list[str], most: int = 3) -> str:
-    return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -1,0 +1,276 @@
+"""What an official checkpoint may name, and what is made of it.
+
+Each entry answers a call that a pickle asks for, with plain values, tensors and arrays. None of them imports, opens or
+calls what it is given; each checks the kind of its arguments and that what they claim is no more than the bytes that
+came with them.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vsscli.models.official.machine import BrokenPickle, Maker, Named, check_key
+
+MOST_DIMENSIONS = 32
+MOST = 2**62  # of anything that is counted
+# Numbers and texts of fixed width; no objects, and no fields that could hold some.
+_DTYPE = re.compile(r"[<>|=]?(?:[?bhilqpBHILQPefdgFDG]|b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16)|[SU]\d{1,6})")
+_LATIN = ("latin1", "latin-1", "iso-8859-1")
+
+
+@dataclass
+class HistoryBuffer:
+    """What mmengine keeps of a logged figure: its state as it was written, without any of the methods."""
+
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+STORAGES: dict[str, torch.dtype] = {
+    "torch.DoubleStorage": torch.float64,
+    "torch.FloatStorage": torch.float32,
+    "torch.HalfStorage": torch.float16,
+    "torch.BFloat16Storage": torch.bfloat16,
+    "torch.LongStorage": torch.int64,
+    "torch.IntStorage": torch.int32,
+    "torch.ShortStorage": torch.int16,
+    "torch.CharStorage": torch.int8,
+    "torch.ByteStorage": torch.uint8,
+    "torch.BoolStorage": torch.bool,
+    "torch.storage.UntypedStorage": torch.uint8,
+}
+DTYPES: dict[str, torch.dtype] = {
+    str(dtype): dtype
+    for dtype in (*STORAGES.values(), torch.uint16, torch.uint32, torch.uint64, torch.float8_e4m3fn, torch.float8_e5m2)
+}
+
+
+def table_of(nested: Callable[[bytes], Any]) -> dict[str, Maker | None]:
+    """Every name that is admitted.
+
+    Parameters
+    ----------
+    nested
+        Reads a storage that lies in a pickle as a file of its own (``torch.storage._load_from_bytes``).
+    """
+    return {
+        "collections.OrderedDict": _dict,
+        "collections.Counter": _dict,
+        "collections.defaultdict": _defaultdict,
+        "builtins.set": _set,
+        "builtins.frozenset": lambda *values: frozenset(_set(*values)),
+        "builtins.bytes": _bytes,
+        "builtins.bytearray": _bytes,
+        "_codecs.encode": _encode,  # how protocol 2 writes bytes
+        **dict.fromkeys(f"builtins.{kind}" for kind in ("dict", "list", "tuple", "int", "float", "str", "bool")),
+        "numpy.ndarray": None,
+        "numpy.dtype": _dtype,
+        "numpy.core.multiarray._reconstruct": _array,
+        "numpy.core.multiarray.scalar": _scalar,
+        "numpy.core.numeric._frombuffer": _array_of,  # protocol 5
+        **dict.fromkeys(STORAGES),
+        **dict.fromkeys(DTYPES),
+        "torch.Size": _size,
+        "torch.device": _device,
+        "torch._utils._rebuild_tensor": _tensor,
+        "torch._utils._rebuild_tensor_v2": _tensor,
+        "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
+        "torch._utils._rebuild_parameter": _parameter,
+        "torch.storage._load_from_bytes": lambda content: _whole_storage(nested(_as_bytes(content))),
+        # The only class beyond those of Python, NumPy and torch: mmengine's log, in checkpoints of mmsegmentation 1.x.
+        "mmengine.logging.history_buffer.HistoryBuffer": lambda: HistoryBuffer(),
+    }
+
+
+def finish(made: Any, state: Any) -> None:
+    """Give an object the state that the pickle holds for it."""
+    if isinstance(made, np.ndarray):
+        _fill_array(made, state)
+    elif isinstance(made, np.dtype):
+        _fill_dtype(made, state)
+    elif isinstance(made, HistoryBuffer):
+        if type(state) is not dict:
+            raise BrokenPickle("the state of a HistoryBuffer is no dict")
+        made.state = state
+    elif type(made) is not dict:  # what torch hangs on a state dict, the versions of its modules, is not needed
+        raise BrokenPickle(f"a {type(made).__name__} is given a state")
+
+
+def storage_type(kind: Any) -> torch.dtype:
+    """The type of the numbers in a storage that a pickle refers to."""
+    if not isinstance(kind, Named) or kind.name not in STORAGES:
+        raise BrokenPickle("a storage has no type that vss knows")
+    return STORAGES[kind.name]
+
+
+def whole(value: Any, what: str) -> int:
+    """A number that counts something."""
+    if type(value) is not int or not 0 <= value < MOST:
+        raise BrokenPickle(f"{what} is no number that can be")
+    return value
+
+
+# Containers. All kinds of dict become plain ones: only the entries matter.
+
+
+def _dict(entries: Any = ()) -> dict[Any, Any]:
+    if type(entries) not in (dict, list, tuple):
+        raise BrokenPickle(f"a dict is made of a {type(entries).__name__}")
+    pairs = entries.items() if type(entries) is dict else entries
+    return {check_key(key): value for key, value in pairs}
+
+
+def _defaultdict(factory: Any = None, entries: Any = ()) -> dict[Any, Any]:
+    if factory is not None and not isinstance(factory, Named):
+        raise BrokenPickle("a defaultdict has no plain default")
+    return _dict(entries)
+
+
+def _set(values: Any = ()) -> set[Any]:
+    if type(values) not in (list, tuple):
+        raise BrokenPickle("a set is made of no list")
+    return set(map(check_key, values))
+
+
+def _encode(text: Any, encoding: Any) -> bytes:
+    if type(text) is not str or encoding not in _LATIN:
+        raise BrokenPickle(f"bytes are encoded as {encoding if type(encoding) is str else type(encoding).__name__}")
+    return text.encode("latin-1")
+
+
+def _bytes(content: Any = b"", encoding: Any = "latin1") -> bytes:
+    # Never a number: bytes(10**12) would be a terabyte of zeros.
+    return _encode(content, encoding) if type(content) is str else _as_bytes(content)
+
+
+def _as_bytes(content: Any) -> bytes:
+    if type(content) is str:  # Python 2 had one type for both
+        return content.encode("latin-1")
+    if type(content) not in (bytes, bytearray):
+        raise BrokenPickle(f"bytes are a {type(content).__name__}")
+    return content
+
+
+# NumPy. Arrays are made empty and filled by NumPy's own __setstate__, which takes the bytes as they are, once these are
+# known to be exactly as many as type and shape say; objects are no type here, so there is nothing in them to call.
+
+
+def _dtype(code: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:
+    if type(code) is not str or not _DTYPE.fullmatch(code):
+        raise BrokenPickle(f"an array has type {code if type(code) is str else type(code).__name__}")
+    return np.dtype(code, copy=True)  # of its own, because its byte order may be set
+
+
+def _fill_dtype(dtype: np.dtype[Any], state: Any) -> None:
+    if type(state) is not tuple or len(state) < 7 or state[1] not in tuple("<>|="):
+        raise BrokenPickle("the state of an array's type is not plain")
+    if any(part is not None for part in state[2:5]):
+        raise BrokenPickle("an array has fields")
+    if dtype.kind not in "SU":
+        dtype.__setstate__((3, state[1], None, None, None, -1, -1, 0))  # type: ignore[attr-defined]
+
+
+def _array(kind: Any, shape: Any = (0,), code: Any = b"b") -> np.ndarray[Any, Any]:
+    if not isinstance(kind, Named) or kind.name != "numpy.ndarray":
+        raise BrokenPickle("an array is of a class of its own")
+    return np.empty(0, np.int8)
+
+
+def _fill_array(array: np.ndarray[Any, Any], state: Any) -> None:
+    if type(state) is not tuple or len(state) not in (4, 5):
+        raise BrokenPickle("the state of an array is not plain")
+    shape, dtype, fortran, content = state[-4:]
+    content = _checked(content, dtype, shape)
+    in_columns = type(fortran) in (bool, int) and bool(fortran)
+    array.__setstate__((1, shape, dtype, in_columns, bytes(content)))  # type: ignore[arg-type]
+
+
+def _array_of(content: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray[Any, Any]:
+    content = _checked(content, dtype, shape)
+    if order not in ("C", "F"):
+        raise BrokenPickle("an array lies in no order")
+    return np.frombuffer(content, dtype).reshape(shape, order=order) if content else np.empty(shape, dtype)
+
+
+def _scalar(dtype: Any, content: Any = b"") -> Any:
+    return np.frombuffer(_checked(content, dtype, ()), dtype)[0]
+
+
+def _checked(content: Any, dtype: Any, shape: Any) -> bytes:
+    """The bytes of an array, which must be as many as its type and shape say."""
+    if not isinstance(dtype, np.dtype) or type(shape) is not tuple or len(shape) > MOST_DIMENSIONS:
+        raise BrokenPickle("an array has no plain type and shape")
+    count = math.prod(whole(side, "a side of an array") for side in shape)
+    if dtype.hasobject:
+        raise BrokenPickle("an array can't be of this type and shape")
+    content = _as_bytes(content)
+    if len(content) != count * dtype.itemsize:
+        raise BrokenPickle(f"an array of {count} numbers of {dtype.itemsize} bytes comes with {len(content)} bytes")
+    return content
+
+
+# torch. A storage is a flat tensor over bytes of the file; a tensor is a view into it.
+
+
+def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
+    """A view; gradients and hooks, the arguments that follow, are no part of a checkpoint's numbers."""
+    storage = _whole_storage(storage)
+    if type(size) is not tuple or type(stride) is not tuple or not len(size) == len(stride) <= MOST_DIMENSIONS:
+        raise BrokenPickle("a tensor has no plain size and stride")
+    sides = [whole(side, "a side of a tensor") for side in size]
+    steps = [whole(step, "a stride of a tensor") for step in stride]
+    start, count = whole(offset, "the start of a tensor"), math.prod(sides)
+    last = start + sum((side - 1) * step for side, step in zip(sides, steps, strict=True)) if count else 0
+    if count > storage.numel() or last >= max(storage.numel(), 1):
+        raise BrokenPickle(f"a tensor of {count} numbers lies in a storage of {storage.numel()}")
+    return storage.as_strided(sides, steps, start) if count else storage.new_empty(sides)
+
+
+def _tensor_of_dtype(
+    storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, *_: Any
+) -> Tensor:
+    if not isinstance(dtype, Named) or dtype.name not in DTYPES:
+        raise BrokenPickle("a tensor has no type that vss knows")
+    return _tensor(_whole_storage(storage).view(DTYPES[dtype.name]), offset, size, stride)
+
+
+def _parameter(data: Any, *_: Any) -> Tensor:
+    if not isinstance(data, Tensor):
+        raise BrokenPickle("a parameter holds no tensor")
+    return data
+
+
+def _size(sides: Any = ()) -> tuple[int, ...]:
+    if type(sides) not in (tuple, list):
+        raise BrokenPickle("a size is no list")
+    return tuple(whole(side, "a side of a size") for side in sides)
+
+
+def _device(*place: Any) -> str:
+    if not all(type(part) in (str, int) for part in place):
+        raise BrokenPickle("a device has no name")
+    return ":".join(map(str, place))
+
+
+def _whole_storage(storage: Any) -> Tensor:
+    if not isinstance(storage, Tensor) or storage.ndim != 1:
+        raise BrokenPickle("a tensor lies in no storage")
+    return storage
+
+
+def view_bytes(content: Any, dtype: torch.dtype, count: int, offset: int) -> Tensor:
+    """A flat tensor over bytes that are known to be there; a copy where their place in memory is an odd one.
+
+    Nobody writes to it: what is read from a checkpoint is copied into a network or into another file.
+    """
+    if count == 0:
+        return torch.empty(0, dtype=dtype)
+    flat = torch.frombuffer(content, dtype=torch.uint8, count=count * dtype.itemsize, offset=offset)
+    return (flat.clone() if flat.data_ptr() % dtype.itemsize else flat).view(dtype)

@@ -1,0 +1,310 @@
+"""Which network an official checkpoint is of."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vsscli.errors import VssError
+from vsscli.models.network import Normalisation
+from vsscli.models.official.sizes import (
+    DETECTRON2,
+    MMSEG,
+    AdapterSizes,
+    Assumptions,
+    HeadSizes,
+    Shapes,
+    Span,
+    SwinSizes,
+    TrunkSizes,
+    adapter_sizes,
+    beit_sizes,
+    head_sizes,
+    one_peace_sizes,
+    swin_sizes,
+)
+from vsscli.models.weights import CONTAINERS
+
+# specs: mask2former.md, vit_adapter.md (ImageNet's), one_peace.md (near CLIP's)
+IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
+ONE_PEACE_NORMALISATION = Normalisation((122.771, 116.746, 104.094), (68.5, 66.632, 70.323))
+
+
+class Kind(StrEnum):
+    """What an official checkpoint is of."""
+
+    SWIN_MASK2FORMER = "Mask2Former on Swin, of detectron2"
+    VIT_ADAPTER = "ViT-Adapter on BEiT, of mmsegmentation"
+    ONE_PEACE = "ONE-PEACE with its adapter, of mmsegmentation"
+    SWIN = "a Swin trunk"
+    BEIT = "a BEiT trunk"
+    ONE_PEACE_TRUNK = "a ONE-PEACE vision trunk"
+
+
+@dataclass(frozen=True)
+class Official:
+    """An official checkpoint, recognised.
+
+    Parameters
+    ----------
+    kind
+        What it is of.
+    source
+        What to call it in messages.
+    state
+        Tensors by official name, with the prefix ``backbone.`` also where a file of a trunk has none, the head's under
+        ``sem_seg_head.`` (detectron2, current naming) or ``decode_head.`` (mmsegmentation 0.x naming).
+    backbone, adapter, head
+        Their sizes; ``adapter`` and ``head`` None where there is none.
+    normalisation
+        That of the public configurations.
+    classes, colours
+        Names and colours of the classes, where the checkpoint says them.
+    assumed
+        What no shape tells, in words.
+    """
+
+    kind: Kind
+    source: str
+    state: dict[str, Tensor]
+    backbone: SwinSizes | TrunkSizes
+    adapter: AdapterSizes | None
+    head: HeadSizes | None
+    normalisation: Normalisation
+    classes: tuple[str, ...] | None = None
+    colours: tuple[tuple[int, int, int], ...] | None = None
+    assumed: tuple[str, ...] = ()
+
+    @property
+    def num_classes(self) -> int | None:
+        """C; None without a head."""
+        return self.head.num_classes if self.head else None
+
+    @property
+    def crop(self) -> int | None:
+        """Side of the square crop that its position tables are made for; None where any size will do."""
+        return None if isinstance(self.backbone, SwinSizes) else self.backbone.crop
+
+
+def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions()) -> Official:
+    """Say what a checkpoint is of, and how large the network is.
+
+    Parameters
+    ----------
+    content
+        What `vsscli.models.official.unpickle.read_official` read.
+    source
+        What to call it in messages: ``checkpoint`` and its path.
+    assumptions
+        What shapes can't tell.
+
+    Raises
+    ------
+    VssError
+        It is a checkpoint of vss, of a network that can't be converted, or of none; or a tensor that sizes are read
+        from is missing or has an impossible shape.
+    """
+    if isinstance(content, dict) and isinstance(content.get("vss"), str):
+        raise VssError(f"{source} is a vss checkpoint already: there is nothing to convert", "use it as it is")
+    state = _named(_tensors(content, source), source)
+    kind = _kind(state, source)
+    shapes = Shapes(state, source)
+    told = _told_interactions(content) if assumptions.interactions is None else None
+    chosen = replace(assumptions, interactions=told) if told else assumptions
+    backbone: SwinSizes | TrunkSizes
+    if kind in (Kind.SWIN_MASK2FORMER, Kind.SWIN):
+        backbone = swin_sizes(shapes)
+    elif kind in (Kind.VIT_ADAPTER, Kind.BEIT):
+        backbone = beit_sizes(shapes)
+    else:
+        backbone = one_peace_sizes(shapes)
+    adapter = head = None
+    if kind in (Kind.VIT_ADAPTER, Kind.ONE_PEACE) and not isinstance(backbone, SwinSizes):
+        adapter = adapter_sizes(shapes, backbone.width, backbone.depth, chosen)
+    prefixes = {name.partition(".")[0] for name in state}
+    if "sem_seg_head" in prefixes or "decode_head" in prefixes:
+        head = head_sizes(shapes, DETECTRON2 if "sem_seg_head" in prefixes else MMSEG, chosen)
+    classes, colours = _told_classes(content)
+    if head is None or classes is None or len(classes) != head.num_classes:
+        classes = colours = None
+    one_peace = kind in (Kind.ONE_PEACE, Kind.ONE_PEACE_TRUNK)
+    return Official(
+        kind=kind,
+        source=source,
+        state=state,
+        backbone=backbone,
+        adapter=adapter,
+        head=head,
+        normalisation=ONE_PEACE_NORMALISATION if one_peace else IMAGENET,
+        classes=classes,
+        colours=colours,
+        assumed=tuple(_assumed(adapter, head, assumptions, told is not None)),
+    )
+
+
+def _tensors(content: Any, source: str) -> dict[str, Tensor]:
+    """The state dict in what was read, however it is wrapped, arrays as tensors."""
+    content = content if isinstance(content, dict) else {}
+    wrapped = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
+    tensors = {}
+    for name, value in wrapped.items():
+        if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+            # torch has no big-endian numbers, and reads only what it might write.
+            value = torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
+        if isinstance(name, str) and isinstance(value, Tensor):
+            tensors[name] = value
+    while tensors and all(name.startswith("module.") for name in tensors):  # as wrapped for several processes
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    if not tensors:
+        raise VssError(f"{source} holds no state dict", "name a file with the weights of a network")
+    return tensors
+
+
+def _named(tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """One naming for each network, whatever the age of the program that wrote it."""
+    heads = ("backbone.", "sem_seg_head.", "decode_head.")
+    if any(name.startswith("encoder_wrapper.") for name in tensors):
+        tensors = _vision_of(tensors)
+    if not any(name.startswith(heads) for name in tensors):
+        tensors = {f"backbone.{name}": value for name, value in tensors.items()}
+    # timm 0.9 and later merges patches before a stage, the official code after the one before.
+    if "backbone.layers.0.downsample.norm.weight" not in tensors:
+        tensors = {_DOWNSAMPLE.sub(_earlier_stage, name): value for name, value in tensors.items()}
+    named = {_renamed(name): value for name, value in tensors.items()}
+    if len(named) < len(tensors):
+        names = [_renamed(name) for name in tensors]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise VssError(f"{source} holds tensor {twice} twice, under an old and a new name", "keep one of them")
+    return named
+
+
+_DOWNSAMPLE = re.compile(r"^backbone\.layers\.(\d{1,3})\.downsample\.")
+
+
+def _earlier_stage(found: re.Match[str]) -> str:
+    return f"backbone.layers.{int(found[1]) - 1}.downsample."
+
+
+def _vision_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """ONE-PEACE's vision trunk out of its model for all senses (specs: one_peace.md, Loading)."""
+    others = ("text", "audio", "decoder", "mask", "logit_scale", "version", "image_proj", "image_layer_norm.")
+    kept = {name: value for name, value in tensors.items() if not any(part in name for part in others)}
+    return {
+        name.replace("encoder_wrapper.image_adapter.", "image_adapter.")
+        .replace("encoder_wrapper.", "encoder.")
+        .replace("fusion_model.", ""): value
+        for name, value in kept.items()
+    }
+
+
+# mmsegmentation 1.x names the parts of its layers; 0.x counted them.
+_NEWER = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"^(decode_head\.pixel_decoder\.encoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.0."),
+        (r"^(decode_head\.transformer_decoder\.layers\.\d+)\.cross_attn\.", r"\1.attentions.0."),
+        (r"^(decode_head\.transformer_decoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.1."),
+        (r"^(decode_head\.(?:pixel_decoder\.encoder|transformer_decoder)\.layers\.\d+)\.ffn\.", r"\1.ffns.0."),
+        # Mask2Former's first checkpoints had no room for the pixel decoder, and other words for queries.
+        (r"^sem_seg_head\.(?!pixel_decoder\.|predictor\.)", r"sem_seg_head.pixel_decoder."),
+        (r"^sem_seg_head\.predictor\.static_query\.", r"sem_seg_head.predictor.query_feat."),
+    )
+)
+
+
+def _renamed(name: str) -> str:
+    for pattern, newer in _NEWER:
+        name = pattern.sub(newer, name)
+    return name
+
+
+def _kind(state: Mapping[str, Tensor], source: str) -> Kind:
+    """Tell networks by tensors that no other has."""
+    swin = "backbone.layers.0.blocks.0.attn.relative_position_bias_table" in state
+    beit = "backbone.blocks.0.attn.q_bias" in state
+    one_peace = "backbone.image_adapter.cls_embedding" in state
+    adapter = "backbone.spm.stem.0.weight" in state
+    if any(name.startswith("sem_seg_head.") for name in state):
+        if swin and "sem_seg_head.predictor.query_feat.weight" in state:
+            return Kind.SWIN_MASK2FORMER
+        raise _unknown(state, source, "of detectron2, but not of Mask2Former on Swin")
+    if any(name.startswith("decode_head.") for name in state):
+        if not adapter or "decode_head.query_feat.weight" not in state or not (beit or one_peace):
+            raise VssError(
+                f"{source} is of mmsegmentation, but neither ViT-Adapter nor ONE-PEACE with Mask2Former",
+                "other networks of mmsegmentation are used as they are: "
+                "model: {family: mmseg, config: …, checkpoint: …}",
+            )
+        return Kind.ONE_PEACE if one_peace else Kind.VIT_ADAPTER
+    if one_peace:
+        return Kind.ONE_PEACE if adapter else Kind.ONE_PEACE_TRUNK
+    if beit:
+        return Kind.VIT_ADAPTER if adapter else Kind.BEIT
+    if swin:
+        return Kind.SWIN
+    raise _unknown(state, source, "of a network that vss does not know")
+
+
+def _unknown(state: Mapping[str, Tensor], source: str, what: str) -> VssError:
+    names = [name.removeprefix("backbone.") for name in state]
+    return VssError(
+        f"{source} is {what}: looked for {'; '.join(kind.value for kind in Kind)}; "
+        f"found {len(names)} tensors ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})",
+        "encoders of the light family need no conversion: name the file as model.pretrained",
+    )
+
+
+def _told_interactions(content: Any) -> tuple[Span, ...] | None:
+    """The adapter's interactions from the configuration that mmsegmentation writes beside the weights, as text."""
+    meta = content.get("meta") if isinstance(content, dict) else None
+    texts = [meta.get(name) for name in ("config", "cfg")] if isinstance(meta, dict) else []
+    for text in texts:
+        found = re.search(r"interaction_indexes\s*=\s*(\[[\d\s,\[\]]{1,2000}\])", text) if type(text) is str else None
+        if found:
+            try:
+                spans = json.loads(re.sub(r",\s*\]", "]", found[1]))
+                return tuple((int(first), int(last)) for first, last in spans)
+            except (TypeError, ValueError, RecursionError):
+                return None
+    return None
+
+
+def _told_classes(content: Any) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int, int], ...] | None]:
+    """Names and colours of the classes, which mmsegmentation writes beside the weights, 0.x in capitals."""
+    meta = content.get("meta") if isinstance(content, dict) else None
+    if not isinstance(meta, dict):
+        return None, None
+    newer = meta.get("dataset_meta")
+    about = newer if isinstance(newer, dict) else meta
+    names = about.get("classes", about.get("CLASSES"))
+    if not isinstance(names, list | tuple) or not all(type(name) is str for name in names):
+        return None, None
+    colours = about.get("palette", about.get("PALETTE"))
+    try:
+        table = np.asarray(colours, dtype=np.float64)
+    except (TypeError, ValueError):
+        return tuple(names), None
+    if table.shape != (len(names), 3) or not ((table >= 0) & (table <= 255)).all():
+        return tuple(names), None
+    return tuple(names), tuple((int(red), int(green), int(blue)) for red, green, blue in table)
+
+
+def _assumed(adapter: AdapterSizes | None, head: HeadSizes | None, given: Assumptions, told: bool) -> list[str]:
+    """What was taken from the public configurations because no shape tells it."""
+    assumed = []
+    if (adapter or head) and given.points == Assumptions.points:
+        assumed.append(f"{given.points} points of deformable attention")
+    if head and given.decoder_heads is None:
+        assumed.append(f"{head.decoder_heads} attention heads in the mask decoder")
+    if adapter and given.interactions is None and not told:
+        spans = ", ".join(f"{first}-{last}" for first, last in adapter.interactions)
+        assumed.append(f"adapter interactions over blocks {spans}")
+    return assumed

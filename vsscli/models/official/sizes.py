@@ -1,0 +1,305 @@
+"""How large the networks of official checkpoints are, from the shapes of their tensors.
+
+So a shrunken configuration converts as well as a published one. What no shape tells is in `Assumptions`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from itertools import pairwise
+
+from torch import Tensor
+
+from vsscli.errors import VssError
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Assumptions:
+    """What the shapes of tensors can't tell, as in the public configurations.
+
+    Parameters
+    ----------
+    points
+        Points that deformable attention samples per head and level; fixes its heads, of which only the product with the
+        points shows. 4 in every public configuration.
+    decoder_heads
+        Attention heads of the mask decoder. None: as many as its pixel decoder's.
+    interactions
+        First and last block of each of the adapter's interactions. None: what the checkpoint's own configuration says
+        where it holds one, else spans as equal as can be (published: blocks 0-5, 6-11, … of 24; 0-9, 10-19, … of 40).
+    """
+
+    points: int = 4
+    decoder_heads: int | None = None
+    interactions: tuple[Span, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SwinSizes:
+    """A Swin transformer: width of the first stage; blocks and heads per stage; side of a window."""
+
+    width: int
+    depths: tuple[int, ...]
+    heads: tuple[int, ...]
+    window: int
+    patch: int
+    mlp_ratio: float
+
+
+@dataclass(frozen=True)
+class TrunkSizes:
+    """A plain transformer, BEiT or ONE-PEACE's; ``hidden`` is the width inside its feed-forward networks, ``grid`` the
+    side of the square of patches that its position tables are made for."""
+
+    width: int
+    depth: int
+    heads: int
+    patch: int
+    grid: int
+    hidden: int
+
+    @property
+    def crop(self) -> int:
+        return self.grid * self.patch
+
+
+@dataclass(frozen=True)
+class AdapterSizes:
+    """A ViT-Adapter: channels of its stem; interactions; heads, points and ratios of its deformable attention."""
+
+    stem: int
+    interactions: tuple[Span, ...]
+    heads: int
+    points: int
+    deform_ratio: float
+    ffn_ratio: float
+    extra_extractors: int
+
+
+@dataclass(frozen=True)
+class HeadSizes:
+    """A Mask2Former head; ``in_channels`` from the highest resolution to the lowest."""
+
+    num_classes: int
+    in_channels: tuple[int, ...]
+    width: int
+    mask_width: int
+    queries: int
+    encoder_layers: int
+    encoder_ffn: int
+    encoder_heads: int
+    points: int
+    decoder_layers: int
+    decoder_ffn: int
+    decoder_heads: int
+
+
+@dataclass(frozen=True)
+class HeadNames:
+    """What the tensors of a Mask2Former head are called; ``#`` stands for a number."""
+
+    input_proj: str
+    lateral: str
+    level_embed: str
+    offsets: str
+    encoder_ffn: str
+    mask_features: str
+    query_feat: str
+    class_embed: str
+    decoder_ffn: str
+
+
+DETECTRON2 = HeadNames(
+    input_proj="sem_seg_head.pixel_decoder.input_proj.#.0.weight",
+    lateral="sem_seg_head.pixel_decoder.adapter_1.weight",
+    level_embed="sem_seg_head.pixel_decoder.transformer.level_embed",
+    offsets="sem_seg_head.pixel_decoder.transformer.encoder.layers.#.self_attn.sampling_offsets.bias",
+    encoder_ffn="sem_seg_head.pixel_decoder.transformer.encoder.layers.#.linear1.weight",
+    mask_features="sem_seg_head.pixel_decoder.mask_features.weight",
+    query_feat="sem_seg_head.predictor.query_feat.weight",
+    class_embed="sem_seg_head.predictor.class_embed.weight",
+    decoder_ffn="sem_seg_head.predictor.transformer_ffn_layers.#.linear1.weight",
+)
+MMSEG = HeadNames(
+    input_proj="decode_head.pixel_decoder.input_convs.#.conv.weight",
+    lateral="decode_head.pixel_decoder.lateral_convs.0.conv.weight",
+    level_embed="decode_head.pixel_decoder.level_encoding.weight",
+    offsets="decode_head.pixel_decoder.encoder.layers.#.attentions.0.sampling_offsets.bias",
+    encoder_ffn="decode_head.pixel_decoder.encoder.layers.#.ffns.0.layers.0.0.weight",
+    mask_features="decode_head.pixel_decoder.mask_feature.weight",
+    query_feat="decode_head.query_feat.weight",
+    class_embed="decode_head.cls_embed.weight",
+    decoder_ffn="decode_head.transformer_decoder.layers.#.ffns.0.layers.0.0.weight",
+)
+
+
+class Shapes:
+    """Shapes of a checkpoint's tensors, asked for by name."""
+
+    def __init__(self, state: Mapping[str, Tensor], source: str) -> None:
+        self.state = state
+        self.source = source
+
+    def of(self, name: str, ndim: int) -> tuple[int, ...]:
+        """The shape of a tensor that must be there with so many dimensions, none of them 0."""
+        if name not in self.state:
+            raise VssError(
+                f"{self.source} lacks the tensor {name}, without which its size can't be told",
+                "it is cut short, or of another network",
+            )
+        shape = tuple(self.state[name].shape)
+        if len(shape) != ndim or 0 in shape:
+            raise self.odd(name, f"has {ndim} dimensions there")
+        return shape
+
+    def count(self, pattern: str) -> int:
+        """How many numbers, counted from 0 without a gap, stand for ``#`` in the names of the tensors."""
+        expression = re.compile(re.escape(pattern).replace(re.escape("#"), r"(\d{1,6})"))
+        found = {int(match[1]) for name in self.state if (match := expression.fullmatch(name))}
+        count = len(found)
+        if found != set(range(count)):
+            gap = next(number for number in range(count) if number not in found)
+            raise VssError(f"{self.source} lacks the tensor {pattern.replace('#', str(gap))}", "it is cut short")
+        return count
+
+    def side(self, name: str, rows: int, extra: int) -> int:
+        """w of a table for windows of w x w patches: (2w - 1)^2 rows, and ``extra``, 3 for a class token."""
+        span = math.isqrt(max(rows - extra, 0))
+        if span * span != rows - extra or span % 2 == 0:
+            raise self.odd(name, f"has (2w - 1)^2{f' + {extra}' if extra else ''} rows there, for a window of w x w")
+        return (span + 1) // 2
+
+    def divide(self, name: str, total: int, by: int) -> int:
+        """A quotient that must be whole."""
+        if by <= 0 or total % by:
+            raise self.odd(name, f"is a multiple of {by} there")
+        return total // by
+
+    def odd(self, name: str, rule: str) -> VssError:
+        shape = "x".join(map(str, self.state[name].shape)) or "a number"
+        return VssError(
+            f"tensor {name} of {self.source} is {shape}, which the network does not allow: it {rule}",
+            "it is a checkpoint of another network, or needs other assumptions",
+        )
+
+
+def swin_sizes(shapes: Shapes) -> SwinSizes:
+    """Sizes of ``backbone.*`` as a Swin transformer."""
+    patch = "backbone.patch_embed.proj.weight"
+    width, _, side, _ = shapes.of(patch, 4)
+    depths, heads, windows = [], [], set()
+    for stage in range(shapes.count("backbone.layers.#.blocks.0.norm1.weight")):
+        block = f"backbone.layers.{stage}.blocks"
+        table = f"{block}.0.attn.relative_position_bias_table"
+        rows, stage_heads = shapes.of(table, 2)
+        windows.add(shapes.side(table, rows, extra=0))
+        depths.append(shapes.count(f"{block}.#.norm1.weight"))
+        heads.append(stage_heads)
+        if len(windows) > 1:
+            raise shapes.odd(table, "is made for the same window in every stage")
+    hidden = shapes.of("backbone.layers.0.blocks.0.mlp.fc1.weight", 2)[0]
+    return SwinSizes(width, tuple(depths), tuple(heads), windows.pop(), side, hidden / width)
+
+
+def beit_sizes(shapes: Shapes) -> TrunkSizes:
+    """Sizes of ``backbone.*`` as a BEiT, with a position table for each block or one for all."""
+    width, _, patch, _ = shapes.of("backbone.patch_embed.proj.weight", 4)
+    shared = "backbone.rel_pos_bias.relative_position_bias_table"
+    table = shared if shared in shapes.state else "backbone.blocks.0.attn.relative_position_bias_table"
+    rows, heads = shapes.of(table, 2)
+    if width % heads:
+        raise shapes.odd(table, f"has as many columns as heads there, which divide the width {width}")
+    hidden = shapes.of("backbone.blocks.0.mlp.fc1.weight", 2)[0]
+    depth = shapes.count("backbone.blocks.#.norm1.weight")
+    return TrunkSizes(width, depth, heads, patch, shapes.side(table, rows, extra=3), hidden)
+
+
+def one_peace_sizes(shapes: Shapes) -> TrunkSizes:
+    """Sizes of ``backbone.*`` as ONE-PEACE's vision trunk."""
+    width = shapes.of("backbone.image_adapter.cls_embedding", 3)[2]
+    patch = math.prod(shapes.of(f"backbone.image_adapter.embed_images.{conv}.weight", 4)[2] for conv in (0, 3, 6))
+    shared = "backbone.image_adapter.rel_pos_table_list.0.weight"
+    table = shared if shared in shapes.state else "backbone.encoder.layers.0.rel_pos_table.weight"
+    rows, heads = shapes.of(table, 2)
+    grid = shapes.side(table, rows, extra=3)
+    positions = shapes.of("backbone.image_adapter.pos_embed", 2)[0]
+    if positions != grid * grid + 1:
+        raise shapes.odd("backbone.image_adapter.pos_embed", f"has {grid}^2 + 1 rows there, as {table} says")
+    hidden = shapes.of("backbone.encoder.layers.0.image_ffn.0.wi_0.weight", 2)[0]
+    depth = shapes.count("backbone.encoder.layers.#.self_attn_layer_norm.weight")
+    if width % heads:
+        raise shapes.odd(table, f"has as many columns as heads there, which divide the width {width}")
+    return TrunkSizes(width, depth, heads, patch, grid, hidden)
+
+
+def adapter_sizes(shapes: Shapes, width: int, depth: int, assumptions: Assumptions) -> AdapterSizes:
+    """Sizes of the ViT-Adapter around a trunk of a width and a depth."""
+    count = shapes.count("backbone.interactions.#.injector.gamma")
+    spans = assumptions.interactions or _equal_spans(depth, count)
+    attention = "backbone.interactions.0.injector.attn"
+    samples = shapes.of(f"{attention}.sampling_offsets.bias", 1)[0]
+    levels = shapes.of("backbone.level_embed", 2)[0]
+    last = max(count - 1, 0)
+    sizes = AdapterSizes(
+        stem=shapes.of("backbone.spm.stem.0.weight", 4)[0],
+        interactions=spans,
+        heads=shapes.divide(f"{attention}.sampling_offsets.bias", samples, levels * assumptions.points * 2),
+        points=assumptions.points,
+        deform_ratio=shapes.of(f"{attention}.value_proj.weight", 2)[0] / width,
+        ffn_ratio=shapes.of("backbone.interactions.0.extractor.ffn.fc1.weight", 2)[0] / width,
+        extra_extractors=shapes.count(f"backbone.interactions.{last}.extra_extractors.#.query_norm.weight"),
+    )
+    joined = all(before[1] + 1 == after[0] for before, after in pairwise(spans))
+    if len(spans) != count or spans[0][0] != 0 or spans[-1][1] != depth - 1 or not joined:
+        raise VssError(
+            f"interactions {', '.join(f'{first}-{last}' for first, last in spans)} do not fit {shapes.source}: "
+            f"it has {count}, over blocks 0 to {depth - 1}",
+            "name the first and the last block of each, without a gap",
+        )
+    return sizes
+
+
+def head_sizes(shapes: Shapes, names: HeadNames, assumptions: Assumptions) -> HeadSizes:
+    """Sizes of a Mask2Former head, in detectron2's or mmsegmentation's names."""
+    levels, width = shapes.of(names.level_embed, 2)
+    low_to_high = [shapes.of(names.input_proj.replace("#", str(level)), 4)[1] for level in range(levels)]
+    lateral = shapes.of(names.lateral, 4)[1]
+    offsets = names.offsets.replace("#", "0")
+    samples = shapes.of(offsets, 1)[0]
+    heads = shapes.divide(offsets, samples, levels * assumptions.points * 2)
+    queries, hidden = shapes.of(names.query_feat, 2)
+    decoder_heads = assumptions.decoder_heads or heads
+    shapes.divide(names.query_feat, hidden, decoder_heads)
+    return HeadSizes(
+        num_classes=shapes.of(names.class_embed, 2)[0] - 1,
+        in_channels=(lateral, *reversed(low_to_high)),
+        width=width,
+        mask_width=shapes.of(names.mask_features, 4)[0],
+        queries=queries,
+        encoder_layers=shapes.count(names.encoder_ffn),
+        encoder_ffn=shapes.of(names.encoder_ffn.replace("#", "0"), 2)[0],
+        encoder_heads=heads,
+        points=assumptions.points,
+        decoder_layers=shapes.count(names.decoder_ffn),
+        decoder_ffn=shapes.of(names.decoder_ffn.replace("#", "0"), 2)[0],
+        decoder_heads=decoder_heads,
+    )
+
+
+def _equal_spans(depth: int, count: int) -> tuple[Span, ...]:
+    """Blocks 0 to depth - 1 in so many spans, the earlier ones longer where they can't be equal."""
+    if not 0 < count <= depth:
+        return ()
+    short, longer = divmod(depth, count)
+    ends = [short * (number + 1) + min(number + 1, longer) for number in range(count)]
+    return tuple((first, end - 1) for first, end in zip([0, *ends], ends, strict=False))
+
+
+def describe(sizes: SwinSizes | TrunkSizes | AdapterSizes | HeadSizes) -> str:
+    """The sizes as one line for people."""
+    return ", ".join(f"{field.name.replace('_', ' ')} {getattr(sizes, field.name)}" for field in fields(sizes))
