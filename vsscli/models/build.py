@@ -10,6 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from vsscli.errors import VssError
 from vsscli.models.light import LightConfig, build_light
+from vsscli.models.mmseg import MmsegConfig, build_mmseg
 from vsscli.models.network import Network
 from vsscli.talk import SILENCE, Talk
 
@@ -17,6 +18,7 @@ from vsscli.talk import SILENCE, Talk
 # (configuration, number of classes, whether to load the weights it names, talk).
 FAMILIES: dict[str, tuple[type, Callable[[Any, int, bool, Talk], Network]]] = {
     "light": (LightConfig, build_light),
+    "mmseg": (MmsegConfig, build_mmseg),
 }
 
 

@@ -1,14 +1,15 @@
 """What a recipe may say.
 
 A recipe is one YAML file that a person can read from top to bottom. Unknown keys and values of the wrong type are
-errors; nothing in it can name code to import.
+errors; nothing in it can name code to import, but for one key: `model.config` of the family `mmseg` may name a .py
+config of mmsegmentation, which is a program.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -59,8 +60,8 @@ class Data(Section):
     scene: Scene | None = Field(None, description="draw synthetic videos at `root` when they are not there")
 
 
-class Model(Section):
-    """The network. Families beside `light` bring sections of their own."""
+class LightModel(Section):
+    """A timm encoder and a feature pyramid."""
 
     family: Literal["light"] = "light"
     encoder: str = Field("tf_efficientnet_lite0", description="any timm model with feature maps")
@@ -69,6 +70,32 @@ class Model(Section):
     drop_path: Fraction = Field(0.0, description="stochastic depth of the encoder")
     pretrained: str = Field("imagenet", description="`imagenet`, `none`, or a file of encoder weights")
     frozen_norm: bool = Field(False, description="keep the encoder's batch-norm statistics as they were loaded")
+
+
+class MmsegModel(Section):
+    """A network of mmsegmentation that is trained already, read out as it is: the extra `mmseg`.
+
+    A config that ends in .py is a program, which mmengine runs to read it: name only one that you trust. A config that
+    was dumped as .yaml or .json runs nothing.
+    """
+
+    family: Literal["mmseg"]
+    config: str = Field(description="config file, or the name of one that comes with mmsegmentation")
+    checkpoint: str = Field(description="file of the weights that were trained with it")
+
+
+def family_of(model: object) -> str:
+    """The family that a `model` section says, or is; `light` where it says none."""
+    if isinstance(model, dict):
+        return str(model.get("family", "light"))
+    return str(getattr(model, "family", "light"))
+
+
+# Another family is another section with a `family` of its own, and another line here.
+Model = Annotated[
+    Annotated[LightModel, Tag("light")] | Annotated[MmsegModel, Tag("mmseg")],
+    Discriminator(family_of),
+]
 
 
 class Augment(Section):
@@ -146,12 +173,12 @@ class Store(Section):
 
 
 class Recipe(Section):
-    """One training stage and how its network predicts."""
+    """One training stage and how its network predicts; of a network that is trained already, how it predicts."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: int = Field(0, ge=0)
     data: Data = Data()
-    model: Model = Model()
+    model: Model = LightModel()
     augment: Augment = Augment()
     train: Train = Train()
     unlabelled: Unlabelled | None = None

@@ -17,7 +17,7 @@ from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint, load_weights
 from vsscli.models.network import Network
 from vsscli.models.norm import convert_sync
-from vsscli.recipes.schema import Recipe
+from vsscli.recipes.schema import MmsegModel, Recipe
 from vsscli.store.header import read_header
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
@@ -78,6 +78,11 @@ def train(
     VssError
         The data is missing or damaged, the folder holds another run, or there is nothing to learn from.
     """
+    if isinstance(recipe.model, MmsegModel):
+        raise VssError(
+            f"recipe {recipe.name}: a network of mmsegmentation is read out as it is, vss does not train it",
+            "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
+        )
     fabric = launch(device, devices, recipe.train.precision)
     if not fabric.is_global_zero:
         talk = Silence()
