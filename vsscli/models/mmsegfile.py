@@ -23,19 +23,10 @@ from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, fingerprint_of
 from vsscli.models.mmseg import number_of_classes, read_preprocessor
+from vsscli.models.official.unpickle import read_official
 from vsscli.models.openmmlab import GUEST, OWN, first_line, import_mmseg
-from vsscli.models.torchfile import check_file, read_torch
+from vsscli.models.torchfile import check_file
 from vsscli.talk import SILENCE, Talk
-
-# What mmengine keeps beside the weights: a history of the losses, which holds NumPy arrays and, by `getattr`, methods
-# of itself. All of it is passed over unread.
-HISTORY = (
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "builtins.getattr",
-    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("_reconstruct", "scalar")),
-    "numpy.ndarray",
-    "numpy.dtype",
-)
 
 # Keys of a `model` section that only training asks for, wherever they stand.
 TRAINING = ("auxiliary_head", "train_cfg", "init_cfg", "pretrained", "batch_augments", "sampler")
@@ -159,7 +150,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     VssError
         The file is missing, damaged, no checkpoint, or would run code.
     """
-    content = read_torch(path, "checkpoint", HISTORY)
+    content = read_official(path)
     weights = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(t, Tensor) for t in weights.values()):
         raise VssError(f"{path} is no checkpoint of mmsegmentation: it holds no state_dict", "check the path")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickletools
 import re
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +17,7 @@ from vsscli.errors import VssError
 _GLOBAL = re.compile(r"GLOBAL (\S+)")
 
 
-class Ignored:
-    """What an object of another program is read as, whatever it was made of: nothing, and nothing is run for it."""
-
-    def __init__(self, *content: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
-
-
-def read_torch(path: Path, what: str, ignored: Sequence[str] = ()) -> Any:
+def read_torch(path: Path, what: str) -> Any:
     """Read a file of ``torch.save``, tensors mapped from the disk where its format allows.
 
     Parameters
@@ -37,9 +26,6 @@ def read_torch(path: Path, what: str, ignored: Sequence[str] = ()) -> Any:
         The file.
     what
         What to call it in an error.
-    ignored
-        Classes and functions, ``module.name``, that may stand in the file beside tensors and plain values. They are
-        never imported: what the file makes with them comes back as `Ignored`.
 
     Returns
     -------
@@ -60,7 +46,7 @@ def read_torch(path: Path, what: str, ignored: Sequence[str] = ()) -> Any:
     if not zipped and not start.startswith(b"\x80"):
         raise VssError(f"{what} {path} is not a file of torch.save", "check the path; it may be another kind of file")
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals([(Ignored, name) for name in ignored]):
+        with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except Exception as error:  # damaged bytes reach the unpickler, which raises whatever they lead it to
