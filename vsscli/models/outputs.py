@@ -28,6 +28,10 @@ class Outputs(Protocol):
     @property
     def features(self) -> Tensor | None: ...
 
+    def part(self, crops: slice) -> Outputs:
+        """The same of some crops of the batch."""
+        ...
+
 
 @dataclass(frozen=True)
 class MapOutputs:
@@ -35,6 +39,11 @@ class MapOutputs:
 
     scores: Scores
     features: Tensor | None = None
+
+    def part(self, crops: slice) -> MapOutputs:
+        """The same of some crops of the batch."""
+        features = None if self.features is None else self.features[crops]
+        return MapOutputs(Scores(self.scores.values[crops], self.scores.kind), features)
 
 
 class QueryPrediction(NamedTuple):

@@ -139,12 +139,44 @@ class Train(Section):
     init: str | None = Field(None, description="checkpoint whose weights the network starts from")
 
 
-class Unlabelled(Section):
-    """What unlabelled frames add to the loss (equation 3: L = L_s + weight * L_u)."""
+class Contrast(Section):
+    """What unreliable pixels add to the loss, as negatives of the classes they surely are not (equation 6)."""
 
+    weight: float = Field(1.0, ge=0)
+    variant: Literal["paper", "official", "fix_index"] = Field(
+        "paper", description="the definition; or U2PL's published code, bug for bug; or that with its first bug mended"
+    )
+    low_rank: int | None = Field(
+        None, ge=1, description="place, from 0, at which surely-not begins; none: 3, less for fewer than 16 classes"
+    )
+    high_rank: int | None = Field(None, ge=2, description="place before which it ends; none: the number of classes")
+    confidence: Fraction = Field(0.3, description="anchors are at least this sure of their class")
+    anchors: Positive = Field(256, description="per class and step")
+    negatives: Positive = Field(50, description="per anchor")
+    temperature: float = Field(0.5, gt=0)
+    queue: Positive = Field(30_000, description="features each class's memory bank holds")
+    first_queue: int | None = Field(None, gt=0, description="the same for class 0, a background in some tables")
+    keys: int | None = Field(512, gt=0, description="features a step adds to a bank at most; none: all")
+    channels: Positive = Field(256, description="of the projection head")
+    step_bytes: Positive = Field(256 * 2**20, description="bound on what one piece of the loss allocates")
+
+
+class Unlabelled(Section):
+    """What unlabelled frames add to the loss (equation 3: L = L_s + weight * L_u + contrast.weight * L_c)."""
+
+    teacher: Literal["store", "ema"] = Field(
+        "store", description="who labels them: a store of fused predictions, or an average of the student as it learns"
+    )
     pseudo_labels: str | None = Field(None, description="pseudo-label store; `vss train --pseudo` overrides it")
     batch_size: Positive = Field(8, description="unlabelled crops per step, over all processes")
     weight: float = Field(1.0, ge=0)
+    scale_weight: bool = Field(False, description="times all pixels over the reliable ones, as in U2PL")
+    drop: float = Field(20.0, ge=0, lt=100, description="teacher ema: per cent of pixels without label at the start")
+    sure: float = Field(20.0, gt=0, le=50, description="teacher ema: per cent that are anchors or negatives at first")
+    momentum: float = Field(0.99, ge=0, lt=1, description="of the averaged student")
+    mixing: Literal["none", "cutmix", "classmix", "cutout"] = "none"
+    mixing_share: Fraction = Field(0.5, description="of the steps whose unlabelled crops are mixed")
+    contrast: Contrast | None = None
 
 
 class Plan(Section):
