@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from dataclasses import replace
 
 import pytest
 import torch
+from backbone_samples import backbone_shapes, count, official_numbers, shapes_of
 from torch import nn
 
 from vsscli.errors import VssError
 from vsscli.models.backbones.swin import PRESETS, Swin, SwinConfig
+from vsscli.models.official.pretraining import swin_pretraining
 
-FIXTURES = Path(__file__).parent / "fixtures"
 SMALL = PRESETS["swin_tiny"]
+PARITY = SwinConfig(width=12, depths=(2, 2, 2, 1), heads=(1, 2, 2, 4), window=4)
 
 
 def without_indices(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -22,13 +23,12 @@ def without_indices(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def official() -> dict:
-    return torch.load(FIXTURES / "swin_d2.pt", weights_only=True)
+    return official_numbers("swin_d2")
 
 
 @pytest.fixture(scope="module")
 def parity(official: dict) -> Swin:
-    config = SwinConfig(width=12, depths=(2, 2, 2, 1), heads=(1, 2, 2, 4), window=4)
-    swin = Swin(config).eval()
+    swin = Swin(PARITY).eval()
     swin.load_state_dict(without_indices(official["state_dict"]))
     return swin
 
@@ -43,14 +43,9 @@ def test_maps_have_the_official_numbers_for_odd_sides(official: dict, parity: Sw
 def test_at_full_size_names_and_shapes_are_those_of_the_checkpoint() -> None:
     with torch.device("meta"):
         swin = Swin(PRESETS["swin_l"])
-    keys = json.loads((FIXTURES / "keys_mask2former_swinL_ade20k_d2.json").read_text())
-    expected = {
-        name.removeprefix("backbone."): tuple(shape)
-        for name, shape in keys.items()
-        if name.startswith("backbone.") and not name.endswith("relative_position_index")
-    }
-    assert {name: tuple(tensor.shape) for name, tensor in swin.state_dict().items()} == expected
-    assert sum(parameter.numel() for parameter in swin.parameters()) == 195_201_204
+    expected = backbone_shapes("keys_mask2former_swinL_ade20k_d2", but="relative_position_index")
+    assert shapes_of(swin) == expected
+    assert count(swin) == 195_201_204
 
 
 @pytest.mark.parametrize("size", [(64, 96), (33, 70), (4, 4)])
@@ -60,27 +55,6 @@ def test_sizes_are_rounded_up(size: tuple[int, int]) -> None:
         maps = swin(torch.randn(1, 3, *size))
     for map_, stride, channels in zip(maps, swin.strides, swin.channels, strict=True):
         assert map_.shape == (1, channels, -(-size[0] // stride), -(-size[1] // stride))
-
-
-def test_a_batch_of_one_equals_a_batch_of_many(official: dict, parity: Swin) -> None:
-    with torch.no_grad():
-        together = parity(official["input"])
-        alone = [parity(image[None]) for image in official["input"]]
-    for level, map_ in enumerate(together):
-        torch.testing.assert_close(torch.cat([maps[level] for maps in alone]), map_, atol=1e-5, rtol=1e-4)
-
-
-def test_checkpointing_changes_no_gradient() -> None:
-    gradients = []
-    for checkpointing in (False, True):
-        torch.manual_seed(3)
-        swin = Swin(SwinConfig(24, (1, 1, 2, 1), (1, 2, 2, 4), 4, drop_path=0.3, checkpointing=checkpointing)).train()
-        images = torch.randn(4, 3, 40, 40)
-        sum(map_.square().mean() for map_ in swin(images)).backward()
-        gradients.append([parameter.grad for parameter in swin.parameters()])
-    for plain, recomputed in zip(*gradients, strict=True):
-        assert plain.abs().sum() > 0
-        torch.testing.assert_close(recomputed, plain)
 
 
 def test_drop_path_grows_linearly() -> None:
@@ -112,23 +86,6 @@ def test_frozen_it_learns_only_the_norms_of_its_results_and_drops_no_path() -> N
     assert all(torch.equal(a, b) for a, b in zip(swin(images), swin(images), strict=True))
 
 
-@pytest.mark.parametrize("whole", [False, True], ids=["autocast", "all-bf16"])
-def test_bf16_gives_no_nan(official: dict, parity: Swin, whole: bool) -> None:
-    swin = Swin(SwinConfig(width=12, depths=(2, 2, 2, 1), heads=(1, 2, 2, 4), window=4)).eval()
-    swin.load_state_dict(parity.state_dict())
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=not whole):
-        maps = swin.bfloat16()(official["input"].bfloat16()) if whole else swin(official["input"])
-    for map_, expected in zip(maps, official["outputs"].values(), strict=True):
-        assert (map_.float() - expected).norm() < 0.1 * expected.norm()
-
-
-def test_compiles_as_one_graph(official: dict, parity: Swin) -> None:
-    compiled = torch.compile(parity, fullgraph=True, backend="eager")
-    with torch.no_grad():
-        maps = compiled(official["input"])
-    torch.testing.assert_close(maps[3], official["outputs"]["res5"], atol=1e-5, rtol=0)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"heads": (5, 12, 24, 48)}, "5 heads"), ({"depths": (2, 2)}, "four"), ({"drop_path": 1.0}, "drop_path")],
@@ -143,3 +100,23 @@ def test_parameters_are_drawn_around_zero_with_the_official_spread() -> None:
     swin = Swin(SwinConfig(48, (1, 1, 1, 1), (1, 2, 2, 4), 4))
     linear = [module for module in swin.modules() if isinstance(module, nn.Linear)]
     assert all(abs(module.weight.std().item() - 0.02) < 0.002 for module in linear)
+
+
+@pytest.mark.parametrize("timms", [False, True])
+def test_pre_trained_weights_fill_the_trunk(official: dict, parity: Swin, timms: bool) -> None:
+    trunk = {name: tensor for name, tensor in parity.state_dict().items() if not name.startswith("norm")}
+    state = dict(official["state_dict"].items() if not timms else trunk.items())
+    state = {name: tensor for name, tensor in state.items() if not name.startswith("norm")}
+    if timms:
+        for stage in (2, 1, 0):
+            for part in ("reduction.weight", "norm.weight", "norm.bias"):
+                state[f"layers.{stage + 1}.downsample.{part}"] = state.pop(f"layers.{stage}.downsample.{part}")
+    weights = swin_pretraining({**state, "head.fc.weight": torch.zeros(5, 96)}, PARITY)
+    assert weights.unused == ("head.fc.weight",)
+    assert weights.state.keys() == trunk.keys()
+    assert all(torch.equal(tensor, trunk[name]) for name, tensor in weights.state.items())
+
+
+def test_weights_for_another_window_are_refused(official: dict) -> None:
+    with pytest.raises(VssError, match=r"relative_position_bias_table is \(49, 1\), not \(81, 1\)"):
+        swin_pretraining(official["state_dict"], replace(PARITY, window=5))
