@@ -6,9 +6,9 @@ plain    sample each level, stack the samples, weight them, sum (as Deformable D
 ours     `vsscli.models.heads.deformable.deformable_attention`
 
 Same inputs, in turn, in one run. Places lie about a query's own, a few cells away, and a tenth of them outside. The
-figures are medians over the rounds; the ratio is that of the rounds, plain / ours. Memory is the most that was allocated
-at once beyond the inputs, and what is kept between forward and backward. `--device cuda` measures a GPU, `--threads` is
-for CPUs.
+figures are medians over the rounds; the ratio is that of the rounds, plain / ours. Memory is the most that was
+allocated at once beyond the inputs, and what is kept between forward and backward. `--device cuda` measures a GPU,
+`--threads` is for CPUs.
 """
 
 from __future__ import annotations
