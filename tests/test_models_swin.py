@@ -70,12 +70,18 @@ def test_blocks_are_counted_over_all_stages() -> None:
     assert [swin.depth_of(name) for name in names] == [6, 5, 5, 2, 1, 0]
 
 
-def test_norms_biases_and_position_tables_do_not_decay() -> None:
+def test_norms_and_position_tables_do_not_decay() -> None:
     swin = Swin(SMALL)
     kept = {name for name, parameter in swin.named_parameters() if not swin.decays(name, parameter)}
     tables = {name for name, _ in swin.named_parameters() if name.endswith("relative_position_bias_table")}
     assert len(tables) == 5
-    assert kept == tables | {name for name, parameter in swin.named_parameters() if parameter.ndim == 1}
+    norms = {
+        f"{prefix}.{name}"
+        for prefix, module in swin.named_modules()
+        if isinstance(module, nn.LayerNorm)
+        for name, _ in module.named_parameters()
+    }
+    assert kept == tables | norms
 
 
 def test_frozen_it_learns_only_the_norms_of_its_results_and_drops_no_path() -> None:

@@ -30,6 +30,10 @@ class Outputs(Protocol):
     @property
     def features(self) -> Tensor | None: ...
 
+    def part(self, crops: slice) -> Outputs:
+        """The same of some crops of the batch."""
+        ...
+
 
 @dataclass(frozen=True)
 class MapOutputs:
@@ -37,6 +41,11 @@ class MapOutputs:
 
     scores: Scores
     features: Tensor | None = None
+
+    def part(self, crops: slice) -> MapOutputs:
+        """The same of some crops of the batch."""
+        features = None if self.features is None else self.features[crops]
+        return MapOutputs(Scores(self.scores.values[crops], self.scores.kind), features)
 
 
 class QueryPrediction(NamedTuple):
@@ -69,6 +78,11 @@ class MaskOutputs:
     def scores(self) -> Scores:
         """Mask scores of the last layer, computed each time."""
         return mask_scores(self.layers[-1], self.size)
+
+    def part(self, crops: slice) -> MaskOutputs:
+        """The same of some crops of the batch."""
+        layers = tuple(QueryPrediction(layer.class_logits[crops], layer.mask_logits[crops]) for layer in self.layers)
+        return MaskOutputs(layers, self.features[crops], self.size)
 
 
 def mask_scores(prediction: QueryPrediction, size: tuple[int, int] | None = None) -> Scores:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -54,8 +54,8 @@ class Data(Section):
     scene: Scene | None = Field(None, description="draw synthetic videos at `root` when they are not there")
 
 
-class Model(Section):
-    """The network. Families beside `light` bring sections of their own."""
+class LightModel(Section):
+    """A timm encoder and a feature pyramid."""
 
     family: Literal["light"] = "light"
     encoder: str = Field("tf_efficientnet_lite0", description="any timm model with feature maps")
@@ -64,6 +64,90 @@ class Model(Section):
     drop_path: Fraction = Field(0.0, description="stochastic depth of the encoder")
     pretrained: str = Field("imagenet", description="`imagenet`, `none`, or a file of encoder weights")
     frozen_norm: bool = Field(False, description="keep the encoder's batch-norm statistics as they were loaded")
+
+
+class Adapter(Section):
+    """Sizes of a ViT-Adapter; what is left out is the backbone's own."""
+
+    stem: Positive | None = Field(None, description="channels of its first convolutions")
+    interactions: tuple[tuple[int, int], ...] | None = Field(
+        None, description="first and last block, from 0, of each of the four interactions"
+    )
+    heads: Positive | None = None
+    points: Positive | None = None
+    deform_ratio: float | None = Field(None, gt=0)
+    ffn_ratio: float | None = Field(None, gt=0)
+    extra_extractors: int | None = Field(None, ge=0)
+    gamma: float | None = None
+
+
+class Sizes(Section):
+    """Sizes of a backbone; what is left out is the named backbone's own."""
+
+    width: Positive | None = None
+    depth: Positive | None = Field(None, description="blocks of a plain transformer")
+    depths: tuple[Positive, ...] | None = Field(None, description="blocks of the four stages of a Swin")
+    heads: Positive | tuple[Positive, ...] | None = Field(None, description="one number, or one a stage of a Swin")
+    hidden: Positive | None = Field(None, description="width inside a plain transformer's feed-forward networks")
+    mlp_ratio: float | None = Field(None, gt=0, description="the same of a Swin, in widths of the stage")
+    window: Positive | None = Field(None, description="side of a Swin's windows, in cells")
+    gamma: float | None = Field(None, description="layer scale at the start of training")
+    taps: tuple[int, int, int, int] | None = Field(None, description="blocks, from 0, that a BEiT's pyramid is over")
+    adapter: Adapter | None = None
+
+
+class Head(Section):
+    """Sizes of a Mask2Former head; what is left out is the layout's."""
+
+    layout: Literal["base", "wide", "small"] | None = Field(
+        None, description="detectron2's, ViT-Adapter's, one for small backbones; none: the one usual with the backbone"
+    )
+    channels: Positive | None = None
+    heads: Positive | None = None
+    points: Positive | None = None
+    queries: Positive | None = None
+    encoder_layers: Positive | None = None
+    encoder_width: Positive | None = None
+    decoder_layers: Positive | None = None
+    decoder_width: Positive | None = None
+    decoder_heads: Positive | None = Field(None, description="of the mask decoder; none: as many as `heads`")
+
+
+class Mask2FormerModel(Section):
+    """Mask2Former on a Swin, a BEiT, or a ViT-Adapter over BEiT or ONE-PEACE: `vss model ls`."""
+
+    family: Literal["mask2former"]
+    backbone: str = Field("vit_adapter_l", description="`vss model ls` lists them")
+    sizes: Sizes | None = Field(None, description="where they are not those of the backbone's name")
+    head: Head | None = None
+    crop: Size | None = Field(
+        None, description="images that a plain transformer is made for, multiples of 32; none: the backbone's own"
+    )
+    drop_path: Fraction | None = Field(None, description="stochastic depth of the last block; none: the backbone's own")
+    readout: Literal["grid", "full"] = Field(
+        "grid", description="add up masks at stride 4, or resize them to the image first as detectron2 does"
+    )
+    frozen: bool = Field(False, description="the pre-trained trunk does not learn")
+    checkpointing: bool = Field(False, description="compute activations again on the way back: slower, far less memory")
+    compile: bool = Field(False, description="torch.compile; the first steps take minutes")
+    pretrained: str = Field(
+        "none",
+        description="`none`, or a file: BEiT's, ONE-PEACE's or Swin's pre-training, an official or a vss checkpoint",
+    )
+
+
+def family_of(model: object) -> str:
+    """The family that a `model` section says, or is; `light` where it says none."""
+    if isinstance(model, dict):
+        return str(model.get("family", "light"))
+    return str(getattr(model, "family", "light"))
+
+
+# Another family is another section with a `family` of its own, and another line here.
+Model = Annotated[
+    Annotated[LightModel, Tag("light")] | Annotated[Mask2FormerModel, Tag("mask2former")],
+    Discriminator(family_of),
+]
 
 
 class Augment(Section):
@@ -146,7 +230,7 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: int = Field(0, ge=0)
     data: Data = Data()
-    model: Model = Model()
+    model: Model = LightModel()
     augment: Augment = Augment()
     train: Train = Train()
     unlabelled: Unlabelled | None = None

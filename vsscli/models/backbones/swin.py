@@ -135,8 +135,8 @@ class Swin(Backbone):
         return sum(depths) - sum(depths[:stage]) - block
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Neither norms and biases nor tables of relative positions, as in Mask2Former."""
-        return super().decays(name, parameter) and not name.endswith("relative_position_bias_table")
+        """Neither norms nor tables of relative positions, but biases, as in Mask2Former."""
+        return not name.endswith("relative_position_bias_table") and "norm" not in name
 
 
 class PatchEmbedding(nn.Module):

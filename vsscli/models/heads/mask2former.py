@@ -28,6 +28,8 @@ class Mask2FormerConfig:
         Q.
     encoder_layers, encoder_width, decoder_layers, decoder_width
         Layers of the pixel decoder and of the mask decoder, and the width of their feed-forward parts.
+    decoder_heads
+        Attention heads of the mask decoder; None for as many as ``heads``.
     readout
         ``grid`` adds up the masks at stride 4, ``full`` resizes them to the image first, as detectron2 does, which
         takes the memory of Q maps of the image's size.
@@ -43,6 +45,7 @@ class Mask2FormerConfig:
     encoder_width: int = 1024
     decoder_layers: int = 9
     decoder_width: int = 2048
+    decoder_heads: int | None = None
     readout: Literal["grid", "full"] = "grid"
     checkpointing: bool = False
 
@@ -50,11 +53,12 @@ class Mask2FormerConfig:
         for field in ("heads", "points", "queries", "encoder_layers", "encoder_width", "decoder_layers"):
             if getattr(self, field) < 1:
                 raise VssError(f"{field}: {getattr(self, field)} of a Mask2Former head is less than 1", "mend `model`")
-        if self.channels < 1 or self.channels % GROUPS or self.channels % self.heads:
-            raise VssError(
-                f"channels: {self.channels} of a Mask2Former head do not fit {GROUPS} groups and {self.heads} heads",
-                f"choose a multiple of {GROUPS} and of the heads, 256 for example",
-            )
+        for heads in (self.heads, self.decoder_heads or self.heads):
+            if self.channels < 1 or heads < 1 or self.channels % GROUPS or self.channels % heads:
+                raise VssError(
+                    f"channels: {self.channels} of a Mask2Former head do not fit {GROUPS} groups and {heads} heads",
+                    f"choose a multiple of {GROUPS} and of the heads, 256 for example",
+                )
 
 
 # The head of ViT-Adapter and ONE-PEACE.
@@ -99,7 +103,7 @@ class Mask2FormerHead(nn.Module):
             config.channels,
             num_classes,
             config.queries,
-            config.heads,
+            config.decoder_heads or config.heads,
             config.decoder_layers,
             config.decoder_width,
             config.checkpointing,
