@@ -14,6 +14,8 @@ from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.inference.processes import launch
 from vsscli.inference.run import predict_masks, predict_videos
+from vsscli.inference.windows import chosen_window
+from vsscli.models.build import fixed_crop
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, restore_network
 from vsscli.pipeline.workspace import store_path
 from vsscli.recipes.load import recipe_from_dict
@@ -99,7 +101,7 @@ def predict_split(
     """
     checkpoint = load_checkpoint(checkpoint_path, weights=False)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {checkpoint_path}")
-    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision)
+    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision, checkpoint)
     dataset = _dataset_of(checkpoint_path, checkpoint, recipe, data_root, talk)
     videos = dataset.split(split)
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
@@ -156,7 +158,7 @@ def predict_input(
     """
     checkpoint = load_checkpoint(checkpoint_path, weights=False)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {checkpoint_path}")
-    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision)
+    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision, checkpoint)
     videos: list[Video] = open_input(source)
     predictor = Predictor(
         restore_network(load_checkpoint(checkpoint_path)),
@@ -193,8 +195,9 @@ def _present_frames(path: Path, videos: Sequence[Video]) -> int:
     return present
 
 
-def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None) -> ReadOut:
-    return ReadOut(predict.size, predict.window, predict.step, plan, precision or predict.precision)
+def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
+    window = chosen_window(predict.window, fixed_crop(checkpoint.network))
+    return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision)
 
 
 def _header(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,13 +11,17 @@ import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from vsscli.models.network import Normalisation
-from vsscli.models.scores import Scores
+from vsscli.models.network import Network, Normalisation
+from vsscli.models.outputs import MaskOutputs, Outputs
 from vsscli.recipes.schema import Recipe
 from vsscli.training.losses import cross_entropy_sum
 from vsscli.training.optimiser import set_learning_rate
 from vsscli.training.schedule import learning_rate_factor
+from vsscli.training.set_prediction import SetPredictionLoss
 from vsscli.training.state import TrainingState
+
+SupervisedLoss = Callable[[Outputs, Tensor], Tensor]
+"""From a network's outputs for labelled crops and their labels (B, H, W) uint8 to the loss, equation 4."""
 
 
 @dataclass(frozen=True)
@@ -42,26 +46,54 @@ class Losses:
         return named if self.unsupervised is None else {**named, "loss_unsupervised": self.unsupervised}
 
 
+class Answer:
+    """What a network says of a batch.
+
+    No dataclass on purpose: Fabric takes those apart to cast what is in them, and refuses frozen ones.
+    """
+
+    __slots__ = ("outputs",)
+
+    def __init__(self, outputs: Outputs) -> None:
+        self.outputs = outputs
+
+
+class Learner(nn.Module):
+    """A network whose call gives all that training can use."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor) -> Answer:
+        """Run the network on normalised images (B, 3, H, W)."""
+        return Answer(self.network.outputs(images))
+
+
 class StepLoss:
     """``L = L_s + weight * L_u``, equation 3 of the paper; the contrastive term will be the third.
 
     Both are means over the labelled pixels of the whole batch, over all processes, so that two processes learn what
-    one would.
+    one would; a mask classifier has losses of its own on labelled crops.
     """
 
-    def __init__(self, normalisation: Normalisation, unlabelled_weight: float) -> None:
+    def __init__(
+        self, normalisation: Normalisation, unlabelled_weight: float, supervised: SupervisedLoss | None = None
+    ) -> None:
         self.normalisation = normalisation
         self.unlabelled_weight = unlabelled_weight
+        self.supervised = supervised or supervised_loss
 
     def __call__(self, network: nn.Module, labelled: Batch, unlabelled: Batch | None) -> Losses:
         """Run the network once over both kinds of crops."""
         images = labelled.images if unlabelled is None else torch.cat([labelled.images, unlabelled.images])
-        scores: Scores = network(self.normalisation(images).contiguous(memory_format=torch.channels_last))
+        answer: Answer = network(self.normalisation(images).contiguous(memory_format=torch.channels_last))
         split = len(labelled.images)
-        supervised = _global_mean(*cross_entropy_sum(Scores(scores.values[:split], scores.kind), labelled.labels))
+        supervised = self.supervised(answer.outputs.part(slice(split)), labelled.labels)
         if unlabelled is None:
             return Losses(supervised, supervised.detach(), None)
-        unsupervised = _global_mean(*cross_entropy_sum(Scores(scores.values[split:], scores.kind), unlabelled.labels))
+        scores = answer.outputs.part(slice(split, None)).scores
+        unsupervised = _global_mean(*cross_entropy_sum(scores, unlabelled.labels))
         total = supervised + self.unlabelled_weight * unsupervised
         return Losses(total, supervised.detach(), unsupervised.detach())
 
@@ -81,7 +113,7 @@ class Stepper:
 
     def __init__(self, fabric: Fabric, recipe: Recipe, state: TrainingState) -> None:
         self.fabric, self.recipe, self.state = fabric, recipe, state
-        self._module, self._optimiser = fabric.setup(state.network, state.optimiser)
+        self._module, self._optimiser = fabric.setup(Learner(state.network), state.optimiser)
         weight = recipe.unlabelled.weight if recipe.unlabelled else 0.0
         self._loss = StepLoss(state.network.normalisation, weight)
 
@@ -116,6 +148,13 @@ class Stepper:
         if state.average is not None:
             state.average.update(state.network, state.step)
         return losses, rate
+
+
+def supervised_loss(outputs: Outputs, labels: Tensor) -> Tensor:
+    """The loss of labels (B, H, W) uint8: of matched masks where the network classifies masks, else of pixels."""
+    if isinstance(outputs, MaskOutputs):
+        return SetPredictionLoss()(outputs.layers, labels).total
+    return _global_mean(*cross_entropy_sum(outputs.scores, labels))
 
 
 def _global_mean(loss_sum: Tensor, count: Tensor) -> Tensor:

@@ -72,7 +72,7 @@ class MaskDecoder(nn.Module):
         for level, map_ in enumerate(features.memory):
             memory.append(map_.flatten(2).transpose(1, 2) + self.level_embed.weight[level])
             shape = (map_.shape[-2], map_.shape[-1])
-            positions.append(sine_positions(shape, map_.shape[1], map_.device).flatten(1).T)
+            positions.append(sine_positions(shape, map_.shape[1], map_.device).to(map_.dtype).flatten(1).T)
         x = self.query_feat.weight.expand(len(memory[0]), -1, -1)
         prediction = self._predict(x, features.mask)
         predictions = [prediction]

@@ -28,7 +28,8 @@ class PixelFeatures(NamedTuple):
 class PixelDecoder(nn.Module):
     """Deformable encoder over strides 32, 16 and 8, and one step of a feature pyramid to stride 4.
 
-    Everything is computed in float32, also under autocast: offsets of a tenth of a cell decide where attention looks.
+    Everything is computed in the type of its weights, so in float32 also under autocast: offsets of a tenth of a cell
+    decide where attention looks.
 
     Parameters
     ----------
@@ -78,7 +79,7 @@ class PixelDecoder(nn.Module):
     def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
         """Decode maps (B, in_channels[i], h_i, w_i), finest first."""
         with torch.autocast(device_type=maps[0].device.type, enabled=False):
-            finest, *coarser = (map_.float() for map_ in maps)
+            finest, *coarser = (map_.to(self.mask_features.weight.dtype) for map_ in maps)
             projected = [project(map_) for project, map_ in zip(self.input_proj, reversed(coarser), strict=True)]
             memory = self.transformer(projected)
             enlarged = functional.interpolate(memory[-1], size=finest.shape[-2:], mode="bilinear", align_corners=False)
@@ -101,7 +102,7 @@ class _Transformer(nn.Module):
         x = torch.cat([map_.flatten(2).transpose(1, 2) for map_ in maps], dim=1)
         position = torch.cat(
             [
-                sine_positions(shape, x.shape[-1], x.device).flatten(1).T + level
+                sine_positions(shape, x.shape[-1], x.device).to(x.dtype).flatten(1).T + level
                 for shape, level in zip(shapes, self.level_embed, strict=True)
             ]
         )

@@ -9,22 +9,27 @@ import torch
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.backbone import DIVISOR, PATCH
-from vsscli.models.backbones.presets import PRESETS
+from vsscli.models.backbones.backbone import DIVISOR, PATCH, Backbone
+from vsscli.models.backbones.beit import BeitConfig
+from vsscli.models.backbones.one_peace import OnePeaceConfig
+from vsscli.models.backbones.presets import PRESETS, BackboneConfig
+from vsscli.models.backbones.swin import SwinConfig
+from vsscli.models.backbones.vit_adapter import VitAdapterConfig
 from vsscli.models.mask2former import LAYOUTS, Mask2Former, Mask2FormerNetworkConfig
 from vsscli.models.network import Normalisation
 from vsscli.models.official.mapping import map_official
 from vsscli.models.official.recognise import Kind, Official
 from vsscli.models.official.report import Fitted, fit_weights
-from vsscli.models.official.sizes import AdapterSizes, HeadSizes, SwinSizes, TrunkSizes
+from vsscli.models.official.sizes import AdapterSizes, HeadSizes, SwinSizes, TrunkSizes, equal_spans
 
-BACKBONES = {
-    Kind.SWIN_MASK2FORMER: "swin_l",
-    Kind.SWIN: "swin_l",
-    Kind.BEIT: "beit_l",
-    Kind.VIT_ADAPTER: "vit_adapter_l",
-    Kind.ONE_PEACE: "one_peace_g",
-    Kind.ONE_PEACE_TRUNK: "one_peace_g",
+# The published backbone of each kind, and what may be built with its tensors.
+BACKBONES: dict[Kind, tuple[str, tuple[type, ...]]] = {
+    Kind.SWIN_MASK2FORMER: ("swin_l", (SwinConfig,)),
+    Kind.SWIN: ("swin_l", (SwinConfig,)),
+    Kind.BEIT: ("beit_l", (BeitConfig, VitAdapterConfig)),
+    Kind.VIT_ADAPTER: ("vit_adapter_l", (VitAdapterConfig,)),
+    Kind.ONE_PEACE: ("one_peace_g", (OnePeaceConfig,)),
+    Kind.ONE_PEACE_TRUNK: ("one_peace_g", (OnePeaceConfig,)),
 }
 SWIN_PATCH = 4
 
@@ -81,7 +86,7 @@ def convert(
     VssError
         The crop is no multiple of 32 or means nothing to the network; tensors are missing, surplus or of another shape.
     """
-    config = _config(official, backbone or BACKBONES[official.kind], crop)
+    config = _config(official, _backbone(official, backbone), crop)
     config["readout"] = readout or ("full" if official.kind is Kind.SWIN_MASK2FORMER else "grid")
     described = Mask2FormerNetworkConfig(**config)
     mapped = map_official(official, described.trunk)
@@ -99,16 +104,29 @@ def convert(
     return Converted({"family": "mask2former", **config}, fitted, network.normalisation, network.crop)
 
 
+def _backbone(official: Official, named: str | None) -> str:
+    """Name of the backbone to build, which must be able to hold the tensors."""
+    usual, kinds = BACKBONES[official.kind]
+    fitting = [name for name, preset in PRESETS.items() if isinstance(preset, kinds)]
+    if named is not None and named not in fitting:
+        raise VssError(
+            f"{official.source} is {official.kind}: it makes no {named}", f"it makes one of {', '.join(fitting)}"
+        )
+    return named or usual
+
+
 def _config(official: Official, backbone: str, crop: int | None) -> dict[str, Any]:
     """The configuration of a network that the checkpoint fits."""
     sizes = official.backbone
+    preset = PRESETS[backbone]
     if isinstance(sizes, SwinSizes):
         given = _swin(sizes, official.source)
     else:
         given = _plain(sizes, official.adapter, official.source)
-    preset = PRESETS.get(backbone)
-    usual = asdict(preset) if preset is not None else {}
-    config: dict[str, Any] = {"backbone": backbone, "sizes": _others(given, usual) or None}
+        given |= _around(sizes, preset) if official.adapter is None else {}
+    usual = asdict(preset)
+    # Stochastic depth is a matter of the recipe that trains on; what was converted drops nothing.
+    config: dict[str, Any] = {"backbone": backbone, "sizes": _others(given, usual) or None, "drop_path": 0.0}
     if isinstance(sizes, TrunkSizes):
         side = crop if crop is not None else -(-sizes.crop // DIVISOR) * DIVISOR
         config["crop"] = (side, side)
@@ -130,6 +148,17 @@ def _plain(sizes: TrunkSizes, adapter: AdapterSizes | None, source: str) -> dict
         raise _patch(source, sizes.patch, PATCH)
     given = {name: getattr(sizes, name) for name in ("width", "depth", "heads", "hidden")}
     return given if adapter is None else given | {"adapter": asdict(adapter)}
+
+
+def _around(sizes: TrunkSizes, preset: BackboneConfig) -> dict[str, Any]:
+    """What is built around a trunk alone, where that has other sizes than the preset's."""
+    spans = equal_spans(sizes.depth, len(Backbone.strides))
+    if isinstance(preset, BeitConfig) and preset.depth != sizes.depth:
+        return {"taps": tuple(last for _, last in spans)}
+    if isinstance(preset, VitAdapterConfig | OnePeaceConfig):
+        heads = {"heads": sizes.heads} if preset.width != sizes.width else {}
+        return {"adapter": heads | ({"interactions": spans} if preset.depth != sizes.depth else {})}
+    return {}
 
 
 def _patch(source: str, side: int, ours: int) -> VssError:
