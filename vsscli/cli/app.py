@@ -34,7 +34,7 @@ def build() -> TyperGroup:
     from typer import Typer
     from typer.main import get_command
 
-    from vsscli.cli import demo, doctor, ensemble, predict, pseudo, remap, show, submit, train, vc
+    from vsscli.cli import convert, demo, doctor, ensemble, model, predict, pseudo, remap, show, submit, train, vc
     from vsscli.cli import eval as evaluation
     from vsscli.cli.options import Program, Verb, before_the_verb
 
@@ -48,6 +48,8 @@ def build() -> TyperGroup:
     )
     for name, function in (
         ("remap", remap.remap),
+        ("model", model.model),
+        ("convert", convert.convert),
         ("train", train.train),
         ("predict", predict.predict),
         ("pseudo", pseudo.pseudo),

@@ -13,6 +13,8 @@ from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.inference.processes import launch
 from vsscli.inference.run import predict_masks, predict_videos
+from vsscli.inference.windows import chosen_window
+from vsscli.models.build import fixed_crop
 from vsscli.models.checkpoints import Checkpoint, restore_network
 from vsscli.pipeline.source import open_model, take_classes, with_weights
 from vsscli.pipeline.workspace import store_path
@@ -100,7 +102,7 @@ def predict_split(
     """
     checkpoint = open_model(model, data_root=data_root, talk=talk)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
-    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision)
+    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision, checkpoint)
     dataset = open_dataset(recipe.data, data_root, talk)
     take_classes(checkpoint, dataset)
     videos = dataset.split(split)
@@ -158,7 +160,7 @@ def predict_input(
     """
     checkpoint = open_model(model, talk=talk)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
-    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision)
+    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision, checkpoint)
     videos: list[Video] = open_input(source)
     predictor = Predictor(
         restore_network(with_weights(checkpoint)),
@@ -184,8 +186,9 @@ def _present_frames(path: Path, videos: Sequence[Video]) -> int:
     return present
 
 
-def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None) -> ReadOut:
-    return ReadOut(predict.size, predict.window, predict.step, plan, precision or predict.precision)
+def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
+    window = chosen_window(predict.window, fixed_crop(checkpoint.network))
+    return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision)
 
 
 def _header(

@@ -84,6 +84,76 @@ class MmsegModel(Section):
     checkpoint: str = Field(description="file of the weights that were trained with it")
 
 
+class Adapter(Section):
+    """Sizes of a ViT-Adapter; what is left out is the backbone's own."""
+
+    stem: Positive | None = Field(None, description="channels of its first convolutions")
+    interactions: tuple[tuple[int, int], ...] | None = Field(
+        None, description="first and last block, from 0, of each of the four interactions"
+    )
+    heads: Positive | None = None
+    points: Positive | None = None
+    deform_ratio: float | None = Field(None, gt=0)
+    ffn_ratio: float | None = Field(None, gt=0)
+    extra_extractors: int | None = Field(None, ge=0)
+    gamma: float | None = None
+
+
+class Sizes(Section):
+    """Sizes of a backbone; what is left out is the named backbone's own."""
+
+    width: Positive | None = None
+    depth: Positive | None = Field(None, description="blocks of a plain transformer")
+    depths: tuple[Positive, ...] | None = Field(None, description="blocks of the four stages of a Swin")
+    heads: Positive | tuple[Positive, ...] | None = Field(None, description="one number, or one a stage of a Swin")
+    hidden: Positive | None = Field(None, description="width inside a plain transformer's feed-forward networks")
+    mlp_ratio: float | None = Field(None, gt=0, description="the same of a Swin, in widths of the stage")
+    window: Positive | None = Field(None, description="side of a Swin's windows, in cells")
+    gamma: float | None = Field(None, description="layer scale at the start of training")
+    taps: tuple[int, int, int, int] | None = Field(None, description="blocks, from 0, that a BEiT's pyramid is over")
+    adapter: Adapter | None = None
+
+
+class Head(Section):
+    """Sizes of a Mask2Former head; what is left out is the layout's."""
+
+    layout: Literal["base", "wide", "small"] | None = Field(
+        None, description="detectron2's, ViT-Adapter's, one for small backbones; none: the one usual with the backbone"
+    )
+    channels: Positive | None = None
+    heads: Positive | None = None
+    points: Positive | None = None
+    queries: Positive | None = None
+    encoder_layers: Positive | None = None
+    encoder_width: Positive | None = None
+    decoder_layers: Positive | None = None
+    decoder_width: Positive | None = None
+    decoder_heads: Positive | None = Field(None, description="of the mask decoder; none: as many as `heads`")
+
+
+class Mask2FormerModel(Section):
+    """Mask2Former on a Swin, a BEiT, or a ViT-Adapter over BEiT or ONE-PEACE: `vss model ls`."""
+
+    family: Literal["mask2former"]
+    backbone: str = Field("vit_adapter_l", description="`vss model ls` lists them")
+    sizes: Sizes | None = Field(None, description="where they are not those of the backbone's name")
+    head: Head | None = None
+    crop: Size | None = Field(
+        None, description="images that a plain transformer is made for, multiples of 32; none: the backbone's own"
+    )
+    drop_path: Fraction | None = Field(None, description="stochastic depth of the last block; none: the backbone's own")
+    readout: Literal["grid", "full"] = Field(
+        "grid", description="add up masks at stride 4, or resize them to the image first as detectron2 does"
+    )
+    frozen: bool = Field(False, description="the pre-trained trunk does not learn")
+    checkpointing: bool = Field(False, description="compute activations again on the way back: slower, far less memory")
+    compile: bool = Field(False, description="torch.compile; the first steps take minutes")
+    pretrained: str = Field(
+        "none",
+        description="`none`, or a file: BEiT's, ONE-PEACE's or Swin's pre-training, an official or a vss checkpoint",
+    )
+
+
 def family_of(model: object) -> str:
     """The family that a `model` section says, or is; `light` where it says none."""
     if isinstance(model, dict):
@@ -93,7 +163,9 @@ def family_of(model: object) -> str:
 
 # Another family is another section with a `family` of its own, and another line here.
 Model = Annotated[
-    Annotated[LightModel, Tag("light")] | Annotated[MmsegModel, Tag("mmseg")],
+    Annotated[LightModel, Tag("light")]
+    | Annotated[Mask2FormerModel, Tag("mask2former")]
+    | Annotated[MmsegModel, Tag("mmseg")],
     Discriminator(family_of),
 ]
 

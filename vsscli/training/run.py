@@ -119,6 +119,7 @@ def train(
     unlabelled = TrainItems(others.frames, augment) if others is not None else None
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, dataset, init, fresh=not (resume and last.exists()), talk=talk)
+    _check_crop(network, recipe)
     if fabric.world_size > 1:
         convert_sync(network, world=fabric.world_size, device=fabric.device)
     network.to(fabric.device).to(memory_format=torch.channels_last)
@@ -167,6 +168,23 @@ def begun_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> bool | None:
     if not (out / "last.pt").exists():
         return None
     return not other_run(load_checkpoint(out / "last.pt", weights=False), recipe, inputs)
+
+
+def _check_crop(network: Network, recipe: Recipe) -> None:
+    """Refuse crops that the network can't take."""
+    height, width = crop = recipe.augment.crop
+    if network.crop is not None and network.crop != crop:
+        raise VssError(
+            f"augment.crop: {height}x{width} does not fit a network made for {network.crop[0]}x{network.crop[1]}",
+            f"set model.crop to [{height}, {width}], or augment.crop to {list(network.crop)}",
+        )
+    if height % network.divisor or width % network.divisor:
+        raise VssError(
+            f"augment.crop: {height}x{width} does not fit the network: its sides must be multiples of "
+            f"{network.divisor}",
+            f"choose {-(-height // network.divisor) * network.divisor}x"
+            f"{-(-width // network.divisor) * network.divisor} for example",
+        )
 
 
 def _initial_network(recipe: Recipe, dataset: Dataset, init: Path | None, *, fresh: bool, talk: Talk) -> Network:

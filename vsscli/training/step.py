@@ -12,13 +12,14 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from vsscli.models.network import Normalisation
-from vsscli.models.outputs import Outputs
+from vsscli.models.outputs import MaskOutputs, Outputs
 from vsscli.recipes.schema import Recipe
 from vsscli.training.learner import Answer
 from vsscli.training.losses import cross_entropy_sum
 from vsscli.training.optimiser import set_learning_rate
 from vsscli.training.schedule import learning_rate_factor
 from vsscli.training.semi import SemiSupervision
+from vsscli.training.set_prediction import SetPredictionLoss
 from vsscli.training.state import TrainingState
 
 SupervisedLoss = Callable[[Outputs, Tensor], Tensor]
@@ -71,7 +72,7 @@ class StepLoss:
         supervised: SupervisedLoss | None = None,
     ) -> None:
         self.normalisation, self.semi = normalisation, semi
-        self.supervised = supervised or mean_cross_entropy
+        self.supervised = supervised or supervised_loss
 
     def __call__(self, learner: nn.Module, labelled: Batch, unlabelled: Batch | None, progress: float) -> Losses:
         """Run the learner once over both kinds of crops."""
@@ -155,8 +156,10 @@ class Stepper:
         return losses, rate
 
 
-def mean_cross_entropy(outputs: Outputs, labels: Tensor) -> Tensor:
-    """The loss of labelled crops (B, H, W) uint8 for a network that scores each pixel."""
+def supervised_loss(outputs: Outputs, labels: Tensor) -> Tensor:
+    """The loss of labels (B, H, W) uint8: of matched masks where the network classifies masks, else of pixels."""
+    if isinstance(outputs, MaskOutputs):
+        return SetPredictionLoss()(outputs.layers, labels).total
     return global_mean(*cross_entropy_sum(outputs.scores, labels))
 
 
