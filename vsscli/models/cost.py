@@ -210,7 +210,7 @@ def _fused_attention() -> Iterator[None]:
     def fused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
         return _Attention.apply(query, key, value, attn_mask)
 
-    functional.scaled_dot_product_attention = fused
+    functional.scaled_dot_product_attention = fused  # type: ignore[assignment]
     try:
         yield
     finally:

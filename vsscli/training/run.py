@@ -13,6 +13,7 @@ from vsscli.data.check import check_once
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.errors import VssError
 from vsscli.inference.processes import launch
+from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint, load_weights
 from vsscli.models.network import Network
@@ -171,7 +172,8 @@ def begun_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> bool | None:
 
 
 def _check_crop(network: Network, recipe: Recipe) -> None:
-    """Refuse crops that the network can't take."""
+    """Refuse crops and windows that the network can't take, before they are met in the middle of the run."""
+    chosen_window(recipe.predict.window, network.crop)
     height, width = crop = recipe.augment.crop
     if network.crop is not None and network.crop != crop:
         raise VssError(
