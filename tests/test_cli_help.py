@@ -12,7 +12,10 @@ from cli_process import environment, vss
 from vsscli import __version__
 from vsscli.cli.app import build, run
 
-VERBS = ("remap", "model", "convert", "train", "predict", "pseudo", "ensemble", "eval", "vc", "show", "demo", "doctor")
+VERBS = (
+    *("remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
+    *("eval", "vc", "show", "submit", "demo", "doctor"),
+)
 NETWORKED = ("train", "predict", "pseudo", "demo")
 HEAVY = ("torch", "torchvision", "timm", "zarr", "numpy", "scipy", "skimage", "PIL", "pydantic", "yaml", "rich")
 

@@ -34,7 +34,7 @@ def build() -> TyperGroup:
     from typer import Typer
     from typer.main import get_command
 
-    from vsscli.cli import convert, demo, doctor, ensemble, model, predict, pseudo, remap, show, train, vc
+    from vsscli.cli import convert, demo, doctor, ensemble, model, predict, pseudo, remap, show, submit, train, vc
     from vsscli.cli import eval as evaluation
     from vsscli.cli.options import Program, Verb, before_the_verb
 
@@ -57,6 +57,7 @@ def build() -> TyperGroup:
         ("eval", evaluation.evaluate),
         ("vc", vc.consistency),
         ("show", show.show),
+        ("submit", submit.submit),
         ("demo", demo.demo),
         ("doctor", doctor.doctor),
     ):

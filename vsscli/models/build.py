@@ -11,6 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from vsscli.errors import VssError
 from vsscli.models.light import LightConfig, build_light
 from vsscli.models.mask2former import Mask2FormerNetworkConfig, build_mask2former
+from vsscli.models.mmseg import MmsegConfig, build_mmseg
 from vsscli.models.network import Network
 from vsscli.talk import SILENCE, Talk
 
@@ -19,6 +20,7 @@ from vsscli.talk import SILENCE, Talk
 FAMILIES: dict[str, tuple[type, Callable[[Any, int, bool, Talk], Network]]] = {
     "light": (LightConfig, build_light),
     "mask2former": (Mask2FormerNetworkConfig, build_mask2former),
+    "mmseg": (MmsegConfig, build_mmseg),
 }
 
 

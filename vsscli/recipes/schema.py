@@ -1,7 +1,8 @@
 """What a recipe may say.
 
 A recipe is one YAML file that a person can read from top to bottom. Unknown keys and values of the wrong type are
-errors; nothing in it can name code to import.
+errors; nothing in it can name code to import, but for one key: `model.config` of the family `mmseg` may name a .py
+config of mmsegmentation, which is a program.
 """
 
 from __future__ import annotations
@@ -43,6 +44,11 @@ class Data(Section):
     void_ids: tuple[int, ...] = Field((0, 255), description="mask values that mean no class")
     first_id: int = Field(1, ge=0, le=255, description="mask value of class 0; the others follow")
     unknown_ids: Literal["error", "void"] = Field("error", description="what to do with mask values beyond the table")
+    remap: str | None = Field(
+        None,
+        description="masks are another data set's, read in `classes` by this mapping: ade20k, … or a YAML file; "
+        "the mapping then says what their values mean, and the three fields above do not count",
+    )
     train: str = Field("train", description="split with labels to train on")
     val: str = Field("val", description="split to evaluate on")
     labelled: str | None = Field(None, description="list of <video>/<stem>: only these labels of `train` count")
@@ -64,6 +70,18 @@ class LightModel(Section):
     drop_path: Fraction = Field(0.0, description="stochastic depth of the encoder")
     pretrained: str = Field("imagenet", description="`imagenet`, `none`, or a file of encoder weights")
     frozen_norm: bool = Field(False, description="keep the encoder's batch-norm statistics as they were loaded")
+
+
+class MmsegModel(Section):
+    """A network of mmsegmentation that is trained already, read out as it is: the extra `mmseg`.
+
+    A config that ends in .py is a program, which mmengine runs to read it: name only one that you trust. A config that
+    was dumped as .yaml or .json runs nothing.
+    """
+
+    family: Literal["mmseg"]
+    config: str = Field(description="config file, or the name of one that comes with mmsegmentation")
+    checkpoint: str = Field(description="file of the weights that were trained with it")
 
 
 class Adapter(Section):
@@ -145,7 +163,9 @@ def family_of(model: object) -> str:
 
 # Another family is another section with a `family` of its own, and another line here.
 Model = Annotated[
-    Annotated[LightModel, Tag("light")] | Annotated[Mask2FormerModel, Tag("mask2former")],
+    Annotated[LightModel, Tag("light")]
+    | Annotated[Mask2FormerModel, Tag("mask2former")]
+    | Annotated[MmsegModel, Tag("mmseg")],
     Discriminator(family_of),
 ]
 
@@ -191,12 +211,44 @@ class Train(Section):
     init: str | None = Field(None, description="checkpoint whose weights the network starts from")
 
 
-class Unlabelled(Section):
-    """What unlabelled frames add to the loss (equation 3: L = L_s + weight * L_u)."""
+class Contrast(Section):
+    """What unreliable pixels add to the loss, as negatives of the classes they surely are not (equation 6)."""
 
+    weight: float = Field(1.0, ge=0)
+    variant: Literal["paper", "official", "fix_index"] = Field(
+        "paper", description="the definition; or U2PL's published code, bug for bug; or that with its first bug mended"
+    )
+    low_rank: int | None = Field(
+        None, ge=1, description="place, from 0, at which surely-not begins; none: 3, less for fewer than 16 classes"
+    )
+    high_rank: int | None = Field(None, ge=2, description="place before which it ends; none: the number of classes")
+    confidence: Fraction = Field(0.3, description="anchors are at least this sure of their class")
+    anchors: Positive = Field(256, description="per class and step")
+    negatives: Positive = Field(50, description="per anchor")
+    temperature: float = Field(0.5, gt=0)
+    queue: Positive = Field(30_000, description="features each class's memory bank holds")
+    first_queue: int | None = Field(None, gt=0, description="the same for class 0, a background in some tables")
+    keys: int | None = Field(512, gt=0, description="features a step adds to a bank at most; none: all")
+    channels: Positive = Field(256, description="of the projection head")
+    step_bytes: Positive = Field(256 * 2**20, description="bound on what one piece of the loss allocates")
+
+
+class Unlabelled(Section):
+    """What unlabelled frames add to the loss (equation 3: L = L_s + weight * L_u + contrast.weight * L_c)."""
+
+    teacher: Literal["store", "ema"] = Field(
+        "store", description="who labels them: a store of fused predictions, or an average of the student as it learns"
+    )
     pseudo_labels: str | None = Field(None, description="pseudo-label store; `vss train --pseudo` overrides it")
     batch_size: Positive = Field(8, description="unlabelled crops per step, over all processes")
     weight: float = Field(1.0, ge=0)
+    scale_weight: bool = Field(False, description="times all pixels over the reliable ones, as in U2PL")
+    drop: float = Field(20.0, ge=0, lt=100, description="teacher ema: per cent of pixels without label at the start")
+    sure: float = Field(20.0, gt=0, le=50, description="teacher ema: per cent that are anchors or negatives at first")
+    momentum: float = Field(0.99, ge=0, lt=1, description="of the averaged student")
+    mixing: Literal["none", "cutmix", "classmix", "cutout"] = "none"
+    mixing_share: Fraction = Field(0.5, description="of the steps whose unlabelled crops are mixed")
+    contrast: Contrast | None = None
 
 
 class Plan(Section):
@@ -225,7 +277,7 @@ class Store(Section):
 
 
 class Recipe(Section):
-    """One training stage and how its network predicts."""
+    """One training stage and how its network predicts; of a network that is trained already, how it predicts."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: int = Field(0, ge=0)
