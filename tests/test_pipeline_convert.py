@@ -181,10 +181,50 @@ class TestSwinOfDetectron2:
         assert restored(tmp_path / "t.pt").stride == 4
 
 
+class TestOnePeace:
+    """Its backbone has official numbers in a fixture; the head beside it is that of the shrunken ViT-Adapter."""
+
+    SPANS = ((0, 0), (1, 2), (3, 3), (4, 5))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        head = official("full_vitadapter_mmseg")["state_dict"]
+        trunk = official("onepeace_adapter_64")["state_dict"]
+        state = {name: value for name, value in head.items() if name.startswith("decode_head.")}
+        return state | {f"backbone.{name}": value for name, value in trunk.items()}
+
+    def test_its_maps_are_the_official_ones(self, tmp_path: Path) -> None:
+        source = write_mmseg(tmp_path / "o.pth", self.state())
+        done = convert_checkpoint(source, tmp_path / "t.pt", interactions=self.SPANS)
+        network = restored(tmp_path / "t.pt")
+        numbers = official("onepeace_adapter_64")
+        with torch.no_grad():
+            assert_maps(network.backbone(numbers["input"]), numbers["eval_outputs"])
+            assert network(numbers["input"]).values.shape == (2, CLASSES, 16, 16)
+        assert (network.normalisation.mean[0], done.fresh) == (122.771, ())
+        train = recipe_from_dict(load_checkpoint(tmp_path / "t.pt").recipe, "recipe").train
+        assert train.layer_decay == 0.95
+
+    def test_spans_are_told_by_the_configuration_beside_the_weights(self, tmp_path: Path) -> None:
+        config = f"backbone=dict(interaction_indexes={[list(span) for span in self.SPANS]})"
+        done = convert_checkpoint(write_mmseg(tmp_path / "o.pth", self.state(), config=config), tmp_path / "t.pt")
+        assert not any("interactions" in assumed for assumed in done.assumed)
+        assert restored(tmp_path / "t.pt").backbone.spans == self.SPANS
+
+    def test_places_and_tables_are_resized_for_another_crop(self, tmp_path: Path) -> None:
+        source = write_mmseg(tmp_path / "o.pth", self.state())
+        done = convert_checkpoint(source, tmp_path / "t.pt", interactions=self.SPANS, crop=96)
+        assert len(done.resized) == 7
+        state = restored(tmp_path / "t.pt").state_dict()
+        assert state["backbone.image_adapter.pos_embed"].shape == (37, 32)
+        table = self.state()["backbone.encoder.layers.4.rel_pos_table.weight"]
+        resized = state["backbone.encoder.layers.4.rel_pos_table.weight"]
+        assert torch.equal(resized, resize_table(table, (4, 4), (6, 6)))
+
+
 class TestPretraining:
     """Files of a trunk: a network around it, as a recipe's ``train.init`` or ``model.pretrained``."""
 
-    @pytest.mark.parametrize("backbone", ["beit_l", "vit_adapter_l"])
+    @pytest.mark.parametrize("backbone", ["beit_tiny", "vit_adapter_tiny"])
     def test_a_trunk_gets_the_same_fresh_parts_around_it_every_time(
         self, beit: Path, backbone: str, tmp_path: Path
     ) -> None:
