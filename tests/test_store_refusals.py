@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 from store_samples import SIZE, class_table, distributions, prediction_header, snapshot, stems, write_predictions
 
 from vsscli.errors import VssError
 from vsscli.store import files
+from vsscli.store.arrays import encode_chunk, encode_shard, shard_name
+from vsscli.store.encode import arrays_for
 from vsscli.store.header import Encoding, Header, read_header
 from vsscli.store.reader import Store, open_source, open_store
 from vsscli.store.record import Record
@@ -200,10 +204,103 @@ def test_an_array_of_another_shape_is_refused_before_anything_is_allocated(store
     change_json(store.path / "street" / "label" / "zarr.json", enlarge)
     with pytest.raises(VssError, match="header and record say"):
         store.label("street", 0)
-    assert [(damage.video, damage.segment) for damage in verify(store)] == [("street", 0), ("street", 1)]
+    assert [(damage.video, damage.segment) for damage in verify(store)] == [("street", None)]
     (store.path / "street" / "label" / "zarr.json").write_text("[]")
     with pytest.raises(VssError, match="no readable array"):
         open_store(store.path).label("street", 0)
+
+
+def hostile_array(name: str) -> Callable[[Any], None]:
+    """A change of an array's zarr.json that makes it claim terabytes, or decode by other means."""
+    terabytes = [64, 2**21, 2**21]
+
+    def change(values: Any) -> None:
+        sharding = values["codecs"][0]["configuration"]
+        if name == "shape":
+            values["shape"] = terabytes
+        elif name == "shards":
+            values["chunk_grid"]["configuration"]["chunk_shape"] = terabytes
+        elif name == "chunks":
+            sharding["chunk_shape"] = terabytes
+        elif name == "type":
+            values["data_type"] = "r99999999"
+        elif name == "codec":
+            sharding["codecs"][1] = {"name": "gzip", "configuration": {"level": 1}}
+        elif name == "checksum":
+            del sharding["codecs"][2]
+        elif name == "grid":
+            values["chunk_grid"]["name"] = "../../regular"
+        elif name == "transformer":
+            values["storage_transformers"] = [{"name": "x"}]
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["shape", "shards", "chunks", "type", "codec", "checksum", "grid", "transformer"])
+def test_an_array_that_claims_terabytes_or_other_codecs_is_refused_before_allocation(store: Store, name: str) -> None:
+    change_json(store.path / "street" / "label" / "zarr.json", hostile_array(name))
+    tracemalloc.start()
+    with pytest.raises(VssError, match="header and record say"):
+        store.label("street", 0)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def forged(chunk: bytes, place: int, number: int) -> bytes:
+    """A chunk whose Blosc header says something else, with a checksum that fits."""
+    packed = bytearray(chunk[:-4])
+    packed[place : place + 4] = number.to_bytes(4, "little")
+    return bytes(packed) + google_crc32c.value(bytes(packed)).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("harm", ["claims 2 GB", "claims other length", "index beyond", "long chunk", "short file"])
+def test_a_shard_that_claims_gigabytes_is_refused_before_allocation(store: Store, harm: str) -> None:
+    spec = arrays_for(store.encoding, 5, SIZE)["label"]
+    chunk = encode_chunk(spec, np.zeros(SIZE, np.uint8))
+    if harm == "claims 2 GB":
+        chunk = forged(chunk, 4, 2**31 - 32)
+    elif harm == "claims other length":
+        chunk = forged(chunk, 12, 2**31 - 32)
+    whole = encode_shard([chunk] * 64, 64)
+    if harm in ("index beyond", "long chunk"):
+        index = np.frombuffer(whole[-1028:-4], "<u8").copy()
+        index[1::2] = 2**62 if harm == "index beyond" else 40 * len(chunk)
+        table = index.tobytes()
+        whole = whole[:-1028] + table + google_crc32c.value(table).to_bytes(4, "little")
+    elif harm == "short file":
+        whole = whole[-1000:]
+    (store.path / "street" / "label" / shard_name(0, spec)).write_bytes(whole)
+    tracemalloc.start()
+    with pytest.raises(VssError, match="damaged"):
+        store.label("street", 0)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("place", ["zarr.json", "street/zarr.json", "street/label/zarr.json"])
+def test_json_of_a_hundred_megabytes_is_refused_unread(store: Store, place: str) -> None:
+    with (store.path / place).open("r+b") as file:
+        file.truncate(100 * 2**20)  # a hole, and no work for the disk
+    tracemalloc.start()
+    with pytest.raises(VssError, match="104857600 bytes"):
+        open_store(store.path).label("street", 0)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_names_do_not_climb_out_of_a_store(store: Store, tmp_path: Path) -> None:
+    shutil.copytree(store.path / "street", tmp_path / "outside")
+    for name in ("../outside", "../a.zarr/street", str(tmp_path / "outside"), "street/label", ""):
+        with pytest.raises(VssError, match="has no video"):
+            store.label(name, 0)
+    change_json(
+        store.path / "street" / "zarr.json",
+        lambda values: values["attributes"]["vss"]["stems"].__setitem__(3, "../../../../x"),
+    )
+    with pytest.raises(VssError, match="stems"):
+        open_store(store.path).label("street", 0)
+    with StoreWriter(tmp_path / "b.zarr", prediction_header()) as writer, pytest.raises(VssError, match="called"):
+        writer.pending("v", ["a", "../b"], SIZE)
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def build() -> TyperGroup:
     from typer import Typer
     from typer.main import get_command
 
-    from vsscli.cli import demo, doctor, ensemble, predict, pseudo, remap, show, train, vc
+    from vsscli.cli import cache, demo, doctor, ensemble, predict, pseudo, remap, show, train, vc
     from vsscli.cli import eval as evaluation
     from vsscli.cli.options import Program, Verb, before_the_verb
 
@@ -56,6 +56,7 @@ def build() -> TyperGroup:
         ("vc", vc.consistency),
         ("show", show.show),
         ("demo", demo.demo),
+        ("cache", cache.cache),
         ("doctor", doctor.doctor),
     ):
         app.command(name, cls=Verb)(function)

@@ -89,6 +89,32 @@ class WorkFolder:
         """Remove what is staged under this name."""
         shutil.rmtree(self.staging(name), ignore_errors=True)
 
+    def collect(self) -> list[Path]:
+        """Clear what dead processes left here: their locks and what they staged. Returns what was removed."""
+        if not self.path.is_dir():
+            return []
+        removed = []
+        with self.guard():
+            held = set()
+            for lock in self._entries("locks"):
+                holder = read_holder(lock)
+                # A lock under its temporary name is made and renamed under the guard, which we hold.
+                if lock.suffix != ".new" and holder is not None and is_alive(holder):
+                    held.add(lock.stem)
+                else:
+                    lock.unlink()
+                    removed.append(lock)
+            for staged in self._entries("staging"):
+                if staged.name not in held:
+                    self.clear(staged.name)
+                    removed.append(staged)
+        self.tidy()
+        return removed
+
+    def _entries(self, name: str) -> list[Path]:
+        folder = self.path / name
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+
     def tidy(self) -> None:
         """Remove the folder if nobody works in it."""
         if not self.path.is_dir():

@@ -15,9 +15,9 @@ from types import TracebackType
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.store.arrays import create_array, shard_name, specs_of, write_shard
+from vsscli.store.arrays import array_json, encode_chunk, encode_shard, shard_name, specs_of
 from vsscli.store.encode import segment_frames
-from vsscli.store.files import file_digest, move_file, move_folder, sync_file, write_json
+from vsscli.store.files import bytes_digest, move_file, move_folder, write_bytes, write_json
 from vsscli.store.header import Header, first_difference, group_json, read_header
 from vsscli.store.record import Record, Segment, check_video, read_record
 from vsscli.store.work import WorkFolder
@@ -144,9 +144,10 @@ class StoreWriter:
             staging = self._work.staging(video)
             staged, digests = {}, {}
             for name, spec in specs.items():
-                staged[name] = write_shard(staging / name, spec, arrays[name], record.segment)
-                sync_file(staged[name])
-                digests[name] = file_digest(staged[name])
+                shard = encode_shard([encode_chunk(spec, frame) for frame in arrays[name]], record.segment)
+                staged[name] = staging / name
+                write_bytes(staged[name], shard)
+                digests[name] = bytes_digest(shard)
             for name, spec in specs.items():
                 move_file(staged[name], self.path / video / name / shard_name(number, spec))
             record = record.with_segment(number, digests)
@@ -233,7 +234,7 @@ class StoreWriter:
         staging = self._work.staging(video)
         write_json(staging / "zarr.json", group_json(record.to_dict()))
         for name, spec in specs.items():
-            create_array(staging / name, spec, len(stems), record.segment)
+            write_json(staging / name / "zarr.json", array_json(spec, len(stems), record.segment))
         move_folder(staging, self.path / video)
         return record
 
