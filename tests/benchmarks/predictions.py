@@ -1,7 +1,7 @@
 """Dense predictions of two sources to measure stores with: what two networks say of the frames of one video.
 
     python tests/benchmarks/predictions.py camvid.pt --checkpoints a.pt b.pt --frames 48
-    python tests/benchmarks/predictions.py patches.pt --steps 300 --frames 18
+    python tests/benchmarks/predictions.py patches.pt --steps 500 --frames 18
 
 With checkpoints, the frames are the first of their data set's evaluation split. Without, two networks of the light
 family are first trained on a drawn scene of 124 classes (`Patches`), some minutes each on one core. What is saved is
@@ -83,8 +83,8 @@ class Patches:
         low, high = (0, 0, 12, 12, -4, -2), (width, height, width / 8, height / 5, 4, 2)
         self.discs = self.rng.uniform(low, high, (12, 6))
         look = np.random.default_rng(5)  # of the classes, the same in all videos
-        shift = self.rng.normal(0, 14, (CLASSES, 3))
-        self.colour = look.uniform(50, 205, (CLASSES, 3)) + shift
+        shift = self.rng.normal(0, 7, (CLASSES, 3))
+        self.colour = look.uniform(20, 235, (CLASSES, 3)) + shift
         self.wave = look.normal(0, 0.45, (CLASSES, 2))
         self.depth = look.uniform(10, 35, CLASSES)
 
@@ -99,7 +99,7 @@ class Patches:
         phase = self.wave[label, 0] * (x + 2 * t) + self.wave[label, 1] * y
         image = self.colour[label] + (self.depth[label] * np.sin(phase))[..., None]
         image *= (0.85 + 0.3 * x / width)[..., None]
-        image += self.rng.normal(0, 12, image.shape)
+        image += self.rng.normal(0, 6, image.shape)
         return image.clip(0, 255).astype(np.uint8), label.astype(np.uint8)
 
 
@@ -107,11 +107,11 @@ def train_on_patches(seed: int, steps: int) -> Network:
     """A light network with ImageNet weights, trained for a few minutes on crops of drawn videos."""
     torch.manual_seed(seed)
     network = build_network({"family": "light"}, CLASSES, load_pretrained=True).train()
-    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=steps)
+    optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 3e-3, total_steps=steps)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (network.normalisation.mean, network.normalisation.std))
     for step in range(steps):
-        drawn = [Patches(10_000 * seed + 8 * step + i, (160, 224)).frame(i) for i in range(6)]
+        drawn = [Patches(10_000 * seed + 8 * step + i, (128, 160)).frame(i) for i in range(6)]
         images = torch.stack([(torch.from_numpy(image).permute(2, 0, 1) - mean) / std for image, _ in drawn])
         label = torch.from_numpy(np.stack([label for _, label in drawn]))
         loss, count = cross_entropy_sum(network(images), label)
@@ -120,7 +120,7 @@ def train_on_patches(seed: int, steps: int) -> Network:
         optimiser.step()
         schedule.step()
         if step % 25 == 0:
-            print(f"seed {seed} step {step}: loss {float(loss / count):.3f}", flush=True)
+            print(f"seed {seed} step {step}: loss {loss.item() / count.item():.3f}", flush=True)
     return network.eval()
 
 
@@ -157,7 +157,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
     parser.add_argument("--checkpoints", type=Path, nargs=2, help="two sources of one data set")
-    parser.add_argument("--steps", type=int, default=300, help="of training without checkpoints (default 300)")
+    parser.add_argument("--steps", type=int, default=500, help="of training without checkpoints (default 500)")
     parser.add_argument("--frames", type=int, default=48)
     arguments = parser.parse_args()
     if arguments.checkpoints:

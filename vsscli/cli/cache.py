@@ -107,15 +107,13 @@ def _print_usage(console: Console, entry: Entry) -> None:
         rows.append((video.name, f"{video.present}/{video.frames}", *sizes, _size(sum(video.bytes.values()))))
     rows.append(("all videos", "", *(_size(usage.arrays[name]) for name in names), _size(sum(usage.arrays.values()))))
     console.print_table(("video", "frames", *names, "sum"), rows, str(entry.path))
-    sizes = f"metadata {_size(usage.metadata)}, left behind {_size(usage.leftovers)}"
-    console.print(f"{sizes}, in all {_size(usage.total)}")
+    beside = f"metadata {_size(usage.metadata)}, left behind {_size(usage.leftovers)}"
+    console.print(f"{beside}, in all {_size(usage.total)}")
 
 
 def _size(count: int) -> str:
     """`1.5 MB`, in powers of ten as disks are sold."""
-    size, unit = float(count), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if size < 1000 or unit == "TB":
-            break
-        size /= 1000
-    return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+    if count < 1000:
+        return f"{count} B"
+    power = min((len(str(count)) - 1) // 3, 4)
+    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"
