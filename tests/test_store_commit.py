@@ -127,7 +127,7 @@ def test_kill_minus_nine_of_a_real_process_costs_one_segment(tmp_path: Path) -> 
     process = subprocess.Popen([sys.executable, "-c", script])
     try:
         deadline = time.monotonic() + 60
-        while not (path / "v0" / "top_logit" / "c" / "1").exists():
+        while not (path / "v0" / "top_probability" / "c" / "1").exists():
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.001)

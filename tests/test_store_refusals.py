@@ -43,7 +43,7 @@ def half_written(path: Path) -> Store:
     with StoreWriter(path, prediction_header()) as writer:
         _, last = writer.pending("street", stems(FRAMES), SIZE)
         zeros = {name: np.zeros((2, *SIZE), np.uint8) for name in ("label", "entropy")}
-        lists = {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_logit")}
+        lists = {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_probability")}
         writer.write("street", last, {**zeros, **lists})
     return open_store(path)
 
@@ -125,7 +125,7 @@ def test_wrong_arrays_never_reach_the_disk(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="arrays"):
                 writer.write("v", segment, arrays)
         good = {name: np.zeros((2, *SIZE), np.uint8) for name in ("label", "entropy")}
-        good |= {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_logit")}
+        good |= {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_probability")}
         with pytest.raises(ValueError, match="label of video v"):
             writer.write("v", segment, {**good, "label": np.zeros((1, *SIZE), np.uint8)})
         with pytest.raises(ValueError, match="top_class of video v"):
@@ -159,14 +159,14 @@ def test_a_reader_sees_what_is_recorded_later(tmp_path: Path) -> None:
         (segment,) = writer.pending("street", stems(FRAMES), SIZE)
         assert segment == Segment(0, 64)
         arrays = {name: np.ones((64, *SIZE), np.uint8) for name in ("label", "entropy")}
-        arrays |= {name: np.ones((64, 3, *SIZE), np.uint8) for name in ("top_class", "top_logit")}
+        arrays |= {name: np.ones((64, 3, *SIZE), np.uint8) for name in ("top_class", "top_probability")}
         writer.write("street", segment, arrays)
     assert (store.label("street", 0) == 1).all()
     assert store.is_complete("street")
 
 
 def test_what_a_store_does_not_keep_is_named(store: Store) -> None:
-    with pytest.raises(VssError, match="keeps no logits, only label, entropy, top_class, top_logit"):
+    with pytest.raises(VssError, match="keeps no logits, only label, entropy, top_class, top_probability"):
         store.read("street", "logits", 0)
     with pytest.raises(VssError, match="has no video alley"):
         store.label("alley", 0)
@@ -174,7 +174,7 @@ def test_what_a_store_does_not_keep_is_named(store: Store) -> None:
         open_source(store)
 
 
-@pytest.mark.parametrize("name", ["label", "entropy", "top_class", "top_logit"])
+@pytest.mark.parametrize("name", ["label", "entropy", "top_class", "top_probability"])
 @pytest.mark.parametrize("harm", ["flip", "truncate", "empty", "delete"])
 def test_damage_is_found_and_never_read_as_data(store: Store, name: str, harm: str) -> None:
     shard = next((store.path / "street" / name / "c" / "1").rglob("0"))
@@ -347,14 +347,16 @@ def test_metadata_of_a_size_that_can_not_be_ours_is_not_read(store: Store, monke
         open_store(store.path)
 
 
-def test_a_later_format_or_another_encoding_asks_for_a_newer_version(store: Store) -> None:
+def test_another_format_or_encoding_says_what_to_do(store: Store) -> None:
     path = store.path / "zarr.json"
+    for other, hint in ((3, "install a newer vss"), (1, "run the command that made it")):
+        change_json(path, lambda values, other=other: values["attributes"]["vss"].update(format=other))
+        with pytest.raises(VssError, match=f"has format {other}; this version reads format 2") as raised:
+            open_store(store.path)
+        assert hint in raised.value.hint
     change_json(path, lambda values: values["attributes"]["vss"].update(format=2))
-    with pytest.raises(VssError, match="has format 2; this version reads up to 1"):
-        open_store(store.path)
-    change_json(path, lambda values: values["attributes"]["vss"].update(format=1))
-    change_json(path, lambda values: values["attributes"]["vss"]["encoding"].update(log_step=0.05))
-    with pytest.raises(VssError, match=r"log_step 0\.05"):
+    change_json(path, lambda values: values["attributes"]["vss"]["encoding"].update(levels=65536))
+    with pytest.raises(VssError, match=r"levels 65536"):
         open_store(store.path)
 
 

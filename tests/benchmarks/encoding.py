@@ -292,7 +292,7 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(rows))
         return
-    print("kB a frame = label + entropy + class + logit | ms encode, decode | agree % | mIoU VC8 VC16 | flips % | setting")
+    print("kB a frame = label + entropy + classes + levels | ms encode, decode | agree | mIoU VC8 VC16 | flips % | how")
     for row in rows:
         planes = " + ".join(f"{size / 1000:.1f}" for size in row["planes"].values())  # type: ignore[attr-defined]
         scores = " ".join(f"{row[name]:+.4f}" for name in ("miou", "vc8", "vc16") if name in row)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vsscli.errors import VssError
 from vsscli.store.arrays import check_array, read_frames, read_index, shard_name, specs_of
-from vsscli.store.encode import ArraySpec, decode_lists, decode_logits, dequantise_entropy, dequantise_log_probability
+from vsscli.store.encode import ArraySpec, decode_lists, decode_logits, dequantise
 from vsscli.store.header import Encoding, Header, read_header
 from vsscli.store.record import Record, read_record
 
@@ -148,7 +148,7 @@ class Store:
 
     def entropy(self, video: str, t: int) -> np.ndarray:
         """Normalised entropy of frame t, (H, W) float32 in [0, 1]."""
-        return dequantise_entropy(self.read(video, "entropy", t))
+        return dequantise(self.read(video, "entropy", t))
 
     def lists(self, video: str, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Most likely classes of frame t on the score grid, most likely first.
@@ -156,20 +156,21 @@ class Store:
         Returns
         -------
         tuple
-            Classes (K, h, w) uint8 and log-probabilities (K, h, w) float32. Where everything is kept, K is C.
+            Classes (K, h, w) uint8, 255 behind the last that is listed, and their probabilities (K, h, w) float32.
+            Where everything is kept, K is C.
         """
         if self.encoding.keep == "all":
-            logits = self.read(video, "logits", t).astype(np.float32)
-            order = np.argsort(-logits, axis=0, kind="stable")
-            return order.astype(np.uint8), np.take_along_axis(logits, order, axis=0)
-        return self.read(video, "top_class", t), dequantise_log_probability(self.read(video, "top_logit", t))
+            mean = self.probabilities(video, t)
+            order = np.argsort(-mean, axis=0, kind="stable")
+            return order.astype(np.uint8), np.take_along_axis(mean, order, axis=0)
+        return self.read(video, "top_class", t), dequantise(self.read(video, "top_probability", t))
 
     def probabilities(self, video: str, t: int) -> np.ndarray:
         """Distribution of frame t rebuilt on the score grid, (C, h, w) float32, sums to 1."""
         if self.encoding.keep == "all":
             return decode_logits(self.read(video, "logits", t))
-        top_class, top_logit = self.read(video, "top_class", t), self.read(video, "top_logit", t)
-        return decode_lists(top_class, top_logit, self.header.num_classes)
+        top_class, top_probability = self.read(video, "top_class", t), self.read(video, "top_probability", t)
+        return decode_lists(top_class, top_probability, self.header.num_classes)
 
     def _look_up(self, video: str) -> Record | None:
         record = self._records.get(video)
