@@ -20,6 +20,7 @@ from store_samples import (
 from vsscli.errors import VssError
 from vsscli.fusion import ensemble
 from vsscli.fusion.ensemble import enlarge, fuse, neighbours, normalised_weights
+from vsscli.fusion.mix import Mean
 from vsscli.store import encode
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store, open_store
@@ -146,20 +147,20 @@ def test_an_interrupted_fusion_goes_on_and_ends_with_the_same_bytes(
     plain = ensemble.fuse_frame
     calls: list[tuple[str, int]] = []
 
-    def failing(heard: list[Store], said: np.ndarray, encoding: Encoding, video: str, t: int, *, method: str) -> dict:
+    def failing(heard: list[Store], how: Mean, encoding: Encoding, video: str, t: int) -> dict:
         calls.append((video, t))
         if len(calls) == 8:
             raise KeyboardInterrupt
-        return plain(heard, said, encoding, video, t)
+        return plain(heard, how, encoding, video, t)
 
     monkeypatch.setattr(ensemble, "fuse_frame", failing)
     with pytest.raises(KeyboardInterrupt):
         fuse(stores, [1, 2, 3], tmp_path / "f.zarr", workers=1)
 
     # 3 frames of alley and 4 of street were there.
-    def counting(*arguments: object, **options: object) -> dict:
+    def counting(*arguments: object) -> dict:
         calls.append(arguments[-2:])
-        return plain(*arguments, **options)
+        return plain(*arguments)
 
     monkeypatch.setattr(ensemble, "fuse_frame", counting)
     calls.clear()

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from store_samples import distributions
 
 from vsscli.fusion import mix as module
-from vsscli.fusion.mix import Dense, Lists, Method, mean_of, mix
+from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mix
 from vsscli.store.encode import IGNORE, decode_lists, decode_logits, dequantise, encode
 from vsscli.store.header import Encoding
 
 PIXELS = (6, 7)
+HALF = Mean(np.array([0.5, 0.5], np.float32))
 
 
 def sources_of(
@@ -49,15 +50,13 @@ def entropy(mean: np.ndarray) -> np.ndarray:
     return -(mean * np.log(np.maximum(mean, 1e-30))).sum(axis=0)
 
 
-def assert_mixed(
-    sources: Sequence[Lists | Dense],
-    means: Sequence[np.ndarray],
-    weights: np.ndarray,
-    method: Method,
-    encoding: Encoding,
-) -> None:
+def assert_mixed(sources: Sequence[Lists | Dense], means: Sequence[np.ndarray], how: Mean, encoding: Encoding) -> None:
     """The mean's lists and divergence against the definition over all classes."""
-    classes = len(means[0])
+    classes, weights, method = len(means[0]), how.weights, how.method
+    plain = means
+    if how.temperatures:
+        means = [mean.astype(np.float64) ** (1 / t) for mean, t in zip(means, how.temperatures, strict=True)]
+        means = [mean / mean.sum(axis=0) for mean in means]
     by_class = weights if weights.ndim == 2 else np.repeat(weights[:, None], classes, axis=1)
     if method == "arithmetic":
         reference = sum(w[:, None] * mean for w, mean in zip(by_class, means, strict=True))
@@ -65,9 +64,9 @@ def assert_mixed(
         powers = [np.maximum(mean, 1e-4) ** w[:, None] for w, mean in zip(by_class, means, strict=True)]
         reference = np.prod(powers, axis=0)
     reference = reference / reference.sum(axis=0)
-    assert mean_of(sources, weights, classes, method) == pytest.approx(reference, abs=1e-5)
-    mixed = mix(sources, weights, classes, encoding, method=method)
-    parts = sum(w.mean() * entropy(mean) for w, mean in zip(by_class, means, strict=True))
+    assert mean_of(sources, how, classes) == pytest.approx(reference, abs=1e-5)
+    mixed = mix(sources, how, classes, encoding)
+    parts = sum(w.mean() * entropy(mean) for w, mean in zip(by_class, plain, strict=True))
     assert mixed.divergence == pytest.approx(entropy(reference) - parts, abs=3e-4)
     # The lists name different classes, and the tail of a poor list may outdo what another one names last: what is
     # listed is compared with the classes that any source lists.
@@ -106,6 +105,7 @@ def assert_mixed(
     step=st.sampled_from([1, 3, 8]),
     method=st.sampled_from(["arithmetic", "geometric"]),
     by_class=st.booleans(),
+    heat=st.one_of(st.just(()), st.lists(st.floats(0.5, 3), min_size=4, max_size=4)),
 )
 def test_the_mean_of_lists_equals_the_dense_mean(
     seed: int,
@@ -119,20 +119,21 @@ def test_the_mean_of_lists_equals_the_dense_mean(
     step: int,
     method: Method,
     by_class: bool,
+    heat: Sequence[float],
 ) -> None:
     sources, means = sources_of(seed, count, classes, kept, sharp, dense, drop, step)
     weights = np.array(raw[:count])
     if by_class:
         weights = weights[:, None] * np.random.default_rng(seed).uniform(0.1, 1, (count, classes))
-    weights = weights / weights.sum(axis=0)
-    assert_mixed(sources, means, weights, method, Encoding(kept=max(kept[:count]), drop=drop, step=step))
+    how = Mean((weights / weights.sum(axis=0)).astype(np.float32), tuple(heat[:count]), method)
+    assert_mixed(sources, means, how, Encoding(kept=max(kept[:count]), drop=drop, step=step))
 
 
 def test_a_mean_worked_out_by_hand() -> None:
     # A: class 2 at 128/255, class 0 at 64/255, the other three classes share 63/255. B: class 4 at 128, class 2 at 64.
     levels = np.array([[128], [64]], np.uint8)
     a, b = Lists(np.array([[2], [0]], np.uint8), levels), Lists(np.array([[4], [2]], np.uint8), levels)
-    mixed = mix([a, b], np.array([0.5, 0.5]), 5, Encoding(kept=3, step=1))
+    mixed = mix([a, b], HALF, 5, Encoding(kept=3, step=1))
     # class 2: (128 + 64) / 2 = 96; class 4: (63 / 3 + 128) / 2 = 74.5; class 0: (64 + 63 / 3) / 2 = 42.5
     assert mixed.top_class[:, 0].tolist() == [2, 4, 0]
     assert mixed.top_probability[:, 0] == pytest.approx([96, 74.5, 42.5], abs=0.51)
@@ -140,7 +141,7 @@ def test_a_mean_worked_out_by_hand() -> None:
 
 def test_a_source_mixed_with_itself_stays_what_it_is() -> None:
     (source,), _ = sources_of(1, 1, 20, [8], 3.0, [False])
-    mixed = mix([source, source], np.array([0.3, 0.7]), 20, Encoding(kept=8, step=1, drop=0))
+    mixed = mix([source, source], Mean(np.array([0.3, 0.7], np.float32)), 20, Encoding(kept=8, step=1, drop=0))
     assert (mixed.top_class[0] == source[0][0]).all()
     assert np.abs(mixed.top_probability.astype(int) - source[1]).max() <= 1
     assert mixed.divergence == pytest.approx(np.zeros(mixed.divergence.shape), abs=1e-5)
@@ -148,11 +149,11 @@ def test_a_source_mixed_with_itself_stays_what_it_is() -> None:
 
 def test_bands_and_groups_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     sources, _ = sources_of(7, 3, 12, [3, 5, 4], 4.0, [False] * 3)
-    weights, encoding = np.array([0.2, 0.3, 0.5]), Encoding(kept=5)
-    whole = mix(sources, weights, 12, encoding)
+    how, encoding = Mean(np.array([0.2, 0.3, 0.5], np.float32)), Encoding(kept=5)
+    whole = mix(sources, how, 12, encoding)
     for name, value in (("BAND_PIXELS", 5), ("GROUPS", ())):
         monkeypatch.setattr(module, name, value)
-        again = mix(sources, weights, 12, encoding)
+        again = mix(sources, how, 12, encoding)
         assert (again.top_class == whole.top_class).all()
         assert (again.top_probability == whole.top_probability).all()
         assert again.divergence == pytest.approx(whole.divergence, abs=1e-5)
@@ -162,9 +163,8 @@ def test_the_agreed_class_leads_its_list_once() -> None:
     level = np.full((2, 1), 80, np.uint8)
     a = Lists(np.array([[3], [1]], np.uint8), level)
     # Rounding has put 1 and 3 level, but in both sources 3 leads.
-    half = np.array([0.5, 0.5])
-    assert mix([a, a], half, 6, Encoding(kept=2)).top_class[:, 0].tolist() == [1, 3]
-    assert mix([a, a], half, 6, Encoding(kept=2), np.array([3], np.uint8)).top_class[:, 0].tolist() == [3, 1]
+    assert mix([a, a], HALF, 6, Encoding(kept=2)).top_class[:, 0].tolist() == [1, 3]
+    assert mix([a, a], HALF, 6, Encoding(kept=2), np.array([3], np.uint8)).top_class[:, 0].tolist() == [3, 1]
 
 
 @settings(deadline=None, max_examples=60)

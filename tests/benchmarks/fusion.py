@@ -4,7 +4,7 @@
     python tests/benchmarks/fusion.py patches.pt --frames 4
 
 Three ways to the label and entropy of the mean of two sources, from the same predictions: (1) store to store, read,
-decoded, fused from the lists, encoded, compressed, synced; (2) as others keep them, float32 in compressed ``.npz``: load,
+decoded, fused from the lists, encoded, compressed, synced; (2) as others do, float32 in compressed ``.npz``: load,
 cast, sum, divide, argmax, save compressed, as nnU-Net's ensembling does, without an entropy; (3) two dense float32
 arrays that lie in memory already: mean, argmax, entropy, and nothing read or written. One thread each.
 """

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.fusion.mix import Dense, Lists, Method, mean_of, mix
+from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mix
 from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
@@ -39,6 +39,7 @@ def fuse(
     out: str | Path,
     *,
     method: Method = "arithmetic",
+    temperatures: Sequence[float] = (),
     talk: Talk = SILENCE,
     workers: int | None = None,
     force: bool = False,
@@ -56,6 +57,8 @@ def fuse(
         The store to write. What is there of it is not made again.
     method
         ``arithmetic`` mean of the distributions, or ``geometric``.
+    temperatures
+        One for each source, or none; see `Mean`.
     talk
         Is told how far it is, by frame.
     workers
@@ -75,8 +78,10 @@ def fuse(
         living process is writing, or an ``out`` that holds something else.
     """
     shares = normalised_weights(weights, len(stores), stores[0].header.num_classes if stores else 0)
+    if temperatures and (len(temperatures) != len(stores) or not all(0.01 <= t <= 100 for t in temperatures)):
+        raise VssError(f"temperatures {list(temperatures)} for {len(stores)} stores", "one a store, 0.01 to 100")
     videos = require_alike(stores)
-    header = fused_header(stores, shares, Path(out), method)
+    header = fused_header(stores, shares, Path(out), method, temperatures)
     encoding = Encoding.from_dict(header.encoding)
     total = sum(len(stores[0].stems(video)) for video in videos)
     threads = workers or min(4, os.cpu_count() or 1)
@@ -89,7 +94,8 @@ def fuse(
         # A source of weight 0 is not read: it has no say in whether the labels agree.
         told = np.asarray(shares, np.float32)
         speaking = [index for index, share in enumerate(told) if share.any()]
-        heard, said = [stores[index] for index in speaking], told[speaking]
+        heard = [stores[index] for index in speaking]
+        how = Mean(told[speaking], tuple(temperatures[index] for index in speaking if temperatures), method)
         for video in videos:
             stems, size = stores[0].stems(video), stores[0].size(video)
             segments = writer.pending(video, stems, size, [store.digest(video) for store in stores])
@@ -98,7 +104,7 @@ def fuse(
             done(there)
             for segment in segments:
                 arrays: dict[str, np.ndarray] = {}
-                fused = partial(fuse_frame, heard, said, encoding, video, method=method)
+                fused = partial(fuse_frame, heard, how, encoding, video)
                 for i, frame in enumerate(pool.map(fused, range(segment.start, segment.stop))):
                     for name, values in frame.items():
                         if i == 0:
@@ -111,29 +117,19 @@ def fuse(
     return writer.path
 
 
-def fuse_frame(
-    stores: Sequence[Store],
-    weights: np.ndarray,
-    encoding: Encoding,
-    video: str,
-    t: int,
-    *,
-    method: Method = "arithmetic",
-) -> dict[str, np.ndarray]:
+def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: str, t: int) -> dict[str, np.ndarray]:
     """Fuse one frame.
 
     Parameters
     ----------
     stores
         The S sources.
-    weights
-        Positive numbers that sum to 1, (S,), or (S, C) that do for every class; float32.
+    how
+        Weights and the like.
     encoding
         How the fusion is kept: lists on the sources' score grid.
     video, t
         The frame.
-    method
-        As for `fuse`.
 
     Returns
     -------
@@ -146,11 +142,11 @@ def fuse_frame(
     h, w = score_size(encoding, size)
     labels = [store.label(video, t) for store in stores]
     # The class that leads in every source leads in their mean, unless classes have weights of their own.
-    agree = np.logical_and.reduce([(label == labels[0]) & (weights.ndim == 1) for label in labels])
+    agree = np.logical_and.reduce([(label == labels[0]) & (how.weights.ndim == 1) for label in labels])
     sources = [read_source(store, video, t) for store in stores]
     same_grid = encoding.grid == 1
     agreed = np.where(agree, labels[0], IGNORE).astype(np.uint8)
-    mixed = mix(sources, weights, num_classes, encoding, agreed.reshape(-1) if same_grid else None, method)
+    mixed = mix(sources, how, num_classes, encoding, agreed.reshape(-1) if same_grid else None)
     divergence = mixed.divergence.reshape(h, w)
     top_class = mixed.top_class.reshape(-1, h, w)
     if same_grid:
@@ -159,9 +155,9 @@ def fuse_frame(
         divergence = enlarge(divergence, size)
         label = labels[0].copy()
         rows, columns = np.nonzero(~agree)
-        label[rows, columns] = labels_at(sources, weights, num_classes, (h, w), size, rows, columns, method)
+        label[rows, columns] = labels_at(sources, how, num_classes, (h, w), size, rows, columns)
     entropy = divergence / np.float32(max(math.log(num_classes), 1e-9))
-    for store, weight in zip(stores, weights, strict=True):
+    for store, weight in zip(stores, how.weights, strict=True):
         entropy += np.take(np.float32(weight.mean()) * SHARE, store.read(video, "entropy", t))
     return {
         "label": label,
@@ -182,19 +178,18 @@ def read_source(store: Store, video: str, t: int) -> Lists | Dense:
 
 def labels_at(
     sources: Sequence[Lists | Dense],
-    weights: np.ndarray,
+    how: Mean,
     num_classes: int,
     grid: tuple[int, int],
     size: tuple[int, int],
     rows: np.ndarray,
     columns: np.ndarray,
-    method: Method = "arithmetic",
 ) -> np.ndarray:
     """Most likely class of the mean at some pixels of the frame, the mean enlarged from the score grid.
 
     Parameters
     ----------
-    sources, weights, num_classes, method
+    sources, how, num_classes
         As for `mix`, of the whole score grid.
     grid
         h, w.
@@ -217,7 +212,7 @@ def labels_at(
             for column, horizontal in ((left[x], 1 - run[x]), (right[x], run[x])):
                 places = row * grid[1] + column
                 cut = [type(source)(*(array[:, places] for array in source)) for source in sources]
-                mean += vertical * horizontal * mean_of(cut, weights, num_classes, method)
+                mean += vertical * horizontal * mean_of(cut, how, num_classes)
         label[start : start + LABEL_PIXELS] = mean.argmax(axis=0)
     return label
 
@@ -331,6 +326,7 @@ def fused_header(
     weights: Sequence[float] | Sequence[Sequence[float]],
     out: Path,
     method: Method = "arithmetic",
+    temperatures: Sequence[float] = (),
 ) -> Header:
     """The header of a fusion: as fine as the finest of its sources."""
     first = stores[0].header
@@ -349,7 +345,13 @@ def fused_header(
         kind="fusion",
         table=first.table,
         scores="probabilities",
-        source={"method": method, "numerics": NUMERICS, "weights": list(weights), "stores": noted},
+        source={
+            "method": method,
+            "numerics": NUMERICS,
+            "weights": list(weights),
+            "temperatures": list(temperatures),
+            "stores": noted,
+        },
         encoding=encoding.to_dict(),
         data=first.data,
         summary=data_note(first),

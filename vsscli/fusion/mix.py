@@ -11,6 +11,7 @@ Letters: S sources, C classes, K kept, N candidates (all lists together), P pixe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, NamedTuple
 
@@ -52,6 +53,34 @@ class Dense(NamedTuple):
     logits: np.ndarray
 
 
+@dataclass(frozen=True)
+class Mean:
+    """Which mean of S sources.
+
+    Parameters
+    ----------
+    weights
+        Positive numbers, (S,), that sum to 1; or (S, C), one for each class, that do for every class. float32.
+    temperatures
+        S positive numbers, or none: before the mean, probabilities of a source are raised to the power of 1 / T and
+        divided by their sum. Above 1 it becomes less sure, below surer.
+    method
+        ``arithmetic``, or ``geometric``: the product of powers, divided by its sum.
+    """
+
+    weights: np.ndarray
+    temperatures: tuple[float, ...] = ()
+    method: Method = "arithmetic"
+
+    def temperature(self, source: int) -> np.float32:
+        return np.float32(self.temperatures[source] if self.temperatures else 1)
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether a class that a source does not list gets the same from it as all such classes."""
+        return self.method == "arithmetic" and self.weights.ndim == 1
+
+
 class Mixed(NamedTuple):
     """The mean of P pixels.
 
@@ -67,11 +96,10 @@ class Mixed(NamedTuple):
 
 def mix(
     sources: Sequence[Lists | Dense],
-    weights: np.ndarray,
+    how: Mean,
     num_classes: int,
     encoding: Encoding,
     agreed: np.ndarray | None = None,
-    method: Method = "arithmetic",
 ) -> Mixed:
     """Average the distributions of P pixels.
 
@@ -79,8 +107,8 @@ def mix(
     ----------
     sources
         What each of the S sources keeps.
-    weights
-        Positive numbers, (S,), that sum to 1; or (S, C), one for each class, that do for every class.
+    how
+        Weights and the like.
     num_classes
         C.
     encoding
@@ -88,15 +116,12 @@ def mix(
     agreed
         (P,) uint8: a class that is to lead the list of its pixel (rounding may have put it level with another), 255
         where the mean decides.
-    method
-        ``arithmetic``, or ``geometric``: the product of powers, divided by its sum.
 
     Returns
     -------
     Mixed
         Of classes equally likely the lower comes first.
     """
-    weights = np.asarray(weights, np.float32)
     pixels = sources[0][0].shape[1]
     kept = min(encoding.kept, num_classes)
     mixed = Mixed(
@@ -109,14 +134,14 @@ def mix(
             here = places[start : start + band]
             cut = [_cut(source, here, length) for source in sources]
             lists = [one for one in cut if isinstance(one, Lists)]
-            if length == 1 and len(lists) == len(cut) and method == "arithmetic" and weights.ndim == 1:
+            if length == 1 and len(lists) == len(cut) and how.is_simple:
                 alike = np.logical_and.reduce([one.top_class[0] == lists[0].top_class[0] for one in lists])
                 sure = [Lists(*(array[:, alike] for array in one)) for one in lists]
-                _mix_alike(sure, weights, num_classes, encoding, mixed, here[alike])
+                _mix_alike(sure, how, num_classes, encoding, mixed, here[alike])
                 here = here[~alike]
                 cut = [Lists(*(array[:, ~alike] for array in one)) for one in lists]
             table = cells[: (num_classes + 1) * len(here)].reshape(num_classes + 1, -1)
-            mean, classes, divergence = _mix_band(cut, weights, table, method)
+            mean, classes, divergence = _mix_band(cut, how, table)
             mixed.divergence[here] = divergence
             if agreed is not None:
                 lead = agreed[here]
@@ -128,24 +153,28 @@ def mix(
     return mixed
 
 
-def mean_of(
-    sources: Sequence[Lists | Dense], weights: np.ndarray, num_classes: int, method: Method = "arithmetic"
-) -> np.ndarray:
+def mean_of(sources: Sequence[Lists | Dense], how: Mean, num_classes: int) -> np.ndarray:
     """The dense mean of a few pixels, (C, P) float32. Parameters as for `mix`."""
-    weights = np.asarray(weights, np.float32)
     mean = np.zeros((num_classes, sources[0][0].shape[1]), np.float32)
-    for source, weight in zip(sources, weights, strict=True):
-        if isinstance(source, Dense):
-            dense = decode_logits(source.logits)
-        else:
-            dense = decode_lists(source.top_class, source.top_probability, num_classes)
-        share = weight if weights.ndim == 1 else weight[:, None]
-        mean += share * (dense if method == "arithmetic" else np.log(np.maximum(dense, FLOOR)))
-    if method == "geometric":
+    for index, (source, weight) in enumerate(zip(sources, how.weights, strict=True)):
+        dense = rebuild(source, num_classes)
+        if how.temperature(index) != 1:
+            dense **= 1 / how.temperature(index)
+            dense /= dense.sum(axis=0)
+        share = weight if how.weights.ndim == 1 else weight[:, None]
+        mean += share * (dense if how.method == "arithmetic" else np.log(np.maximum(dense, FLOOR)))
+    if how.method == "geometric":
         np.exp(mean, out=mean)
-    if method == "geometric" or weights.ndim == 2:
+    if not how.is_simple:
         mean /= mean.sum(axis=0)
     return mean
+
+
+def rebuild(source: Lists | Dense, num_classes: int) -> np.ndarray:
+    """The distribution that a source keeps of some pixels, (C, P) float32."""
+    if isinstance(source, Dense):
+        return decode_logits(source.logits)
+    return decode_lists(source.top_class, source.top_probability, num_classes)
 
 
 def plain_entropy(mean: np.ndarray) -> np.ndarray:
@@ -179,7 +208,7 @@ def _cut(source: Lists | Dense, places: np.ndarray, length: int) -> Lists | Dens
 
 def _mix_alike(
     sources: Sequence[Lists],
-    weights: np.ndarray,
+    how: Mean,
     num_classes: int,
     encoding: Encoding,
     out: Mixed,
@@ -188,23 +217,23 @@ def _mix_alike(
     """`mix` of pixels for which every source lists the same one class: nearly all that is sure."""
     others = np.float32(max(num_classes - 1, 1))
     alone = SHARE.copy() if num_classes > 1 else np.ones_like(SHARE)
-    entropy = _part(alone) + others * _part((1 - alone) / others)  # of each stored level
+    each = (1 - alone) / others
+    entropy = _part(alone) + others * _part(each)  # of each stored level
     levels = [source.top_probability[0] for source in sources]
     mean = np.zeros(len(places), np.float32)
     rebuilt = np.zeros(len(places), np.float32)
-    for level, weight in zip(levels, weights, strict=True):
-        mean += np.take(weight * alone, level)
+    for index, (level, weight) in enumerate(zip(levels, how.weights, strict=True)):
+        mean += np.take(weight * _tempered(alone[None], each, others, how.temperature(index))[0][0], level)
         rebuilt += np.take(weight * entropy, level)
     np.minimum(mean, 1, out=mean)
-    each = (1 - mean) / others
-    out.divergence[places] = _part(mean) + others * _part(each) - rebuilt
+    out.divergence[places] = _part(mean) + others * _part((1 - mean) / others) - rebuilt
     top_class = sources[0].top_class.copy()
     out.top_probability[0, places] = quantise_list(top_class, mean[None], encoding)[0]
     out.top_class[0, places] = top_class[0]
 
 
 def _mix_band(
-    sources: Sequence[Lists | Dense], weights: np.ndarray, table: np.ndarray, method: Method
+    sources: Sequence[Lists | Dense], how: Mean, table: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, candidates and divergence of the n pixels of a band.
 
@@ -217,18 +246,19 @@ def _mix_band(
     """
     rows, pixels = table.shape
     num_classes = rows - 1
-    if method == "geometric" or weights.ndim == 2 or any(isinstance(source, Dense) for source in sources):
-        return _mix_dense(sources, weights, num_classes, method)
+    if not how.is_simple or any(isinstance(source, Dense) for source in sources):
+        return _mix_dense(sources, how, num_classes)
     cells = table.reshape(-1)
     base = np.zeros(pixels, np.float32)  # what the mean gives to a class in no list
     entropies = np.zeros(pixels, np.float32)
     places = []
-    for source, weight in zip(sources, weights, strict=True):
+    for index, (source, weight) in enumerate(zip(sources, how.weights, strict=True)):
         assert isinstance(source, Lists)
         listed, each = list_mass(source.top_class, source.top_probability, num_classes)
         there = source.top_class != IGNORE
         others = num_classes - np.add.reduce(there, axis=0, dtype=np.uint8).astype(np.float32)
         entropies += weight * (plain_entropy(listed) + others * _part(each))
+        listed, each = _tempered(listed, each, others, how.temperature(index))
         base += weight * each
         # What a listed class has beyond the rest is added up class by class; no list names a class twice.
         listed -= each
@@ -247,14 +277,25 @@ def _mix_band(
 
 
 def _mix_dense(
-    sources: Sequence[Lists | Dense], weights: np.ndarray, num_classes: int, method: Method
+    sources: Sequence[Lists | Dense], how: Mean, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same over all classes of a band, for what lists alone do not tell."""
-    mean = mean_of(sources, weights, num_classes, method)
+    mean = mean_of(sources, how, num_classes)
     divergence = plain_entropy(mean)
-    for source, weight in zip(sources, weights, strict=True):
-        divergence -= weight.mean() * plain_entropy(mean_of([source], np.ones(1), num_classes))
+    for source, weight in zip(sources, how.weights, strict=True):
+        divergence -= weight.mean() * plain_entropy(rebuild(source, num_classes))
     return mean, np.arange(num_classes, dtype=np.uint8)[:, None], divergence
+
+
+def _tempered(
+    listed: np.ndarray, each: np.ndarray, others: np.ndarray | np.float32, temperature: np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Listed probabilities (K, n) and that of each of the ``others`` (n,) under a temperature; what is 0 stays 0."""
+    if temperature == 1:
+        return listed, each
+    listed, each = listed ** (1 / temperature), each ** (1 / temperature)
+    total = listed.sum(axis=0) + others * each
+    return listed / total, each / total
 
 
 def _collect(cells: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
