@@ -89,8 +89,8 @@ def entropy_of(mean: np.ndarray) -> np.ndarray:
 
 
 def ranked(mean: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
-    order = np.argsort(-mean, axis=0, kind="stable")[:kept].astype(np.uint8)
-    return order, np.take_along_axis(mean, order.astype(np.intp), axis=0)
+    top = torch.from_numpy(mean).topk(kept, dim=0)
+    return top.indices.to(torch.uint8).numpy(), top.values.numpy()
 
 
 def keep(setting: Setting, mean: np.ndarray, top: tuple[np.ndarray, np.ndarray]) -> Kept:

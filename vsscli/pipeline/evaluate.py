@@ -64,7 +64,7 @@ def evaluate(
     header = read_header(path) if (path / "zarr.json").is_file() else None
     if header is not None and header.kind == "pseudo":
         raise VssError(f"{path} holds pseudo-labels, not predictions", "name the prediction store it was made from")
-    dataset = _dataset(path, header, data_root, recipe)
+    dataset = dataset_of(path, header, data_root, recipe)
     if header is not None and header.table != dataset.table:
         raise VssError(
             f"{path} holds {header.table.num_classes} classes of {header.table.name!r}, "
@@ -81,7 +81,10 @@ def evaluate(
     return Evaluation(figures, path, dataset.root, split)
 
 
-def _dataset(path: Path, header: Header | None, data_root: Path | None, recipe: Recipe | None) -> Dataset:
+def dataset_of(
+    path: Path, header: Header | None, data_root: Path | None = None, recipe: Recipe | None = None
+) -> Dataset:
+    """The data set that a prediction is of: the recipe's, else the one its header names, else what lies at the root."""
     if recipe is not None:
         return open_dataset(recipe.data, data_root)
     if header is not None and header.summary.get("data") is not None:

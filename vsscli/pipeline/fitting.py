@@ -1,0 +1,92 @@
+"""Which weights a fusion should have, by the masks of a split; no network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vsscli.data.masks import read_mask, to_classes
+from vsscli.data.videos import FolderVideo
+from vsscli.errors import VssError
+from vsscli.fusion.ensemble import require_alike
+from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
+from vsscli.pipeline.evaluate import dataset_of
+from vsscli.report.curve import draw_curve
+from vsscli.store.reader import Store, open_store
+from vsscli.talk import SILENCE, Talk
+
+
+class Masks:
+    """The masks of the frames of a store.
+
+    Parameters
+    ----------
+    store
+        Its header says the data set and the split, unless they are given.
+    data_root, split
+        Others.
+
+    Raises
+    ------
+    VssError
+        There is no such data set, or its classes are others.
+    """
+
+    def __init__(self, store: Store, data_root: Path | None = None, split: str | None = None) -> None:
+        self.dataset = dataset_of(store.path, store.header, data_root)
+        if self.dataset.table != store.header.table:
+            raise VssError(
+                f"{store.path} has other classes than {self.dataset.root}", "name the data set that it predicts"
+            )
+        self.videos: dict[str, FolderVideo] = {
+            video.name: video for video in self.dataset.split(split or store.header.data["split"])
+        }
+        self.frames: list[Place] = []
+        self._paths: dict[Place, Path] = {}
+        for name in store.videos():
+            masks = {frame.stem: frame.mask for frame in self.videos[name].frames} if name in self.videos else {}
+            for t, stem in enumerate(store.stems(name)):
+                mask = masks.get(stem)
+                if mask is not None:
+                    self.frames.append((name, t))
+                    self._paths[name, t] = mask
+
+    def label(self, video: str, t: int) -> np.ndarray:
+        """Classes of a frame, (H, W) uint8, 255 where unknown."""
+        path = self._paths[video, t]
+        return to_classes(read_mask(path), self.dataset.ids, self.dataset.table.num_classes, path)
+
+
+def fit(
+    stores: Sequence[Path], *, data_root: Path | None = None, split: str | None = None, talk: Talk = SILENCE
+) -> Fit:
+    """Find weights and temperatures for a fusion of stores on the labelled frames of a split.
+
+    Raises
+    ------
+    VssError
+        Stores that can't be fused, or too few labelled frames.
+    """
+    sources = [open_store(path) for path in stores]
+    require_alike(sources)
+    masks = Masks(sources[0], data_root, split)
+    return fit_weights(sources, masks.frames, masks.label, talk=talk)
+
+
+def plot_sweep(
+    stores: Sequence[Path],
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    split: str | None = None,
+    talk: Talk = SILENCE,
+) -> list[tuple[float, float]]:
+    """Draw mIoU against the weight of the first of two stores. Returns the points, weight and mIoU."""
+    sources = [open_store(path) for path in stores]
+    require_alike(sources)
+    masks = Masks(sources[0], data_root, split)
+    points = sweep(sources, masks.frames, masks.label, talk=talk)
+    draw_curve(out, points, f"weight of {stores[0].stem}, against {stores[1].stem}", "mIoU")
+    return points
