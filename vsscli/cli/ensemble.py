@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Option
 
@@ -28,6 +28,9 @@ def ensemble(
     sweep: Annotated[
         Path | None, Option("--sweep", metavar="FILE", help="Draw mIoU against the weight of two stores, and stop.")
     ] = None,
+    temporal: Annotated[
+        int, Option("--temporal", min=0, max=8, metavar="N", help="Smooth along time, over N frames before and behind.")
+    ] = 0,
     data: DataRoot = None,
     split: Split = None,
     workers: Workers = None,
@@ -42,11 +45,13 @@ def ensemble(
     vss ensemble --stores a.zarr b.zarr --weights 0.6 0.4 --out c.zarr
     vss ensemble --stores a.zarr b.zarr --fit-weights --split val
     vss ensemble --stores a.zarr b.zarr --sweep weights.svg
+    vss ensemble --stores a.zarr b.zarr --temporal 1
     """
     from vsscli.cli.console import Console
     from vsscli.errors import VssError
     from vsscli.pipeline.ensemble import ensemble as run
     from vsscli.pipeline.fitting import fit, plot_sweep
+    from vsscli.pipeline.smoothing import smooth_store
 
     console = Console(quiet=quiet)
     named = stores or ()
@@ -66,17 +71,15 @@ def ensemble(
         if not json:
             _print_fit(console, named, found)
     temperatures = found.temperatures if found else ()
-    path = run(
-        named,
-        weights,
-        workspace=workspace,
-        out=out,
-        method=method,
-        temperatures=temperatures,
-        workers=workers,
-        force=force,
-        talk=console,
-    )
+    how: dict[str, Any] = {"workspace": workspace, "workers": workers, "force": force, "talk": console}
+    if temporal and len(named) == 1:
+        path = named[0]
+    else:
+        # A fusion that is smoothed goes to its own place, the result to --out.
+        fused = None if temporal else out
+        path = run(named, weights, out=fused, method=method, temperatures=temperatures, **how)
+    if temporal:
+        path = smooth_store(path, temporal, out, data_root=data, split=split, force=force, talk=console)
     if json:
         facts: dict[str, object] = {"store": str(path)}
         if found:
