@@ -16,6 +16,7 @@ HOUSE = Path(vsscli.__file__).parent
 ROOMS = [
     "cli",
     "pipeline",
+    "submission",
     "training",
     "evaluation",
     "inference",

@@ -78,7 +78,10 @@ def test_warnings_of_libraries_are_not_shown_to_users() -> None:
         (["show", "--frames", "many"], ["'--frames'", "a valid integer", "(got 'many')"]),
         (["show", "--frames", "0"], ["'--frames'", "greater than or equal to 1"]),
         (["show", "--out"], ["option '--out' requires a value"]),
-        (["remap", "--masks", "x", "--out", "y"], ["error: missing option '--mapping'"]),
+        (["remap", "--masks", "x", "--out", "y"], ["error: missing option '--source'"]),
+        (["remap", "--source", "camvid", "--out", "y"], ["error: missing option '--masks'"]),
+        (["remap", "--source", "camvid", "--masks", "x"], ["error: missing option '--out'"]),
+        (["remap", "--source", "camvit", "--show"], ["error: mapping camvit", "ade20k, camvid, cityscapes"]),
     ],
 )
 def test_wrong_usage_is_told_in_the_same_style(tmp_path: Path, arguments: list[str], wanted: list[str]) -> None:

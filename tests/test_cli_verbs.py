@@ -149,7 +149,7 @@ def write_mapping(folder: Path) -> Path:
 
 
 def test_remap_rewrites_masks_and_reports_what_was_kept(root: Path, tmp_path: Path) -> None:
-    arguments = ["remap", "--mapping", write_mapping(tmp_path), "--masks", root / "data", "--out", "new"]
+    arguments = ["remap", "--source", write_mapping(tmp_path), "--masks", root / "data", "--out", "new"]
     done = vss(*arguments, "--json", "--workers", "1", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -157,11 +157,35 @@ def test_remap_rewrites_masks_and_reports_what_was_kept(root: Path, tmp_path: Pa
     assert figures["masks"] == 6
     assert figures["pixels"] == 6 * mask.size
     assert figures["kept"] == 6 * int(np.isin(mask, (1, 2)).sum())
+    assert (figures["source_classes"], figures["kept_classes"]) == (3, 2)
     assert figures["classes"] == {"road": 6 * int((mask == 1).sum()), "sky": 6 * int((mask == 2).sum())}
     again = vss(*arguments, "--workers", "1", cwd=tmp_path)
     assert again.returncode == 0
     assert "6 of 6 masks were there" in again.stderr
+    assert "2 of 3 classes of own are kept, 2 of 124 occur" in again.stderr
     assert again.stdout.splitlines()[0].split() == ["class", "pixels", "share"]
+
+
+def test_remap_shows_what_becomes_of_each_class(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["remap", "--source", "cityscapes", "--show", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["source"], told["target"], len(told["mapping"])) == ("cityscapes", "vspw124", 19)
+    assert (told["mapping"]["sidewalk"], told["mapping"]["terrain"]) == ("path", None)
+    assert run(["remap", "--source", "cityscapes", "--show"]) == 0
+    captured = capsys.readouterr()
+    rows = [line.split() for line in captured.out.splitlines()]
+    assert ["sidewalk", "path"] in rows
+    assert ["terrain", "ignore"] in rows
+    assert captured.err == "16 of 19 classes of cityscapes have a class of vspw124\n"
+
+
+def test_remap_still_knows_the_sources_first_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = str(write_mapping(tmp_path))
+    assert run(["remap", "--mapping", own, "--show", "--json"]) == 0
+    wanted = {"source": "own", "target": "vspw124", "mapping": {"road": "road", "sky": "sky", "car": None}}
+    assert json.loads(capsys.readouterr().out) == wanted
+    assert run(["remap", "--help"]) == 0
+    assert "--mapping" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -174,7 +198,7 @@ def test_remap_refuses_a_bad_mapping_and_writes_nothing(
     if text is not None:
         (tmp_path / name).write_text(text)
     out = tmp_path / "new"
-    assert run(["remap", "--mapping", str(tmp_path / name), "--masks", str(root / "data"), "--out", str(out)]) == 2
+    assert run(["remap", "--source", str(tmp_path / name), "--masks", str(root / "data"), "--out", str(out)]) == 2
     text = capsys.readouterr().err
     assert word in text
     assert len(text.splitlines()) <= 12

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from cli_process import environment, vss
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -72,6 +78,16 @@ class TestMapping:
     def test_others_may_be_ignored(self, tmp_path: Path) -> None:
         assert load_mapping(written(tmp_path, "others: ignore\n" + MAPPING)).targets[4:] == (255,) * 252
 
+    def test_a_mapping_tells_its_classes(self, tmp_path: Path) -> None:
+        told = load_mapping(written(tmp_path)).to_dict()
+        wanted = {"source": "mine", "target": "vspw124", "mapping": {"Sky": "sky", "Road": "road", "Sign": None}}
+        assert told == wanted
+        silent = load_mapping(written(tmp_path, MAPPING.replace("  Road: 18\n", "")))
+        assert silent.to_dict()["mapping"] == {"Sky": "sky", "Sign": None}
+        values = load_mapping(written(tmp_path, "target: vspw124\nmap: {9: road, 4: ignore}\n"))
+        assert values.to_dict()["mapping"] == {"4": None, "9": "road"}
+        assert values.kept == 1
+
     def test_the_source_may_start_elsewhere_or_be_a_file_with_ids_or_be_left_out(self, tmp_path: Path) -> None:
         assert load_mapping(written(tmp_path, "first_id: 7\n" + MAPPING)).targets[7:10] == (28, 18, 255)
         (tmp_path / "coco.json").write_text('[{"id": 0, "name": "person"}, {"id": 90, "name": "road"}]')
@@ -109,6 +125,7 @@ class TestMapping:
             ("source: [Sky, Sky]\ntarget: vspw124\nmap: {}\n", "'Sky' stands twice", ""),
             ("target: nothing\nmap: {}\n", "class table 'nothing'", "vspw124"),
             ("target: [road]\nmap: {}\n", "target is", ""),
+            ("files: pixels\n" + MAPPING, "files is 'pixels'", "coco-panoptic"),
             ("target: vspw124\n", "lacks", ""),
             ("- 1\n", "lacks", ""),
             ("target: [", "does not parse", ""),
@@ -149,6 +166,25 @@ class TestMasks:
         assert alone == shared
         for path in (tmp_path / "alone").glob("*.png"):
             assert path.read_bytes() == (tmp_path / "shared" / path.name).read_bytes()
+
+    def test_killed_it_leaves_no_process_and_goes_on_to_the_same_masks(self, tmp_path: Path) -> None:
+        noise = np.random.default_rng(1).integers(0, 12, (200, 300), np.uint8)  # takes a while to deflate
+        write_mask(tmp_path / "masks" / "0.png", noise)
+        for number in range(1, 48):
+            shutil.copy(tmp_path / "masks" / "0.png", tmp_path / "masks" / f"{number}.png")
+        arguments = ["remap", "--source", "camvid", "--masks", tmp_path / "masks", "--out", "out", "--workers", "2"]
+        command = [sys.executable, "-m", "vsscli", *map(str, arguments)]
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE)
+        while not list((tmp_path / "out").glob("*.png")) and process.poll() is None:
+            time.sleep(0.01)
+        process.kill()
+        process.communicate(timeout=60)  # ends when the last process that holds its stderr has ended
+        done = vss(*arguments, "--json", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["masks"] == 48
+        contents = {path.read_bytes() for path in (tmp_path / "out").glob("*.png")}
+        assert len(contents) == 1
+        assert not list((tmp_path / "out").glob(".*"))
 
     def test_a_value_the_mapping_is_silent_on_is_an_error_with_the_file(self, masks: Path, tmp_path: Path) -> None:
         write_mask(masks / "two" / "b.png", np.array([[9, 1]], np.uint8))
@@ -208,6 +244,12 @@ class TestMasks:
         report = remap_masks(masks, tmp_path / "out", other, workers=1)
         assert report.counts == {"path": 9, "sky": 9}
 
+    def test_a_run_that_wrote_nothing_is_in_nobodys_way(self, masks: Path, tmp_path: Path) -> None:
+        wrong = load_mapping(written(tmp_path, "target: vspw124\nmap: {200: sky}\n"))
+        with pytest.raises(VssError, match="is silent on that"):
+            remap_masks(masks, tmp_path / "out", wrong, workers=1)
+        assert remap_masks(masks, tmp_path / "out", load_mapping(written(tmp_path)), workers=1).skipped == 0
+
     def test_other_masks_into_the_same_folder_are_refused_until_forced(self, masks: Path, tmp_path: Path) -> None:
         mapping = load_mapping(written(tmp_path))
         remap_masks(masks, tmp_path / "out", mapping, workers=1)
@@ -242,6 +284,7 @@ TABLE = ClassTable("t", tuple(f"c{k}" for k in range(254)), ((0, 0, 0),) * 254)
 told = st.one_of(st.just("ignore"), st.integers(0, 253), st.integers(0, 253).map(lambda k: f"c{k}"))
 
 
+@settings(deadline=None)  # it reads and writes files, which takes as long as the disk likes
 @given(lines=st.dictionaries(st.integers(0, 255), told), others=st.booleans())
 def test_remap_is_total(tmp_path_factory: pytest.TempPathFactory, lines: dict[int, str | int], others: bool) -> None:
     """Whatever a mapping says, each of the 256 values becomes its class, is ignored, or is refused by name."""

@@ -18,6 +18,9 @@ from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.threshold import threshold_from_percentile, write_pseudo
 from vsscli.store import reader
 from vsscli.store.reader import open_store
+from vsscli.submission.archive import write_submission
+from vsscli.submission.check import check_submission
+from vsscli.submission.layout import Layout
 
 SIZE = (192, 256)
 FRAMES = 2
@@ -72,6 +75,16 @@ def pseudo(folder: Path, count: int) -> None:
     write_pseudo(store, new(folder / f"{count}-pseudo.zarr"), limit, workers=1)
 
 
+def submit(folder: Path, count: int) -> None:
+    labels = StoreLabels(open_store(folder / f"{count}-1.zarr"))
+    write_submission(videos(folder, count), labels, folder / f"{count}.zip", Layout(5), workers=1)
+
+
+def check(folder: Path, count: int) -> None:
+    submit(folder, count)
+    assert check_submission(folder / f"{count}.zip", videos(folder, count), Layout(5), workers=1).ok
+
+
 def peak(work: Callable[[Path, int], None], folder: Path, count: int) -> int:
     work(folder, count)  # what is imported or cached once does not count
     tracemalloc.start()
@@ -82,7 +95,9 @@ def peak(work: Callable[[Path, int], None], folder: Path, count: int) -> int:
         tracemalloc.stop()
 
 
-@pytest.mark.parametrize("work", [score_masks, score_store, ensemble, pseudo], ids=lambda work: work.__name__)
+@pytest.mark.parametrize(
+    "work", [score_masks, score_store, ensemble, pseudo, submit, check], ids=lambda work: work.__name__
+)
 def test_memory_does_not_grow_with_the_number_of_videos(
     folder: Path, work: Callable[[Path, int], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

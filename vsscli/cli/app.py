@@ -34,7 +34,7 @@ def build() -> TyperGroup:
     from typer import Typer
     from typer.main import get_command
 
-    from vsscli.cli import cache, demo, doctor, ensemble, predict, pseudo, remap, show, train, vc
+    from vsscli.cli import cache, demo, doctor, ensemble, predict, pseudo, remap, show, submit, train, vc
     from vsscli.cli import eval as evaluation
     from vsscli.cli.options import Program, Verb, before_the_verb
 
@@ -55,6 +55,7 @@ def build() -> TyperGroup:
         ("eval", evaluation.evaluate),
         ("vc", vc.consistency),
         ("show", show.show),
+        ("submit", submit.submit),
         ("demo", demo.demo),
         ("cache", cache.cache),
         ("doctor", doctor.doctor),

@@ -128,7 +128,7 @@ def _usage(cause: typer.TyperException) -> str:
 def _complaint(message: str, hint: str) -> str:
     """The text of an error, at most `LINES` lines of at most `COLUMNS` characters."""
     tail = ["", f"{_coloured('hint', 36)}: {_one_line(hint)}"] if hint else []
-    lines = [line if len(line) <= COLUMNS else f"{line[:COLUMNS]}…" for line in _printable(message).splitlines()]
+    lines = [line if len(line) <= COLUMNS else f"{line[:COLUMNS]}…" for line in printable(message).splitlines()]
     room = LINES - len(tail)
     if len(lines) > room:
         lines = [*lines[: room - 1], f"  … and {len(lines) - room + 1} more lines"]
@@ -136,12 +136,12 @@ def _complaint(message: str, hint: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(_printable(text).split("\n"))
+    line = " ".join(printable(text).split("\n"))
     return line if len(line) <= 2 * COLUMNS else f"{line[: 2 * COLUMNS]}…"
 
 
-def _printable(text: str) -> str:
-    """Without control characters: a file's name or content must not steer the terminal."""
+def printable(text: str) -> str:
+    """A text without control characters: a file's name or content must not steer the terminal."""
     return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
 
 

@@ -11,35 +11,63 @@ from vsscli.cli.options import Debug, Force, Json, Quiet, Workers
 
 
 def remap(
-    mapping: Annotated[
-        str, Option("--mapping", metavar="FILE", help="YAML: what becomes of each id; or one that ships (camvid).")
-    ],
-    masks: Annotated[Path, Option("--masks", metavar="DIR", help="Folder of masks; folders in it are kept.")],
-    out: Annotated[Path, Option("--out", metavar="DIR", help="Folder for the new masks.")],
+    source: Annotated[
+        str | None,
+        Option(
+            "--source",
+            metavar="NAME|FILE",
+            help="Whose masks: ade20k, cocostuff, coco-panoptic, cityscapes, camvid, or a YAML file.",
+        ),
+    ] = None,
+    masks: Annotated[
+        Path | None, Option("--masks", metavar="DIR", help="Folder of masks; folders in it are kept.")
+    ] = None,
+    out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder for the new masks.")] = None,
+    show: Annotated[bool, Option("--show", help="Print what becomes of each class, and do nothing else.")] = False,
+    mapping: Annotated[str | None, Option("--mapping", hidden=True)] = None,
     workers: Workers = None,
     force: Force = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Rewrite masks from one class table to another.
+    """Rewrite another data set's masks in VSPW's classes, or in your own.
 
     Masks that are there already are skipped, so an interrupted run continues.
 
-      vss remap --mapping camvid --masks camvid/labels --out camvid/vspw
+      vss remap --source ade20k --masks ADE/annotations --out ADE/vspw
+      vss remap --source coco-panoptic --masks panoptic_val2017 --out vspw
+      vss remap --source cityscapes --show
 
-    A mapping of one's own:
+    New masks are called like their frames. The JSON of a folder of panoptic PNGs lies beside it:
+    panoptic_val2017.json. A source of your own is a YAML file:
 
       source: [Sky, Building, Car]       # names or a class table; 0 is void, the first class is 1
+      files: values                      # or as cocostuff, cityscapes, coco-panoptic write theirs
       target: vspw124
       others: ignore                     # what `map` does not mention
       map: {Sky: sky, Building: building, Car: 48}
     """
     from vsscli.cli.console import Console
     from vsscli.data.remap import load_mapping, remap_masks
+    from vsscli.errors import VssError
 
+    chosen = source or mapping  # --mapping is what --source was called first
+    if chosen is None:
+        raise VssError("missing option '--source'", "`vss remap --help`")
     console = Console(quiet=quiet)
-    report = remap_masks(masks, out, load_mapping(mapping), force=force, workers=workers, talk=console)
+    table = load_mapping(chosen)
+    if show:
+        if json:
+            console.print_json(table.to_dict())
+            return
+        told = table.to_dict()["mapping"]
+        console.print_table(("source", "target"), [(name, becomes or "ignore") for name, becomes in told.items()])
+        console.say(f"{table.kept} of {len(told)} classes of {table.name} have a class of {table.target.name}")
+        return
+    if masks is None or out is None:
+        raise VssError(f"missing option '{'--masks' if masks is None else '--out'}'", "`vss remap --help`")
+    report = remap_masks(masks, out, table, force=force, workers=workers, talk=console)
     if json:
         console.print_json(
             {
@@ -49,10 +77,16 @@ def remap(
                 "pixels": report.pixels,
                 "kept": report.kept,
                 "share": report.share,
+                "source_classes": report.source_classes,
+                "kept_classes": report.kept_classes,
                 "classes": report.counts,
             }
         )
         return
     rows = [(name, pixels, f"{pixels / report.pixels:.2%}") for name, pixels in report.counts.items()]
     console.print_table(("class", "pixels", "share"), rows)
-    console.say(f"{report.masks} masks in {out}: {report.share:.1%} of their pixels have a class")
+    console.say(
+        f"{report.masks} masks in {out}: {report.share:.1%} of their pixels have a class; "
+        f"{report.kept_classes} of {report.source_classes} classes of {table.name} are kept, "
+        f"{report.classes} of {table.target.num_classes} occur"
+    )

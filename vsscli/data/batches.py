@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from vsscli.data.augment import TrainAugment
-from vsscli.data.masks import MaskIds, read_image, read_mask, to_classes
+from vsscli.data.masks import MaskIds, read_image, to_classes
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 
@@ -83,7 +83,7 @@ class LabelledFrames:
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Decode a frame and its mask; see `Frames`."""
         frame, image, mask = self._frames[index]
-        label = to_classes(read_mask(mask), self._ids, self._num_classes, mask)
+        label = to_classes(self._ids.read(mask), self._ids, self._num_classes, mask)
         return _checked(frame, read_image(image), label, f"mask {mask}")
 
 

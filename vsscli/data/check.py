@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsscli.data.classes import ClassTable
-from vsscli.data.masks import UNKNOWN_REMEDY, MaskIds, describe_values, read_image, read_mask, unknown_values
+from vsscli.data.masks import UNKNOWN_REMEDY, MaskIds, describe_values, read_image, unknown_values
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.files import write_text
@@ -192,7 +192,7 @@ def _look_at(frame: Frame, table: ClassTable, ids: MaskIds, masks: bool) -> _Fin
 
 def _look_at_mask(path: Path, size: tuple[int, int] | None, table: ClassTable, ids: MaskIds) -> list[Fault]:
     try:
-        raw = read_mask(path)
+        raw = ids.read(path)
     except VssError as error:
         return [_as_fault(path, error)]
     faults: list[Fault] = []

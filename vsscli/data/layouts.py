@@ -24,8 +24,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from vsscli.data.classes import ClassTable, load_class_table, read_class_entries
-from vsscli.data.masks import MaskIds
+from vsscli.data.classes import IGNORE, ClassTable, load_class_table, read_class_entries
+from vsscli.data.mapping import FIRST_ID, load_mapping
+from vsscli.data.masks import MaskIds, MaskReader
 from vsscli.data.scene import MARKER, draw_scene
 from vsscli.data.videos import VIDEO_SUFFIXES, FileVideo, FolderVideo, Frame, Video
 from vsscli.errors import VssError
@@ -92,7 +93,7 @@ class Dataset:
                 f"{'is' if len(missing) == 1 else 'are'} not under {self.root / 'data'}",
                 how_to_get(self.recipe),
             )
-        return [read_video_folder(self.root / "data" / name, name) for name in names]
+        return [read_video_folder(self.root / "data" / name, name, self.ids.reader) for name in names]
 
     def _labelled(self, videos: Sequence[FolderVideo]) -> list[FolderVideo]:
         if self.recipe.labelled is None:
@@ -179,9 +180,23 @@ def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENC
             f"class table {data.classes} numbers its classes from {entry_ids[0]} to {entry_ids[-1]}, not 0, 1, 2, …",
             "number them without gaps from 0 (data.first_id tells class 0's mask value); `vss remap` rewrites masks",
         )
-    ids = MaskIds(data.void_ids, data.first_id, data.unknown_ids)
+    ids = _mask_ids(data, place, table)
     ids.lookup(table.num_classes)  # a clash between void values and classes shows here, not at the first mask
     return Dataset(data.name, place, table, ids, data)
+
+
+def _mask_ids(data: Data, root: Path, table: ClassTable) -> MaskIds:
+    """What the data set's masks mean, and who reads them."""
+    if data.remap is None:
+        return MaskIds(data.void_ids, data.first_id, data.unknown_ids)
+    mapping = load_mapping(data.remap, root)
+    if mapping.target.names != table.names:
+        raise VssError(
+            f"mapping {mapping.name} tells masks in the classes of {mapping.target.name}, "
+            f"not in those of {table.name} (data.remap, data.classes)",
+            f"set data.classes to {mapping.target.name}, or take another mapping",
+        )
+    return MaskIds((IGNORE,), FIRST_ID, "error", mapping)
 
 
 def plain_data(
@@ -268,10 +283,17 @@ def open_input(path: str | Path) -> list[Video]:
     return videos
 
 
-def read_video_folder(folder: Path, name: str) -> FolderVideo:
+def read_video_folder(folder: Path, name: str, reader: MaskReader | None = None) -> FolderVideo:
     """Gather a video's frames: images in ``origin/`` or in the folder itself, masks in ``mask/``.
 
     A frame is whatever has an image or a mask; what is missing shows when it is needed (or to `check_videos`).
+
+    Parameters
+    ----------
+    folder, name
+        Where the video is, and what to call it.
+    reader
+        Who knows which files are masks, where they are not called like their frames.
 
     Raises
     ------
@@ -280,7 +302,7 @@ def read_video_folder(folder: Path, name: str) -> FolderVideo:
     """
     origin = folder / "origin"
     images = _by_stem(origin if origin.is_dir() else folder, IMAGE_SUFFIXES)
-    masks = _by_stem(folder / "mask", frozenset({".png"})) if (folder / "mask").is_dir() else {}
+    masks = _masks_by_stem(folder / "mask", reader) if (folder / "mask").is_dir() else {}
     if not images and not masks:
         raise VssError(f"video {name} has no frames: no images in {origin} or {folder}", "put its images there")
     # Files are in name order already; a stem that only has a mask goes where its name belongs.
@@ -353,7 +375,7 @@ def _read_split_folder(dataset: Dataset, split: str) -> list[FolderVideo]:
             f"{dataset.name}: neither {folder} nor {dataset.root} holds folders of images",
             how_to_get(dataset.recipe),
         )
-    return [read_video_folder(child, child.name) for child in found]
+    return [read_video_folder(child, child.name, dataset.ids.reader) for child in found]
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -382,6 +404,13 @@ def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
             )
         files[path.stem] = path
     return files
+
+
+def _masks_by_stem(folder: Path, reader: MaskReader | None) -> dict[str, Path]:
+    if reader is None:
+        return _by_stem(folder, frozenset({".png"}))
+    found = reader.masks(path.name for path in _visible(folder))
+    return {Path(goal).stem: folder / name for goal, name in found.items()}
 
 
 def _only(videos: Sequence[FolderVideo], keep: Callable[[Frame], bool]) -> list[FolderVideo]:

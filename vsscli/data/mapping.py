@@ -4,6 +4,8 @@ A mapping is a YAML file. This is all that one may say::
 
     source: [Sky, Building, Car]     # names of the source's classes: a list, a class table file, or a shipped table
     first_id: 1                      # mask value of the source's first class (of id 0); 1 when not said
+    files: values                    # how its masks are written (`data.encodings`): values when not said, or
+                                     # cocostuff, cityscapes, coco-panoptic
     target: vspw124                  # the classes to write: a shipped table or a file
     others: ignore                   # what becomes of values that `map` does not mention; when not said, meeting one
                                      # in a mask is an error
@@ -14,7 +16,9 @@ A mapping is a YAML file. This is all that one may say::
       Car: 48
 
 Without ``source`` the left side has mask values only. Files are looked for beside the mapping, then from the working
-directory. Mappings that ship with vss go by their name: ``camvid``.
+directory. Mappings that ship with vss go by their name: ``ade20k``, ``camvid``, ….
+
+A mapping reads masks (`Mapping.read`) as `remap_masks` writes them, so nothing needs to be written to train on them.
 """
 
 from __future__ import annotations
@@ -37,11 +41,15 @@ from vsscli.data.classes import (
     read_class_entries,
     read_structured,
 )
-from vsscli.data.masks import UNKNOWN
+from vsscli.data.encodings import KINDS, Encoding, find_encoding
+from vsscli.data.masks import UNKNOWN, describe_values
 from vsscli.errors import VssError
 
 SHIPPED = Path(__file__).parent / "mappings"
-KEYS = ("source", "first_id", "target", "others", "map")
+KEYS = ("source", "first_id", "files", "target", "others", "map")
+
+FIRST_ID = 1
+"""Mask value of class 0 in what a mapping makes, as in VSPW's masks."""
 
 
 @dataclass(frozen=True)
@@ -56,32 +64,81 @@ class Mapping:
         The classes that are written.
     targets
         256 numbers: index of a target class, 255 where pixels are ignored, 254 for a value the mapping is silent on.
+    classes
+        Names of the source's classes, or its mask values where it has no names, in order, each with its target's
+        index or 255. Those on which the mapping is silent are left out.
+    files, encoding
+        How the source's masks are written.
     """
 
     name: str
     target: ClassTable
     targets: tuple[int, ...]
+    classes: tuple[tuple[str, int], ...]
+    files: str
+    encoding: Encoding
 
     @property
     def lookup(self) -> np.ndarray:
         """`targets` as (256,) uint8."""
         return np.array(self.targets, np.uint8)
 
+    @property
+    def kept(self) -> int:
+        """How many of the source's classes have a class of the target."""
+        return sum(index != IGNORE for _, index in self.classes)
 
-def load_mapping(source: str | Path) -> Mapping:
+    def to_dict(self) -> dict[str, Any]:
+        """The mapping as plain JSON values: ``{"source", "target", "mapping": {source class: class or None}}``."""
+        names = self.target.names
+        told = {name: None if index == IGNORE else names[index] for name, index in self.classes}
+        return {"source": self.name, "target": self.target.name, "mapping": told}
+
+    def masks(self, names: Iterable[str]) -> dict[str, str]:
+        """Which of a folder's files are masks of the source, by the names of their frames; see `Encoding.masks`."""
+        return self.encoding.masks(names)
+
+    def read(self, path: Path) -> np.ndarray:
+        """Decode one of the source's masks and tell it in the target's classes.
+
+        Returns
+        -------
+        ndarray
+            (H, W) uint8 as `remap_masks` writes it: class k as value k + 1, 255 where there is none.
+
+        Raises
+        ------
+        VssError
+            The file is missing or damaged, or holds a value that the mapping is silent on.
+        """
+        raw, lookup = self.encoding.read(path), self.lookup
+        unmentioned = np.flatnonzero((np.bincount(raw.ravel(), minlength=256) > 0) & (lookup == UNKNOWN)).tolist()
+        if unmentioned:
+            raise VssError(
+                f"mask {path} holds {describe_values(unmentioned)}; mapping {self.name} is silent on that",
+                "check that these are the source's masks; a mapping of your own may get a line for each in its `map:`, "
+                "or `others: ignore`",
+            )
+        return np.where(lookup == IGNORE, IGNORE, lookup + np.uint8(FIRST_ID)).astype(np.uint8)[raw]
+
+
+def load_mapping(source: str | Path, root: Path | None = None) -> Mapping:
     """Read a mapping.
 
     Parameters
     ----------
     source
-        Name of one that ships with vss, or a YAML file.
+        Name of one that ships with vss, or a YAML file: under ``root`` if it is there, else relative to the working
+        directory, or absolute.
+    root
+        Folder of the data set.
 
     Raises
     ------
     VssError
         The file is missing or broken, a key stands twice, or a value or class on either side does not exist.
     """
-    path = _find_mapping(source)
+    path = _find_mapping(source, root)
     values = read_structured(path, "mapping")
     if not isinstance(values, dict) or not isinstance(values.get("map"), dict) or "target" not in values:
         raise VssError(f"mapping {path} lacks `target:` or `map:`", "`vss remap --help` shows what a mapping says")
@@ -91,7 +148,8 @@ def load_mapping(source: str | Path) -> Mapping:
     if values.get("others", "ignore") != "ignore":
         raise VssError(f"mapping {path}: others is {values['others']!r}", "write `others: ignore`, or leave it out")
     target = _load_target(values["target"], path)
-    left = _Left(path, _source_values(values, path))
+    source_values = _source_values(values, path)
+    left = _Left(path, source_values)
     right = _Right(path, target)
     targets = [IGNORE if "others" in values else UNKNOWN] * 256
     spoken: dict[int, Any] = {}
@@ -104,16 +162,23 @@ def load_mapping(source: str | Path) -> Mapping:
             )
         spoken[value] = key
         targets[value] = right.index(told, key)
-    return Mapping(path.stem, target, tuple(targets))
+    if not source_values:
+        source_values = {str(value): value for value in sorted(spoken)}
+    classes = tuple((name, targets[value]) for name, value in source_values.items() if targets[value] != UNKNOWN)
+    files = values.get("files", "values")
+    encoding = find_encoding(files, left.values)
+    if encoding is None:
+        raise VssError(f"mapping {path}: files is {files!r}", f"it may be {', '.join(KINDS)}")
+    return Mapping(path.stem, target, tuple(targets), classes, files, encoding)
 
 
-def _find_mapping(source: str | Path) -> Path:
+def _find_mapping(source: str | Path, root: Path | None) -> Path:
     shipped = SHIPPED / f"{source}.yaml"
     if Path(source).name == str(source) and shipped.is_file():
         return shipped
-    path = Path(os.path.expanduser(source))
-    if path.is_file():
-        return path
+    for path in (*([] if root is None else [root / source]), Path(os.path.expanduser(source))):
+        if path.is_file():
+            return path
     names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
     raise VssError(
         f"mapping {source} is neither shipped with vss nor a file", f"name one that ships ({names}) or a file"

@@ -6,12 +6,12 @@ Nothing here repairs: a file whose pixels do not all decode is an error that nam
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -26,6 +26,18 @@ UNKNOWN = 254
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 
 
+class MaskReader(Protocol):
+    """Another way to a mask's values than decoding a PNG of class indices: that of `data.mapping.Mapping`."""
+
+    def masks(self, names: Iterable[str]) -> dict[str, str]:
+        """Which of a folder's files are masks, by the names of their frames (``<stem>.png``)."""
+        ...
+
+    def read(self, path: Path) -> np.ndarray:
+        """The values of a mask, (H, W) uint8."""
+        ...
+
+
 @dataclass(frozen=True)
 class MaskIds:
     """What the values of a mask mean.
@@ -38,11 +50,18 @@ class MaskIds:
         Value of class 0; the other classes follow.
     unknown
         Whether any other value is an error or void as well.
+    reader
+        Who reads the masks, where they are not PNGs of these values; it is hashable.
     """
 
     void: tuple[int, ...] = (0, 255)
     first: int = 1
     unknown: Literal["error", "void"] = "error"
+    reader: MaskReader | None = None
+
+    def read(self, path: Path) -> np.ndarray:
+        """The values of a mask, (H, W) uint8; as `read_mask`, unless a `reader` knows better."""
+        return read_mask(path) if self.reader is None else self.reader.read(path)
 
     def lookup(self, num_classes: int) -> np.ndarray:
         """The class of every mask value.
@@ -137,6 +156,28 @@ def read_mask(path: Path) -> np.ndarray:
             )
         values = np.array(image).astype(np.uint8, copy=False)
         return values // _stretch(path) if image.mode == "L" else values
+
+
+def read_colour_mask(path: Path) -> np.ndarray:
+    """Decode a mask whose colours are numbers, as COCO panoptic's are.
+
+    Returns
+    -------
+    ndarray
+        (H, W, 3) uint8, red, green, blue.
+
+    Raises
+    ------
+    VssError
+        The file is missing or damaged, is no PNG, or holds no colours.
+    """
+    with _opened(path, ("PNG",), "mask") as image:
+        if image.mode not in ("RGB", "RGBA"):
+            raise VssError(
+                f"mask {path} has one channel (mode {image.mode}), not three whose colours number segments",
+                "give the panoptic PNGs; for masks of class ids there are other sources (`vss remap --help`)",
+            )
+        return np.array(image)[..., :3]
 
 
 def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None) -> None:

@@ -13,23 +13,20 @@ import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock, Thread
 from typing import Any
 
 import numpy as np
 
-from vsscli.data.classes import IGNORE, ClassTable
-from vsscli.data.mapping import Mapping, load_mapping
-from vsscli.data.masks import UNKNOWN, describe_values, read_mask, write_mask
+from vsscli.data.mapping import FIRST_ID, Mapping, load_mapping
+from vsscli.data.masks import UNKNOWN, read_mask, write_mask
 from vsscli.errors import VssError
 from vsscli.files import write_text
 from vsscli.talk import SILENCE, Talk
 
 __all__ = ["Mapping", "RemapReport", "load_mapping", "remap_masks"]
-
-FIRST_ID = 1
-"""Mask value of class 0 in what is written."""
 
 RECORD = "remap.json"
 FILES_PER_TASK = 16
@@ -47,13 +44,17 @@ class RemapReport:
         Pixels in all, and those that have a class now.
     counts
         Pixels of every target class that occurs, most frequent first.
+    source_classes, kept_classes
+        Classes of the source, and those of them that have a class now.
     """
 
     masks: int
     skipped: int
     pixels: int
     kept: int
-    counts: dict[str, int] = field(default_factory=dict)
+    counts: dict[str, int]
+    source_classes: int
+    kept_classes: int
 
     @property
     def share(self) -> float:
@@ -120,10 +121,10 @@ def remap_masks(
         No masks, a damaged one, a value that the mapping is silent on, or ``out`` was written from something else.
     """
     masks, out = Path(masks), Path(out)
-    files = _mask_files(masks)
+    files = _mask_files(masks, mapping)
     if out.resolve() == masks.resolve() or masks.resolve() in out.resolve().parents:
         raise VssError(f"--out {out} lies in the folder of masks {masks}", "choose a folder outside of it")
-    jobs = [_Job(masks / file, out / file.with_suffix(".png")) for file in files]
+    jobs = [_Job(masks / source, out / goal) for goal, source in files]
     if force:
         _clear(out, jobs, talk)
     else:
@@ -137,25 +138,23 @@ def remap_masks(
             advance(outcome.masks)
     if skipped:
         talk.say(f"remap: {skipped} of {len(jobs)} masks were there from an earlier run")
-    return _report(len(jobs), skipped, counts, mapping.target)
+    return _report(len(jobs), skipped, counts, mapping)
 
 
-def _mask_files(masks: Path) -> list[Path]:
-    """All PNG files below a folder, relative to it, in order; links to folders are followed, dot-files are not."""
+def _mask_files(masks: Path, mapping: Mapping) -> list[tuple[Path, Path]]:
+    """All masks below a folder, what they become and what they are, relative to it; links to folders are followed."""
     if not masks.is_dir():
         raise VssError(f"folder of masks {masks} is not there", "check the path")
-    files: list[Path] = []
+    files: list[tuple[Path, Path]] = []
+    others = 0
     for folder, below, names in os.walk(masks, followlinks=True):
         below[:] = sorted(name for name in below if not name.startswith("."))
         here = Path(folder).relative_to(masks)
-        files += [here / n for n in sorted(names) if n.lower().endswith(".png") and not n.startswith(".")]
+        files += [(here / goal, here / name) for goal, name in mapping.masks(names).items()]
+        others += sum(name.lower().endswith(".png") for name in names)
     if not files:
-        raise VssError(f"folder {masks} holds no PNG masks", "give the folder whose sub-folders hold them")
-    written: dict[Path, Path] = {}
-    for file in files:
-        other = written.setdefault(file.with_suffix(".png"), file)
-        if other != file:
-            raise VssError(f"{masks / other} and {file.name} would be one file", "rename one of them")
+        what = f"no masks of {mapping.name} ({others} other PNGs)" if others else "no PNG masks"
+        raise VssError(f"folder {masks} holds {what}", "give the folder whose sub-folders hold them")
     return files
 
 
@@ -170,6 +169,8 @@ def _refuse_foreign(out: Path, masks: Path, mapping: Mapping) -> None:
         if any(not name.startswith(".") for name in os.listdir(out)):
             raise VssError(f"--out {out} holds files that no remapping wrote", "choose another --out, or give --force")
         return
+    if not any(path.suffix.lower() == ".png" for path in out.rglob("*")):
+        return  # whatever run was here stopped before its first mask
     anew = "choose another --out, or give --force to write everything anew"
     if not _agrees(before, mapping):
         raise VssError(f"--out {out} was written with another mapping ({before.get('mapping')})", anew)
@@ -183,6 +184,8 @@ def _agrees(before: dict[str, Any], mapping: Mapping) -> bool:
     They do also when lines were added for values on which the mapping was silent: no mask written had any of those.
     """
     targets = before.get("targets")
+    if before.get("files", "values") != mapping.files:
+        return False
     if before.get("target") != mapping.target.to_dict() or not isinstance(targets, list) or len(targets) != 256:
         return False
     return all(old in (UNKNOWN, new) for old, new in zip(targets, mapping.targets, strict=True))
@@ -205,6 +208,7 @@ def _write_record(out: Path, masks: Path, mapping: Mapping) -> None:
     told = {
         "mapping": mapping.name,
         "masks": str(masks.resolve()),
+        "files": mapping.files,
         "targets": mapping.targets,
         "target": mapping.target.to_dict(),
     }
@@ -230,7 +234,7 @@ def _run(jobs: Sequence[_Job], mapping: Mapping, workers: int) -> Iterator[_Outc
     # Processes, because half of the work holds Python's lock; started afresh, because forking a process that has
     # threads (a progress bar's, say) can hang.
     pool = ProcessPoolExecutor(
-        min(workers, len(batches)), multiprocessing.get_context("spawn"), initializer=_leave_interrupts_to_parent
+        min(workers, len(batches)), multiprocessing.get_context("spawn"), initializer=_start_worker
     )
     try:
         running: set[Future[_Outcome]] = set()
@@ -249,44 +253,51 @@ def _run(jobs: Sequence[_Job], mapping: Mapping, workers: int) -> Iterator[_Outc
         pool.shutdown(cancel_futures=True)
 
 
-def _leave_interrupts_to_parent() -> None:
+_writing = Lock()
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it is gone: a pool's process that is waiting for work would stay."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        with _writing:  # not in the middle of a file, whose half would stay under its temporary name
+            os._exit(1)
 
 
 def _remap_files(jobs: Sequence[_Job], mapping: Mapping) -> _Outcome:
-    written = np.where(mapping.lookup == IGNORE, IGNORE, mapping.lookup + np.uint8(FIRST_ID)).astype(np.uint8)
-    silent = mapping.lookup == UNKNOWN
     palette = mapping.target.palette(FIRST_ID)
     counts, skipped = np.zeros(256, np.int64), 0
     for job in jobs:
-        label = _finished(job)
+        label = _finished(job, mapping)
         skipped += label is not None
         if label is None:
-            raw = read_mask(job.source)
-            unmentioned = np.flatnonzero((np.bincount(raw.ravel(), minlength=256) > 0) & silent).tolist()
-            if unmentioned:
-                raise VssError(
-                    f"mask {job.source} holds {describe_values(unmentioned)}; mapping {mapping.name} is silent on that",
-                    "add a line for each to its `map:`, or `others: ignore`",
-                )
-            label = written[raw]
-            write_mask(job.goal, label, palette)
+            label = mapping.read(job.source)
+            with _writing:
+                write_mask(job.goal, label, palette)
         counts += np.bincount(label.ravel(), minlength=256)
     return _Outcome(len(jobs), skipped, counts)
 
 
-def _finished(job: _Job) -> np.ndarray | None:
+def _finished(job: _Job, mapping: Mapping) -> np.ndarray | None:
     """What an earlier run wrote, if it is newer than its source; a file is there whole or not at all."""
     try:
-        if job.goal.stat().st_mtime_ns < job.source.stat().st_mtime_ns:
+        if job.goal.stat().st_mtime_ns < mapping.encoding.changed(job.source):
             return None
         return read_mask(job.goal)
     except (OSError, VssError):
         return None
 
 
-def _report(masks: int, skipped: int, counts: np.ndarray, target: ClassTable) -> RemapReport:
+def _report(masks: int, skipped: int, counts: np.ndarray, mapping: Mapping) -> RemapReport:
+    target = mapping.target
     by_class = counts[FIRST_ID : FIRST_ID + target.num_classes]
     order = np.argsort(-by_class, kind="stable")
     occurring = {target.names[k]: int(by_class[k]) for k in order if by_class[k] > 0}
-    return RemapReport(masks, skipped, int(counts.sum()), int(by_class.sum()), occurring)
+    pixels, kept = int(counts.sum()), int(by_class.sum())
+    return RemapReport(masks, skipped, pixels, kept, occurring, len(mapping.classes), mapping.kept)

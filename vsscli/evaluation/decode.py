@@ -37,14 +37,25 @@ def read_label(path: Path) -> np.ndarray:
         As `read_mask`.
     """
     try:
-        values = _decode_plain(path.read_bytes())
+        values = decode_plain(path.read_bytes())
     except Exception:  # damaged data can raise almost anything; the careful way says what it was
         values = None
     return read_mask(path) if values is None else values
 
 
-def _decode_plain(data: bytes) -> np.ndarray | None:
-    """The mask in a PNG file, if it is a plain and whole one (PNG specification, third edition, 5, 9 and 10)."""
+def decode_plain(data: bytes) -> np.ndarray | None:
+    """The mask in a PNG file, if it is a plain and whole one (PNG specification, third edition, 5, 9 and 10).
+
+    Parameters
+    ----------
+    data
+        The file. Whatever it holds, no more is inflated than its header says, and that is bounded.
+
+    Returns
+    -------
+    ndarray or None
+        (H, W) uint8, values as they are stored. Damaged data can raise almost anything.
+    """
     if data[:16] != SIGNATURE or data[24:29] not in PLAIN or _word(data, 29) != zlib.crc32(data[12:29]):
         return None
     width, height = _word(data, 16), _word(data, 20)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from vsscli.data.masks import image_size
 from vsscli.errors import VssError
 from vsscli.evaluation.decode import read_label
 
@@ -24,6 +25,14 @@ class LabelSource(Protocol):
 
     def place(self, video: str, stem: str) -> str:
         """What to call a frame's prediction in an error."""
+        ...
+
+
+class SizedLabels(LabelSource, Protocol):
+    """Labels that tell what is there before anything is decoded."""
+
+    def size(self, video: str, stem: str) -> tuple[int, int] | None:
+        """H, W of the label of one frame; none if it has no prediction."""
         ...
 
 
@@ -49,6 +58,11 @@ class FolderLabels:
                 f"{path} is not there: {video}/{stem} has no prediction", "predict every frame of the split"
             ) from error
 
+    def size(self, video: str, stem: str) -> tuple[int, int] | None:
+        """Look at the head of a frame's mask."""
+        path = self.path / video / f"{stem}.png"
+        return image_size(path) if path.exists() else None
+
     def place(self, video: str, stem: str) -> str:
         """Path of a frame's mask."""
         return str(self.path / video / f"{stem}.png")
@@ -67,14 +81,23 @@ class StoreLabels:
         hint = "run the same predict command again: it adds what is missing"
         if video not in self._videos:
             raise VssError(f"store {self._store.path} has no finished prediction of video {video}", hint)
+        position = self._position(video, stem)
+        if position is None:
+            raise VssError(f"store {self._store.path} has no prediction of frame {video}/{stem}", hint)
+        return self._store.label(video, position)
+
+    def size(self, video: str, stem: str) -> tuple[int, int] | None:
+        """Look at the record of a frame's video."""
+        there = video in self._videos and self._position(video, stem) is not None
+        return self._store.size(video) if there else None
+
+    def _position(self, video: str, stem: str) -> int | None:
         # One video's names are kept; the pair is swapped as a whole, so threads need no lock.
         name, frames = self._frames
         if name != video:
             frames = {known: position for position, known in enumerate(self._store.stems(video))}
             self._frames = (video, frames)
-        if stem not in frames:
-            raise VssError(f"store {self._store.path} has no prediction of frame {video}/{stem}", hint)
-        return self._store.label(video, frames[stem])
+        return frames.get(stem)
 
     def place(self, video: str, stem: str) -> str:
         """Address of a frame in the store."""

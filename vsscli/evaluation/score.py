@@ -8,13 +8,10 @@ threads, and memory does not depend on the number of videos.
 from __future__ import annotations
 
 import math
-import os
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
-from typing import TypeVar
+from pathlib import Path
 
 import numpy as np
 
@@ -33,6 +30,7 @@ from vsscli.evaluation.figures import (
     parse_metrics,
 )
 from vsscli.evaluation.labels import FolderLabels, LabelSource, StoreLabels
+from vsscli.evaluation.order import in_order
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.metrics.consistency import VideoConsistency
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL
@@ -40,9 +38,7 @@ from vsscli.talk import SILENCE, Talk
 
 __all__ = ["Figures", "FolderLabels", "LabelSource", "StoreLabels", "score"]
 
-AHEAD = 4  # frames decoded or being decoded per thread
-
-Result = TypeVar("Result")
+ReadMask = Callable[[Path], np.ndarray]
 
 
 def score(
@@ -98,7 +94,8 @@ def score(
     if left_out:
         talk.warn(f"protocol {protocol} leaves out {left_out} of {len(dataset_videos)} videos: they are too short")
     frames = sum(len(video.frames) for video in videos)
-    decoded = closing(_decoded(videos, prediction, workers or _cores()))
+    read = read_label if ids.reader is None else ids.read
+    decoded = closing(_decoded(videos, prediction, read, workers))
     with decoded as pairs, talk.track("score", frames) as done:
         for video in videos:
             consistency.start_video(len(video.frames))
@@ -164,25 +161,25 @@ def _figures(
 
 
 def _decoded(
-    videos: Sequence[FolderVideo], prediction: LabelSource, workers: int
+    videos: Sequence[FolderVideo], prediction: LabelSource, read: ReadMask, workers: int | None
 ) -> Generator[tuple[np.ndarray, np.ndarray]]:
     """(truth as on disk, label) of every frame of every video in order, decoded ahead by `workers` threads."""
 
     def jobs() -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
         for video in videos:
             for index, frame in enumerate(video.frames):
-                yield lambda frame=frame, index=index: _read(frame, index, prediction)  # type: ignore[misc]
+                yield lambda frame=frame, index=index: _read(frame, index, prediction, read)  # type: ignore[misc]
 
-    return _in_order(jobs(), workers, AHEAD * workers)
+    return in_order(jobs(), workers)
 
 
-def _read(frame: Frame, index: int, prediction: LabelSource) -> tuple[np.ndarray, np.ndarray]:
+def _read(frame: Frame, index: int, prediction: LabelSource, read: ReadMask) -> tuple[np.ndarray, np.ndarray]:
     """Ground truth and label of one frame, of one size."""
     if frame.mask is None:
         raise VssError(
             f"{frame.address} has no mask to score against", "choose a split whose frames have masks, or add the file"
         )
-    truth = read_label(frame.mask)
+    truth = read(frame.mask)
     label = prediction.label(frame.video, index, frame.stem)
     if truth.shape != label.shape:
         raise VssError(
@@ -193,33 +190,9 @@ def _read(frame: Frame, index: int, prediction: LabelSource) -> tuple[np.ndarray
     return truth, label
 
 
-def _in_order(jobs: Iterable[Callable[[], Result]], workers: int, ahead: int) -> Generator[Result]:
-    """Results of `jobs` in their order, at most `ahead` of them begun and not taken; one worker: no thread is made."""
-    if workers == 1:
-        yield from (job() for job in jobs)
-        return
-    with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-        begun: deque[Future[Result]] = deque()
-        try:
-            for job in jobs:
-                begun.append(pool.submit(job))
-                if len(begun) >= ahead:
-                    yield begun.popleft().result()
-            while begun:
-                yield begun.popleft().result()
-        finally:
-            for future in begun:
-                future.cancel()
-
-
 def _translate(mask: np.ndarray, table: bytes) -> np.ndarray:
     """`table[mask]`, several times faster than NumPy's indexing for bytes."""
     return np.frombuffer(mask.tobytes().translate(table), np.uint8).reshape(mask.shape)
-
-
-def _cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _size(shape: tuple[int, ...]) -> str:

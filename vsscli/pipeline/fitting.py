@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.masks import read_mask, to_classes
-from vsscli.data.videos import FolderVideo
-from vsscli.errors import VssError
 from vsscli.fusion.ensemble import require_alike
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
-from vsscli.pipeline.evaluate import dataset_of
+from vsscli.pipeline.predicted import open_predicted
 from vsscli.report.curve import draw_curve
 from vsscli.store.reader import Store, open_store
 from vsscli.talk import SILENCE, Talk
@@ -35,14 +33,9 @@ class Masks:
     """
 
     def __init__(self, store: Store, data_root: Path | None = None, split: str | None = None) -> None:
-        self.dataset = dataset_of(store.path, store.header, data_root)
-        if self.dataset.table != store.header.table:
-            raise VssError(
-                f"{store.path} has other classes than {self.dataset.root}", "name the data set that it predicts"
-            )
-        self.videos: dict[str, FolderVideo] = {
-            video.name: video for video in self.dataset.split(split or store.header.data["split"])
-        }
+        found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
+        self.dataset = found.dataset
+        self.videos = {video.name: video for video in found.dataset.split(found.split)}
         self.frames: list[Place] = []
         self._paths: dict[Place, Path] = {}
         for name in store.videos():

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsscli.data.layouts import Dataset, open_dataset
-from vsscli.data.masks import read_mask, to_classes
+from vsscli.data.masks import to_classes
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.pipeline.workspace import find_stores
@@ -115,7 +115,8 @@ def _draw(store: Store, dataset: Dataset, folder: FolderVideo | None, name: str,
     place, index = folder.stems.index(stem), store.stems(name).index(stem)
     image, mask = folder.read(place), folder.frames[place].mask
     label = store.label(name, index)
-    truth = None if mask is None else to_classes(read_mask(mask), dataset.ids, dataset.table.num_classes, mask)
+    ids = dataset.ids
+    truth = None if mask is None else to_classes(ids.read(mask), ids, dataset.table.num_classes, mask)
     for what, size in (("prediction", label.shape), ("mask", None if truth is None else truth.shape)):
         if size is not None and size != image.shape[:2]:
             raise VssError(

@@ -8,7 +8,7 @@ import numpy as np
 
 from vsscli.errors import VssError
 from vsscli.fusion.temporal import Reader, smooth
-from vsscli.pipeline.evaluate import dataset_of
+from vsscli.pipeline.predicted import open_predicted
 from vsscli.store.reader import Store, open_store
 from vsscli.talk import SILENCE, Talk
 
@@ -56,11 +56,13 @@ def smooth_store(
 
 
 def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:
-    dataset = dataset_of(store.path, store.header, data_root)
-    videos = {video.name: video for video in dataset.split(split or store.header.data["split"])}
+    found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
+    videos = {video.name: video for video in found.dataset.split(found.split)}
     for name in store.videos():
         if name not in videos or videos[name].stems != store.stems(name):
-            raise VssError(f"{dataset.root} has other frames of video {name} than {store.path}", "add --data ROOT")
+            raise VssError(
+                f"{found.dataset.root} has other frames of video {name} than {store.path}", "add --data ROOT"
+            )
 
     def read(video: str, t: int) -> np.ndarray:
         return videos[video].read(t)

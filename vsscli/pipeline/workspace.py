@@ -52,19 +52,36 @@ def _is_of(header: Header, split: str) -> bool:
 
 
 def newest_evaluation_store(workspace: Path) -> Path:
-    """The newest prediction or fusion of an evaluation split.
+    """The newest prediction or fusion of an evaluation split; see `newest_store`."""
+    return newest_store(workspace, "evaluation")
+
+
+def newest_store(workspace: Path, split: str, data: str | None = None) -> Path:
+    """The newest prediction or fusion of a split.
+
+    Parameters
+    ----------
+    workspace
+        Folder of all results.
+    split
+        As for `find_stores`.
+    data
+        Name of the data set; none: any.
 
     Raises
     ------
     VssError
         There is none; the hint is the command that makes one.
     """
-    for path in find_stores(workspace, split="evaluation"):
-        if read_header(path).kind != "pseudo":
+    for path in find_stores(workspace, split=split):
+        header = read_header(path)
+        if header.kind != "pseudo" and data in (None, header.data.get("name")):
             return path
     checkpoints = sorted(workspace.glob("*/last.pt"), key=lambda path: path.stat().st_mtime_ns)
     checkpoint = checkpoints[-1] if checkpoints else "CHECKPOINT"
+    what, wanted = ("an evaluation split", "val") if split == "evaluation" else (f"split {split!r}", split)
+    of = f" of {data}" if data else ""
     raise VssError(
-        f"no prediction of an evaluation split in {workspace}",
-        f"make one with `vss predict --model {checkpoint} --split val --tta`, or name one with --pred",
+        f"no prediction of {what}{of} in {workspace}",
+        f"make one with `vss predict --model {checkpoint} --split {wanted} --tta`, or name one with --pred",
     )

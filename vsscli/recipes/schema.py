@@ -43,6 +43,11 @@ class Data(Section):
     void_ids: tuple[int, ...] = Field((0, 255), description="mask values that mean no class")
     first_id: int = Field(1, ge=0, le=255, description="mask value of class 0; the others follow")
     unknown_ids: Literal["error", "void"] = Field("error", description="what to do with mask values beyond the table")
+    remap: str | None = Field(
+        None,
+        description="masks are another data set's, read in `classes` by this mapping: ade20k, … or a YAML file; "
+        "the mapping then says what their values mean, and the three fields above do not count",
+    )
     train: str = Field("train", description="split with labels to train on")
     val: str = Field("val", description="split to evaluate on")
     labelled: str | None = Field(None, description="list of <video>/<stem>: only these labels of `train` count")

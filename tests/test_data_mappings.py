@@ -1,0 +1,115 @@
+"""The mappings that ship: what becomes of five data sets' classes in VSPW's."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import yaml
+
+from vsscli.data.classes import load_class_table, read_class_entries
+from vsscli.data.mapping import SHIPPED, load_mapping
+
+# Source, its class table, how many classes it has and how many of them are kept.
+SOURCES = {
+    "ade20k": ("ade20k150", 150, 123),
+    "cocostuff": ("cocostuff171", 171, 133),
+    "coco-panoptic": ("coco_panoptic133", 133, 107),
+    "cityscapes": ("cityscapes19", 19, 16),
+    "camvid": ("camvid11", 11, 9),
+}
+VSPW = load_class_table("vspw124")
+
+# VSPW's classes that none of the five data sets feeds: theirs are other classes, or mixtures that VSPW tells apart.
+UNFED = (
+    "ladder Playground_slide goal crosswalk windmill well_or_well_lid other_construction ice pipeline roadblock "
+    "wheeled_machine raft tyre ball_net backboard fishbowl gun roaster blackboard tissue printer instrument"
+)
+
+
+def lines_of(source: str) -> dict[object, object]:
+    """What the file says, line by line; a key that stands twice does not survive `load_mapping`."""
+    values = yaml.safe_load((SHIPPED / f"{source}.yaml").read_text())
+    assert values["source"] == SOURCES[source][0]
+    return dict(values["map"])
+
+
+def test_these_mappings_ship_and_no_others() -> None:
+    assert {path.stem for path in SHIPPED.glob("*.yaml")} == set(SOURCES)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_every_source_class_is_named_once_and_every_target_exists(source: str) -> None:
+    table, count, kept = SOURCES[source]
+    names = [entry.name for entry in read_class_entries(table)[1]]
+    text = (SHIPPED / f"{source}.yaml").read_text().split("\nmap:\n")[1]
+    named = Counter(line.split(":")[0].strip() for line in text.splitlines())
+    assert {name: named[name] for name in names} == dict.fromkeys(names, 1)
+    assert len(names) == count
+    lines = lines_of(source)
+    assert [name for name in lines if isinstance(name, str)] == names  # in the table's order, to be read beside it
+    assert set(lines.values()) <= {*VSPW.names, "ignore"}
+    mapping = load_mapping(source)
+    assert [name for name, _ in mapping.classes] == names
+    assert mapping.kept == kept
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_void_is_ignored_and_other_values_are_refused(source: str) -> None:
+    void = [value for value in lines_of(source) if isinstance(value, int)]
+    mapping = load_mapping(source)
+    assert all(mapping.targets[value] == 255 for value in void)
+    assert sum(target != 254 for target in mapping.targets) == SOURCES[source][1] + len(void)
+
+
+def test_the_classes_that_nothing_feeds_are_known() -> None:
+    fed = {target for source in SOURCES for target in lines_of(source).values()}
+    unfed = [name for name in VSPW.names if name not in fed]
+    print("no source feeds:", *unfed)
+    assert " ".join(unfed) == UNFED
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "target"),
+    [
+        ("ade20k", "armchair", "chair_or_seat"),
+        ("ade20k", "windowpane", "window"),
+        ("ade20k", "animal", None),
+        ("cocostuff", "railroad", "rail"),
+        ("cocostuff", "railing", "handrail_or_fence"),
+        ("coco-panoptic", "cow", "cattle"),
+        ("coco-panoptic", "tree-merged", "tree"),
+        ("cityscapes", "rider", "person"),
+        ("cityscapes", "vegetation", None),
+        ("camvid", "Bicyclist", None),
+    ],
+)
+def test_a_plain_kind_is_kept_and_a_mixture_is_not(source: str, name: str, target: str | None) -> None:
+    told = load_mapping(source).to_dict()
+    assert told["mapping"][name] == target
+    assert (told["source"], told["target"]) == (source, "vspw124")
+
+
+def test_data_sets_agree_on_classes_of_one_name() -> None:
+    told: dict[str, set[object]] = {}
+    for source in SOURCES:
+        for name, target in load_mapping(source).to_dict()["mapping"].items():
+            told.setdefault(name.lower().removesuffix("-merged").removesuffix("-other"), set()).add(target)
+    assert {name: targets for name, targets in told.items() if len(targets) > 1} == {}
+
+
+def test_the_ids_are_those_of_the_data_sets() -> None:
+    # As the data sets' own lists have it: ADE20K's 150 is flag; COCO-Stuff's 182, 181 in its masks, is wood, and 11 in
+    # them is unused; COCO panoptic's last, 200, is rug-merged.
+    for source, value, name in [
+        ("ade20k", 150, "flag"),
+        ("ade20k", 3, "sky"),
+        ("cocostuff", 181, "wood"),
+        ("cocostuff", 156, "sky"),
+        ("coco-panoptic", 200, "cushion_or_carpet"),
+        ("coco-panoptic", 187, "sky"),
+        ("cityscapes", 10, "sky"),
+        ("camvid", 1, "sky"),
+    ]:
+        assert VSPW.names[load_mapping(source).targets[value]] == name
+    assert load_mapping("cocostuff").targets[11] == 254

@@ -1,0 +1,101 @@
+"""``vss submit``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Option
+
+from vsscli.cli.eval import Prediction, RecipeOfData
+from vsscli.cli.options import RUNS, DataRoot, Debug, Json, Quiet, Workers, Workspace
+
+if TYPE_CHECKING:
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.submit import SubmissionCheck
+
+
+def submit(
+    pred: Prediction = None,
+    out: Annotated[
+        Path | None, Option("--out", metavar="FILE", help="The zip. [default: WORKSPACE/submission.zip]")
+    ] = None,
+    check: Annotated[
+        Path | None, Option("--check", metavar="FILE", help="Pack nothing: say what is wrong with this zip.")
+    ] = None,
+    data: DataRoot = None,
+    split: Annotated[
+        str | None, Option("--split", metavar="NAME", help="Split of the data set. [default: the store's, or test]")
+    ] = None,
+    recipe: RecipeOfData = None,
+    label_offset: Annotated[int, Option("--label-offset", min=0, metavar="N", help="Pixel value of class 0.")] = 0,
+    prefix: Annotated[str, Option("--prefix", metavar="FOLDER", help="Folder in the zip to put the videos in.")] = "",
+    workers: Workers = None,
+    workspace: Workspace = RUNS,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Pack predictions into the zip that is handed in, or check one. The split needs images only.
+
+    vss submit --pred STORE --out submission.zip
+    vss submit --check submission.zip --data ROOT --split test
+    """
+    from vsscli.cli.console import Console
+    from vsscli.errors import VssError
+    from vsscli.pipeline import submit as pipeline
+    from vsscli.recipes.load import load_recipe
+
+    console = Console(quiet=quiet)
+    if check is not None and out is not None:
+        raise VssError("--check packs nothing, --out has no meaning beside it", "give one of the two")
+    target = pipeline.Target(
+        workspace=workspace,
+        prediction=pred,
+        data_root=data,
+        split=split,
+        recipe=load_recipe(recipe) if recipe else None,
+        label_offset=label_offset,
+        prefix=prefix,
+    )
+    if check is not None:
+        _report(pipeline.check(target, check, workers=workers, talk=console), console, json=json)
+        return
+    done = pipeline.submit(target, out or workspace / "submission.zip", workers=workers, talk=console)
+    written = done.written
+    facts = {
+        "file": str(written.path),
+        "videos": written.videos,
+        "frames": written.frames,
+        "bytes": written.bytes,
+        "sha256": written.sha256,
+    }
+    if json:
+        console.print_json(facts | {"pred": str(done.prediction), "data": str(done.data), "split": done.split})
+    else:
+        console.print_table(tuple(facts), [tuple(facts.values())])
+
+
+def _report(found: SubmissionCheck, console: Console, *, json: bool) -> None:
+    """Print what a check came to, and end with an error when something is wrong."""
+    from vsscli.cli.failure import printable
+    from vsscli.errors import VssError
+
+    checked = found.checked
+    if json:
+        console.print_json(checked.to_json() | {"data": str(found.data), "split": found.split})
+    elif checked.ok:
+        facts = {name: getattr(checked, name) for name in ("frames", "classes", "bytes")}
+        console.print_table(tuple(facts), [tuple(facts.values())])
+    else:
+        for kind, count in checked.counts.items():
+            faults = [fault for fault in checked.faults if fault.kind == kind]
+            for fault in faults:
+                console.print(printable(f"{kind}: {fault.entry} {fault.what}"))
+            if count > len(faults):
+                console.print(f"{kind}: … and {count - len(faults)} more")
+    if not checked.ok:
+        total = sum(checked.counts.values())
+        kinds = ", ".join(f"{count} {kind}" for kind, count in checked.counts.items())
+        raise VssError(f"{checked.path}: {total} fault{'s' if total > 1 else ''} ({kinds})", checked.hint)
+    console.say(f"{checked.path} holds every frame of split {found.split!r}, and nothing else")

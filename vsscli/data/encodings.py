@@ -1,0 +1,259 @@
+"""Encodings: how data sets write the classes of pixels into files.
+
+Whatever the files hold, what is read is one array of the source's own mask values: `Mapping` knows what becomes of
+those. An encoding also tells which files of a folder are masks, and the name of the frame that each belongs to.
+
+``values``
+    PNGs that hold the mask values as they are: VSPW, ADE20K, CamVid, and most others.
+``cocostuff``
+    The same, and ``*_labelTrainIds.png``, which count the classes through from 0 (255 is void). Where a frame has
+    both, the first is taken.
+``cityscapes``
+    ``*_labelTrainIds.png`` as above, and ``*_labelIds.png`` with all 34 labels, most of them void.
+``coco-panoptic``
+    Colour PNGs whose colours number segments, and a JSON that tells the category of each.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vsscli.data.classes import IGNORE
+from vsscli.data.masks import UNKNOWN, describe_values, read_colour_mask, read_mask
+from vsscli.data.panoptic import load_segments, segments_beside
+from vsscli.errors import VssError
+
+TRAIN_IDS = "_labelTrainIds.png"
+
+# Ids of Cityscapes' labels that are evaluated, in the order of their training ids (cityscapesScripts, labels.py).
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+CITYSCAPES_LABELS = 34
+
+
+class Encoding(Protocol):
+    """How one data set writes its masks. Its `read` is safe in threads and processes."""
+
+    def masks(self, names: Iterable[str]) -> dict[str, str]:
+        """Which of a folder's files are masks.
+
+        Returns
+        -------
+        dict
+            For the name that a rewritten mask gets, that of its frame with ``.png``, the file to read; in the order
+            of the names.
+
+        Raises
+        ------
+        VssError
+            Two files would be one mask.
+        """
+        ...
+
+    def read(self, path: Path) -> np.ndarray:
+        """Decode a file to the source's own mask values, (H, W) uint8.
+
+        Raises
+        ------
+        VssError
+            The file is missing or damaged, or holds ids that the data set does not have.
+        """
+        ...
+
+    def changed(self, path: Path) -> int:
+        """When what `read` reads was last changed, in nanoseconds."""
+        ...
+
+
+@dataclass(frozen=True)
+class Values:
+    """PNGs that hold mask values as they are."""
+
+    def masks(self, names: Iterable[str]) -> dict[str, str]:
+        """All PNGs; see `Encoding`."""
+        found: dict[str, str] = {}
+        for name in _pngs(names):
+            other = found.setdefault(f"{name[:-4]}.png", name)
+            if other != name:
+                raise VssError(f"{other} and {name} would be one mask", "rename one of them")
+        return found
+
+    def read(self, path: Path) -> np.ndarray:
+        """Decode a mask; see `Encoding`."""
+        return read_mask(path)
+
+    def changed(self, path: Path) -> int:
+        """The file's own time."""
+        return os.stat(path).st_mtime_ns
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Files whose names end alike and whose values mean the same.
+
+    Parameters
+    ----------
+    ending
+        The end of their names.
+    frame
+        The end of their frames' names instead.
+    values
+        The source's own value for each of the 256 values, or 254 for one that may not occur; empty: as they are.
+    """
+
+    ending: str
+    frame: str
+    values: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Endings:
+    """PNGs whose names tell how their values count.
+
+    Parameters
+    ----------
+    endings
+        The first one that fits a name counts; of two files for one frame the one with the later ending does.
+    """
+
+    endings: tuple[Ending, ...]
+
+    def masks(self, names: Iterable[str]) -> dict[str, str]:
+        """PNGs with one of the endings, one for each frame; see `Encoding`."""
+        found: dict[str, tuple[int, str]] = {}
+        for name in _pngs(names):
+            place = self._place(name)
+            if place is None:
+                continue
+            ending = self.endings[place]
+            goal = name[: len(name) - len(ending.ending)] + ending.frame
+            other = found.get(goal)
+            if other is not None and other[0] == place:
+                raise VssError(f"{other[1]} and {name} would be one mask", "rename one of them")
+            if other is None or other[0] < place:
+                found[goal] = place, name
+        return {goal: name for goal, (_, name) in found.items()}
+
+    def read(self, path: Path) -> np.ndarray:
+        """Decode a mask and translate its values; see `Encoding`."""
+        place = self._place(path.name)
+        if place is None:
+            endings = " nor ".join(f"*{ending.ending}" for ending in self.endings)
+            raise VssError(f"mask {path} is neither {endings}", "give the data set's own files, with their names")
+        raw, values = read_mask(path), self.endings[place].values
+        if not values:
+            return raw
+        table = np.array(values, np.uint8)
+        unknown = np.flatnonzero((np.bincount(raw.ravel(), minlength=256) > 0) & (table == UNKNOWN)).tolist()
+        if unknown:
+            raise VssError(
+                f"mask {path} holds {describe_values(unknown)}, which *{self.endings[place].ending} files do not have",
+                "fetch or convert it again",
+            )
+        return table[raw]
+
+    def changed(self, path: Path) -> int:
+        """The file's own time."""
+        return os.stat(path).st_mtime_ns
+
+    def _place(self, name: str) -> int | None:
+        fits = (place for place, ending in enumerate(self.endings) if name.lower().endswith(ending.ending.lower()))
+        return next(fits, None)
+
+
+@dataclass(frozen=True)
+class Panoptic:
+    """COCO's panoptic PNGs, with the JSON beside their folder. What is read is category ids, 0 where there is none.
+
+    Parameters
+    ----------
+    names
+        The category ids and names that are expected: a JSON that calls one of them otherwise is refused.
+    """
+
+    names: tuple[tuple[int, str], ...] = field(repr=False)
+
+    def masks(self, names: Iterable[str]) -> dict[str, str]:
+        """All PNGs; see `Encoding`."""
+        return Values().masks(names)
+
+    def read(self, path: Path) -> np.ndarray:
+        """Decode segments and look up their categories; see `Encoding`."""
+        segments = load_segments(segments_beside(path.parent))
+        ids, categories = segments.of(path)
+        self._check_names(segments.names, categories, segments.path)
+        colours = read_colour_mask(path).astype(np.uint32)
+        pixels = colours[..., 0] | colours[..., 1] << 8 | colours[..., 2] << 16
+        ids, categories = np.append(ids, np.uint32(2**24)), np.append(categories, np.uint8(0))  # ends every search
+        places = np.searchsorted(ids, pixels)
+        void = pixels == 0
+        strange = pixels[(ids[places] != pixels) & ~void]
+        if len(strange):
+            raise VssError(
+                f"mask {path} holds {_describe_segments(strange)}, of which {segments.path} does not tell",
+                "use the JSON that belongs to these PNGs, or fetch both again",
+            )
+        return np.where(void, np.uint8(0), categories[places])
+
+    def changed(self, path: Path) -> int:
+        """The time of the PNG or of the JSON, whichever is later."""
+        return max(os.stat(path).st_mtime_ns, os.stat(segments_beside(path.parent)).st_mtime_ns)
+
+    def _check_names(self, told: dict[int, str], categories: np.ndarray, path: Path) -> None:
+        for category, name in self.names:
+            if told.get(category, name) != name and (categories == category).any():
+                raise VssError(
+                    f"{path} calls category {category} {told[category]!r}, the mapping's source calls it {name!r}",
+                    "write a mapping for these categories (`files: coco-panoptic`; `vss remap --help`)",
+                )
+
+
+def find_encoding(kind: str, values: dict[str, int]) -> Encoding | None:
+    """The encoding of a name; none when there is no such.
+
+    Parameters
+    ----------
+    kind
+        ``values``, ``cocostuff``, ``cityscapes`` or ``coco-panoptic``.
+    values
+        The source's own mask value of each of its classes, in their order.
+    """
+    if kind == "values":
+        return Values()
+    own = tuple(values.values())
+    counted = (*own, *[UNKNOWN] * (255 - len(own)), IGNORE)
+    if kind == "cocostuff":
+        return Endings((Ending(TRAIN_IDS, ".png", counted), Ending(".png", ".png")))
+    if kind == "cityscapes":
+        return Endings(_cityscapes_endings(counted))
+    return Panoptic(tuple((value, name) for name, value in values.items())) if kind == "coco-panoptic" else None
+
+
+KINDS = ("values", "cocostuff", "cityscapes", "coco-panoptic")
+
+
+def _cityscapes_endings(counted: tuple[int, ...]) -> tuple[Ending, ...]:
+    """Both kinds of files of both qualities; a frame is called ``*_leftImg8bit.png``."""
+    all_labels = [IGNORE] * CITYSCAPES_LABELS + [UNKNOWN] * (255 - CITYSCAPES_LABELS) + [IGNORE]
+    for place, label in enumerate(CITYSCAPES_IDS):
+        all_labels[label] = counted[place]
+    return tuple(
+        Ending(f"_{quality}{ending}", "_leftImg8bit.png", values)
+        for ending, values in ((TRAIN_IDS, counted), ("_labelIds.png", tuple(all_labels)))
+        for quality in ("gtCoarse", "gtFine")
+    )
+
+
+def _pngs(names: Iterable[str]) -> list[str]:
+    return [name for name in sorted(names) if name.lower().endswith(".png") and not name.startswith(".")]
+
+
+def _describe_segments(pixels: np.ndarray) -> str:
+    ids = np.unique(pixels)
+    more = f" and {len(ids) - 3} more" if len(ids) > 3 else ""
+    return f"segment{'s' if len(ids) > 1 else ''} {', '.join(map(str, ids[:3].tolist()))}{more}"

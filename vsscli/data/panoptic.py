@@ -1,0 +1,220 @@
+"""COCO panoptic's JSON: which category each segment of a panoptic PNG has.
+
+The file for COCO's training images is hundreds of megabytes of text, a dozen times that as Python objects. It is read
+piece by piece, and what stays is five bytes a segment.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from threading import Lock
+from typing import Any, TextIO
+
+import numpy as np
+
+from vsscli.errors import VssError
+
+CHUNK = 2**20
+LONGEST = 2**24
+"""Characters: one image's annotation has some thousand, and a longer one is no annotation."""
+
+SEGMENT_IDS = 2**24
+"""As many as three bytes of a pixel can tell apart; 0 is void."""
+
+
+@dataclass(frozen=True)
+class Segments:
+    """The segments of all images that a JSON tells of.
+
+    Parameters
+    ----------
+    path
+        The JSON.
+    places
+        For the name of each PNG, where its segments begin and end.
+    ids
+        Segment ids, uint32.
+    categories
+        The category of each segment, uint8.
+    names
+        What the JSON calls its categories; empty where it does not say.
+    """
+
+    path: Path
+    places: dict[str, tuple[int, int]]
+    ids: np.ndarray
+    categories: np.ndarray
+    names: dict[int, str]
+
+    def of(self, png: Path) -> tuple[np.ndarray, np.ndarray]:
+        """Segment ids, rising, and categories of one image: (N,) uint32 and (N,) uint8.
+
+        Raises
+        ------
+        VssError
+            The JSON has nothing on it, or two categories for one segment.
+        """
+        if png.name not in self.places:
+            raise VssError(
+                f"{self.path} has no annotation with file_name {png.name!r}, which {png} needs",
+                "use the JSON that belongs to these PNGs",
+            )
+        start, end = self.places[png.name]
+        order = np.argsort(self.ids[start:end], kind="stable")
+        ids, categories = self.ids[start:end][order], self.categories[start:end][order]
+        twice = np.flatnonzero((ids[1:] == ids[:-1]) & (categories[1:] != categories[:-1]))
+        if len(twice):
+            raise VssError(
+                f"{self.path} gives segment {ids[twice[0]]} of {png.name} the categories "
+                f"{categories[twice[0]]} and {categories[twice[0] + 1]}",
+                "fetch the JSON again",
+            )
+        return ids, categories
+
+
+def segments_beside(folder: Path) -> Path:
+    """Where the JSON of a folder of panoptic PNGs is: beside it, with its name."""
+    place = Path(os.path.abspath(folder))
+    return place.with_name(f"{place.name}.json")
+
+
+_reading = Lock()  # threads that want the same file wait for the first of them instead of reading it too
+
+
+def load_segments(path: Path) -> Segments:
+    """Read a panoptic JSON; the same file again is remembered.
+
+    Raises
+    ------
+    VssError
+        It is missing, damaged, or says something that can't be meant; the image and the value are named.
+    """
+    try:
+        state = os.stat(path)
+    except OSError as cause:
+        raise VssError(
+            f"panoptic JSON {path} can't be read: {cause.strerror}",
+            "the JSON of a folder of panoptic PNGs lies beside it: panoptic_val2017/ and panoptic_val2017.json",
+        ) from cause
+    with _reading:
+        return _load(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, changed: int, size: int) -> Segments:
+    places: dict[str, tuple[int, int]] = {}
+    ids, categories, names = array("I"), array("B"), dict[int, str]()
+    try:
+        with path.open(encoding="utf-8") as file:
+            for key, value in _members(file):
+                if key == "annotations":
+                    name, segments = _annotation(value, path)
+                    if name in places:
+                        raise VssError(f"{path} has two annotations with file_name {name!r}", "fetch the JSON again")
+                    places[name] = len(ids), len(ids) + len(segments)
+                    ids.extend(segment for segment, _ in segments)
+                    categories.extend(category for _, category in segments)
+                elif key == "categories" and isinstance(value, dict) and type(value.get("id")) is int:
+                    names[value["id"]] = str(value.get("name"))
+    except (OSError, ValueError, RecursionError) as cause:
+        reason = cause.strerror if isinstance(cause, OSError) else cause
+        raise VssError(f"panoptic JSON {path} is damaged: {reason}", "fetch or extract it again") from cause
+    if not places:
+        raise VssError(f"{path} is no panoptic JSON: it has no list `annotations`", "give COCO's panoptic_*.json")
+    return Segments(path, places, np.array(ids, np.uint32), np.array(categories, np.uint8), names)
+
+
+def _annotation(value: Any, path: Path) -> tuple[str, list[tuple[int, int]]]:
+    """The PNG's name of one annotation, and id and category of its segments."""
+    name = value.get("file_name") if isinstance(value, dict) else None
+    infos = value.get("segments_info") if isinstance(value, dict) else None
+    if not isinstance(name, str) or not isinstance(infos, list):
+        raise VssError(
+            f"{path} has an annotation without file_name or segments_info: {json.dumps(value)[:80]}",
+            "give a panoptic JSON (panoptic_*.json); those of instances and captions are others",
+        )
+    segments = []
+    for info in infos:
+        segment, category = (info.get("id"), info.get("category_id")) if isinstance(info, dict) else (None, None)
+        if type(segment) is not int or not 0 < segment < SEGMENT_IDS:
+            raise VssError(f"{path}: {name} has a segment with id {segment!r}", "ids are 1 to 16777215")
+        if type(category) is not int or not 0 < category < 255:
+            raise VssError(
+                f"{path}: segment {segment} of {name} has category_id {category!r}",
+                "categories with ids from 1 to 254 can be remapped",
+            )
+        segments.append((segment, category))
+    return name, segments
+
+
+def _members(file: TextIO) -> Iterator[tuple[str, Any]]:
+    """The members of a JSON object, one by one; of a list, one element after the other under the list's key."""
+    text = _Text(file)
+    text.expect("{")
+    while True:
+        key = text.value()
+        text.expect(":")
+        if text.peek() == "[":
+            text.expect("[")
+            closed = text.peek() == "]"
+            while not closed:
+                yield key, text.value()
+                closed = text.expect(",]") == "]"
+            if text.peek() == "]":  # of an empty list; behind the last element it was taken already
+                text.expect("]")
+        else:
+            yield key, text.value()
+        if text.expect(",}") == "}":
+            return
+
+
+class _Text:
+    """JSON text of which only a piece is held."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file, self._held, self._at, self._ended = file, "", 0, False
+        self._decoder = json.JSONDecoder()
+
+    def peek(self) -> str:
+        """The next character that is no space; it stays. Nothing at the end of the file."""
+        while True:
+            while self._at < len(self._held) and self._held[self._at] in " \t\r\n":
+                self._at += 1
+            if self._at < len(self._held) or self._ended:
+                return self._held[self._at : self._at + 1]
+            self._read(CHUNK)
+
+    def expect(self, characters: str) -> str:
+        """Take the next character, which is one of these."""
+        found = self.peek()
+        if not found or found not in characters:
+            raise ValueError(f"expected {' or '.join(characters)}, found {found or 'the end of the file'}")
+        self._at += 1
+        return found
+
+    def value(self) -> Any:
+        """Take the next value."""
+        self.peek()
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._held, self._at)
+            except ValueError:
+                if self._ended:
+                    raise
+            else:
+                if end < len(self._held) or self._ended:  # else a number might go on
+                    self._at = end
+                    return value
+            self._read(max(CHUNK, len(self._held) - self._at))
+
+    def _read(self, characters: int) -> None:
+        if len(self._held) - self._at > LONGEST:
+            raise ValueError(f"a value of it does not end within {LONGEST} characters")
+        more = self._file.read(characters)
+        self._held, self._at, self._ended = self._held[self._at :] + more, 0, not more

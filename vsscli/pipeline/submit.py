@@ -1,0 +1,117 @@
+"""From a prediction to the zip that is handed in, and from a zip to what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsscli.data.layouts import Dataset, open_dataset, plain_data
+from vsscli.pipeline.predicted import Predicted, open_predicted
+from vsscli.pipeline.workspace import newest_store
+from vsscli.recipes.schema import Recipe
+from vsscli.submission.archive import Written, write_submission
+from vsscli.submission.check import Checked, check_submission
+from vsscli.submission.layout import Layout
+from vsscli.talk import SILENCE, Talk
+
+SPLIT = "test"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is answered, a split of a data set, and how the server wants it.
+
+    Parameters
+    ----------
+    workspace
+        Where the newest store of the split is looked for when no prediction is named.
+    prediction
+        A prediction store, or a folder of ``<video>/<stem>.png`` class-index masks.
+    data_root, recipe
+        The data set: a recipe's, else the one that the store names, else whatever lies under the root. Its split needs
+        images only.
+    split
+        Which videos; none: the store's own, or ``test``.
+    label_offset
+        Value of class 0.
+    prefix
+        Folder in the zip that holds the videos' folders.
+    """
+
+    workspace: Path
+    prediction: Path | None = None
+    data_root: Path | None = None
+    split: str | None = None
+    recipe: Recipe | None = None
+    label_offset: int = 0
+    prefix: str = ""
+
+    def predicted(self) -> Predicted:
+        """Open the prediction, and find its data set."""
+        data = self.recipe.data.name if self.recipe else None
+        path = self.prediction or newest_store(self.workspace, self.split or SPLIT, data)
+        return open_predicted(path, data_root=self.data_root, split=self.split, recipe=self.recipe, otherwise=SPLIT)
+
+    def data(self) -> tuple[Dataset, str]:
+        """Find the data set and the split; only where neither recipe nor root is given, by the prediction."""
+        if self.prediction is None and self.recipe is not None:
+            return open_dataset(self.recipe.data, self.data_root), self.split or SPLIT
+        if self.prediction is None and self.data_root is not None:
+            return open_dataset(plain_data(self.data_root)), self.split or SPLIT
+        found = self.predicted()
+        return found.dataset, found.split
+
+    def layout(self, dataset: Dataset) -> Layout:
+        """Names and values in the zip."""
+        return Layout.for_classes(dataset.table.num_classes, self.label_offset, self.prefix)
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A zip, and what it holds the predictions of."""
+
+    written: Written
+    prediction: Path
+    data: Path
+    split: str
+
+
+@dataclass(frozen=True)
+class SubmissionCheck:
+    """What was found in a zip, and what it was compared with."""
+
+    checked: Checked
+    data: Path
+    split: str
+
+
+def submit(target: Target, out: Path, *, workers: int | None = None, talk: Talk = SILENCE) -> Submission:
+    """Pack predictions of every frame of a split into a zip, which is there whole or not at all.
+
+    Raises
+    ------
+    VssError
+        There is nothing to pack, or not every frame has a prediction of its size; see
+        :func:`vsscli.submission.archive.write_submission`.
+    """
+    found = target.predicted()
+    layout = target.layout(found.dataset)
+    talk.say(f"packing {found.path}, split {found.split!r} of {found.dataset.root}, into {out}")
+    videos = found.dataset.split(found.split)
+    written = write_submission(videos, found.labels, out, layout, workers=workers, talk=talk)
+    return Submission(written, found.path, found.dataset.root, found.split)
+
+
+def check(target: Target, file: Path, *, workers: int | None = None, talk: Talk = SILENCE) -> SubmissionCheck:
+    """Compare a zip with the split that it answers. Nothing is unpacked to disk.
+
+    Raises
+    ------
+    VssError
+        The file is no zip, or the data set is not there. What is wrong with the zip is in what is returned.
+    """
+    dataset, split = target.data()
+    layout = target.layout(dataset)
+    talk.say(f"checking {file} against split {split!r} of {dataset.root}")
+    checked = check_submission(file, dataset.split(split), layout, workers=workers, talk=talk)
+    return SubmissionCheck(checked, dataset.root, split)

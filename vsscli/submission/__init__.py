@@ -1,0 +1,1 @@
+"""The zip that is handed in: how it is laid out, written, and checked."""

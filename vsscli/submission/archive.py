@@ -1,0 +1,224 @@
+"""Writing a submission: every frame of a split, in one zip that is there whole or not at all.
+
+The same labels give the same bytes: entries stand in the order of their names, with one date and one set of
+permissions, stored as the PNGs they are. What is left is how these are deflated; see `submission.png`.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from zipfile import ZIP_STORED, ZipFile, ZipInfo, is_zipfile
+
+import numpy as np
+
+from vsscli.data.masks import describe_values, image_size
+from vsscli.data.videos import FolderVideo, Frame
+from vsscli.errors import VssError
+from vsscli.evaluation.labels import SizedLabels
+from vsscli.evaluation.order import in_order
+from vsscli.files import whole_file
+from vsscli.store.files import file_digest
+from vsscli.submission.faults import Faults, in_pixels
+from vsscli.submission.layout import Layout, name_fault
+from vsscli.submission.png import encode_label
+from vsscli.talk import SILENCE, Talk
+
+if sys.platform != "win32":
+    import fcntl
+
+DATE = (1980, 1, 1, 0, 0, 0)
+"""The earliest that a zip can tell."""
+
+PERMISSIONS = stat.S_IFREG | 0o644
+UNIX = 3
+"""By this number a zip says that its permissions are those of Unix."""
+
+NAMED = 6
+"""Frames that a refusal names."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """A submission: its file, how many videos and frames it holds, its size, and the SHA-256 of its bytes."""
+
+    path: Path
+    videos: int
+    frames: int
+    bytes: int
+    sha256: str
+
+
+def write_submission(
+    videos: Sequence[FolderVideo],
+    labels: SizedLabels,
+    out: Path,
+    layout: Layout,
+    *,
+    workers: int | None = None,
+    talk: Talk = SILENCE,
+) -> Written:
+    """Write the labels of all frames into a zip.
+
+    Parameters
+    ----------
+    videos
+        The split. Of its frames the sizes are looked at; nothing is decoded.
+    labels
+        Class indices, 0 to C - 1, for every one of its frames, of the frames' sizes.
+    out
+        The zip. One that is there is replaced when the new one is complete.
+    layout
+        Names of the entries and values of the pixels.
+    workers
+        Threads that read labels and encode; none: one per core. They change no byte.
+    talk
+        Follows the frames.
+
+    Raises
+    ------
+    VssError
+        Predictions are missing or of another size, which is found before anything is written; labels that are no
+        class; ``out`` is a folder or something else than a zip; the disk refuses.
+    """
+    _refuse_other_files(out)
+    # By name whatever the order of the list, so that equal labels give equal bytes.
+    ordered = sorted(videos, key=lambda video: video.name)
+    frames = [frame for video in ordered for frame in video.frames]
+    for frame in frames:
+        fault = name_fault(layout.entry(frame))
+        if fault:
+            raise VssError(f"the entry {layout.entry(frame)!r} {fault}", "rename that video or frame")
+    require_complete(frames, labels, workers=workers, talk=talk)
+    _clear_dead(out)
+    with (
+        ExitStack() as claim,  # given up last, when the file has its name
+        whole_file(out, "submission") as part,
+        talk.track("pack", len(frames)) as advance,
+        closing(in_order(_jobs(ordered, labels, layout), workers)) as encoded,
+    ):
+        claim.enter_context(_claimed(part))
+        with ZipFile(part, "w", ZIP_STORED) as archive:
+            _fill(archive, frames, encoded, layout, advance)
+    return Written(out, len(videos), len(frames), out.stat().st_size, file_digest(out))
+
+
+def _fill(
+    archive: ZipFile, frames: Sequence[Frame], encoded: Iterable[bytes], layout: Layout, advance: Callable[[int], None]
+) -> None:
+    for frame, data in zip(frames, encoded, strict=True):
+        info = ZipInfo(layout.entry(frame), DATE)
+        info.create_system, info.external_attr = UNIX, PERMISSIONS << 16
+        archive.writestr(info, data)
+        advance(1)
+
+
+def require_complete(
+    frames: Sequence[Frame], labels: SizedLabels, *, workers: int | None = None, talk: Talk = SILENCE
+) -> None:
+    """Make sure that every frame has a prediction of its size.
+
+    Raises
+    ------
+    VssError
+        Some have not; their number, and the first of them.
+    """
+    faults = Faults()
+    jobs = (partial(_lacking, frame, labels) for frame in frames)
+    with talk.track("look", len(frames)) as advance, closing(in_order(jobs, workers)) as findings:
+        for frame, (kind, what) in zip(frames, findings, strict=True):
+            if kind:
+                faults.add(kind, frame.address, what)
+            advance(1)
+    if faults:
+        named = [f"  {fault.entry}: {fault.what}" for fault in faults.listed[:NAMED]]
+        more = [f"  … and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
+        looked = f"predictions are looked for as {labels.place(frames[0].video, frames[0].stem)}"
+        head = f"{len(faults)} of {len(frames)} frames can't be handed in: {faults.summary()} ({looked})"
+        raise VssError(
+            "\n".join([head, *named, *more]),
+            "run the predict command again, it adds what is missing; --split names the frames that are asked for",
+        )
+
+
+def _lacking(frame: Frame, labels: SizedLabels) -> tuple[str, str]:
+    """Kind and description of what is wrong with a frame's prediction; empty when nothing is."""
+    wanted = frame_size(frame)
+    try:
+        there = labels.size(frame.video, frame.stem)
+    except VssError as error:
+        return "damaged", error.message
+    if there is None:
+        return "missing", "has no prediction"
+    if there != wanted:
+        return "of another size", f"the prediction is {in_pixels(there)}, the frame {in_pixels(wanted)}"
+    return "", ""
+
+
+def frame_size(frame: Frame) -> tuple[int, int]:
+    """H, W of a frame, as its image tells, or its mask where there is no image."""
+    path = frame.image or frame.mask
+    if path is None:
+        raise VssError(f"frame {frame.address} has no file", "add its image")
+    return image_size(path)
+
+
+def _jobs(videos: Sequence[FolderVideo], labels: SizedLabels, layout: Layout) -> Iterator[Callable[[], bytes]]:
+    for video in videos:
+        for index, frame in enumerate(video.frames):
+            yield partial(_encode, frame, index, labels, layout)
+
+
+def _encode(frame: Frame, index: int, labels: SizedLabels, layout: Layout) -> bytes:
+    label = labels.label(frame.video, index, frame.stem)
+    if label.max() >= layout.num_classes:
+        foreign = np.unique(label[label >= layout.num_classes]).tolist()
+        raise VssError(
+            f"{labels.place(frame.video, frame.stem)} holds {describe_values(foreign)}, "
+            f"which is no class index (0..{layout.num_classes - 1})",
+            "a submission needs a class for every pixel, counted from 0; --label-offset shifts them on the way out",
+        )
+    return encode_label(label + np.uint8(layout.offset) if layout.offset else label)
+
+
+def _refuse_other_files(out: Path) -> None:
+    if out.is_dir():
+        raise VssError(f"--out {out} is a folder", f"name the file: --out {out / 'submission.zip'}")
+    if out.is_file() and out.stat().st_size and not is_zipfile(out):
+        raise VssError(f"--out {out} is there and is no zip", "choose another name, or remove it first")
+
+
+@contextmanager
+def _claimed(part: Path) -> Iterator[None]:
+    """Hold an unfinished file, so that it is known to be worked on. The system lets go of it when the process dies."""
+    if sys.platform == "win32":
+        yield
+        return
+    handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        with suppress(OSError):  # a file system that can't lock; then nothing is cleared there either
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _clear_dead(out: Path) -> None:
+    """Remove what runs left that were killed while they wrote the same file; it can be gigabytes."""
+    if sys.platform == "win32":
+        return
+    for part in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+        with suppress(OSError):
+            handle = os.open(part, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                part.unlink()
+            finally:
+                os.close(handle)

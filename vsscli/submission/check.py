@@ -1,0 +1,288 @@
+"""Checking a submission as a server would, without trusting it: nothing is unpacked to disk.
+
+A zip is a stranger's file even when it was one's own an hour ago. What it claims is compared with what a mask can need
+before anything is inflated, and inflating stops there; names are looked at before anything else.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import struct
+import zlib
+from collections.abc import Container, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
+
+import numpy as np
+from PIL import Image
+
+from vsscli.data.masks import describe_values
+from vsscli.data.videos import FolderVideo, Frame
+from vsscli.errors import VssError
+from vsscli.evaluation.decode import decode_plain
+from vsscli.evaluation.order import in_order
+from vsscli.submission.archive import frame_size
+from vsscli.submission.faults import Fault, Faults, in_pixels
+from vsscli.submission.layout import Layout, name_fault
+from vsscli.submission.png import most_bytes, read_head
+from vsscli.talk import SILENCE, Talk
+
+ENCRYPTED = 0x1
+"""Bit of an entry's flags."""
+
+NAME_BYTES = 1024
+SPARE_BYTES = 16 * 2**20
+"""A zip's list of entries may take so much for each frame, and so much beside that."""
+
+END_BYTES = 2**17
+"""A zip is found by what stands at its end, which has at most 65,557 bytes."""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found.
+
+    Parameters
+    ----------
+    path
+        The zip.
+    frames
+        Frames of the split.
+    entries, bytes
+        Files in the zip, and its size.
+    classes
+        Classes that occur in the frames that are right.
+    counts, faults
+        Faults by kind, and the first of each kind.
+    hint
+        What may be behind them.
+    """
+
+    path: Path
+    frames: int
+    entries: int
+    bytes: int
+    classes: int
+    counts: dict[str, int]
+    faults: tuple[Fault, ...]
+    hint: str
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.counts
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return {
+            "ok": self.ok,
+            "file": str(self.path),
+            "frames": self.frames,
+            "entries": self.entries,
+            "bytes": self.bytes,
+            "classes": self.classes,
+            "counts": self.counts,
+            "faults": [fault.to_json() for fault in self.faults],
+        }
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """What is wrong with an entry, or its pixels by value (256,)."""
+
+    kind: str = ""
+    what: str = ""
+    values: np.ndarray | None = None
+
+
+def check_submission(
+    path: Path,
+    videos: Sequence[FolderVideo],
+    layout: Layout,
+    *,
+    workers: int | None = None,
+    talk: Talk = SILENCE,
+) -> Checked:
+    """Compare a zip with the split it answers.
+
+    Parameters
+    ----------
+    path
+        The zip.
+    videos
+        The split; only the sizes of its frames are looked at.
+    layout
+        The names and values that are expected.
+    workers
+        Threads that inflate and decode; none: one per core.
+    talk
+        Follows the frames.
+
+    Raises
+    ------
+    VssError
+        The file is no readable zip, or a frame of the split is damaged. Everything else is in what is returned.
+    """
+    faults = Faults()
+    wanted = {layout.entry(frame): frame for video in videos for frame in video.frames}
+    with _opened(path, NAME_BYTES * len(wanted) + SPARE_BYTES) as archive:
+        size = path.stat().st_size
+        infos = archive.infolist()
+        there = _look_at_names(infos, wanted, size, faults)
+        for entry in wanted:
+            if entry not in there:
+                faults.add("missing", entry, "is not in the zip")
+        pixels = np.zeros(256, np.int64)
+        foreign: set[int] = set()
+        jobs = (partial(_examine, archive, info, wanted[name], layout) for name, info in there.items())
+        with talk.track("check", len(there)) as advance, closing(in_order(jobs, workers)) as findings:
+            for name, finding in zip(there, findings, strict=True):
+                if finding.values is not None:
+                    pixels += finding.values
+                    foreign.update(layout.foreign(finding.values))
+                if finding.kind:
+                    faults.add(finding.kind, name, finding.what)
+                advance(1)
+    classes = int((pixels[layout.offset : layout.last + 1] > 0).sum())
+    hint = _hint(infos, wanted, foreign, layout) if faults else ""
+    entries = sum(not info.is_dir() for info in infos)
+    return Checked(path, len(wanted), entries, size, classes, dict(faults.counts), tuple(faults.listed), hint)
+
+
+def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int, faults: Faults) -> dict[str, ZipInfo]:
+    """The entries that are frames of the split, each once, in the order of the split; all others are faults."""
+    found: dict[str, ZipInfo] = {}
+    packed = sum(info.compress_size for info in infos)
+    if packed > size:
+        faults.add("bomb", "", f"the entries claim {packed} packed bytes, the whole file has {size}: they overlap")
+    for info in infos:
+        name = info.orig_filename  # `filename` is cut at a null byte
+        fault = name_fault(name.removesuffix("/"))
+        if fault:
+            faults.add("path", name, fault)
+        elif stat.S_ISLNK(info.external_attr >> 16):
+            faults.add("path", name, "is a symbolic link")
+        elif name.endswith("/"):
+            continue  # folders, as most programs that pack a folder write them
+        elif name in found:
+            faults.add("duplicate", name, "is in the zip more than once")
+        elif name not in wanted:
+            faults.add("surplus", name, f"is no frame of the split ({info.file_size} bytes)")
+        else:
+            found[name] = info
+    return {name: found[name] for name in wanted if name in found}
+
+
+def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout) -> _Finding:
+    """Look into the entry of a frame."""
+    size = frame_size(frame)
+    limit = most_bytes(*size)
+    if info.file_size > limit or info.compress_size > limit:
+        claimed = max(info.file_size, info.compress_size)
+        return _Finding("bomb", f"claims {claimed} bytes, a mask of {in_pixels(size)} has at most {limit}")
+    if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
+        return _Finding("packing", f"is packed by method {info.compress_type}, not stored (0) or deflated (8)")
+    if info.flag_bits & ENCRYPTED:
+        return _Finding("packing", "is encrypted")
+    try:
+        with archive.open(info) as file:
+            data = file.read(limit + 1)
+    except (BadZipFile, EOFError, OSError, ValueError, NotImplementedError, RuntimeError, zlib.error) as cause:
+        return _Finding("damaged", f"can't be unpacked: {cause or type(cause).__name__}")
+    if len(data) != info.file_size:
+        return _Finding("damaged", f"unpacks to {len(data)} bytes instead of {info.file_size}")
+    head = read_head(data)
+    if head is None:
+        return _Finding("mode", "is no PNG")
+    if not head.is_label:
+        return _Finding("mode", f"is a {head.mode} PNG, not one of 8-bit class indices")
+    if (head.height, head.width) != size:
+        there = in_pixels((head.height, head.width))
+        return _Finding("size", f"is {there}, its frame is {in_pixels(size)} (width x height)")
+    try:
+        label = _decode(data, size)
+    except Exception as cause:  # damaged data can make a decoder raise almost anything
+        return _Finding("damaged", f"does not decode: {cause or type(cause).__name__}")
+    values = np.bincount(label.ravel(), minlength=256)
+    foreign = layout.foreign(values)
+    if foreign:
+        return _Finding("values", f"holds {describe_values(foreign)}, outside {layout.offset}..{layout.last}", values)
+    return _Finding(values=values)
+
+
+def _decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 of an 8-bit grey or palette PNG whose head tells that size."""
+    try:
+        label = decode_plain(data)
+    except Exception:  # the careful way tells what it was
+        label = None
+    if label is not None:
+        return label
+    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
+        if (image.height, image.width) != size or image.mode not in ("L", "P"):
+            raise ValueError("what follows its head contradicts it")
+        return np.array(image)
+
+
+def _hint(infos: Sequence[ZipInfo], wanted: Container[str], foreign: set[int], layout: Layout) -> str:
+    """What may be behind the faults: the two things in which servers differ."""
+    for info in infos:
+        name = info.orig_filename
+        if name in wanted:
+            break
+        *folders, video, file = ["", *name.split("/")][-99:]
+        entry = layout.entry(Frame(video, file.removesuffix(".png"), None))
+        if name_fault(name) or not name.endswith(".png") or entry not in wanted:
+            continue
+        folder = "/".join(folders).removeprefix("/")
+        if folder:
+            return f"the videos lie in a folder of the zip; if the server wants that, add --prefix {folder}"
+        return f"the videos do not lie in {layout.prefix}; leave --prefix out if the server wants that"
+    if foreign == {layout.last + 1}:
+        shifted = layout.offset + 1
+        return f"values seem to count from {shifted}; if the server wants that, add --label-offset {shifted}"
+    if foreign and max(foreign) < layout.offset:
+        return "values seem to count from 0; leave --label-offset out if the server wants that"
+    return "pack it again with `vss submit`, from predictions of every frame of the split"
+
+
+class _Wary(io.BufferedReader):
+    """A file that is not read at once in whatever length it claims for a zip's list of entries.
+
+    Attributes
+    ----------
+    limit
+        Bytes that may be asked for at once; none: any number.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
+        super().__init__(io.FileIO(path))
+        self.limit: int | None = limit
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.limit is None:
+            return super().read(size)
+        if size is not None and size > self.limit:
+            raise BadZipFile(f"its list of entries takes {size} bytes, for this split at most {self.limit}")
+        return super().read(END_BYTES if size is None or size < 0 else size)
+
+
+@contextmanager
+def _opened(path: Path, limit: int) -> Iterator[ZipFile]:
+    if path.is_dir():
+        raise VssError(f"submission {path} is a folder", "give the zip that was made of it")
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(_Wary(path, limit))
+            archive = stack.enter_context(ZipFile(file))
+        except OSError as cause:
+            raise VssError(f"submission {path} can't be read: {cause.strerror or cause}", "check the path") from cause
+        except (BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as cause:
+            raise VssError(f"submission {path} is no zip that can be read: {cause}", "pack or copy it again") from cause
+        file.limit = None
+        yield archive
