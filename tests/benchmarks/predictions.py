@@ -67,9 +67,10 @@ def load_predictions(path: Path) -> Predictions:
 
 
 class Patches:
-    """A drawn video of 124 classes: areas and moving discs, each class with a colour and stripes of its own.
+    """A drawn video of 124 classes: areas and moving discs, each class with a colour and a graininess of its own.
 
-    Colour, light and noise vary from video to video so far that neighbouring classes are taken for each other.
+    Colour and light vary from video to video so far that neighbouring classes are taken for each other. What a class
+    looks like depends neither on scale nor on side, so that test-time augmentation helps as it does on real frames.
     """
 
     def __init__(self, seed: int, size: tuple[int, int] = SIZE) -> None:
@@ -85,8 +86,7 @@ class Patches:
         look = np.random.default_rng(5)  # of the classes, the same in all videos
         shift = self.rng.normal(0, 7, (CLASSES, 3))
         self.colour = look.uniform(20, 235, (CLASSES, 3)) + shift
-        self.wave = look.normal(0, 0.45, (CLASSES, 2))
-        self.depth = look.uniform(10, 35, CLASSES)
+        self.grain = look.choice((2.0, 8.0, 20.0), CLASSES)
 
     def frame(self, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8 and label (H, W) uint8 at time t; noise is drawn in order."""
@@ -96,10 +96,9 @@ class Patches:
         for disc, (left, top, across, down, right, fall) in zip(self.classes[18:], self.discs, strict=True):
             from_left, from_top = (x - (left + right * t) % width) / across, (y - (top + fall * t) % height) / down
             label[from_left**2 + from_top**2 < 1] = disc
-        phase = self.wave[label, 0] * (x + 2 * t) + self.wave[label, 1] * y
-        image = self.colour[label] + (self.depth[label] * np.sin(phase))[..., None]
-        image *= (0.85 + 0.3 * x / width)[..., None]
-        image += self.rng.normal(0, 6, image.shape)
+        image = self.colour[label] * (0.9 + 0.2 * x / width)[..., None]
+        image += self.rng.normal(0, 1, (height, width, 1)) * self.grain[label][..., None]
+        image += self.rng.normal(0, 3, image.shape)
         return image.clip(0, 255).astype(np.uint8), label.astype(np.uint8)
 
 

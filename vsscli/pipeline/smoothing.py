@@ -60,9 +60,8 @@ def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:
     videos = {video.name: video for video in found.dataset.split(found.split)}
     for name in store.videos():
         if name not in videos or videos[name].stems != store.stems(name):
-            raise VssError(
-                f"{found.dataset.root} has other frames of video {name} than {store.path}", "add --data ROOT"
-            )
+            what = f"{found.dataset.root} has other frames of video {name} than {store.path}"
+            raise VssError(what, "add --data ROOT")
 
     def read(video: str, t: int) -> np.ndarray:
         return videos[video].read(t)
