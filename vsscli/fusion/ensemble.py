@@ -23,6 +23,7 @@ from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mix
 from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
+from vsscli.store.remote import URL, is_remote
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
@@ -365,6 +366,8 @@ def data_note(header: Header) -> dict[str, Any]:
 
 def relative_address(path: Path, out: Path) -> str:
     """Where a store lies, seen from the folder of another, so that both can move together."""
+    if is_remote(path) or URL.fullmatch(str(out)):
+        return path.absolute().as_posix()
     try:
         return Path(os.path.relpath(path.absolute(), out.absolute().parent)).as_posix()
     except ValueError:  # another drive

@@ -65,10 +65,10 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON, the same bytes for the same values, and sync it. The caller renames."""
+def json_bytes(values: Any) -> bytes:
+    """JSON as it stands in a file of ours, the same bytes for the same values."""
     text = json.dumps(values, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    write_bytes(path, f"{text}\n".encode())
+    return f"{text}\n".encode()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -223,7 +223,9 @@ def read_header(path: str | Path) -> Header:
     VssError
         There is no store, or it is damaged.
     """
-    path = Path(path)
+    from vsscli.store.remote import place_of
+
+    path = place_of(path)
     if not (path / "zarr.json").is_file():
         what = "is not a store" if path.exists() else "does not exist"
         raise VssError(f"{path} {what}", "name a .zarr folder that vss predict, pseudo or ensemble wrote")

@@ -13,6 +13,7 @@ from vsscli.store.arrays import check_array, read_frames, read_index, shard_name
 from vsscli.store.encode import ArraySpec, decode_lists, decode_logits, dequantise
 from vsscli.store.header import Encoding, Header, read_header
 from vsscli.store.record import Record, read_record
+from vsscli.store.remote import is_remote, place_of
 
 __all__ = ["Store", "open_source", "open_store", "read_header"]
 
@@ -57,8 +58,7 @@ class Store:
         complete
             False: also those of which some segments are missing.
         """
-        with os.scandir(self.path) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
+        names = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
         there = [name for name in names if self._look_up(name) is not None]
         return tuple(name for name in there if not complete or self._records[name].is_complete)
 
@@ -236,7 +236,15 @@ def open_store(path: str | Path) -> Store:
     VssError
         There is none, it is damaged, or a later version wrote it.
     """
-    return Store(Path(path), read_header(path))
+    place = place_of(path)
+    return Store(place, read_header(place))
+
+
+def _neighbour(path: Path, address: str) -> Path:
+    """The store at an address that another store notes: a URL, or relative to the folder the other lies in."""
+    if is_remote(path) or "://" in address:
+        return place_of(address)
+    return Path(os.path.normpath(path.absolute().parent / address))
 
 
 def open_source(store: Store) -> Store:
@@ -250,7 +258,7 @@ def open_source(store: Store) -> Store:
     note = store.header.source.get("store")
     if store.header.kind != "pseudo" or not isinstance(note, dict) or not isinstance(note.get("address"), str):
         raise VssError(f"{store.path} is no pseudo-label store", "name one that vss pseudo wrote")
-    source = open_store(Path(os.path.normpath(store.path.absolute().parent / note["address"])))
+    source = open_store(_neighbour(store.path, note["address"]))
     if source.fingerprint != note.get("fingerprint"):
         raise VssError(
             f"{source.path} holds other predictions than {store.path} was made from",

@@ -11,8 +11,8 @@ from vsscli.errors import VssError
 from vsscli.store.arrays import shard_name, specs_of
 from vsscli.store.header import Header, read_header
 from vsscli.store.record import read_record
+from vsscli.store.remote import is_remote, place_of, work_for
 from vsscli.store.verify import videos_of
-from vsscli.store.work import WorkFolder
 
 
 @dataclass(frozen=True)
@@ -56,10 +56,11 @@ class Usage:
 
 def measure(path: Path) -> Usage:
     """Count the bytes of a store's files. Of a video whose record is damaged all counts as left over."""
+    path = place_of(path)
     header = read_header(path)
     videos = []
     metadata = (path / "zarr.json").stat().st_size
-    leftovers = sum(_size(file) for file in _files(WorkFolder(path).path))
+    leftovers = sum(_size(file) for file in _files(work_for(path).path))
     for name in videos_of(path):
         known = _recorded_files(path, header, name)
         files = list(_files(path / name))
@@ -93,7 +94,8 @@ def collect(path: Path) -> list[Path]:
     list
         What was removed.
     """
-    work = WorkFolder(path)
+    path = place_of(path)
+    work = work_for(path)
     removed = work.collect()
     if not (path / "zarr.json").is_file():
         return removed
@@ -158,7 +160,7 @@ def _size(file: Path) -> int:
 
 def _prune(folder: Path, stop: Path) -> None:
     """Remove a folder and those above it as far as they are empty."""
-    while folder != stop and folder.name != "c":
+    while not is_remote(folder) and folder != stop and folder.name != "c":
         try:
             folder.rmdir()
         except OSError:

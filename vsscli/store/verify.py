@@ -10,10 +10,11 @@ from typing import NamedTuple
 from vsscli.errors import VssError
 from vsscli.store.arrays import check_array, shard_name, specs_of
 from vsscli.store.encode import ArraySpec
-from vsscli.store.files import file_digest, move_file, write_json
+from vsscli.store.files import file_digest, json_bytes
 from vsscli.store.header import group_json
 from vsscli.store.reader import Store
 from vsscli.store.record import Record, is_name, read_record
+from vsscli.store.remote import work_for
 from vsscli.store.work import WorkFolder
 from vsscli.talk import SILENCE, Talk
 
@@ -95,7 +96,7 @@ def repair(store: Store, damaged: Sequence[Damage]) -> Repair:
     VssError
         A living process is writing one of the videos, or the disk refuses.
     """
-    work = WorkFolder(store.path)
+    work = work_for(store.path)
     whole: list[str] = []
     segments: dict[str, tuple[int, ...]] = {}
     try:
@@ -104,7 +105,7 @@ def repair(store: Store, damaged: Sequence[Damage]) -> Repair:
             work.lock(video)
             try:
                 if None in numbers:
-                    _remove_video(store.path, video, work)
+                    work.remove_folder(video, store.path / video)
                     whole.append(video)
                 else:
                     segments[video] = tuple(number for number in numbers if number is not None)
@@ -143,20 +144,8 @@ def _forget_segments(store: Store, video: str, numbers: tuple[int, ...], work: W
     # Looked at again, now that nobody else writes the video: it may have been mended meanwhile.
     bad = [n for n in numbers if n in record.segments and _damage(store.path / video, specs, n, record.segments[n])]
     kept = {number: digests for number, digests in record.segments.items() if number not in bad}
-    staged = work.staging(video) / "zarr.json"
-    write_json(staged, group_json(replace(record, segments=kept).to_dict()))
-    move_file(staged, store.path / video / "zarr.json")
+    mended = json_bytes(group_json(replace(record, segments=kept).to_dict()))
+    work.put(video, {store.path / video / "zarr.json": mended})
     for name, spec in specs.items():
         for number in bad:
             (store.path / video / name / shard_name(number, spec)).unlink(missing_ok=True)
-
-
-def _remove_video(path: Path, video: str, work: WorkFolder) -> None:
-    folder = path / video
-    if folder.is_symlink():
-        folder.unlink()
-        return
-    # In one step out of the store, so that no reader finds half a video.
-    aside = work.staging(video) / "removed"
-    aside.parent.mkdir(parents=True, exist_ok=True)
-    folder.rename(aside)
