@@ -48,5 +48,5 @@ def slow(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """The benchmarks behind docs/results.md."""
     install(session)
-    for name in ("metrics", "inference", "training"):
+    for name in ("metrics", "evaluation", "inference", "training"):
         session.run("python", f"tests/benchmarks/{name}.py", *session.posargs, env=OFFLINE)
