@@ -1,4 +1,4 @@
-"""Sessions: ``nox`` runs style, types and tests; ``slow``, ``bench`` and ``demo`` are run by name."""
+"""Sessions: ``nox`` runs style, types and tests; ``slow``, ``mmseg`` and ``bench`` are run by name."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def tests(session: nox.Session) -> None:
     install(session)
     session.run("mypy")
     workers = session.env.get("VSS_TEST_WORKERS") or os.environ.get("VSS_TEST_WORKERS", "2")
-    arguments = session.posargs or ["-n", workers, "-m", "not slow"]
+    arguments = session.posargs or ["-n", workers, "-m", "not slow and not mmseg"]
     session.run("pytest", *arguments, env=QUIET)
 
 
@@ -42,6 +42,13 @@ def slow(session: nox.Session) -> None:
     """The tests that take minutes, among them the whole demo."""
     install(session)
     session.run("pytest", "-m", "slow", *session.posargs, env=OFFLINE)
+
+
+@nox.session
+def mmseg(session: nox.Session) -> None:
+    """Networks of mmsegmentation through the extra, against mmsegmentation itself."""
+    session.install("-c", "constraints.txt", "-e", ".[test,mmseg]")
+    session.run("pytest", "-m", "mmseg", *(session.posargs or ["tests/test_mmseg_networks.py"]), env=QUIET)
 
 
 @nox.session

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import vsscli
@@ -29,6 +30,23 @@ def vss(*arguments: str | Path, cwd: Path, **changes: str) -> subprocess.Complet
         timeout=120,
         check=False,
     )
+
+
+def kill_training(options: list[str], journal: Path, lines: int) -> None:
+    """Start ``vss train``, and kill it as no program can refuse once its journal has so many lines."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vsscli", "train", *options, "--quiet"],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 240
+    while not (journal.exists() and len(journal.read_text().splitlines()) >= lines):
+        assert time.monotonic() < deadline
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:

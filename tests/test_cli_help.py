@@ -12,7 +12,10 @@ from cli_process import environment, vss
 from vsscli import __version__
 from vsscli.cli.app import build, run
 
-VERBS = ("remap", "train", "predict", "pseudo", "ensemble", "eval", "vc", "show", "submit", "demo", "cache", "doctor")
+VERBS = (
+    *("remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
+    *("eval", "vc", "show", "submit", "demo", "cache", "doctor"),
+)
 NETWORKED = ("train", "predict", "pseudo", "demo")
 HEAVY = ("torch", "torchvision", "timm", "zarr", "numpy", "scipy", "skimage", "PIL", "pydantic", "yaml", "rich")
 

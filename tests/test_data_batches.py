@@ -21,10 +21,10 @@ from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import (
     Address,
     LabelledFrames,
-    PseudoLabelledFrames,
     StepSampler,
     TrainingLoader,
     TrainItems,
+    UnlabelledFrames,
     training_loader,
 )
 from vsscli.data.masks import MaskIds, read_mask
@@ -184,14 +184,14 @@ class Store:
 
 
 def pseudo(videos: list[FolderVideo], store: Store) -> TrainItems:
-    return TrainItems(PseudoLabelledFrames(videos, store), TrainAugment(AUGMENT))
+    return TrainItems(UnlabelledFrames(videos, store), TrainAugment(AUGMENT))
 
 
 def test_pseudo_labels_are_asked_for_by_video_and_frame(videos: list[FolderVideo]) -> None:
-    frames = PseudoLabelledFrames(videos, Store())
+    frames = UnlabelledFrames(videos, Store())
     assert [int(frames.load(index)[1][0, 0]) for index in range(12)] == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
     assert np.array_equal(frames.load(6)[0], videos[1].read(2))
-    assert len(PseudoLabelledFrames([], Store())) == 0
+    assert len(UnlabelledFrames([], Store())) == 0
 
 
 def test_pseudo_labels_load_in_loader_processes_and_open_there(videos: list[FolderVideo]) -> None:
@@ -238,7 +238,7 @@ def test_a_damaged_image_is_named(videos: list[FolderVideo], workers: int) -> No
 
 def test_a_label_of_another_size_is_named(videos: list[FolderVideo]) -> None:
     with pytest.raises(VssError, match="a/0 is 32x24, but its pseudo-label is 16x12"):
-        PseudoLabelledFrames(videos, Store(size=(12, 16))).load(0)
+        UnlabelledFrames(videos, Store(size=(12, 16))).load(0)
     mask = videos[0].frames[0].mask
     assert mask is not None
     Image.fromarray(np.ones((12, 16), np.uint8)).save(mask)

@@ -125,7 +125,9 @@ def test_the_command_fits_fuses_and_draws(made: tuple, tmp_path: Path, capsys: p
     assert said["held_out"][1]["miou"] > said["held_out"][0]["miou"]
     assert run([*named, "--sweep", str(tmp_path / "w.svg"), "--quiet"]) == 0
     plot = ET.parse(tmp_path / "w.svg").getroot()
-    assert len(plot.findall(".//{http://www.w3.org/2000/svg}circle")) == 12
+    words = [text.text for text in plot.iter("{http://www.w3.org/2000/svg}text")]
+    assert "weight of good" in words
+    assert any(" at 100%" in (word or "") or " at 90%" in (word or "") for word in words)
     assert run([*named, "--fit-weights", "--weights", "1", "1"]) == 2
     assert run([*named, "--method", "geometric", "--out", str(tmp_path / "g.zarr"), "--quiet"]) == 0
     assert open_store(tmp_path / "g.zarr").header.source["method"] == "geometric"

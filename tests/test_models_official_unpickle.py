@@ -149,6 +149,10 @@ def mmengine(monkeypatch: pytest.MonkeyPatch) -> type:
         def mean(self) -> float:
             raise AssertionError("nothing calls it")
 
+        def __getstate__(self) -> dict[str, Any]:
+            return {**self.__dict__, "statistics_methods": {"mean": Buffer.mean}}  # as mmengine's own does
+
+    Buffer.mean.__module__, Buffer.mean.__qualname__ = "mmengine.logging.history_buffer", "HistoryBuffer.mean"
     Buffer.__name__ = Buffer.__qualname__ = "HistoryBuffer"
     Buffer.__module__ = "mmengine.logging.history_buffer"
     for name in ("mmengine", "mmengine.logging", "mmengine.logging.history_buffer"):
@@ -272,6 +276,16 @@ def test_a_malicious_file_is_refused_by_name_and_nothing_runs(
         ),
         "dotted": (b"\x80\x04\x8c\x0bcollections\x8c\x17OrderedDict.__init__.im\x93.", "OrderedDict.__init__"),
         "class mentioned, then called": (b"\x80\x02cbuiltins\nint\n(X\x01\x00\x00\x00xtR.", "builtins.int"),
+        "attribute": (
+            b"\x80\x02c__builtin__\ngetattr\ncmmengine.logging.history_buffer\nHistoryBuffer\n"
+            b"X\x09\x00\x00\x00__class__\x86R.",
+            "builtins.getattr",
+        ),
+        "method of the log, called": (
+            b"\x80\x02c__builtin__\ngetattr\ncmmengine.logging.history_buffer\nHistoryBuffer\n"
+            b"X\x04\x00\x00\x00mean\x86R)R.",
+            "a call of mmengine.logging.history_buffer.HistoryBuffer.mean",
+        ),
         "extension": (b"\x80\x02\x82\x01.", "EXT1"),
         "object array": (
             b"\x80\x02cnumpy\ndtype\n(X\x01\x00\x00\x00OK\x00K\x01tR.",

@@ -15,6 +15,7 @@ from vsscli.recipes.load import (
     recipe_from_dict,
     shipped_recipes,
 )
+from vsscli.recipes.schema import LightModel, MmsegModel
 
 
 @pytest.fixture
@@ -70,6 +71,17 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\ntrain:\n  lr: -1\n", "a.yaml:3: train.lr: should be greater than 0, not -1"),
         ("name: a\ntrain: 3\n", "a.yaml:2: train: should be a section with keys of its own, not 3"),
         ("name: a\nmodel:\n  frozen_norm: 1\n", "a.yaml:3: model.frozen_norm: should be true or false, not 1"),
+        ("name: a\nmodel:\n  family: heavy\n", "a.yaml:3: model.family: should be 'light' or 'mmseg', not \"heavy\""),
+        ("name: a\nmodel:\n  family: mmseg\n  config: a.py\n", "a.yaml:2: model.checkpoint: is missing"),
+        (
+            "name: a\nmodel:\n  family: mmseg\n  config: a.py\n  checkpoint: a.pth\n  chekpoint: b.pth\n",
+            "a.yaml:6: model.chekpoint: unknown key; did you mean `checkpoint`?",
+        ),
+        (
+            "name: a\nmodel:\n  config: a.py\n",
+            "a.yaml:3: model.config: unknown key (there are family, encoder, channels, dropout, drop_path, pretrained, "
+            "frozen_norm)",
+        ),
         ("name: a\naugment:\n  crop: 480\n", "a.yaml:3: augment.crop: should be a list, not 480"),
         ("name: a\naugment:\n  crop: [1, 2, 3]\n", "a.yaml:3: augment.crop: should have at most 2 items, not 3"),
         ("name: a\naugment:\n  crop: [1, x]\n", 'a.yaml:3: augment.crop.1: should be a whole number, not "x"'),
@@ -100,6 +112,14 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
 )
 def test_a_fault_is_named_with_its_line_and_what_would_be_right(tmp_path: Path, text: str, expected: str) -> None:
     assert faults_of(tmp_path, text)[0] in (expected, expected.replace("recipe a.yaml:", "a.yaml:1:"))
+
+
+def test_the_family_decides_what_a_model_may_say(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\nmodel: {family: mmseg, config: a.py, checkpoint: a.pth}\n")
+    assert load_recipe(path).model == MmsegModel(family="mmseg", config="a.py", checkpoint="a.pth")
+    path.write_text("name: a\nmodel: {channels: 64}\n")
+    assert load_recipe(path).model == LightModel(channels=64)
 
 
 def test_all_faults_are_named_at_once_in_the_order_of_the_file(tmp_path: Path) -> None:

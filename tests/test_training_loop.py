@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_process import vss
+from cli_process import kill_training, vss
 from small import small_recipe, write_recipe
 
 from vsscli.errors import VssError
@@ -53,26 +53,8 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, workers: int) -> None:
     recipe = small_recipe(tmp_path / "data", steps=8, workers=workers, ema=0.9, accumulate=2)
     undisturbed = train(recipe, tmp_path / "undisturbed")
     path = write_recipe(tmp_path / "recipe.yaml", recipe)
-    command = [
-        sys.executable,
-        "-m",
-        "vsscli",
-        "train",
-        "--recipe",
-        str(path),
-        "--out",
-        str(tmp_path / "run"),
-        "--quiet",
-    ]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    journal = tmp_path / "run" / "journal.jsonl"
-    deadline = time.monotonic() + 120
-    while not (journal.exists() and len(journal.read_text().splitlines()) >= 3):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    options = ["--recipe", str(path), "--out", str(tmp_path / "run")]
+    kill_training(options, tmp_path / "run" / "journal.jsonl", lines=3)
     done = vss("train", "--recipe", path, "--out", tmp_path / "run", "--resume", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["steps"] == 8

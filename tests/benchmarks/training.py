@@ -30,6 +30,7 @@ from vsscli.data.batches import LabelledFrames, TrainItems, training_loader
 from vsscli.data.layouts import open_dataset
 from vsscli.models.build import build_network
 from vsscli.recipes.schema import Recipe
+from vsscli.training.learner import Learner
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.state import TrainingState
 from vsscli.training.step import Batch, Stepper
@@ -73,7 +74,7 @@ def project_step(recipe: Recipe, num_classes: int, batches: Iterator[Batch]) -> 
     """The project's step on whatever feeds it."""
     network = build_network(recipe.model.model_dump(), num_classes, load_pretrained=False)
     network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    state = TrainingState(network, build_optimiser(network, recipe.train), None)
+    state = TrainingState(Learner(network), build_optimiser(network, recipe.train), None)
     stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, state)
     return lambda: stepper.step([(next(batches), None)]) and None
 

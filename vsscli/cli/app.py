@@ -34,7 +34,21 @@ def build() -> TyperGroup:
     from typer import Typer
     from typer.main import get_command
 
-    from vsscli.cli import cache, demo, doctor, ensemble, predict, pseudo, remap, show, submit, train, vc
+    from vsscli.cli import (
+        cache,
+        convert,
+        demo,
+        doctor,
+        ensemble,
+        model,
+        predict,
+        pseudo,
+        remap,
+        show,
+        submit,
+        train,
+        vc,
+    )
     from vsscli.cli import eval as evaluation
     from vsscli.cli.options import Program, Verb, before_the_verb
 
@@ -48,6 +62,8 @@ def build() -> TyperGroup:
     )
     for name, function in (
         ("remap", remap.remap),
+        ("model", model.model),
+        ("convert", convert.convert),
         ("train", train.train),
         ("predict", predict.predict),
         ("pseudo", pseudo.pseudo),

@@ -47,7 +47,10 @@ Workspace = Annotated[
 ]
 
 # Several values each.
-Models = Annotated[list[Path] | None, Option("--models", metavar="FILE...", help="Checkpoints.")]
+Models = Annotated[
+    list[Path] | None,
+    Option("--models", metavar="FILE...", help="Checkpoints, or recipes of networks of mmsegmentation."),
+]
 Stores = Annotated[list[Path] | None, Option("--stores", metavar="STORE...", help="Prediction stores.")]
 Weights = Annotated[list[float] | None, Option("--weights", metavar="W...", help="One weight for each, in order.")]
 

@@ -25,7 +25,9 @@ from vsscli.cli.options import (
 
 
 def predict(
-    model: Annotated[Path, Option("--model", metavar="FILE", help="Checkpoint of the network.")],
+    model: Annotated[
+        Path, Option("--model", metavar="FILE", help="Checkpoint, or recipe of a network of mmsegmentation.")
+    ],
     split: Annotated[str, Option("--split", metavar="NAME", help="Split of the checkpoint's data set.")] = "val",
     input: Annotated[
         Path | None, Option("--input", metavar="FILE|DIR", help="One's own frames: a video file or folders of images.")

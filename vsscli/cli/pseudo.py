@@ -40,6 +40,9 @@ def pseudo(
     percentile: Annotated[
         float | None, Option("--percentile", metavar="P", help="Reliable: this share of all pixels. [default: 80]")
     ] = None,
+    report: Annotated[
+        bool, Option("--report", help="How many and which pixels are reliable at which threshold, and how right.")
+    ] = False,
     split: Annotated[str, Option("--split", metavar="NAME", help="Split of the data set.")] = "unlabelled",
     data: DataRoot = None,
     device: Device = "auto",
@@ -58,6 +61,7 @@ def pseudo(
 
       vss pseudo --models t.pt s.pt --tta
       vss pseudo --models t.pt s.pt --tta --percentile 70
+      vss pseudo --store PREDICTIONS --report
     """
     from vsscli.cli.console import Console
     from vsscli.pipeline.predict import Hardware
@@ -79,16 +83,26 @@ def pseudo(
         force=force,
         talk=console,
     )
+    judged = None
+    if report:
+        from vsscli.pipeline.reliability import COLUMNS, report_reliability
+
+        judged = report_reliability(made.predictions, made.report.threshold.level, data_root=data, talk=console)
     if json:
-        console.print_json(made.to_json())
+        console.print_json({**made.to_json(), **({"report": judged.reliability.to_json()} if judged else {})})
         return
-    report = made.report
+    if judged is not None:
+        console.print_table(COLUMNS, judged.rows())
+        console.print_table(("class", "of all pixels", "of these reliable", "of these right"), judged.class_rows())
+        console.print_table(("chart", "figures"), [(str(judged.chart), str(judged.figures))])
+        return
+    summary = made.report
     rows = [
-        (name, f"{pixels / report.pixels:.1%}", "-" if not pixels else f"{kept / pixels:.1%}")
-        for name, pixels, kept in zip(made.names, report.class_pixels, report.class_reliable, strict=True)
+        (name, f"{pixels / summary.pixels:.1%}", "-" if not pixels else f"{kept / pixels:.1%}")
+        for name, pixels, kept in zip(made.names, summary.class_pixels, summary.class_reliable, strict=True)
     ]
     console.print_table(("class", "of all pixels", "of these reliable"), rows)
     console.say(
-        f"{report.share:.1%} of {report.pixels} pixels are reliable: entropy at most {report.threshold.value:.4f}"
+        f"{summary.share:.1%} of {summary.pixels} pixels are reliable: entropy at most {summary.threshold.value:.4f}"
     )
     console.print_table(("pseudo-labels", "predictions"), [(str(made.store), str(made.predictions))])

@@ -146,16 +146,17 @@ class TrainAugment:
         image
             (H, W, 3) uint8.
         label
-            (H, W) uint8, class index or 255.
+            (H, W) uint8, class index or 255; or (L, H, W), a label and other maps that belong to the frame.
 
         Returns
         -------
         image
             (3, *crop) uint8, 0 in the padding; not normalised.
         label
-            (*crop) uint8, 255 in the padding.
+            (*crop) or (L, *crop) uint8, 255 in the padding.
         """
-        geometry = draw_geometry(self.augment, (image.shape[0], image.shape[1]), label)
+        first = label if label.ndim == 2 else label[0]
+        geometry = draw_geometry(self.augment, (image.shape[0], image.shape[1]), first)
         return apply_image(image, geometry, self.colours), apply_label(label, geometry)
 
 

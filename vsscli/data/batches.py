@@ -46,7 +46,7 @@ class Frames(Protocol):
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, 3) uint8 and label (H, W) uint8, class index or 255."""
+        """Image (H, W, 3) uint8 and label (H, W) uint8, class index or 255; or (L, H, W), with more maps after it."""
         ...
 
 
@@ -87,19 +87,20 @@ class LabelledFrames:
         return _checked(frame, read_image(image), label, f"mask {mask}")
 
 
-class PseudoLabelledFrames:
-    """Frames whose labels something else knows.
+class UnlabelledFrames:
+    """Frames whose labels something else knows, or nobody.
 
     Parameters
     ----------
     videos
         All their frames count.
     label_of
-        Gives the label, (H, W) uint8, of a video's name and a frame's number in it. Loader processes get a copy, by
-        fork or by pickle: what it holds open, it should open when it is first called.
+        Gives the label, (H, W) or (L, H, W) uint8, of a video's name and a frame's number in it. Loader processes get
+        a copy, by fork or by pickle: what it holds open, it should open when it is first called. None: labels are 0,
+        so that only padding is void.
     """
 
-    def __init__(self, videos: Sequence[FolderVideo], label_of: LabelOf) -> None:
+    def __init__(self, videos: Sequence[FolderVideo], label_of: LabelOf | None) -> None:
         self._videos, self._label_of = list(videos), label_of
         self._ends = np.cumsum([len(video) for video in videos])
 
@@ -111,14 +112,17 @@ class PseudoLabelledFrames:
         number = int(np.searchsorted(self._ends, index, side="right"))
         video = self._videos[number]
         t = index - int(self._ends[number]) + len(video)
-        return _checked(video.frames[t], video.read(t), self._label_of(video.name, t), "its pseudo-label")
+        image = video.read(t)
+        if self._label_of is None:
+            return image, np.zeros(image.shape[:2], np.uint8)
+        return _checked(video.frames[t], image, self._label_of(video.name, t), "its pseudo-label")
 
 
 def _checked(frame: Frame, image: np.ndarray, label: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray]:
-    if label.shape != image.shape[:2]:
+    if label.shape[-2:] != image.shape[:2]:
         raise VssError(
             f"frame {frame.address} is {image.shape[1]}x{image.shape[0]}, but {what} is "
-            f"{label.shape[1]}x{label.shape[0]} (width x height)",
+            f"{label.shape[-1]}x{label.shape[-2]} (width x height)",
             "labels must have the size of their frames; `vss doctor --data ROOT` lists every fault",
         )
     return image, label

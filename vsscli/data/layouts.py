@@ -185,6 +185,12 @@ def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENC
     return Dataset(data.name, place, table, ids, data)
 
 
+def class_table(data: Data, root: str | Path | None = None) -> ClassTable:
+    """The class table of a data set that need not be there, if the table is."""
+    place, _ = _choose_root(data, root)
+    return load_class_table(data.classes, place)
+
+
 def _mask_ids(data: Data, root: Path, table: ClassTable) -> MaskIds:
     """What the data set's masks mean, and who reads them."""
     if data.remap is None:

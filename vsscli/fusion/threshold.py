@@ -95,13 +95,13 @@ class PseudoReport:
 
 def entropy_histogram(store: Store, *, talk: Talk = SILENCE, workers: int | None = None) -> np.ndarray:
     """How many pixels of the store's videos have each stored entropy, (256,) int64, in one pass."""
-    _require_predictions(store)
+    require_predictions(store)
     counts = np.zeros(MAX_LEVEL + 1, np.int64)
     videos = store.videos()
     with talk.track("entropy", sum(len(store.stems(video)) for video in videos)) as done:
         for video in videos:
             count = partial(_frame_histogram, store, video)
-            for counted in _in_threads(count, len(store.stems(video)), workers):
+            for counted in in_threads(count, len(store.stems(video)), workers):
                 counts += counted
                 done(1)
     return counts
@@ -188,7 +188,7 @@ def write_pseudo(
     VssError
         ``store`` holds no predictions, or ``out`` something else.
     """
-    _require_predictions(store)
+    require_predictions(store)
     num_classes = store.header.num_classes
     videos = store.videos()
     if not videos:
@@ -205,7 +205,7 @@ def write_pseudo(
             for segment in _segments(len(stems), pending):
                 labels = np.empty((len(segment), *size), np.uint8) if segment in pending else None
                 split = partial(_split_frame, store, video, threshold.level)
-                for i, (label, counts) in enumerate(_in_threads(split, len(segment), workers, segment.start)):
+                for i, (label, counts) in enumerate(in_threads(split, len(segment), workers, segment.start)):
                     total += counts
                     if labels is not None:
                         labels[i] = label
@@ -250,13 +250,13 @@ def _segments(frames: int, pending: list[Segment]) -> list[Segment]:
     return segments
 
 
-def _in_threads(work: Callable[[int], Result], count: int, workers: int | None, start: int = 0) -> Iterator[Result]:
+def in_threads(work: Callable[[int], Result], count: int, workers: int | None, start: int = 0) -> Iterator[Result]:
     """``work`` of ``count`` numbers from ``start``, results in order. At most `BATCH` of them wait."""
     with ThreadPoolExecutor(workers) as pool:
         for i in range(start, start + count, BATCH):
             yield from pool.map(work, range(i, min(i + BATCH, start + count)))
 
 
-def _require_predictions(store: Store) -> None:
+def require_predictions(store: Store) -> None:
     if store.header.kind == "pseudo":
         raise VssError(f"{store.path} holds pseudo-labels and no entropies", "name the prediction store")

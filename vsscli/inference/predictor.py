@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ from vsscli.errors import VssError
 from vsscli.inference.bands import ViewMaps, label_map
 from vsscli.inference.devices import autocast
 from vsscli.inference.plans import AugmentationPlan
-from vsscli.inference.windows import Size, window_corners, window_step
+from vsscli.inference.windows import Size, chosen_window, window_corners, window_step
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import Scores, to_probabilities
 from vsscli.talk import SILENCE, Talk
@@ -50,7 +50,8 @@ class ReadOut:
         Short side at scale 1; none: the frame's own.
     window, step
         Height and width of a sliding window, and the step from one to the next (none: two thirds of it). Without a
-        window, whole frames. A view smaller than the window is padded with 0 as in training, and the padding cut off.
+        window, whole frames, or windows of the only size that the network takes. A view smaller than the window is
+        padded with 0 as in training, and the padding cut off.
     plan
         The views.
     precision
@@ -118,7 +119,7 @@ class Predictor:
             raise ValueError("a network is read out in evaluation mode: call eval() first")
         self.network = network.to(device)
         self.normalisation = normalisation
-        self.read_out = read_out
+        self.read_out = read_out = replace(read_out, window=chosen_window(read_out.window, network.crop))
         self.device = device
         self.batch_size = batch_size
         self._step: tuple[int, int] | None = None

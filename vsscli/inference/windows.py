@@ -29,6 +29,29 @@ def window_corners(size: Size, window: Size, step: Size) -> list[tuple[int, int]
     return [(top, left) for top in tops for left in lefts]
 
 
+def chosen_window(window: Size | None, crop: Size | None) -> Size | None:
+    """The window that a network is read out in: a network that takes images of one size alone needs one of that size.
+
+    Parameters
+    ----------
+    window
+        The one that is asked for; none: whole frames, or the network's crop.
+    crop
+        Of the network; None where it takes images of any size.
+
+    Raises
+    ------
+    VssError
+        Another window than the crop is asked for.
+    """
+    if window is not None and crop is not None and window != crop:
+        raise VssError(
+            f"a window of {window[0]}x{window[1]} does not fit a network made for {crop[0]}x{crop[1]}",
+            "leave predict.window out, or convert or train the network for another crop (model.crop)",
+        )
+    return window or crop
+
+
 def window_step(window: Size, step: Size | None, stride: int, divisor: int) -> Size:
     """Check a window and its step against a network, or choose the step.
 

@@ -10,6 +10,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from vsscli.errors import VssError
 from vsscli.models.light import LightConfig, build_light
+from vsscli.models.mask2former import Mask2FormerNetworkConfig, build_mask2former
+from vsscli.models.mmseg import MmsegConfig, build_mmseg
 from vsscli.models.network import Network
 from vsscli.talk import SILENCE, Talk
 
@@ -17,6 +19,8 @@ from vsscli.talk import SILENCE, Talk
 # (configuration, number of classes, whether to load the weights it names, talk).
 FAMILIES: dict[str, tuple[type, Callable[[Any, int, bool, Talk], Network]]] = {
     "light": (LightConfig, build_light),
+    "mask2former": (Mask2FormerNetworkConfig, build_mask2former),
+    "mmseg": (MmsegConfig, build_mmseg),
 }
 
 
@@ -41,12 +45,27 @@ def build_network(
     VssError
         Unknown family or field, a value of the wrong type, weights that do not fit.
     """
+    _, build = _family(config)
+    return build(read_config(config), num_classes, load_pretrained, talk)
+
+
+def read_config(config: Mapping[str, Any]) -> Any:
+    """The dataclass that a configuration stands for; raises as `build_network` does."""
+    kind, _ = _family(config)
+    return _read(kind, config["family"], {name: value for name, value in config.items() if name != "family"})
+
+
+def fixed_crop(config: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the only images that a network takes, without building it; None where it takes any."""
+    read = read_config(config)
+    return getattr(read.trunk, "crop", None) if isinstance(read, Mask2FormerNetworkConfig) else None
+
+
+def _family(config: Mapping[str, Any]) -> tuple[type, Callable[[Any, int, bool, Talk], Network]]:
     family = config.get("family")
     if family not in FAMILIES:
         raise VssError(f"there is no network family {family!r}", f"families: {', '.join(sorted(FAMILIES))}")
-    kind, build = FAMILIES[family]
-    values = {name: value for name, value in config.items() if name != "family"}
-    return build(_read(kind, family, values), num_classes, load_pretrained, talk)
+    return FAMILIES[family]
 
 
 def _read(kind: type, family: str, values: dict[str, Any]) -> Any:

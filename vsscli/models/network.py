@@ -63,9 +63,12 @@ class Network(nn.Module, ABC):
     ----------
     feature_channels
         D, channels of the features in ``outputs``; 0 where it gives none.
+    crop
+        Height and width of the only images it takes, so that larger ones are seen in windows; None where it takes any.
     """
 
     feature_channels: int = 0
+    crop: tuple[int, int] | None = None
 
     def __init__(self, num_classes: int, stride: int, divisor: int, normalisation: Normalisation) -> None:
         super().__init__()

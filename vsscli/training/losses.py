@@ -49,4 +49,6 @@ def _upsampled_sum(values: Tensor, label: Tensor, kind: ScoreKind) -> Tensor:
     upsampled = functional.interpolate(values.float(), size=size, mode="bilinear", align_corners=False)
     if kind is ScoreKind.LOGITS:
         return functional.cross_entropy(upsampled, label, ignore_index=IGNORE, reduction="sum")
-    return functional.nll_loss(upsampled.clamp_min(1e-8).log(), label, ignore_index=IGNORE, reduction="sum")
+    # In rows, because torch's gradient of this loss takes no other order of memory on the CPU.
+    logarithm = upsampled.clamp_min(1e-8).log().contiguous()
+    return functional.nll_loss(logarithm, label, ignore_index=IGNORE, reduction="sum")

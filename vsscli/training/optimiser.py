@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import torch
+from torch import nn
 
 from vsscli.models.network import Network
 from vsscli.recipes.schema import Train
 
 
-def build_optimiser(network: Network, train: Train) -> torch.optim.AdamW:
+def build_optimiser(network: Network, train: Train, head: nn.Module | None = None) -> torch.optim.AdamW:
     """AdamW with the recipe's rates; norms and biases are not decayed, encoder stages have rates of their own.
 
-    Every group keeps its full rate under ``base_lr``; the loop multiplies it with the schedule's factor.
+    Every group keeps its full rate under ``base_lr``; the loop multiplies it with the schedule's factor. A ``head``
+    beside the network learns at the full rate.
     """
     groups = []
     for group in network.parameter_groups(train.layer_decay):
@@ -20,6 +22,11 @@ def build_optimiser(network: Network, train: Train) -> torch.optim.AdamW:
         parameters = [parameter for parameter in group.parameters if parameter.requires_grad]
         if parameters:
             groups.append({"params": parameters, "lr": base, "base_lr": base, "weight_decay": decay})
+    if head is not None:
+        for decays in (True, False):
+            parameters = [parameter for parameter in head.parameters() if (parameter.ndim > 1) == decays]
+            decay = train.weight_decay if decays else 0.0
+            groups.append({"params": parameters, "lr": train.lr, "base_lr": train.lr, "weight_decay": decay})
     return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=True)
 
 

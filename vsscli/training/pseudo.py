@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vsscli.data.batches import PseudoLabelledFrames
+from vsscli.data.batches import UnlabelledFrames
 from vsscli.data.layouts import Dataset
+from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Recipe
-from vsscli.store.reader import Store, open_store
+from vsscli.store.encode import IGNORE, quantise
+from vsscli.store.reader import Store, open_source, open_store
+from vsscli.talk import SILENCE, Talk
+from vsscli.training.evidence import MapMeaning
+from vsscli.training.ranks import rank_bounds
+
+LOOKED_AT = 32
+"""Frames that are looked at before the first step."""
 
 
 class StoredLabels:
@@ -27,7 +36,59 @@ class StoredLabels:
         return self._store.read(video, "pseudo_label", index)
 
     def __getstate__(self) -> dict[str, object]:
-        return {"_path": self._path, "_store": None}
+        return {**self.__dict__, "_store": None}
+
+
+class StoredEvidence(StoredLabels):
+    """All that a prediction store says of a frame, at its size.
+
+    Parameters
+    ----------
+    path
+        The prediction store.
+    kept
+        K, how many of the likeliest classes to give.
+    """
+
+    def __init__(self, path: Path, kept: int) -> None:
+        super().__init__(path)
+        self._kept = kept
+
+    def __call__(self, video: str, index: int) -> np.ndarray:
+        """(3 + K, H, W) uint8: label, entropy, level of its probability, and the K likeliest classes."""
+        if self._store is None:
+            self._store = open_store(self._path)
+        store = self._store
+        if store.encoding.keep == "all":
+            classes, probabilities = store.lists(video, index)
+            level = quantise(probabilities[:1], 1)
+        else:
+            classes, level = store.read(video, "top_class", index), store.read(video, "top_probability", index)[:1]
+        lists = np.concatenate([level, classes[: self._kept]])
+        size = store.size(video)
+        if lists.shape[1:] != size:
+            # Each pixel takes the cell that its centre lies in, as `apply_label` does with maps of other sizes.
+            rows, columns = (
+                (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, lists.shape[1:], strict=True)
+            )
+            lists = lists[:, rows][:, :, columns]
+        return np.concatenate([store.label(video, index)[None], store.read(video, "entropy", index)[None], lists])
+
+
+@dataclass(frozen=True)
+class UnlabelledData:
+    """Frames without labels of their own, and where maps come with them, what these mean.
+
+    Parameters
+    ----------
+    frames
+        To train on.
+    meaning
+        Of these maps; None where frames come with labels alone, or with none.
+    """
+
+    frames: UnlabelledFrames
+    meaning: MapMeaning | None = None
 
 
 def pseudo_label_path(recipe: Recipe, given: Path | None) -> Path | None:
@@ -45,6 +106,14 @@ def pseudo_label_path(recipe: Recipe, given: Path | None) -> Path | None:
                 "add `unlabelled: {weight: 1.0}` to the recipe, or leave out --pseudo",
             )
         return None
+    if recipe.unlabelled.teacher == "ema":
+        if given is not None:
+            raise VssError(
+                f"recipe {recipe.name} has unlabelled.teacher ema, which labels frames itself: {given} would not be "
+                "used",
+                "leave out --pseudo, or set unlabelled.teacher=store",
+            )
+        return None
     if given is None and recipe.unlabelled.pseudo_labels is None:
         raise VssError(
             f"recipe {recipe.name} learns from pseudo-labels, and names no store of them",
@@ -53,17 +122,22 @@ def pseudo_label_path(recipe: Recipe, given: Path | None) -> Path | None:
     return given or Path(str(recipe.unlabelled.pseudo_labels))
 
 
-def open_pseudo_labels(recipe: Recipe, dataset: Dataset, given: Path | None) -> PseudoLabelledFrames | None:
-    """The frames that a pseudo-label store labels, or none where the recipe has no unlabelled part.
+def open_unlabelled(
+    recipe: Recipe, dataset: Dataset, given: Path | None, talk: Talk = SILENCE
+) -> UnlabelledData | None:
+    """The frames a recipe learns from beside the labelled ones, or None where it has no such part.
 
     Raises
     ------
     VssError
-        As `pseudo_label_path`; or the store is of another kind, other classes or other frames than the data set's.
+        As `pseudo_label_path`; there are no unlabelled frames; the store is of another kind, other classes or other
+        frames than the data set's, has no reliable pixel, or keeps too little for the contrast.
     """
     path = pseudo_label_path(recipe, given)
-    if path is None:
+    if recipe.unlabelled is None:
         return None
+    if path is None:
+        return UnlabelledData(UnlabelledFrames(dataset.split("unlabelled"), None))
     store = open_store(path)
     if store.header.kind != "pseudo":
         raise VssError(f"{path} is a {store.header.kind} store, not pseudo-labels", "threshold it: vss pseudo --store")
@@ -74,13 +148,58 @@ def open_pseudo_labels(recipe: Recipe, dataset: Dataset, given: Path | None) -> 
             "make pseudo-labels with networks of this class table",
         )
     videos = dataset.split(store.header.data["split"])
+    _require_frames(store, videos, dataset)
+    _look(store, videos, contrast=recipe.unlabelled.contrast is not None, talk=talk)
+    if recipe.unlabelled.contrast is None:
+        return UnlabelledData(UnlabelledFrames(videos, StoredLabels(path)))
+    source = open_source(store)
+    _require_frames(source, videos, dataset)
+    keep = source.encoding
+    kept = dataset.table.num_classes if keep.keep == "all" else min(keep.kept, dataset.table.num_classes)
+    kept = min(kept, rank_bounds(recipe.unlabelled.contrast, dataset.table.num_classes, kept).listed)
+    meaning = MapMeaning(int(store.header.source["level"]), kept)
+    return UnlabelledData(UnlabelledFrames(videos, StoredEvidence(source.path, kept)), meaning)
+
+
+def _require_frames(store: Store, videos: list[FolderVideo], dataset: Dataset) -> None:
     complete = set(store.videos())
     for video in videos:
         if video.name not in complete:
-            raise VssError(f"{path} lacks video {video.name}", "run the same `vss pseudo` command again: it adds it")
+            raise VssError(
+                f"{store.path} lacks video {video.name}", "run the same `vss pseudo` command again: it adds it"
+            )
         if store.stems(video.name) != video.stems:
             raise VssError(
-                f"{path} has other frames of video {video.name} than {dataset.root}",
+                f"{store.path} has other frames of video {video.name} than {dataset.root}",
                 "make pseudo-labels for the frames that are there now",
             )
-    return PseudoLabelledFrames(videos, StoredLabels(path))
+
+
+def _look(store: Store, videos: list[FolderVideo], *, contrast: bool, talk: Talk) -> None:
+    """Refuse a store without any reliable pixel, and say what else could not be learnt from it.
+
+    Some frames tell. Only where none of them has a reliable pixel are the others asked, until one has.
+    """
+    frames = [(video.name, number) for video in videos for number in range(len(video.stems))]
+    some = {round(i * (len(frames) - 1) / max(LOOKED_AT - 1, 1)) for i in range(LOOKED_AT)}
+    pixels = np.zeros(256, np.int64)
+    for i in sorted(some):
+        pixels += _count(store, *frames[i])
+    if not pixels[:IGNORE].any() and not any(_count(store, *frame)[:IGNORE].any() for frame in frames):
+        raise VssError(
+            f"{store.path} has no reliable pixel: the entropy of all is above {store.header.source['threshold']:.4f}",
+            "threshold the predictions again, with a higher --threshold or --percentile",
+        )
+    where = f"in the {len(some)} of {len(frames)} frames of {store.path} that were looked at"
+    classes = np.flatnonzero(pixels[:IGNORE])
+    if len(classes) == 1:
+        talk.warn(
+            f"all reliable pixels {where} are {store.header.table.names[classes[0]]}: unlabelled frames will teach no "
+            "other class"
+        )
+    if contrast and not pixels[IGNORE]:
+        talk.warn(f"all pixels {where} are reliable: unlabelled frames will give no negatives to the contrast")
+
+
+def _count(store: Store, video: str, index: int) -> np.ndarray:
+    return np.bincount(store.read(video, "pseudo_label", index).reshape(-1), minlength=256)

@@ -13,17 +13,20 @@ from vsscli.data.check import check_once
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.errors import VssError
 from vsscli.inference.processes import launch
+from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint, load_weights
 from vsscli.models.network import Network
 from vsscli.models.norm import convert_sync
-from vsscli.recipes.schema import Recipe
+from vsscli.recipes.schema import MmsegModel, Recipe
 from vsscli.store.header import read_header
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
+from vsscli.training.learner import Learner
 from vsscli.training.loop import Loop
 from vsscli.training.optimiser import build_optimiser
-from vsscli.training.pseudo import open_pseudo_labels, pseudo_label_path
+from vsscli.training.pseudo import open_unlabelled, pseudo_label_path
+from vsscli.training.semi import build_semi
 from vsscli.training.state import TrainingState, load_state, other_run
 
 
@@ -78,6 +81,11 @@ def train(
     VssError
         The data is missing or damaged, the folder holds another run, or there is nothing to learn from.
     """
+    if isinstance(recipe.model, MmsegModel):
+        raise VssError(
+            f"recipe {recipe.name}: a network of mmsegmentation is read out as it is, vss does not train it",
+            "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
+        )
     fabric = launch(device, devices, recipe.train.precision)
     if not fabric.is_global_zero:
         talk = Silence()
@@ -108,22 +116,26 @@ def train(
         check_once(labelled, dataset.table, dataset.ids, masks=True, record=record, talk=talk)
     augment = TrainAugment(recipe.augment)
     items = TrainItems(LabelledFrames(labelled, dataset.ids, dataset.table.num_classes), augment)
-    pseudo_frames = open_pseudo_labels(recipe, dataset, pseudo_labels)
-    unlabelled = TrainItems(pseudo_frames, augment) if pseudo_frames is not None else None
+    others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
+    unlabelled = TrainItems(others.frames, augment) if others is not None else None
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, dataset, init, fresh=not (resume and last.exists()), talk=talk)
+    _check_crop(network, recipe)
     if fabric.world_size > 1:
         convert_sync(network, world=fabric.world_size, device=fabric.device)
     network.to(fabric.device).to(memory_format=torch.channels_last)
-    optimiser = build_optimiser(network, recipe.train)
+    learner, semi = Learner(network), None
+    if recipe.unlabelled is not None and others is not None:
+        learner, semi = build_semi(recipe.unlabelled, network, others.meaning, fabric.autocast, talk)
+    optimiser = build_optimiser(network, recipe.train, learner.projection)
     average = AveragedWeights(network, recipe.train.ema) if recipe.train.ema else None
-    state = TrainingState(network, optimiser, average, inputs)
+    state = TrainingState(learner, optimiser, average, inputs, semi)
     if resume and last.exists():
         load_state(last, state, recipe)
         talk.say(f"continuing {last} at step {state.step} of {recipe.train.steps}")
     talk.say(
         f"training {recipe.name}: {len(items)} labelled frames"
-        + (f", {len(unlabelled)} with pseudo-labels" if unlabelled is not None else "")
+        + (f", {len(unlabelled)} unlabelled ones" if unlabelled is not None else "")
         + f", {recipe.train.steps} steps on {fabric.world_size} x {fabric.device.type}"
     )
     Loop(fabric, recipe, dataset, state, out, talk).run(items, unlabelled)
@@ -157,6 +169,24 @@ def begun_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> bool | None:
     if not (out / "last.pt").exists():
         return None
     return not other_run(load_checkpoint(out / "last.pt", weights=False), recipe, inputs)
+
+
+def _check_crop(network: Network, recipe: Recipe) -> None:
+    """Refuse crops and windows that the network can't take, before they are met in the middle of the run."""
+    chosen_window(recipe.predict.window, network.crop)
+    height, width = crop = recipe.augment.crop
+    if network.crop is not None and network.crop != crop:
+        raise VssError(
+            f"augment.crop: {height}x{width} does not fit a network made for {network.crop[0]}x{network.crop[1]}",
+            f"set model.crop to [{height}, {width}], or augment.crop to {list(network.crop)}",
+        )
+    if height % network.divisor or width % network.divisor:
+        raise VssError(
+            f"augment.crop: {height}x{width} does not fit the network: its sides must be multiples of "
+            f"{network.divisor}",
+            f"choose {-(-height // network.divisor) * network.divisor}x"
+            f"{-(-width // network.divisor) * network.divisor} for example",
+        )
 
 
 def _initial_network(recipe: Recipe, dataset: Dataset, init: Path | None, *, fresh: bool, talk: Talk) -> Network:

@@ -14,29 +14,39 @@ from vsscli.models.checkpoints import Checkpoint, load_checkpoint, load_weights,
 from vsscli.models.network import Network
 from vsscli.recipes.schema import Recipe
 from vsscli.training.averaging import AveragedWeights
+from vsscli.training.learner import Learner
+from vsscli.training.semi import SemiSupervision
 
 
 @dataclass
 class TrainingState:
     """Everything that changes while training; random numbers do not, they follow from seed and step."""
 
-    network: Network
+    learner: Learner
     optimiser: torch.optim.Optimizer
     average: AveragedWeights | None
     inputs: dict[str, str] = field(default_factory=dict)
+    semi: SemiSupervision | None = None
     step: int = 0
     best: float = -1.0
     figures: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def network(self) -> Network:
+        """The part of the learner that predicts, and the only one whose weights are a checkpoint's."""
+        return self.learner.network
+
 
 def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTable, *, resumable: bool) -> None:
-    """Write a checkpoint; a resumable one also holds the optimiser and, where weights are averaged, the raw ones."""
+    """Write a checkpoint; a resumable one also holds the optimiser, the raw weights where they are averaged, and what
+    semi-supervised training has beside the network."""
     raw = state.network.state_dict()
     training = None
     if resumable:
         training = {
             "optimiser": state.optimiser.state_dict(),
             "raw": raw if state.average else None,
+            "semi": state.semi.state_dict() if state.semi else None,
             "best": state.best,
             "threads": torch.get_num_threads(),
         }
@@ -71,6 +81,8 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
     if state.average is not None:
         state.network.load_state_dict(checkpoint.training["raw"])
         state.average.load(checkpoint.weights)
+    if state.semi is not None:
+        state.semi.load_state_dict(checkpoint.training["semi"])
     state.optimiser.load_state_dict(checkpoint.training["optimiser"])
     state.step = checkpoint.step
     state.best = checkpoint.training["best"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,17 +12,26 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from vsscli.models.network import Normalisation
-from vsscli.models.scores import Scores
+from vsscli.models.outputs import MaskOutputs, Outputs
 from vsscli.recipes.schema import Recipe
+from vsscli.training.learner import Answer
 from vsscli.training.losses import cross_entropy_sum
 from vsscli.training.optimiser import set_learning_rate
 from vsscli.training.schedule import learning_rate_factor
+from vsscli.training.semi import SemiSupervision
+from vsscli.training.set_prediction import SetPredictionLoss
 from vsscli.training.state import TrainingState
+
+SupervisedLoss = Callable[[Outputs, Tensor], Tensor]
+"""From a network's outputs for labelled crops and their labels (B, H, W) uint8 to the loss, equation 4."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Crops of this process: images (B, 3, H, W) uint8, labels (B, H, W) uint8 with 255 for none."""
+    """Crops of this process: images (B, 3, H, W) uint8, labels (B, H, W) uint8 with 255 for none.
+
+    Unlabelled crops may come with more maps, (B, L, H, W): see `StoredEvidence`.
+    """
 
     images: Tensor
     labels: Tensor
@@ -30,40 +39,68 @@ class Batch:
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one step, over all processes; tensors, so that nobody waits for the device."""
+    """Losses of one step, and other figures of it; tensors, so that nobody waits for the device."""
 
     total: Tensor
-    supervised: Tensor
-    unsupervised: Tensor | None
+    parts: dict[str, Tensor]
 
     def named(self) -> dict[str, Tensor]:
         """As the journal calls them."""
-        named = {"loss": self.total, "loss_supervised": self.supervised}
-        return named if self.unsupervised is None else {**named, "loss_unsupervised": self.unsupervised}
+        return {"loss": self.total, **self.parts}
 
 
 class StepLoss:
-    """``L = L_s + weight * L_u``, equation 3 of the paper; the contrastive term will be the third.
+    """``L = L_s + lambda_u L_u + lambda_c L_c``, equation 3 of the paper.
 
-    Both are means over the labelled pixels of the whole batch, over all processes, so that two processes learn what
-    one would.
+    The first two are means over the labelled pixels of the whole batch, over all processes, so that two processes learn
+    what one would. The third is each process's own, on banks that they share.
+
+    Parameters
+    ----------
+    normalisation
+        Of the network's input.
+    semi
+        What unlabelled crops need; None where there are none.
+    supervised
+        The loss of labelled crops.
     """
 
-    def __init__(self, normalisation: Normalisation, unlabelled_weight: float) -> None:
-        self.normalisation = normalisation
-        self.unlabelled_weight = unlabelled_weight
+    def __init__(
+        self,
+        normalisation: Normalisation,
+        semi: SemiSupervision | None = None,
+        supervised: SupervisedLoss | None = None,
+    ) -> None:
+        self.normalisation, self.semi = normalisation, semi
+        self.supervised = supervised or supervised_loss
 
-    def __call__(self, network: nn.Module, labelled: Batch, unlabelled: Batch | None) -> Losses:
-        """Run the network once over both kinds of crops."""
-        images = labelled.images if unlabelled is None else torch.cat([labelled.images, unlabelled.images])
-        scores: Scores = network(self.normalisation(images).contiguous(memory_format=torch.channels_last))
-        split = len(labelled.images)
-        supervised = _global_mean(*cross_entropy_sum(Scores(scores.values[:split], scores.kind), labelled.labels))
-        if unlabelled is None:
-            return Losses(supervised, supervised.detach(), None)
-        unsupervised = _global_mean(*cross_entropy_sum(Scores(scores.values[split:], scores.kind), unlabelled.labels))
-        total = supervised + self.unlabelled_weight * unsupervised
-        return Losses(total, supervised.detach(), unsupervised.detach())
+    def __call__(self, learner: nn.Module, labelled: Batch, unlabelled: Batch | None, progress: float) -> Losses:
+        """Run the learner once over both kinds of crops."""
+        images = self.normalisation(labelled.images)
+        if unlabelled is None or self.semi is None:
+            answer: Answer = learner(images.contiguous(memory_format=torch.channels_last))
+            supervised = self.supervised(answer.outputs, labelled.labels)
+            return Losses(supervised, {"loss_supervised": supervised.detach()})
+        semi, settings = self.semi, self.semi.settings
+        prepared = semi.prepare(
+            images, labelled.labels, self.normalisation(unlabelled.images), unlabelled.labels, progress
+        )
+        both = torch.cat([images, prepared.images]).contiguous(memory_format=torch.channels_last)
+        answer = learner(both, prepared.plan.anchors if prepared.plan else None)
+        supervised = self.supervised(answer.outputs.part(slice(len(images))), labelled.labels)
+        scores = answer.outputs.part(slice(len(images), None)).scores
+        loss_sum, count = cross_entropy_sum(scores, prepared.target)
+        unsupervised = global_mean(loss_sum, count)
+        reliable = _global_share(count, prepared.target.numel())
+        weight = settings.weight / reliable.clamp_min(1e-6) if settings.scale_weight else settings.weight
+        total = supervised + weight * unsupervised
+        parts = {"loss_supervised": supervised.detach(), "loss_unsupervised": unsupervised.detach()}
+        if prepared.plan is not None and answer.anchors is not None and settings.contrast and semi.banks:
+            contrast = semi.loss(answer.anchors, prepared.plan)
+            total = total + settings.contrast.weight * contrast
+            parts["loss_contrast"] = contrast.detach()
+            parts["banks"] = semi.banks.lengths.sum() / semi.banks.rows
+        return Losses(total, {**parts, "reliable": reliable})
 
 
 class Stepper:
@@ -74,16 +111,15 @@ class Stepper:
     fabric
         Device, precision and processes.
     recipe
-        Its ``train`` and ``unlabelled`` sections.
+        Its ``train`` section.
     state
-        Network and optimiser are set up for the fabric here.
+        Learner and optimiser are set up for the fabric here.
     """
 
     def __init__(self, fabric: Fabric, recipe: Recipe, state: TrainingState) -> None:
         self.fabric, self.recipe, self.state = fabric, recipe, state
-        self._module, self._optimiser = fabric.setup(state.network, state.optimiser)
-        weight = recipe.unlabelled.weight if recipe.unlabelled else 0.0
-        self._loss = StepLoss(state.network.normalisation, weight)
+        self._module, self._optimiser = fabric.setup(state.learner, state.optimiser)
+        self._loss = StepLoss(state.network.normalisation, state.semi)
 
     def step(self, batches: Sequence[tuple[Batch, Batch | None]]) -> tuple[Losses, float]:
         """Take one optimiser step.
@@ -106,7 +142,7 @@ class Stepper:
         rate = set_learning_rate(state.optimiser, factor)
         for number, (labelled, unlabelled) in enumerate(batches, start=1):
             with fabric.no_backward_sync(self._module, enabled=number < len(batches)):
-                losses = self._loss(self._module, labelled, unlabelled)
+                losses = self._loss(self._module, labelled, unlabelled, state.step / settings.steps)
                 fabric.backward(losses.total / len(batches))
         if settings.clip:
             fabric.clip_gradients(self._module, self._optimiser, max_norm=settings.clip)
@@ -115,16 +151,34 @@ class Stepper:
         state.step += 1
         if state.average is not None:
             state.average.update(state.network, state.step)
+        if state.semi is not None:
+            state.semi.update(state.learner, state.step)
         return losses, rate
 
 
-def _global_mean(loss_sum: Tensor, count: Tensor) -> Tensor:
+def supervised_loss(outputs: Outputs, labels: Tensor) -> Tensor:
+    """The loss of labels (B, H, W) uint8: of matched masks where the network classifies masks, else of pixels."""
+    if isinstance(outputs, MaskOutputs):
+        return SetPredictionLoss()(outputs.layers, labels).total
+    return global_mean(*cross_entropy_sum(outputs.scores, labels))
+
+
+def global_mean(loss_sum: Tensor, count: Tensor) -> Tensor:
     """Mean over all processes' pixels, scaled so that averaging gradients over processes gives its gradient."""
     if torch.distributed.is_initialized():
         count = count.clone()
         torch.distributed.all_reduce(count)
         loss_sum = loss_sum * torch.distributed.get_world_size()
     return loss_sum / count.clamp_min(1.0)
+
+
+def _global_share(count: Tensor, pixels: int) -> Tensor:
+    """Which share of the pixels of all processes was counted."""
+    if torch.distributed.is_initialized():
+        count = count.clone()
+        torch.distributed.all_reduce(count)
+        pixels *= torch.distributed.get_world_size()
+    return count / pixels
 
 
 def _seed(*words: int) -> int:

@@ -17,12 +17,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vsscli.models.official.machine import BrokenPickle, Maker, Named, check_key
+from vsscli.models.official.machine import BrokenPickle, Maker, Named, RefusedName, check_key
 
 MOST_DIMENSIONS = 32
 MOST = 2**62  # of anything that is counted
 # Numbers and texts of fixed width; no objects, and no fields that could hold some.
 _DTYPE = re.compile(r"[<>|=]?(?:[?bhilqpBHILQPefdgFDG]|b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16)|[SU]\d{1,6})")
+HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
+STATISTICS = ("min", "max", "current", "mean")  # methods of it that its state lists
 _LATIN = ("latin1", "latin-1", "iso-8859-1")
 
 
@@ -85,7 +87,9 @@ def table_of(nested: Callable[[bytes], Any]) -> dict[str, Maker | None]:
         "torch._utils._rebuild_parameter": _parameter,
         "torch.storage._load_from_bytes": lambda content: _whole_storage(nested(_as_bytes(content))),
         # The only class beyond those of Python, NumPy and torch: mmengine's log, in checkpoints of mmsegmentation 1.x.
-        "mmengine.logging.history_buffer.HistoryBuffer": lambda: HistoryBuffer(),
+        HISTORY: lambda: HistoryBuffer(),
+        **dict.fromkeys(f"{HISTORY}.{method}" for method in STATISTICS),
+        "builtins.getattr": _statistic,  # how protocol 2 writes them
     }
 
 
@@ -101,6 +105,13 @@ def finish(made: Any, state: Any) -> None:
         made.state = state
     elif type(made) is not dict:  # what torch hangs on a state dict, the versions of its modules, is not needed
         raise BrokenPickle(f"a {type(made).__name__} is given a state")
+
+
+def _statistic(owner: Any, method: Any) -> Named:
+    """The name of a method of mmengine's log, which nothing can call; no attribute of anything is ever looked up."""
+    if not isinstance(owner, Named) or owner.name != HISTORY or method not in STATISTICS:
+        raise RefusedName("builtins.getattr")
+    return Named(f"{HISTORY}.{method}")
 
 
 def storage_type(kind: Any) -> torch.dtype:

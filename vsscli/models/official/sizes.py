@@ -240,7 +240,7 @@ def one_peace_sizes(shapes: Shapes) -> TrunkSizes:
 def adapter_sizes(shapes: Shapes, width: int, depth: int, assumptions: Assumptions) -> AdapterSizes:
     """Sizes of the ViT-Adapter around a trunk of a width and a depth."""
     count = shapes.count("backbone.interactions.#.injector.gamma")
-    spans = assumptions.interactions or _equal_spans(depth, count)
+    spans = assumptions.interactions or equal_spans(depth, count)
     attention = "backbone.interactions.0.injector.attn"
     samples = shapes.of(f"{attention}.sampling_offsets.bias", 1)[0]
     levels = shapes.of("backbone.level_embed", 2)[0]
@@ -291,7 +291,7 @@ def head_sizes(shapes: Shapes, names: HeadNames, assumptions: Assumptions) -> He
     )
 
 
-def _equal_spans(depth: int, count: int) -> tuple[Span, ...]:
+def equal_spans(depth: int, count: int) -> tuple[Span, ...]:
     """Blocks 0 to depth - 1 in so many spans, the earlier ones longer where they can't be equal."""
     if not 0 < count <= depth:
         return ()

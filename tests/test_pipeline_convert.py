@@ -1,0 +1,301 @@
+"""What others published becomes a checkpoint of ours with the same numbers, or is refused with the tensor named."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from backbone_samples import assert_maps
+from converted_samples import (
+    CLASSES,
+    COLOURS,
+    NAMES,
+    official,
+    our_name,
+    projections,
+    restored,
+    write_detectron2,
+    write_mmseg,
+)
+from mask2former_samples import assert_same
+from torch import nn
+
+from vsscli.cli.app import run
+from vsscli.errors import VssError
+from vsscli.inference.parity import official_mean, official_scores
+from vsscli.models.backbones.relative_position import resize_table
+from vsscli.models.build import build_network
+from vsscli.models.checkpoints import load_checkpoint
+from vsscli.models.mask2former import Mask2Former
+from vsscli.pipeline.convert import convert_checkpoint, read_spans
+from vsscli.recipes.load import recipe_from_dict
+from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSettings
+
+WINDOWS: dict[str, Any] = {"window": (64, 64), "step": (40, 40)}
+# The network of the fixture, as a recipe would describe it.
+SMALL: dict[str, Any] = {
+    "family": "mask2former",
+    "backbone": "vit_adapter_l",
+    "sizes": {
+        "width": 32,
+        "depth": 4,
+        "heads": 4,
+        "hidden": 128,
+        "adapter": {"stem": 8, "heads": 4, "interactions": ((0, 0), (1, 1), (2, 2), (3, 3))},
+    },
+    "head": {
+        "layout": "base",
+        "channels": 32,
+        "heads": 4,
+        "queries": 10,
+        "encoder_layers": 2,
+        "encoder_width": 48,
+        "decoder_layers": 4,
+        "decoder_width": 64,
+    },
+    "crop": (64, 64),
+}
+
+
+@pytest.fixture(scope="module")
+def mmseg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("mmseg")
+    convert_checkpoint(write_mmseg(folder / "official.pth"), folder / "t.pt")
+    return folder / "t.pt"
+
+
+@pytest.fixture(scope="module")
+def network(mmseg: Path) -> Mask2Former:
+    return restored(mmseg)
+
+
+@pytest.fixture(scope="module")
+def swin(tmp_path_factory: pytest.TempPathFactory) -> Mask2Former:
+    folder = tmp_path_factory.mktemp("detectron2")
+    convert_checkpoint(write_detectron2(folder / "model_final.pkl"), folder / "t.pt")
+    return restored(folder / "t.pt")
+
+
+@pytest.fixture(scope="module")
+def beit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("trunk") / "beit.pth"
+    torch.save({"model": trunk()}, path)
+    return path
+
+
+class TestViTAdapterOfMmsegmentation:
+    """The whole segmentor: backbone, pixel decoder, every query, score map, read-out, training step."""
+
+    def test_every_layer_predicts_what_the_official_one_predicts(self, network: Mask2Former) -> None:
+        numbers = official("full_vitadapter_mmseg")
+        with torch.no_grad():
+            assert_maps(network.backbone(numbers["input"]), numbers["backbone_out"])
+            outputs = network.outputs(numbers["input"])
+        assert_same(outputs.features, numbers["mask_feature"])
+        logits, masks = numbers["pred_logits_all"], numbers["pred_masks_all"]
+        for layer, class_logits, mask_logits in zip(outputs.layers, logits, masks, strict=True):
+            assert_same(layer.class_logits, class_logits)
+            assert_same(layer.mask_logits, mask_logits)
+        assert_same(outputs.scores.values, numbers["seg_quarter_res"])
+
+    def test_whole_and_sliding_read_out_and_the_double_softmax(self, network: Mask2Former) -> None:
+        numbers = official("full_vitadapter_mmseg")
+        images = numbers["slide_input"]
+        assert_same(official_scores(network, numbers["input"]), numbers["encode_decode"])
+        assert_same(official_scores(network, images, **WINDOWS), numbers["slide_preds_before_rescale"])
+        size = numbers["slide_meta"]["ori_shape"]
+        assert_same(official_scores(network, images, **WINDOWS, size=size), numbers["slide_preds_rescaled"])
+        softmax = official_scores(network, images, **WINDOWS, size=size, double_softmax=True)
+        assert_same(softmax, numbers["inference_softmax"])
+
+    def test_the_mean_over_views(self, network: Mask2Former) -> None:
+        numbers = official("full_vitadapter_mmseg")
+        images, _, other = numbers["tta_inputs"]
+        views = [(images, False), (images.flip(3), True), (other, False)]
+        mean = official_mean(network, views, **WINDOWS, size=numbers["slide_meta"]["ori_shape"])
+        assert_same(mean, numbers["tta_mean_softmax"])
+        assert torch.equal(mean.argmax(dim=1), numbers["tta_pred_label"])
+
+    def test_losses_and_gradients_of_a_training_step(self, mmseg: Path) -> None:
+        numbers = official("full_vitadapter_mmseg")
+        network = restored(mmseg).train()
+        torch.manual_seed(123)
+        loss = SetPredictionLoss(SetPredictionSettings(points=200))
+        losses = loss(network.outputs(numbers["input"]).layers, numbers["train_label"])
+        for layer, start in enumerate(["d0.", "d1.", "d2.", "d3.", ""]):
+            for part, name in ((2 * losses.classes, "cls"), (5 * losses.masks, "mask"), (5 * losses.dice, "dice")):
+                assert_same(part[layer], numbers["losses_seed123"][f"decode.{start}loss_{name}"].squeeze())
+        assert_same(losses.total, numbers["loss_total"][0])
+        losses.total.backward()
+        gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+        assert gradients.keys() == {our_name(name) for name in numbers["grad_norms"]}
+        for name, norm in numbers["grad_norms"].items():
+            assert abs(gradients[our_name(name)].norm().item() - norm) <= 1e-4 * max(1.0, norm), name
+
+    def test_its_checkpoint_says_classes_windows_and_normalisation(self, mmseg: Path) -> None:
+        checkpoint = load_checkpoint(mmseg, weights=False)
+        assert checkpoint.table.names == NAMES
+        assert [list(colour) for colour in checkpoint.table.colours] == COLOURS
+        assert checkpoint.normalisation.mean == (123.675, 116.28, 103.53)
+        predict = recipe_from_dict(checkpoint.recipe, "recipe").predict
+        assert (predict.size, predict.window, predict.step) == (64, (64, 64), (36, 36))
+
+    def test_tables_are_resized_for_another_crop(self, tmp_path: Path) -> None:
+        done = convert_checkpoint(write_mmseg(tmp_path / "o.pth"), tmp_path / "t.pt", crop=96)
+        name = "blocks.2.attn.relative_position_bias_table"
+        table = official("full_vitadapter_mmseg")["state_dict"][f"backbone.{name}"]
+        network = restored(tmp_path / "t.pt")
+        assert torch.equal(dict(network.backbone.named_parameters())[name], resize_table(table, (4, 4), (6, 6)))
+        assert (network.crop, done.crop, len(done.resized)) == ((96, 96), (96, 96), 4)
+        with torch.no_grad():
+            assert network(torch.randn(1, 3, 96, 96)).values.shape == (1, CLASSES, 24, 24)
+
+
+class TestSwinOfDetectron2:
+    def test_its_maps_are_the_official_ones(self, swin: Mask2Former) -> None:
+        with torch.no_grad():
+            assert_maps(swin.backbone(official("swin_d2")["input"]), list(official("swin_d2")["outputs"].values()))
+
+    def test_its_head_predicts_and_reads_out_at_full_size_as_the_official_one(self, swin: Mask2Former) -> None:
+        numbers = official("mask2former_head_d2")
+        head = swin.head
+        decoder: Any = head.pixel_decoder
+        for name in projections():  # those of the fixture are for maps of fewer channels
+            module = decoder.get_submodule(name.removesuffix(".weight"))
+            module.weight = nn.Parameter(numbers["pixel_decoder_state"][name])
+        maps = [numbers["features"][f"res{stage}"] for stage in (2, 3, 4, 5)]
+        with torch.no_grad():
+            outputs = head(maps)
+        assert_same(outputs.layers[-1].class_logits, numbers["pred_logits"])
+        assert_same(outputs.layers[-1].mask_logits, numbers["pred_masks"])
+        assert (swin.stride, swin.crop) == (1, None)
+        assert_same(outputs.scores.values, numbers["semantic"])
+
+    def test_classes_without_names_are_numbered(self, tmp_path: Path) -> None:
+        convert_checkpoint(write_detectron2(tmp_path / "m.pkl"), tmp_path / "t.pt", readout="grid")
+        assert load_checkpoint(tmp_path / "t.pt", weights=False).table.names[-1] == "class 6"
+        assert restored(tmp_path / "t.pt").stride == 4
+
+
+class TestPretraining:
+    """Files of a trunk: a network around it, as a recipe's ``train.init`` or ``model.pretrained``."""
+
+    @pytest.mark.parametrize("backbone", ["beit_l", "vit_adapter_l"])
+    def test_a_trunk_gets_the_same_fresh_parts_around_it_every_time(
+        self, beit: Path, backbone: str, tmp_path: Path
+    ) -> None:
+        layout: dict[str, Any] = {"classes": "vspw124", "backbone": backbone}
+        done = [convert_checkpoint(beit, tmp_path / f"{copy}.pt", **layout) for copy in "ab"]
+        assert done[0].fingerprint == done[1].fingerprint
+        assert (done[0].loaded, done[0].classes) == (len(trunk()), 124)
+        assert done[0].fresh
+        network = restored(tmp_path / "a.pt")
+        loaded = network.backbone.state_dict()
+        assert all(torch.equal(loaded[name], value) for name, value in trunk().items())
+        with torch.no_grad():
+            assert network(torch.randn(1, 3, 64, 64)).values.isfinite().all()
+
+    def test_without_a_class_table_it_is_refused(self, beit: Path, tmp_path: Path) -> None:
+        with pytest.raises(VssError, match="a BEiT trunk, which tells no classes apart") as caught:
+            convert_checkpoint(beit, tmp_path / "t.pt")
+        assert "--classes" in caught.value.hint
+
+    def test_a_recipe_starts_from_it_at_another_crop(self, beit: Path) -> None:
+        network = build_network(SMALL | {"crop": (96, 64), "pretrained": str(beit)}, CLASSES, load_pretrained=True)
+        loaded = network.state_dict()
+        assert torch.equal(loaded["backbone.blocks.3.mlp.fc1.weight"], trunk()["blocks.3.mlp.fc1.weight"])
+        name = "blocks.3.attn.relative_position_bias_table"
+        assert torch.equal(loaded[f"backbone.{name}"], resize_table(trunk()[name], (4, 4), (6, 4)))
+
+    def test_a_recipe_starts_from_a_whole_network_of_other_classes(self, mmseg: Path) -> None:
+        weights = load_checkpoint(mmseg).weights
+        for start in (mmseg, mmseg.with_name("official.pth")):
+            loaded = build_network(SMALL | {"pretrained": str(start)}, 3, load_pretrained=True).state_dict()
+            assert len(loaded) == len(weights)
+            same = {name for name, value in weights.items() if torch.equal(loaded[name], value)}
+            assert weights.keys() - same == {f"head.predictor.class_embed.{part}" for part in ("weight", "bias")}
+
+    def test_a_recipe_of_other_sizes_is_refused(self, mmseg: Path) -> None:
+        config = SMALL | {"head": {**SMALL["head"], "queries": 12}, "pretrained": str(mmseg)}
+        with pytest.raises(VssError, match=r"t\.pt.*predictor\.query_feat\.weight is \(10, 32\), not \(12, 32\)"):
+            build_network(config, CLASSES, load_pretrained=True)
+
+
+class TestRefusals:
+    def refused(self, tmp_path: Path, state: dict[str, Any] | None = None, **options: Any) -> str:
+        with pytest.raises(VssError) as caught:
+            convert_checkpoint(write_mmseg(tmp_path / "o.pth", state), tmp_path / "t.pt", **options)
+        assert caught.value.hint
+        assert not (tmp_path / "t.pt").exists()
+        return caught.value.message
+
+    def test_a_missing_a_surplus_and_a_misshapen_tensor_are_named(self, tmp_path: Path) -> None:
+        state = dict(official("full_vitadapter_mmseg")["state_dict"])
+        lost = "decode_head.transformer_decoder.layers.1.norms.2.bias"
+        without = {name: value for name, value in state.items() if name != lost}
+        name = our_name(lost)
+        assert re.search(rf"o\.pth .*missing \({re.escape(name)}\)", self.refused(tmp_path, without))
+        assert "surplus (decode_head.conv_seg.weight)" in self.refused(
+            tmp_path, {**state, "decode_head.conv_seg.weight": torch.ones(1)}
+        )
+        other = {**state, "backbone.blocks.1.mlp.fc1.weight": torch.ones(3, 32)}
+        assert "blocks.1.mlp.fc1.weight is (3, 32), not (128, 32)" in self.refused(tmp_path, other)
+
+    def test_other_classes_than_the_tables_are_refused_with_both_numbers(self, tmp_path: Path) -> None:
+        assert "7 classes apart, class table vspw124 has 124" in self.refused(tmp_path, classes="vspw124")
+
+    @pytest.mark.parametrize("crop", [70, 0, -32])
+    def test_a_crop_that_is_no_multiple_of_32_is_refused(self, tmp_path: Path, crop: int) -> None:
+        assert f"crop: {crop}x{crop}" in self.refused(tmp_path, crop=crop)
+
+    def test_a_crop_for_a_network_of_any_size_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(VssError, match="takes images of any size"):
+            convert_checkpoint(write_detectron2(tmp_path / "m.pkl"), tmp_path / "t.pt", crop=64)
+
+    def test_a_file_cut_short_and_one_of_another_network_are_refused(self, tmp_path: Path) -> None:
+        whole = write_mmseg(tmp_path / "o.pth").read_bytes()
+        (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(VssError, match=r"cut\.pth"):
+            convert_checkpoint(tmp_path / "cut.pth", tmp_path / "t.pt")
+        assert "holds no" in self.refused(tmp_path, {"a": "b"})
+        assert "of a network that vss does not know" in self.refused(tmp_path, {"conv1.weight": torch.ones(1)})
+
+    def test_a_backbone_of_another_kind_is_refused(self, tmp_path: Path) -> None:
+        assert "it makes no one_peace_g" in self.refused(tmp_path, backbone="one_peace_g")
+
+    def test_what_is_there_is_not_replaced_unasked(self, mmseg: Path) -> None:
+        with pytest.raises(VssError, match="is there already"):
+            convert_checkpoint(mmseg, mmseg)
+
+    @pytest.mark.parametrize("text", ["0-5,6", "0..5", "a-b"])
+    def test_spans_are_read_or_refused(self, text: str) -> None:
+        assert read_spans("0-5, 6-11") == ((0, 5), (6, 11))
+        with pytest.raises(VssError, match="no spans of blocks"):
+            read_spans(text)
+
+
+def test_the_verb_prints_what_became_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = write_mmseg(tmp_path / "o.pth")
+    arguments = ["convert", str(source), "--to", str(tmp_path / "t.pt"), "--interactions", "0-0,1-1,2-2,3-3"]
+    assert run([*arguments, "--json", "--heads", "4", "--points", "4"]) == 0
+    said = capsys.readouterr()
+    done = json.loads(said.out)
+    assert (done["classes"], done["crop"], done["fresh"]) == (7, [64, 64], [])
+    assert done["loaded"] + len(done["unused"]) == len(official("full_vitadapter_mmseg")["state_dict"])
+    assert "assumed" in said.err
+    assert run(arguments) == 2
+
+
+def trunk() -> dict[str, torch.Tensor]:
+    """The fixture's trunk as BEiT's own files name it."""
+    state = official("full_vitadapter_mmseg")["state_dict"]
+    parts = ("backbone.cls_token", "backbone.patch_embed.", "backbone.blocks.")
+    return {
+        name.removeprefix("backbone."): value
+        for name, value in state.items()
+        if name.startswith(parts) and not name.endswith("_index")
+    }

@@ -1,0 +1,111 @@
+"""What a store or a teacher says of unlabelled crops, and a step of any kind of network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from vsscli.models.network import Network, Normalisation
+from vsscli.models.outputs import MapOutputs, Outputs
+from vsscli.models.scores import ScoreKind, Scores
+from vsscli.recipes.schema import Contrast, Unlabelled
+from vsscli.training.evidence import MapMeaning, from_store, from_teacher, label_crops
+from vsscli.training.learner import Learner, MeanTeacher
+from vsscli.training.semi import build_semi
+from vsscli.training.step import Batch, StepLoss
+
+
+class MaskNetwork(Network):
+    """A network whose scores are sums of mask scores, as those of a mask classifier."""
+
+    def __init__(self, num_classes: int = 5) -> None:
+        super().__init__(num_classes, 4, 4, Normalisation((127.0,) * 3, (60.0,) * 3))
+        self.feature_channels = 6
+        self.features = nn.Sequential(nn.Conv2d(3, 6, 4, stride=4), nn.BatchNorm2d(6))
+        self.classify = nn.Conv2d(6, num_classes, 1)
+
+    def forward(self, images: Tensor) -> Scores:
+        return self.outputs(images).scores
+
+    def outputs(self, images: Tensor) -> MapOutputs:
+        features = self.features(images)
+        return MapOutputs(Scores(self.classify(features).sigmoid(), ScoreKind.MASK_SCORES), features)
+
+
+def test_stored_maps_split_pixels_at_the_level_and_padding_is_neither() -> None:
+    label = torch.tensor([[[1, 2, 1, 255]]], dtype=torch.uint8)
+    entropy = torch.tensor([[[10, 60, 61, 255]]], dtype=torch.uint8)
+    level = torch.tensor([[[255, 77, 76, 255]]], dtype=torch.uint8)  # 0.3 of 255 is 76.5
+    ranked = torch.tensor([[[1, 2, 1, 255]], [[0, 0, 2, 255]]], dtype=torch.uint8)
+    maps = torch.cat([torch.stack([label[0], entropy[0], level[0]]), ranked])[None]
+    found = from_store(maps, (1, 4), MapMeaning(60, 2), confidence=0.3, num_classes=3)
+    assert found.target.tolist() == [[[1, 2, 255, 255]]]
+    assert found.reliable.tolist() == [[[True, True, False, False]]]
+    assert found.unreliable.tolist() == [[[False, False, True, False]]]
+    assert found.ranked.tolist() == [[1, 0], [2, 0], [1, 2], [255, 255]]
+    assert found.sure.nonzero().tolist() == [[0, 1], [1, 2]]
+
+
+def test_a_teacher_labels_by_its_likeliest_class_and_drops_its_least_sure() -> None:
+    values = torch.tensor([[4.0, 0.0, 1.0, 0.1], [0.0, 3.0, 0.0, 0.0]]).view(1, 2, 2, 2)
+    scores = Scores(values, ScoreKind.LOGITS)
+    void = torch.zeros(1, 2, 2, dtype=torch.bool)
+    void[0, 0, 1] = True
+    label = label_crops(scores, void)
+    assert label.tolist() == [[[0, 255], [0, 0]]]
+    found = from_teacher(scores, label, dropped=40, share=40, listed=1, confidence=0.6)
+    assert found.target.tolist() == [[[0, 255], [0, 255]]]
+    assert found.reliable.tolist() == [[[True, False], [False, False]]]
+    assert found.unreliable.tolist() == [[[False, False], [False, True]]]
+    assert found.ranked.tolist() == [[0], [1], [0], [0]]
+    assert found.sure.nonzero().tolist() == [[0, 0], [1, 1], [2, 0]]
+
+
+@pytest.mark.parametrize("teacher", ["store", "ema"])
+def test_mask_scores_learn_from_unlabelled_crops_by_their_logarithm(teacher: str) -> None:
+    torch.manual_seed(0)
+    network = MaskNetwork()
+    small = Contrast(confidence=0.0, queue=20, keys=10, anchors=8, negatives=4, channels=8)
+    settings = Unlabelled(teacher=teacher, contrast=small, mixing="cutmix", mixing_share=1.0)  # type: ignore[arg-type]
+    learner, semi = build_semi(settings, network, MapMeaning(100, 1) if teacher == "store" else None)
+    seen: list[tuple[type, int]] = []
+
+    def supervised(outputs: Outputs, labels: Tensor) -> Tensor:
+        seen.append((type(outputs), len(labels)))
+        return outputs.scores.values.square().mean()
+
+    label = torch.randint(5, (2, 16, 16), dtype=torch.uint8)
+    level = torch.randint(200, label.shape, dtype=torch.uint8)
+    maps = (
+        torch.stack([label, level, 255 - level // 10, label], dim=1) if teacher == "store" else torch.zeros_like(label)
+    )
+    images = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
+    loss = StepLoss(network.normalisation, semi, supervised)
+    losses = loss(learner, Batch(images, label), Batch(images, maps), 0.25)
+    losses.total.backward()
+    assert seen == [(MapOutputs, 2)]
+    assert losses.parts["loss_contrast"] > 0
+    assert losses.parts["loss_unsupervised"] > 0
+    parts = sum(losses.parts[name] for name in ("loss_supervised", "loss_unsupervised", "loss_contrast"))
+    torch.testing.assert_close(losses.total.detach(), parts)
+    assert all(parameter.grad is not None for parameter in learner.parameters())
+
+
+def test_a_mean_teacher_averages_parameters_and_statistics_and_is_never_in_training() -> None:
+    network = MaskNetwork()
+    learner = Learner(network).train()
+    teacher = MeanTeacher(learner, 0.9)
+    norm, student = teacher.learner.network.features[1], network.features[1]
+    assert not teacher.learner.training
+    with torch.no_grad():
+        student.weight.fill_(3.0)
+        student.running_mean.fill_(2.0)
+    teacher.average.update(learner, 10**6)
+    assert norm.weight[0].item() == pytest.approx(0.9 * 1 + 0.1 * 3)
+    assert norm.running_mean[0].item() == pytest.approx(0.1 * 2)
+    before = norm.running_mean.clone()
+    outputs, features = teacher(torch.randn(2, 3, 8, 8))
+    assert torch.equal(norm.running_mean, before)
+    assert features is None
+    assert not outputs.scores.values.requires_grad

@@ -1,0 +1,142 @@
+"""Mask classifiers train as the light networks do, by their own losses, and predict in windows of their crop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning_fabric import Fabric
+from small import SCENE
+
+from vsscli.errors import VssError
+from vsscli.models.build import build_network
+from vsscli.models.checkpoints import load_checkpoint
+from vsscli.models.outputs import MapOutputs, MaskOutputs, QueryPrediction
+from vsscli.models.scores import ScoreKind, Scores
+from vsscli.pipeline.predict import Hardware, predict_input, predict_split
+from vsscli.recipes.load import load_recipe
+from vsscli.recipes.schema import Recipe
+from vsscli.store.reader import open_store
+from vsscli.talk import Silence
+from vsscli.training.journal import read_journal
+from vsscli.training.optimiser import build_optimiser
+from vsscli.training.run import train
+from vsscli.training.set_prediction import SetPredictionLoss
+from vsscli.training.state import TrainingState
+from vsscli.training.step import Batch, Stepper, supervised_loss
+
+CPU = Hardware(device="cpu", batch_size=4)
+SIZES = {"width": 48, "depth": 4, "heads": 3, "hidden": 96}
+ADAPTER = {"stem": 8, "heads": 3, "interactions": [[0, 0], [1, 1], [2, 2], [3, 3]]}
+HEAD = {"channels": 64, "queries": 12, "encoder_layers": 1, "encoder_width": 64, "decoder_layers": 2}
+
+
+def cut_down(root: Path, shipped: str, **changes: Any) -> Recipe:
+    """A shipped recipe on drawn videos, with a smaller network and fewer steps."""
+    values = load_recipe(shipped).model_dump(mode="json")
+    values["data"] = {"name": "street", "root": str(root), "classes": "classes.json", "scene": SCENE}
+    values["model"] |= {"crop": [64, 64], "sizes": SIZES | {"adapter": ADAPTER}, "head": HEAD, "drop_path": 0.0}
+    values["augment"] |= {"crop": [64, 64], "scale": [0.9, 1.2]}
+    values["train"] |= {"steps": 8, "lr": 2e-3, "workers": 0, "threads": 1, "warmup": 1, "batch_size": 2}
+    for section, given in changes.items():
+        values[section] |= given
+    return Recipe.model_validate(values)
+
+
+@pytest.mark.parametrize(("shipped", "precision"), [("tiny/teacher", "32"), ("tiny/student", "bf16")])
+def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: str, tmp_path: Path) -> None:
+    recipe = cut_down(tmp_path / "data", shipped, train={"precision": precision})
+    result = train(recipe, tmp_path / "run", device="cpu")
+    losses = [line["loss"] for line in read_journal(tmp_path / "run" / "journal.jsonl") if "loss" in line]
+    assert len(losses) == 8
+    assert sum(losses[-3:]) < 0.9 * sum(losses[:3])  # type: ignore[arg-type]
+    assert result.figures["miou"] is not None
+    predicted = predict_split(result.last, "val", workspace=tmp_path, hardware=CPU)
+    store = open_store(predicted.store)
+    assert store.header.source["window"] == [64, 64]
+    assert store.header.scores == "mask2former"
+    again = predict_split(result.last, "val", workspace=tmp_path, hardware=CPU)
+    assert (again.predicted, again.cached) == (0, predicted.predicted)
+    masks = predict_input(result.last, next((tmp_path / "data").rglob("origin")), tmp_path / "masks", hardware=CPU)
+    assert masks == len(list((tmp_path / "masks").rglob("*.png"))) > 0
+
+
+class Interrupting(Silence):
+    """A listener who presses Ctrl-C after so many steps."""
+
+    def __init__(self, steps: int) -> None:
+        self.left = steps
+
+    @contextmanager
+    def track(self, label: str, total: int, unit: str = "frame") -> Iterator[Callable[[int], None]]:
+        def count(done: int) -> None:
+            if unit == "step" and done:
+                self.left -= done
+                if self.left == 0:
+                    raise KeyboardInterrupt
+
+        yield count
+
+
+def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    changes: dict[str, Any] = {"train": {"steps": 4, "checkpoint_every": 2}, "model": {"drop_path": 0.2}}
+    recipe = cut_down(tmp_path / "data", "tiny/teacher", **changes)
+    train(recipe, tmp_path / "whole", device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "parts", device="cpu", talk=Interrupting(3))
+    assert load_checkpoint(tmp_path / "parts" / "last.pt", weights=False).step == 2
+    train(recipe, tmp_path / "parts", device="cpu", resume=True)
+    whole, parts = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "parts"))
+    assert whole.fingerprint == parts.fingerprint
+
+
+def test_a_crop_that_the_network_can_not_take_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VssError, match=r"augment\.crop: 96x64 does not fit a network made for 64x64"):
+        train(cut_down(tmp_path / "data", "tiny/teacher", augment={"crop": [96, 64]}), tmp_path / "run", device="cpu")
+    swin: dict[str, Any] = {"backbone": "swin_tiny", "sizes": None, "crop": None}
+    recipe = cut_down(tmp_path / "data", "tiny/teacher", model=swin, augment={"crop": [48, 64]})
+    with pytest.raises(VssError, match=r"augment\.crop: 48x64 .* multiples of 32") as caught:
+        train(recipe, tmp_path / "run", device="cpu")
+    assert "64x64" in caught.value.hint
+
+
+def test_another_window_than_the_crop_is_refused(tmp_path: Path) -> None:
+    recipe = cut_down(tmp_path / "data", "tiny/teacher", predict={"window": [64, 96]})
+    with pytest.raises(VssError, match="a window of 64x96 does not fit a network made for 64x64"):
+        train(recipe, tmp_path / "run", device="cpu")
+
+
+def test_labels_are_compared_by_masks_where_there_are_masks_and_else_by_pixels() -> None:
+    labels = torch.randint(0, 3, (2, 16, 16), dtype=torch.uint8)
+    layers = tuple(QueryPrediction(torch.randn(2, 5, 4), torch.randn(2, 5, 4, 4)) for _ in range(2))
+    outputs = MaskOutputs(layers, torch.zeros(2, 1, 4, 4))
+    torch.manual_seed(3)
+    loss = supervised_loss(outputs, labels)
+    torch.manual_seed(3)
+    assert torch.equal(loss, SetPredictionLoss()(layers, labels).total)
+    values = torch.randn(2, 3, 16, 16)
+    pixels = supervised_loss(MapOutputs(Scores(values, ScoreKind.LOGITS)), labels)
+    torch.testing.assert_close(pixels, torch.nn.functional.cross_entropy(values, labels.long()))
+
+
+def test_unlabelled_crops_are_learned_from_by_their_probabilities(tmp_path: Path) -> None:
+    recipe = cut_down(tmp_path, "tiny/student", train={"layer_decay": 0.5})
+    recipe = Recipe.model_validate(recipe.model_dump(mode="json") | {"unlabelled": {"weight": 1.0}})
+    torch.manual_seed(0)
+    network = build_network(recipe.model.model_dump(mode="json"), 3, load_pretrained=False).train()
+    optimiser = build_optimiser(network, recipe.train)
+    rates = {round(group["base_lr"] / recipe.train.lr, 6) for group in optimiser.param_groups}
+    assert rates == {0.5**depth for depth in range(6)}
+    stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, TrainingState(network, optimiser, None))
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    batch = Batch(images, torch.randint(0, 3, (2, 64, 64), dtype=torch.uint8))
+    unlabelled = Batch(images, torch.ones(2, 64, 64, dtype=torch.uint8))
+    losses = [stepper.step([(batch, unlabelled)])[0] for _ in range(5)]
+    assert losses[-1].unsupervised is not None
+    assert losses[0].unsupervised is not None
+    assert losses[-1].unsupervised < losses[0].unsupervised
+    assert torch.isclose(losses[0].total, losses[0].supervised + losses[0].unsupervised)

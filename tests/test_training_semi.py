@@ -1,0 +1,226 @@
+"""Semi-supervised training as a whole: both teachers learn, banks fill, and a killed run goes on bit for bit."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from cli_process import kill_training, vss
+from small import small_recipe
+
+from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
+from vsscli.data.layouts import open_dataset
+from vsscli.errors import VssError
+from vsscli.models.checkpoints import load_checkpoint, restore_network
+from vsscli.pipeline.predict import Hardware
+from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.recipes.schema import Augment, Contrast, Recipe
+from vsscli.store.reader import open_source, open_store
+from vsscli.talk import Silence
+from vsscli.training.journal import read_journal
+from vsscli.training.pseudo import StoredEvidence, open_unlabelled
+from vsscli.training.ranks import rank_bounds
+from vsscli.training.run import train
+
+CONTRAST = {"queue": 64, "keys": 32, "anchors": 16, "negatives": 8, "channels": 16}
+
+
+class Heard(Silence):
+    """What was said and what was warned of."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.warned: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+    def warn(self, text: str) -> None:
+        self.warned.append(text)
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A network that has begun to learn, and what it says of the unlabelled frames."""
+
+    data: Path
+    network: Path
+    store: Path
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Begun:
+    root = tmp_path_factory.mktemp("semi")
+    last = train(small_recipe(root / "data", steps=20, lr=3e-3), root / "base").last
+    made = pseudo_label([last], workspace=root, hardware=Hardware("cpu"), percentile=60)
+    return Begun(root / "data", last, made.store)
+
+
+def semi_recipe(data: Path, unlabelled: dict[str, Any], **train: Any) -> Recipe:
+    values = small_recipe(data, "semi", **train).model_dump()
+    return Recipe.model_validate({**values, "unlabelled": {"batch_size": 4, **unlabelled}})
+
+
+def figures(run: Path, name: str) -> list[float]:
+    lines = read_journal(run / "journal.jsonl")
+    return [float(line[name]) for line in lines if line.get(name) is not None]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("teacher", ["store", "ema"])
+def test_the_losses_fall_and_the_banks_fill(begun: Begun, tmp_path: Path, teacher: str) -> None:
+    recipe = semi_recipe(begun.data, {"teacher": teacher, "contrast": CONTRAST}, steps=18, lr=2e-3)
+    store = begun.store if teacher == "store" else None
+    heard = Heard()
+    result = train(recipe, tmp_path / "run", init=begun.network, pseudo_labels=store, talk=heard)
+    # What a mean teacher calls reliable changes as it learns, so its own losses need not fall in so few steps.
+    falling = ("loss_supervised", "loss_unsupervised", "loss_contrast") if teacher == "store" else ("loss_supervised",)
+    for name in (*falling, "loss"):
+        values = figures(tmp_path / "run", name)
+        assert len(values) == 18
+        assert sum(values[-6:]) < sum(values[:6])
+    assert figures(tmp_path / "run", "banks")[-1] == 1.0
+    assert 0.3 < figures(tmp_path / "run", "reliable")[-1] <= 1.0
+    assert any("memory banks: 512 features" in text for text in heard.said)
+    checkpoint = load_checkpoint(result.last)
+    assert checkpoint.training is not None
+    assert checkpoint.training["semi"]["banks"]["features"].shape == (512, 16)
+    assert not [name for name in checkpoint.weights if "projection" in name]
+    restore_network(checkpoint)
+    assert load_checkpoint(result.best, weights=True).training is None
+
+
+@pytest.mark.parametrize(
+    "unlabelled",
+    [
+        {"teacher": "store", "mixing": "cutmix", "contrast": CONTRAST},
+        pytest.param(
+            {"teacher": "ema", "mixing": "classmix", "contrast": CONTRAST, "scale_weight": True},
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["store", "ema"],
+)
+def test_a_killed_run_resumes_bit_for_bit(begun: Begun, tmp_path: Path, unlabelled: dict[str, Any]) -> None:
+    recipe = semi_recipe(begun.data, unlabelled, steps=8, ema=0.9)
+    store = begun.store if unlabelled["teacher"] == "store" else None
+    undisturbed = train(recipe, tmp_path / "undisturbed", init=begun.network, pseudo_labels=store)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    options = ["--recipe", str(path), "--out", str(tmp_path / "run"), "--init", str(begun.network)]
+    options += ["--pseudo", str(store)] if store else []
+    kill_training(options, tmp_path / "run" / "journal.jsonl", lines=3)
+    done = vss("train", *options, "--resume", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["steps"] == 8
+    ours, theirs = load_checkpoint(tmp_path / "run" / "last.pt"), load_checkpoint(undisturbed.last)
+    assert ours.fingerprint == theirs.fingerprint
+    assert ours.training is not None
+    assert theirs.training is not None
+    for part in ("projection", "teacher", "banks"):
+        mine, other = ours.training["semi"][part], theirs.training["semi"][part]
+        assert mine.keys() == other.keys()
+        assert all(torch.equal(tensor, other[name]) for name, tensor in mine.items()), part
+    assert figures(tmp_path / "run", "loss") == figures(tmp_path / "undisturbed", "loss")
+
+
+@pytest.mark.slow
+def test_two_processes_share_keys_and_learn_from_both(begun: Begun, tmp_path: Path) -> None:
+    recipe = semi_recipe(begun.data, {"contrast": CONTRAST}, steps=2)
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    options = ("--init", begun.network, "--pseudo", begun.store, "--device", "cpu", "--devices", "2")
+    done = vss("train", "--recipe", path, "--out", tmp_path / "run", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    training = load_checkpoint(tmp_path / "run" / "last.pt").training
+    assert training is not None
+    # A step of one process adds at most 32 features to a bank; 64 are there after one step of two.
+    assert int(training["semi"]["banks"]["lengths"].max()) == 64
+    assert np.isfinite(figures(tmp_path / "run", "loss")).all()
+
+
+def test_stored_maps_take_the_way_of_the_frame(begun: Begun) -> None:
+    source = open_source(open_store(begun.store))
+    video = source.videos()[0]
+    maps = StoredEvidence(source.path, 3)(video, 2)
+    height, width = source.size(video)
+    assert maps.shape == (6, height, width)
+    assert np.array_equal(maps[0], source.label(video, 2))
+    assert np.array_equal(maps[3:], source.read(video, "top_class", 2)[:3])
+    torch.manual_seed(3)
+    image = np.repeat(maps[0][..., None], 3, axis=2)
+    augment = Augment(crop=(48, 64), scale=(0.5, 1.5))
+    _, crop = TrainAugment(augment)(image, maps)
+    torch.manual_seed(3)
+    geometry = draw_geometry(augment, (height, width), maps[0])
+    for number in range(6):
+        assert torch.equal(crop[number], apply_label(maps[number], geometry))
+
+
+def test_maps_of_a_coarse_store_are_those_that_the_geometry_would_take(begun: Begun, tmp_path: Path) -> None:
+    values = small_recipe(begun.data, "coarse", steps=1).model_dump()
+    recipe = Recipe.model_validate({**values, "store": {"grid": 2, "kept": 4}})
+    last = train(recipe, tmp_path / "run").last
+    made = pseudo_label([last], workspace=tmp_path, hardware=Hardware("cpu"))
+    source = open_store(made.predictions)
+    video = source.videos()[0]
+    maps = StoredEvidence(source.path, 2)(video, 0)
+    torch.manual_seed(5)
+    geometry = draw_geometry(Augment(crop=(40, 56), scale=(0.5, 1.5)), source.size(video))
+    coarse = source.read(video, "top_class", 0)[:2]
+    assert coarse.shape[1] < maps.shape[1]
+    assert torch.equal(apply_label(maps[3:], geometry), apply_label(coarse, geometry))
+
+
+def test_what_could_not_be_learnt_is_said_before_the_first_step(begun: Begun, tmp_path: Path) -> None:
+    network = begun.network
+    recipe = semi_recipe(begun.data, {"contrast": CONTRAST}, steps=2)
+    dataset = open_dataset(recipe.data)
+
+    def thresholded(**how: float) -> Path:
+        made = pseudo_label([], store=open_source(open_store(begun.store)).path, workspace=tmp_path, **how)  # type: ignore[arg-type]
+        return made.store
+
+    with pytest.raises(VssError, match="has no reliable pixel"):
+        open_unlabelled(recipe, dataset, thresholded(threshold=0.0))
+    heard = Heard()
+    open_unlabelled(recipe, dataset, thresholded(percentile=100), heard)
+    assert any("will give no negatives" in text for text in heard.warned)
+
+    with pytest.raises(VssError, match=r"unlabelled\.teacher ema, which labels frames itself"):
+        open_unlabelled(semi_recipe(begun.data, {"teacher": "ema"}), dataset, begun.store)
+    nothing = recipe.model_copy(update={"data": recipe.data.model_copy(update={"unlabelled": ()})})
+    ema = semi_recipe(begun.data, {"teacher": "ema"})
+    with pytest.raises(VssError, match="has no unlabelled frames"):
+        open_unlabelled(ema, open_dataset(nothing.data), None)
+    with pytest.raises(VssError, match="finds no negative with teacher store"):
+        train(
+            semi_recipe(begun.data, {"contrast": {**CONTRAST, "variant": "official"}}, steps=2),
+            tmp_path / "official",
+            init=network,
+            pseudo_labels=begun.store,
+        )
+    assert not (tmp_path / "official" / "last.pt").exists()
+
+
+def test_rank_bounds_adapt_to_few_classes_and_say_so() -> None:
+    heard = Heard()
+    assert rank_bounds(Contrast(), 124, talk=heard)[:2] == (3, 124)
+    assert rank_bounds(Contrast(), 11, talk=heard)[:2] == (2, 11)
+    assert rank_bounds(Contrast(low_rank=3, high_rank=20), 11, talk=heard)[:2] == (3, 11)
+    assert rank_bounds(Contrast(), 2, talk=heard)[:2] == (1, 2)
+    assert "9 classes ranked from 2 to 10 of 11" in heard.said[1]
+    assert "3 is for 19" in heard.said[1]
+    assert "3 is for 19" not in heard.said[0]
+    with pytest.raises(VssError, match="takes two classes"):
+        rank_bounds(Contrast(), 1)
+    with pytest.raises(VssError, match="none is ranked from 3 to before 3"):
+        rank_bounds(Contrast(low_rank=3), 3)
+    assert rank_bounds(Contrast(), 124, kept=3).listed == 3
+    with pytest.raises(VssError, match="take the 20 likeliest classes of each pixel; the store keeps 8"):
+        rank_bounds(Contrast(high_rank=20), 124, kept=8)

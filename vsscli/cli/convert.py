@@ -1,0 +1,90 @@
+"""``vss convert``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+from vsscli.cli.options import Debug, Force, Json, Quiet
+
+
+def convert(
+    official: Annotated[Path, Argument(metavar="OFFICIAL", help="The file that its owners publish.")],
+    to: Annotated[Path, Option("--to", metavar="FILE", help="The checkpoint to write.")],
+    classes: Annotated[
+        str | None, Option("--classes", metavar="TABLE", help="Class table: one that ships (vspw124), or a file.")
+    ] = None,
+    backbone: Annotated[
+        str | None, Option("--backbone", metavar="NAME", help="What to build around a trunk: see `vss model ls`.")
+    ] = None,
+    crop: Annotated[
+        int | None, Option("--crop", metavar="N", help="Side of the images it will take, a multiple of 32.")
+    ] = None,
+    readout: Annotated[
+        Literal["grid", "full"] | None,
+        Option("--readout", help="Add up masks at stride 4, or at full size. [default: as published]"),
+    ] = None,
+    interactions: Annotated[
+        str | None,
+        Option("--interactions", metavar="A-B,C-D,…", help="First and last block of each of the adapter's spans."),
+    ] = None,
+    heads: Annotated[
+        int | None, Option("--heads", min=1, metavar="N", help="Attention heads of the mask decoder.")
+    ] = None,
+    points: Annotated[
+        int | None, Option("--points", min=1, metavar="N", help="Points of deformable attention.")
+    ] = None,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Turn a checkpoint that others published into one of vss.
+
+    Reads Mask2Former on Swin (detectron2), ViT-Adapter and ONE-PEACE (mmsegmentation), and what BEiT, ONE-PEACE and
+    Swin were pre-trained into. Nothing in the file is run.
+
+      vss convert mask2former_swin_l.pkl --to swin.pt
+      vss convert one_peace_g.pth --to g.pt --crop 640
+      vss convert beit_large.pth --to beit.pt --backbone vit_adapter_l --classes vspw124
+    """
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.convert import convert_checkpoint, read_spans
+
+    console = Console(quiet=quiet)
+    done = convert_checkpoint(
+        official,
+        to,
+        classes=classes,
+        backbone=backbone,
+        crop=crop,
+        readout=readout,
+        interactions=read_spans(interactions) if interactions else None,
+        heads=heads,
+        points=points,
+        force=force,
+        talk=console,
+    )
+    if json:
+        console.print_json(
+            {
+                "checkpoint": done.path,
+                "fingerprint": done.fingerprint,
+                "kind": done.kind,
+                "classes": done.classes,
+                "crop": done.crop,
+                "loaded": done.loaded,
+                "resized": done.resized,
+                "fresh": done.fresh,
+                "unused": done.unused,
+                "assumed": done.assumed,
+            }
+        )
+        return
+    crops = "any size" if done.crop is None else f"{done.crop[0]}x{done.crop[1]}"
+    console.print_table(
+        ("checkpoint", "classes", "images", "loaded", "resized", "fresh", "unused"),
+        [(done.path, done.classes, crops, done.loaded, len(done.resized), len(done.fresh), len(done.unused))],
+    )

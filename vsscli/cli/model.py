@@ -1,0 +1,107 @@
+"""``vss model``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Option
+
+from vsscli.cli.options import Debug, Json, Quiet
+
+if TYPE_CHECKING:
+    from vsscli.cli.console import Console
+
+
+def model(
+    action: Annotated[Literal["ls", "info"], Argument(help="List the networks, or say what one of them costs.")],
+    name: Annotated[str | None, Argument(metavar="[NAME]", help="The network, with info.")] = None,
+    crop: Annotated[
+        int | None, Option("--crop", metavar="N", help="Side of the images. [default: as published]")
+    ] = None,
+    batch: Annotated[int, Option("--batch", min=1, metavar="N", help="Images at a time.")] = 1,
+    classes: Annotated[int, Option("--classes", min=1, metavar="N", help="How many it tells apart.")] = 124,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """The networks there are, what they cost, and which published files they take.
+
+    Operations and memory are counted in float32 on a run without numbers: nothing is downloaded or computed.
+
+      vss model ls
+      vss model info vit_adapter_l --crop 896 --batch 2
+    """
+    from vsscli.cli.console import Console
+    from vsscli.errors import VssError
+    from vsscli.models.catalogue import CATALOGUE
+
+    console = Console(quiet=quiet)
+    if action == "ls":
+        if name is not None or crop is not None:
+            raise VssError("vss model ls takes neither a name nor a crop", f"vss model info {name or 'NAME'}")
+        rows = [(one.name, f"{one.size[0]}x{one.size[1]}", one.about) for one in CATALOGUE.values()]
+        if json:
+            console.print_json([{"name": name, "size": size, "about": about} for name, size, about in rows])
+        else:
+            console.print_table(("name", "images", "about"), rows)
+        return
+    if name is None:
+        raise VssError("vss model info needs the name of a network", "vss model ls lists them")
+    _info(console, name, crop, batch, classes, json=json)
+
+
+def _info(console: Console, name: str, crop: int | None, batch: int, classes: int, *, json: bool) -> None:
+    from vsscli.models.catalogue import find_listed
+    from vsscli.models.cost import listed_cost
+
+    listed = find_listed(name)
+    costs = listed_cost(listed, crop, batch, classes)
+    plain, checkpointed = costs.plain, costs.checkpointed
+    if json:
+        console.print_json(
+            {
+                "name": name,
+                "about": listed.about,
+                "size": costs.size,
+                "batch": batch,
+                "classes": classes,
+                "parameters": plain.parameters,
+                "flops": plain.flops,
+                "memory": {
+                    "weights": plain.weights,
+                    "predict": plain.predict,
+                    "train": plain.train,
+                    "train_checkpointing": checkpointed.train if checkpointed else None,
+                },
+                "checkpoint": listed.checkpoint,
+                "publisher": listed.publisher,
+                "pretraining": listed.pretraining,
+                "pretraining_publisher": listed.pretraining_publisher,
+            }
+        )
+        return
+    images = f"{batch} x {costs.size[0]}x{costs.size[1]}"
+    rows = [
+        ("network", listed.about),
+        ("parameters", f"{plain.parameters / 1e6:.1f} M with {classes} classes"),
+        ("operations", f"{plain.flops / 1e12:.3g} TFLOP an image (matrix products and convolutions)"),
+        ("weights", _gib(plain.weights)),
+        ("memory to predict", f"{_gib(plain.predict)} for {images}"),
+        ("memory to train", f"{_gib(plain.train)} for {images}, with AdamW"),
+    ]
+    if checkpointed is not None:
+        rows.append(("the same, checkpointing", f"{_gib(checkpointed.train)} (model.checkpointing: true)"))
+    for what, file, place in (
+        ("vss convert takes", listed.checkpoint, listed.publisher),
+        ("model.pretrained takes", listed.pretraining, listed.pretraining_publisher),
+    ):
+        if file:
+            rows += [(what, file), ("published at", place)]
+    console.print_table(("what", name), rows)
+    console.say(
+        "memory: counted storages in float32 with fused attention; allocators and GPUs need some more, bf16 less"
+    )
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.2f} GiB"

@@ -1,0 +1,154 @@
+"""How sure and how right the predictions of a store are, at every threshold: coverage against precision."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from vsscli.errors import VssError
+from vsscli.fusion.threshold import in_threads, require_predictions
+from vsscli.store.header import MAX_LEVEL
+from vsscli.store.reader import Store
+from vsscli.talk import SILENCE, Talk
+
+Truth = Callable[[str, int], np.ndarray | None]
+"""The mask of a video's frame, (H, W) uint8 with 255 for void; None where there is none."""
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """Counts of a store's pixels.
+
+    Parameters
+    ----------
+    names
+        Of the classes.
+    frames, judged_frames
+        How many there are, and for how many of them there was a mask.
+    pixels, judged, right
+        (256, C) int64 by stored entropy and predicted class: all pixels, those with a true class, and those that have
+        the predicted one.
+    """
+
+    names: tuple[str, ...]
+    frames: int
+    judged_frames: int
+    pixels: np.ndarray
+    judged: np.ndarray
+    right: np.ndarray
+
+    def coverage(self) -> np.ndarray:
+        """Share of all pixels that is reliable, by level of the threshold, (256,)."""
+        counts: np.ndarray = self.pixels.sum(1).cumsum() / self.pixels.sum()
+        return counts
+
+    def precision(self) -> np.ndarray:
+        """Share of the reliable pixels with a true class that have it, (256,); nan where there is none."""
+        return _share(self.right.sum(1).cumsum(), self.judged.sum(1).cumsum())
+
+    def level_at(self, percentile: float) -> int:
+        """The smallest level at which so many per cent of the pixels are reliable."""
+        return min(int(np.searchsorted(self.coverage(), percentile / 100 * (1 - 1e-12))), MAX_LEVEL)
+
+    def class_coverage(self, level: int) -> np.ndarray:
+        """Share of the pixels predicted as each class that is reliable, (C,); nan for a class never predicted."""
+        return _share(self.pixels[: level + 1].sum(0), self.pixels.sum(0))
+
+    def class_precision(self, level: int) -> np.ndarray:
+        """Share of each class's reliable pixels that are right, (C,); nan where nothing could be judged."""
+        return _share(self.right[: level + 1].sum(0), self.judged[: level + 1].sum(0))
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values: a curve over all thresholds, and the classes' curves at every tenth of the pixels."""
+        curve = zip(self.coverage(), self.precision(), strict=True)
+        return {
+            "frames": self.frames,
+            "judged_frames": self.judged_frames,
+            "thresholds": [
+                {"threshold": level / MAX_LEVEL, "coverage": float(covered), "precision": _number(precise)}
+                for level, (covered, precise) in enumerate(curve)
+            ],
+            "per_class": [
+                {
+                    "name": name,
+                    "pixels": int(self.pixels[:, number].sum()),
+                    "percentiles": {
+                        str(percentile): {
+                            "coverage": _number(self.class_coverage(level)[number]),
+                            "precision": _number(self.class_precision(level)[number]),
+                        }
+                        for percentile, level in ((p, self.level_at(p)) for p in range(10, 101, 10))
+                    },
+                }
+                for number, name in enumerate(self.names)
+            ],
+        }
+
+
+def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, workers: int | None = None) -> Reliability:
+    """Count a store's pixels by entropy and class, right and wrong ones, in one pass.
+
+    Parameters
+    ----------
+    store
+        Predictions.
+    truth
+        Masks, where there are some.
+    talk, workers
+        As for `write_pseudo`.
+
+    Raises
+    ------
+    VssError
+        The store holds no predictions or no finished video, or a mask has another size than its frame.
+    """
+    require_predictions(store)
+    num_classes = store.header.num_classes
+    videos = store.videos()
+    if not videos:
+        raise VssError(f"{store.path} holds no finished video", "run the command that makes it")
+    total = np.zeros((3, MAX_LEVEL + 1, num_classes), np.int64)
+    frames = judged_frames = 0
+    with talk.track("reliability", sum(len(store.stems(video)) for video in videos)) as done:
+        for video in videos:
+            count = partial(_count, store, truth, video, num_classes)
+            for counts, judged in in_threads(count, len(store.stems(video)), workers):
+                total += counts
+                frames += 1
+                judged_frames += judged
+                done(1)
+    return Reliability(store.header.table.names, frames, judged_frames, *total)
+
+
+def _count(store: Store, truth: Truth, video: str, num_classes: int, t: int) -> tuple[np.ndarray, bool]:
+    """Counts of a frame, (3, 256, C) int64, and whether there was a mask."""
+    label = store.label(video, t).reshape(-1)
+    cell = store.read(video, "entropy", t).reshape(-1).astype(np.int64) * num_classes + label
+    cells = (MAX_LEVEL + 1) * num_classes
+    counts = np.zeros((3, cells), np.int64)
+    counts[0] = np.bincount(cell, minlength=cells)
+    mask = truth(video, t)
+    if mask is not None:
+        if mask.shape != store.size(video):
+            height, width = store.size(video)
+            raise VssError(
+                f"the mask of {video}/{store.stems(video)[t]} is {mask.shape[1]}x{mask.shape[0]}, its prediction "
+                f"{width}x{height} (width x height)",
+                "name the folder of the data that was predicted with --data",
+            )
+        flat = mask.reshape(-1)
+        counts[1] = np.bincount(cell[flat < num_classes], minlength=cells)
+        counts[2] = np.bincount(cell[flat == label], minlength=cells)
+    return counts.reshape(3, MAX_LEVEL + 1, num_classes), mask is not None
+
+
+def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.divide(part, whole, out=np.full(part.shape, math.nan), where=whole > 0)
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)

@@ -1,0 +1,272 @@
+"""ViT-Adapter (Chen et al. 2023, arXiv:2205.08534): a pyramid of convolutions that talks with a plain transformer.
+
+Spatial prior, injector and extractor are those of the paper's section 3; parameters have the names of the official
+checkpoints, which put the adapter's parts beside the trunk's. So a backbone with an adapter is a subclass here.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from vsscli.errors import VssError
+from vsscli.models.backbones.backbone import Backbone, TrunkConfig, initialise
+from vsscli.models.backbones.relative_position import relative_position_index
+from vsscli.models.heads.deformable import DeformableAttention, Shapes
+
+EPS = 1e-6  # of its layer norms, also where the trunk's have another
+
+
+@dataclass(frozen=True)
+class AdapterConfig:
+    """What decides an adapter beside its trunk.
+
+    Parameters
+    ----------
+    stem
+        Channels of the first convolutions.
+    interactions
+        First and last block, counted from 0, of each of the four interactions.
+    heads, points
+        Of the deformable attention.
+    deform_ratio
+        Width of its values, as a share of D.
+    ffn_ratio
+        Width inside the extractors' feed-forward networks, as a share of D.
+    extra_extractors
+        Further extractors after the last interaction.
+    gamma
+        Scale of what injectors add at the start of training.
+    """
+
+    stem: int = 64
+    interactions: tuple[tuple[int, int], ...] = ((0, 5), (6, 11), (12, 17), (18, 23))
+    heads: int = 16
+    points: int = 4
+    deform_ratio: float = 0.5
+    ffn_ratio: float = 0.25
+    extra_extractors: int = 2
+    gamma: float = 1e-6
+
+    def check(self, depth: int) -> None:
+        """Refuse interactions that are not four, or do not divide the blocks of a trunk among them."""
+        starts = [0, *(last + 1 for _, last in self.interactions)]
+        follows = all(first == start <= last for (first, last), start in zip(self.interactions, starts, strict=False))
+        if len(self.interactions) != len(Backbone.strides) or not follows or starts[-1] != depth:
+            spans = ", ".join(f"{first}-{last}" for first, last in self.interactions)
+            raise VssError(
+                f"interactions: {spans} do not divide blocks 0-{depth - 1} into four spans",
+                "let each span begin where the one before has ended, from the first block to the last",
+            )
+
+
+class AdapterBackbone(Backbone):
+    """A plain transformer with an adapter; a subclass makes the trunk and says how images become its tokens."""
+
+    def __init__(self, trunk: TrunkConfig, adapter: AdapterConfig) -> None:
+        super().__init__(trunk.checkpointing)
+        adapter.check(trunk.depth)
+        width = trunk.width
+        self.crop, self.grid = trunk.crop, trunk.grid
+        self.channels = (width,) * 4
+        self.spans = adapter.interactions
+        self.level_embed = nn.Parameter(torch.empty(3, width))
+        self.spm = SpatialPrior(adapter.stem, width)
+        self.interactions = nn.ModuleList(
+            Interaction(width, adapter, trunk.drop_path, last=span == adapter.interactions[-1])
+            for span in adapter.interactions
+        )
+        self.up = nn.ConvTranspose2d(width, width, 2, 2)
+        for level in range(1, 5):
+            setattr(self, f"norm{level}", nn.BatchNorm2d(width))
+        nn.init.normal_(self.level_embed)
+        initialise(self)
+        for module in self.modules():
+            if isinstance(module, DeformableAttention):
+                module.reset_parameters()
+
+    @abstractmethod
+    def first_tokens(self, images: Tensor) -> Tensor:
+        """Turn images (B, 3, H, W) into the tokens (B, 1 + N, D) of the first block, the class token first."""
+
+    @abstractmethod
+    def trunk_blocks(self) -> nn.ModuleList:
+        """The blocks of the trunk, each called with tokens (B, 1 + N, D) and the index of relative positions."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Encode images (B, 3, H, W) of the crop's size into maps (B, D, H / s, W / s) at strides s 4, 8, 16, 32."""
+        self.check_crop(images)
+        finest, *coarser = self.spm(images)
+        shapes = [(map_.shape[2], map_.shape[3]) for map_ in coarser]
+        pyramid = torch.cat([_flat(map_) + embed for map_, embed in zip(coarser, self.level_embed, strict=True)], dim=1)
+        tokens = self.first_tokens(images)
+        blocks = self.trunk_blocks()
+        index = relative_position_index(self.grid, tokens.device)
+        at_patches, at_cells = cell_centres([self.grid], images.device), cell_centres(shapes, images.device)
+        results = []
+        for (first, last), interaction in zip(self.spans, self._interactions(), strict=True):
+            patches = self.run(interaction.injector, tokens[:, 1:], at_patches, pyramid, shapes)
+            tokens = torch.cat([tokens[:, :1].to(patches.dtype), patches], dim=1)
+            for number in range(first, last + 1):
+                tokens = self.run(blocks[number], tokens, index)
+            for extractor in interaction.all_extractors():
+                pyramid = self.run(extractor, pyramid, at_cells, tokens[:, 1:], shapes, self.grid)
+            results.append(tokens[:, 1:].transpose(1, 2).unflatten(2, self.grid))
+        return self._joined(finest, pyramid, shapes, results)
+
+    def _joined(self, finest: Tensor, pyramid: Tensor, shapes: Shapes, results: Sequence[Tensor]) -> list[Tensor]:
+        """Add the results of the four spans (B, D, H / 16, W / 16), resized, to the pyramid, and norm the sums."""
+        levels = pyramid.split([height * width for height, width in shapes], dim=1)
+        maps = [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
+        maps = [self.up(maps[0]) + finest, *maps]
+        factors = (4.0, 2.0, 1.0, 0.5)
+        return [
+            getattr(self, f"norm{level + 1}")(map_ + _scaled(result, factor))
+            for level, (map_, result, factor) in enumerate(zip(maps, results, factors, strict=True))
+        ]
+
+    def _interactions(self) -> list[Interaction]:
+        return cast("list[Interaction]", list(self.interactions))
+
+
+class SpatialPrior(nn.Module):
+    """Convolutions that keep what patches of 16 pixels lose: maps of D channels at strides 4, 8, 16, 32."""
+
+    def __init__(self, stem: int, width: int) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(
+            *_convolved(3, stem, stride=2),
+            *_convolved(stem, stem, stride=1),
+            *_convolved(stem, stem, stride=1),
+            nn.MaxPool2d(3, 2, padding=1),
+        )
+        self.conv2 = nn.Sequential(*_convolved(stem, 2 * stem, stride=2))
+        self.conv3 = nn.Sequential(*_convolved(2 * stem, 4 * stem, stride=2))
+        self.conv4 = nn.Sequential(*_convolved(4 * stem, 4 * stem, stride=2))
+        self.fc1 = nn.Conv2d(stem, width, 1)
+        self.fc2 = nn.Conv2d(2 * stem, width, 1)
+        self.fc3 = nn.Conv2d(4 * stem, width, 1)
+        self.fc4 = nn.Conv2d(4 * stem, width, 1)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) to four maps (B, D, H / s, W / s)."""
+        map1 = self.stem(images)
+        map2 = self.conv2(map1)
+        map3 = self.conv3(map2)
+        return [self.fc1(map1), self.fc2(map2), self.fc3(map3), self.fc4(self.conv4(map3))]
+
+
+class Interaction(nn.Module):
+    """What happens around a span of blocks: an injector before it, one or more extractors after it."""
+
+    def __init__(self, width: int, config: AdapterConfig, drop_path: float, *, last: bool) -> None:
+        super().__init__()
+        self.injector = Injector(width, config)
+        self.extractor = Extractor(width, config, drop_path)
+        if last:
+            self.extra_extractors = nn.ModuleList(
+                Extractor(width, config, drop_path) for _ in range(config.extra_extractors)
+            )
+        else:
+            self.extra_extractors = nn.ModuleList()
+
+    def all_extractors(self) -> list[nn.Module]:
+        """The extractors in the order in which they run."""
+        return [self.extractor, *self.extra_extractors]
+
+
+class Injector(nn.Module):
+    """Patches take from the pyramid, at first next to nothing."""
+
+    def __init__(self, width: int, config: AdapterConfig) -> None:
+        super().__init__()
+        self.query_norm = nn.LayerNorm(width, EPS)
+        self.feat_norm = nn.LayerNorm(width, EPS)
+        self.attn = DeformableAttention(width, config.heads, 3, config.points, config.deform_ratio)
+        self.gamma = nn.Parameter(torch.full((width,), config.gamma))
+
+    def forward(self, patches: Tensor, centres: Tensor, pyramid: Tensor, shapes: Shapes) -> Tensor:
+        """Add to patches (B, N, D), which stand at ``centres``, what they find in the pyramid (B, S, D)."""
+        found = self.attn(self.query_norm(patches), centres, self.feat_norm(pyramid), shapes)
+        return patches + self.gamma * found
+
+
+class Extractor(nn.Module):
+    """The pyramid takes from the patches, and looks around in itself."""
+
+    def __init__(self, width: int, config: AdapterConfig, drop_path: float) -> None:
+        super().__init__()
+        self.query_norm = nn.LayerNorm(width, EPS)
+        self.feat_norm = nn.LayerNorm(width, EPS)
+        self.attn = DeformableAttention(width, config.heads, 1, config.points, config.deform_ratio)
+        self.ffn = ConvFFN(width, int(width * config.ffn_ratio))
+        self.ffn_norm = nn.LayerNorm(width, EPS)
+        self.drop_path = DropPath(drop_path)  # the last block's rate in all, and not on the attention
+
+    def forward(
+        self, pyramid: Tensor, centres: Tensor, patches: Tensor, shapes: Shapes, grid: tuple[int, int]
+    ) -> Tensor:
+        """Add to the pyramid (B, S, D), whose cells stand at ``centres``, what they find in patches (B, N, D)."""
+        pyramid = pyramid + self.attn(self.query_norm(pyramid), centres, self.feat_norm(patches), [grid])
+        return pyramid + self.drop_path(self.ffn(self.ffn_norm(pyramid), shapes))
+
+
+class ConvFFN(nn.Module):
+    """A feed-forward network with a depthwise convolution inside, one for all levels."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.dwconv = LevelConvolution(hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, pyramid: Tensor, shapes: Shapes) -> Tensor:
+        """Transform the pyramid (B, S, D)."""
+        return self.fc2(F.gelu(self.dwconv(self.fc1(pyramid), shapes)))
+
+
+class LevelConvolution(nn.Module):
+    """A depthwise 3x3 convolution of every level by itself."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dwconv = nn.Conv2d(width, width, 3, padding=1, groups=width)
+
+    def forward(self, pyramid: Tensor, shapes: Shapes) -> Tensor:
+        """Convolve the levels of a pyramid (B, S, D)."""
+        levels = pyramid.split([height * width for height, width in shapes], dim=1)
+        maps = [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
+        return torch.cat([_flat(self.dwconv(map_)) for map_ in maps], dim=1)
+
+
+def cell_centres(shapes: Shapes, device: torch.device) -> Tensor:
+    """Where the cells of several maps stand in the image: (1, S, 1, 2), x and y in shares of its width and height."""
+    centres = []
+    for height, width in shapes:
+        y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+        x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+        centres.append(torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1).flatten(0, 1))
+    return torch.cat(centres)[None, :, None]
+
+
+def _convolved(channels: int, width: int, stride: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(channels, width, 3, stride, padding=1, bias=False)
+    return [convolution, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+
+
+def _flat(map_: Tensor) -> Tensor:
+    """(B, D, h, w) to (B, h * w, D)."""
+    return map_.flatten(2).transpose(1, 2)
+
+
+def _scaled(map_: Tensor, factor: float) -> Tensor:
+    if factor == 1.0:
+        return map_
+    return F.interpolate(map_, scale_factor=factor, mode="bilinear", align_corners=False)

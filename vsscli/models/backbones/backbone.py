@@ -1,0 +1,167 @@
+"""What every backbone of the large networks offers to a head."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vsscli.errors import VssError
+
+DIVISOR = 32  # of the sides of an image: the coarsest map has stride 32
+PATCH = 16  # side of the patches of plain transformers, pixels
+
+
+@dataclass(frozen=True)
+class TrunkConfig:
+    """What decides a plain transformer over patches of 16 pixels.
+
+    Parameters
+    ----------
+    width
+        D.
+    depth, heads
+        Blocks, and attention heads of each.
+    hidden
+        Width inside the feed-forward networks.
+    crop
+        Height and width of the images in pixels, multiples of 32. Its tables of relative positions are made for them,
+        so it takes no others.
+    drop_path
+        Rate of stochastic depth of the last block; it grows linearly from 0.
+    gamma
+        Layer scale at the start of training.
+    checkpointing
+        Forget activations inside of blocks and compute them again for the gradient.
+    frozen
+        The pre-trained part does not learn.
+    """
+
+    width: int = 1024
+    depth: int = 24
+    heads: int = 16
+    hidden: int = 4096
+    crop: tuple[int, int] = (896, 896)
+    drop_path: float = 0.3
+    gamma: float = 1e-6
+    checkpointing: bool = False
+    frozen: bool = False
+
+    def __post_init__(self) -> None:
+        for side in self.crop:
+            if side < 1 or side % DIVISOR:
+                near = max(1, round(side / DIVISOR)) * DIVISOR
+                raise VssError(
+                    f"crop: {self.crop[0]}x{self.crop[1]} is not made of multiples of {DIVISOR}",
+                    f"the next side to {side} that is one: {near}",
+                )
+        if self.width % self.heads:
+            raise VssError(f"{self.heads} heads do not divide a width of {self.width}", "choose heads that do")
+        check_drop_path(self.drop_path)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        return self.crop[0] // PATCH, self.crop[1] // PATCH
+
+
+class Backbone(nn.Module, ABC):
+    """A network that turns images into maps at several strides.
+
+    Attributes
+    ----------
+    channels
+        Channels of the maps, finest first.
+    strides
+        Their strides.
+    crop
+        Height and width of the only images it takes; None where it takes any.
+    """
+
+    strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+    channels: tuple[int, ...]
+    crop: tuple[int, int] | None = None
+
+    def __init__(self, checkpointing: bool) -> None:
+        super().__init__()
+        self.checkpointing = checkpointing
+        self._frozen: tuple[str, ...] = ()
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Encode normalised images (B, 3, H, W) into maps (B, channels[i], H / strides[i], W / strides[i])."""
+
+    @abstractmethod
+    def depth_of(self, name: str) -> int:
+        """Say how many layers deep a parameter lies, for layer-wise decay of the learning rate.
+
+        Depth 0 learns at the full rate: all that is not the pre-trained trunk. The last block of the trunk has depth 1.
+        """
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Say whether weight decay applies to a parameter."""
+        return parameter.ndim > 1 and not name.endswith("bias")
+
+    def freeze(self, *parts: str) -> None:
+        """Let parameters and modules, given by attribute, learn no more: no gradient, drop path or new statistics."""
+        self._frozen = parts
+        for part in parts:
+            getattr(self, part).requires_grad_(False)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Backbone:
+        """Switch to training or evaluation, but for what is frozen."""
+        super().train(mode)
+        for part in self._frozen:
+            frozen = getattr(self, part)
+            if isinstance(frozen, nn.Module):
+                frozen.eval()
+        return self
+
+    def check_crop(self, images: Tensor) -> None:
+        """Refuse images of another size than the crop."""
+        size = tuple(images.shape[-2:])
+        if self.crop is not None and size != self.crop:
+            raise VssError(
+                f"an image of {size[0]}x{size[1]} does not fit a network made for {self.crop[0]}x{self.crop[1]}",
+                "predict in windows of that size, or set the network's crop",
+            )
+
+    def run(self, module: nn.Module, *inputs: object) -> Tensor:
+        """Call a module; its activations are computed again for the gradient if the backbone was told so."""
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(module, *inputs, use_reentrant=False)
+        return module(*inputs)
+
+
+def check_drop_path(rate: float) -> None:
+    """Refuse what is no rate of stochastic depth."""
+    if not 0.0 <= rate < 1.0:
+        raise VssError(f"drop_path: {rate} is not in [0, 1)", "0.3 is usual")
+
+
+def drop_path_rates(last: float, depth: int) -> list[float]:
+    """Rates of stochastic depth of all blocks (Huang et al. 2016, arXiv:1603.09382): linear from 0 to the last."""
+    return [last * block / max(1, depth - 1) for block in range(depth)]
+
+
+def initialise(module: nn.Module) -> None:
+    """Draw the first weights as ViT-Adapter does; norms keep their ones and zeros.
+
+    Its truncated normal distribution is cut off at 100 standard deviations, so a plain one does.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=0.02)
+        elif isinstance(part, (nn.Conv2d, nn.ConvTranspose2d)):
+            fan_out = math.prod(part.kernel_size) * part.out_channels // part.groups
+            nn.init.normal_(part.weight, std=math.sqrt(2.0 / fan_out))
+        else:
+            continue
+        if part.bias is not None:
+            nn.init.zeros_(part.bias)

@@ -1,0 +1,136 @@
+"""Positions of patches relative to each other: where their biases stand in a table, and tables for other windows.
+
+A table of BEiT (Bao et al. 2022, arXiv:2106.08254) has a row for each offset between two patches of a window, and three
+more: from the class token to a patch, from a patch to the class token, and from the class token to itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy.interpolate import RectBivariateSpline
+from torch import Tensor
+
+Window = tuple[int, int]  # patches down and across
+
+TOKEN_ROWS = 3  # rows of a table that have to do with the class token
+ALIGNMENT = 16
+
+
+def table_rows(window: Window) -> int:
+    """Rows of the table of a window with a class token."""
+    return (2 * window[0] - 1) * (2 * window[1] - 1) + TOKEN_ROWS
+
+
+def offset_index(window: Window, device: torch.device | None = None) -> Tensor:
+    """Row of the table for each pair of patches: (N, N) for the N patches of a window, row by row."""
+    height, width = window
+    down = torch.arange(height, device=device)
+    across = torch.arange(width, device=device)
+    dy = down[:, None, None, None] - down[None, None, :, None] + height - 1
+    dx = across[None, :, None, None] - across[None, None, None, :] + width - 1
+    return (dy * (2 * width - 1) + dx).reshape(height * width, height * width)
+
+
+def relative_position_index(window: Window, device: torch.device | None = None) -> Tensor:
+    """Row of the table for each pair of tokens: (N + 1, N + 1), the class token first."""
+    rows = table_rows(window)
+    to_patch, to_token, itself = rows - 3, rows - 2, rows - 1
+    index = F.pad(offset_index(window, device), (0, 0, 1, 0), value=to_patch)
+    index = F.pad(index, (1, 0, 0, 0), value=to_token)
+    first = F.pad(index.new_full((1,), itself), (0, index.shape[1] - 1), value=to_patch)
+    return torch.cat([first[None], index[1:]])
+
+
+def gather_bias(table: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
+    """Look up the bias of every pair of tokens.
+
+    Parameters
+    ----------
+    table
+        (rows, heads).
+    index
+        (N, N).
+    dtype
+        Of the result, that of the queries.
+
+    Returns
+    -------
+    Tensor
+        (1, heads, N, N); its rows lie so in memory that fused attention on CUDA, which wants them aligned, takes it as
+        it is.
+    """
+    if not torch.is_grad_enabled():
+        table = table.to(dtype)  # half the memory; a gradient is better summed up in float32
+    count = index.shape[-1]
+    aligned = F.pad(index, (0, -count % ALIGNMENT))
+    # Along the second axis nothing has to be transposed afterwards: three times as fast on a CPU.
+    bias = table.t().contiguous().index_select(1, aligned.flatten()).view(1, -1, *aligned.shape)
+    return bias[..., :count].to(dtype)
+
+
+def resize_table(table: Tensor, source: Window, target: Window) -> Tensor:
+    """Make the table of a window into that of another one, as BEiT does.
+
+    The offsets of the source are spread over those of the target in geometric progression, dense near 0, and cubic
+    splines are laid through them. The official code asks SciPy's ``interp2d``, which is gone since SciPy 1.14; the
+    spline here gives the same numbers, if targets are kept within the outermost offsets.
+
+    Parameters
+    ----------
+    table
+        (rows, heads) for ``source``.
+    source, target
+        The windows, in patches.
+
+    Returns
+    -------
+    Tensor
+        (rows, heads) for ``target``, of the type of ``table``; the three rows of the class token are copied.
+    """
+    if source == target:
+        return table
+    shape = (2 * source[0] - 1, 2 * source[1] - 1)
+    axes = [_spread_offsets(old, 2 * new - 1) for old, new in zip(shape, target, strict=True)]
+    wanted = [
+        np.clip(np.arange(1 - new, new, dtype=np.float64), offsets[0], offsets[-1])
+        for new, offsets in zip(target, axes, strict=True)
+    ]
+    offsets_part, token_part = table[:-TOKEN_ROWS], table[-TOKEN_ROWS:]
+    heads = offsets_part.detach().float().cpu().numpy().T.reshape(-1, *shape)
+    degrees = [min(3, side - 1) for side in shape]
+    resized = np.stack([RectBivariateSpline(*axes, head, kx=degrees[0], ky=degrees[1], s=0)(*wanted) for head in heads])
+    rows = torch.from_numpy(resized.reshape(len(heads), -1).T.copy())
+    return torch.cat([rows.to(table), token_part])
+
+
+def resize_positions(positions: Tensor, source: Window, target: Window) -> Tensor:
+    """Resize position embeddings (1 + patches, D), the class token's first, bicubically, as ONE-PEACE does."""
+    if source == target:
+        return positions
+    token, patches = positions[:1], positions[1:]
+    map_ = patches.float().T.reshape(1, -1, *source)
+    resized = F.interpolate(map_, target, mode="bicubic", align_corners=False)
+    return torch.cat([token, resized.flatten(2)[0].T.to(positions)])
+
+
+def square_window(table: Tensor) -> Window | None:
+    """Window of a table (rows, heads), which must be square for its rows to tell; None where they make no square."""
+    side = round(max(0, len(table) - TOKEN_ROWS) ** 0.5)
+    if side * side != len(table) - TOKEN_ROWS or side % 2 == 0:
+        return None
+    return (side + 1) // 2, (side + 1) // 2
+
+
+def _spread_offsets(count: int, target: int) -> np.ndarray:
+    """Place ``count`` offsets symmetrically around 0, so that they reach about as far as ``target`` ones of step 1."""
+    half = count // 2
+    low, high = 1.01, 1.5
+    ratio = low
+    while high - low > 1e-6:
+        ratio = (low + high) / 2.0
+        reach = (1.0 - ratio**half) / (1.0 - ratio)
+        low, high = (low, ratio) if reach > target // 2 else (ratio, high)
+    distances = np.cumsum(ratio ** np.arange(half))
+    return np.concatenate([-distances[::-1], [0.0], distances])

@@ -1,0 +1,232 @@
+"""What a network costs: parameters, operations and memory, counted on tensors without numbers.
+
+Networks run as always, on tensors that have shapes and no memory, so that the largest is counted in seconds on any
+machine. Operations are those of matrix products and convolutions, two for each multiplication and addition, as torch
+counts them. Memory is the most that storages alive at one time add up to. What no count of storages sees comes on top:
+the allocator's gaps, the workspaces of kernels, and the context of a GPU.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from vsscli.models.build import build_network, fixed_crop
+from vsscli.models.catalogue import Listed
+from vsscli.models.network import Network
+from vsscli.models.outputs import MaskOutputs, Outputs
+
+ADAM = 2  # moments that the optimiser keeps beside each weight
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    Parameters
+    ----------
+    parameters, learning
+        How many there are, and how many of them learn.
+    flops
+        Of one forward pass over one image.
+    weights
+        Bytes of parameters and buffers.
+    predict
+        Bytes to predict a batch.
+    train
+        Bytes to train with AdamW on a batch.
+    """
+
+    parameters: int
+    learning: int
+    flops: int
+    weights: int
+    predict: int
+    train: int
+
+
+def count_cost(config: Mapping[str, Any], num_classes: int, size: tuple[int, int], batch: int = 1) -> Cost:
+    """Count what a network costs in float32.
+
+    Parameters
+    ----------
+    config
+        As `build_network` takes it.
+    num_classes
+        C.
+    size
+        Height and width of the images.
+    batch
+        B.
+
+    Returns
+    -------
+    Cost
+        Training without the loss itself, which is small beside the network.
+
+    Raises
+    ------
+    VssError
+        The configuration is wrong, or the network can't take such images.
+    """
+    with torch.device("meta"):
+        plain = {name: value for name, value in config.items() if name != "compile"}
+        network = build_network(plain, num_classes, load_pretrained=False)
+    learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        network.to_empty(device="cpu")
+        flops = _flops(network, torch.empty(1, 3, *size))
+        weights = sum(tensor.nbytes for tensor in network.state_dict().values())
+        for name, parameter in network.named_parameters():
+            parameter.requires_grad_(name in learning)
+        states = ADAM * sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
+        images = torch.empty(batch, 3, *size)
+        return Cost(
+            parameters=sum(parameter.numel() for parameter in network.parameters()),
+            learning=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
+            flops=flops,
+            weights=weights,
+            predict=weights + _peak(network, images, training=False),
+            train=weights + states + _peak(network, images, training=True),
+        )
+
+
+@dataclass(frozen=True)
+class ListedCost:
+    """What a network of the catalogue costs on images of a size; ``checkpointed``: with activations computed again,
+    None where the network has no such choice."""
+
+    size: tuple[int, int]
+    plain: Cost
+    checkpointed: Cost | None
+
+
+def listed_cost(listed: Listed, crop: int | None = None, batch: int = 1, num_classes: int = 124) -> ListedCost:
+    """Count what a network of the catalogue costs.
+
+    Parameters
+    ----------
+    listed
+        From `vsscli.models.catalogue`.
+    crop
+        Side of the images; none: those that it was published with.
+    batch, num_classes
+        As in `count_cost`.
+
+    Raises
+    ------
+    VssError
+        The network can't take such images.
+    """
+    size = listed.size if crop is None else (crop, crop)
+    own = fixed_crop(listed.config())
+    changes = {"crop": size} if own is not None else {}
+    plain = count_cost(listed.config(**changes), num_classes, size, batch)
+    if listed.name == "light":
+        return ListedCost(size, plain, None)
+    again = count_cost(listed.config(**changes, checkpointing=True), num_classes, size, batch)
+    return ListedCost(size, plain, again)
+
+
+def _flops(network: Network, images: Tensor) -> int:
+    """Operations of a forward pass; attention taken apart into its matrix products, which are counted."""
+    network.eval().requires_grad_(False)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
+        network(images)
+    return counter.get_total_flops()
+
+
+def _peak(network: Network, images: Tensor, *, training: bool) -> int:
+    """The most bytes alive at a time beside the weights: activations, results, and in training the gradients."""
+    network.train(training)
+    known = [*network.parameters(), *network.buffers()]
+    with torch.set_grad_enabled(training), _Alive(known) as alive, _fused_attention():
+        if training:
+            _sum(network.outputs(images)).backward()
+            network.zero_grad(set_to_none=True)
+        else:
+            network(images)
+    return alive.peak
+
+
+def _sum(outputs: Outputs) -> Tensor:
+    """Something that every output has a gradient from."""
+    if isinstance(outputs, MaskOutputs):
+        return torch.stack([layer.class_logits.sum() + layer.mask_logits.sum() for layer in outputs.layers]).sum()
+    return outputs.scores.values.sum()
+
+
+class _Alive(TorchDispatchMode):
+    """Follows the storages that operations make until they are freed."""
+
+    def __init__(self, known: list[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._seen = WeakIdKeyDictionary()
+        for tensor in known:
+            self._seen[tensor.untyped_storage()] = True
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(made):
+            if isinstance(tensor, Tensor):
+                self._follow(tensor.untyped_storage())
+        return made
+
+    def _follow(self, storage: torch.UntypedStorage) -> None:
+        if storage in self._seen:
+            return
+        size = storage.nbytes()
+        self._seen[storage] = True
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self.now -= size
+
+
+@contextmanager
+def _fused_attention() -> Iterator[None]:
+    """Attention that keeps what fused kernels keep, as on a GPU, and never its matrix of probabilities.
+
+    Put in the place of torch's own for a while: a mode would not be there where checkpointing computes again.
+    """
+    torchs = functional.scaled_dot_product_attention
+
+    def fused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        return _Attention.apply(query, key, value, attn_mask)
+
+    functional.scaled_dot_product_attention = fused  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        functional.scaled_dot_product_attention = torchs
+
+
+class _Attention(torch.autograd.Function):
+    """Shapes of attention and of its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None) -> Tensor:
+        mixed = torch.empty_like(query)
+        ctx.save_for_backward(query, key, value, mask, mixed, torch.empty_like(query[..., 0]))
+        return mixed
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        needed = zip(ctx.saved_tensors, ctx.needs_input_grad, strict=False)
+        return tuple(torch.empty_like(tensor) if wanted else None for tensor, wanted in needed)

@@ -1,0 +1,176 @@
+"""From a backbone's four maps to mask features and the memory of the mask decoder (Cheng et al. 2022, Mask2Former,
+arXiv:2112.01527). Parameters have detectron2's names below ``sem_seg_head.pixel_decoder``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from vsscli.models.heads.deformable import DeformableAttention, Shapes
+
+GROUPS = 32  # of every group norm
+LEVELS = 3  # maps that the encoder works on, strides 32, 16 and 8
+
+
+class PixelFeatures(NamedTuple):
+    """``mask`` (B, D, H / 4, W / 4); ``memory``, three maps (B, D, h_i, w_i) at strides 32, 16, 8."""
+
+    mask: Tensor
+    memory: tuple[Tensor, ...]
+
+
+class PixelDecoder(nn.Module):
+    """Deformable encoder over strides 32, 16 and 8, and one step of a feature pyramid to stride 4.
+
+    Everything is computed in the type of its weights, so in float32 also under autocast: offsets of a tenth of a cell
+    decide where attention looks.
+
+    Parameters
+    ----------
+    in_channels
+        Channels of the backbone's maps at strides 4, 8, 16, 32.
+    channels
+        D.
+    heads, points
+        Of deformable attention.
+    layers
+        Encoder layers.
+    width
+        Of their feed-forward parts.
+    checkpointing
+        Compute each encoder layer again on the way back instead of keeping what it made.
+    """
+
+    def __init__(
+        self,
+        in_channels: Sequence[int],
+        channels: int,
+        heads: int,
+        points: int,
+        layers: int,
+        width: int,
+        checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        finest, *coarser = in_channels
+        projections = [nn.Conv2d(incoming, channels, 1) for incoming in reversed(coarser)]
+        self.input_proj = nn.ModuleList(
+            nn.Sequential(projection, nn.GroupNorm(GROUPS, channels)) for projection in projections
+        )
+        self.transformer = _Transformer(channels, heads, points, layers, width, checkpointing)
+        self.mask_features = nn.Conv2d(channels, channels, 1)
+        self.adapter_1 = _NormedConvolution(finest, channels, 1)
+        self.layer_1 = _NormedConvolution(channels, channels, 3)
+        for projection in projections:
+            nn.init.xavier_uniform_(projection.weight)
+            assert projection.bias is not None
+            nn.init.zeros_(projection.bias)
+        for convolution in (self.mask_features, self.adapter_1, self.layer_1):
+            nn.init.kaiming_uniform_(convolution.weight, a=1)
+        assert self.mask_features.bias is not None
+        nn.init.zeros_(self.mask_features.bias)
+
+    def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
+        """Decode maps (B, in_channels[i], h_i, w_i), finest first."""
+        with torch.autocast(device_type=maps[0].device.type, enabled=False):
+            finest, *coarser = (map_.to(self.mask_features.weight.dtype) for map_ in maps)
+            projected = [project(map_) for project, map_ in zip(self.input_proj, reversed(coarser), strict=True)]
+            memory = self.transformer(projected)
+            enlarged = functional.interpolate(memory[-1], size=finest.shape[-2:], mode="bilinear", align_corners=False)
+            merged = functional.relu(self.layer_1(self.adapter_1(finest) + enlarged))
+            return PixelFeatures(self.mask_features(merged), memory)
+
+
+class _Transformer(nn.Module):
+    def __init__(self, channels: int, heads: int, points: int, layers: int, width: int, checkpointing: bool) -> None:
+        super().__init__()
+        self.level_embed = nn.Parameter(torch.randn(LEVELS, channels))
+        self.encoder = nn.ModuleDict(
+            {"layers": nn.ModuleList(_EncoderLayer(channels, heads, points, width) for _ in range(layers))}
+        )
+        self.checkpointing = checkpointing
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Let the cells of maps (B, D, h_i, w_i), coarsest first, look at each other."""
+        shapes = [(map_.shape[-2], map_.shape[-1]) for map_ in maps]
+        x = torch.cat([map_.flatten(2).transpose(1, 2) for map_ in maps], dim=1)
+        position = torch.cat(
+            [
+                sine_positions(shape, x.shape[-1], x.device).to(x.dtype).flatten(1).T + level
+                for shape, level in zip(shapes, self.level_embed, strict=True)
+            ]
+        )
+        centres = torch.cat([cell_centres(shape, x.device) for shape in shapes])[None, :, None]
+        layers = self.encoder["layers"]
+        assert isinstance(layers, nn.ModuleList)
+        for layer in layers:
+            if self.checkpointing and self.training:
+                x = checkpoint(layer, x, position, centres, shapes, use_reentrant=False)
+            else:
+                x = layer(x, position, centres, shapes)
+        parts = x.transpose(1, 2).split([height * width for height, width in shapes], dim=2)
+        return tuple(part.unflatten(2, shape) for part, shape in zip(parts, shapes, strict=True))
+
+
+class _EncoderLayer(nn.Module):
+    """Deformable self-attention and a feed-forward part, each followed by its norm."""
+
+    def __init__(self, channels: int, heads: int, points: int, width: int) -> None:
+        super().__init__()
+        self.self_attn = DeformableAttention(channels, heads, LEVELS, points)
+        self.norm1 = nn.LayerNorm(channels)
+        self.linear1 = nn.Linear(channels, width)
+        self.linear2 = nn.Linear(width, channels)
+        self.norm2 = nn.LayerNorm(channels)
+        for linear in (self.linear1, self.linear2):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, x: Tensor, position: Tensor, centres: Tensor, shapes: Shapes) -> Tensor:
+        x = self.norm1(x + self.self_attn(x + position, centres, x, shapes))
+        return self.norm2(x + self.linear2(functional.relu(self.linear1(x))))
+
+
+class _NormedConvolution(nn.Conv2d):
+    """A convolution without bias and its group norm, which the official names count as its part."""
+
+    def __init__(self, incoming: int, outgoing: int, side: int) -> None:
+        super().__init__(incoming, outgoing, side, padding=side // 2, bias=False)
+        self.norm = nn.GroupNorm(GROUPS, outgoing)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return self.norm(super().forward(input))
+
+
+def cell_centres(shape: tuple[int, int], device: torch.device) -> Tensor:
+    """x and y of the centres of a map's cells, row by row, in shares of its width and height: (h * w, 2)."""
+    height, width = shape
+    y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+    x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+    return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1).flatten(0, 1)
+
+
+def sine_positions(shape: tuple[int, int], channels: int, device: torch.device) -> Tensor:
+    """Positions of a map's cells as sines and cosines: (channels, h, w), the first half of y, the second of x.
+
+    Rows and columns count from 1 to 2 pi at the far edge; wavelengths go from 2 pi to 10000 * 2 pi; sine and cosine of
+    one wavelength are neighbours (Carion et al. 2020, DETR, arXiv:2005.12872, with ``normalize``).
+    """
+    half = channels // 2
+    exponent = 2.0 * torch.arange(half, device=device).div(2, rounding_mode="floor") / half
+    wavelength = 10000.0**exponent
+
+    def waves(count: int) -> Tensor:
+        place = torch.arange(1, count + 1, dtype=torch.float32, device=device)
+        angle = (place / (count + 1e-6) * (2.0 * math.pi))[:, None] / wavelength
+        return torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=2).flatten(1)  # (count, half)
+
+    height, width = shape
+    rows = waves(height).T[:, :, None].expand(-1, -1, width)
+    columns = waves(width).T[:, None, :].expand(-1, height, -1)
+    return torch.cat([rows, columns])

@@ -1,0 +1,96 @@
+"""From the names and tables of official checkpoints to those of our networks: tensors in, tensors out, no disk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from vsscli.errors import VssError
+from vsscli.models.backbones.one_peace import OnePeaceConfig
+from vsscli.models.backbones.presets import BackboneConfig
+from vsscli.models.backbones.swin import SwinConfig
+from vsscli.models.official.head import mmseg_head_to_detectron
+from vsscli.models.official.pretraining import (
+    Pretrained,
+    beit_pretraining,
+    one_peace_pretraining,
+    swin_pretraining,
+)
+from vsscli.models.official.recognise import Official
+from vsscli.models.official.report import split_unneeded
+
+BACKBONE, HEAD = "backbone.", "head."
+DETECTRON2, MMSEG = "sem_seg_head.", "decode_head."
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """Tensors under the names of our networks, names of tables that were resized (ours), and names of what the
+    checkpoint holds and no network of ours has (official)."""
+
+    tensors: dict[str, Tensor]
+    resized: tuple[str, ...]
+    unused: tuple[str, ...]
+
+
+def map_official(official: Official, trunk: BackboneConfig) -> Mapped:
+    """Map a recognised checkpoint to the names of `Mask2Former`.
+
+    Parameters
+    ----------
+    official
+        From `recognise`.
+    trunk
+        The backbone that the tensors are for; position tables are resized to its crop.
+
+    Raises
+    ------
+    VssError
+        Tensors of the trunk are missing or of another shape, or a table can't be resized.
+    """
+    state, unneeded = split_unneeded(official)
+    mapped = map_backbone(state, trunk, official.source)
+    tensors = dict(mapped.tensors)
+    theirs = [name.removeprefix(MMSEG) for name in state if name.startswith(MMSEG)]
+    ours = mmseg_head_to_detectron(theirs)
+    for name, tensor in state.items():
+        if name.startswith(DETECTRON2):
+            tensors[HEAD + name.removeprefix(DETECTRON2)] = tensor
+        elif name.startswith(MMSEG):
+            short = name.removeprefix(MMSEG)
+            tensors[HEAD + ours[short] if short in ours else name] = tensor
+        elif not name.startswith(BACKBONE):
+            tensors[name] = tensor  # of no network of ours: `fit_weights` will say so
+    return Mapped(tensors, mapped.resized, (*unneeded, *mapped.unused))
+
+
+def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str) -> Mapped:
+    """Map what is under ``backbone.``, of an official checkpoint or one of ours, to a trunk of another crop.
+
+    Raises
+    ------
+    VssError
+        As `map_official`.
+    """
+    inside = {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
+    try:
+        taken = _trunk(inside, trunk)
+    except VssError as error:
+        raise VssError(f"{source}: {error.message}", error.hint) from error
+    rest = {name: inside[name] for name in taken.unused}  # of an adapter or a pyramid around the trunk
+    resized = tuple(
+        BACKBONE + name
+        for name, tensor in taken.state.items()
+        if name not in inside or inside[name].shape != tensor.shape
+    )
+    return Mapped({BACKBONE + name: tensor for name, tensor in (taken.state | rest).items()}, resized, ())
+
+
+def _trunk(state: Mapping[str, Tensor], trunk: BackboneConfig) -> Pretrained:
+    if isinstance(trunk, SwinConfig):
+        return swin_pretraining(state, trunk)
+    if isinstance(trunk, OnePeaceConfig):
+        return one_peace_pretraining(state, trunk)
+    return beit_pretraining(state, trunk)

@@ -1,0 +1,181 @@
+"""From the files that trunks are pre-trained into, to the tensors of our trunks: names and sizes, no disk.
+
+What all of them leave behind, tables of indices and masks, is computed anew and counts as used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vsscli.errors import VssError
+from vsscli.models.backbones.backbone import TrunkConfig
+from vsscli.models.backbones.beit import PatchEmbedding, blocks_of
+from vsscli.models.backbones.one_peace import Encoder, ImageAdapter, OnePeaceConfig
+from vsscli.models.backbones.relative_position import (
+    Window,
+    resize_positions,
+    resize_table,
+    square_window,
+    table_rows,
+)
+from vsscli.models.backbones.swin import Swin, SwinConfig
+from vsscli.models.misfits import first_of, misfits
+
+COMPUTED = ("relative_position_index", "rp_bucket", "attn_mask")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Tensors of a trunk, by the names of our backbones, in float32; and names in the file that were not used."""
+
+    state: dict[str, Tensor]
+    unused: tuple[str, ...]
+
+
+def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig) -> Pretrained:
+    """Take the trunk of a BEiT or BEiTv2, pre-trained or fine-tuned for classification, official or timm's.
+
+    Pre-training shares one table of relative positions, of which every block gets a copy; tables are resized to the
+    window of the configuration.
+
+    Parameters
+    ----------
+    state
+        The file's state dict (official files: what is under ``model`` or ``module``).
+    config
+        Of a `Beit` or a `VitAdapter`.
+
+    Raises
+    ------
+    VssError
+        Tensors are missing or of another shape, or a table has the rows of no square window.
+    """
+    with torch.device("meta"):
+        trunk = nn.ModuleDict({"patch_embed": PatchEmbedding(config.width), "blocks": blocks_of(config)})
+        expected = {"cls_token": torch.empty(1, 1, config.width), **trunk.state_dict()}
+    shared = "rel_pos_bias.relative_position_bias_table"
+    tables = [f"blocks.{block}.attn.relative_position_bias_table" for block in range(config.depth)]
+    found, used = _with_tables(state, shared, tables, config.grid)
+    return _checked("BEiT", state, found, used, expected)
+
+
+def one_peace_pretraining(state: Mapping[str, Tensor], config: OnePeaceConfig) -> Pretrained:
+    """Take the vision trunk of ``one-peace-vision.pkl``, or of all of ONE-PEACE's ``one-peace.pt``.
+
+    Tables of relative positions are copied and resized as those of BEiT, position embeddings resized bicubically.
+
+    Parameters
+    ----------
+    state
+        The file's state dict (what is under ``model``).
+    config
+        Of a `OnePeace`.
+
+    Raises
+    ------
+    VssError
+        Tensors are missing or of another shape, or a table is that of no square window.
+    """
+    with torch.device("meta"):
+        trunk = nn.ModuleDict({"image_adapter": ImageAdapter(config.width, config.grid), "encoder": Encoder(config)})
+    names = {_one_peace_name(name): name for name in state}
+    renamed = {name: state[original] for name, original in names.items()}
+    shared = "image_adapter.rel_pos_table_list.0.weight"
+    tables = [f"encoder.layers.{layer}.rel_pos_table.weight" for layer in range(config.depth)]
+    found, used = _with_tables(renamed, shared, tables, config.grid)
+    places = "image_adapter.pos_embed"
+    if places in found:
+        positions = found[places]
+        side = round(max(0, len(positions) - 1) ** 0.5)
+        if len(positions) != config.grid[0] * config.grid[1] + 1:
+            if side * side != len(positions) - 1 or side == 0:
+                raise _no_square(names[places], positions)
+            found[places] = resize_positions(positions, (side, side), config.grid)
+    pretrained = _checked("ONE-PEACE", renamed, found, used, trunk.state_dict())
+    return Pretrained(pretrained.state, tuple(names[name] for name in pretrained.unused))
+
+
+def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig) -> Pretrained:
+    """Take the trunk of a Swin trained for classification, official or timm's; the norms of our maps are not in it.
+
+    Parameters
+    ----------
+    state
+        The file's state dict (official files: what is under ``model``).
+    config
+        Of a `Swin`; its window must be that of the file.
+
+    Raises
+    ------
+    VssError
+        Tensors are missing or of another shape.
+    """
+    with torch.device("meta"):
+        trunk = Swin(config).state_dict()
+    expected = {name: tensor for name, tensor in trunk.items() if name.startswith(("patch_embed.", "layers."))}
+    # timm begins a stage with the downsampling that elsewhere ends the stage before.
+    begins = not any(name.startswith("layers.0.downsample.") for name in state)
+    names = {_downsample_ends(name) if begins else name: name for name in state}
+    found = {name: state[original].float() for name, original in names.items() if name in expected}
+    pretrained = _checked("Swin", {name: state[names[name]] for name in names}, found, set(found), expected)
+    return Pretrained(pretrained.state, tuple(names[name] for name in pretrained.unused))
+
+
+def _with_tables(
+    state: Mapping[str, Tensor], shared: str, tables: list[str], grid: Window
+) -> tuple[dict[str, Tensor], set[str]]:
+    """All tensors in float32, with a table for every block, resized to the grid; and the names these came from."""
+    found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    used = {shared} & found.keys()
+    resized = _fitted(shared, found.pop(shared), grid) if used else None
+    for name in tables:
+        if resized is not None:
+            found[name] = resized.clone()
+        elif name in found:
+            found[name] = _fitted(name, found[name], grid)
+    return found, used
+
+
+def _fitted(name: str, table: Tensor, grid: Window) -> Tensor:
+    if len(table) == table_rows(grid):
+        return table
+    source = square_window(table)
+    if source is None:
+        raise _no_square(name, table)
+    return resize_table(table, source, grid)
+
+
+def _no_square(name: str, tensor: Tensor) -> VssError:
+    return VssError(
+        f"{name} is {tuple(tensor.shape)}, which is the table of no square window",
+        "only weights that were trained on square images can be resized",
+    )
+
+
+def _checked(
+    what: str, state: Mapping[str, Tensor], found: Mapping[str, Tensor], used: set[str], expected: Mapping[str, Tensor]
+) -> Pretrained:
+    trunk = {name: found[name] for name in expected if name in found}
+    faults = misfits(trunk, expected)
+    if faults:
+        raise VssError(
+            f"these weights are not those of the {what} that is wanted: {faults}",
+            f"check the sizes of the network; the file begins with {first_of(list(state))}",
+        )
+    unused = [name for name in state if name not in expected and name not in used and not name.endswith(COMPUTED)]
+    return Pretrained(trunk, tuple(unused))
+
+
+def _one_peace_name(name: str) -> str:
+    """Name in the vision file of a tensor in the file of all modalities."""
+    name = name.removeprefix("encoder_wrapper.")
+    return re.sub(r"^fusion_model\.", "encoder.", name)
+
+
+def _downsample_ends(name: str) -> str:
+    return re.sub(r"^layers\.(\d+)\.downsample\.", lambda match: f"layers.{int(match[1]) - 1}.downsample.", name)

@@ -1,0 +1,93 @@
+"""Where the backbone of a large network, or all of it but its classes, takes its first weights from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from vsscli.errors import VssError
+from vsscli.models.backbones.presets import BackboneConfig
+from vsscli.models.misfits import first_of, misfits
+from vsscli.models.network import Network
+from vsscli.models.official.mapping import BACKBONE, HEAD, Mapped, map_backbone, map_official
+from vsscli.models.official.recognise import recognise
+from vsscli.models.official.report import COUNTER
+from vsscli.models.official.unpickle import read_official
+from vsscli.talk import SILENCE, Talk
+
+CLASSES = "head.predictor.class_embed."
+
+
+def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk = SILENCE) -> None:
+    """Fill a fresh network as far as a file goes.
+
+    Parameters
+    ----------
+    network
+        Of the family mask2former.
+    trunk
+        The configuration of its backbone; position tables in the file are resized to its crop.
+    path
+        What BEiT, ONE-PEACE or a Swin was pre-trained into; or an official or a vss checkpoint of a whole network of
+        the same sizes, whose head is taken too, but for its class layer where it tells other classes apart.
+    talk
+        Told what was taken and what was not.
+
+    Raises
+    ------
+    VssError
+        The file can't be read, is of another network, or lacks tensors.
+    """
+    source = f"weights {path}"
+    mapped = _read(path, source, trunk)
+    target = network.state_dict()
+    found = {name: tensor for name, tensor in mapped.tensors.items() if not _other_classes(name, tensor, target)}
+    # A file of a trunk has no adapter, pyramid or head; a part that is there must be whole.
+    parts = {_part(name) for name in found}
+    wanted = {name: tensor for name, tensor in target.items() if name in found or _needed(name, parts)}
+    faults = misfits(found, wanted)
+    if faults:
+        raise VssError(
+            f"{source} are not of the network that the recipe describes: {faults}",
+            "check model.backbone, model.sizes and model.head in the recipe",
+        )
+    network.load_state_dict(found, strict=False)
+    fresh = [name for name in target if name not in found and not name.endswith(COUNTER)]
+    talk.say(f"{source}: {len(found)} tensors loaded, {len(mapped.resized)} of them resized to the crop")
+    if mapped.unused:
+        talk.say(f"{len(mapped.unused)} tensors not used ({first_of(mapped.unused)})")
+    if fresh:
+        talk.say(f"{len(fresh)} tensors start from scratch ({first_of(fresh)})")
+
+
+def _read(path: Path, source: str, trunk: BackboneConfig) -> Mapped:
+    content = read_official(path, "weights")
+    own = _own_weights(content)
+    if own is None:
+        return map_official(recognise(content, source), trunk)
+    backbone = map_backbone(own, trunk, source)
+    rest = {name: tensor for name, tensor in own.items() if not name.startswith(BACKBONE)}
+    return Mapped(backbone.tensors | rest, backbone.resized, backbone.unused)
+
+
+def _own_weights(content: Any) -> dict[str, Tensor] | None:
+    """The weights of a vss checkpoint; None where the content is of another program."""
+    if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
+        return None
+    weights = content.get("weights")
+    return dict(weights) if isinstance(weights, dict) else None
+
+
+def _part(name: str) -> str:
+    """The part of a network that a tensor belongs to: the first two words of its name, the first of the head's."""
+    return HEAD if name.startswith(HEAD) else ".".join(name.split(".")[:2])
+
+
+def _needed(name: str, parts: set[str]) -> bool:
+    return _part(name) in parts and not name.startswith(CLASSES) and not name.endswith(COUNTER)
+
+
+def _other_classes(name: str, tensor: Tensor, target: dict[str, Tensor]) -> bool:
+    return name.startswith(CLASSES) and name in target and tensor.shape != target[name].shape

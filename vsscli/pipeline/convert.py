@@ -1,0 +1,196 @@
+"""From a file that others published to a checkpoint of ours."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from vsscli.data.classes import ClassTable, load_class_table
+from vsscli.errors import VssError
+from vsscli.models.checkpoints import Checkpoint, save_checkpoint
+from vsscli.models.official.convert import Converted, convert
+from vsscli.models.official.recognise import Kind, Official, recognise
+from vsscli.models.official.report import check_classes
+from vsscli.models.official.sizes import Assumptions, Span, describe
+from vsscli.models.official.unpickle import read_official
+from vsscli.recipes.schema import Augment, Data, Mask2FormerModel, Predict, Recipe, Train
+from vsscli.talk import SILENCE, Talk
+
+SWIN_SIZE = 640  # short side at which Mask2Former on Swin was trained and is tested (specs: mask2former.md)
+STEP = 4 / 7  # of the sliding window: 512 of 896 (specs: vit_adapter.md, Data)
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """A checkpoint of ours, and what became of the file it was made of.
+
+    Parameters
+    ----------
+    path, fingerprint
+        The checkpoint.
+    kind
+        What the official file was of, in words.
+    classes
+        C.
+    crop
+        Height and width of the only images that the network takes; None where it takes any.
+    loaded
+        Tensors out of the file.
+    resized, fresh
+        Tensors of the network that were resized to the crop, and those that start from scratch.
+    unused
+        Tensors of the file that the network has no use for.
+    assumed
+        What no tensor tells, in words.
+    """
+
+    path: Path
+    fingerprint: str
+    kind: str
+    classes: int
+    crop: tuple[int, int] | None
+    loaded: int
+    resized: tuple[str, ...]
+    fresh: tuple[str, ...]
+    unused: tuple[str, ...]
+    assumed: tuple[str, ...]
+
+
+def convert_checkpoint(
+    source: Path,
+    out: Path,
+    *,
+    classes: str | None = None,
+    backbone: str | None = None,
+    crop: int | None = None,
+    readout: Literal["grid", "full"] | None = None,
+    interactions: Sequence[Span] | None = None,
+    heads: int | None = None,
+    points: int | None = None,
+    force: bool = False,
+    talk: Talk = SILENCE,
+) -> Conversion:
+    """Make a checkpoint of ours out of an official one.
+
+    Parameters
+    ----------
+    source
+        A ``.pkl`` of detectron2, a ``.pth`` of mmsegmentation 0.x or 1.x, pre-trained weights of BEiT, ONE-PEACE or a
+        Swin, official or timm's; zipped ones too. Nothing in it is run.
+    out
+        The checkpoint.
+    classes
+        A class table, by name or file. None: what the file says of its classes, or numbers.
+    backbone, crop, readout
+        As `vsscli.models.official.convert.convert` takes them.
+    interactions, heads, points
+        What the shapes of tensors can't tell: spans of the adapter's blocks, heads of the mask decoder, points of
+        deformable attention. None: what the file says, or as in the published networks.
+    force
+        Replace a file that is there.
+    talk
+        Told what became of the file's tensors, and what was assumed.
+
+    Returns
+    -------
+    Conversion
+        For `vss predict --model`, or as ``train.init`` or ``model.pretrained`` of a recipe.
+
+    Raises
+    ------
+    VssError
+        The file can't be read, would run code, is of another network, lacks tensors or has others, tells other classes
+        apart than the table; the crop is no multiple of 32; or there is something at ``out`` already.
+    """
+    if out.exists() and not force:
+        raise VssError(f"{out} is there already", "name another file with --to, or replace it with --force")
+    assumed = Assumptions(
+        points if points is not None else Assumptions.points, heads, tuple(interactions) if interactions else None
+    )
+    official = recognise(read_official(source), f"checkpoint {source}", assumed)
+    talk.say(f"{official.source}: {official.kind}; {describe(official.backbone)}")
+    table = _classes(official, classes, source)
+    converted = convert(official, table.num_classes, backbone=backbone, crop=crop, readout=readout)
+    converted.fitted.tell(official, talk)
+    recipe = _recipe(official, converted, table, out.stem, classes)
+    checkpoint = Checkpoint(
+        network=recipe.model.model_dump(mode="json"),
+        weights=converted.fitted.weights,
+        table=table,
+        normalisation=converted.normalisation,
+        recipe=recipe.model_dump(mode="json"),
+        figures={},
+        step=0,
+    )
+    save_checkpoint(out, checkpoint)
+    fitted = converted.fitted
+    return Conversion(
+        out,
+        checkpoint.fingerprint,
+        official.kind.value,
+        table.num_classes,
+        converted.crop,
+        fitted.loaded,
+        fitted.resized,
+        fitted.fresh,
+        fitted.unused,
+        official.assumed,
+    )
+
+
+def read_spans(text: str) -> tuple[Span, ...]:
+    """Spans of blocks as a user writes them.
+
+    Examples
+    --------
+    >>> read_spans("0-5,6-11")
+    ((0, 5), (6, 11))
+    """
+    found = [re.fullmatch(r"(\d{1,4})-(\d{1,4})", part.strip()) for part in text.split(",")]
+    if not all(found):
+        raise VssError(f"--interactions {text} are no spans of blocks", "write them as 0-5,6-11,12-17,18-23")
+    return tuple((int(span[1]), int(span[2])) for span in found if span)
+
+
+def _classes(official: Official, named: str | None, source: Path) -> ClassTable:
+    """The classes of the network: as named, as the checkpoint says, or numbered."""
+    if named is not None:
+        table = load_class_table(named)
+        check_classes(official, table.num_classes, f"class table {named}")
+        return table
+    if official.num_classes is None:
+        raise VssError(
+            f"{official.source} is {official.kind}, which tells no classes apart",
+            "name the classes that its new head will: --classes vspw124, or a JSON or YAML file",
+        )
+    names = official.classes or tuple(f"class {number}" for number in range(official.num_classes))
+    made_up = ClassTable.from_dict({"name": source.stem, "classes": list(names)})
+    return ClassTable(source.stem, names, official.colours) if official.colours else made_up
+
+
+def _recipe(official: Official, converted: Converted, table: ClassTable, name: str, classes: str | None) -> Recipe:
+    """How the network is read out, as where it was published; its data is the user's to name."""
+    crop = converted.crop
+    if crop is None:
+        predict, shown = Predict(size=SWIN_SIZE, window=None, step=None), (SWIN_SIZE, SWIN_SIZE)
+    else:
+        down, across = (max(int(side * STEP) // 4, 1) * 4 for side in crop)
+        predict, shown = Predict(size=min(crop), window=crop, step=(down, across)), crop
+    decay = 1.0 if crop is None else 0.95 if official.kind in (Kind.ONE_PEACE, Kind.ONE_PEACE_TRUNK) else 0.9
+    return Recipe(
+        name=_name(name),
+        data=Data(name=_name(table.name), root=f"data/{_name(table.name)}", classes=classes or "classes.json"),
+        model=Mask2FormerModel.model_validate(converted.config),
+        augment=Augment(size=predict.size, crop=shown),
+        train=Train(layer_decay=decay),
+        predict=predict,
+    )
+
+
+def _name(text: str) -> str:
+    """Text as the name of a recipe."""
+    plain = "".join(letter if letter.isalnum() and letter.isascii() else "-" for letter in text).strip("-")
+    return plain or "converted"

@@ -1,0 +1,136 @@
+"""How right reliable pixels are: a store against what masks there are, as a table, a chart and figures."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vsscli.data.layouts import open_dataset
+from vsscli.data.masks import read_mask, to_classes
+from vsscli.errors import VssError
+from vsscli.files import write_text
+from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
+from vsscli.recipes.schema import Data
+from vsscli.report.chart import line_chart
+from vsscli.store.header import MAX_LEVEL
+from vsscli.store.reader import Store, open_store
+from vsscli.talk import SILENCE, Talk
+
+COLUMNS = ("reliable", "threshold", "right", "seldom reliable")
+
+
+@dataclass(frozen=True)
+class ReliabilityReport:
+    """The counts, the level that pseudo-labels were made with, and where chart and figures lie."""
+
+    reliability: Reliability
+    level: int
+    chart: Path
+    figures: Path
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Lines of a table under `COLUMNS`, one for each tenth of the pixels.
+
+        The last column names classes of which less than half as many pixels are reliable as of all.
+        """
+        counts = self.reliability
+        coverage, precision = counts.coverage(), counts.precision()
+        lines = []
+        for level in dict.fromkeys(counts.level_at(percentile) for percentile in range(10, 101, 10)):
+            of_class = counts.class_coverage(level)
+            seldom = [counts.names[number] for number in np.argsort(of_class) if of_class[number] < coverage[level] / 2]
+            names = ", ".join(seldom[:4]) + (f" and {len(seldom) - 4} more" if len(seldom) > 4 else "")
+            right = "-" if math.isnan(precision[level]) else f"{precision[level]:.2%}"
+            lines.append((f"{coverage[level]:.1%}", f"{level / MAX_LEVEL:.4f}", right, names or "-"))
+        return lines
+
+    def class_rows(self) -> list[tuple[str, str, str, str]]:
+        """By class, at the level of the pseudo-labels: share of all pixels, reliable of these, right of these."""
+        counts = self.reliability
+        share = counts.pixels.sum(0) / counts.pixels.sum()
+        columns = (share, counts.class_coverage(self.level), counts.class_precision(self.level))
+        shown = [["-" if math.isnan(value) else f"{value:.1%}" for value in column] for column in columns]
+        return list(zip(counts.names, *shown, strict=True))
+
+
+def report_reliability(
+    predictions: Path, level: int, *, data_root: Path | None = None, talk: Talk = SILENCE
+) -> ReliabilityReport:
+    """Measure a prediction store and leave ``<store>.reliability.svg`` and ``.json`` beside it.
+
+    Parameters
+    ----------
+    predictions
+        A prediction or a fusion.
+    level
+        The threshold to mark, as a stored level of entropy.
+    data_root
+        Where masks lie; none: where the frames lay when they were predicted.
+    talk
+        Told of frames without mask.
+
+    Raises
+    ------
+    VssError
+        As `measure_reliability`; or the data set is not there.
+    """
+    store = open_store(predictions)
+    counts = measure_reliability(store, _truth(store, data_root), talk=talk)
+    if counts.judged_frames < counts.frames:
+        talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks: how right pixels are is known of these")
+    place = predictions.with_suffix("")
+    report = ReliabilityReport(counts, level, Path(f"{place}.reliability.svg"), Path(f"{place}.reliability.json"))
+    write_text(report.chart, draw_reliability(counts, level))
+    write_text(report.figures, json.dumps(counts.to_json(), indent=1) + "\n")
+    return report
+
+
+def draw_reliability(counts: Reliability, level: int) -> str:
+    """Coverage against precision as SVG; where nothing could be judged, coverage against the threshold."""
+    coverage, precision = counts.coverage(), counts.precision()
+    mark = f"{coverage[level]:.1%} reliable"
+    if not counts.judged_frames:
+        return line_chart(
+            "Reliable pixels by threshold",
+            [("", [(number / MAX_LEVEL, float(share)) for number, share in enumerate(coverage)])],
+            x_title="threshold: entropy, of its maximum",
+            y_title="reliable pixels, of all",
+            x_range=(0, 1),
+            y_range=(0, 1),
+            mark=(level / MAX_LEVEL, mark),
+        )
+    known = [(float(x), float(y)) for x, y in zip(coverage, precision, strict=True) if x and not math.isnan(y)]
+    lowest = min(y for _, y in known)
+    return line_chart(
+        "How right the reliable pixels are",
+        [("", known)],
+        x_title="reliable pixels, of all",
+        y_title="right, of the reliable ones",
+        x_range=(0, 1),
+        y_range=(math.floor(lowest * 20) / 20 if lowest < 1 else 0.95, 1.0),
+        mark=(float(coverage[level]), mark),
+    )
+
+
+def _truth(store: Store, data_root: Path | None) -> Truth:
+    section = store.header.summary.get("data")
+    if section is None or "split" not in store.header.data:
+        raise VssError(
+            f"{store.path} does not tell which data set it predicts", "report on a store that `vss predict` made"
+        )
+    dataset = open_dataset(Data.model_validate(section), data_root or Path(store.header.data["root"]))
+    masks = {
+        (video.name, frame.stem): frame.mask
+        for video in dataset.split(store.header.data["split"])
+        for frame in video.frames
+    }
+
+    def truth(video: str, t: int) -> np.ndarray | None:
+        mask = masks.get((video, store.stems(video)[t]))
+        return None if mask is None else to_classes(read_mask(mask), dataset.ids, dataset.table.num_classes, mask)
+
+    return truth

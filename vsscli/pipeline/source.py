@@ -1,0 +1,86 @@
+"""From what a user names as a model to a checkpoint: a file of ours, or a recipe whose network is trained already."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vsscli.data.layouts import Dataset, class_table
+from vsscli.errors import VssError
+from vsscli.models.checkpoints import Checkpoint, load_checkpoint
+from vsscli.models.mmsegfile import read_mmseg
+from vsscli.recipes.load import load_recipe
+from vsscli.recipes.schema import MmsegModel
+from vsscli.talk import SILENCE, Talk
+
+RECIPES = (".yaml", ".yml")
+
+
+def open_model(path: Path, *, data_root: Path | None = None, talk: Talk = SILENCE) -> Checkpoint:
+    """Find out what a model is, and on what data.
+
+    Parameters
+    ----------
+    path
+        A checkpoint, or a recipe (``.yaml``) whose network needs no training by us: family ``mmseg``.
+    data_root
+        Folder of the data set, where the recipe's is not meant.
+    talk
+        Told what reading a recipe's network brings with it.
+
+    Returns
+    -------
+    Checkpoint
+        With a recipe. Of a checkpoint of ours without weights, which `with_weights` adds.
+
+    Raises
+    ------
+    VssError
+        The file is missing or unusable, or the recipe's network is yet to be trained.
+    """
+    if path.suffix not in RECIPES:
+        return load_checkpoint(path, weights=False)
+    recipe = load_recipe(path)
+    if not isinstance(recipe.model, MmsegModel):
+        raise VssError(
+            f"{path} is a recipe of a network that is yet to be trained (family {recipe.model.family})",
+            f"vss train --recipe {path}, then name its checkpoint, {Path('runs', recipe.name, 'last.pt')}",
+        )
+    checkpoint = read_mmseg(
+        recipe.model.config, recipe.model.checkpoint, lambda: class_table(recipe.data, data_root), talk
+    )
+    checkpoint.recipe = recipe.model_dump(mode="json")
+    return checkpoint
+
+
+def with_weights(checkpoint: Checkpoint) -> Checkpoint:
+    """The same checkpoint, its weights loaded."""
+    if checkpoint.weights or checkpoint.path is None:
+        return checkpoint
+    return load_checkpoint(checkpoint.path)
+
+
+def take_classes(checkpoint: Checkpoint, dataset: Dataset) -> None:
+    """Let a checkpoint speak of its classes as a data set does, after making sure that they are the same.
+
+    Names are compared by their letters and digits: other programs write "Traffic_Light" for "traffic light".
+
+    Raises
+    ------
+    VssError
+        They are others.
+    """
+    own, table = checkpoint.table, dataset.table
+    pairs = list(zip(map(_spelt, own.names), map(_spelt, table.names), strict=False))
+    wrong = next((index for index, (one, other) in enumerate(pairs) if one != other), None)
+    if own.num_classes != table.num_classes or wrong is not None:
+        first = "" if wrong is None else f"; class {wrong} is {own.names[wrong]!r} there, {table.names[wrong]!r} here"
+        raise VssError(
+            f"{checkpoint.path} knows {own.num_classes} classes of {own.name!r}, "
+            f"{dataset.root} has {table.num_classes} of {table.name!r}{first}",
+            "predict the data set the checkpoint was trained on, or give its root with --data",
+        )
+    checkpoint.table = table
+
+
+def _spelt(name: str) -> str:
+    return "".join(letter for letter in name.casefold() if letter.isalnum())

@@ -1,0 +1,218 @@
+"""Contrast on unreliable pixels: features of a class are drawn to its centre and away from what is surely not of it.
+
+The loss is equation 6 of Wang et al. 2022 (arXiv:2203.03884), the third term of the paper's equation 3:
+
+    L_c = -1 / (C M) sum_c sum_i log(e(z_ci, z+_c) / (e(z_ci, z+_c) + sum_j e(z_ci, z-_cij)))
+
+with e(x, y) = exp(cos(x, y) / tau), M anchors z_ci of each class c, its centre z+_c, and N negatives z-_cij each. A
+cell is a pixel at the stride of the features; all cells of a batch, labelled crops first, are one axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from vsscli.data.classes import IGNORE
+from vsscli.recipes.schema import Contrast
+from vsscli.training.bank import Banks, nth_true, piece_length
+
+EPSILON = 1e-8  # norms below count as this one, as in torch's cosine similarity
+
+Draw = Callable[[Tensor, int], Tensor]
+"""From counts (A,) and a size: whole numbers (A, size), each below its row's count; 0 where that is 0."""
+
+
+@dataclass(frozen=True)
+class Cells:
+    """What the loss asks of N cells: for each class, (N, C) bool.
+
+    Parameters
+    ----------
+    trusted
+        The cell is reliably of the class: part of its centre.
+    sure
+        The teacher gives the class enough of its probability; where the cell is trusted too, it may be an anchor.
+    negative
+        The cell is surely not of the class.
+    """
+
+    trusted: Tensor
+    sure: Tensor
+    negative: Tensor
+
+
+class Plan(NamedTuple):
+    """One step's draws, for A pairs of a class's anchors and a bank.
+
+    anchors (A, M) are cells, negatives (A, M * N) rows of the banks, centres (A, D) features; weight (A,) is the share
+    of each pair in the loss.
+    """
+
+    anchors: Tensor
+    negatives: Tensor
+    centres: Tensor
+    weight: Tensor
+
+
+def label_mask(label: Tensor, num_classes: int) -> Tensor:
+    """Labels (B, h, w) int64 as masks (N, C) bool, nowhere True for 255."""
+    return label.reshape(-1, 1) == torch.arange(num_classes, device=label.device)
+
+
+def published_label_mask(label: Tensor, num_classes: int) -> Tensor:
+    """`label_mask` as the published code makes it: the labels of all crops lie on the first one, none on the others.
+
+    Void of the other crops counts as class 0 there, and void of the first crop wins.
+    """
+    classes = torch.arange(num_classes, device=label.device)
+    mask = torch.zeros(*label.shape, num_classes, dtype=torch.bool, device=label.device)
+    everywhere = (torch.where(label == IGNORE, 0, label)[..., None] == classes).any(dim=0)
+    mask[0] = everywhere & (label[0] != IGNORE)[..., None]
+    return mask.flatten(0, 2)
+
+
+def negatives_of(window: Tensor, own: Tensor, counts: Tensor, *, labelled: int, variant: str) -> Tensor:
+    """Which cells are negatives of which classes (specs: U2PL section 6).
+
+    Parameters
+    ----------
+    window
+        (N, C) bool: the class's rank lies in the window of its kind of cell.
+    own
+        (N, C) bool, masks of the labels.
+    counts
+        (N,) bool: of a labelled cell, that it has a label; of an unlabelled one, that it is unreliable.
+    labelled
+        How many of the cells, the first ones, are labelled: their own class is no negative.
+    variant
+        ``paper``: the definition. The published code (``official``, ``fix_index``) also wants the cell to have the very
+        class it should be a negative of, so that labelled cells never are.
+
+    Returns
+    -------
+    Tensor
+        (N, C) bool.
+    """
+    negative = window & counts[:, None]
+    negative[:labelled] &= ~own[:labelled]
+    return negative if variant == "paper" else negative & own
+
+
+def draw_below(counts: Tensor, size: int) -> Tensor:
+    """Whole numbers (A, size) with replacement, evenly below counts (A,)."""
+    # Numbers this large, so that what the remainder favours is nothing.
+    numbers = torch.randint(2**62, (len(counts), size), device=counts.device)
+    return numbers % counts.clamp_min(1)[:, None]
+
+
+def plan_step(features: Tensor, cells: Cells, banks: Banks, settings: Contrast, draw: Draw = draw_below) -> Plan:
+    """Push the step's keys, then draw anchors and negatives.
+
+    Parameters
+    ----------
+    features
+        (N, D) of the teacher, float32, without gradient.
+    cells
+        What is known of them.
+    banks
+        Take in the negatives first, as in the published code.
+    settings
+        Sizes, thresholds, variant.
+    draw
+        Where random numbers come from: anchors of all pairs first, then negatives.
+    """
+    banks.push(features, cells.negative, settings.keys, settings.step_bytes)
+    cells_of = cells.trusted.sum(0)
+    anchor = cells.trusted & cells.sure
+    anchors_of = anchor.sum(0)
+    valid = cells_of > 0
+    present = valid.sum()
+    classes = torch.arange(len(valid), device=features.device)
+    if settings.variant == "official":
+        # Its second loop takes the k-th class's anchors against the bank of the k-th class that is there.
+        bank = (~valid).int().argsort(stable=True)
+        counted = classes < present
+    else:
+        bank, counted = classes, valid
+    active = counted & (anchors_of > 0) & (banks.lengths[bank] > 0)
+    # No contrast of one class alone; the mean is over all that are there, also those without anchors.
+    weight = (active & (present > 1)) / present.clamp_min(1)
+    if not features.is_cuda:  # asking costs nothing here; a device would be waited for, so there all classes go on
+        chosen = active.nonzero()[:, 0]
+        classes, bank, weight = classes[chosen], bank[chosen], weight[chosen]
+    number = draw(anchors_of[classes], settings.anchors)
+    index = draw(banks.lengths[bank], settings.anchors * settings.negatives)
+    anchors = torch.empty_like(number)
+    centres = features.new_empty(len(classes), features.shape[1])
+    piece = max(settings.step_bytes // (5 * len(features)), 1)
+    for start in range(0, len(classes), piece):
+        some = classes[start : start + piece]
+        trusted = cells.trusted[:, some].T.float()
+        centres[start : start + piece] = trusted @ features / cells_of[some].clamp_min(1)[:, None]
+        anchors[start : start + piece] = nth_true(anchor[:, some].T, number[start : start + piece])
+    return Plan(anchors, banks.places(bank, index), centres, weight)
+
+
+def contrastive_loss(anchors: Tensor, plan: Plan, banks: Banks, settings: Contrast) -> Tensor:
+    """The loss of a plan's anchors, the student's features (A, M, D) float32; nothing else gets a gradient."""
+    negatives = plan.negatives.view(*plan.anchors.shape, settings.negatives)
+    losses: Tensor = _Contrast.apply(
+        anchors, plan.centres, negatives, banks.features, banks.norms, settings.temperature, settings.step_bytes
+    )
+    return (losses * plan.weight).sum()
+
+
+class _Contrast(torch.autograd.Function):
+    """Loss (A,) of each pair, its gradient worked out beside it while the negatives are at hand.
+
+    Autograd would keep all (A, M, N, D) of them, or gather them a second time; this way they come and go in pieces.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        anchors: Tensor,
+        centres: Tensor,
+        negatives: Tensor,
+        features: Tensor,
+        norms: Tensor,
+        temperature: float,
+        step_bytes: int,
+    ) -> Tensor:
+        pairs, number, channels = anchors.shape
+        drawn = negatives.shape[-1]
+        length = anchors.norm(dim=-1, keepdim=True).clamp_min(EPSILON)
+        unit = anchors / length  # (A, M, D)
+        centre = torch.nn.functional.normalize(centres, dim=-1, eps=EPSILON)[:, None]  # (A, 1, D)
+        near = (unit * centre).sum(-1).view(-1, 1)  # (A M, 1)
+        each, rows = unit.reshape(-1, channels), negatives.reshape(-1, drawn)  # (A M, D), (A M, N)
+        losses, own = torch.empty_like(near), torch.empty_like(near)
+        push = torch.empty_like(each)
+        # Of each anchor its negatives, and a few numbers for each of these.
+        size = piece_length(drawn * (channels + 6) * 4, step_bytes, anchors.device)
+        for start in range(0, len(rows), size):
+            part = slice(start, start + size)
+            row = rows[part].reshape(-1)
+            negative = features.index_select(0, row).view(-1, drawn, channels)  # (a, N, D)
+            scale = 1 / norms.index_select(0, row).clamp_min(EPSILON).view(-1, drawn)  # (a, N)
+            far = torch.bmm(negative, each[part, :, None]).squeeze(-1) * scale  # (a, N)
+            logits = torch.cat([near[part], far], dim=1) / temperature
+            whole = logits.logsumexp(dim=1, keepdim=True)
+            losses[part] = whole - logits[:, :1]
+            share = (logits - whole).exp()
+            own[part] = share[:, :1]
+            push[part] = torch.bmm((share[:, 1:] * scale)[:, None], negative).squeeze(1)
+        along = (own.view(pairs, number, 1) - 1) * centre + push.view(pairs, number, channels)
+        gradient = (along - (along * unit).sum(-1, keepdim=True) * unit) / (length * temperature * number)
+        ctx.save_for_backward(gradient)
+        return losses.view(pairs, number).mean(dim=1)
+
+    @staticmethod
+    def backward(ctx: torch.autograd.function.FunctionCtx, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
+        return grads[0][:, None, None] * gradient, None, None, None, None, None, None

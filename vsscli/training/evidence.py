@@ -1,0 +1,150 @@
+"""What is known of unlabelled crops: their labels, which of them to trust, and which classes a pixel surely is not.
+
+Two teachers say it alike: a store of fused predictions, whose maps went through the crops' own geometry, or a moving
+average of the student.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from vsscli.data.classes import IGNORE
+from vsscli.models.scores import ScoreKind, Scores, to_probabilities
+from vsscli.store.header import MAX_LEVEL
+from vsscli.training.contrast import label_mask
+from vsscli.training.unsupervised import entropy_of, keep_sure, split_by_entropy
+
+
+@dataclass(frozen=True)
+class MapMeaning:
+    """What the maps of a prediction store mean: up to which level of entropy a pixel is reliable, and how many places
+    of its ranking are kept."""
+
+    level: int
+    kept: int
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Of unlabelled crops as the student will see them.
+
+    Parameters
+    ----------
+    target
+        (B, H, W) uint8, labels to learn; 255 where none.
+    label
+        (B, h, w) int64, the label of every cell, sure or not.
+    reliable, unreliable
+        (B, h, w) bool.
+    ranked
+        (N, K) int64, each cell's classes, likeliest first; 255 where a store lists no more.
+    sure
+        (N, C) bool, classes with enough probability for an anchor.
+    """
+
+    target: Tensor
+    label: Tensor
+    reliable: Tensor
+    unreliable: Tensor
+    ranked: Tensor
+    sure: Tensor
+
+
+def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
+    """Maps (..., H, W) at the cells' size, nearest neighbour as ``interpolate`` has it: cell i is pixel i H / h."""
+    down, across = (
+        torch.arange(new, device=maps.device) * old // new for new, old in zip(size, maps.shape[-2:], strict=True)
+    )
+    return maps[..., down, :][..., across]
+
+
+def from_store(
+    maps: Tensor, size: tuple[int, int], meaning: MapMeaning, *, confidence: float, num_classes: int
+) -> Evidence:
+    """Evidence from stored maps.
+
+    Parameters
+    ----------
+    maps
+        (B, 3 + K, H, W) uint8 as `StoredEvidence` gives them: label, entropy, level of the label's probability, and
+        the K likeliest classes. Padding is 255 throughout.
+    size
+        h, w of the cells.
+    meaning
+        Of the maps.
+    confidence
+        Probability that an anchor has at least.
+    num_classes
+        C.
+    """
+    label, entropy = maps[:, 0], maps[:, 1]
+    target = torch.where(entropy <= meaning.level, label, IGNORE)
+    small = shrink(maps, size).movedim(1, 0)  # (3 + K, B, h, w)
+    known = small[0] != IGNORE
+    sure_enough = small[2].float() > confidence * MAX_LEVEL
+    classes = small[0].long()
+    return Evidence(
+        target,
+        classes,
+        (small[1] <= meaning.level) & known,
+        (small[1] > meaning.level) & known,
+        small[3 : 3 + meaning.kept].flatten(1).T.long(),
+        label_mask(torch.where(sure_enough, classes, IGNORE), num_classes),
+    )
+
+
+def from_teacher(
+    scores: Scores, label: Tensor, *, dropped: float, share: float, listed: int, confidence: float
+) -> Evidence:
+    """Evidence from a teacher that has seen the very crops.
+
+    Parameters
+    ----------
+    scores
+        Of those crops.
+    label
+        (B, H, W) uint8 from before they were mixed; 255 in padding.
+    dropped, share
+        Per cent of the pixels that get no label, and that are reliable and unreliable, at this time of the run.
+    listed
+        K, how many classes to rank.
+    confidence
+        Probability that an anchor has at least.
+    """
+    entropy = torch.stack([_entropy(scores, crop, label.shape[-2:]) for crop in range(len(label))])
+    reliable, unreliable = split_by_entropy(entropy, label != IGNORE, share)
+    size = (scores.values.shape[-2], scores.values.shape[-1])
+    cells = to_probabilities(scores).movedim(1, -1).flatten(0, 2)
+    return Evidence(
+        keep_sure(label, entropy, 100 - dropped),
+        shrink(label, size).long(),
+        shrink(reliable, size),
+        shrink(unreliable, size),
+        cells.topk(listed, dim=1).indices,
+        cells > confidence,
+    )
+
+
+def label_crops(scores: Scores, void: Tensor) -> Tensor:
+    """The likeliest class of each pixel, (B, H, W) uint8, 255 where ``void`` (B, H, W) is."""
+    size = void.shape[-2:]
+    label = torch.stack([_upsampled(scores, crop, size).argmax(dim=1)[0] for crop in range(len(void))])
+    return torch.where(void, IGNORE, label.to(torch.uint8))
+
+
+def _entropy(scores: Scores, crop: int, size: torch.Size) -> Tensor:
+    # One crop at a time: all of them at full size with every class are the largest thing a step would hold.
+    values = _upsampled(scores, crop, size)
+    return entropy_of(values.softmax(dim=1) if scores.kind is ScoreKind.LOGITS else values)[0]
+
+
+def _upsampled(scores: Scores, crop: int, size: torch.Size) -> Tensor:
+    """Logits, or probabilities, of one crop at full size, (1, C, H, W) float32."""
+    values = scores.values[crop : crop + 1].float()
+    if scores.kind is not ScoreKind.LOGITS:
+        values = to_probabilities(Scores(values, scores.kind))
+    return functional.interpolate(values, size=tuple(size), mode="bilinear", align_corners=False)

@@ -1,0 +1,201 @@
+"""Which query answers for which class of an image: target masks, points to compare at, the cheapest assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+from torch.nn import functional
+
+from vsscli.data.classes import IGNORE
+from vsscli.errors import VssError
+from vsscli.models.outputs import QueryPrediction
+
+Draw = Callable[[tuple[int, int, int], torch.device], Tensor]  # uniform numbers in [0, 1) of a shape, on a device
+
+
+def draw_uniform(shape: tuple[int, int, int], device: torch.device) -> Tensor:
+    """Draw from torch's global generator."""
+    return torch.rand(shape, device=device)
+
+
+@dataclass(frozen=True)
+class TargetMasks:
+    """The masks of a batch, one for each class that an image has; never stored, a label map is all of them.
+
+    A pixel without a label (255) belongs to none: every mask is 0 there (specs: mask2former.md, Losses).
+
+    Attributes
+    ----------
+    labels
+        (B, H, W), 255 for none.
+    classes
+        For each image the classes present, ascending.
+    """
+
+    labels: Tensor
+    classes: tuple[tuple[int, ...], ...]
+
+    def sample(self, image: int | Tensor, points: Tensor, classes: Tensor) -> Tensor:
+        """Sample masks bilinearly, with zeros around them.
+
+        Parameters
+        ----------
+        image
+            Index in the batch, or int64 indices that broadcast with the points (...).
+        points
+            (..., 2): x and y in shares of width and height.
+        classes
+            What mask to sample, int64 indices that broadcast with the points (...).
+
+        Returns
+        -------
+        Tensor
+            float32 of the shape that points and classes broadcast to.
+        """
+        height, width = self.labels.shape[-2:]
+        x = points[..., 0] * width - 0.5
+        y = points[..., 1] * height - 0.5
+        left, top = x.floor(), y.floor()
+        total = torch.zeros((), device=points.device)
+        for down in (0, 1):
+            for right in (0, 1):
+                column, row = left + right, top + down
+                share = (1.0 - (x - column).abs()) * (1.0 - (y - row).abs())
+                share = share * ((column >= 0) & (column < width) & (row >= 0) & (row < height))
+                column, row = column.clamp(0, width - 1).long(), row.clamp(0, height - 1).long()
+                total = total + share * (self.labels[image, row, column].long() == classes)
+        return total
+
+
+def target_masks(labels: Tensor, num_classes: int) -> TargetMasks:
+    """Find the classes of each label map.
+
+    Parameters
+    ----------
+    labels
+        (B, H, W) uint8 or int64 class indices, 255 where there is none.
+    num_classes
+        C.
+
+    Raises
+    ------
+    VssError
+        A label is neither a class nor 255.
+    """
+    present = torch.zeros(len(labels), 256, dtype=torch.bool, device=labels.device)
+    present.scatter_(1, labels.flatten(1).long(), True)
+    present = present.cpu()  # one transfer for the batch
+    present[:, IGNORE] = False
+    surplus = present[:, num_classes:].any(dim=0).nonzero()
+    if len(surplus):
+        raise VssError(
+            f"a label map has the value {num_classes + int(surplus[0])}; the network knows {num_classes} classes",
+            "train with the class table that the masks were made for, or remap them with `vss remap`",
+        )
+    return TargetMasks(labels, tuple(tuple(row.nonzero().flatten().tolist()) for row in present))
+
+
+@dataclass(frozen=True)
+class Matches:
+    """Matched queries of one layer, image by image, ascending within an image: all (M,) int64.
+
+    Attributes
+    ----------
+    image, query, target_class
+        Index in the batch, query, and the class it answers for.
+    """
+
+    image: Tensor
+    query: Tensor
+    target_class: Tensor
+
+
+@dataclass(frozen=True)
+class MatchWeights:
+    """How much class, mask and dice count in the cost of a match."""
+
+    classes: float = 2.0
+    mask: float = 5.0
+    dice: float = 5.0
+
+
+def match(
+    layers: Sequence[QueryPrediction], targets: TargetMasks, points: Sequence[Sequence[Tensor]], weights: MatchWeights
+) -> list[Matches]:
+    """Assign queries to the masks of their image, each layer for itself, as cheaply as possible.
+
+    Parameters
+    ----------
+    layers
+        Predictions.
+    targets
+        Of the same batch.
+    points
+        For each layer and image (P, 2): where masks are compared.
+    weights
+        Of the parts of the cost.
+
+    Returns
+    -------
+    list of Matches
+        For each layer min(Q, masks) queries an image.
+    """
+    costs = match_costs(layers, targets, points, weights)
+    shapes = [[cost.shape for cost in layer] for layer in costs]
+    device = targets.labels.device
+    # One transfer for all layers: waiting for the device once, not ten times.
+    flat = torch.cat([cost.flatten() for layer in costs for cost in layer]).cpu().numpy()
+    # A network that has gone to pieces gives no numbers; its loss says so, and better than SciPy.
+    flat = np.nan_to_num(flat, nan=1e6, posinf=1e6, neginf=-1e6)
+    matches, start = [], 0
+    for layer in shapes:
+        found: list[tuple[int, int, int]] = []
+        for image, (queries, count) in enumerate(layer):
+            cost = flat[start : start + queries * count].reshape(queries, count)
+            start += queries * count
+            chosen = zip(*linear_sum_assignment(cost), strict=True)
+            found.extend((image, int(query), targets.classes[image][target]) for query, target in chosen)
+        columns = torch.tensor(found, dtype=torch.int64).view(-1, 3).to(device, non_blocking=True)
+        matches.append(Matches(*columns.unbind(dim=1)))
+    return matches
+
+
+@torch.no_grad()
+def match_costs(
+    layers: Sequence[QueryPrediction], targets: TargetMasks, points: Sequence[Sequence[Tensor]], weights: MatchWeights
+) -> list[list[Tensor]]:
+    """Cost of each query for each mask, (Q, masks) for each layer and image; parameters as in `match`.
+
+    ``weights.classes * -p(class) + weights.mask * BCE + weights.dice * dice``, both means over the points, dice with 1
+    added above and below (specs: mask2former.md, Losses). Float32, whatever the predictions are.
+    """
+    device = targets.labels.device
+    costs: list[list[Tensor]] = [[] for _ in layers]
+    with torch.autocast(device_type=device.type, enabled=False):
+        for image, present in enumerate(targets.classes):
+            classes = torch.tensor(present, dtype=torch.int64, device=device)
+            places = torch.stack([layer[image] for layer in points])  # (layers, P, 2)
+            masks = targets.sample(image, places[:, :, None], classes)  # (layers, P, masks)
+            for number, layer in enumerate(layers):
+                logits = sample_points(layer.mask_logits[image][None].float(), places[number][None])[0]  # (Q, P)
+                mask = masks[number]
+                probability = layer.class_logits[image].float().softmax(dim=-1)[:, classes]
+                # BCE = t * softplus(-x) + (1 - t) * softplus(x) = softplus(x) - t * x
+                binary = (functional.softplus(logits).sum(dim=1, keepdim=True) - logits @ mask) / len(mask)
+                inside = logits.sigmoid()
+                total = inside.sum(dim=1, keepdim=True) + mask.sum(dim=0)
+                dice = 1.0 - (2.0 * (inside @ mask) + 1.0) / (total + 1.0)
+                costs[number].append(weights.mask * binary - weights.classes * probability + weights.dice * dice)
+    return costs
+
+
+def sample_points(maps: Tensor, points: Tensor) -> Tensor:
+    """Sample maps (B, D, h, w) bilinearly, with zeros around them, at points (B, P, 2), x and y in shares of width and
+    height: (B, D, P)."""
+    grid = (2.0 * points - 1.0)[:, :, None]
+    return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[..., 0]

@@ -1,0 +1,189 @@
+"""Losses of a mask classifier: classes of all queries, masks of those that were matched, at points (Cheng et al. 2022,
+Mask2Former, arXiv:2112.01527, section 3.3; points as in Kirillov et al. 2020, PointRend, arXiv:1912.08193)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.distributed
+from torch import Tensor
+from torch.nn import functional
+
+from vsscli.errors import VssError
+from vsscli.models.outputs import QueryPrediction
+from vsscli.training.matching import (
+    Draw,
+    Matches,
+    MatchWeights,
+    TargetMasks,
+    draw_uniform,
+    match,
+    sample_points,
+    target_masks,
+)
+
+
+@dataclass(frozen=True)
+class SetPredictionSettings:
+    """What the loss is made of; the defaults are those of all published models.
+
+    Attributes
+    ----------
+    points
+        P, where masks are compared.
+    oversample
+        Candidates for each of them in the mask losses.
+    uncertain
+        Share of the points that are the least sure candidates; the rest is drawn anew.
+    no_object
+        Weight of "no object" in the class loss.
+    class_weight, mask_weight, dice_weight
+        Of the parts, in the loss and in the cost of a match.
+    """
+
+    points: int = 12544
+    oversample: float = 3.0
+    uncertain: float = 0.75
+    no_object: float = 0.1
+    class_weight: float = 2.0
+    mask_weight: float = 5.0
+    dice_weight: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.points < 1 or self.oversample < 1.0 or not 0.0 <= self.uncertain <= 1.0:
+            raise VssError(
+                f"{self.points} points, {self.oversample} candidates for each and a share of {self.uncertain} uncertain"
+                " ones make no loss",
+                "12544, 3.0 and 0.75 are usual",
+            )
+
+
+@dataclass(frozen=True)
+class SetPredictionLosses:
+    """Losses of each layer, (layers,) each, unweighted, and their weighted sum."""
+
+    classes: Tensor
+    masks: Tensor
+    dice: Tensor
+    total: Tensor
+
+
+class LayerDraws(NamedTuple):
+    """Random numbers of one layer: points of the matcher for each image (P, 2), candidates and plain points for each
+    matched mask, (M, oversample * P, 2) and (M, the rest of P, 2)."""
+
+    matching: list[Tensor]
+    candidates: Tensor
+    plain: Tensor
+
+
+class SetPredictionLoss:
+    """Class, mask and dice losses of every layer, each matched for itself.
+
+    Parameters
+    ----------
+    settings
+        Numbers of points and weights.
+    draw
+        Where random numbers come from: called, for each layer in the order given, with (1, P, 2) for each image, then
+        (M, oversample * P, 2), then (M, the rest, 2), where M are the layer's matched masks. That is the order of the
+        official programs, which differ in the order of layers alone: detectron2's begins with the last layer,
+        mmsegmentation's ends with it.
+    """
+
+    def __init__(self, settings: SetPredictionSettings | None = None, draw: Draw = draw_uniform) -> None:
+        self.settings = settings or SetPredictionSettings()
+        self.draw = draw
+
+    def __call__(self, layers: Sequence[QueryPrediction], labels: Tensor) -> SetPredictionLosses:
+        """Compare predictions with label maps.
+
+        Parameters
+        ----------
+        layers
+            Class logits (B, Q, C + 1) and mask logits (B, Q, h, w) of each layer.
+        labels
+            (B, H, W) class indices, 255 where there is none: such pixels are outside every mask, not left out.
+
+        Raises
+        ------
+        VssError
+            A label is neither a class nor 255.
+        """
+        settings = self.settings
+        weights = MatchWeights(settings.class_weight, settings.mask_weight, settings.dice_weight)
+        with torch.autocast(device_type=labels.device.type, enabled=False):
+            targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1)
+            draws = [self._draw(layer, targets) for layer in layers]
+            matches = match(layers, targets, [draw.matching for draw in draws], weights)
+            classes = torch.stack(
+                [self.class_loss(layer.class_logits, found) for layer, found in zip(layers, matches, strict=True)]
+            )
+            masks, dice = self.mask_losses(layers, targets, matches, draws)
+        total = settings.class_weight * classes + settings.mask_weight * masks + settings.dice_weight * dice
+        return SetPredictionLosses(classes, masks, dice, total.sum())
+
+    def class_loss(self, class_logits: Tensor, matches: Matches) -> Tensor:
+        """Cross-entropy of all queries (B, Q, C + 1), unmatched ones being "no object": weighted mean."""
+        nothing = class_logits.shape[-1] - 1
+        target = torch.full(class_logits.shape[:2], nothing, device=class_logits.device)
+        target[matches.image, matches.query] = matches.target_class
+        weight = torch.ones(nothing + 1, device=class_logits.device)
+        weight[nothing] = self.settings.no_object
+        return functional.cross_entropy(class_logits.float().flatten(0, 1), target.flatten(), weight)
+
+    def mask_losses(
+        self,
+        layers: Sequence[QueryPrediction],
+        targets: TargetMasks,
+        matches: Sequence[Matches],
+        draws: Sequence[LayerDraws],
+    ) -> tuple[Tensor, Tensor]:
+        """Binary cross-entropy and dice of the matched masks of each layer, (layers,) each: sums over masks, divided by
+        the mean number of target masks of a process."""
+        normaliser = _mean_over_processes(sum(map(len, targets.classes)), targets.labels.device).clamp_min(1.0)
+        masks, dice = [], []
+        for layer, found, draw in zip(layers, matches, draws, strict=True):
+            predicted = layer.mask_logits[found.image, found.query].float()[:, None]  # (M, 1, h, w)
+            if not len(predicted):  # nothing but pixels without a label: 0, and a gradient of 0 for every process
+                masks.append(predicted.sum())
+                dice.append(predicted.sum())
+                continue
+            with torch.no_grad():
+                points = self.uncertain_points(predicted, draw)  # (M, P, 2)
+                truth = targets.sample(found.image[:, None], points, found.target_class[:, None])  # (M, P)
+            logits = sample_points(predicted, points)[:, 0]
+            binary = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+            inside = logits.sigmoid()
+            overlap = 2.0 * (inside * truth).sum(dim=1)
+            masks.append(binary.mean(dim=1).sum())
+            dice.append((1.0 - (overlap + 1.0) / (inside.sum(dim=1) + truth.sum(dim=1) + 1.0)).sum())
+        return torch.stack(masks) / normaliser, torch.stack(dice) / normaliser
+
+    def uncertain_points(self, mask_logits: Tensor, draw: LayerDraws) -> Tensor:
+        """Choose P points for each mask (M, 1, h, w): candidates whose logit is nearest to 0, and plain ones."""
+        logits = sample_points(mask_logits, draw.candidates)[:, 0]
+        count = self.settings.points - draw.plain.shape[1]
+        chosen = logits.abs().neg().topk(count, dim=1).indices
+        return torch.cat([draw.candidates.gather(1, chosen[..., None].expand(-1, -1, 2)), draw.plain], dim=1)
+
+    def _draw(self, layer: QueryPrediction, targets: TargetMasks) -> LayerDraws:
+        """All random numbers of a layer: how many there are does not depend on what is matched."""
+        settings, device = self.settings, targets.labels.device
+        queries = layer.class_logits.shape[1]
+        matched = sum(min(queries, len(classes)) for classes in targets.classes)
+        matching = [self.draw((1, settings.points, 2), device)[0] for _ in targets.classes]
+        candidates = self.draw((matched, int(settings.points * settings.oversample), 2), device)
+        plain = self.draw((matched, settings.points - int(settings.points * settings.uncertain), 2), device)
+        return LayerDraws(matching, candidates, plain)
+
+
+def _mean_over_processes(count: int, device: torch.device) -> Tensor:
+    mean = torch.tensor(float(count), device=device)
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(mean)
+        mean = mean / torch.distributed.get_world_size()
+    return mean

@@ -1,0 +1,70 @@
+"""Reliable and unreliable by entropy while training: percentiles that move with the run (specs: U2PL sections 4, 5)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vsscli.data.classes import IGNORE
+
+
+def entropy_of(probabilities: Tensor) -> Tensor:
+    """Entropy in nats of distributions (B, C, ...), with the floor of the published code; (B, ...)."""
+    return -(probabilities * (probabilities + 1e-10).log()).sum(dim=1)
+
+
+def percentile(values: Tensor, valid: Tensor, percent: float) -> Tensor:
+    """A percentile of the valid values, interpolated as NumPy does it; infinity where none is valid.
+
+    Parameters
+    ----------
+    values, valid
+        Of one shape, float32 and bool.
+    percent
+        In [0, 100].
+
+    Returns
+    -------
+    Tensor
+        One number, still on the device: nobody waits for it.
+    """
+    ordered = torch.where(valid, values, torch.inf).reshape(-1).sort().values
+    place = (valid.sum() - 1).clamp_min(0).double() * (percent / 100)
+    below = place.floor()
+    at = torch.stack([below, (below + 1).clamp_max(len(ordered) - 1)]).long()
+    low, high = ordered[at]
+    return torch.where(place > below, torch.lerp(low, high, (place - below).to(low)), low)
+
+
+def split_by_entropy(entropy: Tensor, valid: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """The surest and the least sure pixels of a batch; what lies between is in neither.
+
+    Parameters
+    ----------
+    entropy, valid
+        (B, H, W), float32 and bool.
+    share
+        Per cent of the valid pixels in each; bounds belong to both.
+
+    Returns
+    -------
+    tuple
+        Reliable and unreliable, (B, H, W) bool.
+    """
+    reliable = entropy <= percentile(entropy, valid, share)
+    unreliable = entropy >= percentile(entropy, valid, 100 - share)
+    return reliable & valid, unreliable & valid
+
+
+def keep_sure(label: Tensor, entropy: Tensor, percent: float) -> Tensor:
+    """Labels (B, H, W) with 255 where the entropy is at or above its percentile over all labelled pixels.
+
+    The least sure pixel goes even at the 100th, as in the published code.
+    """
+    limit = percentile(entropy, label != IGNORE, percent)
+    return torch.where(entropy < limit, label, IGNORE)
+
+
+def narrowing_share(share: float, progress: float) -> float:
+    """Per cent of pixels set apart at a time of the run: ``share`` at its start (progress 0), none at its end."""
+    return share * (1 - progress)
