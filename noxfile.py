@@ -55,5 +55,5 @@ def mmseg(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """The benchmarks behind docs/results.md."""
     install(session)
-    for name in ("metrics", "inference", "training"):
+    for name in ("metrics", "evaluation", "inference", "training"):
         session.run("python", f"tests/benchmarks/{name}.py", *session.posargs, env=OFFLINE)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import yaml
+
 from vsscli.recipes.schema import Recipe
 
 SCENE = {"videos": 2, "unlabelled_videos": 2, "val_videos": 1, "frames": 6, "size": [48, 64]}
@@ -35,3 +37,9 @@ def small_recipe(root: Path, name: str = "small", **train: object) -> Recipe:
             },
         }
     )
+
+
+def write_recipe(path: Path, recipe: Recipe) -> Path:
+    """A recipe as a file for the command line."""
+    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    return path

@@ -15,6 +15,9 @@ from vsscli.store.header import Header
 from vsscli.store.writer import StoreWriter
 
 STEPS = ("replace", "rename", "fsync")
+"""The calls of `os` that the disk may refuse."""
+
+CRASHES = (*STEPS, "mkdir", "rmdir", "unlink")
 """The calls of `os` between which a crash can fall."""
 
 MEANS = {"street": distributions(1, 66)}
@@ -22,10 +25,10 @@ MEANS = {"street": distributions(1, 66)}
 
 
 @contextmanager
-def at_step(number: int, action: Callable[[], None]) -> Iterator[None]:
+def at_step(number: int, action: Callable[[], None], steps: tuple[str, ...] = STEPS) -> Iterator[None]:
     """Call ``action`` before each step from the ``number``-th, counted from 0. Nothing is synced meanwhile."""
     count = iter(range(10**6))
-    plain = {name: getattr(os, name) for name in STEPS}
+    plain = {name: getattr(os, name) for name in steps}
     doing = {**plain, "fsync": lambda handle: None}
 
     def step(name: str) -> Callable[..., Any]:
@@ -36,12 +39,12 @@ def at_step(number: int, action: Callable[[], None]) -> Iterator[None]:
 
         return call
 
-    for name in STEPS:
+    for name in steps:
         setattr(os, name, step(name))
     try:
         yield
     finally:
-        for name in STEPS:
+        for name in steps:
             setattr(os, name, plain[name])
 
 
@@ -59,10 +62,19 @@ def write_sample(path: Path, kind: str) -> None:
 
 def write_and_die(path: Path, kind: str, number: int) -> None:
     """Runs in a process of its own: nothing after the step is done, no clean-up either."""
-    with at_step(number, lambda: os._exit(9)):
+    with at_step(number, lambda: os._exit(9), CRASHES):
         write_sample(path, kind)
 
 
 def write_video(path: Path, video: str, ready: Any) -> None:
     ready.wait(30)
     write_predictions(path, prediction_header(), {video: distributions(len(video), 3)})
+
+
+def dead_process() -> int:
+    """The number of a process that is no more."""
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    return child

@@ -76,7 +76,7 @@ def write_store(path: Path, root: Path, videos: Iterable[str] = VIDEOS, split: s
             label = ((label + shift) % CLASSES).astype(np.uint8)
             for segment in writer.pending(video, STEMS, SIZE):
                 zeros = np.zeros_like(label)
-                lists = {"top_class": label[:, None], "top_logit": zeros[:, None]}
+                lists = {"top_class": label[:, None], "top_probability": np.full_like(zeros, 255)[:, None]}
                 writer.write(video, segment, {"label": label, "entropy": zeros, **lists})
     return path
 

@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Store:
         (segment,) = writer.pending("one", stems(2), LABEL.shape)
         lists = np.zeros((2, 3, *LABEL.shape), np.uint8)
         arrays = {"label": np.stack([LABEL] * 2), "entropy": np.stack([ENTROPY] * 2)}
-        writer.write("one", segment, {**arrays, "top_class": lists, "top_logit": lists})
+        writer.write("one", segment, {**arrays, "top_class": lists, "top_probability": lists})
     return open_store(tmp_path / "a.zarr")
 
 

@@ -35,7 +35,7 @@ def store(tmp_path: Path) -> Store:
             (segment,) = writer.pending(video, stems(frames), LABEL.shape)
             arrays = {"label": np.stack([LABEL] * frames), "entropy": np.stack([ENTROPY] * frames)}
             lists = np.zeros((frames, 3, *LABEL.shape), np.uint8)
-            writer.write(video, segment, {**arrays, "top_class": lists, "top_logit": lists})
+            writer.write(video, segment, {**arrays, "top_class": lists, "top_probability": lists})
     return open_store(tmp_path / "in" / "a.zarr")
 
 

@@ -10,38 +10,52 @@ from store_samples import distributions
 
 from vsscli.errors import VssError
 from vsscli.store.encode import (
+    IGNORE,
     arrays_for,
     decode_lists,
     decode_logits,
-    dequantise_entropy,
-    dequantise_log_probability,
+    dequantise,
     encode,
     normalised_entropy,
-    quantise_entropy,
+    quantise,
     segment_frames,
 )
-from vsscli.store.header import LOG_STEP, Encoding
+from vsscli.store.header import COMPACT, Encoding
 
 sizes = st.tuples(st.integers(1, 4), st.integers(1, 4))
 
 
 def test_a_distribution_worked_out_by_hand() -> None:
     mean = np.array([0.25, 0.5, 0.25], np.float32).reshape(3, 1, 1)
-    frame = encode(mean, mean, Encoding(kept=8))
+    frame = encode(mean, mean, Encoding(kept=8, step=2))
     assert frame["label"].item() == 1
     # 1.5 ln 2 / ln 3 = 0.9464, times 255 = 241.3
     assert frame["entropy"].item() == 241
     assert frame["top_class"].reshape(-1).tolist() == [1, 0, 2]
-    # 32 ln 2 = 22.18 and 32 ln 4 = 44.36
-    assert frame["top_logit"].reshape(-1).tolist() == [22, 44, 44]
+    # 255 / 2 = 127.5 and 255 / 4 = 63.75, in steps of two
+    assert frame["top_probability"].reshape(-1).tolist() == [128, 64, 64]
 
 
-def test_a_sure_pixel_has_entropy_nought_and_clipped_rivals() -> None:
-    mean = np.array([0, 1, 0, 0], np.float32).reshape(4, 1, 1)
+@pytest.mark.parametrize("rest", [0.0, 0.004])
+def test_a_sure_pixel_keeps_one_class(rest: float) -> None:
+    mean = np.array([rest, 1 - 3 * rest, rest, rest], np.float32).reshape(4, 1, 1)
     frame = encode(mean, mean, Encoding(kept=3))
-    assert frame["entropy"].item() == 0
-    assert frame["top_class"].reshape(-1).tolist() == [1, 0, 2]
-    assert frame["top_logit"].reshape(-1).tolist() == [0, 255, 255]
+    assert frame["entropy"].item() == round(255 * float(normalised_entropy(mean).item()))
+    assert frame["top_class"].reshape(-1).tolist() == [1, IGNORE, IGNORE]
+    assert frame["top_probability"].reshape(-1).tolist() == [255 if rest == 0 else 252, 0, 0]
+
+
+def test_an_undecided_pixel_lists_at_least_one_class() -> None:
+    frame = encode(mean := np.full((200, 1, 1), 1 / 200, np.float32), mean, COMPACT)
+    assert frame["top_class"].reshape(-1).tolist() == [0, IGNORE, IGNORE, IGNORE]
+    assert frame["top_probability"].reshape(-1).tolist() == [8, 0, 0, 0]
+
+
+def test_what_is_stored_are_multiples_of_the_steps() -> None:
+    mean = distributions(3, 1, 7, (20, 20))[0]
+    frame = encode(mean, mean, Encoding(step=8, entropy_step=4))
+    assert ((frame["top_probability"] % 8 == 0) | (frame["top_probability"] == 255)).all()
+    assert ((frame["entropy"] % 4 == 0) | (frame["entropy"] == 255)).all()
 
 
 def test_an_undecided_pixel_has_entropy_one() -> None:
@@ -60,24 +74,36 @@ def test_a_single_class_is_never_in_doubt() -> None:
 def test_lists_rebuild_a_distribution(seed: int, classes: int, size: tuple[int, int], kept: int, sharp: float) -> None:
     mean = distributions(seed, 1, classes, size, sharp)[0]
     frame = encode(mean, mean, Encoding(kept=kept))
-    rebuilt = decode_lists(frame["top_class"], frame["top_logit"], classes)
+    rebuilt = decode_lists(frame["top_class"], frame["top_probability"], classes)
     assert rebuilt.sum(axis=0) == pytest.approx(np.ones(size), abs=1e-5)
     assert (rebuilt >= 0).all()
 
 
 @settings(deadline=None, max_examples=60)
-@given(st.integers(0, 2**32), st.integers(2, 12), st.integers(1, 12), st.floats(0, 8))
-def test_lists_hold_the_likeliest_in_order_within_half_a_step(seed: int, classes: int, kept: int, sharp: float) -> None:
+@given(
+    st.integers(0, 2**32),
+    st.integers(2, 12),
+    st.integers(1, 12),
+    st.floats(0, 8),
+    st.sampled_from([0.0, 0.01, 0.1]),
+    st.sampled_from([1, 2, 5]),
+)
+def test_lists_hold_the_likeliest_in_order_within_half_a_step(
+    seed: int, classes: int, kept: int, sharp: float, drop: float, step: int
+) -> None:
     mean = distributions(seed, 1, classes, (3, 4), sharp)[0]
-    frame = encode(mean, mean, Encoding(kept=kept))
-    listed = np.take_along_axis(mean, frame["top_class"].astype(int), axis=0)
-    assert (np.diff(listed, axis=0) <= 0).all()
-    assert listed == pytest.approx(np.sort(mean, axis=0)[::-1][: len(listed)])
-    assert (np.diff(frame["top_logit"].astype(int), axis=0) >= 0).all()
-    unclipped = frame["top_logit"] < 255
-    error = dequantise_log_probability(frame["top_logit"]) - np.log(np.maximum(listed, 1e-12))
-    assert (np.abs(error[unclipped]) <= LOG_STEP / 2 + 1e-5).all()
-    assert (listed[~unclipped] <= np.exp(-254.5 * LOG_STEP) * 1.0001).all()
+    frame = encode(mean, mean, Encoding(kept=kept, drop=drop, step=step))
+    right = np.sort(mean, axis=0)[::-1][: len(frame["top_class"])]
+    there = frame["top_class"] != IGNORE
+    assert ((frame["top_probability"] > 0) == there).all()
+    listed = np.take_along_axis(mean, np.where(there, frame["top_class"], 0).astype(int), axis=0)
+    assert listed[there] == pytest.approx(right[there])
+    assert (np.diff(frame["top_probability"].astype(int), axis=0) <= 0).all()
+    error = dequantise(frame["top_probability"]) - right
+    half = step / 2 / 255 + 1e-6
+    assert (np.abs(error[1:][there[1:]]) <= half).all()
+    assert (right[~there] <= max(drop, half)).all()
+    assert (right[1:][there[1:]] >= np.float32(drop)).all()
     assert (frame["top_class"][0] == frame["label"]).all()
 
 
@@ -85,7 +111,7 @@ def test_lists_hold_the_likeliest_in_order_within_half_a_step(seed: int, classes
 @given(st.integers(0, 2**32), st.integers(2, 12), st.floats(0, 8))
 def test_entropy_is_kept_within_half_a_level(seed: int, classes: int, sharp: float) -> None:
     entropy = normalised_entropy(distributions(seed, 1, classes, (3, 4), sharp)[0])
-    assert np.abs(dequantise_entropy(quantise_entropy(entropy)) - entropy).max() <= 0.5 / 255 + 1e-6
+    assert np.abs(dequantise(quantise(entropy, 1)) - entropy).max() <= 0.5 / 255 + 1e-6
 
 
 def test_of_classes_equally_likely_the_lower_comes_first() -> None:
@@ -108,7 +134,7 @@ def test_arrays_follow_the_encoding() -> None:
         "label": (481, 853),
         "entropy": (481, 853),
         "top_class": (8, 121, 214),
-        "top_logit": (8, 121, 214),
+        "top_probability": (8, 121, 214),
     }
     assert arrays_for(Encoding(kept=8), 5, (4, 4))["top_class"].tail == (5, 4, 4)
     assert arrays_for(Encoding(keep="all"), 5, (4, 4))["logits"].tail == (5, 4, 4)
@@ -121,7 +147,10 @@ def test_large_frames_make_shorter_segments() -> None:
     assert segment_frames(arrays_for(Encoding(keep="all"), 124, (2160, 3840))) == 1
 
 
-@pytest.mark.parametrize("values", [{"grid": 3}, {"kept": 0}, {"kept": 255}, {"keep": "some"}])
+@pytest.mark.parametrize(
+    "values",
+    [{"grid": 3}, {"kept": 0}, {"kept": 255}, {"keep": "some"}, {"drop": 1}, {"step": 0}, {"entropy_step": 2.5}],
+)
 def test_an_encoding_that_is_none_is_refused(values: dict) -> None:
     with pytest.raises(VssError):
         Encoding(**values)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 import pytest
 from store_samples import SIZE, class_table, distributions, prediction_header, snapshot, stems, write_predictions
 
 from vsscli.errors import VssError
 from vsscli.store import files
+from vsscli.store.arrays import encode_chunk, encode_shard, shard_name
+from vsscli.store.encode import arrays_for
 from vsscli.store.header import Encoding, Header, read_header
 from vsscli.store.reader import Store, open_source, open_store
 from vsscli.store.record import Record
@@ -39,7 +43,7 @@ def half_written(path: Path) -> Store:
     with StoreWriter(path, prediction_header()) as writer:
         _, last = writer.pending("street", stems(FRAMES), SIZE)
         zeros = {name: np.zeros((2, *SIZE), np.uint8) for name in ("label", "entropy")}
-        lists = {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_logit")}
+        lists = {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_probability")}
         writer.write("street", last, {**zeros, **lists})
     return open_store(path)
 
@@ -121,7 +125,7 @@ def test_wrong_arrays_never_reach_the_disk(tmp_path: Path) -> None:
             with pytest.raises(ValueError, match="arrays"):
                 writer.write("v", segment, arrays)
         good = {name: np.zeros((2, *SIZE), np.uint8) for name in ("label", "entropy")}
-        good |= {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_logit")}
+        good |= {name: np.zeros((2, 3, *SIZE), np.uint8) for name in ("top_class", "top_probability")}
         with pytest.raises(ValueError, match="label of video v"):
             writer.write("v", segment, {**good, "label": np.zeros((1, *SIZE), np.uint8)})
         with pytest.raises(ValueError, match="top_class of video v"):
@@ -155,14 +159,14 @@ def test_a_reader_sees_what_is_recorded_later(tmp_path: Path) -> None:
         (segment,) = writer.pending("street", stems(FRAMES), SIZE)
         assert segment == Segment(0, 64)
         arrays = {name: np.ones((64, *SIZE), np.uint8) for name in ("label", "entropy")}
-        arrays |= {name: np.ones((64, 3, *SIZE), np.uint8) for name in ("top_class", "top_logit")}
+        arrays |= {name: np.ones((64, 3, *SIZE), np.uint8) for name in ("top_class", "top_probability")}
         writer.write("street", segment, arrays)
     assert (store.label("street", 0) == 1).all()
     assert store.is_complete("street")
 
 
 def test_what_a_store_does_not_keep_is_named(store: Store) -> None:
-    with pytest.raises(VssError, match="keeps no logits, only label, entropy, top_class, top_logit"):
+    with pytest.raises(VssError, match="keeps no logits, only label, entropy, top_class, top_probability"):
         store.read("street", "logits", 0)
     with pytest.raises(VssError, match="has no video alley"):
         store.label("alley", 0)
@@ -170,7 +174,7 @@ def test_what_a_store_does_not_keep_is_named(store: Store) -> None:
         open_source(store)
 
 
-@pytest.mark.parametrize("name", ["label", "entropy", "top_class", "top_logit"])
+@pytest.mark.parametrize("name", ["label", "entropy", "top_class", "top_probability"])
 @pytest.mark.parametrize("harm", ["flip", "truncate", "empty", "delete"])
 def test_damage_is_found_and_never_read_as_data(store: Store, name: str, harm: str) -> None:
     shard = next((store.path / "street" / name / "c" / "1").rglob("0"))
@@ -200,10 +204,103 @@ def test_an_array_of_another_shape_is_refused_before_anything_is_allocated(store
     change_json(store.path / "street" / "label" / "zarr.json", enlarge)
     with pytest.raises(VssError, match="header and record say"):
         store.label("street", 0)
-    assert [(damage.video, damage.segment) for damage in verify(store)] == [("street", 0), ("street", 1)]
+    assert [(damage.video, damage.segment) for damage in verify(store)] == [("street", None)]
     (store.path / "street" / "label" / "zarr.json").write_text("[]")
     with pytest.raises(VssError, match="no readable array"):
         open_store(store.path).label("street", 0)
+
+
+def hostile_array(name: str) -> Callable[[Any], None]:
+    """A change of an array's zarr.json that makes it claim terabytes, or decode by other means."""
+    terabytes = [64, 2**21, 2**21]
+
+    def change(values: Any) -> None:
+        sharding = values["codecs"][0]["configuration"]
+        if name == "shape":
+            values["shape"] = terabytes
+        elif name == "shards":
+            values["chunk_grid"]["configuration"]["chunk_shape"] = terabytes
+        elif name == "chunks":
+            sharding["chunk_shape"] = terabytes
+        elif name == "type":
+            values["data_type"] = "r99999999"
+        elif name == "codec":
+            sharding["codecs"][1] = {"name": "gzip", "configuration": {"level": 1}}
+        elif name == "checksum":
+            del sharding["codecs"][2]
+        elif name == "grid":
+            values["chunk_grid"]["name"] = "../../regular"
+        elif name == "transformer":
+            values["storage_transformers"] = [{"name": "x"}]
+
+    return change
+
+
+@pytest.mark.parametrize("name", ["shape", "shards", "chunks", "type", "codec", "checksum", "grid", "transformer"])
+def test_an_array_that_claims_terabytes_or_other_codecs_is_refused_before_allocation(store: Store, name: str) -> None:
+    change_json(store.path / "street" / "label" / "zarr.json", hostile_array(name))
+    tracemalloc.start()
+    with pytest.raises(VssError, match="header and record say"):
+        store.label("street", 0)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def forged(chunk: bytes, place: int, number: int) -> bytes:
+    """A chunk whose Blosc header says something else, with a checksum that fits."""
+    packed = bytearray(chunk[:-4])
+    packed[place : place + 4] = number.to_bytes(4, "little")
+    return bytes(packed) + google_crc32c.value(bytes(packed)).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize("harm", ["claims 2 GB", "claims other length", "index beyond", "long chunk", "short file"])
+def test_a_shard_that_claims_gigabytes_is_refused_before_allocation(store: Store, harm: str) -> None:
+    spec = arrays_for(store.encoding, 5, SIZE)["label"]
+    chunk = encode_chunk(spec, np.zeros(SIZE, np.uint8))
+    if harm == "claims 2 GB":
+        chunk = forged(chunk, 4, 2**31 - 32)
+    elif harm == "claims other length":
+        chunk = forged(chunk, 12, 2**31 - 32)
+    whole = encode_shard([chunk] * 64, 64)
+    if harm in ("index beyond", "long chunk"):
+        index = np.frombuffer(whole[-1028:-4], "<u8").copy()
+        index[1::2] = 2**62 if harm == "index beyond" else 40 * len(chunk)
+        table = index.tobytes()
+        whole = whole[:-1028] + table + google_crc32c.value(table).to_bytes(4, "little")
+    elif harm == "short file":
+        whole = whole[-1000:]
+    (store.path / "street" / "label" / shard_name(0, spec)).write_bytes(whole)
+    tracemalloc.start()
+    with pytest.raises(VssError, match="damaged"):
+        store.label("street", 0)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("place", ["zarr.json", "street/zarr.json", "street/label/zarr.json"])
+def test_json_of_a_hundred_megabytes_is_refused_unread(store: Store, place: str) -> None:
+    with (store.path / place).open("r+b") as file:
+        file.truncate(100 * 2**20)  # a hole, and no work for the disk
+    tracemalloc.start()
+    with pytest.raises(VssError, match="104857600 bytes"):
+        open_store(store.path).label("street", 0)
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+
+
+def test_names_do_not_climb_out_of_a_store(store: Store, tmp_path: Path) -> None:
+    shutil.copytree(store.path / "street", tmp_path / "outside")
+    for name in ("../outside", "../a.zarr/street", str(tmp_path / "outside"), "street/label", ""):
+        with pytest.raises(VssError, match="has no video"):
+            store.label(name, 0)
+    change_json(
+        store.path / "street" / "zarr.json",
+        lambda values: values["attributes"]["vss"]["stems"].__setitem__(3, "../../../../x"),
+    )
+    with pytest.raises(VssError, match="stems"):
+        open_store(store.path).label("street", 0)
+    with StoreWriter(tmp_path / "b.zarr", prediction_header()) as writer, pytest.raises(VssError, match="called"):
+        writer.pending("v", ["a", "../b"], SIZE)
 
 
 @pytest.mark.parametrize(
@@ -250,14 +347,16 @@ def test_metadata_of_a_size_that_can_not_be_ours_is_not_read(store: Store, monke
         open_store(store.path)
 
 
-def test_a_later_format_or_another_encoding_asks_for_a_newer_version(store: Store) -> None:
+def test_another_format_or_encoding_says_what_to_do(store: Store) -> None:
     path = store.path / "zarr.json"
+    for other, hint in ((3, "install a newer vss"), (1, "run the command that made it")):
+        change_json(path, lambda values, other=other: values["attributes"]["vss"].update(format=other))
+        with pytest.raises(VssError, match=f"has format {other}; this version reads format 2") as raised:
+            open_store(store.path)
+        assert hint in raised.value.hint
     change_json(path, lambda values: values["attributes"]["vss"].update(format=2))
-    with pytest.raises(VssError, match="has format 2; this version reads up to 1"):
-        open_store(store.path)
-    change_json(path, lambda values: values["attributes"]["vss"].update(format=1))
-    change_json(path, lambda values: values["attributes"]["vss"]["encoding"].update(log_step=0.05))
-    with pytest.raises(VssError, match=r"log_step 0\.05"):
+    change_json(path, lambda values: values["attributes"]["vss"]["encoding"].update(levels=65536))
+    with pytest.raises(VssError, match=r"levels 65536"):
         open_store(store.path)
 
 

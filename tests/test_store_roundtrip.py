@@ -39,10 +39,10 @@ def test_frames_come_back_as_they_were_encoded(store: Store, means: dict[str, np
             frame = encode(mean, mean, store.encoding)
             assert (store.label(video, t) == frame["label"]).all()
             assert store.entropy(video, t) == pytest.approx(normalised_entropy(mean), abs=0.5 / 255 + 1e-6)
-            top_class, top_log = store.lists(video, t)
+            top_class, probability = store.lists(video, t)
             assert (top_class == frame["top_class"]).all()
-            assert top_log == pytest.approx(frame["top_logit"] / -32.0)
-            rebuilt = decode_lists(frame["top_class"], frame["top_logit"], CLASSES)
+            assert probability == pytest.approx(frame["top_probability"] / 255)
+            rebuilt = decode_lists(frame["top_class"], frame["top_probability"], CLASSES)
             assert (store.probabilities(video, t) == rebuilt).all()
 
 
@@ -67,10 +67,10 @@ def test_everything_kept_is_read_like_lists(tmp_path: Path, means: dict[str, np.
     header = prediction_header(encoding=Encoding(keep="all"))
     store = write_predictions(tmp_path / "all.zarr", header, {"alley": means["alley"]})
     assert store.probabilities("alley", 1) == pytest.approx(means["alley"][1], rel=0.02, abs=1e-5)
-    top_class, top_log = store.lists("alley", 1)
+    top_class, probability = store.lists("alley", 1)
     assert top_class.shape == (CLASSES, *SIZE)
     assert (top_class[0] == store.label("alley", 1)).all()
-    assert (np.diff(top_log, axis=0) <= 0).all()
+    assert (np.diff(probability, axis=0) <= 0).all()
 
 
 def test_the_header_comes_back(store: Store) -> None:
@@ -96,7 +96,7 @@ def test_plain_zarr_opens_it_without_a_warning(store: Store) -> None:
         assert sorted(name for name, _ in group.groups()) == ["alley", "street"]
         assert sorted(name for name, _ in group.members(max_depth=None)) == sorted(
             ["alley", "street"]
-            + [f"{v}/{a}" for v in ("alley", "street") for a in ("label", "entropy", "top_class", "top_logit")]
+            + [f"{v}/{a}" for v in ("alley", "street") for a in ("label", "entropy", "top_class", "top_probability")]
         )
         assert group.attrs["vss"]["kind"] == "prediction"
         label = group["street/label"]
@@ -113,7 +113,7 @@ def test_xarray_opens_it_without_a_warning_and_undoes_the_quantisation(store: St
             assert dataset["top_class"].dims == ("t", "k", "y", "x")
             assert dataset["label"].dtype == np.uint8
             assert dataset["entropy"][3].values == pytest.approx(store.entropy("street", 3))
-            assert dataset["top_logit"][3].values == pytest.approx(store.lists("street", 3)[1])
+            assert dataset["top_probability"][3].values == pytest.approx(store.lists("street", 3)[1])
 
 
 @pytest.mark.parametrize("grid", [2, 4])
@@ -131,7 +131,7 @@ def test_a_prediction_that_looks_like_nothing_is_written_all_the_same(tmp_path: 
         "label": np.full((2, *SIZE), 255, np.uint8),
         "entropy": np.full((2, *SIZE), 255, np.uint8),
         "top_class": np.full((2, 3, *SIZE), 255, np.uint8),
-        "top_logit": np.full((2, 3, *SIZE), 255, np.uint8),
+        "top_probability": np.full((2, 3, *SIZE), 255, np.uint8),
     }
     with StoreWriter(tmp_path / "a.zarr", prediction_header()) as writer:
         (segment,) = writer.pending("v", stems(2), SIZE)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -38,8 +36,7 @@ class MaskNetwork(Network):
 def test_stored_maps_split_pixels_at_the_level_and_padding_is_neither() -> None:
     label = torch.tensor([[[1, 2, 1, 255]]], dtype=torch.uint8)
     entropy = torch.tensor([[[10, 60, 61, 255]]], dtype=torch.uint8)
-    unsure = math.ceil(-math.log(0.3) * 32)
-    level = torch.tensor([[[0, unsure - 1, unsure, 255]]], dtype=torch.uint8)
+    level = torch.tensor([[[255, 77, 76, 255]]], dtype=torch.uint8)  # 0.3 of 255 is 76.5
     ranked = torch.tensor([[[1, 2, 1, 255]], [[0, 0, 2, 255]]], dtype=torch.uint8)
     maps = torch.cat([torch.stack([label[0], entropy[0], level[0]]), ranked])[None]
     found = from_store(maps, (1, 4), MapMeaning(60, 2), confidence=0.3, num_classes=3)
@@ -80,7 +77,9 @@ def test_mask_scores_learn_from_unlabelled_crops_by_their_logarithm(teacher: str
 
     label = torch.randint(5, (2, 16, 16), dtype=torch.uint8)
     level = torch.randint(200, label.shape, dtype=torch.uint8)
-    maps = torch.stack([label, level, level // 10, label], dim=1) if teacher == "store" else torch.zeros_like(label)
+    maps = (
+        torch.stack([label, level, 255 - level // 10, label], dim=1) if teacher == "store" else torch.zeros_like(label)
+    )
     images = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
     loss = StepLoss(network.normalisation, semi, supervised)
     losses = loss(learner, Batch(images, label), Batch(images, maps), 0.25)

@@ -11,20 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from cli_process import kill_training, vss
-from small import small_recipe
+from small import small_recipe, write_recipe
 
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
-from vsscli.recipes.schema import Recipe
 from vsscli.training.journal import read_journal
 from vsscli.training.run import train
-
-
-def write_recipe(path: Path, recipe: Recipe) -> Path:
-    path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    return path
 
 
 def losses(run: Path) -> list[float]:

@@ -34,7 +34,21 @@ def build() -> TyperGroup:
     from typer import Typer
     from typer.main import get_command
 
-    from vsscli.cli import convert, demo, doctor, ensemble, model, predict, pseudo, remap, show, submit, train, vc
+    from vsscli.cli import (
+        cache,
+        convert,
+        demo,
+        doctor,
+        ensemble,
+        model,
+        predict,
+        pseudo,
+        remap,
+        show,
+        submit,
+        train,
+        vc,
+    )
     from vsscli.cli import eval as evaluation
     from vsscli.cli.options import Program, Verb, before_the_verb
 
@@ -59,6 +73,7 @@ def build() -> TyperGroup:
         ("show", show.show),
         ("submit", submit.submit),
         ("demo", demo.demo),
+        ("cache", cache.cache),
         ("doctor", doctor.doctor),
     ):
         app.command(name, cls=Verb)(function)

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Option
 
-from vsscli.cli.options import RUNS, Debug, Force, Json, Quiet, Stores, Weights, Workers, Workspace
+from vsscli.cli.options import RUNS, DataRoot, Debug, Force, Json, Quiet, Split, Stores, Weights, Workers, Workspace
+
+if TYPE_CHECKING:
+    from vsscli.cli.console import Console
+    from vsscli.fusion.fit import Fit
 
 
 def ensemble(
     stores: Stores = None,
     weights: Weights = None,
     out: Annotated[Path | None, Option("--out", metavar="STORE", help="The fused store.")] = None,
+    method: Annotated[
+        Literal["arithmetic", "geometric"], Option("--method", help="Mean of the distributions.")
+    ] = "arithmetic",
+    fit_weights: Annotated[
+        bool,
+        Option("--fit-weights", help="Find weights and temperatures on the masks of the split."),
+    ] = False,
+    sweep: Annotated[
+        Path | None, Option("--sweep", metavar="FILE", help="Draw mIoU against the weight of two stores, and stop.")
+    ] = None,
+    temporal: Annotated[
+        int, Option("--temporal", min=0, max=8, metavar="N", help="Smooth along time, over N frames before and behind.")
+    ] = 0,
+    data: DataRoot = None,
+    split: Split = None,
     workers: Workers = None,
     workspace: Workspace = RUNS,
     force: Force = False,
@@ -24,13 +43,65 @@ def ensemble(
     """Fuse prediction stores into one: the weighted mean of their distributions. No network runs.
 
     vss ensemble --stores a.zarr b.zarr --weights 0.6 0.4 --out c.zarr
+    vss ensemble --stores a.zarr b.zarr --fit-weights --split val
+    vss ensemble --stores a.zarr b.zarr --sweep weights.svg
+    vss ensemble --stores a.zarr b.zarr --temporal 1
     """
     from vsscli.cli.console import Console
+    from vsscli.errors import VssError
     from vsscli.pipeline.ensemble import ensemble as run
+    from vsscli.pipeline.fitting import fit, plot_sweep
+    from vsscli.pipeline.smoothing import smooth_store
 
     console = Console(quiet=quiet)
-    path = run(stores or (), weights, workspace=workspace, out=out, workers=workers, force=force, talk=console)
+    named = stores or ()
+    if sweep is not None:
+        points = plot_sweep(named, sweep, data_root=data, split=split, talk=console)
+        if json:
+            console.print_json({"plot": sweep, "points": [{"weight": w, "miou": miou} for w, miou in points]})
+        else:
+            console.print_table(("weight", "mIoU"), [(f"{w:.2f}", f"{miou:.4f}") for w, miou in points], str(sweep))
+        return
+    found = None
+    if fit_weights:
+        if weights:
+            raise VssError("--fit-weights and --weights are two ways to say the same", "give one of them")
+        found = fit(named, data_root=data, split=split, talk=console)
+        weights = list(found.weights)
+        if not json:
+            _print_fit(console, named, found)
+    temperatures = found.temperatures if found else ()
+    how: dict[str, Any] = {"workspace": workspace, "workers": workers, "force": force, "talk": console}
+    if temporal and len(named) == 1:
+        path = named[0]
+    else:
+        # A fusion that is smoothed goes to its own place, the result to --out.
+        fused = None if temporal else out
+        path = run(named, weights, out=fused, method=method, temperatures=temperatures, **how)
+    if temporal:
+        path = smooth_store(path, temporal, out, data_root=data, split=split, force=force, talk=console)
     if json:
-        console.print_json({"store": str(path)})
+        facts: dict[str, object] = {"store": str(path)}
+        if found:
+            shares = {
+                name: [{"frames": share.frames, "loss": share.loss, "miou": share.miou} for share in pair]
+                for name, pair in (("fitted", found.fitted), ("held_out", found.held_out))
+            }
+            facts |= {"weights": found.weights, "temperatures": found.temperatures, **shares}
+        console.print_json(facts)
     else:
         console.print(str(path))
+
+
+def _print_fit(console: Console, stores: list[Path] | tuple[Path, ...], found: Fit) -> None:
+    rows = [
+        (str(path), f"{weight:.3f}", f"{temperature:.3f}")
+        for path, weight, temperature in zip(stores, found.weights, found.temperatures, strict=True)
+    ]
+    console.print_table(("store", "weight", "temperature"), rows)
+    parts = (("fitted on", found.fitted), ("held out", found.held_out))
+    scores = [
+        (name, pair[0].frames, *(f"{value:.4f}" for share in pair for value in (share.loss, share.miou)))
+        for name, pair in parts
+    ]
+    console.print_table(("part", "frames", "loss, equal", "mIoU, equal", "loss, fitted", "mIoU, fitted"), scores)

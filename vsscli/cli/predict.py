@@ -37,7 +37,10 @@ def predict(
     ] = None,
     tta: Tta = False,
     tta_plan: TtaPlan = None,
-    keep: Annotated[str, Option("--keep", metavar="top|all", help="Keep the likeliest classes, or all logits.")] = "",
+    keep: Annotated[
+        str,
+        Option("--keep", metavar="top|compact|all", help="Keep the likeliest classes, fewer, or all logits."),
+    ] = "",
     data: DataRoot = None,
     device: Device = "auto",
     devices: Devices = 1,
@@ -60,8 +63,8 @@ def predict(
 
     console = Console(quiet=quiet)
     hardware = Hardware(device, precision, batch_size, devices)
-    if keep not in ("", "top", "all"):
-        raise VssError(f"--keep is top or all, not {keep!r}")
+    if keep not in ("", "top", "compact", "all"):
+        raise VssError(f"--keep is top, compact or all, not {keep!r}")
     if input is not None:
         if out is None:
             raise VssError("--input needs a folder for the masks", "add --out masks/")

@@ -19,14 +19,15 @@ from typing import Any
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.fusion.mix import Dense, Lists, mean_of, mix
-from vsscli.store.encode import IGNORE, dequantise_entropy, quantise_entropy, score_size
+from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mix
+from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
+from vsscli.store.remote import URL, is_remote
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
-NUMERICS = 1
+NUMERICS = 2
 """Raised only when a change here alters fused stores."""
 
 LABEL_PIXELS = 2**13
@@ -35,9 +36,11 @@ LABEL_PIXELS = 2**13
 
 def fuse(
     stores: Sequence[Store],
-    weights: Sequence[float],
+    weights: Sequence[float] | Sequence[Sequence[float]],
     out: str | Path,
     *,
+    method: Method = "arithmetic",
+    temperatures: Sequence[float] = (),
     talk: Talk = SILENCE,
     workers: int | None = None,
     force: bool = False,
@@ -49,9 +52,14 @@ def fuse(
     stores
         The sources; each may itself be a fusion.
     weights
-        One number per source, not negative; they are divided by their sum.
+        One number per source, not negative; they are divided by their sum. Or one list per source, with a number for
+        each class; they are divided by their sum class by class.
     out
         The store to write. What is there of it is not made again.
+    method
+        ``arithmetic`` mean of the distributions, or ``geometric``.
+    temperatures
+        One for each source, or none; see `Mean`.
     talk
         Is told how far it is, by frame.
     workers
@@ -70,9 +78,11 @@ def fuse(
         Weights that are none, sources that differ in classes, score grid, videos, frames or sizes, a video that a
         living process is writing, or an ``out`` that holds something else.
     """
-    shares = normalised_weights(weights, len(stores))
+    shares = normalised_weights(weights, len(stores), stores[0].header.num_classes if stores else 0)
+    if temperatures and (len(temperatures) != len(stores) or not all(0.01 <= t <= 100 for t in temperatures)):
+        raise VssError(f"temperatures {list(temperatures)} for {len(stores)} stores", "one a store, 0.01 to 100")
     videos = require_alike(stores)
-    header = fused_header(stores, shares, Path(out))
+    header = fused_header(stores, shares, Path(out), method, temperatures)
     encoding = Encoding.from_dict(header.encoding)
     total = sum(len(stores[0].stems(video)) for video in videos)
     threads = workers or min(4, os.cpu_count() or 1)
@@ -83,8 +93,10 @@ def fuse(
         ThreadPoolExecutor(threads) as pool,
     ):
         # A source of weight 0 is not read: it has no say in whether the labels agree.
-        heard = [store for store, share in zip(stores, shares, strict=True) if share > 0]
-        said = [share for share in shares if share > 0]
+        told = np.asarray(shares, np.float32)
+        speaking = [index for index, share in enumerate(told) if share.any()]
+        heard = [stores[index] for index in speaking]
+        how = Mean(told[speaking], tuple(temperatures[index] for index in speaking if temperatures), method)
         for video in videos:
             stems, size = stores[0].stems(video), stores[0].size(video)
             segments = writer.pending(video, stems, size, [store.digest(video) for store in stores])
@@ -93,7 +105,7 @@ def fuse(
             done(there)
             for segment in segments:
                 arrays: dict[str, np.ndarray] = {}
-                fused = partial(fuse_frame, heard, said, encoding, video)
+                fused = partial(fuse_frame, heard, how, encoding, video)
                 for i, frame in enumerate(pool.map(fused, range(segment.start, segment.stop))):
                     for name, values in frame.items():
                         if i == 0:
@@ -106,17 +118,15 @@ def fuse(
     return writer.path
 
 
-def fuse_frame(
-    stores: Sequence[Store], weights: Sequence[float], encoding: Encoding, video: str, t: int
-) -> dict[str, np.ndarray]:
+def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: str, t: int) -> dict[str, np.ndarray]:
     """Fuse one frame.
 
     Parameters
     ----------
     stores
         The S sources.
-    weights
-        S positive numbers that sum to 1.
+    how
+        Weights and the like.
     encoding
         How the fusion is kept: lists on the sources' score grid.
     video, t
@@ -125,35 +135,36 @@ def fuse_frame(
     Returns
     -------
     dict
-        The frame's ``label``, ``entropy`` (H, W), ``top_class`` and ``top_logit`` (K, h, w), uint8 as stored.
+        The frame's ``label``, ``entropy`` (H, W), ``top_class`` and ``top_probability`` (K, h, w), uint8
+        as stored.
     """
     num_classes = stores[0].header.num_classes
     size = stores[0].size(video)
     h, w = score_size(encoding, size)
     labels = [store.label(video, t) for store in stores]
-    agree = np.logical_and.reduce([label == labels[0] for label in labels])
+    # The class that leads in every source leads in their mean, unless classes have weights of their own.
+    agree = np.logical_and.reduce([(label == labels[0]) & (how.weights.ndim == 1) for label in labels])
     sources = [read_source(store, video, t) for store in stores]
     same_grid = encoding.grid == 1
     agreed = np.where(agree, labels[0], IGNORE).astype(np.uint8)
-    kept = min(encoding.kept, num_classes)
-    mixed = mix(sources, weights, num_classes, kept, agreed.reshape(-1) if same_grid else None)
+    mixed = mix(sources, how, num_classes, encoding, agreed.reshape(-1) if same_grid else None)
     divergence = mixed.divergence.reshape(h, w)
-    top_class = mixed.top_class.reshape(kept, h, w)
+    top_class = mixed.top_class.reshape(-1, h, w)
     if same_grid:
         label = np.where(agree, labels[0], top_class[0])
     else:
         divergence = enlarge(divergence, size)
         label = labels[0].copy()
         rows, columns = np.nonzero(~agree)
-        label[rows, columns] = labels_at(sources, weights, num_classes, (h, w), size, rows, columns)
+        label[rows, columns] = labels_at(sources, how, num_classes, (h, w), size, rows, columns)
     entropy = divergence / np.float32(max(math.log(num_classes), 1e-9))
-    for store, weight in zip(stores, weights, strict=True):
-        entropy += np.float32(weight) * dequantise_entropy(store.read(video, "entropy", t))
+    for store, weight in zip(stores, how.weights, strict=True):
+        entropy += np.take(np.float32(weight.mean()) * SHARE, store.read(video, "entropy", t))
     return {
         "label": label,
-        "entropy": quantise_entropy(entropy),
+        "entropy": quantise(entropy, encoding.entropy_step),
         "top_class": top_class,
-        "top_logit": mixed.top_logit.reshape(kept, h, w),
+        "top_probability": mixed.top_probability.reshape(-1, h, w),
     }
 
 
@@ -162,13 +173,13 @@ def read_source(store: Store, video: str, t: int) -> Lists | Dense:
     if store.encoding.keep == "all":
         logits = store.read(video, "logits", t)
         return Dense(logits.reshape(len(logits), -1))
-    top_class, top_logit = store.read(video, "top_class", t), store.read(video, "top_logit", t)
-    return Lists(top_class.reshape(len(top_class), -1), top_logit.reshape(len(top_logit), -1))
+    lists = store.read(video, "top_class", t), store.read(video, "top_probability", t)
+    return Lists(*(array.reshape(len(array), -1) for array in lists))
 
 
 def labels_at(
     sources: Sequence[Lists | Dense],
-    weights: Sequence[float],
+    how: Mean,
     num_classes: int,
     grid: tuple[int, int],
     size: tuple[int, int],
@@ -179,7 +190,7 @@ def labels_at(
 
     Parameters
     ----------
-    sources, weights, num_classes
+    sources, how, num_classes
         As for `mix`, of the whole score grid.
     grid
         h, w.
@@ -202,7 +213,7 @@ def labels_at(
             for column, horizontal in ((left[x], 1 - run[x]), (right[x], run[x])):
                 places = row * grid[1] + column
                 cut = [type(source)(*(array[:, places] for array in source)) for source in sources]
-                mean += vertical * horizontal * mean_of(cut, weights, num_classes)
+                mean += vertical * horizontal * mean_of(cut, how, num_classes)
         label[start : start + LABEL_PIXELS] = mean.argmax(axis=0)
     return label
 
@@ -229,8 +240,10 @@ def enlarge(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return rows[:, left] * (1 - run) + rows[:, right] * run
 
 
-def normalised_weights(weights: Sequence[float], count: int) -> list[float]:
-    """Weights divided by their sum.
+def normalised_weights(
+    weights: Sequence[float] | Sequence[Sequence[float]], count: int, num_classes: int = 0
+) -> list[float] | list[list[float]]:
+    """Weights divided by their sum: one a store, or of each store one a class.
 
     Raises
     ------
@@ -242,13 +255,20 @@ def normalised_weights(weights: Sequence[float], count: int) -> list[float]:
         raise VssError("no stores to fuse", "name them: --stores a.zarr b.zarr")
     if len(weights) != count:
         raise VssError(f"{len(weights)} weights for {count} stores", hint)
-    for weight in weights:
+    try:
+        given = np.array(weights, np.float64)
+    except ValueError:
+        given = np.empty((count, 0))
+    if given.ndim == 2 and given.shape[1] != num_classes:
+        raise VssError(f"weights by class that are not one for each of the {num_classes} classes", hint)
+    for weight in given.flat:
         if not (math.isfinite(weight) and weight >= 0):
             raise VssError(f"weight {weight} is not a number from 0 up", hint)
-    total = math.fsum(weights)
-    if total == 0:
+    total = given.sum(axis=0)
+    if not np.all(total > 0):
         raise VssError("all weights are 0", hint)
-    return [float(weight) / total for weight in weights]
+    shares: list[float] | list[list[float]] = (given / total).tolist()
+    return shares
 
 
 def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
@@ -302,10 +322,23 @@ def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
     return videos
 
 
-def fused_header(stores: Sequence[Store], weights: Sequence[float], out: Path) -> Header:
-    """The header of a fusion."""
+def fused_header(
+    stores: Sequence[Store],
+    weights: Sequence[float] | Sequence[Sequence[float]],
+    out: Path,
+    method: Method = "arithmetic",
+    temperatures: Sequence[float] = (),
+) -> Header:
+    """The header of a fusion: as fine as the finest of its sources."""
     first = stores[0].header
-    lists = [store.encoding.kept for store in stores if store.encoding.keep == "top"]
+    lists = [store.encoding for store in stores if store.encoding.keep == "top"] or [Encoding()]
+    encoding = Encoding(
+        stores[0].encoding.grid,
+        max(one.kept for one in lists),
+        drop=min(one.drop for one in lists),
+        step=min(one.step for one in lists),
+        entropy_step=min(store.encoding.entropy_step for store in stores),
+    )
     noted: list[dict[str, Any]] = [
         {"address": relative_address(store.path, out), "fingerprint": store.fingerprint} for store in stores
     ]
@@ -313,8 +346,14 @@ def fused_header(stores: Sequence[Store], weights: Sequence[float], out: Path) -
         kind="fusion",
         table=first.table,
         scores="probabilities",
-        source={"method": "arithmetic", "numerics": NUMERICS, "weights": list(weights), "stores": noted},
-        encoding=Encoding(stores[0].encoding.grid, max(lists, default=Encoding.kept)).to_dict(),
+        source={
+            "method": method,
+            "numerics": NUMERICS,
+            "weights": list(weights),
+            "temperatures": list(temperatures),
+            "stores": noted,
+        },
+        encoding=encoding.to_dict(),
         data=first.data,
         summary=data_note(first),
     )
@@ -327,6 +366,8 @@ def data_note(header: Header) -> dict[str, Any]:
 
 def relative_address(path: Path, out: Path) -> str:
     """Where a store lies, seen from the folder of another, so that both can move together."""
+    if is_remote(path) or URL.fullmatch(str(out)):
+        return path.absolute().as_posix()
     try:
         return Path(os.path.relpath(path.absolute(), out.absolute().parent)).as_posix()
     except ValueError:  # another drive

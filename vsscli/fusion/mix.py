@@ -1,8 +1,9 @@
-"""The arithmetic mean of distributions, taken from their lists and never from dense C x H x W.
+"""The mean of distributions, taken from their lists and never from dense C x H x W.
 
-A source says of a pixel: these K classes have these probabilities, every other class has the same small one. The mean
+A source says of a pixel: these few classes have these probabilities, every other class has the same small one. The mean
 of such sources differs from its own small probability only in the classes that some source lists, so a pixel needs a
-place for each of those few; all that is left is told by how many classes are in none of the lists.
+place for each of those few; all that is left is told by how many classes are in none of the lists. Most pixels are sure
+and list one class, so pixels are taken together by the length of their lists.
 
 Letters: S sources, C classes, K kept, N candidates (all lists together), P pixels, n pixels of a band.
 """
@@ -10,12 +11,16 @@ Letters: S sources, C classes, K kept, N candidates (all lists together), P pixe
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from vsscli.store.encode import decode_lists, decode_logits, list_mass, quantise_probability
+from vsscli.store.encode import IGNORE, SHARE, decode_lists, decode_logits, list_mass, quantise_list
+from vsscli.store.header import Encoding
+
+Method = Literal["arithmetic", "geometric"]
 
 BAND_CELLS = 2**20
 """Cells (n x C) of the table in which a band is added up: what stays in a processor's cache."""
@@ -25,15 +30,21 @@ BAND_PIXELS = 2**14
 TINY = np.float32(1e-30)
 """Keeps ln finite where its factor is 0."""
 
+FLOOR = np.float32(1e-4)
+"""What a geometric mean takes for a class that a source gives nothing: a list can't tell less from 0."""
+
 TAKEN = np.float32(-2)
 """Marks a candidate whose class an earlier list has named: no sum is that small."""
 
+GROUPS = (1, 2, 4)
+"""Lengths of lists up to which pixels are taken together; the others are one more group."""
+
 
 class Lists(NamedTuple):
-    """What one source keeps of P pixels: ``top_class`` and ``top_logit``, (K, P) uint8 as stored."""
+    """What one source keeps of P pixels: ``top_class`` and ``top_probability``, (K, P) uint8 as stored."""
 
     top_class: np.ndarray
-    top_logit: np.ndarray
+    top_probability: np.ndarray
 
 
 class Dense(NamedTuple):
@@ -42,24 +53,52 @@ class Dense(NamedTuple):
     logits: np.ndarray
 
 
+@dataclass(frozen=True)
+class Mean:
+    """Which mean of S sources.
+
+    Parameters
+    ----------
+    weights
+        Positive numbers, (S,), that sum to 1; or (S, C), one for each class, that do for every class. float32.
+    temperatures
+        S positive numbers, or none: before the mean, probabilities of a source are raised to the power of 1 / T and
+        divided by their sum. Above 1 it becomes less sure, below surer.
+    method
+        ``arithmetic``, or ``geometric``: the product of powers, divided by its sum.
+    """
+
+    weights: np.ndarray
+    temperatures: tuple[float, ...] = ()
+    method: Method = "arithmetic"
+
+    def temperature(self, source: int) -> np.float32:
+        return np.float32(self.temperatures[source] if self.temperatures else 1)
+
+    @property
+    def is_simple(self) -> bool:
+        """Whether a class that a source does not list gets the same from it as all such classes."""
+        return self.method == "arithmetic" and self.weights.ndim == 1
+
+
 class Mixed(NamedTuple):
     """The mean of P pixels.
 
-    ``top_class`` and ``top_logit``, (K, P) uint8, are its own lists as they are stored. ``divergence``, (P,) float32,
-    is its entropy less the weighted mean of the sources' entropies, both rebuilt, in nats: the Jensen-Shannon
-    divergence of the sources.
+    ``top_class`` and ``top_probability``, (K, P) uint8, are its own lists as they are stored. ``divergence``, (P,)
+    float32, is its entropy less the weighted mean of the sources' entropies, both rebuilt, in nats: of an arithmetic
+    mean the Jensen-Shannon divergence of the sources.
     """
 
     top_class: np.ndarray
-    top_logit: np.ndarray
+    top_probability: np.ndarray
     divergence: np.ndarray
 
 
 def mix(
     sources: Sequence[Lists | Dense],
-    weights: Sequence[float],
+    how: Mean,
     num_classes: int,
-    kept: int,
+    encoding: Encoding,
     agreed: np.ndarray | None = None,
 ) -> Mixed:
     """Average the distributions of P pixels.
@@ -68,12 +107,12 @@ def mix(
     ----------
     sources
         What each of the S sources keeps.
-    weights
-        S positive numbers that sum to 1.
+    how
+        Weights and the like.
     num_classes
         C.
-    kept
-        K of the result, at most that of the longest list.
+    encoding
+        How the mean is kept.
     agreed
         (P,) uint8: a class that is to lead the list of its pixel (rounding may have put it level with another), 255
         where the mean decides.
@@ -84,27 +123,58 @@ def mix(
         Of classes equally likely the lower comes first.
     """
     pixels = sources[0][0].shape[1]
+    kept = min(encoding.kept, num_classes)
+    mixed = Mixed(
+        np.full((kept, pixels), IGNORE, np.uint8), np.zeros((kept, pixels), np.uint8), np.empty(pixels, np.float32)
+    )
     band = max(1, min(BAND_PIXELS, BAND_CELLS // num_classes, pixels))
-    cells = np.zeros(num_classes * band, np.float32)
-    mixed = Mixed(np.empty((kept, pixels), np.uint8), np.empty((kept, pixels), np.uint8), np.empty(pixels, np.float32))
-    for start in range(0, pixels, band):
-        part = slice(start, min(start + band, pixels))
-        cut = [type(source)(*(array[:, part] for array in source)) for source in sources]
-        table = cells[: num_classes * (part.stop - start)].reshape(num_classes, -1)
-        lead = None if agreed is None else agreed[part]
-        _mix_band(cut, weights, table, lead, Mixed(*(array[..., part] for array in mixed)))
+    cells = np.zeros((num_classes + 1) * band, np.float32)
+    for length, places in _by_length(sources, pixels):
+        for start in range(0, len(places), band):
+            here = places[start : start + band]
+            cut = [_cut(source, here, length) for source in sources]
+            lists = [one for one in cut if isinstance(one, Lists)]
+            if length == 1 and len(lists) == len(cut) and how.is_simple:
+                alike = np.logical_and.reduce([one.top_class[0] == lists[0].top_class[0] for one in lists])
+                sure = [Lists(*(array[:, alike] for array in one)) for one in lists]
+                _mix_alike(sure, how, num_classes, encoding, mixed, here[alike])
+                here = here[~alike]
+                cut = [Lists(*(array[:, ~alike] for array in one)) for one in lists]
+            table = cells[: (num_classes + 1) * len(here)].reshape(num_classes + 1, -1)
+            mean, classes, divergence = _mix_band(cut, how, table)
+            mixed.divergence[here] = divergence
+            if agreed is not None:
+                lead = agreed[here]
+                # A step of stored probability is larger, so this decides the order and nothing else.
+                np.copyto(mean, mean.max(axis=0) * np.float32(1.0001), where=(classes == lead) & (mean > 0))
+            top_class, probability = _rank(mean, classes, min(kept, len(mean)))
+            mixed.top_probability[: len(top_class), here] = quantise_list(top_class, probability, encoding)
+            mixed.top_class[: len(top_class), here] = top_class
     return mixed
 
 
-def mean_of(sources: Sequence[Lists | Dense], weights: Sequence[float], num_classes: int) -> np.ndarray:
+def mean_of(sources: Sequence[Lists | Dense], how: Mean, num_classes: int) -> np.ndarray:
     """The dense mean of a few pixels, (C, P) float32. Parameters as for `mix`."""
     mean = np.zeros((num_classes, sources[0][0].shape[1]), np.float32)
-    for source, weight in zip(sources, np.asarray(weights, np.float32), strict=True):
-        if isinstance(source, Dense):
-            mean += weight * decode_logits(source.logits)
-        else:
-            mean += weight * decode_lists(source.top_class, source.top_logit, num_classes)
+    for index, (source, weight) in enumerate(zip(sources, how.weights, strict=True)):
+        dense = rebuild(source, num_classes)
+        if how.temperature(index) != 1:
+            dense **= 1 / how.temperature(index)
+            dense /= dense.sum(axis=0)
+        share = weight if how.weights.ndim == 1 else weight[:, None]
+        mean += share * (dense if how.method == "arithmetic" else np.log(np.maximum(dense, FLOOR)))
+    if how.method == "geometric":
+        np.exp(mean, out=mean)
+    if not how.is_simple:
+        mean /= mean.sum(axis=0)
     return mean
+
+
+def rebuild(source: Lists | Dense, num_classes: int) -> np.ndarray:
+    """The distribution that a source keeps of some pixels, (C, P) float32."""
+    if isinstance(source, Dense):
+        return decode_logits(source.logits)
+    return decode_lists(source.top_class, source.top_probability, num_classes)
 
 
 def plain_entropy(mean: np.ndarray) -> np.ndarray:
@@ -112,50 +182,120 @@ def plain_entropy(mean: np.ndarray) -> np.ndarray:
     return -(mean * np.log(np.maximum(mean, TINY))).sum(axis=0)
 
 
-def _mix_band(
-    sources: Sequence[Lists | Dense],
-    weights: Sequence[float],
-    table: np.ndarray,
-    agreed: np.ndarray | None,
+def _by_length(sources: Sequence[Lists | Dense], pixels: int) -> list[tuple[int, np.ndarray]]:
+    """Places of the pixels whose lists have at most that many classes, by that number."""
+    longest = max((len(source.top_class) for source in sources if isinstance(source, Lists)), default=1)
+    if any(isinstance(source, Dense) for source in sources):
+        return [(longest, np.arange(pixels))]
+    length = np.zeros(pixels, np.uint8)
+    for source in sources:
+        np.maximum(length, np.add.reduce(source[0] != IGNORE, axis=0, dtype=np.uint8), out=length)
+    bounds = sorted({*(group for group in GROUPS if group < longest), longest})
+    groups = []
+    for low, high in zip([0, *bounds], bounds, strict=False):
+        places = np.flatnonzero((length > low) & (length <= high))
+        if len(places):
+            groups.append((high, places))
+    return groups
+
+
+def _cut(source: Lists | Dense, places: np.ndarray, length: int) -> Lists | Dense:
+    """Some pixels of a source, and of lists only as many places as they fill."""
+    if isinstance(source, Dense):
+        return Dense(source.logits[:, places])
+    return Lists(*(np.take(array[:length], places, axis=1) for array in source))
+
+
+def _mix_alike(
+    sources: Sequence[Lists],
+    how: Mean,
+    num_classes: int,
+    encoding: Encoding,
     out: Mixed,
+    places: np.ndarray,
 ) -> None:
-    """`mix` for the n pixels of a band; ``table`` (C, n) is zero before and after."""
-    num_classes, pixels = table.shape
+    """`mix` of pixels for which every source lists the same one class: nearly all that is sure."""
+    others = np.float32(max(num_classes - 1, 1))
+    alone = SHARE.copy() if num_classes > 1 else np.ones_like(SHARE)
+    each = (1 - alone) / others
+    entropy = _part(alone) + others * _part(each)  # of each stored level
+    levels = [source.top_probability[0] for source in sources]
+    mean = np.zeros(len(places), np.float32)
+    rebuilt = np.zeros(len(places), np.float32)
+    for index, (level, weight) in enumerate(zip(levels, how.weights, strict=True)):
+        mean += np.take(weight * _tempered(alone[None], each, others, how.temperature(index))[0][0], level)
+        rebuilt += np.take(weight * entropy, level)
+    np.minimum(mean, 1, out=mean)
+    out.divergence[places] = _part(mean) + others * _part((1 - mean) / others) - rebuilt
+    top_class = sources[0].top_class.copy()
+    out.top_probability[0, places] = quantise_list(top_class, mean[None], encoding)[0]
+    out.top_class[0, places] = top_class[0]
+
+
+def _mix_band(
+    sources: Sequence[Lists | Dense], how: Mean, table: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean, candidates and divergence of the n pixels of a band.
+
+    ``table`` (C + 1, n) is zero before and after; its last row takes what the empty places of lists hold.
+
+    Returns
+    -------
+    tuple
+        Means (N, n) float32, the classes they are of (N, n) or (C, 1) uint8, and the divergence (n,) float32.
+    """
+    rows, pixels = table.shape
+    num_classes = rows - 1
+    if not how.is_simple or any(isinstance(source, Dense) for source in sources):
+        return _mix_dense(sources, how, num_classes)
     cells = table.reshape(-1)
     base = np.zeros(pixels, np.float32)  # what the mean gives to a class in no list
     entropies = np.zeros(pixels, np.float32)
     places = []
-    for source, weight in zip(sources, np.asarray(weights, np.float32), strict=True):
-        if isinstance(source, Dense):
-            dense = decode_logits(source.logits)
-            entropies += weight * plain_entropy(dense)
-            table += weight * dense
-            continue
-        listed, each = list_mass(source.top_logit, num_classes)
-        entropies += weight * (plain_entropy(listed) + (num_classes - len(listed)) * _part(each))
+    for index, (source, weight) in enumerate(zip(sources, how.weights, strict=True)):
+        assert isinstance(source, Lists)
+        listed, each = list_mass(source.top_class, source.top_probability, num_classes)
+        there = source.top_class != IGNORE
+        others = num_classes - np.add.reduce(there, axis=0, dtype=np.uint8).astype(np.float32)
+        entropies += weight * (plain_entropy(listed) + others * _part(each))
+        listed, each = _tempered(listed, each, others, how.temperature(index))
         base += weight * each
         # What a listed class has beyond the rest is added up class by class; no list names a class twice.
         listed -= each
         listed *= weight
-        places.append(source.top_class.astype(np.intp) * pixels + np.arange(pixels))
+        row = np.minimum(source.top_class, np.uint8(num_classes)).astype(np.int32)
+        places.append(row * np.int32(pixels) + np.arange(pixels, dtype=np.int32))
         cells[places[-1]] += listed
+    table[num_classes] = TAKEN
+    classes = np.concatenate([source[0] for source in sources])
+    mean = _collect(cells, places)
+    table[num_classes] = 0
+    unlisted = num_classes - (mean > TAKEN).sum(axis=0, dtype=np.float32)
+    mean += base
+    np.maximum(mean, 0, out=mean)
+    return mean, classes, plain_entropy(mean) + unlisted * _part(base) - entropies
 
-    if any(isinstance(source, Dense) for source in sources):
-        classes: np.ndarray = np.arange(num_classes, dtype=np.uint8)[:, None]
-        mean = table + base
-        table[...] = 0
-        unlisted = np.zeros(pixels, np.float32)
-    else:
-        classes = np.concatenate([source.top_class for source in sources if isinstance(source, Lists)])
-        mean = _collect(cells, places)
-        unlisted = num_classes - (mean > TAKEN).sum(axis=0, dtype=np.float32)
-        mean += base
-        np.maximum(mean, 0, out=mean)
-    out.divergence[...] = plain_entropy(mean) + unlisted * _part(base) - entropies
-    if agreed is not None:
-        # A step of stored log-probability is 3 %, so this decides the order and nothing else.
-        np.copyto(mean, mean.max(axis=0) * np.float32(1.0001), where=(classes == agreed) & (mean > 0))
-    out.top_class[...], out.top_logit[...] = _rank(mean, classes, len(out.top_class))
+
+def _mix_dense(
+    sources: Sequence[Lists | Dense], how: Mean, num_classes: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The same over all classes of a band, for what lists alone do not tell."""
+    mean = mean_of(sources, how, num_classes)
+    divergence = plain_entropy(mean)
+    for source, weight in zip(sources, how.weights, strict=True):
+        divergence -= weight.mean() * plain_entropy(rebuild(source, num_classes))
+    return mean, np.arange(num_classes, dtype=np.uint8)[:, None], divergence
+
+
+def _tempered(
+    listed: np.ndarray, each: np.ndarray, others: np.ndarray | np.float32, temperature: np.float32
+) -> tuple[np.ndarray, np.ndarray]:
+    """Listed probabilities (K, n) and that of each of the ``others`` (n,) under a temperature; what is 0 stays 0."""
+    if temperature == 1:
+        return listed, each
+    listed, each = listed ** (1 / temperature), each ** (1 / temperature)
+    total = listed.sum(axis=0) + others * each
+    return listed / total, each / total
 
 
 def _collect(cells: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
@@ -177,7 +317,7 @@ def _part(probability: np.ndarray) -> np.ndarray:
 
 
 def _rank(mean: np.ndarray, classes: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
-    """The ``kept`` most likely of N candidates of n pixels, as they are stored; two arrays (K, n) uint8.
+    """The ``kept`` most likely of N candidates of n pixels, (K, n) uint8, and their probabilities, (K, n) float32.
 
     Bits of a positive float are in the order of its value, so 24 of them with the class behind make a whole number
     that sorts by probability (to 1 in 65,000), then by class; the sorting is a network of minimum and maximum.
@@ -190,7 +330,7 @@ def _rank(mean: np.ndarray, classes: np.ndarray, kept: int) -> tuple[np.ndarray,
         np.maximum(rows[upper], rows[lower], out=rows[upper])
         rows[lower], spare = spare, rows[lower]
     top = np.stack(rows[:kept])
-    return (255 - (top & 255)).astype(np.uint8), quantise_probability((top >> 8 << 7).view(np.float32))
+    return (255 - (top & 255)).astype(np.uint8), (top >> 8 << 7).view(np.float32)
 
 
 @lru_cache

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from vsscli.inference.bands import ViewMaps, mean_bands, mean_map
 from vsscli.inference.ranking import top_classes
-from vsscli.store.encode import SMALLEST, score_size
-from vsscli.store.header import LOG_STEP, MAX_LEVEL, Encoding
+from vsscli.store.encode import IGNORE, SMALLEST, score_size
+from vsscli.store.header import MAX_LEVEL, Encoding
 
 
 @torch.inference_mode()
@@ -37,8 +37,8 @@ def encode_frame(views: ViewMaps, encoding: Encoding, *, band_bytes: int | None 
     Returns
     -------
     dict
-        By name, on the device: ``label`` and ``entropy`` (H, W) uint8; ``top_class`` and ``top_logit`` (K, h, w)
-        uint8, or ``logits`` (C, h, w) float16 where everything is kept.
+        By name, on the device: ``label`` and ``entropy`` (H, W) uint8; ``top_class`` and ``top_probability``
+        (K, h, w) uint8, or ``logits`` (C, h, w) float16 where everything is kept.
     """
     classes, device = views.maps[0].shape[0], views.maps[0].device
     height, width = views.size
@@ -57,7 +57,7 @@ def encode_frame(views: ViewMaps, encoding: Encoding, *, band_bytes: int | None 
             frame["label"][band] = rows["top_class"][0]
         else:
             frame["label"][band] = mean.max(dim=-1).indices
-        frame["entropy"][band] = _quantised_entropy(mean, classes)
+        frame["entropy"][band] = _quantised_entropy(mean, classes, encoding.entropy_step)
     return frame | {name: torch.cat(parts, dim=1) for name, parts in lists.items()}
 
 
@@ -71,13 +71,21 @@ def _lists(mean: Tensor, encoding: Encoding) -> dict[str, Tensor]:
     if encoding.keep == "all":
         return {"logits": mean.clamp_min(SMALLEST).log_().half().permute(2, 0, 1)}
     top_class, probability = top_classes(mean, min(encoding.kept, mean.shape[-1]))
-    level = probability.clamp_min_(SMALLEST).log_().mul_(-1 / LOG_STEP).round_().clamp_(0, MAX_LEVEL)
-    return {"top_class": top_class, "top_logit": level.to(torch.uint8)}
+    absent = probability < encoding.drop
+    level = _levels(probability, encoding.step)
+    level.masked_fill_(absent, 0)
+    level[0] = _levels(probability[0], encoding.step).clamp_min_(encoding.step)
+    return {"top_class": top_class.masked_fill_(level == 0, IGNORE), "top_probability": level}
 
 
-def _quantised_entropy(mean: Tensor, classes: int) -> Tensor:
+def _levels(share: Tensor, step: int) -> Tensor:
+    """Numbers in [0, 1] to 255ths that are multiples of ``step``, or 255, uint8."""
+    return share.mul(MAX_LEVEL / step).round_().mul_(step).clamp_max_(MAX_LEVEL).to(torch.uint8)
+
+
+def _quantised_entropy(mean: Tensor, classes: int, step: int) -> Tensor:
     """Normalised entropy of (rows, W, C), as levels (rows, W) uint8. One class leaves no doubt."""
     if classes == 1:
         return torch.zeros(mean.shape[:-1], dtype=torch.uint8, device=mean.device)
     entropy = mean.clamp_min(SMALLEST).log_().mul_(mean).sum(dim=-1).mul_(-1 / math.log(classes))
-    return entropy.clamp_(0.0, 1.0).mul_(MAX_LEVEL).round_().to(torch.uint8)
+    return _levels(entropy.clamp_(0.0, 1.0), step)

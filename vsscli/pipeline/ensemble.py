@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights, require_alike
+from vsscli.fusion.mix import Method
 from vsscli.pipeline.workspace import store_path
 from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Talk
@@ -18,6 +19,8 @@ def ensemble(
     *,
     workspace: Path,
     out: Path | None = None,
+    method: Method = "arithmetic",
+    temperatures: Sequence[float] = (),
     workers: int | None = None,
     force: bool = False,
     talk: Talk = SILENCE,
@@ -32,7 +35,7 @@ def ensemble(
         One for each; none: all alike.
     workspace, out
         The fusion goes to its place in the workspace, or to ``out``.
-    workers, force, talk
+    method, temperatures, workers, force, talk
         As for :func:`vsscli.fusion.ensemble.fuse`.
 
     Returns
@@ -54,7 +57,8 @@ def ensemble(
     if out is None:
         shares = normalised_weights(given, len(sources))
         require_alike(sources)
-        out = store_path(workspace, fused_header(sources, shares, workspace), "fusion")
-    path = fuse(sources, given, out, talk=talk, workers=workers, force=force)
+        header = fused_header(sources, shares, workspace, method, temperatures)
+        out = store_path(workspace, header, "fusion")
+    path = fuse(sources, given, out, method=method, temperatures=temperatures, talk=talk, workers=workers, force=force)
     talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
     return path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vsscli.data.layouts import Dataset, open_dataset, open_input
@@ -20,7 +20,8 @@ from vsscli.pipeline.source import open_model, take_classes, with_weights
 from vsscli.pipeline.workspace import store_path
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Predict, Recipe
-from vsscli.store.header import Encoding, Header
+from vsscli.recipes.schema import Store as StoreSection
+from vsscli.store.header import COMPACT, Encoding, Header
 from vsscli.store.reader import open_store
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Silence, Talk
@@ -91,7 +92,8 @@ def predict_split(
     hardware
         Device, precision, batch size, processes.
     keep
-        "top" (the most likely classes) or "all" (logits as float16); none: what the recipe says.
+        "top" (the most likely classes), "compact" (fewer and coarser ones) or "all" (logits as float16); none: what
+        the recipe says.
     force
         Write a new store beside one of other settings at the same place.
 
@@ -191,14 +193,16 @@ def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, c
     return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision)
 
 
+def _encoding(store: StoreSection, keep: str, num_classes: int) -> Encoding:
+    if keep == "compact":
+        return replace(COMPACT, grid=store.grid, kept=min(COMPACT.kept, num_classes))
+    return Encoding(grid=store.grid, kept=min(store.kept, num_classes), keep=keep)
+
+
 def _header(
     checkpoint: Checkpoint, recipe: Recipe, dataset: Dataset, split: str, how: ReadOut, *, keep: str | None
 ) -> Header:
-    encoding = Encoding(
-        grid=recipe.store.grid,
-        kept=min(recipe.store.kept, checkpoint.table.num_classes),
-        keep=keep or recipe.store.keep,
-    )
+    encoding = _encoding(recipe.store, keep or recipe.store.keep, checkpoint.table.num_classes)
     return Header(
         kind="prediction",
         table=checkpoint.table,

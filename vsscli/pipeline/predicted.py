@@ -11,6 +11,7 @@ from vsscli.evaluation.labels import FolderLabels, StoreLabels
 from vsscli.recipes.schema import Data, Recipe
 from vsscli.store.header import Header, read_header
 from vsscli.store.reader import open_store
+from vsscli.store.remote import place_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ def open_predicted(
     VssError
         The path is no prediction, or prediction and data do not fit together.
     """
+    path = place_of(path)
     if not path.exists():
         raise VssError(f"no prediction at {path}", "name a store, or a folder that holds <video>/<stem>.png")
     header = read_header(path) if (path / "zarr.json").is_file() else None

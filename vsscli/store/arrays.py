@@ -1,25 +1,39 @@
-"""The arrays of a video as Zarr sees them: the one file that talks to Zarr.
+"""The arrays of a video as Zarr v3 has them on disk: metadata, shards, chunks.
 
-Zarr is imported where it is used: headers and records are read without it.
+Written and read here byte by byte, for three reasons: the bytes are then the same whatever version of Zarr is
+installed; nothing is allocated before what a file claims was compared with header and record; and a frame costs a
+tenth of what Zarr's machinery takes. `tests/test_store_zarr.py` holds it to what Zarr itself writes and reads.
+
+A shard is the chunks of its frames one behind the other, then an index: offset and length of each, 64 bits little
+endian, all ones where there is no chunk, and a CRC-32C of that (Zarr's codec ``sharding_indexed``, version 1.0). A
+chunk is one frame, Blosc, then a CRC-32C.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import google_crc32c
 import numpy as np
+from numcodecs import blosc
 
 from vsscli.errors import VssError
 from vsscli.store.encode import ArraySpec, arrays_for, pseudo_arrays
+from vsscli.store.files import read_json
 from vsscli.store.header import Encoding, Header
 
-if TYPE_CHECKING:
-    import zarr
+# With threads of its own Blosc puts blocks down in the order in which they get done: other bytes each time.
+blosc.use_threads = False
 
-COMPRESSION_LEVEL = 3
-"""zstd: level 5 saves 6 % and takes twice as long, level 1 costs 16 % more."""
+MAX_ARRAY_JSON = 2**16
+"""Bytes of an array's ``zarr.json`` at most; ours has 1,500."""
+
+ABSENT = 2**64 - 1
+BLOSC_HEADER = 16
+CHECKSUM = 4
+SHUFFLES = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle": blosc.BITSHUFFLE}
 
 
 def specs_of(header: Header, size: tuple[int, int]) -> dict[str, ArraySpec]:
@@ -29,45 +43,51 @@ def specs_of(header: Header, size: tuple[int, int]) -> dict[str, ArraySpec]:
     return arrays_for(Encoding.from_dict(header.encoding), header.num_classes, size)
 
 
-def create_array(folder: Path, spec: ArraySpec, frames: int, segment: int) -> zarr.Array[Any]:
-    """Make an empty array: a chunk per frame, a shard per segment.
+def array_json(spec: ArraySpec, frames: int, segment: int) -> dict[str, Any]:
+    """The ``zarr.json`` of an array: a chunk per frame, a shard per segment.
 
     Parameters
     ----------
-    folder
-        The array's own folder, not there yet.
     spec
-        Shape of a frame, type, axes and attributes.
+        Shape of a frame, type, axes, compression and attributes.
     frames
         T.
     segment
         Frames per shard.
     """
-    import zarr
-    from zarr.codecs import BloscCodec, Crc32cCodec
-
     itemsize = np.dtype(spec.dtype).itemsize
-    blosc = BloscCodec(
-        typesize=itemsize,
-        cname="zstd",
-        clevel=COMPRESSION_LEVEL,
-        shuffle="shuffle" if itemsize > 1 else "noshuffle",
-    )
-    return zarr.create_array(
-        store=str(folder),
-        shape=(frames, *spec.tail),
-        chunks=(1, *spec.tail),
-        shards=(segment, *spec.tail),
-        dtype=spec.dtype,
-        # Blosc has no checksum of its own: without this codec a flipped bit would be read as data.
-        compressors=[blosc, Crc32cCodec()],
-        fill_value=spec.fill,
-        dimension_names=spec.dims,
-        attributes=dict(spec.attributes),
-        zarr_format=3,
-        # A frame that is all fill value is a prediction too and must be written.
-        config={"write_empty_chunks": True},
-    )
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    compression = {
+        "typesize": itemsize,
+        "cname": "zstd",
+        "clevel": spec.level,
+        "shuffle": spec.shuffle,
+        "blocksize": 0,
+    }
+    sharding = {
+        "chunk_shape": [1, *spec.tail],
+        # Blosc has no checksum of its own: without the last codec a flipped bit would be read as data.
+        "codecs": [
+            little if itemsize > 1 else {"name": "bytes"},
+            {"name": "blosc", "configuration": compression},
+            {"name": "crc32c"},
+        ],
+        "index_codecs": [little, {"name": "crc32c"}],
+        "index_location": "end",
+    }
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [frames, *spec.tail],
+        "data_type": spec.dtype,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [segment, *spec.tail]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": "NaN" if spec.fill != spec.fill else spec.fill,
+        "codecs": [{"name": "sharding_indexed", "configuration": sharding}],
+        "attributes": dict(spec.attributes),
+        "dimension_names": list(spec.dims),
+        "storage_transformers": [],
+    }
 
 
 def shard_name(number: int, spec: ArraySpec) -> str:
@@ -75,55 +95,147 @@ def shard_name(number: int, spec: ArraySpec) -> str:
     return "/".join(["c", str(number), *["0"] * len(spec.tail)])
 
 
-def write_shard(folder: Path, spec: ArraySpec, values: np.ndarray, segment: int) -> Path:
-    """Encode the frames of one segment as the only shard of an array of their own.
+def encode_chunk(spec: ArraySpec, frame: np.ndarray) -> bytes:
+    """One frame as it stands in a shard."""
+    plain = np.ascontiguousarray(frame)
+    packed: bytes = blosc.compress(
+        plain, b"zstd", spec.level, SHUFFLES[spec.shuffle], 0, typesize=np.dtype(spec.dtype).itemsize
+    )
+    return packed + _checksum(packed)
 
-    The bytes are those that the shard has in the video's array, whatever its number.
+
+def encode_shard(chunks: Sequence[bytes], segment: int) -> bytes:
+    """A shard of encoded frames.
 
     Parameters
     ----------
-    folder
-        Folder of that array, not there yet.
-    spec
-        As for `create_array`.
-    values
-        The frames, (t, ...).
+    chunks
+        `encode_chunk` of its frames.
     segment
         Frames per shard; the last segment of a video may have fewer.
-
-    Returns
-    -------
-    Path
-        The file of the shard.
     """
-    array = create_array(folder, spec, len(values), segment)
-    array[...] = values
-    return folder / shard_name(0, spec)
+    index = np.full((segment, 2), ABSENT, "<u8")
+    lengths = np.array([len(chunk) for chunk in chunks], np.uint64)
+    index[: len(chunks), 0] = np.cumsum(lengths) - lengths
+    index[: len(chunks), 1] = lengths
+    table = index.tobytes()
+    return b"".join([*chunks, table, _checksum(table)])
 
 
-def open_array(folder: Path, spec: ArraySpec, frames: int, segment: int) -> zarr.Array[Any]:
-    """Open an array and make sure that it is what header and record say, before anything is allocated for it.
+def check_array(folder: Path, spec: ArraySpec, frames: int, segment: int) -> None:
+    """Make sure that an array is what header and record say, before anything is allocated for it.
+
+    Strength and shuffling of the compression may be others, as long as they are some.
 
     Raises
     ------
     VssError
-        It is missing or of another shape, type or chunking.
+        It is missing, or of another shape, type, chunking or codec.
     """
-    import zarr
+    remedy = "the store is damaged: vss cache repair"
+    values = read_json(folder / "zarr.json", MAX_ARRAY_JSON)
+    right = array_json(spec, frames, segment)
+    if not isinstance(values, dict) or values.get("node_type") != "array":
+        raise VssError(f"{folder} is no readable array", remedy)
+    for name, wanted in right.items():
+        found = values.get(name, [] if name == "storage_transformers" else None)
+        if name == "codecs":
+            found, wanted = _without_strength(found), _without_strength(wanted)
+        if name != "attributes" and found != wanted:
+            raise VssError(f"{folder} has {name} {_short(found)}, where header and record say {_short(wanted)}", remedy)
 
-    remedy = "the store is damaged; remove the folder of that video and run the command that made it again"
+
+def read_index(shard: Path, segment: int) -> np.ndarray:
+    """The index of a shard: offset and length of every frame, (segment, 2) int64, -1 where there is none.
+
+    Raises
+    ------
+    ValueError
+        It is damaged.
+    OSError
+        The file can't be read.
+    """
+    length = 16 * segment + CHECKSUM
+    with shard.open("rb") as file:
+        size = file.seek(0, 2)
+        if size < length:
+            raise ValueError("it is cut off")
+        file.seek(size - length)
+        table = file.read(length)
+    if _checksum(table[:-CHECKSUM]) != table[-CHECKSUM:]:
+        raise ValueError("checksum of its index")
+    index = np.frombuffer(table[:-CHECKSUM], "<i8").reshape(segment, 2)
+    there = index[index[:, 0] != -1]
+    if (there < 0).any() or (there > size - length).any() or (there.sum(axis=1) > size - length).any():
+        raise ValueError("its index points outside")
+    return index
+
+
+def read_frames(shard: Path, spec: ArraySpec, index: np.ndarray, out: np.ndarray) -> None:
+    """Decode frames of a shard.
+
+    Parameters
+    ----------
+    shard
+        The file.
+    spec
+        The array.
+    index
+        The rows of `read_index` of the t frames wanted.
+    out
+        Where they go, (t, ...), contiguous.
+
+    Raises
+    ------
+    ValueError
+        A frame is missing, or its bytes are not what was written.
+    OSError
+        The file can't be read.
+    """
+    with shard.open("rb") as file:
+        for (offset, length), frame in zip(index.tolist(), out, strict=True):
+            if offset == -1:
+                raise ValueError("a frame is missing")
+            if not BLOSC_HEADER + CHECKSUM <= length <= spec.frame_bytes + BLOSC_HEADER + CHECKSUM:
+                raise ValueError(f"a frame of {length} bytes")
+            file.seek(offset)
+            decode_chunk(spec, file.read(length), frame)
+
+
+def decode_chunk(spec: ArraySpec, chunk: bytes, out: np.ndarray) -> None:
+    """Decode one frame into ``out``. Raises ValueError when its bytes are not what was written."""
+    packed = chunk[:-CHECKSUM]
+    if _checksum(packed) != chunk[-CHECKSUM:]:
+        raise ValueError("checksum of a frame")
+    # Blosc would allocate whatever the header of the chunk claims.
+    claimed = int.from_bytes(packed[4:8], "little"), int.from_bytes(packed[12:16], "little")
+    if claimed != (spec.frame_bytes, len(packed)):
+        raise ValueError(f"a frame that claims {claimed[0]} bytes")
     try:
-        array = zarr.open_array(store=str(folder), mode="r", zarr_format=3)
-        shards = array.shards
-    except Exception as error:  # a hostile zarr.json makes Zarr raise almost anything
-        raise VssError(f"{folder} is no readable array: {error}", remedy) from error
-    wanted: Mapping[str, tuple[Any, Any]] = {
-        "shape": (array.shape, (frames, *spec.tail)),
-        "chunks": (array.chunks, (1, *spec.tail)),
-        "shards": (shards, (segment, *spec.tail)),
-        "type": (str(array.dtype), spec.dtype),
-    }
-    for name, (found, right) in wanted.items():
-        if found != right:
-            raise VssError(f"{folder} has {name} {found}, where header and record say {right}", remedy)
-    return array
+        blosc.decompress(packed, out)
+    except RuntimeError as error:
+        raise ValueError(str(error)) from error
+
+
+def _checksum(data: bytes) -> bytes:
+    return int(google_crc32c.value(data)).to_bytes(CHECKSUM, "little")
+
+
+def _without_strength(codecs: Any) -> Any:
+    """The codecs of an array, without what changes how small its frames are and not what they mean."""
+    try:
+        inner = codecs[0]["configuration"]["codecs"]
+        compression = dict(inner[1]["configuration"])
+        if compression.pop("clevel") not in range(10) or compression.pop("shuffle") not in SHUFFLES:
+            return codecs
+        compression.pop("blocksize")
+        configuration = {**codecs[0]["configuration"]}
+        configuration["codecs"] = [inner[0], {**inner[1], "configuration": compression}, *inner[2:]]
+        return [{**codecs[0], "configuration": configuration}, *codecs[1:]]
+    except (AttributeError, IndexError, KeyError, TypeError):
+        return codecs
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:196]} ..."

@@ -11,20 +11,23 @@ from typing import Any
 
 import numpy as np
 
-from vsscli.store.header import LOG_STEP, MAX_LEVEL, Encoding
+from vsscli.store.header import MAX_LEVEL, Encoding
 from vsscli.store.record import MAX_SEGMENT
 
 IGNORE = 255
-"""Pseudo-label of an unreliable pixel; also what an array holds where nothing was written."""
+"""Pseudo-label of an unreliable pixel; a list's place that holds no class; an array where nothing was written."""
 
 SMALLEST = 1e-12
-"""Probabilities below are kept as this one; float16 and 8 bits can't tell them apart."""
+"""Probabilities below are taken for this one: their logarithms stay finite, in float16 too."""
 
 SEGMENT_BYTES = 128 * 2**20
 """Decoded bytes of a segment at most, so that one in hand and one being written fit a small machine."""
 
-PROBABILITY = np.exp(-LOG_STEP * np.arange(MAX_LEVEL + 1)).astype(np.float32)
-"""Probability of each stored level."""
+COMPRESSION_LEVEL = 3
+"""zstd: level 5 saves 6 % and takes twice as long, level 1 costs 16 % more."""
+
+SHARE = (np.arange(MAX_LEVEL + 1) / MAX_LEVEL).astype(np.float32)
+"""What each stored level stands for, of probabilities and of entropies."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class ArraySpec:
         For readers without vss; ``scale_factor`` and ``add_offset`` as in the CF conventions.
     fill
         What stands where nothing was written. Chosen to look like no prediction; never read as data.
+    level, shuffle
+        Strength of the compression (zstd), and how bytes are put before it (``noshuffle``, ``shuffle``,
+        ``bitshuffle``). Readers take any.
     """
 
     tail: tuple[int, ...]
@@ -50,6 +56,8 @@ class ArraySpec:
     dims: tuple[str, ...]
     attributes: Mapping[str, Any]
     fill: int | float
+    level: int = COMPRESSION_LEVEL
+    shuffle: str = "noshuffle"
 
     @property
     def frame_bytes(self) -> int:
@@ -83,28 +91,23 @@ def arrays_for(encoding: Encoding, num_classes: int, size: tuple[int, int]) -> d
     # On a coarser grid the axes have other lengths, and xarray wants one length per name.
     grid = ("y", "x") if encoding.grid == 1 else ("score_y", "score_x")
     h, w = score_size(encoding, size)
-    log = {"scale_factor": -LOG_STEP, "add_offset": 0.0, "units": "nat"}
+    share = {"scale_factor": 1 / MAX_LEVEL, "add_offset": 0.0, "units": "1"}
     specs = {
         "label": ArraySpec(size, "uint8", frame, {"long_name": "most likely class"}, IGNORE),
-        "entropy": ArraySpec(
-            size,
-            "uint8",
-            frame,
-            {"long_name": "entropy / log C", "scale_factor": 1 / MAX_LEVEL, "add_offset": 0.0, "units": "1"},
-            MAX_LEVEL,
-        ),
+        "entropy": ArraySpec(size, "uint8", frame, {"long_name": "entropy / log C", **share}, MAX_LEVEL),
     }
     if encoding.keep == "all":
         attributes = {"long_name": "log-probability of every class", "units": "nat"}
-        specs["logits"] = ArraySpec((num_classes, h, w), "float16", ("t", "c", *grid), attributes, float("nan"))
+        specs["logits"] = ArraySpec(
+            (num_classes, h, w), "float16", ("t", "c", *grid), attributes, float("nan"), shuffle="shuffle"
+        )
         return specs
     kept = min(encoding.kept, num_classes)
     dims = ("t", "k", *grid)
-    classes = {"long_name": "the most likely classes, most likely first"}
+    classes = {"long_name": f"the most likely classes, most likely first, {IGNORE} behind the last"}
+    probabilities = {"long_name": "their probabilities", **share}
     specs["top_class"] = ArraySpec((kept, h, w), "uint8", dims, classes, IGNORE)
-    specs["top_logit"] = ArraySpec(
-        (kept, h, w), "uint8", dims, {"long_name": "their log-probabilities", **log}, MAX_LEVEL
-    )
+    specs["top_probability"] = ArraySpec((kept, h, w), "uint8", dims, probabilities, 0)
     return specs
 
 
@@ -142,7 +145,7 @@ def encode(mean: np.ndarray, grid_mean: np.ndarray, encoding: Encoding) -> dict[
     """
     frame = {
         "label": mean.argmax(axis=0).astype(np.uint8),
-        "entropy": quantise_entropy(normalised_entropy(mean)),
+        "entropy": quantise(normalised_entropy(mean), encoding.entropy_step),
     }
     if encoding.keep == "all":
         frame["logits"] = np.log(np.maximum(grid_mean, SMALLEST)).astype(np.float16)
@@ -150,7 +153,8 @@ def encode(mean: np.ndarray, grid_mean: np.ndarray, encoding: Encoding) -> dict[
     kept = min(encoding.kept, len(grid_mean))
     order = np.argsort(-grid_mean, axis=0, kind="stable")[:kept]
     frame["top_class"] = order.astype(np.uint8)
-    frame["top_logit"] = quantise_probability(np.take_along_axis(grid_mean, order, axis=0))
+    probability = np.take_along_axis(grid_mean, order, axis=0)
+    frame["top_probability"] = quantise_list(frame["top_class"], probability, encoding)
     return frame
 
 
@@ -163,28 +167,42 @@ def normalised_entropy(mean: np.ndarray) -> np.ndarray:
     return np.clip(entropy / np.log(len(mean)), 0.0, 1.0).astype(np.float32)
 
 
-def quantise_entropy(entropy: np.ndarray) -> np.ndarray:
-    """Normalised entropy to 256 levels, uint8."""
-    return np.rint(np.clip(entropy, 0.0, 1.0) * MAX_LEVEL).astype(np.uint8)
+def quantise(share: np.ndarray, step: int) -> np.ndarray:
+    """Numbers in [0, 1] to levels of 255ths that are multiples of ``step``, or 255, uint8."""
+    level = np.rint(np.clip(share, 0.0, 1.0) * np.float32(MAX_LEVEL / step))
+    return np.minimum(level * step, MAX_LEVEL).astype(np.uint8)
 
 
-def dequantise_entropy(level: np.ndarray) -> np.ndarray:
-    """Stored levels to normalised entropy, float32."""
-    return level.astype(np.float32) / np.float32(MAX_LEVEL)
+def dequantise(level: np.ndarray) -> np.ndarray:
+    """Stored levels of probabilities or entropies to numbers in [0, 1], float32."""
+    return np.take(SHARE, level)
 
 
-def quantise_probability(probability: np.ndarray) -> np.ndarray:
-    """Probabilities to levels of -ln p, `LOG_STEP` nats each, uint8; what is under e^-7.98 is kept as e^-7.97."""
-    level = np.rint(np.log(np.maximum(probability, SMALLEST)) * np.float32(-1 / LOG_STEP))
-    return np.clip(level, 0, MAX_LEVEL).astype(np.uint8)
+def quantise_list(top_class: np.ndarray, probability: np.ndarray, encoding: Encoding) -> np.ndarray:
+    """Levels of listed probabilities; what is too small to be listed is struck out of ``top_class``, in place.
+
+    Parameters
+    ----------
+    top_class, probability
+        Classes (K, ...) uint8 and their probabilities, float32, most likely first.
+    encoding
+        How they are kept.
+
+    Returns
+    -------
+    ndarray
+        (K, ...) uint8, 0 where no class is listed. The first class always is.
+    """
+    level = quantise(probability, encoding.step)
+    level[0] = np.maximum(level[0], encoding.step)
+    absent = probability < np.float32(encoding.drop)
+    absent[0] = False
+    level[absent] = 0
+    top_class[level == 0] = IGNORE
+    return level
 
 
-def dequantise_log_probability(level: np.ndarray) -> np.ndarray:
-    """Stored levels to log-probabilities, float32."""
-    return level.astype(np.float32) * np.float32(-LOG_STEP)
-
-
-def list_mass(top_logit: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+def list_mass(top_class: np.ndarray, top_probability: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the listed classes, and of each class that is not listed.
 
     What the listed ones lack to 1 is spread evenly over the others; rounding can make them exceed 1 (or lack
@@ -192,32 +210,30 @@ def list_mass(top_logit: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.n
 
     Parameters
     ----------
-    top_logit
-        Stored levels, (K, ...) uint8.
+    top_class, top_probability
+        As stored, (K, ...) uint8.
     num_classes
         C.
 
     Returns
     -------
     tuple
-        (K, ...) and (...) float32; the first summed plus C - K times the second is 1.
+        (K, ...) and (...) float32; the first summed plus the second for every class that is not listed is 1.
     """
-    listed = np.take(PROBABILITY, top_logit)
+    listed = dequantise(top_probability)
     total = listed.sum(axis=0)
-    others = num_classes - len(top_logit)
-    if others == 0:
-        return listed / total, np.zeros_like(total)
-    each = np.maximum(1.0 - total, 0.0) / np.float32(others)
-    listed /= np.maximum(total, 1.0)
+    others = np.float32(num_classes) - np.add.reduce(top_class != IGNORE, axis=0, dtype=np.uint8)
+    each = np.maximum(1.0 - total, 0.0) / np.maximum(others, 1)
+    listed /= np.where(others > 0, np.maximum(total, 1.0), total)
     return listed, each
 
 
-def decode_lists(top_class: np.ndarray, top_logit: np.ndarray, num_classes: int) -> np.ndarray:
+def decode_lists(top_class: np.ndarray, top_probability: np.ndarray, num_classes: int) -> np.ndarray:
     """Rebuild a distribution over all classes from the stored lists.
 
     Parameters
     ----------
-    top_class, top_logit
+    top_class, top_probability
         As stored, (K, ...) uint8.
     num_classes
         C.
@@ -227,10 +243,11 @@ def decode_lists(top_class: np.ndarray, top_logit: np.ndarray, num_classes: int)
     ndarray
         (C, ...) float32, sums to 1.
     """
-    listed, each = list_mass(top_logit, num_classes)
-    mean = np.repeat(each[None], num_classes, axis=0)
-    np.put_along_axis(mean, top_class.astype(np.intp), listed, axis=0)
-    return mean
+    listed, each = list_mass(top_class, top_probability, num_classes)
+    # One more class takes what the empty places of the lists hold: nothing.
+    mean = np.repeat(each[None], num_classes + 1, axis=0)
+    np.put_along_axis(mean, np.minimum(top_class, num_classes).astype(np.intp), listed, axis=0)
+    return mean[:num_classes]
 
 
 def decode_logits(logits: np.ndarray) -> np.ndarray:

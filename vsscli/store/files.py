@@ -11,8 +11,8 @@ from typing import Any
 from vsscli.errors import VssError
 from vsscli.files import sync_folder
 
-MAX_JSON_BYTES = 64 * 2**20
-"""No metadata of ours comes near this: a video of a million frames has a record of 20 MB."""
+MAX_JSON_BYTES = 16 * 2**20
+"""No metadata of ours comes near this: a video of half a million frames has a record of 10 MB."""
 
 
 def canonical_json(values: Any) -> str:
@@ -31,8 +31,8 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> Any:
-    """Parse a JSON file of ours.
+def read_json(path: Path, limit: int | None = None) -> Any:
+    """Parse a JSON file of ours; ``limit`` is how many bytes it may have, `MAX_JSON_BYTES` if none is given.
 
     Raises
     ------
@@ -41,13 +41,18 @@ def read_json(path: Path) -> Any:
     """
     try:
         size = path.stat().st_size
-        if size > MAX_JSON_BYTES:
+        if size > (limit or MAX_JSON_BYTES):
             raise VssError(f"{path} holds {size} bytes; metadata of a store never comes near that", "remove the store")
         return json.loads(path.read_bytes())
     except OSError as error:
         raise VssError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     except (ValueError, RecursionError) as error:
         raise VssError(f"{path} is no JSON: {error}", "it is damaged; remove the store and make it again") from error
+
+
+def bytes_digest(data: bytes) -> str:
+    """SHA-256 of bytes, as 64 hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def sync_file(path: Path) -> None:
@@ -60,12 +65,17 @@ def sync_file(path: Path) -> None:
         os.close(handle)
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write JSON, the same bytes for the same values, and sync it. The caller renames."""
+def json_bytes(values: Any) -> bytes:
+    """JSON as it stands in a file of ours, the same bytes for the same values."""
     text = json.dumps(values, indent=1, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file and sync it. The caller renames."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text + "\n")
+    with path.open("wb") as file:
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
 

@@ -15,17 +15,14 @@ from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.store.files import digest_of, read_json
 
-FORMAT = 1
-"""Version of the layout. Raised when older programs could no longer read it."""
+FORMAT = 2
+"""Version of the layout. Raised when older programs could no longer read it, or this one the older stores."""
 
 ATTRIBUTE = "vss"
 """The one attribute of a group that holds everything of ours."""
 
-LOG_STEP = 1 / 32
-"""Nats per level of a stored log-probability. Measured: smaller and truer than 1/20 (specs/store_measurements.md)."""
-
 MAX_LEVEL = 255
-"""Largest stored integer, of log-probabilities and of entropies."""
+"""Largest stored integer, of probabilities and of entropies: it stands for 1."""
 
 Kind = Literal["prediction", "fusion", "pseudo"]
 
@@ -45,11 +42,23 @@ class Encoding:
         Classes kept per pixel; a table with fewer classes keeps them all.
     keep
         ``"top"``: the lists of the most likely classes; ``"all"``: every class, as float16.
+    drop
+        Classes behind the first with a probability under this are not listed. Most pixels are sure of one class, keep
+        one entry and cost nothing.
+    step, entropy_step
+        Probabilities and entropies are kept as multiples of this, in 255ths.
+
+    Notes
+    -----
+    The defaults are chosen by measurement on real predictions; the tables stand in docs/results.md.
     """
 
     grid: int = 1
     kept: int = 8
     keep: str = "top"
+    drop: float = 0.015
+    step: int = 3
+    entropy_step: int = 1
 
     def __post_init__(self) -> None:
         if self.grid not in (1, 2, 4):
@@ -58,6 +67,11 @@ class Encoding:
             raise VssError(f"kept classes per pixel: {self.kept!r}", "use a whole number from 1 to 254")
         if self.keep not in ("top", "all"):
             raise VssError(f"keep is {self.keep!r}", "use `top` or `all`")
+        if isinstance(self.drop, bool) or not isinstance(self.drop, int | float) or not 0 <= self.drop < 1:
+            raise VssError(f"drop is {self.drop!r}", "use a probability under 1, such as 0.01")
+        for name, step in (("step", self.step), ("entropy_step", self.entropy_step)):
+            if not isinstance(step, int) or isinstance(step, bool) or not 1 <= step <= 64:
+                raise VssError(f"{name} is {step!r}", "use a whole number from 1 to 64")
 
     def to_dict(self) -> dict[str, Any]:
         """The encoding with its constants, as plain JSON values."""
@@ -65,7 +79,9 @@ class Encoding:
             "grid": self.grid,
             "kept": self.kept,
             "keep": self.keep,
-            "log_step": LOG_STEP,
+            "drop": self.drop,
+            "step": self.step,
+            "entropy_step": self.entropy_step,
             "levels": MAX_LEVEL + 1,
         }
 
@@ -79,7 +95,8 @@ class Encoding:
             A field is missing or means something this version does not know.
         """
         try:
-            encoding = cls(values["grid"], values["kept"], values["keep"])
+            fields = ("grid", "kept", "keep", "drop", "step", "entropy_step")
+            encoding = cls(*(values[name] for name in fields))
         except KeyError as error:
             raise VssError(f"encoding of a store lacks {error}", "the store is damaged; make it again") from error
         for name, known in encoding.to_dict().items():
@@ -89,6 +106,10 @@ class Encoding:
                     "use the version of vss that wrote it, or newer",
                 )
         return encoding
+
+
+COMPACT = Encoding(kept=4, drop=0.04, step=8, entropy_step=4)
+"""A third of the default's size; docs/results.md says what it loses."""
 
 
 @dataclass(frozen=True)
@@ -160,10 +181,10 @@ class Header:
         """
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
             raise VssError(f"{where} is no store of vss", "name a folder that vss predict, pseudo or ensemble wrote")
-        if values["format"] > FORMAT:
+        if values["format"] != FORMAT:
             raise VssError(
-                f"{where} has format {values['format']}; this version reads up to {FORMAT}",
-                "install a newer vss",
+                f"{where} has format {values['format']}; this version reads format {FORMAT}",
+                "install a newer vss" if values["format"] > FORMAT else "remove it and run the command that made it",
             )
         types = {"kind": str, "table": dict, "scores": str, "source": dict, "encoding": dict, "data": dict}
         for name, kind in types.items():
@@ -202,7 +223,9 @@ def read_header(path: str | Path) -> Header:
     VssError
         There is no store, or it is damaged.
     """
-    path = Path(path)
+    from vsscli.store.remote import place_of
+
+    path = place_of(path)
     if not (path / "zarr.json").is_file():
         what = "is not a store" if path.exists() else "does not exist"
         raise VssError(f"{path} {what}", "name a .zarr folder that vss predict, pseudo or ensemble wrote")

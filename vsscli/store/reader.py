@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.store.arrays import open_array, shard_name, specs_of
-from vsscli.store.encode import decode_lists, decode_logits, dequantise_entropy, dequantise_log_probability
+from vsscli.store.arrays import check_array, read_frames, read_index, shard_name, specs_of
+from vsscli.store.encode import ArraySpec, decode_lists, decode_logits, dequantise
 from vsscli.store.header import Encoding, Header, read_header
 from vsscli.store.record import Record, read_record
-
-if TYPE_CHECKING:
-    import zarr
+from vsscli.store.remote import is_remote, place_of
 
 __all__ = ["Store", "open_source", "open_store", "read_header"]
 
 
 REMEMBERED = 1024
-"""Records, open arrays or shards that a store keeps in mind."""
+"""Records, arrays or indexes of shards that a store keeps in mind."""
 
 
 class Store:
@@ -39,8 +37,8 @@ class Store:
         self.path = path
         self.header = header
         self._records: dict[str, Record] = {}
-        self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
-        self._shards: set[tuple[str, str, int]] = set()
+        self._arrays: dict[tuple[str, str], ArraySpec] = {}
+        self._indexes: dict[tuple[str, str, int], np.ndarray] = {}
 
     @property
     def fingerprint(self) -> str:
@@ -60,8 +58,7 @@ class Store:
         complete
             False: also those of which some segments are missing.
         """
-        with os.scandir(self.path) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir())
+        names = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
         there = [name for name in names if self._look_up(name) is not None]
         return tuple(name for name in there if not complete or self._records[name].is_complete)
 
@@ -130,17 +127,20 @@ class Store:
             if not 0 <= start < frames:
                 raise IndexError(f"video {video} has {frames} frames, none numbered {index}")
             stop = start + 1
-        array = self._array(video, name)
+        spec = self._spec(video, name)
+        parts = []
         for number in range(start // record.segment, -(-stop // record.segment)):
-            self._require(video, name, number)
-        try:
-            values = np.asarray(array[start:stop] if isinstance(index, slice) else array[start])
-        except Exception as error:  # codecs raise almost anything on damaged bytes
-            raise VssError(
-                f"{self.path / video / name}: frames {start} to {stop - 1} are damaged ({error})",
-                "remove the folder of that video and run the command that made the store again",
-            ) from error
-        return values
+            first, last = number * record.segment, (number + 1) * record.segment
+            parts.append((number, max(start, first), min(stop, last), self._index(video, name, spec, number)))
+        values = np.empty((stop - start, *spec.tail), spec.dtype)
+        for number, first, last, rows in parts:
+            shard = self.path / video / name / shard_name(number, spec)
+            within = slice(first - number * record.segment, last - number * record.segment)
+            try:
+                read_frames(shard, spec, rows[within], values[first - start : last - start])
+            except (OSError, ValueError) as error:
+                raise _damaged(f"{shard}: frames {first} to {last - 1} are damaged ({error})") from error
+        return values if isinstance(index, slice) else values[0]
 
     def label(self, video: str, t: int) -> np.ndarray:
         """Most likely class of frame t, (H, W) uint8."""
@@ -148,7 +148,7 @@ class Store:
 
     def entropy(self, video: str, t: int) -> np.ndarray:
         """Normalised entropy of frame t, (H, W) float32 in [0, 1]."""
-        return dequantise_entropy(self.read(video, "entropy", t))
+        return dequantise(self.read(video, "entropy", t))
 
     def lists(self, video: str, t: int) -> tuple[np.ndarray, np.ndarray]:
         """Most likely classes of frame t on the score grid, most likely first.
@@ -156,20 +156,21 @@ class Store:
         Returns
         -------
         tuple
-            Classes (K, h, w) uint8 and log-probabilities (K, h, w) float32. Where everything is kept, K is C.
+            Classes (K, h, w) uint8, 255 behind the last that is listed, and their probabilities (K, h, w) float32.
+            Where everything is kept, K is C.
         """
         if self.encoding.keep == "all":
-            logits = self.read(video, "logits", t).astype(np.float32)
-            order = np.argsort(-logits, axis=0, kind="stable")
-            return order.astype(np.uint8), np.take_along_axis(logits, order, axis=0)
-        return self.read(video, "top_class", t), dequantise_log_probability(self.read(video, "top_logit", t))
+            mean = self.probabilities(video, t)
+            order = np.argsort(-mean, axis=0, kind="stable")
+            return order.astype(np.uint8), np.take_along_axis(mean, order, axis=0)
+        return self.read(video, "top_class", t), dequantise(self.read(video, "top_probability", t))
 
     def probabilities(self, video: str, t: int) -> np.ndarray:
         """Distribution of frame t rebuilt on the score grid, (C, h, w) float32, sums to 1."""
         if self.encoding.keep == "all":
             return decode_logits(self.read(video, "logits", t))
-        top_class, top_logit = self.read(video, "top_class", t), self.read(video, "top_logit", t)
-        return decode_lists(top_class, top_logit, self.header.num_classes)
+        top_class, top_probability = self.read(video, "top_class", t), self.read(video, "top_probability", t)
+        return decode_lists(top_class, top_probability, self.header.num_classes)
 
     def _look_up(self, video: str) -> Record | None:
         record = self._records.get(video)
@@ -179,23 +180,25 @@ class Store:
                 self._records[video] = record
         return record
 
-    def _array(self, video: str, name: str) -> zarr.Array[Any]:
-        array = self._arrays.get((video, name))
-        if array is None:
+    def _spec(self, video: str, name: str) -> ArraySpec:
+        """An array of a video, made sure of before anything is allocated for it."""
+        spec = self._arrays.get((video, name))
+        if spec is None:
             record = self.record(video)
             specs = specs_of(self.header, record.size)
             if name not in specs:
                 raise VssError(f"{self.path} keeps no {name}, only {', '.join(specs)}", "name a store that keeps it")
-            folder = self.path / video / name
+            spec = specs[name]
+            check_array(self.path / video / name, spec, len(record.stems), record.segment)
             _make_room(self._arrays)
-            array = open_array(folder, specs[name], len(record.stems), record.segment)
-            self._arrays[video, name] = array
-        return array
+            self._arrays[video, name] = spec
+        return spec
 
-    def _require(self, video: str, name: str, number: int) -> None:
-        """Make sure that a segment is recorded and its file is there: Zarr would read a fill value without a word."""
-        if (video, name, number) in self._shards:
-            return
+    def _index(self, video: str, name: str, spec: ArraySpec, number: int) -> np.ndarray:
+        """Where the frames of a segment lie in its file; refused unless the segment is recorded."""
+        index = self._indexes.get((video, name, number))
+        if index is not None:
+            return index
         record = self.record(video)
         if number not in record.segments:
             bounds = record.bounds(number)
@@ -203,14 +206,23 @@ class Store:
                 f"{self.path}: frames {bounds.start} to {bounds.stop - 1} of video {video} are not there yet",
                 "run the command that makes the store again; it goes on where it stopped",
             )
-        shard = self.path / video / name / shard_name(number, specs_of(self.header, record.size)[name])
+        shard = self.path / video / name / shard_name(number, spec)
         if name not in record.segments[number] or not shard.is_file():
-            raise VssError(f"{shard} is missing", "remove the folder of that video and run the command again")
-        _make_room(self._shards)
-        self._shards.add((video, name, number))
+            raise _damaged(f"{shard} is missing")
+        try:
+            index = read_index(shard, record.segment)
+        except (OSError, ValueError) as error:
+            raise _damaged(f"{shard} is damaged ({error})") from error
+        _make_room(self._indexes)
+        self._indexes[video, name, number] = index
+        return index
 
 
-def _make_room(cache: dict[Any, Any] | set[Any]) -> None:
+def _damaged(message: str) -> VssError:
+    return VssError(message, "`vss cache repair`, then run the command that made the store again")
+
+
+def _make_room(cache: dict[Any, Any]) -> None:
     """Start a cache anew once it is large, so that memory does not grow with the number of videos."""
     if len(cache) >= REMEMBERED:
         cache.clear()
@@ -224,7 +236,15 @@ def open_store(path: str | Path) -> Store:
     VssError
         There is none, it is damaged, or a later version wrote it.
     """
-    return Store(Path(path), read_header(path))
+    place = place_of(path)
+    return Store(place, read_header(place))
+
+
+def _neighbour(path: Path, address: str) -> Path:
+    """The store at an address that another store notes: a URL, or relative to the folder the other lies in."""
+    if is_remote(path) or "://" in address:
+        return place_of(address)
+    return Path(os.path.normpath(path.absolute().parent / address))
 
 
 def open_source(store: Store) -> Store:
@@ -238,7 +258,7 @@ def open_source(store: Store) -> Store:
     note = store.header.source.get("store")
     if store.header.kind != "pseudo" or not isinstance(note, dict) or not isinstance(note.get("address"), str):
         raise VssError(f"{store.path} is no pseudo-label store", "name one that vss pseudo wrote")
-    source = open_store(Path(os.path.normpath(store.path.absolute().parent / note["address"])))
+    source = open_store(_neighbour(store.path, note["address"]))
     if source.fingerprint != note.get("fingerprint"):
         raise VssError(
             f"{source.path} holds other predictions than {store.path} was made from",

@@ -107,6 +107,7 @@ class Record:
             stems, size, segment = values["stems"], values["size"], values["segment"]
             sources = values.get("sources", [])
             _require(isinstance(stems, list) and all(isinstance(stem, str) for stem in stems), "stems")
+            _require(all(map(is_name, stems)), "stems")
             _require(len(stems) > 0 and len(set(stems)) == len(stems), "stems")
             _require(isinstance(size, list) and len(size) == 2 and all(type(side) is int for side in size), "size")
             _require(all(0 < side <= MAX_SIDE for side in size) and size[0] * size[1] <= MAX_PIXELS, "size")
@@ -132,6 +133,8 @@ def read_record(store: Path, video: str) -> Record | None:
     VssError
         The record is damaged.
     """
+    if not is_name(video):
+        return None
     path = store / video / "zarr.json"
     if not path.is_file():
         return None
@@ -148,13 +151,19 @@ def check_video(video: str, stems: Sequence[str], size: tuple[int, int]) -> None
     VssError
         A name that would climb out or that Zarr reserves, no frames, two of one name, a frame without area.
     """
-    hint = "rename the folder of the video"
-    if not video or video in (".", "..", "zarr.json") or video.startswith("__") or set(video) & set("/\\\0"):
-        raise VssError(f"a video can't be called {video!r} in a store", hint)
+    if not is_name(video) or video == "zarr.json" or video.startswith("__"):
+        raise VssError(f"a video can't be called {video!r} in a store", "rename the folder of the video")
     if not stems or len(set(stems)) != len(stems):
         raise VssError(f"video {video} has {'frames of one name' if stems else 'no frames'}", "check its folder")
+    if not all(map(is_name, stems)):
+        raise VssError(f"a frame can't be called {next(s for s in stems if not is_name(s))!r}", "rename it")
     if min(size) < 1 or max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
         raise VssError(f"video {video} has frames of {size[0]}x{size[1]}", f"the largest side is {MAX_SIDE}")
+
+
+def is_name(name: str) -> bool:
+    """Whether a folder or file may be called so: nothing that climbs out of where it is put."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def _require(condition: bool, name: str) -> None:

@@ -1,26 +1,41 @@
-"""Whether every byte of a store is the one that was written."""
+"""Whether every byte of a store is the one that was written, and what to do about those that are not."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import NamedTuple
 
 from vsscli.errors import VssError
-from vsscli.store.arrays import open_array, shard_name, specs_of
-from vsscli.store.files import file_digest
+from vsscli.store.arrays import check_array, shard_name, specs_of
+from vsscli.store.encode import ArraySpec
+from vsscli.store.files import file_digest, json_bytes
+from vsscli.store.header import group_json
 from vsscli.store.reader import Store
+from vsscli.store.record import Record, is_name, read_record
+from vsscli.store.remote import work_for
+from vsscli.store.work import WorkFolder
 from vsscli.talk import SILENCE, Talk
 
 
 class Damage(NamedTuple):
-    """A recorded segment that can't be trusted."""
+    """Something that can't be trusted: a recorded segment, or with ``segment`` None the whole video."""
 
     video: str
-    segment: int
+    segment: int | None
     what: str
 
 
+class Repair(NamedTuple):
+    """What repairing took out of a store: whole videos, and segments of others by their numbers."""
+
+    videos: tuple[str, ...]
+    segments: Mapping[str, tuple[int, ...]]
+
+
 def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
-    """Compare the file of every recorded segment with the digest in its record.
+    """Compare the file of every recorded segment with the digest in its record, and the arrays with the header.
 
     Parameters
     ----------
@@ -32,33 +47,105 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
     Returns
     -------
     list
-        One entry per damaged segment, in order; empty for a sound store. What was never recorded is no damage.
+        One entry per damaged video or segment, in order; empty for a sound store. What was never recorded is no
+        damage.
+    """
+    damaged = []
+    records: dict[str, Record] = {}
+    for video in videos_of(store.path):
+        try:
+            record = read_record(store.path, video)
+        except VssError as error:
+            damaged.append(Damage(video, None, error.message))
+            continue
+        if record is not None:
+            records[video] = record
+    with talk.track("verify", sum(len(record.segments) for record in records.values()), "segment") as done:
+        for video, record in records.items():
+            specs = specs_of(store.header, record.size)
+            try:
+                for name, spec in specs.items():
+                    check_array(store.path / video / name, spec, len(record.stems), record.segment)
+            except VssError as error:
+                damaged.append(Damage(video, None, error.message))
+                done(len(record.segments))
+                continue
+            for number, digests in record.segments.items():
+                what = _damage(store.path / video, specs, number, digests)
+                if what is not None:
+                    damaged.append(Damage(video, number, what))
+                done(1)
+    return sorted(damaged, key=lambda damage: (damage.video, -1 if damage.segment is None else damage.segment))
+
+
+def repair(store: Store, damaged: Sequence[Damage]) -> Repair:
+    """Take what is damaged out of the manifest, so that the command that made the store makes just that again.
+
+    A segment is taken out of its video's record, a video whose record or arrays are damaged goes whole. Nothing that
+    is sound is touched, and a video that a living process writes is left to it.
+
+    Parameters
+    ----------
+    store
+        The store.
+    damaged
+        What `verify` found in it.
 
     Raises
     ------
     VssError
-        A record itself is damaged.
+        A living process is writing one of the videos, or the disk refuses.
     """
-    damaged = []
-    records = {video: store.record(video) for video in store.videos(complete=False)}
-    with talk.track("verify", sum(len(record.segments) for record in records.values()), "segment") as done:
-        for video, record in records.items():
-            specs = specs_of(store.header, record.size)
-            described = None
-            for name, spec in specs.items():
-                try:
-                    open_array(store.path / video / name, spec, len(record.stems), record.segment)
-                except VssError as error:
-                    described = described or error.message
-            for number, digests in record.segments.items():
-                what = described
-                for name, spec in specs.items():
-                    shard = store.path / video / name / shard_name(number, spec)
-                    if what is None and not shard.is_file():
-                        what = f"{shard} is missing"
-                    elif what is None and file_digest(shard) != digests.get(name):
-                        what = f"{shard} is not as it was written"
-                if what is not None:
-                    damaged.append(Damage(video, number, what))
-                done(1)
-    return damaged
+    work = work_for(store.path)
+    whole: list[str] = []
+    segments: dict[str, tuple[int, ...]] = {}
+    try:
+        for video in sorted({damage.video for damage in damaged}):
+            numbers = [damage.segment for damage in damaged if damage.video == video]
+            work.lock(video)
+            try:
+                if None in numbers:
+                    work.remove_folder(video, store.path / video)
+                    whole.append(video)
+                else:
+                    segments[video] = tuple(number for number in numbers if number is not None)
+                    _forget_segments(store, video, segments[video], work)
+            finally:
+                work.release(video)
+    except OSError as error:
+        raise VssError(
+            f"cannot repair {store.path}: {error.strerror or error}", "mend the cause and repair again"
+        ) from error
+    finally:
+        work.tidy()
+    return Repair(tuple(whole), segments)
+
+
+def videos_of(path: Path) -> list[str]:
+    """Names of all folders of a store that may be videos, sorted, whatever is in them."""
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and is_name(entry.name))
+
+
+def _damage(folder: Path, specs: Mapping[str, ArraySpec], number: int, digests: Mapping[str, str]) -> str | None:
+    for name, spec in specs.items():
+        shard = folder / name / shard_name(number, spec)
+        if not shard.is_file():
+            return f"{shard} is missing"
+        if file_digest(shard) != digests.get(name):
+            return f"{shard} is not as it was written"
+    return None
+
+
+def _forget_segments(store: Store, video: str, numbers: tuple[int, ...], work: WorkFolder) -> None:
+    record = read_record(store.path, video)
+    if record is None:
+        return
+    specs = specs_of(store.header, record.size)
+    # Looked at again, now that nobody else writes the video: it may have been mended meanwhile.
+    bad = [n for n in numbers if n in record.segments and _damage(store.path / video, specs, n, record.segments[n])]
+    kept = {number: digests for number, digests in record.segments.items() if number not in bad}
+    mended = json_bytes(group_json(replace(record, segments=kept).to_dict()))
+    work.put(video, {store.path / video / "zarr.json": mended})
+    for name, spec in specs.items():
+        for number in bad:
+            (store.path / video / name / shard_name(number, spec)).unlink(missing_ok=True)

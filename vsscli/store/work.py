@@ -11,12 +11,13 @@ import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
+from vsscli.store.files import move_file, move_folder, write_bytes
 
 if sys.platform != "win32":
     import fcntl
@@ -33,7 +34,7 @@ class WorkFolder:
 
     def __init__(self, store: Path) -> None:
         self.store = store
-        self.path = store.parent / f".{store.name}.work"
+        self.path = store.with_name(f".{store.name}.work")
 
     def staging(self, name: str) -> Path:
         """Folder for what is not finished yet, of a video or of ``__root__``."""
@@ -55,11 +56,7 @@ class WorkFolder:
         with self.guard():
             holder = read_holder(path)
             if holder is not None and is_alive(holder):
-                raise VssError(
-                    f"video {video} of {self.store} is being written by process {holder.get('pid')} "
-                    f"on {holder.get('host')} since {holder.get('since')}",
-                    f"wait for it, or stop it first; if that machine is gone, remove {path}",
-                )
+                raise self.held(video, holder)
             self.clear(video)
             path.parent.mkdir(parents=True, exist_ok=True)
             # Not a plain write: who reads a lock finds it whole.
@@ -69,6 +66,39 @@ class WorkFolder:
                 os.replace(fresh, path)
             finally:
                 fresh.unlink(missing_ok=True)
+
+    def held(self, video: str, holder: dict[str, Any]) -> VssError:
+        """What to say of a video that somebody else writes."""
+        return VssError(
+            f"video {video} of {self.store} is being written by process {holder.get('pid')} "
+            f"on {holder.get('host')} since {holder.get('since')}",
+            f"wait for it, or stop it first; if that machine is gone, remove {self.lock_path(video)}",
+        )
+
+    def put(self, name: str, files: Mapping[Path, bytes]) -> None:
+        """Put files to their places: all written and synced first, then each moved there in one step, in order."""
+        self.clear(name)
+        staged = {target: self.staging(name) / str(number) for number, target in enumerate(files)}
+        for target, data in files.items():
+            write_bytes(staged[target], data)
+        for target, place in staged.items():
+            move_file(place, target)
+
+    def put_folder(self, name: str, target: Path, files: Mapping[str, bytes]) -> None:
+        """Put a folder of files to its place in one step."""
+        self.clear(name)
+        for file, data in files.items():
+            write_bytes(self.staging(name) / file, data)
+        move_folder(self.staging(name), target)
+
+    def remove_folder(self, name: str, target: Path) -> None:
+        """Take a folder out of the store in one step, so that no reader finds half of it."""
+        if target.is_symlink():
+            target.unlink()
+            return
+        aside = self.staging(name) / "removed"
+        aside.parent.mkdir(parents=True, exist_ok=True)
+        target.rename(aside)
 
     def bury(self, video: str) -> None:
         """Clear what a process left that died between its last record and giving the video back."""
@@ -88,6 +118,32 @@ class WorkFolder:
     def clear(self, name: str) -> None:
         """Remove what is staged under this name."""
         shutil.rmtree(self.staging(name), ignore_errors=True)
+
+    def collect(self) -> list[Path]:
+        """Clear what dead processes left here: their locks and what they staged. Returns what was removed."""
+        if not self.path.is_dir():
+            return []
+        removed = []
+        with self.guard():
+            held = set()
+            for lock in self._entries("locks"):
+                holder = read_holder(lock)
+                # A lock under its temporary name is made and renamed under the guard, which we hold.
+                if lock.suffix != ".new" and holder is not None and is_alive(holder):
+                    held.add(lock.stem)
+                else:
+                    lock.unlink()
+                    removed.append(lock)
+            for staged in self._entries("staging"):
+                if staged.name not in held:
+                    self.clear(staged.name)
+                    removed.append(staged)
+        self.tidy()
+        return removed
+
+    def _entries(self, name: str) -> list[Path]:
+        folder = self.path / name
+        return sorted(folder.iterdir()) if folder.is_dir() else []
 
     def tidy(self) -> None:
         """Remove the folder if nobody works in it."""

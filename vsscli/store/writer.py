@@ -15,12 +15,12 @@ from types import TracebackType
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.store.arrays import create_array, shard_name, specs_of, write_shard
+from vsscli.store.arrays import array_json, encode_chunk, encode_shard, shard_name, specs_of
 from vsscli.store.encode import segment_frames
-from vsscli.store.files import file_digest, move_file, move_folder, sync_file, write_json
+from vsscli.store.files import bytes_digest, json_bytes
 from vsscli.store.header import Header, first_difference, group_json, read_header
 from vsscli.store.record import Record, Segment, check_video, read_record
-from vsscli.store.work import WorkFolder
+from vsscli.store.remote import place_of, work_for
 
 __all__ = ["Segment", "StoreWriter"]
 
@@ -36,7 +36,7 @@ class StoreWriter:
     Parameters
     ----------
     path
-        The store, usually ``<name>.zarr``.
+        The store, usually ``<name>.zarr``; or a URL (`vsscli.store.remote`).
     header
         What is being made.
     force
@@ -50,7 +50,7 @@ class StoreWriter:
     """
 
     def __init__(self, path: str | Path, header: Header, *, force: bool = False) -> None:
-        self.path = Path(path)
+        self.path = place_of(path)
         self.header = header
         self._records: dict[str, Record] = {}
         try:
@@ -60,7 +60,7 @@ class StoreWriter:
                 raise
             self.path = self.path.with_name(f"{self.path.stem}-{header.fingerprint[:8]}{self.path.suffix}")
             self._agrees()
-        self._work = WorkFolder(self.path)
+        self._work = work_for(self.path)
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -140,18 +140,14 @@ class StoreWriter:
             if found != right:
                 raise ValueError(f"{name} of video {video} is {found}, the store has {right}")
         with self._disk():
-            self._work.clear(video)
-            staging = self._work.staging(video)
-            staged, digests = {}, {}
+            shards, digests = {}, {}
             for name, spec in specs.items():
-                staged[name] = write_shard(staging / name, spec, arrays[name], record.segment)
-                sync_file(staged[name])
-                digests[name] = file_digest(staged[name])
-            for name, spec in specs.items():
-                move_file(staged[name], self.path / video / name / shard_name(number, spec))
+                shard = encode_shard([encode_chunk(spec, frame) for frame in arrays[name]], record.segment)
+                shards[self.path / video / name / shard_name(number, spec)] = shard
+                digests[name] = bytes_digest(shard)
+            self._work.put(video, shards)
             record = record.with_segment(number, digests)
-            write_json(staging / "zarr.json", group_json(record.to_dict()))
-            move_file(staging / "zarr.json", self.path / video / "zarr.json")
+            self._work.put(video, {self.path / video / "zarr.json": json_bytes(group_json(record.to_dict()))})
         self._records[video] = record
         if record.is_complete:
             self._release(video)
@@ -218,11 +214,9 @@ class StoreWriter:
         # The guard, so that of two processes one makes it; the loser finds it made and compares.
         with self._work.guard():
             if not self._agrees():
-                self._work.clear(ROOT)
-                staging = self._work.staging(ROOT)
                 try:
-                    write_json(staging / "zarr.json", group_json(self.header.to_dict()))
-                    move_folder(staging, self.path)
+                    root = {"zarr.json": json_bytes(group_json(self.header.to_dict()))}
+                    self._work.put_folder(ROOT, self.path, root)
                 finally:
                     self._work.clear(ROOT)
         self._agrees()
@@ -230,11 +224,10 @@ class StoreWriter:
     def _create_video(self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]) -> Record:
         specs = specs_of(self.header, size)
         record = Record(tuple(stems), size, segment_frames(specs), sources=tuple(sources))
-        staging = self._work.staging(video)
-        write_json(staging / "zarr.json", group_json(record.to_dict()))
+        files = {"zarr.json": json_bytes(group_json(record.to_dict()))}
         for name, spec in specs.items():
-            create_array(staging / name, spec, len(stems), record.segment)
-        move_folder(staging, self.path / video)
+            files[f"{name}/zarr.json"] = json_bytes(array_json(spec, len(stems), record.segment))
+        self._work.put_folder(video, self.path / video, files)
         return record
 
     @contextmanager

@@ -6,7 +6,6 @@ average of the student.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +14,7 @@ from torch.nn import functional
 
 from vsscli.data.classes import IGNORE
 from vsscli.models.scores import ScoreKind, Scores, to_probabilities
-from vsscli.store.header import LOG_STEP
+from vsscli.store.header import MAX_LEVEL
 from vsscli.training.contrast import label_mask
 from vsscli.training.unsupervised import entropy_of, keep_sure, split_by_entropy
 
@@ -42,7 +41,7 @@ class Evidence:
     reliable, unreliable
         (B, h, w) bool.
     ranked
-        (N, K) int64, each cell's classes, likeliest first.
+        (N, K) int64, each cell's classes, likeliest first; 255 where a store lists no more.
     sure
         (N, C) bool, classes with enough probability for an anchor.
     """
@@ -86,7 +85,7 @@ def from_store(
     target = torch.where(entropy <= meaning.level, label, IGNORE)
     small = shrink(maps, size).movedim(1, 0)  # (3 + K, B, h, w)
     known = small[0] != IGNORE
-    sure_enough = small[2].float() < -math.log(max(confidence, 1e-9)) / LOG_STEP
+    sure_enough = small[2].float() > confidence * MAX_LEVEL
     classes = small[0].long()
     return Evidence(
         target,

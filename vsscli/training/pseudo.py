@@ -12,7 +12,7 @@ from vsscli.data.layouts import Dataset
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Recipe
-from vsscli.store.encode import IGNORE, quantise_probability
+from vsscli.store.encode import IGNORE, quantise
 from vsscli.store.reader import Store, open_source, open_store
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.evidence import MapMeaning
@@ -55,15 +55,15 @@ class StoredEvidence(StoredLabels):
         self._kept = kept
 
     def __call__(self, video: str, index: int) -> np.ndarray:
-        """(3 + K, H, W) uint8: label, entropy, level of its log-probability, and the K likeliest classes."""
+        """(3 + K, H, W) uint8: label, entropy, level of its probability, and the K likeliest classes."""
         if self._store is None:
             self._store = open_store(self._path)
         store = self._store
         if store.encoding.keep == "all":
-            classes, logs = store.lists(video, index)
-            level = quantise_probability(np.exp(logs[:1]))
+            classes, probabilities = store.lists(video, index)
+            level = quantise(probabilities[:1], 1)
         else:
-            classes, level = store.read(video, "top_class", index), store.read(video, "top_logit", index)[:1]
+            classes, level = store.read(video, "top_class", index), store.read(video, "top_probability", index)[:1]
         lists = np.concatenate([level, classes[: self._kept]])
         size = store.size(video)
         if lists.shape[1:] != size:

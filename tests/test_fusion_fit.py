@@ -1,0 +1,133 @@
+"""Weights and temperatures from labelled frames."""
+
+from __future__ import annotations
+
+import json
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from store_samples import class_table, prediction_header, stems, write_predictions
+
+from vsscli.cli.app import run
+from vsscli.data.layouts import plain_data
+from vsscli.errors import VssError
+from vsscli.fusion import fit as module
+from vsscli.fusion.fit import fit_weights, sweep
+from vsscli.store.header import Encoding, Header
+from vsscli.store.reader import Store, open_store
+
+CLASSES, SIZE, FRAMES = 6, (16, 20), 4
+VIDEOS = ("alley", "lane")
+
+
+def spoken(truth: np.ndarray, right: float, temperature: float, seed: int) -> np.ndarray:
+    """A source that is right as often as it says at temperature 1, (T, C, H, W); hotter, it says too much."""
+    generator = np.random.default_rng(seed)
+    noise = generator.normal(size=(len(truth), CLASSES, *SIZE))
+    noise += right * (truth[:, None] == np.arange(CLASSES)[:, None, None])
+    # Equal-variance normal scores: the log-likelihood of class c is right * noise_c.
+    scores = noise * right * temperature
+    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Store], dict[str, np.ndarray], Path]:
+    """A good source that overstates itself, a poor one, what is true, and the data set on disk."""
+    folder = tmp_path_factory.mktemp("fit")
+    generator = np.random.default_rng(0)
+    truth = {video: generator.integers(0, CLASSES, (FRAMES, *SIZE)).astype(np.uint8) for video in VIDEOS}
+    root = folder / "street"
+    for video, labels in truth.items():
+        for kind in ("origin", "mask"):
+            (root / "data" / video / kind).mkdir(parents=True)
+        for stem, label in zip(stems(FRAMES), labels, strict=True):
+            Image.fromarray(np.zeros((*SIZE, 3), np.uint8)).save(root / "data" / video / "origin" / f"{stem}.jpg")
+            Image.fromarray(label + 1).save(root / "data" / video / "mask" / f"{stem}.png")
+    (root / "classes.json").write_text(json.dumps(class_table(CLASSES).to_dict()))
+    (root / "val.txt").write_text("\n".join(VIDEOS))
+    stores = []
+    for name, right, temperature in (("good", 2.5, 2.0), ("poor", 0.7, 1.0)):
+        header = prediction_header(CLASSES, Encoding(kept=6, drop=0, step=1), weights=name)
+        header = Header(
+            header.kind,
+            header.table,
+            header.scores,
+            header.source,
+            header.encoding,
+            {"name": "street", "split": "val", "root": str(root)},
+            {"data": plain_data(root).model_dump(mode="json")},
+        )
+        means = {video: spoken(labels, right, temperature, len(name + video)) for video, labels in truth.items()}
+        stores.append(write_predictions(folder / f"{name}.zarr", header, means))
+    return stores, truth, root
+
+
+def test_the_better_source_weighs_more_and_what_overstates_is_cooled(made: tuple) -> None:
+    stores, truth, _ = made
+    frames = [(video, t) for video in VIDEOS for t in range(FRAMES)]
+    found = fit_weights(stores, frames, lambda video, t: truth[video][t])
+    assert sum(found.weights) == pytest.approx(1)
+    assert found.weights[0] > 0.75
+    assert found.temperatures[0] == pytest.approx(2, abs=0.5)  # its scores were doubled
+    assert (found.fitted[0].frames, found.held_out[0].frames) == (4, 4)
+    for before, after in (found.fitted, found.held_out):
+        assert after.loss < before.loss - 0.02
+        assert after.miou > before.miou
+
+
+def test_a_single_video_is_held_out_by_half(made: tuple) -> None:
+    stores, truth, _ = made
+    frames = [("lane", t) for t in range(FRAMES)]
+    found = fit_weights(stores, frames, lambda video, t: truth[video][t])
+    assert (found.fitted[0].frames, found.held_out[0].frames) == (2, 2)
+    with pytest.raises(VssError, match="1 frames"):
+        fit_weights(stores, frames[:1], lambda video, t: truth[video][t])
+
+
+def test_the_loss_is_the_cross_entropy_of_the_mean(made: tuple) -> None:
+    stores, truth, _ = made
+    generator = np.random.default_rng(1)
+    samples = module._sample(stores, lambda v, t: truth[v][t], [("lane", 0)], generator, lambda done: None)
+    mean = np.zeros((CLASSES, *SIZE))
+    for store, weight, temperature in zip(stores, (0.3, 0.7), (2, 0.8), strict=True):
+        power = store.probabilities("lane", 0).astype(np.float64) ** (1 / temperature)
+        mean += weight * power / power.sum(axis=0)
+    right = np.take_along_axis(mean, truth["lane"][0][None].astype(np.intp), axis=0)
+    loss = module._loss(samples, np.array([0.3, 0.7]), np.array([2, 0.8]))
+    assert loss == pytest.approx(-np.log(np.maximum(right, 1e-4)).mean(), rel=1e-4)
+
+
+def test_a_sweep_ends_at_the_sources_themselves(made: tuple) -> None:
+    stores, truth, _ = made
+    frames = [(video, t) for video in VIDEOS for t in range(FRAMES)]
+    points = sweep(stores, frames, lambda video, t: truth[video][t], 5)
+    assert [weight for weight, _ in points] == [0, 0.25, 0.5, 0.75, 1]
+    right = [np.mean([store.label(v, t) == truth[v][t] for v, t in frames]) for store in stores]
+    assert points[0][1] < points[-1][1]
+    assert right[1] < right[0]
+    with pytest.raises(VssError, match="one of two stores"):
+        sweep(stores[:1], frames, lambda video, t: truth[video][t])
+
+
+def test_the_command_fits_fuses_and_draws(made: tuple, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stores, _, root = made
+    named = ["ensemble", "--stores", *(str(store.path) for store in stores), "--split", "val", "--data", str(root)]
+    out = tmp_path / "f.zarr"
+    assert run([*named, "--fit-weights", "--out", str(out), "--json", "--quiet"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    source = open_store(out).header.source
+    assert source["weights"] == pytest.approx(said["weights"])
+    assert source["temperatures"] == pytest.approx(said["temperatures"])
+    assert said["held_out"][1]["miou"] > said["held_out"][0]["miou"]
+    assert run([*named, "--sweep", str(tmp_path / "w.svg"), "--quiet"]) == 0
+    plot = ET.parse(tmp_path / "w.svg").getroot()
+    words = [text.text for text in plot.iter("{http://www.w3.org/2000/svg}text")]
+    assert "weight of good" in words
+    assert any(" at 100%" in (word or "") or " at 90%" in (word or "") for word in words)
+    assert run([*named, "--fit-weights", "--weights", "1", "1"]) == 2
+    assert run([*named, "--method", "geometric", "--out", str(tmp_path / "g.zarr"), "--quiet"]) == 0
+    assert open_store(tmp_path / "g.zarr").header.source["method"] == "geometric"

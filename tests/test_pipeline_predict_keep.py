@@ -1,0 +1,16 @@
+"""What ``--keep`` makes of a recipe's section on stores."""
+
+from __future__ import annotations
+
+from vsscli.pipeline.predict import _encoding
+from vsscli.recipes.schema import Store
+from vsscli.store.header import COMPACT, Encoding
+
+
+def test_keep_chooses_between_lists_fewer_lists_and_everything() -> None:
+    assert _encoding(Store(), "top", 124) == Encoding()
+    assert _encoding(Store(kept=5), "top", 3) == Encoding(kept=3)
+    assert _encoding(Store(grid=2), "compact", 124) == Encoding(2, COMPACT.kept, "top", 0.04, 8, 4)
+    assert _encoding(Store(), "compact", 2).kept == 2
+    assert _encoding(Store(), "all", 124).keep == "all"
+    assert Encoding.from_dict(COMPACT.to_dict()) == COMPACT

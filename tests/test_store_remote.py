@@ -1,0 +1,138 @@
+"""Stores at a URL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+import zarr
+from store_crashes import dead_process
+from store_samples import SIZE, distributions, prediction_header, snapshot, stems, write_predictions
+
+from vsscli.errors import VssError
+from vsscli.fusion.ensemble import fuse
+from vsscli.fusion.threshold import Threshold, write_pseudo
+from vsscli.store.reader import open_source, open_store
+from vsscli.store.remote import place_of, work_for
+from vsscli.store.upkeep import collect, measure
+from vsscli.store.verify import repair, verify
+from vsscli.store.work import this_process
+from vsscli.store.writer import StoreWriter
+
+URL = "memory://bucket/a.zarr"
+MEANS = {"alley": distributions(2, 3), "street": distributions(1, 70)}
+
+
+@pytest.fixture(autouse=True)
+def empty() -> Iterator[fsspec.AbstractFileSystem]:
+    files = fsspec.filesystem("memory")
+    yield files
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+
+
+def objects(files: fsspec.AbstractFileSystem, below: str) -> dict[str, bytes]:
+    return {key.removeprefix(f"/{below}/"): files.cat_file(key) for key in files.find(f"/{below}")}
+
+
+def test_a_url_and_what_a_path_makes_of_it_are_one_place(tmp_path: Path) -> None:
+    assert str(place_of(Path(URL))) == str(place_of(URL)) == URL
+    assert place_of(tmp_path) == tmp_path
+    with pytest.raises(VssError, match="can't be opened"):
+        place_of("nosuchkind://bucket/a.zarr")
+
+
+def test_the_objects_are_the_files_of_a_local_store(tmp_path: Path, empty: fsspec.AbstractFileSystem) -> None:
+    remote = write_predictions(URL, prediction_header(), MEANS)  # type: ignore[arg-type]
+    local = write_predictions(tmp_path / "a.zarr", prediction_header(), MEANS)
+    assert objects(empty, "bucket/a.zarr") == snapshot(local.path)
+    assert remote.videos() == ("alley", "street")
+    for t in (0, 69):
+        assert (remote.probabilities("street", t) == local.probabilities("street", t)).all()
+    assert (zarr.open_group(URL, mode="r")["street/label"][...] == local.read("street", "label", slice(None))).all()
+    assert verify(remote) == []
+    assert empty.find("/bucket/.a.zarr.work") == []
+    assert measure(Path(URL)).total == sum(map(len, snapshot(local.path).values()))
+
+
+def test_fusions_and_pseudo_labels_are_made_at_a_url(tmp_path: Path) -> None:
+    stores = [
+        write_predictions(f"memory://bucket/{name}.zarr", prediction_header(weights=name), MEANS)  # type: ignore[arg-type]
+        for name in "ab"
+    ]
+    fused = open_store(fuse(stores, [1, 1], "memory://bucket/f.zarr"))
+    assert fused.header.source["stores"][0]["address"] == "memory://bucket/a.zarr"
+    pseudo = open_store(write_pseudo(fused, "memory://bucket/p.zarr", Threshold(0.3)).path)
+    assert open_source(pseudo).fingerprint == fused.fingerprint
+    here = open_store(fuse(stores, [1, 1], tmp_path / "f.zarr"))
+    assert here.digest("street") == fused.digest("street")
+
+
+def breaking_after(number: int, plain: Callable[..., None]) -> Callable[..., None]:
+    """Putting objects, until ``number`` of them are there; then the line is dead."""
+    left = iter(range(number))
+
+    def put(*arguments: object, **options: object) -> None:
+        if next(left, None) is None:
+            raise OSError(5, "gone")
+        plain(*arguments, **options)
+
+    return put
+
+
+def test_a_writer_that_died_is_gone_on_from(
+    tmp_path: Path, empty: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    local = snapshot(write_predictions(tmp_path / "a.zarr", prediction_header(), MEANS).path)
+    plain = type(empty).pipe_file
+    for number in range(10**6):
+        empty.store.clear()
+        with monkeypatch.context() as patch:
+            patch.setattr(type(empty), "pipe_file", breaking_after(number, plain))
+            try:
+                write_predictions(URL, prediction_header(), MEANS)  # type: ignore[arg-type]
+                complaint = ""
+            except VssError as error:
+                complaint = error.message
+        assert complaint in ("", "cannot write memory://bucket/a.zarr: gone")
+        if empty.exists("/bucket/a.zarr/zarr.json"):
+            store = open_store(URL)
+            assert verify(store) == []
+        write_predictions(URL, prediction_header(), MEANS)  # type: ignore[arg-type]
+        assert objects(empty, "bucket/a.zarr") == local, number
+        if not complaint:
+            break
+    assert number > 20
+
+
+def test_damage_is_repaired_and_leftovers_are_collected(empty: fsspec.AbstractFileSystem) -> None:
+    store = write_predictions(URL, prediction_header(), MEANS)  # type: ignore[arg-type]
+    before = objects(empty, "bucket/a.zarr")
+    key = "/bucket/a.zarr/street/label/c/1/0/0"
+    empty.pipe_file(key, before["street/label/c/1/0/0"][:-1])
+    empty.pipe_file("/bucket/a.zarr/alley/zarr.json", b"{")
+    damaged = verify(open_store(URL))
+    assert [(damage.video, damage.segment) for damage in damaged] == [("alley", None), ("street", 1)]
+    repaired = repair(store, damaged)
+    assert (repaired.videos, repaired.segments) == (("alley",), {"street": (1,)})
+    assert open_store(URL).videos(complete=False) == ("street",)
+    empty.pipe_file(key, b"half")
+    work = work_for(place_of(URL))
+    work.lock_path("alley").write_bytes(json.dumps({**this_process(), "pid": dead_process(), "started": None}).encode())
+    assert len(collect(Path(URL))) == 2
+    write_predictions(URL, prediction_header(), MEANS)  # type: ignore[arg-type]
+    assert objects(empty, "bucket/a.zarr") == before
+
+
+def test_what_the_living_write_is_left_to_them() -> None:
+    with StoreWriter(URL, prediction_header()) as first, StoreWriter(URL, prediction_header()) as second:
+        first.pending("street", stems(3), SIZE)
+        with pytest.raises(VssError, match="being written by process"):
+            second.pending("street", stems(3), SIZE)
+        with pytest.raises(VssError, match=r"source\.weights"):
+            StoreWriter(URL, prediction_header(weights="4567"))
+        forced = StoreWriter(URL, prediction_header(weights="4567"), force=True)
+        assert str(forced.path).startswith("memory://bucket/a-")

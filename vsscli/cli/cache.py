@@ -1,0 +1,119 @@
+"""``vss cache``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument
+
+from vsscli.cli.options import RUNS, Debug, Json, Quiet, Stores, Workspace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.cache import Entry
+
+
+def cache(
+    action: Annotated[Literal["ls", "du", "verify", "repair", "gc"], Argument(show_default=False)],
+    stores: Stores = None,
+    workspace: Workspace = RUNS,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Look after prediction stores: those of the workspace, or those named.
+
+    ls lists them; du says what arrays and videos take; verify compares every file with its checksum, and exits with 2
+    if one differs; repair drops what is damaged, so that the command that made it makes just that again; gc removes
+    what dead runs left behind.
+
+      vss cache ls
+      vss cache verify --stores a.zarr
+    """
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.cache import collect_leftovers, list_stores
+
+    console = Console(quiet=quiet)
+    named = stores or ()
+    if action == "gc":
+        removed = collect_leftovers(workspace, named)
+        if json:
+            console.print_json({"removed": removed})
+        else:
+            console.print("\n".join(map(str, removed)) or "nothing was left behind")
+    elif action in ("verify", "repair"):
+        _judge(console, workspace, named, mend=action == "repair", json=json)
+    else:
+        entries = list_stores(workspace, named)
+        if json:
+            console.print_json([entry.to_json(videos=action == "du") for entry in entries])
+        elif action == "ls":
+            _print_list(console, entries)
+        else:
+            for entry in entries:
+                _print_usage(console, entry)
+
+
+def _judge(console: Console, workspace: Path, named: Sequence[Path], *, mend: bool, json: bool) -> None:
+    """Print what is damaged, and take it out of the stores if that is wanted."""
+    from vsscli.errors import VssError
+    from vsscli.pipeline.cache import repair_stores, verify_stores
+
+    verdicts = verify_stores(workspace, named, talk=console)
+    faults = [(str(verdict.path), damage) for verdict in verdicts for damage in verdict.damaged]
+    mended = repair_stores(verdicts) if mend else []
+    if json:
+        console.print_json(
+            {
+                "sound": not faults,
+                "damaged": [{"store": path, **damage._asdict()} for path, damage in faults],
+                "repaired": [{"store": path, **repaired._asdict()} for path, repaired in mended],
+            }
+        )
+    elif faults:
+        rows = [(path, d.video, "all" if d.segment is None else d.segment, d.what) for path, d in faults]
+        console.print_table(("store", "video", "segment", "damage"), rows)
+    else:
+        console.print(f"{len(verdicts)} {'store' if len(verdicts) == 1 else 'stores'}, every byte as it was written")
+    if faults and not mend:
+        count = len({(path, damage.video) for path, damage in faults})
+        raise VssError(
+            f"{count} damaged {'video' if count == 1 else 'videos'} found",
+            "`vss cache repair` drops what is damaged; the command that made the store then makes just that again",
+        )
+    if faults:
+        console.say("dropped; the command that made the store makes just that again")
+
+
+def _print_list(console: Console, entries: Sequence[Entry]) -> None:
+    rows = []
+    for entry in entries:
+        data, videos = entry.header.data, entry.usage.videos
+        frames = sum(video.frames for video in videos)
+        kind, split = entry.header.kind, f"{data.get('name')}/{data.get('split')}"
+        rows.append((kind, split, len(videos), frames, _size(entry.usage.total), entry.state, str(entry.path)))
+    console.print_table(("kind", "data", "videos", "frames", "size", "state", "store"), rows)
+
+
+def _print_usage(console: Console, entry: Entry) -> None:
+    usage = entry.usage
+    names = tuple(usage.arrays)
+    rows: list[tuple[object, ...]] = []
+    for video in usage.videos:
+        sizes = [_size(video.bytes[name]) for name in names]
+        rows.append((video.name, f"{video.present}/{video.frames}", *sizes, _size(sum(video.bytes.values()))))
+    rows.append(("all videos", "", *(_size(usage.arrays[name]) for name in names), _size(sum(usage.arrays.values()))))
+    console.print_table(("video", "frames", *names, "sum"), rows, str(entry.path))
+    beside = f"metadata {_size(usage.metadata)}, left behind {_size(usage.leftovers)}"
+    console.print(f"{beside}, in all {_size(usage.total)}")
+
+
+def _size(count: int) -> str:
+    """`1.5 MB`, in powers of ten as disks are sold."""
+    if count < 1000:
+        return f"{count} B"
+    power = min((len(str(count)) - 1) // 3, 4)
+    return f"{count / 1000**power:.1f} {' kMGT'[power]}B"

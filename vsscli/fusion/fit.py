@@ -1,0 +1,236 @@
+"""Weights and temperatures of a fusion, found on labelled frames from the cache alone, and judged on held-out ones.
+
+What is made small is the cross-entropy of the weighted mean on the labelled pixels: it is smooth in weights and
+temperatures, which mIoU is not. Letters: S sources, C classes, K kept, P pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize
+
+from vsscli.errors import VssError
+from vsscli.fusion.ensemble import fuse_frame, fused_header, read_source
+from vsscli.fusion.mix import FLOOR, Dense, Mean, rebuild
+from vsscli.metrics.confusion import ConfusionMatrix
+from vsscli.store.encode import IGNORE, list_mass
+from vsscli.store.header import Encoding
+from vsscli.store.reader import Store
+from vsscli.talk import SILENCE, Talk
+
+PIXELS = 200_000
+"""Labelled pixels looked at, at most; drawn evenly over the frames."""
+
+RANGE = 3.0
+"""Logarithms of weights and temperatures stay within this: a source is not silenced for good by a sample."""
+
+Place = tuple[str, int]
+"""A frame: its video and its number."""
+
+Truth = Callable[[str, int], np.ndarray]
+"""Label (H, W) uint8 of a frame that has one, 255 where unknown."""
+
+
+@dataclass(frozen=True)
+class Share:
+    """The frames of one part of the data, and how well a mean does on them: cross-entropy in nats, mIoU."""
+
+    frames: int
+    loss: float
+    miou: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What was found.
+
+    Parameters
+    ----------
+    weights, temperatures
+        Of the sources, in their order; the weights sum to 1.
+    fitted, held_out
+        Before (equal weights, no temperatures) and after, on the frames it was fitted on and on the others.
+    """
+
+    weights: tuple[float, ...]
+    temperatures: tuple[float, ...]
+    fitted: tuple[Share, Share]
+    held_out: tuple[Share, Share]
+
+
+def fit_weights(
+    stores: Sequence[Store], frames: Sequence[Place], truth: Truth, *, seed: int = 0, talk: Talk = SILENCE
+) -> Fit:
+    """Fit weights and temperatures on one half of the labelled videos, and judge them on the other.
+
+    With one labelled video its first half is fitted on and its second half held out.
+
+    Parameters
+    ----------
+    stores
+        The S sources, alike as for `fuse`, lists on a score grid of stride 1.
+    frames, truth
+        Those that are labelled, video by video, and what says their labels.
+    seed
+        Which pixels are looked at.
+    talk
+        Is told how far it is, by frame.
+
+    Raises
+    ------
+    VssError
+        Fewer than two labelled frames, or a coarser score grid.
+    """
+    if stores[0].encoding.grid != 1:
+        raise VssError(f"{stores[0].path} keeps lists on a coarser grid than its labels", "predict with store.grid=1")
+    fitted, held = _halves(frames, stores[0])
+    generator = np.random.default_rng(seed)
+    with talk.track("look at", len(fitted) + len(held)) as done:
+        samples = [_sample(stores, truth, part, generator, done) for part in (fitted, held)]
+    count = len(stores)
+
+    def loss(values: np.ndarray) -> float:
+        return _loss(samples[0], *_unpack(values, count))
+
+    # The first source's weight is the measure of the others'.
+    start = np.zeros(2 * count - 1)
+    # float32 tells no smaller steps apart.
+    options = {"maxiter": 60, "eps": 1e-3}
+    found = minimize(loss, start, method="L-BFGS-B", bounds=[(-RANGE, RANGE)] * len(start), options=options)
+    weights, temperatures = _unpack(found.x, count)
+    plain = (np.full(count, 1 / count), np.ones(count))
+    shares = []
+    with talk.track("judge", 2 * (len(fitted) + len(held))) as done:
+        for part, sample in zip((fitted, held), samples, strict=True):
+            for way in (plain, (weights, temperatures)):
+                how = Mean(way[0].astype(np.float32), tuple(way[1].tolist()))
+                shares.append(Share(len(part), _loss(sample, *way), _miou(stores, truth, part, how, done)))
+    return Fit(tuple(weights.tolist()), tuple(temperatures.tolist()), (shares[0], shares[1]), (shares[2], shares[3]))
+
+
+def sweep(
+    stores: Sequence[Store], frames: Sequence[Place], truth: Truth, points: int = 11, *, talk: Talk = SILENCE
+) -> list[tuple[float, float]]:
+    """mIoU of two sources against the weight of the first, at evenly spaced weights from 0 to 1.
+
+    Raises
+    ------
+    VssError
+        Not two stores, or no frame.
+    """
+    if len(stores) != 2:
+        raise VssError(f"a sweep is over the weight of one of two stores, not {len(stores)}", "name two stores")
+    if not frames:
+        raise VssError(f"no frame of {stores[0].path} has a label", "name a split whose frames have masks")
+    curve = []
+    with talk.track("sweep", points * len(frames)) as done:
+        for weight in np.linspace(0, 1, points):
+            shares = np.array([weight, 1 - weight], np.float32)
+            heard = [store for store, share in zip(stores, shares, strict=True) if share > 0]
+            how = Mean(shares[shares > 0])
+            curve.append((float(weight), _miou(heard, truth, frames, how, done)))
+    return curve
+
+
+def _halves(frames: Sequence[Place], store: Store) -> tuple[list[Place], list[Place]]:
+    """Frames to fit on, and to hold out: every second video; of a single video its second half."""
+    if len(frames) < 2:
+        raise VssError(f"{len(frames)} frames of {store.path} have a label", "name a split whose frames have masks")
+    videos = list(dict.fromkeys(video for video, _ in frames))
+    if len(videos) == 1:
+        return list(frames[: len(frames) // 2]), list(frames[len(frames) // 2 :])
+    first = set(videos[::2])
+    return [frame for frame in frames if frame[0] in first], [frame for frame in frames if frame[0] not in first]
+
+
+@dataclass(frozen=True)
+class _Sample:
+    """Labelled pixels of one source.
+
+    What it lists (K, P), what it gives to each other class, how many those are, and where the true class stands in the
+    list, K where it does not; each (P,).
+    """
+
+    listed: np.ndarray
+    each: np.ndarray
+    others: np.ndarray
+    place: np.ndarray
+
+    def truth_under(self, temperature: float) -> np.ndarray:
+        """Probability of the true class under a temperature, (P,)."""
+        power = np.float32(1 / temperature)
+        listed, each = self.listed**power, self.each**power
+        total = listed.sum(axis=0) + self.others * each
+        rows = np.concatenate([listed, each[None]])
+        return np.take_along_axis(rows, self.place[None], axis=0)[0] / total
+
+
+def _sample(
+    stores: Sequence[Store],
+    truth: Truth,
+    frames: Sequence[Place],
+    generator: np.random.Generator,
+    done: Callable[[int], None],
+) -> list[_Sample]:
+    classes = stores[0].header.num_classes
+    parts: list[list[_Sample]] = [[] for _ in stores]
+    each_frame = max(1, PIXELS // len(frames))
+    for video, t in frames:
+        label = truth(video, t)
+        known = np.flatnonzero(label.reshape(-1) != IGNORE)
+        chosen = generator.choice(known, min(each_frame, len(known)), replace=False)
+        right = label.reshape(-1)[chosen]
+        for store, gathered in zip(stores, parts, strict=True):
+            source = read_source(store, video, t)
+            if isinstance(source, Dense):
+                dense = rebuild(Dense(source.logits[:, chosen]), classes)
+                nothing = np.zeros(len(chosen), np.float32)
+                gathered.append(_Sample(dense, nothing, nothing, right.astype(np.intp)))
+                continue
+            top_class, top_probability = source.top_class[:, chosen], source.top_probability[:, chosen]
+            listed, each = list_mass(top_class, top_probability, classes)
+            others = classes - (top_class != IGNORE).sum(axis=0, dtype=np.float32)
+            hit = top_class == right
+            place = np.where(hit.any(axis=0), hit.argmax(axis=0), len(top_class))
+            gathered.append(_Sample(listed, each, others, place))
+        done(1)
+    return [_together(gathered) for gathered in parts]
+
+
+def _together(parts: Sequence[_Sample]) -> _Sample:
+    return _Sample(
+        *(
+            np.concatenate([getattr(part, name) for part in parts], axis=-1)
+            for name in ("listed", "each", "others", "place")
+        )
+    )
+
+
+def _unpack(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and temperatures of unbounded numbers: their logarithms, the first weight's left out."""
+    weights = np.exp(np.concatenate([[0.0], values[: count - 1]]))
+    return weights / weights.sum(), np.exp(values[count - 1 :])
+
+
+def _loss(samples: Sequence[_Sample], weights: np.ndarray, temperatures: np.ndarray) -> float:
+    mean = sum(
+        np.float32(weight) * sample.truth_under(temperature)
+        for sample, weight, temperature in zip(samples, weights, temperatures, strict=True)
+    )
+    return float(-np.log(np.maximum(mean, FLOOR)).mean(dtype=np.float64))
+
+
+def _miou(
+    stores: Sequence[Store], truth: Truth, frames: Sequence[Place], how: Mean, done: Callable[[int], None]
+) -> float:
+    encoding = Encoding.from_dict(fused_header(stores, [1.0] * len(stores), stores[0].path).encoding)
+    lookup = np.arange(256, dtype=np.uint8)
+    lookup[stores[0].header.num_classes :] = IGNORE
+    confusion = ConfusionMatrix(stores[0].header.num_classes, lookup)
+    for video, t in frames:
+        confusion.update(truth(video, t), fuse_frame(stores, how, encoding, video, t)["label"])
+        done(1)
+    return float(confusion.miou)

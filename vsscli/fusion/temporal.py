@@ -1,0 +1,191 @@
+"""Smoothing a store along time: every frame becomes the mean of itself and its neighbours, from the cache alone.
+
+Where the frames are at hand, neighbours are first moved by the optical flow, so that a pixel is averaged with what it
+shows and not with what passes by; what the flow can't explain stays as it is. Letters: N reach, H W frame, P pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import comb
+from pathlib import Path
+
+import numpy as np
+from skimage.color import rgb2gray
+from skimage.registration import optical_flow_ilk
+from skimage.transform import resize
+
+from vsscli.errors import VssError
+from vsscli.fusion.ensemble import data_note, read_source, relative_address
+from vsscli.fusion.mix import Dense, Lists, Mean, mix
+from vsscli.store.encode import IGNORE, SHARE, quantise
+from vsscli.store.header import Encoding, Header
+from vsscli.store.reader import Store
+from vsscli.store.writer import StoreWriter
+from vsscli.talk import SILENCE, Talk
+
+NUMERICS = 1
+"""Raised only when a change here alters smoothed stores."""
+
+FLOW_SIDE = 240
+"""Short side of the frames that flow is computed on: half a pixel there is a pixel of a frame of 480."""
+
+DIFFERENCE = 0.1
+"""Grey values, of 1, by which a pixel and what the flow finds for it may differ; else it is taken for covered."""
+
+Reader = Callable[[str, int], np.ndarray]
+"""Frame (H, W, 3) uint8 by video and number."""
+
+
+class Frame:
+    """What smoothing needs of one frame, its pixels in one row: label, entropy, lists, and its grey values."""
+
+    def __init__(self, store: Store, video: str, t: int, reader: Reader | None) -> None:
+        source = read_source(store, video, t)
+        if isinstance(source, Dense):
+            raise VssError(f"{store.path} keeps all classes", "smooth a store that keeps lists, such as a fusion of it")
+        self.lists = source
+        self.label = store.label(video, t).reshape(-1)
+        self.entropy = store.read(video, "entropy", t).reshape(-1)
+        self.grey: np.ndarray | None = None
+        if reader is not None:
+            grey = rgb2gray(reader(video, t))
+            factor = min(1.0, FLOW_SIDE / min(grey.shape))
+            small = [max(1, round(side * factor)) for side in grey.shape]
+            self.grey = resize(grey, small, anti_aliasing=True).astype(np.float32)
+
+    def moved(self, places: np.ndarray, there: np.ndarray, own: Frame) -> Frame:
+        """This frame's pixels at ``places`` (P,), another's where ``there`` is false."""
+        moved = object.__new__(Frame)
+        moved.label = np.where(there, self.label[places], own.label)
+        moved.entropy = np.where(there, self.entropy[places], own.entropy)
+        pairs = zip(self.lists, own.lists, strict=True)
+        moved.lists = Lists(*(np.where(there, np.take(mine, places, axis=1), theirs) for mine, theirs in pairs))
+        moved.grey = None
+        return moved
+
+
+def smooth(
+    store: Store,
+    reach: int,
+    out: str | Path,
+    *,
+    reader: Reader | None = None,
+    talk: Talk = SILENCE,
+    force: bool = False,
+) -> Path:
+    """Average every frame with its neighbours into a new store, or go on with it.
+
+    Parameters
+    ----------
+    store
+        Predictions or a fusion, with lists on a score grid of stride 1.
+    reach
+        N: from N frames before to N behind, weighted by binomial coefficients (1 2 1 for N = 1).
+    out
+        The store to write.
+    reader
+        Reads the frames, so that neighbours are moved by the optical flow; none: they are taken as they lie.
+    talk
+        Is told how far it is, by frame.
+    force
+        As for `StoreWriter`.
+
+    Raises
+    ------
+    VssError
+        A store that can't be smoothed, or an ``out`` that holds something else.
+    """
+    if not 1 <= reach <= 8:
+        raise VssError(f"a reach of {reach} frames", "give 1 to 8")
+    if store.header.kind == "pseudo" or store.encoding.grid != 1 or store.encoding.keep != "top":
+        raise VssError(f"{store.path} has no lists at frame size", "name a prediction or fusion on a score grid of 1")
+    header = smoothed_header(store, reach, Path(out), motion=reader is not None)
+    videos = store.videos()
+    with (
+        StoreWriter(out, header, force=force) as writer,
+        talk.track("smooth", sum(len(store.stems(video)) for video in videos)) as done,
+    ):
+        for video in videos:
+            stems, size = store.stems(video), store.size(video)
+            pending = writer.pending(video, stems, size, [store.digest(video)])
+            done(len(stems) - sum(map(len, pending)))
+            for segment in pending:
+                known: dict[int, Frame] = {}
+                frames = []
+                for t in range(segment.start, segment.stop):
+                    near = range(max(0, t - reach), min(len(stems), t + reach + 1))
+                    known = {u: known.get(u) or Frame(store, video, u, reader) for u in near}
+                    frames.append(smooth_frame(known, t, reach, store.header.num_classes, store.encoding, size))
+                    done(1)
+                writer.write(video, segment, {name: np.stack([f[name] for f in frames]) for name in frames[0]})
+    return writer.path
+
+
+def smooth_frame(
+    known: dict[int, Frame], t: int, reach: int, num_classes: int, encoding: Encoding, size: tuple[int, int]
+) -> dict[str, np.ndarray]:
+    """The mean of frame t and its neighbours in ``known``, as it is stored; beyond the video's ends itself counts."""
+    own = known[t]
+    shares: dict[int, int] = {}
+    for offset in range(-reach, reach + 1):
+        u = t + offset if t + offset in known else t
+        shares[u] = shares.get(u, 0) + comb(2 * reach, reach + offset)
+    weights = np.array(list(shares.values()), np.float32) / 4**reach
+    near = [own if u == t else known[u].moved(*motion(own, known[u], size), own) for u in shares]
+    agree = np.logical_and.reduce([frame.label == own.label for frame in near])
+    agreed = np.where(agree, own.label, IGNORE).astype(np.uint8)
+    mixed = mix([frame.lists for frame in near], Mean(weights), num_classes, encoding, agreed)
+    entropy = mixed.divergence / np.float32(np.log(max(num_classes, 2)))
+    for frame, weight in zip(near, weights, strict=True):
+        entropy += np.take(weight * SHARE, frame.entropy)
+    return {
+        "label": np.where(agree, own.label, mixed.top_class[0]).reshape(size),
+        "entropy": quantise(entropy, encoding.entropy_step).reshape(size),
+        "top_class": mixed.top_class.reshape(-1, *size),
+        "top_probability": mixed.top_probability.reshape(-1, *size),
+    }
+
+
+def motion(frame: Frame, other: Frame, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels of a frame lie in another.
+
+    Returns
+    -------
+    tuple
+        Places (P,) int in the other frame's row of pixels, and whether they can be trusted, (P,) bool. Without grey
+        values every pixel lies where it lies.
+    """
+    height, width = size
+    if frame.grey is None or other.grey is None:
+        return np.arange(height * width), np.ones(height * width, bool)
+    down, right = optical_flow_ilk(frame.grey, other.grey, radius=7, num_warp=5, dtype=np.float32)
+    small = frame.grey.shape
+    rows, columns = (np.arange(side) * (s / side) for side, s in zip(size, small, strict=True))
+    cell = np.ix_(rows.astype(np.intp), columns.astype(np.intp))
+    y = np.arange(height)[:, None] + down[cell] * (height / small[0])
+    x = np.arange(width) + right[cell] * (width / small[1])
+    inside = (y >= -0.5) & (y < height - 0.5) & (x >= -0.5) & (x < width - 0.5)
+    y, x = np.rint(y).clip(0, height - 1).astype(np.intp), np.rint(x).clip(0, width - 1).astype(np.intp)
+    seen = other.grey[(y * small[0] // height), (x * small[1] // width)]
+    alike = np.abs(seen - frame.grey[cell]) < DIFFERENCE
+    return (y * width + x).reshape(-1), (inside & alike).reshape(-1)
+
+
+def smoothed_header(store: Store, reach: int, out: Path, *, motion: bool) -> Header:
+    """The header of a store smoothed along time."""
+    return Header(
+        kind="fusion",
+        table=store.header.table,
+        scores="probabilities",
+        source={
+            "method": "temporal",
+            "numerics": NUMERICS,
+            "reach": reach,
+            "motion": motion,
+            "stores": [{"address": relative_address(store.path, out), "fingerprint": store.fingerprint}],
+        },
+        encoding=store.header.encoding,
+        data=store.header.data,
+        summary=data_note(store.header),
+    )

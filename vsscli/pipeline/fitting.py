@@ -1,0 +1,98 @@
+"""Which weights a fusion should have, by the masks of a split; no network runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vsscli.data.masks import read_mask, to_classes
+from vsscli.files import write_text
+from vsscli.fusion.ensemble import require_alike
+from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
+from vsscli.pipeline.predicted import open_predicted
+from vsscli.report.chart import line_chart
+from vsscli.store.reader import Store, open_store
+from vsscli.talk import SILENCE, Talk
+
+
+class Masks:
+    """The masks of the frames of a store.
+
+    Parameters
+    ----------
+    store
+        Its header says the data set and the split, unless they are given.
+    data_root, split
+        Others.
+
+    Raises
+    ------
+    VssError
+        There is no such data set, or its classes are others.
+    """
+
+    def __init__(self, store: Store, data_root: Path | None = None, split: str | None = None) -> None:
+        found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
+        self.dataset = found.dataset
+        self.videos = {video.name: video for video in found.dataset.split(found.split)}
+        self.frames: list[Place] = []
+        self._paths: dict[Place, Path] = {}
+        for name in store.videos():
+            masks = {frame.stem: frame.mask for frame in self.videos[name].frames} if name in self.videos else {}
+            for t, stem in enumerate(store.stems(name)):
+                mask = masks.get(stem)
+                if mask is not None:
+                    self.frames.append((name, t))
+                    self._paths[name, t] = mask
+
+    def label(self, video: str, t: int) -> np.ndarray:
+        """Classes of a frame, (H, W) uint8, 255 where unknown."""
+        path = self._paths[video, t]
+        return to_classes(read_mask(path), self.dataset.ids, self.dataset.table.num_classes, path)
+
+
+def fit(
+    stores: Sequence[Path], *, data_root: Path | None = None, split: str | None = None, talk: Talk = SILENCE
+) -> Fit:
+    """Find weights and temperatures for a fusion of stores on the labelled frames of a split.
+
+    Raises
+    ------
+    VssError
+        Stores that can't be fused, or too few labelled frames.
+    """
+    sources = [open_store(path) for path in stores]
+    require_alike(sources)
+    masks = Masks(sources[0], data_root, split)
+    return fit_weights(sources, masks.frames, masks.label, talk=talk)
+
+
+def plot_sweep(
+    stores: Sequence[Path],
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    split: str | None = None,
+    talk: Talk = SILENCE,
+) -> list[tuple[float, float]]:
+    """Draw mIoU against the weight of the first of two stores. Returns the points, weight and mIoU."""
+    sources = [open_store(path) for path in stores]
+    require_alike(sources)
+    masks = Masks(sources[0], data_root, split)
+    points = sweep(sources, masks.frames, masks.label, talk=talk)
+    low, high = min(miou for _, miou in points), max(miou for _, miou in points)
+    room = max(0.1 * (high - low), 0.001)
+    best, top = max(points, key=lambda point: point[1])
+    chart = line_chart(
+        "What the weight decides",
+        [(f"{stores[0].stem} against {stores[1].stem}", points)],
+        x_title=f"weight of {stores[0].stem}",
+        y_title="mIoU",
+        x_range=(0.0, 1.0),
+        y_range=(low - room, high + room),
+        mark=(best, f"{top:.2%} at {best:.0%}"),
+    )
+    write_text(out, chart)
+    return points

@@ -1,0 +1,69 @@
+"""Smoothing a store along time, with the frames it was predicted from where they are at hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from vsscli.errors import VssError
+from vsscli.fusion.temporal import Reader, smooth
+from vsscli.pipeline.predicted import open_predicted
+from vsscli.store.reader import Store, open_store
+from vsscli.talk import SILENCE, Talk
+
+
+def smooth_store(
+    path: Path,
+    reach: int,
+    out: Path | None = None,
+    *,
+    data_root: Path | None = None,
+    split: str | None = None,
+    force: bool = False,
+    talk: Talk = SILENCE,
+) -> Path:
+    """Average every frame of a store with its neighbours, moved by the optical flow of the frames if they are there.
+
+    Parameters
+    ----------
+    path
+        Predictions or a fusion.
+    reach
+        Frames before and behind.
+    out
+        The store to write; none: beside it.
+    data_root, split
+        The frames, if they are not where the store says.
+    force, talk
+        As for :func:`vsscli.fusion.temporal.smooth`.
+
+    Raises
+    ------
+    VssError
+        A store that can't be smoothed; with ``data_root`` given, frames that are not there.
+    """
+    store = open_store(path)
+    try:
+        reader = _reader(store, data_root, split)
+    except VssError as error:
+        if data_root is not None:
+            raise
+        talk.warn(f"without motion: {error.message}")
+        reader = None
+    target = out or path.with_name(f"{path.stem}.temporal-{reach}{'' if reader else '-still'}.zarr")
+    return smooth(store, reach, target, reader=reader, talk=talk, force=force)
+
+
+def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:
+    found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
+    videos = {video.name: video for video in found.dataset.split(found.split)}
+    for name in store.videos():
+        if name not in videos or videos[name].stems != store.stems(name):
+            what = f"{found.dataset.root} has other frames of video {name} than {store.path}"
+            raise VssError(what, "add --data ROOT")
+
+    def read(video: str, t: int) -> np.ndarray:
+        return videos[video].read(t)
+
+    return read

@@ -1,0 +1,224 @@
+"""Stores at a URL: ``s3://``, ``gs://``, ``memory://`` and whatever else fsspec opens.
+
+An object is there whole or not at all, and nothing can be renamed. So a segment is put object by object to its place,
+and only then the record that lists it: killed at any moment, a writer loses the segment in hand, as on a disk.
+What an object store can't give is a lock that nobody else takes in the same instant: two processes that begin the same
+video at once may both write it. They write the same bytes, so that costs work and breaks nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from vsscli.errors import VssError
+from vsscli.store.work import WorkFolder, is_alive, this_process
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem
+
+URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
+
+
+def place_of(path: str | Path) -> Path:
+    """A path, or for a URL what offers as much of a path as stores use (`RemotePath`).
+
+    A URL may come as a `Path`, which has made one of its two slashes.
+
+    Raises
+    ------
+    VssError
+        fsspec does not know the kind of URL, or what it needs is not installed.
+    """
+    if is_remote(path):
+        return cast("Path", path)
+    match = URL.fullmatch(str(path)) if os.name != "nt" or "://" in str(path) else None
+    if match is None:
+        return Path(path)
+    import fsspec
+
+    kind, key = match[1], match[2].rstrip("/")
+    try:
+        return cast("Path", RemotePath(fsspec.filesystem(kind), kind, PurePosixPath(key)))
+    except (ImportError, ValueError) as error:
+        raise VssError(f"{path} can't be opened: {error}", f"install what fsspec needs for {kind}://") from error
+
+
+def is_remote(path: object) -> bool:
+    """Whether a store's place is a URL. For the type checker it is a `Path` like any other."""
+    return isinstance(path, RemotePath)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What `RemotePath.stat` says."""
+
+    st_size: int
+    st_mtime_ns: int = 0
+
+
+class RemotePath:
+    """A place in an object store, with as much of `pathlib.Path` as stores use."""
+
+    def __init__(self, files: AbstractFileSystem, kind: str, key: PurePosixPath) -> None:
+        self._files, self._kind, self._key = files, kind, key
+
+    def __truediv__(self, other: str) -> RemotePath:
+        return RemotePath(self._files, self._kind, self._key / other)
+
+    def __str__(self) -> str:
+        return f"{self._kind}://{self._key}"
+
+    def __repr__(self) -> str:
+        return f"RemotePath({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RemotePath) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __lt__(self, other: RemotePath) -> bool:
+        return str(self) < str(other)
+
+    @property
+    def name(self) -> str:
+        return self._key.name
+
+    @property
+    def stem(self) -> str:
+        return self._key.stem
+
+    @property
+    def suffix(self) -> str:
+        return self._key.suffix
+
+    @property
+    def parent(self) -> RemotePath:
+        return RemotePath(self._files, self._kind, self._key.parent)
+
+    def absolute(self) -> RemotePath:
+        return self
+
+    def as_posix(self) -> str:
+        return str(self)
+
+    def with_name(self, name: str) -> RemotePath:
+        return RemotePath(self._files, self._kind, self._key.with_name(name))
+
+    def exists(self) -> bool:
+        return bool(self._files.exists(str(self._key)))
+
+    def is_file(self) -> bool:
+        return bool(self._files.isfile(str(self._key)))
+
+    def is_dir(self) -> bool:
+        return bool(self._files.isdir(str(self._key)))
+
+    def is_symlink(self) -> bool:
+        return False
+
+    def iterdir(self) -> Iterator[RemotePath]:
+        if self.is_dir():
+            for key in self._files.ls(str(self._key), detail=False):
+                yield self / PurePosixPath(key).name
+
+    def rglob(self, pattern: str) -> Iterator[RemotePath]:
+        """All objects below; ``pattern`` is ``*``."""
+        for key in self._files.find(str(self._key)):
+            yield RemotePath(self._files, self._kind, PurePosixPath(key.lstrip("/")))
+
+    def stat(self) -> Size:
+        return Size(int(self._files.size(str(self._key)) or 0))
+
+    def open(self, mode: str = "rb") -> IO[bytes]:
+        # Ranges are asked for as they are read: reading ahead would fetch frames that nobody wants.
+        return cast("IO[bytes]", self._files.open(str(self._key), mode, cache_type="none"))
+
+    def read_bytes(self) -> bytes:
+        return bytes(self._files.cat_file(str(self._key)))
+
+    def write_bytes(self, data: bytes) -> None:
+        self._files.pipe_file(str(self._key), data)
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            self._files.rm_file(str(self._key))
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def remove(self) -> None:
+        """Remove all objects below, the group's own first, so that no reader finds half a video."""
+        (self / "zarr.json").unlink(missing_ok=True)
+        if self.exists():
+            self._files.rm(str(self._key), recursive=True)
+
+
+class RemoteWork(WorkFolder):
+    """The locks beside a store at a URL. Nothing is staged: an object appears whole."""
+
+    def lock(self, video: str) -> None:
+        path = self.lock_path(video)
+        holder = _holder(path)
+        if holder is not None and is_alive(holder):
+            raise self.held(video, holder)
+        mine = json.dumps(this_process()).encode()
+        path.write_bytes(mine)
+        if path.read_bytes() != mine:
+            raise self.held(video, _holder(path) or {})
+
+    def bury(self, video: str) -> None:
+        holder = _holder(self.lock_path(video))
+        if holder is not None and not is_alive(holder):
+            self.release(video)
+
+    def clear(self, name: str) -> None:
+        pass
+
+    def tidy(self) -> None:
+        pass
+
+    def collect(self) -> list[Path]:
+        removed = []
+        for lock in self._entries("locks"):
+            holder = _holder(lock)
+            if holder is None or not is_alive(holder):
+                lock.unlink()
+                removed.append(lock)
+        return removed
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        yield
+
+    def put(self, name: str, files: Mapping[Path, bytes]) -> None:
+        for target, data in files.items():
+            target.write_bytes(data)
+
+    def put_folder(self, name: str, target: Path, files: Mapping[str, bytes]) -> None:
+        # The group's own metadata last: with it the video, or the store, is there.
+        for file in sorted(files, key=lambda file: file == "zarr.json"):
+            (target / file).write_bytes(files[file])
+
+    def remove_folder(self, name: str, target: Path) -> None:
+        cast("RemotePath", target).remove()
+
+
+def work_for(path: Path) -> WorkFolder:
+    """Where the store at a path or URL is worked on."""
+    return RemoteWork(path) if is_remote(path) else WorkFolder(path)
+
+
+def _holder(lock: Path) -> dict[str, Any] | None:
+    try:
+        holder = json.loads(lock.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return holder if isinstance(holder, dict) and isinstance(holder.get("pid"), int) else None

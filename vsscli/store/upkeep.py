@@ -1,0 +1,168 @@
+"""What a store takes on the disk, and clearing what dead runs left in it and beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsscli.errors import VssError
+from vsscli.store.arrays import shard_name, specs_of
+from vsscli.store.header import Header, read_header
+from vsscli.store.record import read_record
+from vsscli.store.remote import is_remote, place_of, work_for
+from vsscli.store.verify import videos_of
+
+
+@dataclass(frozen=True)
+class VideoUsage:
+    """One video of a store: frames recorded, frames in all, and bytes of each array's files."""
+
+    name: str
+    present: int
+    frames: int
+    bytes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a store takes.
+
+    Parameters
+    ----------
+    videos
+        Its videos, by name.
+    metadata
+        Bytes of all ``zarr.json``.
+    leftovers
+        Bytes that no record knows: in its arrays and in its work folder.
+    """
+
+    videos: tuple[VideoUsage, ...]
+    metadata: int
+    leftovers: int
+
+    @property
+    def arrays(self) -> dict[str, int]:
+        """Bytes by array, over all videos."""
+        names = dict.fromkeys(name for video in self.videos for name in video.bytes)
+        return {name: sum(video.bytes.get(name, 0) for video in self.videos) for name in names}
+
+    @property
+    def total(self) -> int:
+        return sum(self.arrays.values()) + self.metadata + self.leftovers
+
+
+def measure(path: Path) -> Usage:
+    """Count the bytes of a store's files. Of a video whose record is damaged all counts as left over."""
+    path = place_of(path)
+    header = read_header(path)
+    videos = []
+    metadata = (path / "zarr.json").stat().st_size
+    leftovers = sum(_size(file) for file in _files(work_for(path).path))
+    for name in videos_of(path):
+        known = _recorded_files(path, header, name)
+        files = list(_files(path / name))
+        metadata += sum(_size(file) for file in files if file.name == "zarr.json")
+        others = [file for file in files if file.name != "zarr.json"]
+        leftovers += sum(_size(file) for file in others if file not in known)
+        record = None
+        with suppress(VssError):
+            record = read_record(path, name)
+        if record is not None:
+            by_array = dict.fromkeys(specs_of(header, record.size), 0)
+            for file, array in known.items():
+                by_array[array] += _size(file)
+            present = sum(len(record.bounds(number)) for number in record.segments)
+            videos.append(VideoUsage(name, present, len(record.stems), by_array))
+    return Usage(tuple(videos), metadata, leftovers)
+
+
+def collect(path: Path) -> list[Path]:
+    """Remove what dead runs left of a store: locks, staged files, and files of segments that were never recorded.
+
+    What a living process holds is left alone, and so is everything that a record knows.
+
+    Parameters
+    ----------
+    path
+        The store; it may not be there at all, when its first writer died at once.
+
+    Returns
+    -------
+    list
+        What was removed.
+    """
+    path = place_of(path)
+    work = work_for(path)
+    removed = work.collect()
+    if not (path / "zarr.json").is_file():
+        return removed
+    header = read_header(path)
+    for name in videos_of(path):
+        if not _unrecorded(path, header, name):
+            continue
+        try:
+            work.lock(name)
+        except VssError:
+            continue  # somebody is writing it: what lies there may be about to be recorded
+        try:
+            # Looked at again: until now another process may have been at it.
+            for file in _unrecorded(path, header, name):
+                file.unlink()
+                removed.append(file)
+                _prune(file.parent, path / name)
+        finally:
+            work.release(name)
+    work.tidy()
+    return removed
+
+
+def _unrecorded(path: Path, header: Header, video: str) -> list[Path]:
+    """Files of a video's arrays that belong to no recorded segment: a dead writer put them there and got no further."""
+    try:
+        record = read_record(path, video)
+    except VssError:
+        return []  # for `repair` to judge
+    if record is None:
+        return []
+    known = _recorded_files(path, header, video)
+    folders = [path / video / name / "c" for name in specs_of(header, record.size)]
+    return [file for folder in folders for file in sorted(_files(folder)) if file not in known]
+
+
+def _recorded_files(path: Path, header: Header, video: str) -> dict[Path, str]:
+    """Files of the recorded segments, and the array each belongs to."""
+    try:
+        record = read_record(path, video)
+    except VssError:
+        return {}
+    if record is None:
+        return {}
+    specs = specs_of(header, record.size)
+    return {
+        path / video / name / shard_name(number, spec): name
+        for name, spec in specs.items()
+        for number in record.segments
+    }
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (file for file in folder.rglob("*") if file.is_file())
+
+
+def _size(file: Path) -> int:
+    with suppress(FileNotFoundError):  # a writer at work
+        return file.stat().st_size
+    return 0
+
+
+def _prune(folder: Path, stop: Path) -> None:
+    """Remove a folder and those above it as far as they are empty."""
+    while not is_remote(folder) and folder != stop and folder.name != "c":
+        try:
+            folder.rmdir()
+        except OSError:
+            return
+        folder = folder.parent
