@@ -339,3 +339,20 @@ def trunk() -> dict[str, torch.Tensor]:
         for name, value in state.items()
         if name.startswith(parts) and not name.endswith("_index")
     }
+
+
+def test_the_python_of_the_documentation_runs(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    smaller = {
+        '"vit_adapter.pth"': repr(str(write_mmseg(tmp_path / "official.pth"))),
+        '"student.pt"': repr(str(tmp_path / "student.pt")),
+        "(896, 896), (512, 512)": "(64, 64), (40, 40)",
+        "points=12544": "points=200",
+    }
+    for published, here in smaller.items():
+        assert published in code
+        code = code.replace(published, here)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/models.md", "exec"), names)
+    assert names["losses"].total.isfinite()

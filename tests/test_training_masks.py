@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from lightning_fabric import Fabric
 from small import SCENE
 
 from vsscli.errors import VssError
@@ -26,8 +25,7 @@ from vsscli.training.journal import read_journal
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.run import train
 from vsscli.training.set_prediction import SetPredictionLoss
-from vsscli.training.state import TrainingState
-from vsscli.training.step import Batch, Stepper, supervised_loss
+from vsscli.training.step import supervised_loss
 
 CPU = Hardware(device="cpu", batch_size=4)
 SIZES = {"width": 48, "depth": 4, "heads": 3, "hidden": 96}
@@ -123,20 +121,21 @@ def test_labels_are_compared_by_masks_where_there_are_masks_and_else_by_pixels()
     torch.testing.assert_close(pixels, torch.nn.functional.cross_entropy(values, labels.long()))
 
 
-def test_unlabelled_crops_are_learned_from_by_their_probabilities(tmp_path: Path) -> None:
+def test_unlabelled_crops_are_learned_from_by_probabilities_and_features(tmp_path: Path) -> None:
+    contrast = {"queue": 64, "keys": 32, "anchors": 16, "negatives": 8, "channels": 16}
+    values = cut_down(tmp_path / "data", "tiny/student", train={"steps": 3}).model_dump(mode="json")
+    values["data"] |= {"unlabelled": ["unlabelled"]}
+    values["unlabelled"] = {"teacher": "ema", "batch_size": 2, "contrast": contrast}
+    train(Recipe.model_validate(values), tmp_path / "run", device="cpu")
+    line = read_journal(tmp_path / "run" / "journal.jsonl")[0]
+    parts = [float(line[f"loss_{part}"] or 0.0) for part in ("supervised", "unsupervised", "contrast")]
+    assert all(parts)
+    assert line["loss"] == pytest.approx(sum(parts), rel=1e-5)
+
+
+def test_rates_decay_by_layers(tmp_path: Path) -> None:
     recipe = cut_down(tmp_path, "tiny/student", train={"layer_decay": 0.5})
-    recipe = Recipe.model_validate(recipe.model_dump(mode="json") | {"unlabelled": {"weight": 1.0}})
-    torch.manual_seed(0)
-    network = build_network(recipe.model.model_dump(mode="json"), 3, load_pretrained=False).train()
+    network = build_network(recipe.model.model_dump(mode="json"), 3, load_pretrained=False)
     optimiser = build_optimiser(network, recipe.train)
     rates = {round(group["base_lr"] / recipe.train.lr, 6) for group in optimiser.param_groups}
     assert rates == {0.5**depth for depth in range(6)}
-    stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, TrainingState(network, optimiser, None))
-    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    batch = Batch(images, torch.randint(0, 3, (2, 64, 64), dtype=torch.uint8))
-    unlabelled = Batch(images, torch.ones(2, 64, 64, dtype=torch.uint8))
-    losses = [stepper.step([(batch, unlabelled)])[0] for _ in range(5)]
-    assert losses[-1].unsupervised is not None
-    assert losses[0].unsupervised is not None
-    assert losses[-1].unsupervised < losses[0].unsupervised
-    assert torch.isclose(losses[0].total, losses[0].supervised + losses[0].unsupervised)
