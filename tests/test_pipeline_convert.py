@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from backbone_samples import assert_maps
@@ -22,6 +23,7 @@ from converted_samples import (
     write_mmseg,
 )
 from mask2former_samples import assert_same
+from PIL import Image
 from torch import nn
 
 from vsscli.cli.app import run
@@ -32,6 +34,7 @@ from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.models.mask2former import Mask2Former
 from vsscli.pipeline.convert import convert_checkpoint, read_spans
+from vsscli.pipeline.predict import Hardware, predict_input
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSettings
 
@@ -339,3 +342,32 @@ def trunk() -> dict[str, torch.Tensor]:
         for name, value in state.items()
         if name.startswith(parts) and not name.endswith("_index")
     }
+
+
+def test_it_predicts_ones_own_frames_in_windows(mmseg: Path, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(2):
+        Image.fromarray(rng.integers(0, 256, (50, 90, 3), np.uint8)).save(frames / f"{number:03d}.png")
+    assert predict_input(mmseg, frames, tmp_path / "masks", hardware=Hardware(device="cpu")) == 2
+    masks = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "masks").rglob("*.png"))]
+    assert [mask.shape for mask in masks] == [(50, 90), (50, 90)]
+    assert all(mask.max() < CLASSES for mask in masks)
+
+
+def test_the_python_of_the_documentation_runs(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    smaller = {
+        '"vit_adapter.pth"': repr(str(write_mmseg(tmp_path / "official.pth"))),
+        '"student.pt"': repr(str(tmp_path / "student.pt")),
+        "(896, 896), (512, 512)": "(64, 64), (40, 40)",
+        "points=12544": "points=200",
+    }
+    for published, here in smaller.items():
+        assert published in code
+        code = code.replace(published, here)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/models.md", "exec"), names)
+    assert names["losses"].total.isfinite()
