@@ -65,8 +65,9 @@ def would_run_code(path: Path, what: str, wanted: str) -> VssError:
 def damaged(path: Path, what: str, error: Exception) -> VssError:
     """The error for a file whose bytes make no sense."""
     reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    said = f" ({reason[:200]})" if " " in reason else ""  # a lone word or number says nothing to a reader
     return VssError(
-        f"{what} {path} can't be read, it is cut off, damaged or of another kind ({reason[:200]})",
+        f"{what} {path} can't be read, it is cut off, damaged or of another kind{said}",
         "copy or download it again",
     )
 
