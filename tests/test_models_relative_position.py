@@ -9,6 +9,7 @@ import torch
 
 from vsscli.models.backbones.relative_position import (
     gather_bias,
+    lookup_index,
     relative_position_index,
     resize_positions,
     resize_table,
@@ -65,9 +66,11 @@ def test_the_index_follows_beits_rule() -> None:
 @pytest.mark.parametrize("learning", [False, True])
 def test_a_gathered_bias_is_the_table_at_the_index(learning: bool) -> None:
     index = relative_position_index((3, 3))
+    lookup = lookup_index((3, 3))
+    assert torch.equal(lookup[:, :10], index.int())
     table = torch.randn(table_rows((3, 3)), 2, requires_grad=True)
     with torch.set_grad_enabled(learning):
-        bias = gather_bias(table, index, torch.float32)
+        bias = gather_bias(table, lookup, torch.float32)
     assert torch.equal(bias, table[index].permute(2, 0, 1)[None])
     assert bias.stride(2) % 16 == 0
     if learning:

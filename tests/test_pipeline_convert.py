@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from backbone_samples import assert_maps
@@ -22,6 +23,7 @@ from converted_samples import (
     write_mmseg,
 )
 from mask2former_samples import assert_same
+from PIL import Image
 from torch import nn
 
 from vsscli.cli.app import run
@@ -32,6 +34,7 @@ from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.models.mask2former import Mask2Former
 from vsscli.pipeline.convert import convert_checkpoint, read_spans
+from vsscli.pipeline.predict import Hardware, predict_input
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSettings
 
@@ -181,10 +184,50 @@ class TestSwinOfDetectron2:
         assert restored(tmp_path / "t.pt").stride == 4
 
 
+class TestOnePeace:
+    """Its backbone has official numbers in a fixture; the head beside it is that of the shrunken ViT-Adapter."""
+
+    SPANS = ((0, 0), (1, 2), (3, 3), (4, 5))
+
+    def state(self) -> dict[str, torch.Tensor]:
+        head = official("full_vitadapter_mmseg")["state_dict"]
+        trunk = official("onepeace_adapter_64")["state_dict"]
+        state = {name: value for name, value in head.items() if name.startswith("decode_head.")}
+        return state | {f"backbone.{name}": value for name, value in trunk.items()}
+
+    def test_its_maps_are_the_official_ones(self, tmp_path: Path) -> None:
+        source = write_mmseg(tmp_path / "o.pth", self.state())
+        done = convert_checkpoint(source, tmp_path / "t.pt", interactions=self.SPANS)
+        network = restored(tmp_path / "t.pt")
+        numbers = official("onepeace_adapter_64")
+        with torch.no_grad():
+            assert_maps(network.backbone(numbers["input"]), numbers["eval_outputs"])
+            assert network(numbers["input"]).values.shape == (2, CLASSES, 16, 16)
+        assert (network.normalisation.mean[0], done.fresh) == (122.771, ())
+        train = recipe_from_dict(load_checkpoint(tmp_path / "t.pt").recipe, "recipe").train
+        assert train.layer_decay == 0.95
+
+    def test_spans_are_told_by_the_configuration_beside_the_weights(self, tmp_path: Path) -> None:
+        config = f"backbone=dict(interaction_indexes={[list(span) for span in self.SPANS]})"
+        done = convert_checkpoint(write_mmseg(tmp_path / "o.pth", self.state(), config=config), tmp_path / "t.pt")
+        assert not any("interactions" in assumed for assumed in done.assumed)
+        assert restored(tmp_path / "t.pt").backbone.spans == self.SPANS
+
+    def test_places_and_tables_are_resized_for_another_crop(self, tmp_path: Path) -> None:
+        source = write_mmseg(tmp_path / "o.pth", self.state())
+        done = convert_checkpoint(source, tmp_path / "t.pt", interactions=self.SPANS, crop=96)
+        assert len(done.resized) == 7
+        state = restored(tmp_path / "t.pt").state_dict()
+        assert state["backbone.image_adapter.pos_embed"].shape == (37, 32)
+        table = self.state()["backbone.encoder.layers.4.rel_pos_table.weight"]
+        resized = state["backbone.encoder.layers.4.rel_pos_table.weight"]
+        assert torch.equal(resized, resize_table(table, (4, 4), (6, 6)))
+
+
 class TestPretraining:
     """Files of a trunk: a network around it, as a recipe's ``train.init`` or ``model.pretrained``."""
 
-    @pytest.mark.parametrize("backbone", ["beit_l", "vit_adapter_l"])
+    @pytest.mark.parametrize("backbone", ["beit_tiny", "vit_adapter_tiny"])
     def test_a_trunk_gets_the_same_fresh_parts_around_it_every_time(
         self, beit: Path, backbone: str, tmp_path: Path
     ) -> None:
@@ -299,3 +342,32 @@ def trunk() -> dict[str, torch.Tensor]:
         for name, value in state.items()
         if name.startswith(parts) and not name.endswith("_index")
     }
+
+
+def test_it_predicts_ones_own_frames_in_windows(mmseg: Path, tmp_path: Path) -> None:
+    frames = tmp_path / "frames"
+    frames.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(2):
+        Image.fromarray(rng.integers(0, 256, (50, 90, 3), np.uint8)).save(frames / f"{number:03d}.png")
+    assert predict_input(mmseg, frames, tmp_path / "masks", hardware=Hardware(device="cpu")) == 2
+    masks = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "masks").rglob("*.png"))]
+    assert [mask.shape for mask in masks] == [(50, 90), (50, 90)]
+    assert all(mask.max() < CLASSES for mask in masks)
+
+
+def test_the_python_of_the_documentation_runs(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "models.md").read_text()
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, re.DOTALL))
+    smaller = {
+        '"vit_adapter.pth"': repr(str(write_mmseg(tmp_path / "official.pth"))),
+        '"student.pt"': repr(str(tmp_path / "student.pt")),
+        "(896, 896), (512, 512)": "(64, 64), (40, 40)",
+        "points=12544": "points=200",
+    }
+    for published, here in smaller.items():
+        assert published in code
+        code = code.replace(published, here)
+    names: dict[str, Any] = {}
+    exec(compile(code, "docs/models.md", "exec"), names)
+    assert names["losses"].total.isfinite()

@@ -71,7 +71,10 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\ntrain:\n  lr: -1\n", "a.yaml:3: train.lr: should be greater than 0, not -1"),
         ("name: a\ntrain: 3\n", "a.yaml:2: train: should be a section with keys of its own, not 3"),
         ("name: a\nmodel:\n  frozen_norm: 1\n", "a.yaml:3: model.frozen_norm: should be true or false, not 1"),
-        ("name: a\nmodel:\n  family: heavy\n", "a.yaml:3: model.family: should be 'light' or 'mmseg', not \"heavy\""),
+        (
+            "name: a\nmodel:\n  family: heavy\n",
+            "a.yaml:3: model.family: should be 'light', 'mask2former' or 'mmseg', not \"heavy\"",
+        ),
         ("name: a\nmodel:\n  family: mmseg\n  config: a.py\n", "a.yaml:2: model.checkpoint: is missing"),
         (
             "name: a\nmodel:\n  family: mmseg\n  config: a.py\n  checkpoint: a.pth\n  chekpoint: b.pth\n",

@@ -15,16 +15,18 @@ from small import SCENE
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint
+from vsscli.models.network import Network
 from vsscli.models.outputs import MapOutputs, MaskOutputs, QueryPrediction
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.pipeline.predict import Hardware, predict_input, predict_split
 from vsscli.recipes.load import load_recipe
-from vsscli.recipes.schema import Recipe
+from vsscli.recipes.schema import Recipe, Unlabelled
 from vsscli.store.reader import open_store
 from vsscli.talk import Silence
 from vsscli.training.journal import read_journal
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.run import train
+from vsscli.training.semi import build_semi
 from vsscli.training.set_prediction import SetPredictionLoss
 from vsscli.training.state import TrainingState
 from vsscli.training.step import Batch, Stepper, supervised_loss
@@ -123,20 +125,36 @@ def test_labels_are_compared_by_masks_where_there_are_masks_and_else_by_pixels()
     torch.testing.assert_close(pixels, torch.nn.functional.cross_entropy(values, labels.long()))
 
 
-def test_unlabelled_crops_are_learned_from_by_their_probabilities(tmp_path: Path) -> None:
+def test_every_group_of_a_mask_classifier_learns_at_the_rate_of_its_depth(tmp_path: Path) -> None:
     recipe = cut_down(tmp_path, "tiny/student", train={"layer_decay": 0.5})
-    recipe = Recipe.model_validate(recipe.model_dump(mode="json") | {"unlabelled": {"weight": 1.0}})
-    torch.manual_seed(0)
-    network = build_network(recipe.model.model_dump(mode="json"), 3, load_pretrained=False).train()
-    optimiser = build_optimiser(network, recipe.train)
+    optimiser = build_optimiser(untrained(recipe), recipe.train)
     rates = {round(group["base_lr"] / recipe.train.lr, 6) for group in optimiser.param_groups}
     assert rates == {0.5**depth for depth in range(6)}
-    stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, TrainingState(network, optimiser, None))
+
+
+@pytest.mark.parametrize("teacher", ["store", "ema"])
+def test_unlabelled_crops_are_learned_from_by_their_probabilities_and_features(teacher: str, tmp_path: Path) -> None:
+    recipe = cut_down(tmp_path, "tiny/student")
+    contrast = {"queue": 40, "keys": 20, "anchors": 8, "negatives": 4, "channels": 8, "confidence": 0.0, "low_rank": 1}
+    settings = Unlabelled.model_validate({"teacher": teacher, "contrast": contrast if teacher == "ema" else None})
+    network = untrained(recipe)
+    learner, semi = build_semi(settings, network, None)
+    optimiser = build_optimiser(network, recipe.train, learner.projection)
+    stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, TrainingState(learner, optimiser, None, semi=semi))
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     batch = Batch(images, torch.randint(0, 3, (2, 64, 64), dtype=torch.uint8))
     unlabelled = Batch(images, torch.ones(2, 64, 64, dtype=torch.uint8))
-    losses = [stepper.step([(batch, unlabelled)])[0] for _ in range(5)]
-    assert losses[-1].unsupervised is not None
-    assert losses[0].unsupervised is not None
-    assert losses[-1].unsupervised < losses[0].unsupervised
-    assert torch.isclose(losses[0].total, losses[0].supervised + losses[0].unsupervised)
+    losses = [stepper.step([(batch, unlabelled)])[0].named() for _ in range(5)]
+    names = {"loss", "loss_supervised", "loss_unsupervised", "reliable"}
+    assert set(losses[0]) == (names | {"loss_contrast", "banks"} if teacher == "ema" else names)
+    assert all(torch.isfinite(value) for step in losses for value in step.values())
+    if teacher == "store":
+        assert losses[-1]["loss_unsupervised"] < losses[0]["loss_unsupervised"]
+        torch.testing.assert_close(losses[0]["loss"], losses[0]["loss_supervised"] + losses[0]["loss_unsupervised"])
+    else:
+        assert losses[-1]["banks"] > 0
+
+
+def untrained(recipe: Recipe) -> Network:
+    torch.manual_seed(0)
+    return build_network(recipe.model.model_dump(mode="json"), 3, load_pretrained=False).train()

@@ -12,6 +12,7 @@ import pytest
 import torch
 import yaml
 from cli_process import kill_training, vss
+from listener import Listener
 from small import small_recipe
 
 from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
@@ -22,27 +23,12 @@ from vsscli.pipeline.predict import Hardware
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.schema import Augment, Contrast, Recipe
 from vsscli.store.reader import open_source, open_store
-from vsscli.talk import Silence
 from vsscli.training.journal import read_journal
 from vsscli.training.pseudo import StoredEvidence, open_unlabelled
 from vsscli.training.ranks import rank_bounds
 from vsscli.training.run import train
 
 CONTRAST = {"queue": 64, "keys": 32, "anchors": 16, "negatives": 8, "channels": 16}
-
-
-class Heard(Silence):
-    """What was said and what was warned of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-        self.warned: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.warned.append(text)
 
 
 @dataclass(frozen=True)
@@ -76,7 +62,7 @@ def figures(run: Path, name: str) -> list[float]:
 def test_the_losses_fall_and_the_banks_fill(begun: Begun, tmp_path: Path, teacher: str) -> None:
     recipe = semi_recipe(begun.data, {"teacher": teacher, "contrast": CONTRAST}, steps=18, lr=2e-3)
     store = begun.store if teacher == "store" else None
-    heard = Heard()
+    heard = Listener()
     result = train(recipe, tmp_path / "run", init=begun.network, pseudo_labels=store, talk=heard)
     # What a mean teacher calls reliable changes as it learns, so its own losses need not fall in so few steps.
     falling = ("loss_supervised", "loss_unsupervised", "loss_contrast") if teacher == "store" else ("loss_supervised",)
@@ -188,7 +174,7 @@ def test_what_could_not_be_learnt_is_said_before_the_first_step(begun: Begun, tm
 
     with pytest.raises(VssError, match="has no reliable pixel"):
         open_unlabelled(recipe, dataset, thresholded(threshold=0.0))
-    heard = Heard()
+    heard = Listener()
     open_unlabelled(recipe, dataset, thresholded(percentile=100), heard)
     assert any("will give no negatives" in text for text in heard.warned)
 
@@ -209,7 +195,7 @@ def test_what_could_not_be_learnt_is_said_before_the_first_step(begun: Begun, tm
 
 
 def test_rank_bounds_adapt_to_few_classes_and_say_so() -> None:
-    heard = Heard()
+    heard = Listener()
     assert rank_bounds(Contrast(), 124, talk=heard)[:2] == (3, 124)
     assert rank_bounds(Contrast(), 11, talk=heard)[:2] == (2, 11)
     assert rank_bounds(Contrast(low_rank=3, high_rank=20), 11, talk=heard)[:2] == (3, 11)

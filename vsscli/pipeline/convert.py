@@ -175,7 +175,7 @@ def _recipe(official: Official, converted: Converted, table: ClassTable, name: s
     """How the network is read out, as where it was published; its data is the user's to name."""
     crop = converted.crop
     if crop is None:
-        predict, shown = Predict(size=SWIN_SIZE, window=None, step=None), (SWIN_SIZE, SWIN_SIZE)
+        predict, shown = Predict(size=SWIN_SIZE), (SWIN_SIZE, SWIN_SIZE)
     else:
         down, across = (max(int(side * STEP) // 4, 1) * 4 for side in crop)
         predict, shown = Predict(size=min(crop), window=crop, step=(down, across)), crop

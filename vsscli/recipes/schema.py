@@ -192,7 +192,7 @@ class Train(Section):
     batch_size: Positive = Field(8, description="labelled crops per step, over all processes")
     lr: float = Field(1e-4, gt=0)
     encoder_lr: float = Field(1.0, gt=0, description="factor on the learning rate of the encoder")
-    layer_decay: float = Field(1.0, gt=0, le=1, description="factor per encoder stage, counted from the last")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="factor per stage or block of the encoder, from the last")
     weight_decay: float = Field(0.05, ge=0)
     betas: tuple[float, float] = (0.9, 0.999)
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from vsscli.errors import VssError
 from vsscli.models.backbones.backbone import Backbone, TrunkConfig, initialise
-from vsscli.models.backbones.relative_position import relative_position_index
+from vsscli.models.backbones.relative_position import lookup_index
 from vsscli.models.heads.deformable import DeformableAttention, Shapes
 
 EPS = 1e-6  # of its layer norms, also where the trunk's have another
@@ -67,6 +67,10 @@ class AdapterConfig:
             )
 
 
+# Between the eight blocks of the tiny trunks.
+TINY_ADAPTER = AdapterConfig(stem=32, interactions=((0, 1), (2, 3), (4, 5), (6, 7)), heads=6)
+
+
 class AdapterBackbone(Backbone):
     """A plain transformer with an adapter; a subclass makes the trunk and says how images become its tokens."""
 
@@ -108,7 +112,7 @@ class AdapterBackbone(Backbone):
         pyramid = torch.cat([_flat(map_) + embed for map_, embed in zip(coarser, self.level_embed, strict=True)], dim=1)
         tokens = self.first_tokens(images)
         blocks = self.trunk_blocks()
-        index = relative_position_index(self.grid, tokens.device)
+        index = lookup_index(self.grid, tokens.device)
         at_patches, at_cells = cell_centres([self.grid], images.device), cell_centres(shapes, images.device)
         results = []
         for (first, last), interaction in zip(self.spans, self._interactions(), strict=True):

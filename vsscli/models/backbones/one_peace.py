@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from vsscli.models.backbones.adapter import AdapterBackbone, AdapterConfig
+from vsscli.models.backbones.adapter import TINY_ADAPTER, AdapterBackbone, AdapterConfig
 from vsscli.models.backbones.backbone import TrunkConfig, drop_path_rates, initialise
 from vsscli.models.backbones.beit import first_tokens
-from vsscli.models.backbones.relative_position import Window, gather_bias, relative_position_index, table_rows
+from vsscli.models.backbones.relative_position import Window, gather_bias, lookup_index, table_rows
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ PRESETS = {
         crop=(256, 256),
         drop_path=0.1,
         gamma=0.1,
-        adapter=AdapterConfig(stem=32, interactions=((0, 1), (2, 3), (4, 5), (6, 7)), heads=6),
+        adapter=TINY_ADAPTER,
     ),
 }
 
@@ -128,7 +128,7 @@ class Encoder(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Transform tokens (B, 1 + N, D)."""
-        index = relative_position_index(self.grid, tokens.device)
+        index = lookup_index(self.grid, tokens.device)
         for layer in self.layers:
             tokens = layer(tokens, index)
         return tokens
@@ -153,7 +153,7 @@ class Layer(nn.Module):
         nn.init.zeros_(self.rel_pos_table.weight)
 
     def forward(self, tokens: Tensor, index: Tensor) -> Tensor:
-        """Transform tokens (B, N, D); ``index`` (N, N) tells the row of each pair in the table."""
+        """Transform tokens (B, N, D); ``index`` (`lookup_index`) tells the row of each pair in the table."""
         attended = self.self_attn(self.self_attn_layer_norm(tokens), self.rel_pos_table.weight, index)
         tokens = tokens + self.drop_path(self.gamma_1 * attended)
         return tokens + self.drop_path(self.gamma_2 * self.image_ffn(self.final_layer_norm(tokens)))

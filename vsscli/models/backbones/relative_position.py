@@ -43,31 +43,35 @@ def relative_position_index(window: Window, device: torch.device | None = None) 
     return torch.cat([first[None], index[1:]])
 
 
+def lookup_index(window: Window, device: torch.device | None = None) -> Tensor:
+    """The index (N, M) that `gather_bias` takes: in 32 bits, and M is N rounded up to what kernels like."""
+    index = relative_position_index(window, device).to(torch.int32)
+    return F.pad(index, (0, -index.shape[1] % ALIGNMENT))
+
+
 def gather_bias(table: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
-    """Look up the bias of every pair of tokens.
+    """Look up the bias of every pair of N tokens.
 
     Parameters
     ----------
     table
         (rows, heads).
     index
-        (N, N).
+        (N, M), of `lookup_index`; columns beyond N are filling.
     dtype
         Of the result, that of the queries.
 
     Returns
     -------
     Tensor
-        (1, heads, N, N); its rows lie so in memory that fused attention on CUDA, which wants them aligned, takes it as
-        it is.
+        (1, heads, N, N); its rows lie M apart in memory, so that fused attention on CUDA, which wants them aligned,
+        takes it as it is.
     """
     if not torch.is_grad_enabled():
         table = table.to(dtype)  # half the memory; a gradient is better summed up in float32
-    count = index.shape[-1]
-    aligned = F.pad(index, (0, -count % ALIGNMENT))
     # Along the second axis nothing has to be transposed afterwards: three times as fast on a CPU.
-    bias = table.t().contiguous().index_select(1, aligned.flatten()).view(1, -1, *aligned.shape)
-    return bias[..., :count].to(dtype)
+    bias = table.t().contiguous().index_select(1, index.flatten()).view(1, -1, *index.shape)
+    return bias[..., : len(index)].to(dtype)
 
 
 def resize_table(table: Tensor, source: Window, target: Window) -> Tensor:

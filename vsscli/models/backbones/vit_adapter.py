@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from vsscli.models.backbones.adapter import AdapterBackbone, AdapterConfig
+from vsscli.models.backbones.adapter import TINY_ADAPTER, AdapterBackbone, AdapterConfig
 from vsscli.models.backbones.backbone import TrunkConfig, initialise
 from vsscli.models.backbones.beit import PatchEmbedding, blocks_of, depth_in_trunk, first_tokens
 
@@ -35,7 +35,7 @@ PRESETS = {
         crop=(256, 256),
         drop_path=0.1,
         gamma=0.1,
-        adapter=AdapterConfig(stem=32, interactions=((0, 1), (2, 3), (4, 5), (6, 7)), heads=6),
+        adapter=TINY_ADAPTER,
     ),
 }
 
