@@ -22,6 +22,7 @@ from torchvision.transforms.v2.functional import resize
 from vsscli.errors import VssError
 from vsscli.inference.bands import ViewMaps, label_map
 from vsscli.inference.devices import autocast
+from vsscli.inference.memory import keep_freed_memory
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.inference.windows import Size, chosen_window, window_corners, window_step
 from vsscli.models.network import Network, Normalisation
@@ -117,6 +118,8 @@ class Predictor:
     ) -> None:
         if network.training:
             raise ValueError("a network is read out in evaluation mode: call eval() first")
+        if device.type == "cpu":
+            keep_freed_memory()
         self.network = network.to(device)
         self.normalisation = normalisation
         self.read_out = read_out = replace(read_out, window=chosen_window(read_out.window, network.crop))

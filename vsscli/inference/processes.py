@@ -10,6 +10,7 @@ from lightning_fabric import Fabric
 
 from vsscli.errors import VssError
 from vsscli.inference.devices import resolve_device
+from vsscli.inference.memory import keep_freed_memory
 
 PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
@@ -41,6 +42,8 @@ def launch(device: str, devices: int, precision: str = "32") -> Fabric:
     """
     place = resolve_device(device)
     chosen: int | list[int] = devices
+    if place.type == "cpu":
+        keep_freed_memory()
     if place.type == "cuda":
         if devices > torch.cuda.device_count():
             raise VssError(
