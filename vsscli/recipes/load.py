@@ -10,11 +10,12 @@ import types
 import typing
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from vsscli.errors import VssError
+from vsscli.recipes.pipeline import Pipeline
 from vsscli.recipes.schema import Recipe, family_of
 from vsscli.recipes.text import Document, Key, parse_yaml, read_text
 
@@ -23,6 +24,8 @@ PLACES_AND_ADVICE = ("root", "root_env", "publisher", "without")
 
 SHIPPED = Path(__file__).parent / "shipped"
 """The folder `recipes` of the repository, as the wheel carries it."""
+
+Schema = TypeVar("Schema", bound=BaseModel)
 
 SECTION = "should be a section with keys of its own"
 
@@ -61,15 +64,18 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     VssError
         There is no such recipe, or it is wrong. All that is wrong is named at once, with file and line.
     """
-    path = find_recipe(source)
-    document = parse_yaml(read_text(path), str(path))
-    if document.values is None:
-        raise VssError(f"recipe {path} is empty", "start from a shipped one, such as recipes/student.yaml")
-    if not isinstance(document.values, dict):
-        raise VssError(f"recipe {path} holds no `key: value` lines at its top level", "is it a recipe?")
-    for override in overrides:
-        _override(document, override)
-    return _check(document, f"recipe {path}")
+    path, document = _read(source, overrides)
+    if "stages" in document.values:
+        raise VssError(f"{path} is a pipeline of stages, not the recipe of one", f"vss run {path}")
+    return _check(document, f"recipe {path}", Recipe)
+
+
+def load_pipeline(source: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
+    """Read and check a recipe of a whole pipeline; arguments and errors as for `load_recipe`."""
+    path, document = _read(source, overrides)
+    if "stages" not in document.values:
+        raise VssError(f"{path} is the recipe of one stage, not a pipeline", f"vss train --recipe {path}")
+    return _check(document, f"recipe {path}", Pipeline)
 
 
 def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
@@ -89,7 +95,7 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
     """
     if not isinstance(values, dict):
         raise VssError(f"{source} is not a recipe but {_shown(values)}", "make the file again with this version of vss")
-    return _check(Document(values), source)
+    return _check(Document(values), source, Recipe)
 
 
 def recipe_digest(recipe: Recipe, parts: Sequence[str] | None = None) -> str:
@@ -145,6 +151,19 @@ def find_recipe(source: str | Path) -> Path:
     raise VssError(f"no recipe {path}", f"did you mean {listed}?" if near else f"give a YAML file, or one of {listed}")
 
 
+def _read(source: str | Path, overrides: Sequence[str]) -> tuple[Path, Document]:
+    """The file of a recipe and what it says, changed as asked."""
+    path = find_recipe(source)
+    document = parse_yaml(read_text(path), str(path))
+    if document.values is None:
+        raise VssError(f"recipe {path} is empty", "start from a shipped one, such as recipes/student.yaml")
+    if not isinstance(document.values, dict):
+        raise VssError(f"recipe {path} holds no `key: value` lines at its top level", "is it a recipe?")
+    for override in overrides:
+        _override(document, override)
+    return path, document
+
+
 def _override(document: Document, text: str) -> None:
     """Set one value of a document, ``key.key=value``."""
     dotted, equals, value = text.partition("=")
@@ -172,18 +191,18 @@ def _override(document: Document, text: str) -> None:
     document.texts |= parsed.texts
 
 
-def _check(document: Document, source: str) -> Recipe:
+def _check(document: Document, source: str, schema: type[Schema]) -> Schema:
     try:
-        return _validate(document.values)
+        return _validate(document.values, schema)
     except ValidationError as cause:
         error = cause
     # `precision: 16` is a number to YAML and a word to the schema: where a word is wanted, take what was written.
     if _reread(document, error):
         try:
-            return _validate(document.values)
+            return _validate(document.values, schema)
         except ValidationError as cause:
             error = cause
-    faults = list(dict.fromkeys(_faults(document, error)))
+    faults = list(dict.fromkeys(_faults(document, error, schema)))
     if len(faults) == 1:
         place, what = faults[0]
         raise VssError(f"{place or source}: {what}", "correct it, and run the same command again") from None
@@ -193,9 +212,9 @@ def _check(document: Document, source: str) -> Recipe:
     ) from None
 
 
-def _validate(values: Any) -> Recipe:
+def _validate(values: Any, schema: type[Schema]) -> Schema:
     # Strict, so that `steps: "800"` or `flip: 1` is not silently bent; as JSON, whose lists may stand for tuples.
-    return Recipe.model_validate_json(json.dumps(values), strict=True)
+    return schema.model_validate_json(json.dumps(values), strict=True)
 
 
 def _reread(document: Document, error: ValidationError) -> bool:
@@ -217,7 +236,7 @@ def _reread(document: Document, error: ValidationError) -> bool:
     return changed
 
 
-def _faults(document: Document, error: ValidationError) -> Iterator[tuple[str, str]]:
+def _faults(document: Document, error: ValidationError, schema: type[BaseModel]) -> Iterator[tuple[str, str]]:
     """Place and description of everything that is wrong, in the order of the file."""
     gathered: dict[Key, list[str]] = {}
     for fault in error.errors():
@@ -226,7 +245,7 @@ def _faults(document: Document, error: ValidationError) -> Iterator[tuple[str, s
             key = (*key, *rest[-1:]) if rest else key
         if fault["type"] == "union_tag_invalid":
             key = (*key, "family")
-        gathered.setdefault(key, []).append(_what(document, key, fault))
+        gathered.setdefault(key, []).append(_what(document, key, fault, schema))
     order = {key: number for number, key in enumerate(document.places)}
     for key in sorted(gathered, key=lambda key: order.get(_placed(document, key), 0)):
         if any(len(other) > len(key) and other[: len(key)] == key for other in gathered):
@@ -263,9 +282,9 @@ def _split_location(values: Any, location: Sequence[str | int]) -> tuple[Key, Ke
     return tuple(key), tuple(rest)
 
 
-def _what(document: Document, key: Key, fault: Any) -> str:
+def _what(document: Document, key: Key, fault: Any, schema: type[BaseModel]) -> str:
     if fault["type"] == "extra_forbidden":
-        return f"unknown key{_nearest(key, document.values)}"
+        return f"unknown key{_nearest(key, document.values, schema)}"
     if fault["type"] == "union_tag_invalid":
         *others, last = fault["ctx"]["expected_tags"].split(", ")
         return f"should be {', '.join(others)} or {last}, not {_shown(fault['input'].get('family'))}"
@@ -289,11 +308,11 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
-def _nearest(key: Key, values: Any) -> str:
+def _nearest(key: Key, values: Any, schema: type[BaseModel]) -> str:
     """A suggestion for a key that is unknown: a sibling of similar name, or the section that has it."""
-    siblings = _keys(Recipe, key[:-1], values)
+    siblings = _keys(schema, key[:-1], values)
     name = str(key[-1])
-    elsewhere = [section for section in _keys(Recipe, (), values) if name in _keys(Recipe, (section,), values)]
+    elsewhere = [section for section in _keys(schema, (), values) if name in _keys(schema, (section,), values)]
     if elsewhere:
         return f"; it belongs under {' or '.join(f'`{section}`' for section in elsewhere)}"
     near = difflib.get_close_matches(name, siblings, n=1)
