@@ -12,6 +12,7 @@ from vsscli.data.batches import LabelledFrames, TrainItems
 from vsscli.data.check import check_once
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.errors import VssError
+from vsscli.files import clear_parts
 from vsscli.inference.processes import launch
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network
@@ -106,6 +107,9 @@ def train(
         talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
         return finished
 
+    if fabric.is_global_zero:
+        for path in (last, best):
+            clear_parts(path)
     dataset = open_dataset(recipe.data, data_root, talk)
     # What the checkpoint carries must find the data again without the options of this call.
     data = recipe.data.model_copy(update={"root": str(dataset.root.resolve())})
