@@ -273,8 +273,8 @@ class Store(Section):
 
     grid: Literal[1, 2, 4] = Field(1, description="stride of the score grid")
     kept: Annotated[int, Field(ge=1, le=254)] = Field(8, description="classes kept per pixel (at most all)")
-    keep: Literal["top", "compact", "all"] = Field(
-        "top", description="the most likely classes, fewer and coarser ones, or all logits as float16"
+    keep: Literal["top", "fine", "compact", "all"] = Field(
+        "top", description="the most likely classes, in finer steps, fewer and coarser ones, or all logits as float16"
     )
 
 
