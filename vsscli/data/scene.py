@@ -21,7 +21,9 @@ from vsscli.recipes.schema import Scene
 from vsscli.talk import SILENCE, Talk
 
 MARKER = "scene.json"  # tells which parameters a folder was drawn with
+FEWER = "fewer.yaml"  # a mapping: what a data set would tell of the same streets that labels less
 DRAWING = 1  # raised when the same parameters come to give other pictures
+UNTOLD = ("person", "pole")
 SHORTEST_VAL = 24  # frames: VC16 needs more than one window of 16
 QUALITY = 92  # of the JPEGs
 
@@ -40,7 +42,7 @@ def draw_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
     """Draw synthetic street videos under `root`, unless they are there already.
 
     Written are `data/<video>/origin/<stem>.jpg`, `data/<video>/mask/<stem>.png` (0 void, class k as k + 1; not for
-    unlabelled videos), `train.txt`, `unlabelled.txt`, `val.txt`, `classes.json` and the marker `scene.json`. Everything
+    unlabelled videos), `train.txt`, `unlabelled.txt`, `val.txt`, `classes.json`, the mapping `fewer.yaml` and the marker `scene.json`. Everything
     is drawn in a folder beside `root` and renamed, so `root` is whole or not there.
 
     Parameters
@@ -135,9 +137,17 @@ def _draw(scene: Scene, root: Path, talk: Talk) -> None:
                 _draw_video(Street(rng, scene.size), split, root / "data" / name, palette)
                 done(split.frames)
             (root / f"{split.name}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    (root / FEWER).write_text(_fewer_classes(), encoding="utf-8")
     classes = [{"id": index, "name": name, "colour": colour} for index, (name, colour) in enumerate(CLASSES)]
     _write_json(root / "classes.json", {"name": "street", "classes": classes})
     _write_json(root / MARKER, _parameters(scene))
+
+
+def _fewer_classes() -> str:
+    """The mapping `FEWER`, as text: the scene's own classes, but for people and poles."""
+    names = [name for name, _ in CLASSES]
+    told = "".join(f"  {name}: {'ignore' if name in UNTOLD else name}\n" for name in names)
+    return f"source: classes.json\ntarget: classes.json\nmap:\n  0: ignore\n{told}"
 
 
 def _write_json(path: Path, values: dict[str, object]) -> None:
