@@ -37,11 +37,21 @@ class Document:
         For each key, as a path from the top: the place to name in a message, ``file:line``.
     texts
         For each single value without quotes: how it was written.
+    resets
+        Keys whose null takes back the value of a recipe that this one extends.
     """
 
     values: Any = None
     places: dict[Key, str] = field(default_factory=dict)
     texts: dict[Key, str] = field(default_factory=dict)
+    resets: set[Key] = field(default_factory=set)
+
+    def forget(self, key: Key) -> None:
+        """Drop what is known of the value of a key and of all that is in it."""
+        for known in (self.places, self.texts):
+            for old in [place for place in known if place[: len(key)] == key]:
+                del known[old]
+        self.resets -= {place for place in self.resets if place[: len(key)] == key}
 
 
 class _Loader(yaml.SafeLoader):
