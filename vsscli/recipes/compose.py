@@ -55,7 +55,7 @@ class _Composer:
             return document
         self._open.append(path)
         base = Document({})
-        for source, place in _bases(document):
+        for source, place in named_bases(document):
             lay_over(base, self._extended(source, place, path))
         self._open.pop()
         del document.values["extends"]
@@ -78,8 +78,10 @@ class _Composer:
         return self.read(path)
 
 
-def _bases(document: Document) -> list[tuple[str, str]]:
+def named_bases(document: Document) -> list[tuple[str, str]]:
     """The recipes that a document extends, and where it says so."""
+    if "extends" not in document.values:
+        return []
     named = document.values["extends"]
     listed: dict[Key, Any] = {("extends",): named}
     if isinstance(named, list):

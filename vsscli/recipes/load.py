@@ -56,6 +56,14 @@ def load_pipeline(source: str | Path, overrides: Sequence[str] = ()) -> Pipeline
     return check(document, f"recipe {path}", Pipeline)
 
 
+def load_any(source: str | Path, overrides: Sequence[str] = ()) -> Recipe | Pipeline:
+    """Read and check a recipe of whichever kind the file is; arguments and errors as for `load_recipe`."""
+    path, document = open_document(source, overrides)
+    if is_pipeline(document):
+        return check(document, f"recipe {path}", Pipeline)
+    return check(document, f"recipe {path}", Recipe)
+
+
 def stage_recipe(source: str | Path, stage: TrainStage, holdout: str | None = None) -> Recipe:
     """The recipe of a training stage of a pipeline, changed as the stage says.
 

@@ -125,6 +125,23 @@ def parse_yaml(text: str, source: str, prefix: Key = (), *, lines: bool = True) 
     return document
 
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which writes lists of single values in one line."""
+
+
+def _dump_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
+    flow = not any(isinstance(item, dict | list) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flow)
+
+
+_Dumper.add_representer(list, _dump_list)
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Values as YAML that `parse_yaml` reads back to the same."""
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
+
+
 def _refuse_bombs(text: str, source: str) -> None:
     """Stop at the first sign of a text that is short to write and long to read."""
     aliases = depth = 0
