@@ -13,7 +13,7 @@ from vsscli import __version__
 from vsscli.cli.app import build, run
 
 VERBS = (
-    *("remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
+    *("recipe", "remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
     *("eval", "vc", "show", "submit", "demo", "cache", "doctor"),
 )
 NETWORKED = ("train", "predict", "pseudo", "demo")

@@ -43,6 +43,7 @@ def build() -> TyperGroup:
         model,
         predict,
         pseudo,
+        recipe,
         remap,
         show,
         submit,
@@ -61,6 +62,7 @@ def build() -> TyperGroup:
         context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
     )
     for name, function in (
+        ("recipe", recipe.recipe),
         ("remap", remap.remap),
         ("model", model.model),
         ("convert", convert.convert),
