@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from vsscli.errors import VssError
-from vsscli.recipes.pipeline import Pipeline
+from vsscli.recipes.graph import faults as graph_faults
+from vsscli.recipes.pipeline import Pipeline, TrainStage
 from vsscli.recipes.schema import Recipe, family_of
 from vsscli.recipes.text import Document, Key, parse_yaml, read_text
 
@@ -75,7 +76,30 @@ def load_pipeline(source: str | Path, overrides: Sequence[str] = ()) -> Pipeline
     path, document = _read(source, overrides)
     if "stages" not in document.values:
         raise VssError(f"{path} is the recipe of one stage, not a pipeline", f"vss train --recipe {path}")
-    return _check(document, f"recipe {path}", Pipeline)
+    pipeline = _check(document, f"recipe {path}", Pipeline)
+    found = [(_placed(document, key), f"{'.'.join(map(str, key))}: {what}") for key, what in graph_faults(pipeline)]
+    if found:
+        raise _complaint([(document.places.get(place, ""), what) for place, what in found], f"recipe {path}")
+    return pipeline
+
+
+def stage_recipe(source: Path, stage: TrainStage, holdout: str | None = None) -> Recipe:
+    """The recipe of a training stage: a file beside the pipeline's, or a shipped one, changed as the stage says.
+
+    Parameters
+    ----------
+    source
+        File of the pipeline.
+    stage
+        One of its stages.
+    holdout
+        A split that is taken out of what the stage trains on.
+    """
+    beside = source.parent / stage.recipe
+    path, document = _read(beside if beside.is_file() else stage.recipe, ())
+    for key, value in stage.set.items():
+        _override(document, f"{key}={json.dumps(value)}")
+    return _check(document, f"recipe {path}", Recipe)
 
 
 def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
@@ -202,14 +226,17 @@ def _check(document: Document, source: str, schema: type[Schema]) -> Schema:
             return _validate(document.values, schema)
         except ValidationError as cause:
             error = cause
-    faults = list(dict.fromkeys(_faults(document, error, schema)))
+    raise _complaint(list(dict.fromkeys(_faults(document, error, schema))), source)
+
+
+def _complaint(faults: Sequence[tuple[str, str]], source: str) -> VssError:
+    """The error that names all faults, each with its place."""
+    remedy = "and run the same command again"
     if len(faults) == 1:
         place, what = faults[0]
-        raise VssError(f"{place or source}: {what}", "correct it, and run the same command again") from None
+        return VssError(f"{place or source}: {what}", f"correct it, {remedy}")
     lines = [f"  {place}: {what}" if place else f"  {what}" for place, what in faults]
-    raise VssError(
-        "\n".join([f"{source} has {len(faults)} faults", *lines]), "correct them, and run the same command again"
-    ) from None
+    return VssError("\n".join([f"{source} has {len(faults)} faults", *lines]), f"correct them, {remedy}")
 
 
 def _validate(values: Any, schema: type[Schema]) -> Schema:
