@@ -88,6 +88,7 @@ def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SIL
                 workspace=workspace,
                 threshold=stage.threshold,
                 percentile=stage.percentile,
+                by_class=stage.by_class,
                 hardware=job.hardware,
                 talk=talk,
             )
