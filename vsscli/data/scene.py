@@ -38,6 +38,19 @@ class _Split:
     masks: bool
 
 
+def drawn_frames(scene: Scene) -> dict[str, int]:
+    """How many frames each split of a drawn data set has, or will have."""
+    return {split.name: split.videos * split.frames for split in _splits(scene)}
+
+
+def _splits(scene: Scene) -> tuple[_Split, ...]:
+    return (
+        _Split("train", scene.videos, scene.frames, masks=True),
+        _Split("unlabelled", scene.unlabelled_videos, scene.frames, masks=False),
+        _Split("val", scene.val_videos, max(scene.frames, SHORTEST_VAL), masks=True),
+    )
+
+
 def draw_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
     """Draw synthetic street videos under `root`, unless they are there already.
 
@@ -121,12 +134,7 @@ def _is_drawn(scene: Scene, root: Path) -> bool:
 
 
 def _draw(scene: Scene, root: Path, talk: Talk) -> None:
-    splits = (
-        _Split("train", scene.videos, scene.frames, masks=True),
-        _Split("unlabelled", scene.unlabelled_videos, scene.frames, masks=False),
-        _Split("val", scene.val_videos, max(scene.frames, SHORTEST_VAL), masks=True),
-    )
-    palette = _palette()
+    splits, palette = _splits(scene), _palette()
     total = sum(split.videos * split.frames for split in splits)
     talk.say(f"drawing {sum(split.videos for split in splits)} synthetic videos")
     with talk.track("drawing", total, "frame") as done:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from vsscli.errors import VssError
+from vsscli.recipes import graph
 from vsscli.recipes.outline import TAGS, keys_at, kinds_at, split_location
 from vsscli.recipes.pipeline import Pipeline
 from vsscli.recipes.schema import Recipe
@@ -90,9 +91,12 @@ def examine(document: Document, schema: type[Schema]) -> tuple[Schema | None, li
     """A document as the schema's object, or what is wrong with it, in the order of the file."""
     while True:
         try:
-            return _validate(document.values, schema), []
+            checked = _validate(document.values, schema)
         except ValidationError as cause:
             error = cause
+        else:
+            between = graph.faults(checked) if isinstance(checked, Pipeline) else []
+            return (None if between else checked), [fault_at(document, key, what) for key, what in between]
         # `precision: 16` is a number to YAML and a word to the schema: where a word is wanted, take what was written.
         if not (_reread(document, error, schema) or _reset(document, error, schema)):
             return None, list(dict.fromkeys(_faults(document, error, schema)))
