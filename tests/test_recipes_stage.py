@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from vsscli.errors import VssError
-from vsscli.recipes.load import load_pipeline, stage_recipe
+from vsscli.recipes.compose import read_recipe
+from vsscli.recipes.load import load_pipeline, stage_document, stage_recipe
 from vsscli.recipes.pipeline import TrainStage
 from vsscli.recipes.schema import LightModel, Mask2FormerModel, Recipe
 
@@ -97,3 +98,12 @@ def test_nothing_is_left_without_the_split_that_is_held_out(tmp_path: Path) -> N
     recipe_of(tmp_path, "", OWN + "data:\n  train: train\n", "val")
     message = message_of(tmp_path, "", OWN + "data:\n  train: val\n", "val")
     assert message == "own.yaml:10: data.train: nothing is left without val, which is held out"
+
+
+def test_the_split_that_is_held_out_is_taken_from_several(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("name: own\ndata:\n  train: [train, val]\n")
+    path = tmp_path / "pipe.yaml"
+    path.write_text("name: pipe\nstages:\n  one: {do: train, recipe: own.yaml}\n")
+    stage = TrainStage(do="train", recipe="own.yaml")
+    document, _ = stage_document(path, read_recipe(path), stage, "val")
+    assert document.values["data"]["train"] == ["train"]

@@ -80,11 +80,22 @@ def check(document: Document, source: str, schema: type[Schema]) -> Schema:
     checked, faults = examine(document, schema)
     if checked is not None:
         return checked
+    raise refusal(faults, source)
+
+
+def refusal(faults: Sequence[Fault], source: str) -> VssError:
+    """The error that names all that is wrong."""
     if len(faults) == 1:
         fault = faults[0] if faults[0].place else Fault(source, faults[0].what)
-        raise VssError(str(fault), "correct it, and run the same command again")
+        return VssError(str(fault), "correct it, and run the same command again")
     lines = [f"{source} has {len(faults)} faults", *(f"  {fault}" for fault in faults)]
-    raise VssError("\n".join(lines), "correct them, and run the same command again")
+    return VssError("\n".join(lines), "correct them, and run the same command again")
+
+
+def fault_at(document: Document, key: Key, what: str) -> Fault:
+    """A fault of the value at a key, or of the lack of one."""
+    dotted = ".".join(map(str, key)).removesuffix(f".{NAME[0]}")
+    return Fault(document.places.get(_placed(document, key), ""), f"{dotted}: {what}" if dotted else what)
 
 
 def examine(document: Document, schema: type[Schema]) -> tuple[Schema | None, list[Fault]]:
@@ -162,9 +173,7 @@ def _faults(document: Document, error: ValidationError, schema: type[BaseModel])
     for key in sorted(gathered, key=lambda key: order.get(_placed(document, key), 0)):
         if any(len(other) > len(key) and other[: len(key)] == key for other in gathered):
             continue  # another alternative of a choice got further: it is the one that was meant
-        dotted = ".".join(map(str, key)).removesuffix(f".{NAME[0]}")
-        what = _told(gathered[key])
-        faults.append(Fault(document.places.get(_placed(document, key), ""), f"{dotted}: {what}" if dotted else what))
+        faults.append(fault_at(document, key, _told(gathered[key])))
     return faults
 
 

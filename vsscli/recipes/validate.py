@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
-from vsscli.recipes.faults import Fault, examine
+from vsscli.recipes.faults import Fault, examine, fault_at
 from vsscli.recipes.load import is_pipeline, open_document, stage_document
 from vsscli.recipes.pipeline import Pipeline, TrainStage
 from vsscli.recipes.schema import Recipe
@@ -116,8 +116,7 @@ def _data_faults(data: dict[str, Any], document: Document, key: Key) -> Iterator
 
 
 def _missing(document: Document, key: Key, name: str, remedy: str = "") -> Fault:
-    stands = next((key[:n] for n in range(len(key), -1, -1) if key[:n] in document.places), ())
-    return Fault(document.places.get(stands, ""), f"{'.'.join(map(str, key))}: {name} is not there{remedy}")
+    return fault_at(document, key, f"{name} is not there{remedy}")
 
 
 def _there(path: Path) -> bool:
