@@ -85,7 +85,7 @@ def test_what_is_wrong_is_told_with_its_place(tmp_path: Path) -> None:
     recipe = small_loop(tmp_path, CHAIN.replace("of: fused}", "of: fusde}"))
     done = vss("run", recipe, cwd=tmp_path)
     assert done.returncode == 2
-    assert f"{recipe}:15: stages.zip.of: there is no stage 'fusde'; did you mean 'fused'?" in done.stderr
+    assert f"{recipe}:17: stages.zip.of: there is no stage 'fusde'; did you mean 'fused'?" in done.stderr
     unknown = vss("run", small_loop(tmp_path, CHAIN), "zap", cwd=tmp_path)
     assert unknown.returncode == 2
     assert "has no stage 'zap'; did you mean 'zip'?" in unknown.stderr
