@@ -103,7 +103,8 @@ def test_named_stages_run_with_what_they_need_and_optional_ones_only_when_named(
 
 
 def test_a_split_that_a_network_learned_from_is_not_scored(tmp_path: Path) -> None:
-    path = small_loop(tmp_path, CHAIN.replace("first: {do: predict, model: student}", "first: {do: predict, model: student, split: train}"))  # fmt: skip
+    plain = "first: {do: predict, model: student}"
+    path = small_loop(tmp_path, CHAIN.replace(plain, plain.replace("}", ", split: train}")))
     job = open_job(path, workspace=tmp_path / "runs")
     with pytest.raises(VssError) as caught:
         refuse_leaks(job, chosen(job.pipeline))

@@ -67,7 +67,9 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_loop_ends_with_a_table_of_five_rows_and_pictures(ran: Ran) -> None:
     names = [row.name for row in ran.result.scores.rows]
     assert names == ["student", "student + TTA", "retrained + TTA", "teacher + TTA", "ensemble"]
-    assert all(0 <= row.scores[metric] <= 1 for row in ran.result.scores.rows for metric in ("miou", "wiou", "vc8", "vc16"))
+    assert all(
+        0 <= row.scores[metric] <= 1 for row in ran.result.scores.rows for metric in ("miou", "wiou", "vc8", "vc16")
+    )
     assert "| ensemble |" in ran.result.table.read_text()
     assert len(list(ran.result.pictures.glob("*.png"))) >= 1
 

@@ -63,10 +63,19 @@ class Job:
         return stage.split if isinstance(stage, PredictStage) else self.split(stage.takes()[0])
 
     def root(self, data: Data) -> Path | None:
-        """The folder to read a data set from, where it is not the recipe's: what is drawn belongs to the results."""
-        if self.data_root is None and data.scene is not None:
-            return self.workspace / "demo-data"
-        return self.data_root
+        """The folder to read a data set from, where it is not the recipe's.
+
+        What is drawn belongs to the results. The folder that is given is that of the data set that is predicted.
+        """
+        if self.data_root is None:
+            return None if data.scene is None else self.workspace / "demo-data"
+        return self.data_root if self.predicts(data) else None
+
+    def predicts(self, data: Data) -> bool:
+        """Whether stages predict a data set; without such stages every one counts."""
+        stages = self.pipeline.stages.items()
+        names = {self.recipe(name).data.name for name, stage in stages if isinstance(stage, PredictStage)}
+        return not names or data.name in names
 
     def plan(self, name: str) -> AugmentationPlan:
         """The augmentation plan of a prediction stage."""
@@ -110,6 +119,11 @@ def open_job(
         if isinstance(stage, TrainStage)
     }
     return Job(pipeline, recipes, workspace, data_root, hardware)
+
+
+def further_data(recipe: Recipe) -> tuple[Data, ...]:
+    """The data sets that a recipe trains on beside its first."""
+    return tuple(other.data for other in getattr(recipe, "also", ()))
 
 
 def plan_of(stage: PredictStage, recipe: Recipe) -> AugmentationPlan:

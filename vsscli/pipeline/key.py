@@ -16,7 +16,7 @@ from typing import Any
 from vsscli.data.classes import ClassTable
 from vsscli.data.layouts import open_dataset
 from vsscli.data.videos import FolderVideo
-from vsscli.pipeline.job import Job
+from vsscli.pipeline.job import Job, further_data
 from vsscli.recipes.load import PLACES_AND_ADVICE
 from vsscli.recipes.pipeline import AnyStage, EvalStage, PredictStage, PseudoStage, TrainStage
 from vsscli.recipes.schema import Data, Recipe
@@ -100,7 +100,7 @@ def key_of(job: Job, name: str, inputs: Mapping[str, str], frames: Frames) -> Ke
     key: Key = {
         "stage": _section(job, name),
         "inputs": {other: inputs[other] for other in stage.takes()},
-        "frames": {split: frames.digest(recipe.data, split, masks=masks) for split, masks in splits_of(job, name)},
+        "frames": {told: frames.digest(data, split, masks=masks) for told, data, split, masks in splits_of(job, name)},
         "version": VERSIONS[stage.do],
     }
     if isinstance(stage, TrainStage):
@@ -118,8 +118,16 @@ def differences(old: Key, new: Key, stage: AnyStage) -> str:
     return ", ".join(found[:LISTED]) + more
 
 
-def splits_of(job: Job, name: str) -> list[tuple[str, bool]]:
-    """The splits whose frames a stage reads, each with whether it reads their masks."""
+def splits_of(job: Job, name: str) -> list[tuple[str, Data, str, bool]]:
+    """The splits whose frames a stage reads: what to call it, data set, split, and whether masks are read too."""
+    stage, recipe = job.stage(name), job.recipe(name)
+    found = [(split, recipe.data, split, masks) for split, masks in _own_splits(job, name)]
+    if isinstance(stage, TrainStage):
+        found += [(f"{data.name}/labelled", data, "labelled", True) for data in further_data(recipe)]
+    return found
+
+
+def _own_splits(job: Job, name: str) -> list[tuple[str, bool]]:
     stage = job.stage(name)
     if isinstance(stage, TrainStage):
         unlabelled = [("unlabelled", False)] if job.recipe(name).unlabelled is not None else []
@@ -157,8 +165,9 @@ def read_out_digest(recipe: Recipe) -> str:
 def _content(recipe: Recipe) -> dict[str, Any]:
     """A recipe without the places that may change and the advice to people."""
     values = recipe.model_dump(mode="json")
-    for key in PLACES_AND_ADVICE:
-        values["data"].pop(key)
+    for data in (values["data"], *(other["data"] for other in values.get("also") or ())):
+        for key in PLACES_AND_ADVICE:
+            data.pop(key)
     return values
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from vsscli.errors import VssError
 from vsscli.models.catalogue import CATALOGUE
-from vsscli.pipeline.job import Job
+from vsscli.pipeline.job import Job, further_data
 from vsscli.pipeline.key import Frames, splits_of, weight_files
 from vsscli.recipes.pipeline import EvalStage, TrainStage
 from vsscli.recipes.schema import Data, Mask2FormerModel, Recipe
@@ -20,9 +20,11 @@ def missing(job: Job, names: Sequence[str], frames: Frames, *, drawing: bool = T
     found: dict[str, list[str]] = {}
     for name in names:
         recipe = job.recipe(name)
-        for split, _ in splits_of(job, name) if drawing or recipe.data.scene is None else ():
+        for _, data, split, _ in splits_of(job, name):
+            if data.scene is not None and not drawing:
+                continue
             try:
-                frames.videos(recipe.data, split)
+                frames.videos(data, split)
             except VssError as error:
                 found.setdefault(f"{error.message}: {error.hint}" if error.hint else error.message, []).append(name)
         if isinstance(job.stage(name), TrainStage):
@@ -54,9 +56,14 @@ def refuse_leaks(job: Job, names: Sequence[str]) -> None:
         raise VssError("\n".join(lines), "set `holdout` to the split, or score another one")
 
 
-def learned(recipe: Recipe) -> set[str]:
-    """The splits, as they are called on disk, that training by a recipe learns from."""
-    return _names(recipe.data.train) | (set(recipe.data.unlabelled) if recipe.unlabelled is not None else set())
+def learned(recipe: Recipe, root: str) -> set[str]:
+    """The splits of the data set at a root, as they are called on disk, that training by a recipe learns from."""
+    splits = {
+        split for data in (recipe.data, *further_data(recipe)) if data.root == root for split in _names(data.train)
+    }
+    if recipe.unlabelled is not None and recipe.data.root == root:
+        splits |= set(recipe.data.unlabelled)
+    return splits
 
 
 def _leaks(job: Job, names: Sequence[str]) -> Iterator[str]:
@@ -64,14 +71,13 @@ def _leaks(job: Job, names: Sequence[str]) -> Iterator[str]:
         stage = job.stage(name)
         if isinstance(stage, TrainStage) and job.pipeline.holdout is not None:
             data = job.recipe(name).data
-            if _on_disk(data, job.pipeline.holdout) & learned(job.recipe(name)):
+            if job.predicts(data) and _on_disk(data, job.pipeline.holdout) & learned(job.recipe(name), data.root):
                 yield f"stages.{name}: learns from {job.pipeline.holdout!r}, which the pipeline holds out"
         for number, row in enumerate(stage.rows if isinstance(stage, EvalStage) else ()):
             scored = job.recipe(row.of).data
             for learner in job.learners(row.of):
-                recipe = job.recipe(learner)
-                both = _on_disk(scored, job.split(row.of)) & learned(recipe)
-                if both and recipe.data.root == scored.root:
+                both = _on_disk(scored, job.split(row.of)) & learned(job.recipe(learner), scored.root)
+                if both:
                     yield f"stages.{name}.rows.{number}: scores {min(both)!r}, which {learner!r} learns from"
 
 
