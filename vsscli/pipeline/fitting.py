@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from vsscli.data.masks import read_mask, to_classes
+from vsscli.data.masks import to_classes
 from vsscli.files import write_text
 from vsscli.fusion.ensemble import require_alike
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
@@ -50,7 +50,7 @@ class Masks:
     def label(self, video: str, t: int) -> np.ndarray:
         """Classes of a frame, (H, W) uint8, 255 where unknown."""
         path = self._paths[video, t]
-        return to_classes(read_mask(path), self.dataset.ids, self.dataset.table.num_classes, path)
+        return to_classes(self.dataset.ids.read(path), self.dataset.ids, self.dataset.table.num_classes, path)
 
 
 def fit(

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vsscli.data.layouts import Dataset, open_dataset, open_input
+from vsscli.data.folders import open_input
+from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.videos import Video
 from vsscli.inference.devices import resolve_device
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan

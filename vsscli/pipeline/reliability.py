@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.layouts import open_dataset
-from vsscli.data.masks import read_mask, to_classes
+from vsscli.data.masks import to_classes
 from vsscli.errors import VssError
 from vsscli.files import write_text
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
@@ -131,6 +131,8 @@ def _truth(store: Store, data_root: Path | None) -> Truth:
 
     def truth(video: str, t: int) -> np.ndarray | None:
         mask = masks.get((video, store.stems(video)[t]))
-        return None if mask is None else to_classes(read_mask(mask), dataset.ids, dataset.table.num_classes, mask)
+        return (
+            None if mask is None else to_classes(dataset.ids.read(mask), dataset.ids, dataset.table.num_classes, mask)
+        )
 
     return truth

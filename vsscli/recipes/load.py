@@ -197,8 +197,9 @@ def recipe_digest(recipe: Recipe, parts: Sequence[str] | None = None) -> str:
         SHA-256 of the canonical JSON, 64 hexadecimal digits.
     """
     values = recipe.model_dump(mode="json")
-    for key in PLACES_AND_ADVICE:
-        values["data"].pop(key)
+    for data in (values["data"], *(other["data"] for other in values["also"])):
+        for key in PLACES_AND_ADVICE:
+            data.pop(key)
     chosen = values if parts is None else {part: values[part] for part in parts}
     text = json.dumps(chosen, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
