@@ -151,12 +151,10 @@ class TrainItems(Dataset[tuple[Tensor, Tensor] | _Failure]):
 
     Parameters
     ----------
-    frames
-        What to take.
-    augment
-        What to do with it.
+    frames, augment
+        The main part; it takes the samples that no other does.
     also
-        Other frames, with their share of the samples; `frames` take what is left.
+        The other parts, each with its share of the samples.
     """
 
     def __init__(self, frames: Frames, augment: TrainAugment, also: Sequence[Portion] = ()) -> None:
