@@ -55,8 +55,8 @@ def draw_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
     """Draw synthetic street videos under `root`, unless they are there already.
 
     Written are `data/<video>/origin/<stem>.jpg`, `data/<video>/mask/<stem>.png` (0 void, class k as k + 1; not for
-    unlabelled videos), `train.txt`, `unlabelled.txt`, `val.txt`, `classes.json`, the mapping `fewer.yaml` and the marker `scene.json`. Everything
-    is drawn in a folder beside `root` and renamed, so `root` is whole or not there.
+    unlabelled videos), `train.txt`, `unlabelled.txt`, `val.txt`, `classes.json`, the mapping `fewer.yaml` and the
+    marker `scene.json`. Everything is drawn in a folder beside `root` and renamed, so `root` is whole or not there.
 
     Parameters
     ----------

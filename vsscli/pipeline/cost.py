@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 from vsscli.data.drawn.canvas import CLASSES
 from vsscli.data.layouts import class_table
@@ -113,8 +114,8 @@ def measured_rate(records: Iterable[Record]) -> float | None:
 
 def extent_of(job: Job, data: Data, split: str, frames: Frames) -> Extent:
     """How many frames a split has, from the data set's lists; what is yet to be drawn is known from the recipe."""
-    root = job.root(data)
-    if data.scene is not None and root is not None and not (root.is_dir() and os.listdir(root)):
+    root = job.root(data) or Path(data.root)
+    if data.scene is not None and not (root.is_dir() and os.listdir(root)):
         drawn = drawn_frames(data.scene)
         return Extent(drawn.get(split, drawn["train"]), data.scene.size)  # `labelled` is all of `train`
     try:

@@ -63,13 +63,8 @@ class Job:
         return stage.split if isinstance(stage, PredictStage) else self.split(stage.takes()[0])
 
     def root(self, data: Data) -> Path | None:
-        """The folder to read a data set from, where it is not the recipe's.
-
-        What is drawn belongs to the results. The folder that is given is that of the data set that is predicted.
-        """
-        if self.data_root is None:
-            return None if data.scene is None else self.workspace / "demo-data"
-        return self.data_root if self.predicts(data) else None
+        """The folder to read a data set from, where it is not the recipe's: that of what is predicted may be given."""
+        return self.data_root if self.data_root is not None and self.predicts(data) else None
 
     def predicts(self, data: Data) -> bool:
         """Whether stages predict a data set; without such stages every one counts."""
@@ -114,16 +109,26 @@ def open_job(
     pipeline = load_pipeline(source, overrides)
     path = find_recipe(source)
     recipes = {
-        name: stage_recipe(path, stage, pipeline.holdout)
+        name: _drawn_in(workspace, stage_recipe(path, stage, pipeline.holdout))
         for name, stage in pipeline.stages.items()
         if isinstance(stage, TrainStage)
     }
     return Job(pipeline, recipes, workspace, data_root, hardware)
 
 
+def _drawn_in(workspace: Path, recipe: Recipe) -> Recipe:
+    """The recipe with what it draws in the workspace: that belongs to the results."""
+
+    def placed(data: Data) -> Data:
+        return data if data.scene is None else data.model_copy(update={"root": str(workspace / Path(data.root).name)})
+
+    also = tuple(other.model_copy(update={"data": placed(other.data)}) for other in recipe.also)
+    return recipe.model_copy(update={"data": placed(recipe.data), "also": also})
+
+
 def further_data(recipe: Recipe) -> tuple[Data, ...]:
     """The data sets that a recipe trains on beside its first."""
-    return tuple(other.data for other in getattr(recipe, "also", ()))
+    return tuple(other.data for other in recipe.also)
 
 
 def plan_of(stage: PredictStage, recipe: Recipe) -> AugmentationPlan:
