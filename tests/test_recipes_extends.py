@@ -113,15 +113,16 @@ def test_a_shipped_recipe_can_be_extended_by_name(tmp_path: Path) -> None:
 def test_stages_are_merged_by_name_and_dropped_by_null(tmp_path: Path) -> None:
     base = (
         "name: p\nstages:\n  t: {do: train, recipe: a, set: {seed: 1}}\n  p: {do: predict, model: t, tta: false}\n"
-        "  s: {do: show, of: p}\n"
+        "  q: {do: predict, model: t}\n  s: {do: show, of: q}\n"
     )
     own = write(
         tmp_path,
         base=base,
-        own="extends: base.yaml\nstages:\n  t: {set: {train.steps: 2}}\n  s: null\n  p: {do: pseudo, of: x}\n",
+        own="extends: base.yaml\nstages:\n  t: {set: {train.steps: 2}}\n  s: null\n  p: {do: pseudo, of: q}\n",
     )
     stages = load_pipeline(own).model_dump(exclude_defaults=True)["stages"]
     assert stages == {
         "t": {"do": "train", "recipe": "a", "set": {"seed": 1, "train.steps": 2}},
-        "p": {"do": "pseudo", "of": "x"},
+        "p": {"do": "pseudo", "of": "q"},
+        "q": {"do": "predict", "model": "t"},
     }
