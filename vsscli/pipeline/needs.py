@@ -31,7 +31,7 @@ def missing(job: Job, names: Sequence[str], frames: Frames, *, drawing: bool = T
             for path in weight_files(recipe):
                 if not path.is_file():
                     found.setdefault(f"file {path} is not there{_published(recipe)}", []).append(name)
-    return [f"{what} (for {', '.join(names)})" for what, names in found.items()]
+    return [f"{what} (for {', '.join(dict.fromkeys(names))})" for what, names in found.items()]
 
 
 def refuse_missing(job: Job, names: Sequence[str], frames: Frames) -> None:
