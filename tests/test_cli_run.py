@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from cli_process import environment, vss
+import torch
+from cli_process import environment
 from small import CHAIN, small_loop
 
+from vsscli.cli import app
 from vsscli.pipeline.record import read_record
 
 STAGES = ("student", "unlabelled", "pseudo", "again", "first", "second", "fused", "scores", "zip")
@@ -23,7 +24,7 @@ def kill_in(stage: str, recipe: Path, workspace: Path) -> bool:
     record = workspace / "chain" / stage
     process = subprocess.Popen(
         [sys.executable, "-m", "vsscli", "run", str(recipe), "--workspace", str(workspace), "--quiet"],
-        env=environment(OMP_NUM_THREADS="1"),
+        env=environment(OMP_NUM_THREADS=str(torch.get_num_threads())),
         stdout=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 300
@@ -36,9 +37,12 @@ def kill_in(stage: str, recipe: Path, workspace: Path) -> bool:
     return known is not None and known.status == "begun"
 
 
-def finish(recipe: Path, workspace: Path) -> bytes:
-    done = vss("run", recipe, "--workspace", workspace, cwd=recipe.parent, OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
+def run(*arguments: str | Path) -> None:
+    """The verb in this process, to its end."""
+    assert app.run(["run", *map(str, arguments)]) == 0
+
+
+def zip_of(workspace: Path) -> bytes:
     return (workspace / "chain" / "zip" / "submission.zip").read_bytes()
 
 
@@ -46,46 +50,46 @@ def finish(recipe: Path, workspace: Path) -> bytes:
 @pytest.mark.skipif(sys.platform == "win32", reason="kills")
 def test_killed_in_each_stage_in_turn_the_same_line_ends_with_the_same_zip(tmp_path: Path) -> None:
     recipe = small_loop(tmp_path, CHAIN, steps=8)
-    undisturbed = finish(recipe, tmp_path / "whole")
+    run(recipe, "--workspace", tmp_path / "whole")
     cut = [stage for stage in STAGES if kill_in(stage, recipe, tmp_path / "runs")]
     assert {"student", "unlabelled", "again", "first", "second"} <= set(cut)
-    assert finish(recipe, tmp_path / "runs") == undisturbed
+    run(recipe, "--workspace", tmp_path / "runs")
+    assert zip_of(tmp_path / "runs") == zip_of(tmp_path / "whole")
     assert not list((tmp_path / "runs").rglob("*.work"))
     assert not list((tmp_path / "runs").rglob("*.part"))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="kills")
-def test_a_run_is_planned_killed_finished_and_told_as_json(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_goes_on_to_the_same_zip_and_is_told_as_json(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = small_loop(tmp_path, CHAIN, steps=4)
-    runs = tmp_path / "runs"
-    line = ("run", recipe, "--workspace", runs)
-    plan = vss(*line, "--dry-run", cwd=tmp_path, OMP_NUM_THREADS="1")
-    assert plan.returncode == 0, plan.stderr
-    assert plan.stdout.splitlines()[0].split()[:4] == ["stage", "status", "why", "work"]
-    assert "4 steps x 4 crops of 48x64" in plan.stdout
-    assert "give --tflops N" in plan.stderr
-    assert not runs.exists()
-    assert kill_in("student", recipe, runs)
-    kept = tmp_path / "kept"
-    shutil.copytree(runs, kept)
-    done = vss(*line, "--json", "--until", "zip", cwd=tmp_path, OMP_NUM_THREADS="1")
-    assert done.returncode == 0, done.stderr
-    assert "student: was interrupted and goes on" in done.stderr
-    told = json.loads(done.stdout)
-    assert told["command"].startswith("vss run ")
+    run(recipe, "--workspace", tmp_path / "whole", "--quiet")
+    assert kill_in("student", recipe, tmp_path / "runs")
+    capsys.readouterr()
+    run(recipe, "--workspace", tmp_path / "runs", "--json", "--until", "zip")
+    talk = capsys.readouterr()
+    assert "student: was interrupted and goes on" in talk.err
+    told = json.loads(talk.out)
     assert [stage["name"] for stage in told["stages"]] == list(STAGES)
     assert Path(told["table"]).read_text().startswith("| method |")
-    other = vss("run", recipe, "zip", "--workspace", kept, "--quiet", cwd=tmp_path, OMP_NUM_THREADS="1")
-    assert other.returncode == 0, other.stderr
-    zips = [(place / "chain/zip/submission.zip").read_bytes() for place in (runs, kept)]
-    assert zips[0] == zips[1]
+    assert zip_of(tmp_path / "runs") == zip_of(tmp_path / "whole")
 
 
-def test_what_is_wrong_is_told_with_its_place(tmp_path: Path) -> None:
+def test_the_plan_is_printed_and_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(small_loop(tmp_path, CHAIN, steps=4), "--workspace", tmp_path / "runs", "--dry-run")
+    plan = capsys.readouterr()
+    lines = plan.out.splitlines()
+    assert lines[0].split()[:4] == ["stage", "status", "why", "work"]
+    assert "4 steps x 4 crops of 48x64" in lines[1]
+    assert lines[-1].startswith("total")
+    assert "give --tflops N" in plan.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_what_is_wrong_is_told_with_its_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     recipe = small_loop(tmp_path, CHAIN.replace("of: fused}", "of: fusde}"))
-    done = vss("run", recipe, cwd=tmp_path)
-    assert done.returncode == 2
-    assert f"{recipe}:17: stages.zip.of: there is no stage 'fusde'; did you mean 'fused'?" in done.stderr
-    unknown = vss("run", small_loop(tmp_path, CHAIN), "zap", cwd=tmp_path)
-    assert unknown.returncode == 2
-    assert "has no stage 'zap'; did you mean 'zip'?" in unknown.stderr
+    assert app.run(["run", str(recipe)]) == 2
+    assert f"{recipe}:17: stages.zip.of: there is no stage 'fusde'; did you mean 'fused'?" in capsys.readouterr().err
+    assert app.run(["run", str(small_loop(tmp_path, CHAIN)), "zap"]) == 2
+    assert "has no stage 'zap'; did you mean 'zip'?" in capsys.readouterr().err

@@ -132,12 +132,16 @@ def _show(console: Console, plan: Forecast, *, json: bool) -> None:
 
 
 def _tera(flops: float | None) -> str | None:
-    return None if flops is None else f"{flops / 1e12:,.1f}"
+    return None if flops is None else _figure(flops / 1e12)
 
 
 def _giga(stored: float | None) -> str | None:
-    return None if stored is None else f"{stored / 1e9:,.2f}"
+    return None if stored is None else _figure(stored / 1e9)
 
 
 def _hours(hours: float | None) -> str | None:
-    return None if hours is None else f"{hours:,.2f}"
+    return None if hours is None else _figure(hours)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -6,6 +6,7 @@ A record is there from the moment that a stage begins, so that a stage that was 
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -71,7 +72,7 @@ def read_record(folder: Path) -> Record | None:
         result = values.pop("result")
         del values["vss"]
         if result is not None:
-            result = Result(**{**result, "path": folder / result["path"]})
+            result = Result(**{**result, "path": Path(os.path.normpath(folder / result["path"]))})
         return Record(**values, result=result)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
