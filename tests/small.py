@@ -6,7 +6,7 @@ from pathlib import Path
 
 import yaml
 
-from vsscli.recipes.schema import Recipe
+from vsscli.recipes.schema import Predict, Recipe, Unlabelled
 
 SCENE = {"videos": 2, "unlabelled_videos": 2, "val_videos": 1, "frames": 6, "size": [48, 64]}
 
@@ -42,4 +42,67 @@ def small_recipe(root: Path, name: str = "small", **train: object) -> Recipe:
 def write_recipe(path: Path, recipe: Recipe) -> Path:
     """A recipe as a file for the command line."""
     path.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    return path
+
+
+LOOP = """
+name: small
+stages:
+  teacher: {do: train, recipe: teacher.yaml}
+  student: {do: train, recipe: student.yaml}
+  teacher-unlabelled: {do: predict, model: teacher, split: unlabelled}
+  student-unlabelled: {do: predict, model: student, split: unlabelled}
+  fused: {do: ensemble, of: [teacher-unlabelled, student-unlabelled]}
+  pseudo: {do: pseudo, of: fused, percentile: 80}
+  retrained: {do: train, recipe: again.yaml, init: student, pseudo: pseudo}
+  student-plain: {do: predict, model: student, tta: false}
+  student-val: {do: predict, model: student}
+  retrained-val: {do: predict, model: retrained}
+  teacher-val: {do: predict, model: teacher}
+  ensemble: {do: ensemble, of: [retrained-val, teacher-val]}
+  scores:
+    do: eval
+    rows:
+      - {name: student, of: student-plain}
+      - {name: student + TTA, of: student-val}
+      - {name: retrained + TTA, of: retrained-val}
+      - {name: teacher + TTA, of: teacher-val}
+      - {name: ensemble, of: ensemble}
+  pictures: {do: show, of: ensemble}
+"""
+"""The stages of the demo."""
+
+CHAIN = """
+name: chain
+stages:
+  student: {do: train, recipe: student.yaml}
+  unlabelled: {do: predict, model: student, split: unlabelled}
+  pseudo: {do: pseudo, of: unlabelled, percentile: 80}
+  again: {do: train, recipe: again.yaml, init: student, pseudo: pseudo}
+  first: {do: predict, model: student}
+  second: {do: predict, model: again}
+  fused: {do: ensemble, of: [first, second]}
+  scores:
+    do: eval
+    metrics: [miou, vc8]
+    rows:
+      - {name: student, of: first, paper: 61.5, note: "server"}
+      - {name: fused, of: fused}
+  zip: {do: submit, of: fused}
+  more: {do: show, of: fused, optional: true}
+"""
+"""One stage of each kind."""
+
+
+def small_loop(folder: Path, stages: str = LOOP, **train: object) -> Path:
+    """A pipeline, and the recipes of its stages, in a folder."""
+    for seed, name in enumerate(("teacher", "student", "again")):
+        recipe = small_recipe(folder / "data", name, **train).model_copy(
+            update={"predict": Predict(tta="flip"), "seed": seed}
+        )
+        if name == "again":
+            recipe = recipe.model_copy(update={"unlabelled": Unlabelled(batch_size=2)})
+        write_recipe(folder / f"{name}.yaml", recipe)
+    path = folder / "loop.yaml"
+    path.write_text(stages)
     return path

@@ -13,8 +13,8 @@ from vsscli import __version__
 from vsscli.cli.app import build, run
 
 VERBS = (
-    *("remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
-    *("eval", "vc", "show", "submit", "demo", "cache", "doctor"),
+    *("recipe", "remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
+    *("eval", "vc", "show", "submit", "run", "demo", "cache", "doctor"),
 )
 NETWORKED = ("train", "predict", "pseudo", "demo")
 HEAVY = ("torch", "torchvision", "timm", "zarr", "numpy", "scipy", "skimage", "PIL", "pydantic", "yaml", "rich")

@@ -19,15 +19,14 @@ from torch import Tensor
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import (
-    Address,
     LabelledFrames,
-    StepSampler,
     TrainingLoader,
     TrainItems,
     UnlabelledFrames,
     training_loader,
 )
 from vsscli.data.masks import MaskIds, read_mask
+from vsscli.data.order import Address, Order, StepSampler
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Augment
@@ -118,7 +117,7 @@ def test_the_same_frame_is_augmented_anew_each_time(videos: list[FolderVideo]) -
 
 def test_every_frame_comes_once_an_epoch_in_another_order_each_time() -> None:
     # 7 frames in batches of 3: epochs end within batches; 14 batches are 6 epochs.
-    addresses = [address for batch in StepSampler(7, 3, seed=0, start=0, steps=14) for address in batch]
+    addresses = [address for batch in StepSampler(Order(0, (7,)), 3, start=0, steps=14) for address in batch]
     epochs = [tuple(address.frame for address in addresses[7 * n : 7 * n + 7]) for n in range(6)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert len(set(epochs)) == 6
@@ -126,15 +125,15 @@ def test_every_frame_comes_once_an_epoch_in_another_order_each_time() -> None:
 
 
 def test_a_batch_may_be_larger_than_the_data() -> None:
-    [batch] = StepSampler(2, 6, seed=0, start=0, steps=1)
+    [batch] = StepSampler(Order(0, (2,)), 6, start=0, steps=1)
     assert sorted(address.frame for address in batch) == [0, 0, 0, 1, 1, 1]
 
 
 def test_an_empty_split_and_a_batch_that_cannot_be_shared_are_refused() -> None:
     with pytest.raises(VssError, match="no frames"):
-        StepSampler(0, 4, seed=0, start=0, steps=1)
+        StepSampler(Order(0, (0,)), 4, start=0, steps=1)
     with pytest.raises(VssError, match=r"batch of 8 .* 3 processes"):
-        StepSampler(5, 8, seed=0, start=0, steps=1, world=3)
+        StepSampler(Order(0, (5,)), 8, start=0, steps=1, world=3)
 
 
 def seed_all(seed: int) -> None:

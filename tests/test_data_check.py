@@ -11,7 +11,7 @@ from PIL import Image
 
 from vsscli.data.check import Fault, check_once, check_videos, raise_faults
 from vsscli.data.classes import ClassTable
-from vsscli.data.layouts import read_video_folder
+from vsscli.data.folders import read_video_folder
 from vsscli.data.masks import MaskIds
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vsscli.data.layouts import open_dataset, open_input, plain_data
+from vsscli.data.folders import open_input
+from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Data, Scene
@@ -65,6 +66,19 @@ def test_the_recipe_tells_which_splits_train_and_val_are(root: Path) -> None:
     dataset = open_dataset(data_of(root, train="val", val="train"))
     assert names(dataset.split("train")) == ["three"]
     assert names(dataset.split("val")) == ["two", "one"]
+
+
+def test_training_may_take_several_splits_one_after_the_other(root: Path) -> None:
+    dataset = open_dataset(data_of(root, train=["train", "val"]))
+    assert names(dataset.split("train")) == names(dataset.split("labelled")) == ["two", "one", "three"]
+    assert names(dataset.split("val")) == ["three"]
+    (root / "some.txt").write_text("two/a\nthree/b\n")
+    listed = open_dataset(data_of(root, train=["train", "val"], labelled="some.txt", unlabelled=["test"]))
+    assert addresses(listed.split("labelled")) == ["two/a", "three/b"]
+    assert addresses(listed.split("unlabelled"))[-5:] == ["three/a", "three/c", "four/a", "four/b", "four/c"]
+    (root / "val.txt").write_text("three\none\n")
+    with pytest.raises(VssError, match="one would be training data twice, by the splits 'train' and 'val'"):
+        open_dataset(data_of(root, train=["train", "val"])).split("train")
 
 
 @pytest.mark.parametrize("content", [b"two\r\none\r\n", b"two\none", b"\n two \n\none\n\n", b"\xef\xbb\xbftwo\none\n"])

@@ -77,6 +77,21 @@ def test_the_same_pixels_come_out_whichever_way_the_threshold_is_given(store: St
     assert open_store(report.path).fingerprint == open_store(by_value.path).fingerprint
 
 
+def test_a_percentile_of_each_class_gives_each_its_own_threshold(store: Store, tmp_path: Path) -> None:
+    # Class 0 has entropies 0 and 70, class 1 10, 20, 70, 255, class 2 30 to 60; class 3 is never predicted.
+    threshold = threshold_from_percentile(store, 50, by_class=True)
+    assert threshold.class_levels == (0, 20, 40, 0)
+    assert threshold.level == 40
+    report = write_pseudo(store, tmp_path / "p.zarr", threshold)
+    pseudo = open_store(report.path)
+    assert pseudo.read("two", "pseudo_label", 1).tolist() == [[0, 1, 1, 2, 2], [255, 255, 255, 255, 255]]
+    assert pseudo.header.source["class_levels"] == [0, 20, 40, 0]
+    assert report.class_share[:3] == pytest.approx((0.5, 0.5, 0.5))
+    assert (
+        pseudo.fingerprint != open_store(write_pseudo(store, tmp_path / "q.zarr", Threshold(40 / 255)).path).fingerprint
+    )
+
+
 def test_every_level_is_its_own_threshold() -> None:
     assert [Threshold(level / 255).level for level in range(256)] == list(range(256))
     # 0.3 * 255 = 76.5

@@ -14,17 +14,18 @@ import numpy as np
 import pytest
 from cli_process import environment, vss
 from PIL import Image
-from small import small_recipe
+from small import small_loop
 
 from vsscli.errors import VssError
 from vsscli.pipeline import predict
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.evaluate import evaluate
-from vsscli.pipeline.loop import LoopRecipes, LoopResult, run_loop
+from vsscli.pipeline.job import Job, open_job
+from vsscli.pipeline.loop import LoopResult, loop_result, with_percentile
 from vsscli.pipeline.predict import predict_split
 from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.run import run_pipeline
 from vsscli.pipeline.workspace import find_stores, newest_evaluation_store
-from vsscli.recipes.schema import Predict, Unlabelled
 from vsscli.store.header import read_header
 from vsscli.store.reader import open_store
 from vsscli.training.run import train
@@ -32,27 +33,27 @@ from vsscli.training.run import train
 
 @dataclass(frozen=True)
 class Ran:
-    recipes: LoopRecipes
-    workspace: Path
+    job: Job
     result: LoopResult
 
     @property
+    def workspace(self) -> Path:
+        return self.job.workspace
+
+    @property
     def models(self) -> list[Path]:
-        return [self.workspace / name / "last.pt" for name in ("teacher", "student")]
+        return [self.job.folder(name) / "last.pt" for name in ("teacher", "student")]
+
+
+def run_loop(job: Job) -> LoopResult:
+    return loop_result(job, run_pipeline(job))
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("loop")
-    plan = Predict(tta="flip")
-    teacher, student, retrain = (
-        small_recipe(folder / "data", name, steps=25, lr=3e-3).model_copy(update={"predict": plan, "seed": seed})
-        for seed, name in enumerate(("teacher", "student", "again"))
-    )
-    retrain = retrain.model_copy(update={"unlabelled": Unlabelled(batch_size=2)})
-    recipes = LoopRecipes("small", teacher, student, retrain)
-    workspace = folder / "runs"
-    return Ran(recipes, workspace, run_loop(recipes, workspace=workspace))
+    job = open_job(small_loop(folder, steps=25, lr=3e-3), workspace=folder / "runs")
+    return Ran(job, run_loop(job))
 
 
 @pytest.fixture
@@ -64,16 +65,26 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_loop_ends_with_a_table_of_five_rows_and_pictures(ran: Ran) -> None:
-    names = [row.name for row in ran.result.rows]
+    names = [row.name for row in ran.result.scores.rows]
     assert names == ["student", "student + TTA", "retrained + TTA", "teacher + TTA", "ensemble"]
-    assert all(0 <= row.scores[metric] <= 1 for row in ran.result.rows for metric in ("miou", "wiou", "vc8", "vc16"))
+    assert all(
+        0 <= row.scores[metric] <= 1 for row in ran.result.scores.rows for metric in ("miou", "wiou", "vc8", "vc16")
+    )
     assert "| ensemble |" in ran.result.table.read_text()
     assert len(list(ran.result.pictures.glob("*.png"))) >= 1
 
 
 def test_the_loop_run_again_loads_no_network_and_comes_to_the_same(ran: Ran, no_network: None) -> None:
-    again = run_loop(ran.recipes, workspace=ran.workspace)
-    assert again.rows == ran.result.rows
+    again = run_loop(ran.job)
+    assert again.scores == ran.result.scores
+    assert again.stores == ran.result.stores
+
+
+def test_another_percentile_is_another_pseudo_label_stage(ran: Ran) -> None:
+    job = with_percentile(ran.job, 30.0)
+    assert job.stage("pseudo").percentile == 30.0  # type: ignore[union-attr]
+    with pytest.raises(VssError, match="percentile 0"):
+        with_percentile(ran.job, 0)
 
 
 def test_another_threshold_reads_the_cache(ran: Ran, no_network: None) -> None:
@@ -151,12 +162,12 @@ def test_the_fusion_of_a_store_with_itself_is_the_store(ran: Ran, tmp_path: Path
 
 def test_networks_are_retrained_only_on_pseudo_labels_that_fit(ran: Ran, tmp_path: Path) -> None:
     with pytest.raises(VssError, match="names no store"):
-        train(ran.recipes.retrain, tmp_path / "run")
+        train(ran.job.recipe("retrained"), tmp_path / "run")
     with pytest.raises(VssError, match="not pseudo-labels"):
-        train(ran.recipes.retrain, tmp_path / "run", pseudo_labels=ran.result.stores["student"])
+        train(ran.job.recipe("retrained"), tmp_path / "run", pseudo_labels=ran.result.stores["student"])
     pseudo = find_stores(ran.workspace, kind="pseudo")[0]
     with pytest.raises(VssError, match="no `unlabelled` section"):
-        train(ran.recipes.student, tmp_path / "run", pseudo_labels=pseudo)
+        train(ran.job.recipe("student"), tmp_path / "run", pseudo_labels=pseudo)
 
 
 def test_predicting_with_other_weights_into_the_same_store_is_refused(ran: Ran, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 
 from vsscli.errors import VssError
+from vsscli.recipes.find import find_recipe, shipped_recipes
 from vsscli.recipes.load import (
-    find_recipe,
+    load_any,
     load_recipe,
     recipe_digest,
     recipe_from_dict,
-    shipped_recipes,
 )
 from vsscli.recipes.schema import LightModel, MmsegModel
 
@@ -88,7 +88,11 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\naugment:\n  crop: 480\n", "a.yaml:3: augment.crop: should be a list, not 480"),
         ("name: a\naugment:\n  crop: [1, 2, 3]\n", "a.yaml:3: augment.crop: should have at most 2 items, not 3"),
         ("name: a\naugment:\n  crop: [1, x]\n", 'a.yaml:3: augment.crop.1: should be a whole number, not "x"'),
-        ("name: a\ndata:\n  layout: vsp\n", "a.yaml:3: data.layout: should be 'vspw' or 'folders', not \"vsp\""),
+        (
+            "name: a\ndata:\n  layout: vsp\n",
+            "a.yaml:3: data.layout: should be 'vspw', 'folders', 'ade20k', 'cocostuff', 'coco-panoptic', "
+            "'cityscapes' or 'images', not \"vsp\"; did you mean `vspw`?",
+        ),
         ("name: a\nstore:\n  grid: 3\n", "a.yaml:3: store.grid: should be 1, 2 or 4, not 3"),
         (
             "name: a\npredict:\n  tta: often\n",
@@ -155,7 +159,7 @@ def test_shipped_recipes_are_valid_and_found_by_name_from_anywhere(
     names = shipped_recipes()
     assert {"teacher", "student"} <= set(names)
     for name, path in names.items():
-        load_recipe(path)
+        load_any(path)
         for spelling in (name, f"{name}.yaml", f"recipes/{name}.yaml", Path("recipes") / f"{name}.yaml"):
             assert find_recipe(spelling) == path
 

@@ -39,12 +39,22 @@ def test_stored_maps_split_pixels_at_the_level_and_padding_is_neither() -> None:
     level = torch.tensor([[[255, 77, 76, 255]]], dtype=torch.uint8)  # 0.3 of 255 is 76.5
     ranked = torch.tensor([[[1, 2, 1, 255]], [[0, 0, 2, 255]]], dtype=torch.uint8)
     maps = torch.cat([torch.stack([label[0], entropy[0], level[0]]), ranked])[None]
-    found = from_store(maps, (1, 4), MapMeaning(60, 2), confidence=0.3, num_classes=3)
+    found = from_store(maps, (1, 4), MapMeaning((60,), 2), confidence=0.3, num_classes=3)
     assert found.target.tolist() == [[[1, 2, 255, 255]]]
     assert found.reliable.tolist() == [[[True, True, False, False]]]
     assert found.unreliable.tolist() == [[[False, False, True, False]]]
     assert found.ranked.tolist() == [[1, 0], [2, 0], [1, 2], [255, 255]]
     assert found.sure.nonzero().tolist() == [[0, 1], [1, 2]]
+
+
+def test_stored_maps_split_pixels_at_the_level_of_their_class() -> None:
+    label = torch.tensor([[[0, 1, 1, 2, 255]]], dtype=torch.uint8)
+    entropy = torch.tensor([[[30, 30, 20, 200, 0]]], dtype=torch.uint8)
+    maps = torch.stack([label[0], entropy[0], label[0], label[0]])[None]
+    found = from_store(maps, (1, 5), MapMeaning((30, 20, 255), 1), confidence=0.3, num_classes=3)
+    assert found.target.tolist() == [[[0, 255, 1, 2, 255]]]
+    assert found.reliable.tolist() == [[[True, False, True, True, False]]]
+    assert found.unreliable.tolist() == [[[False, True, False, False, False]]]
 
 
 def test_a_teacher_labels_by_its_likeliest_class_and_drops_its_least_sure() -> None:
@@ -68,7 +78,7 @@ def test_mask_scores_learn_from_unlabelled_crops_by_their_logarithm(teacher: str
     network = MaskNetwork()
     small = Contrast(confidence=0.0, queue=20, keys=10, anchors=8, negatives=4, channels=8)
     settings = Unlabelled(teacher=teacher, contrast=small, mixing="cutmix", mixing_share=1.0)  # type: ignore[arg-type]
-    learner, semi = build_semi(settings, network, MapMeaning(100, 1) if teacher == "store" else None)
+    learner, semi = build_semi(settings, network, MapMeaning((100,), 1) if teacher == "store" else None)
     seen: list[tuple[type, int]] = []
 
     def supervised(outputs: Outputs, labels: Tensor) -> Tensor:

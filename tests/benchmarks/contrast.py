@@ -124,7 +124,7 @@ def compare_steps(arguments: argparse.Namespace) -> None:
     network = build_network(recipe.model.model_dump(), classes, load_pretrained=False)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert recipe.unlabelled is not None
-    learner, semi = build_semi(recipe.unlabelled, network, MapMeaning(60, 2))
+    learner, semi = build_semi(recipe.unlabelled, network, MapMeaning((60,), 2))
     learner.train()
     state = TrainingState(learner, build_optimiser(network, recipe.train, learner.projection), None, {}, semi)
     stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, state)

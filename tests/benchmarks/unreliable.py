@@ -6,10 +6,10 @@ a  labelled frames only                              d  c, pseudo-labels of teac
 b  and reliable pseudo-labels (the student's own)    e  c, labelled by a mean teacher as it learns
 c  and unreliable pixels by contrast                 f  all 367 labels, the ceiling
 
-Every row goes on from the supervised checkpoint of its seed for the same number of steps of eight crops, and is scored
-on `val` with its last checkpoint, without test-time augmentation. What is done is kept: running it again goes on, and
-prints the table of what there is. `--set` changes all rows that learn from unlabelled frames; name such a try with
-`--tag`.
+Every row goes on from the supervised checkpoint of its seed for the same number of steps of eight labelled crops, b to
+e with eight unlabelled ones beside them, and is scored on `val` with its last checkpoint, without test-time
+augmentation. What is done is kept: running it again goes on, and prints the table of what there is. `--set` changes
+all rows that learn from unlabelled frames; name such a try with `--tag`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NAMES = {
     "e": "c, mean teacher",
     "f": "all labels",
 }
-UNLABELLED = ["train.batch_size=4", "unlabelled.batch_size=4"]
+UNLABELLED = ["unlabelled.batch_size=8"]
 CONTRAST = ["unlabelled.contrast.weight=0.1", "unlabelled.contrast.queue=4096", "unlabelled.contrast.keys=256"]
 ROWS = {
     "a": [],
@@ -73,6 +73,7 @@ class Experiment:
     data_root: Path
     steps: int
     percentile: float
+    by_class: bool
     teacher: Path | None
     recipe: str
     changes: list[str]
@@ -133,6 +134,7 @@ class Experiment:
             data_root=self.data_root,
             tta=tta,
             percentile=self.percentile,
+            by_class=self.by_class,
             hardware=Hardware(device="auto"),
             talk=self.talk,
         )
@@ -163,6 +165,7 @@ def main() -> None:
     parser.add_argument("--teacher", type=Path, help="checkpoint of a trained teacher; none: trained here")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--percentile", type=float, default=80.0)
+    parser.add_argument("--by-class", action="store_true", help="the percentile is one of each class's pixels")
     parser.add_argument("--recipe", default="recipes/camvid/student.yaml")
     parser.add_argument("--set", nargs="+", default=[], dest="changes", metavar="KEY=VALUE")
     parser.add_argument("--tag", default="")
@@ -174,6 +177,7 @@ def main() -> None:
         Path(os.environ["CAMVID_ROOT"]),
         arguments.steps,
         arguments.percentile,
+        arguments.by_class,
         arguments.teacher,
         arguments.recipe,
         arguments.changes,

@@ -43,7 +43,9 @@ def build() -> TyperGroup:
         model,
         predict,
         pseudo,
+        recipe,
         remap,
+        run,
         show,
         submit,
         train,
@@ -61,6 +63,7 @@ def build() -> TyperGroup:
         context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
     )
     for name, function in (
+        ("recipe", recipe.recipe),
         ("remap", remap.remap),
         ("model", model.model),
         ("convert", convert.convert),
@@ -72,6 +75,7 @@ def build() -> TyperGroup:
         ("vc", vc.consistency),
         ("show", show.show),
         ("submit", submit.submit),
+        ("run", run.run),
         ("demo", demo.demo),
         ("cache", cache.cache),
         ("doctor", doctor.doctor),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 from typer import Option
@@ -10,10 +11,10 @@ from vsscli.cli.options import RUNS, DataRoot, Debug, Device, Json, Quiet, Works
 
 
 def demo(
-    recipes: Annotated[
-        str, Option("--recipes", metavar="DIR", help="Folder of teacher.yaml, student.yaml and retrain.yaml.")
-    ] = "demo",
-    percentile: Annotated[float, Option("--percentile", metavar="P", help="Share of pixels to trust.")] = 80.0,
+    recipes: Annotated[str, Option("--recipes", metavar="DIR", help="Folder of loop.yaml, a pipeline.")] = "demo",
+    percentile: Annotated[
+        float | None, Option("--percentile", metavar="P", help="Share of pixels to trust. [default: as in loop.yaml]")
+    ] = None,
     data: DataRoot = None,
     device: Device = "auto",
     workspace: Workspace = RUNS,
@@ -23,21 +24,24 @@ def demo(
 ) -> None:
     """Run the whole loop: train, predict, fuse, threshold, retrain, score. On drawn videos, in minutes.
 
-    What is finished is kept, so an interrupted loop goes on where it was.
+    What is finished is kept, so an interrupted loop goes on where it was. `vss run recipes/demo/loop.yaml` is the same.
 
       vss demo
       vss demo --recipes recipes/camvid
     """
     from vsscli.cli.console import Console
-    from vsscli.pipeline.loop import METRICS, load_loop, run_loop
-    from vsscli.report.table import score_table
+    from vsscli.pipeline.job import open_job
+    from vsscli.pipeline.loop import loop_result, with_percentile
+    from vsscli.pipeline.predict import Hardware
+    from vsscli.pipeline.run import run_pipeline
 
     console = Console(quiet=quiet)
-    result = run_loop(
-        load_loop(recipes), workspace=workspace, data_root=data, percentile=percentile, device=device, talk=console
-    )
+    job = open_job(f"{recipes}/loop.yaml", workspace=workspace, data_root=data, hardware=Hardware(device=device))
+    if percentile is not None:
+        job = with_percentile(job, percentile)
+    result = loop_result(job, run_pipeline(job, command=["vss", *sys.argv[1:]], talk=console))
     if json:
         console.print_json(result.to_json())
         return
-    console.print_table(*score_table(result.rows, METRICS))
+    console.print_table(*result.scores.cells())
     console.say(f"{result.seconds:.0f} s; pictures in {result.pictures}, table in {result.table}")

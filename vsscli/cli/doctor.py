@@ -30,13 +30,13 @@ def doctor(
     from vsscli.cli.console import Console
     from vsscli.data.layouts import plain_data
     from vsscli.errors import VssError
-    from vsscli.pipeline.environment import check_data, examine
+    from vsscli.pipeline.environment import check_data, check_recipe_data, examine
     from vsscli.recipes.load import load_recipe
 
     console = Console(quiet=quiet)
     faults = []
     if recipe is not None:
-        faults = check_data(load_recipe(recipe).data, data, described=True, talk=console)
+        faults = check_recipe_data(load_recipe(recipe), data, talk=console)
     elif data is not None:
         faults = check_data(plain_data(data), None, described=False, talk=console)
     found = examine(workspace)

@@ -40,6 +40,9 @@ def pseudo(
     percentile: Annotated[
         float | None, Option("--percentile", metavar="P", help="Reliable: this share of all pixels. [default: 80]")
     ] = None,
+    by_class: Annotated[
+        bool, Option("--by-class", help="The share of each class's pixels, so that rare classes keep some.")
+    ] = False,
     report: Annotated[
         bool, Option("--report", help="How many and which pixels are reliable at which threshold, and how right.")
     ] = False,
@@ -79,6 +82,7 @@ def pseudo(
         weights=weights,
         threshold=threshold,
         percentile=percentile,
+        by_class=by_class,
         hardware=Hardware(device, precision, batch_size, devices),
         force=force,
         talk=console,

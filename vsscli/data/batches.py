@@ -1,7 +1,7 @@
 """Training batches that depend on nothing but (seed, step, slot).
 
-Sample n = step * batch + slot takes the frame that a permutation, drawn anew for each epoch from (seed, epoch), has at
-place n, and draws its augmentation from generators seeded with (seed, step, slot). So batches are the same for any
+Sample n = step * batch + slot takes the frame that `data.order` tells from seed and n, and draws its augmentation from
+generators seeded with (seed, step, slot). So batches are the same for any
 number of loader processes, the slots of several training processes make up the batch of one, and training that goes on
 at step s sees what it would have seen: there is no loader state to save.
 """
@@ -14,30 +14,21 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.masks import MaskIds, read_image, to_classes
+from vsscli.data.order import BLOCK, Address, Order, StepSampler
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 
 LabelOf = Callable[[str, int], np.ndarray]
-
-
-class Address(NamedTuple):
-    """Where an item stands in training, and which frame it takes."""
-
-    seed: int
-    step: int
-    slot: int
-    frame: int
 
 
 class Frames(Protocol):
@@ -136,8 +127,9 @@ class _Failure:
     hint: str
 
 
-class TrainItems(Dataset[tuple[Tensor, Tensor] | _Failure]):
-    """Augmented frames by `Address`, each drawn with generators of its own.
+@dataclass(frozen=True)
+class Portion:
+    """A part of the training data: its frames, what to do with them, and how much they count.
 
     Parameters
     ----------
@@ -145,21 +137,50 @@ class TrainItems(Dataset[tuple[Tensor, Tensor] | _Failure]):
         What to take.
     augment
         What to do with it.
+    thousandths
+        Of 1000 samples, how many come from this part.
     """
 
-    def __init__(self, frames: Frames, augment: TrainAugment) -> None:
-        self.frames, self.augment = frames, augment
+    frames: Frames
+    augment: TrainAugment
+    thousandths: int
+
+
+class TrainItems(Dataset[tuple[Tensor, Tensor] | _Failure]):
+    """Augmented frames by `Address`, each drawn with generators of its own.
+
+    Parameters
+    ----------
+    frames, augment
+        The main part; it takes the samples that no other does.
+    also
+        The other parts, each with its share of the samples.
+    """
+
+    def __init__(self, frames: Frames, augment: TrainAugment, also: Sequence[Portion] = ()) -> None:
+        rest = BLOCK - sum(portion.thousandths for portion in also)
+        self.portions = (Portion(frames, augment, rest), *also)
 
     def __len__(self) -> int:
-        return len(self.frames)
+        """Frames of all parts together."""
+        return sum(len(portion.frames) for portion in self.portions)
 
     def __getitem__(self, address: Address) -> tuple[Tensor, Tensor] | _Failure:
+        portion = self.portions[address.part]
         try:
-            image, label = self.frames.load(address.frame)
+            image, label = portion.frames.load(address.frame)
         except VssError as error:
             return _Failure(error.message, error.hint)
         with _generators(address.seed, address.step, address.slot):
-            return self.augment(image, label)
+            return portion.augment(image, label)
+
+    def order(self, seed: int) -> Order:
+        """Which part and frame each sample takes."""
+        return Order(
+            seed,
+            tuple(len(portion.frames) for portion in self.portions),
+            tuple(portion.thousandths for portion in self.portions),
+        )
 
 
 @contextmanager
@@ -178,58 +199,6 @@ def _generators(seed: int, step: int, slot: int) -> Iterator[None]:
         random.setstate(before[0])
         np.random.set_state(before[1])  # noqa: NPY002
         torch.set_rng_state(before[2])
-
-
-class StepSampler(Sampler[list[Address]]):
-    """This process's addresses of each batch.
-
-    Parameters
-    ----------
-    length
-        How many frames there are.
-    batch_size
-        Samples per batch over all processes.
-    seed
-        Of order and augmentation. Two loaders that run side by side should differ in it.
-    start, steps
-        First batch, and the one before which to stop, counted from the beginning of training.
-    rank, world
-        This process takes slots rank, rank + world, …
-
-    Raises
-    ------
-    VssError
-        There are no frames, or the batch can't be shared out evenly.
-    """
-
-    def __init__(
-        self, length: int, batch_size: int, seed: int, start: int, steps: int, rank: int = 0, world: int = 1
-    ) -> None:
-        if length == 0:
-            raise VssError("there are no frames to train on", "check the recipe's splits (`vss doctor --data ROOT`)")
-        if batch_size % world:
-            raise VssError(
-                f"a batch of {batch_size} can't be shared out evenly among {world} processes",
-                f"make batch_size a multiple of {world}",
-            )
-        self._length, self._batch_size, self._seed = length, batch_size, seed
-        self._start, self._steps, self._slots = start, steps, range(rank, batch_size, world)
-
-    def __len__(self) -> int:
-        return max(self._steps - self._start, 0)
-
-    def __iter__(self) -> Iterator[list[Address]]:
-        for step in range(self._start, self._steps):
-            yield [Address(self._seed, step, slot, self._index(step, slot)) for slot in self._slots]
-
-    def _index(self, step: int, slot: int) -> int:
-        epoch, place = divmod(step * self._batch_size + slot, self._length)
-        return int(_permutation(self._length, self._seed, epoch)[place])
-
-
-@lru_cache(maxsize=4)
-def _permutation(length: int, seed: int, epoch: int) -> np.ndarray:
-    return np.random.default_rng([seed, epoch]).permutation(length)
 
 
 class TrainingLoader:
@@ -282,8 +251,10 @@ def training_loader(
     ----------
     items
         What to load.
-    batch_size, seed, start, steps, rank, world
+    batch_size, start, steps, rank, world
         See `StepSampler`.
+    seed
+        Of order and augmentation. Two loaders that run side by side should differ in it.
     workers
         Loader processes; 0 loads in this one.
     pin
@@ -301,7 +272,7 @@ def training_loader(
     """
     loader: DataLoader[tuple[Tensor, Tensor] | _Failure] = DataLoader(
         items,
-        batch_sampler=StepSampler(len(items), batch_size, seed, start, steps, rank, world),
+        batch_sampler=StepSampler(items.order(seed), batch_size, start, steps, rank, world),
         num_workers=workers,
         collate_fn=_collate,
         worker_init_fn=_start_worker,

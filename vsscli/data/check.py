@@ -97,6 +97,7 @@ def check_once(
     *,
     masks: bool,
     record: Path,
+    what: str = "data",
     workers: int | None = None,
     talk: Talk = SILENCE,
 ) -> None:
@@ -107,6 +108,8 @@ def check_once(
     record
         A small JSON file that remembers digests of sound data: of all paths, sizes and times of change, and of what
         was asked of them. It is made when it isn't there, and ignored when it is damaged.
+    what
+        What to call the data.
 
     Raises
     ------
@@ -117,7 +120,7 @@ def check_once(
     digest = _digest(videos, table, ids, masks)
     remembered = _read_record(record)
     if digest in remembered:
-        talk.say(f"data: {frames} frames unchanged since they were found sound, not checked again ({record})")
+        talk.say(f"{what}: {frames} frames unchanged since they were found sound, not checked again ({record})")
         return
     raise_faults(check_videos(videos, table, ids, masks=masks, workers=workers, talk=talk))
     # The digest is taken again: files that changed while they were looked at are not vouched for.

@@ -1,6 +1,6 @@
 """Where frames and masks lie on disk, and which of them make up a split.
 
-Two layouts are known. ``vspw``, that of VSPW and of what vss itself writes::
+Videos lie in one of two layouts. ``vspw``, that of VSPW and of what vss itself writes::
 
     <root>/train.txt, val.txt, …                    one video per line
     <root>/data/<video>/origin/<stem>.jpg           frames
@@ -12,7 +12,7 @@ and ``folders``, for what a camera or a script left behind::
     <root>/<split>/<video>/mask/<stem>.png          masks, where there are labels
     <root>/<video>/…                                without split folders every split is the whole root
 
-One's own frames (`open_input`) may lie in either of these shapes, in one folder, or in a video file.
+The other layouts are those of data sets of images, `data.images`.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from pathlib import Path
 from typing import Literal
 
 from vsscli.data.classes import IGNORE, ClassTable, load_class_table, read_class_entries
+from vsscli.data.folders import has_images, read_list, read_video_folder, some, visible
+from vsscli.data.images import TREES, guess_tree, read_images, require_masks, tree_of
 from vsscli.data.mapping import FIRST_ID, load_mapping
-from vsscli.data.masks import MaskIds, MaskReader
+from vsscli.data.masks import MaskIds
 from vsscli.data.scene import MARKER, draw_scene
-from vsscli.data.videos import VIDEO_SUFFIXES, FileVideo, FolderVideo, Frame, Video
+from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Data
+from vsscli.recipes.schema import Data, Layout
 from vsscli.talk import SILENCE, Talk
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
 
 
 @dataclass(frozen=True)
@@ -66,22 +66,49 @@ class Dataset:
         Parameters
         ----------
         name
-            ``train`` and ``val`` stand for the splits that the recipe names so. ``labelled``: the frames of ``train``
-            whose labels count. ``unlabelled``: its other frames, whatever masks lie beside them, and the splits that
-            the recipe adds. Any other name is a split as it lies on disk.
+            ``train`` and ``val`` stand for the splits that the recipe names so, of which ``train`` may be several, one
+            after the other. ``labelled``: the frames of ``train`` whose labels count. ``unlabelled``: its other
+            frames, whatever masks lie beside them, and the splits that the recipe adds. Any other name is a split as
+            it lies on disk.
 
         Raises
         ------
         VssError
-            A list, a video or a frame is not there, or the split would be empty.
+            A list, a video or a frame is not there, the split would be empty, or a video would be in ``train`` twice.
         """
         if name == "labelled":
-            return self._labelled(self._listed(self.recipe.train))
+            return self._labelled()
         if name == "unlabelled":
             return self._unlabelled()
-        return self._listed({"train": self.recipe.train, "val": self.recipe.val}.get(name, name))
+        if name == "train":
+            return self._train()
+        return self._listed(self.recipe.val if name == "val" else name)
+
+    def has(self, split: str) -> bool:
+        """Whether there is a list or a folder of a split, by its name on disk."""
+        tree = tree_of(self.recipe)
+        if tree is not None:
+            return tree.find(tree.images, self.root, split) is not None
+        return (self.root / (split if self.recipe.layout == "folders" else f"{split}.txt")).exists()
+
+    def _train(self) -> list[FolderVideo]:
+        videos = [video for split in self.recipe.train_splits for video in self._listed(split)]
+        twice = _twice(videos)
+        if twice:
+            raise VssError(
+                f"{self.name}: {some(twice)} would be training data twice, by the splits {self._told_train()}",
+                "each video may be in one of the splits of data.train",
+            )
+        return videos
+
+    def _told_train(self) -> str:
+        return " and ".join(map(repr, self.recipe.train_splits))
 
     def _listed(self, split: str) -> list[FolderVideo]:
+        tree = tree_of(self.recipe)
+        if tree is not None:
+            hint = how_to_get(self.recipe)
+            return read_images(self.name, self.root, tree, split, self.ids.reader, hint)
         if self.recipe.layout == "folders":
             return _read_split_folder(self, split)
         names = read_list(_list_path(self, split))
@@ -89,15 +116,19 @@ class Dataset:
         missing = [name for name in names if not (self.root / "data" / name).is_dir()]
         if missing:
             raise VssError(
-                f"{self.name}: {_list_path(self, split)} lists {_some(missing)}, which "
+                f"{self.name}: {_list_path(self, split)} lists {some(missing)}, which "
                 f"{'is' if len(missing) == 1 else 'are'} not under {self.root / 'data'}",
                 how_to_get(self.recipe),
             )
         return [read_video_folder(self.root / "data" / name, name, self.ids.reader) for name in names]
 
-    def _labelled(self, videos: Sequence[FolderVideo]) -> list[FolderVideo]:
+    def _labelled(self) -> list[FolderVideo]:
+        videos, tree = self._train(), tree_of(self.recipe)
+        if tree is not None:
+            for split in self.recipe.train_splits:
+                require_masks(self.name, self.root, tree, split)
         if self.recipe.labelled is None:
-            return list(videos)
+            return videos
         chosen = self._addresses(videos)
         return _only(videos, lambda frame: frame.address in chosen)
 
@@ -114,7 +145,7 @@ class Dataset:
         strange = [address for address in listed if address not in known]
         if strange:
             raise VssError(
-                f"{path} lists {_some(strange)}, not among the frames of split {self.recipe.train!r}",
+                f"{path} lists {some(strange)}, not among the frames of split {self._told_train()}",
                 "write one <video>/<stem> per line, without suffix, of frames of that split",
             )
         return frozenset(listed)
@@ -122,20 +153,20 @@ class Dataset:
     def _unlabelled(self) -> list[FolderVideo]:
         videos: list[FolderVideo] = []
         if self.recipe.labelled is not None:
-            train = self._listed(self.recipe.train)
+            train = self._train()
             chosen = self._addresses(train)
             videos += _only(train, lambda frame: frame.address not in chosen)
         for split in self.recipe.unlabelled:
             videos += self._listed(split)
-        twice = [name for name, times in Counter(video.name for video in videos).items() if times > 1]
+        twice = _twice(videos)
         if twice:
             raise VssError(
-                f"{self.name}: {_some(twice)} would be unlabelled data twice",
+                f"{self.name}: {some(twice)} would be unlabelled data twice",
                 f"take the split that repeats {'it' if len(twice) == 1 else 'them'} out of data.unlabelled",
             )
         if not videos:
             raise VssError(
-                f"{self.name} has no unlabelled frames: every label of split {self.recipe.train!r} counts, "
+                f"{self.name} has no unlabelled frames: every label of split {self._told_train()} counts, "
                 "and data.unlabelled names no other split",
                 "name splits in data.unlabelled, or list the frames whose labels count in data.labelled",
             )
@@ -196,6 +227,13 @@ def _mask_ids(data: Data, root: Path, table: ClassTable) -> MaskIds:
     if data.remap is None:
         return MaskIds(data.void_ids, data.first_id, data.unknown_ids)
     mapping = load_mapping(data.remap, root)
+    tree = tree_of(data)
+    if tree is not None and tree.files not in (None, mapping.files):
+        raise VssError(
+            f"{data.name}: mapping {mapping.name} reads masks written as {mapping.files}, and those of layout "
+            f"{data.layout} are written as {tree.files} (data.remap, data.layout)",
+            f"take a mapping with `files: {tree.files}`, such as {data.layout}",
+        )
     if mapping.target.names != table.names:
         raise VssError(
             f"mapping {mapping.name} tells masks in the classes of {mapping.target.name}, "
@@ -205,9 +243,7 @@ def _mask_ids(data: Data, root: Path, table: ClassTable) -> MaskIds:
     return MaskIds((IGNORE,), FIRST_ID, "error", mapping)
 
 
-def plain_data(
-    root: str | Path, classes: str | None = None, layout: Literal["vspw", "folders"] = "vspw", val: str = "val"
-) -> Data:
+def plain_data(root: str | Path, classes: str | None = None, layout: Layout | None = None, val: str = "val") -> Data:
     """Describe a data set that no recipe describes.
 
     Parameters
@@ -218,16 +254,22 @@ def plain_data(
         Class table; none: ``classes.json`` or ``classes.yaml`` in the folder, else VSPW's. With VSPW's own classes
         stray mask values are void, as the official evaluation takes them (a few of its files hold some).
     layout
-        How it lies on disk.
+        How it lies on disk; none: as a published data set of images if its folders are there and `classes` is not
+        given, with masks told in VSPW's classes; else as VSPW does.
     val
         The split to evaluate on.
     """
     place = Path(os.path.expanduser(root))
+    name = place.resolve().name or "data"
+    if layout is None:
+        guess = not (place / "data").is_dir() and classes is None
+        layout = (guess_tree(place) if guess else None) or "vspw"
+    if layout in TREES and classes is None:
+        return Data(name=name, root=str(place), layout=layout, remap=layout, val=val)
     if classes is None:
         found = [name for name in ("classes.json", "classes.yaml", "classes.yml") if (place / name).is_file()]
         classes = found[0] if found else "vspw124"
     unknown: Literal["error", "void"] = "void" if classes == "vspw124" else "error"
-    name = place.resolve().name or "data"
     return Data(name=name, root=str(place), layout=layout, classes=classes, val=val, unknown_ids=unknown)
 
 
@@ -237,106 +279,6 @@ def how_to_get(data: Data) -> str:
     point = f"set {data.root_env} or give --data FOLDER" if data.root_env else "give --data FOLDER"
     without = f"; without it: vss train --recipe {data.without}" if data.without else ""
     return f"{published}{point}{without}"
-
-
-def open_input(path: str | Path) -> list[Video]:
-    """Open one's own frames.
-
-    Parameters
-    ----------
-    path
-        A video file, a folder of images, a folder of such folders or of video files, or anything in VSPW's layout.
-
-    Returns
-    -------
-    list of Video
-        In name order, each called after its folder or file.
-
-    Raises
-    ------
-    VssError
-        There is nothing, or nothing that could be frames.
-    """
-    place = Path(os.path.expanduser(path))
-    if place.is_file():
-        if place.suffix.lower() in IMAGE_SUFFIXES:
-            raise VssError(f"{place} is a single image", "give the folder that holds it, or a video file")
-        return [FileVideo(place)]
-    if not place.is_dir():
-        raise VssError(f"input {place} is not there", "give a video file or a folder of images")
-    name = place.resolve().name
-    if name == "origin":
-        name = place.resolve().parent.name
-    if _has_images(place):
-        return [read_video_folder(place, name)]
-    children = _visible(place)
-    if (place / "data").is_dir() and not _has_images(place / "data"):
-        children = _visible(place / "data")  # the root of a data set in VSPW's layout
-    videos: list[Video] = []
-    for child in children:
-        if child.is_dir() and _has_images(child):
-            videos.append(read_video_folder(child, child.name))
-        elif child.is_file() and child.suffix.lower() in VIDEO_SUFFIXES:
-            videos.append(FileVideo(child))
-    if not videos:
-        raise VssError(
-            f"input {place} holds neither images ({', '.join(sorted(IMAGE_SUFFIXES))}) nor folders of them nor videos",
-            "give a video file, a folder of images, or a folder of such folders",
-        )
-    twice = [name for name, times in Counter(video.name for video in videos).items() if times > 1]
-    if twice:
-        raise VssError(f"input {place} holds more than one video called {_some(twice)}", "rename one of them")
-    return videos
-
-
-def read_video_folder(folder: Path, name: str, reader: MaskReader | None = None) -> FolderVideo:
-    """Gather a video's frames: images in ``origin/`` or in the folder itself, masks in ``mask/``.
-
-    A frame is whatever has an image or a mask; what is missing shows when it is needed (or to `check_videos`).
-
-    Parameters
-    ----------
-    folder, name
-        Where the video is, and what to call it.
-    reader
-        Who knows which files are masks, where they are not called like their frames.
-
-    Raises
-    ------
-    VssError
-        No image and no mask at all, or two files for one stem.
-    """
-    origin = folder / "origin"
-    images = _by_stem(origin if origin.is_dir() else folder, IMAGE_SUFFIXES)
-    masks = _masks_by_stem(folder / "mask", reader) if (folder / "mask").is_dir() else {}
-    if not images and not masks:
-        raise VssError(f"video {name} has no frames: no images in {origin} or {folder}", "put its images there")
-    # Files are in name order already; a stem that only has a mask goes where its name belongs.
-    stems = list(images) if masks.keys() <= images.keys() else sorted(images.keys() | masks.keys())
-    return FolderVideo(name, tuple(Frame(name, stem, images.get(stem), masks.get(stem)) for stem in stems))
-
-
-def read_list(path: Path) -> list[str]:
-    """The lines of a text file, stripped; empty ones are left out.
-
-    Raises
-    ------
-    VssError
-        The file can't be read, has no line, or one twice.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows editors leave a byte-order mark
-    except OSError as cause:
-        raise VssError(f"list {path} can't be read: {cause.strerror or cause}", "check the path") from cause
-    except UnicodeDecodeError as cause:
-        raise VssError(f"list {path} is not UTF-8 text", "save it as UTF-8, one entry per line") from cause
-    entries = [line.strip() for line in lines if line.strip()]
-    if not entries:
-        raise VssError(f"list {path} is empty", "write one entry per line")
-    twice = [entry for entry, times in Counter(entries).items() if times > 1]
-    if twice:
-        raise VssError(f"list {path} has {_some(twice)} more than once", "leave each entry once")
-    return entries
 
 
 def _choose_root(data: Data, root: str | Path | None) -> tuple[Path, str]:
@@ -356,7 +298,7 @@ def _wants_scene(root: Path) -> bool:
 def _list_path(dataset: Dataset, split: str) -> Path:
     path = dataset.root / f"{split}.txt"
     if not path.is_file():
-        there = sorted(p.stem for p in _visible(dataset.root) if p.suffix == ".txt")
+        there = sorted(p.stem for p in visible(dataset.root) if p.suffix == ".txt")
         splits = f"; there are {', '.join(there)}" if there else ""
         hint = how_to_get(dataset.recipe) if dataset.recipe.publisher else f"list the split's videos in {path.name}"
         raise VssError(f"{dataset.name}: {path}, the list of split {split!r}, is not there{splits}", hint)
@@ -367,15 +309,15 @@ def _refuse_odd_names(names: Sequence[str], path: Path) -> None:
     """A video's name becomes part of paths that are written later, so it must not lead elsewhere."""
     odd = [name for name in names if "/" in name or "\\" in name or name.startswith(".")]
     if odd:
-        raise VssError(f"{path} lists {_some(odd)}, which can't be names of video folders", "write one name per line")
+        raise VssError(f"{path} lists {some(odd)}, which can't be names of video folders", "write one name per line")
 
 
 def _read_split_folder(dataset: Dataset, split: str) -> list[FolderVideo]:
     folder = dataset.root / split
     if folder.is_dir():
-        found = [child for child in _visible(folder) if child.is_dir()]
+        found = [child for child in visible(folder) if child.is_dir()]
     else:  # beside the videos of an undivided root there may be other folders
-        found = [child for child in _visible(dataset.root) if child.is_dir() and _has_images(child)]
+        found = [child for child in visible(dataset.root) if child.is_dir() and has_images(child)]
     if not found:
         raise VssError(
             f"{dataset.name}: neither {folder} nor {dataset.root} holds folders of images",
@@ -384,47 +326,11 @@ def _read_split_folder(dataset: Dataset, split: str) -> list[FolderVideo]:
     return [read_video_folder(child, child.name, dataset.ids.reader) for child in found]
 
 
-def _visible(folder: Path) -> list[Path]:
-    """What a folder holds, in name order, without dot-files."""
-    try:
-        names = os.listdir(folder)
-    except OSError as cause:
-        raise VssError(f"folder {folder} can't be read: {cause.strerror}", "check its path and permissions") from cause
-    return [folder / name for name in sorted(names) if not name.startswith(".")]
-
-
-def _has_images(folder: Path) -> bool:
-    origin = folder / "origin"
-    place = origin if origin.is_dir() else folder
-    return any(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in _visible(place))
-
-
-def _by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for path in _visible(folder):
-        if path.suffix.lower() not in suffixes:
-            continue
-        if path.stem in files:
-            raise VssError(
-                f"{files[path.stem]} and {path.name} are two files for frame {path.stem!r}", "keep one of them"
-            )
-        files[path.stem] = path
-    return files
-
-
-def _masks_by_stem(folder: Path, reader: MaskReader | None) -> dict[str, Path]:
-    if reader is None:
-        return _by_stem(folder, frozenset({".png"}))
-    found = reader.masks(path.name for path in _visible(folder))
-    return {Path(goal).stem: folder / name for goal, name in found.items()}
+def _twice(videos: Sequence[FolderVideo]) -> list[str]:
+    return [name for name, times in Counter(video.name for video in videos).items() if times > 1]
 
 
 def _only(videos: Sequence[FolderVideo], keep: Callable[[Frame], bool]) -> list[FolderVideo]:
     """The frames that ``keep`` says yes to; a video that none is left of is gone."""
     kept = [(video.name, tuple(frame for frame in video.frames if keep(frame))) for video in videos]
     return [FolderVideo(name, frames) for name, frames in kept if frames]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

@@ -21,7 +21,9 @@ from vsscli.recipes.schema import Scene
 from vsscli.talk import SILENCE, Talk
 
 MARKER = "scene.json"  # tells which parameters a folder was drawn with
+FEWER = "fewer.yaml"  # a mapping: what a data set would tell of the same streets that labels less
 DRAWING = 1  # raised when the same parameters come to give other pictures
+UNTOLD = ("person", "pole")
 SHORTEST_VAL = 24  # frames: VC16 needs more than one window of 16
 QUALITY = 92  # of the JPEGs
 
@@ -36,12 +38,25 @@ class _Split:
     masks: bool
 
 
+def drawn_frames(scene: Scene) -> dict[str, int]:
+    """How many frames each split of a drawn data set has, or will have."""
+    return {split.name: split.videos * split.frames for split in _splits(scene)}
+
+
+def _splits(scene: Scene) -> tuple[_Split, ...]:
+    return (
+        _Split("train", scene.videos, scene.frames, masks=True),
+        _Split("unlabelled", scene.unlabelled_videos, scene.frames, masks=False),
+        _Split("val", scene.val_videos, max(scene.frames, SHORTEST_VAL), masks=True),
+    )
+
+
 def draw_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
     """Draw synthetic street videos under `root`, unless they are there already.
 
     Written are `data/<video>/origin/<stem>.jpg`, `data/<video>/mask/<stem>.png` (0 void, class k as k + 1; not for
-    unlabelled videos), `train.txt`, `unlabelled.txt`, `val.txt`, `classes.json` and the marker `scene.json`. Everything
-    is drawn in a folder beside `root` and renamed, so `root` is whole or not there.
+    unlabelled videos), `train.txt`, `unlabelled.txt`, `val.txt`, `classes.json`, the mapping `fewer.yaml` and the
+    marker `scene.json`. Everything is drawn in a folder beside `root` and renamed, so `root` is whole or not there.
 
     Parameters
     ----------
@@ -119,12 +134,7 @@ def _is_drawn(scene: Scene, root: Path) -> bool:
 
 
 def _draw(scene: Scene, root: Path, talk: Talk) -> None:
-    splits = (
-        _Split("train", scene.videos, scene.frames, masks=True),
-        _Split("unlabelled", scene.unlabelled_videos, scene.frames, masks=False),
-        _Split("val", scene.val_videos, max(scene.frames, SHORTEST_VAL), masks=True),
-    )
-    palette = _palette()
+    splits, palette = _splits(scene), _palette()
     total = sum(split.videos * split.frames for split in splits)
     talk.say(f"drawing {sum(split.videos for split in splits)} synthetic videos")
     with talk.track("drawing", total, "frame") as done:
@@ -135,9 +145,17 @@ def _draw(scene: Scene, root: Path, talk: Talk) -> None:
                 _draw_video(Street(rng, scene.size), split, root / "data" / name, palette)
                 done(split.frames)
             (root / f"{split.name}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    (root / FEWER).write_text(_fewer_classes(), encoding="utf-8")
     classes = [{"id": index, "name": name, "colour": colour} for index, (name, colour) in enumerate(CLASSES)]
     _write_json(root / "classes.json", {"name": "street", "classes": classes})
     _write_json(root / MARKER, _parameters(scene))
+
+
+def _fewer_classes() -> str:
+    """The mapping `FEWER`, as text: the scene's own classes, but for people and poles."""
+    names = [name for name, _ in CLASSES]
+    told = "".join(f"  {name}: {'ignore' if name in UNTOLD else name}\n" for name in names)
+    return f"source: classes.json\ntarget: classes.json\nmap:\n  0: ignore\n{told}"
 
 
 def _write_json(path: Path, values: dict[str, object]) -> None:

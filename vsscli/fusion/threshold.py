@@ -41,10 +41,14 @@ class Threshold:
         Normalised entropy, in [0, 1].
     percentile
         What it was read off from, if it was.
+    class_levels
+        The largest stored entropy that is reliable, 0..255, of pixels predicted as each of the C classes; empty where
+        all classes have the same.
     """
 
     value: float
     percentile: float | None = None
+    class_levels: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if not 0 <= self.value <= 1:
@@ -52,9 +56,17 @@ class Threshold:
 
     @property
     def level(self) -> int:
-        """The largest stored entropy that is reliable, 0..255."""
+        """The largest stored entropy that is reliable for any class, 0..255."""
         # A hair more, so that k / 255 as a float is level k.
         return math.floor(self.value * MAX_LEVEL + 1e-9)
+
+    def reliable(self, label: np.ndarray, entropy: np.ndarray) -> np.ndarray:
+        """Which pixels are reliable, bool, of their predicted classes and stored entropies, uint8 of one shape."""
+        if not self.class_levels:
+            return entropy <= self.level
+        levels = np.zeros(MAX_LEVEL + 1, np.uint8)
+        levels[: len(self.class_levels)] = self.class_levels
+        return entropy <= levels[label]
 
 
 @dataclass(frozen=True)
@@ -93,22 +105,36 @@ class PseudoReport:
         return tuple(some / all_ if all_ else math.nan for some, all_ in pairs)
 
 
-def entropy_histogram(store: Store, *, talk: Talk = SILENCE, workers: int | None = None) -> np.ndarray:
-    """How many pixels of the store's videos have each stored entropy, (256,) int64, in one pass."""
+def entropy_histogram(
+    store: Store, *, by_class: bool = False, talk: Talk = SILENCE, workers: int | None = None
+) -> np.ndarray:
+    """How many pixels of the store's videos have each stored entropy, in one pass.
+
+    Returns
+    -------
+    np.ndarray
+        (256,) int64, or by predicted class (C, 256).
+    """
     require_predictions(store)
-    counts = np.zeros(MAX_LEVEL + 1, np.int64)
+    num_classes = store.header.num_classes if by_class else 1
+    counts = np.zeros((num_classes, MAX_LEVEL + 1), np.int64)
     videos = store.videos()
     with talk.track("entropy", sum(len(store.stems(video)) for video in videos)) as done:
         for video in videos:
-            count = partial(_frame_histogram, store, video)
+            count = partial(_frame_histogram, store, video, num_classes)
             for counted in in_threads(count, len(store.stems(video)), workers):
                 counts += counted
                 done(1)
-    return counts
+    return counts if by_class else counts[0]
 
 
 def threshold_from_percentile(
-    store: Store, percentile: float, *, talk: Talk = SILENCE, workers: int | None = None
+    store: Store,
+    percentile: float,
+    *,
+    by_class: bool = False,
+    talk: Talk = SILENCE,
+    workers: int | None = None,
 ) -> Threshold:
     """The smallest threshold at which at least ``percentile`` percent of the store's pixels are reliable.
 
@@ -118,6 +144,9 @@ def threshold_from_percentile(
         Predictions.
     percentile
         Above 0, at most 100, of all pixels of all videos that are there.
+    by_class
+        Of the pixels predicted as each class instead, a threshold each, so that small and rare classes, whose pixels
+        are seldom among the surest of all, are learnt from too (class-balanced self-training, Zou et al. 2018).
     talk, workers
         As for `write_pseudo`.
 
@@ -128,7 +157,11 @@ def threshold_from_percentile(
     """
     if not 0 < percentile <= 100:
         raise VssError(f"percentile {percentile} is not above 0 and at most 100", "give one such as 80")
-    return percentile_of(entropy_histogram(store, talk=talk, workers=workers), percentile)
+    counts = entropy_histogram(store, by_class=by_class, talk=talk, workers=workers)
+    if not by_class:
+        return percentile_of(counts, percentile)
+    levels = tuple(percentile_of(of_class, percentile).level for of_class in counts)
+    return Threshold(max(levels) / MAX_LEVEL, float(percentile), levels)
 
 
 def percentile_of(histogram: np.ndarray, percentile: float) -> Threshold:
@@ -148,6 +181,7 @@ def pseudo_header(store: Store, threshold: Threshold, out: Path) -> Header:
         source={
             "threshold": threshold.level / MAX_LEVEL,
             "level": threshold.level,
+            **({"class_levels": list(threshold.class_levels)} if threshold.class_levels else {}),
             "store": {"address": relative_address(store.path, out), "fingerprint": store.fingerprint},
         },
         encoding={},
@@ -204,7 +238,7 @@ def write_pseudo(
             pending = writer.pending(video, stems, size, [store.digest(video)])
             for segment in _segments(len(stems), pending):
                 labels = np.empty((len(segment), *size), np.uint8) if segment in pending else None
-                split = partial(_split_frame, store, video, threshold.level)
+                split = partial(_split_frame, store, video, threshold)
                 for i, (label, counts) in enumerate(in_threads(split, len(segment), workers, segment.start)):
                     total += counts
                     if labels is not None:
@@ -223,10 +257,10 @@ def write_pseudo(
     )
 
 
-def _split_frame(store: Store, video: str, level: int, t: int) -> tuple[np.ndarray, np.ndarray]:
+def _split_frame(store: Store, video: str, threshold: Threshold, t: int) -> tuple[np.ndarray, np.ndarray]:
     """Pseudo-label of frame t, (H, W) uint8, and its pixels by predicted class, all and reliable, (2, 256) int64."""
     label = store.label(video, t)
-    reliable = store.read(video, "entropy", t) <= level
+    reliable = threshold.reliable(label, store.read(video, "entropy", t))
     pseudo = np.where(reliable, label, np.uint8(IGNORE))
     every = np.bincount(label.reshape(-1), minlength=MAX_LEVEL + 1)
     # No class is numbered 255, so what the pseudo-label adds there is what was taken away elsewhere.
@@ -235,8 +269,13 @@ def _split_frame(store: Store, video: str, level: int, t: int) -> tuple[np.ndarr
     return pseudo, np.stack([every, kept])
 
 
-def _frame_histogram(store: Store, video: str, t: int) -> np.ndarray:
-    return np.bincount(store.read(video, "entropy", t).reshape(-1), minlength=MAX_LEVEL + 1)
+def _frame_histogram(store: Store, video: str, num_classes: int, t: int) -> np.ndarray:
+    """Pixels of frame t by predicted class and stored entropy, (C, 256) int64; with C 1, of all classes together."""
+    cells = store.read(video, "entropy", t).reshape(-1)
+    if num_classes > 1:
+        cells = cells + store.label(video, t).reshape(-1).astype(np.int64) * (MAX_LEVEL + 1)
+    counts = np.bincount(cells, minlength=num_classes * (MAX_LEVEL + 1))
+    return counts.reshape(num_classes, MAX_LEVEL + 1)
 
 
 def _segments(frames: int, pending: list[Segment]) -> list[Segment]:

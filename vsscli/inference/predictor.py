@@ -83,6 +83,28 @@ def view_size(frame: tuple[int, int], size: int | None, scale: float, divisor: i
     return height, width
 
 
+def windows_of(
+    frame: tuple[int, int], read_out: ReadOut, crop: tuple[int, int] | None, divisor: int, stride: int
+) -> dict[Size, int]:
+    """What a network of this crop, divisor and stride sees of a frame: how many images of which size.
+
+    Examples
+    --------
+    >>> paper = AugmentationPlan("paper", (1.0,), flip=False)
+    >>> windows_of((480, 853), ReadOut(896, (896, 896), (512, 512), paper), None, divisor=32, stride=4)
+    {(896, 896): 3}
+    """
+    window = chosen_window(read_out.window, crop)
+    step = None if window is None else window_step(window, read_out.step, stride, divisor)
+    counted: dict[Size, int] = {}
+    for view in read_out.plan.views():
+        size = view_size(frame, read_out.size, view.scale, divisor)
+        counted[window or size] = counted.get(window or size, 0) + len(
+            window_corners(size, window or size, step or size)
+        )
+    return counted
+
+
 class Predictor:
     """A network on a device, and how it is read out.
 

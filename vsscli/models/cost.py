@@ -9,9 +9,10 @@ the allocator's gaps, the workspaces of kernels, and the context of a GPU.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -82,9 +83,7 @@ def count_cost(config: Mapping[str, Any], num_classes: int, size: tuple[int, int
     VssError
         The configuration is wrong, or the network can't take such images.
     """
-    with torch.device("meta"):
-        plain = {name: value for name, value in config.items() if name != "compile"}
-        network = build_network(plain, num_classes, load_pretrained=False)
+    network = _outline(config, num_classes)
     learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     with FakeTensorMode(allow_non_fake_inputs=True):
         network.to_empty(device="cpu")
@@ -102,6 +101,48 @@ def count_cost(config: Mapping[str, Any], num_classes: int, size: tuple[int, int
             predict=weights + _peak(network, images, training=False),
             train=weights + states + _peak(network, images, training=True),
         )
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What is known of a network without its weights.
+
+    Parameters
+    ----------
+    parameters
+        How many there are.
+    crop, divisor, stride
+        As of `vsscli.models.network.Network`.
+    flops
+        Of one forward pass over one image of a size.
+    """
+
+    parameters: int
+    crop: tuple[int, int] | None
+    divisor: int
+    stride: int
+    flops: Callable[[tuple[int, int]], int]
+
+
+def outline(config: Mapping[str, Any], num_classes: int) -> Outline:
+    """Build a network without memory for its weights; arguments and errors as for `count_cost`."""
+    network = _outline(config, num_classes)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+
+    @cache
+    def flops(size: tuple[int, int]) -> int:
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            if any(parameter.is_meta for parameter in network.parameters()):
+                network.to_empty(device="cpu")
+            return _flops(network, torch.empty(1, 3, *size))
+
+    return Outline(parameters, network.crop, network.divisor, network.stride, flops)
+
+
+def _outline(config: Mapping[str, Any], num_classes: int) -> Network:
+    with torch.device("meta"):
+        plain = {name: value for name, value in config.items() if name != "compile"}
+        return build_network(plain, num_classes, load_pretrained=False)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -17,8 +17,9 @@ from typing import Any
 from vsscli import __version__
 from vsscli.data.check import Fault, check_videos
 from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Data
+from vsscli.recipes.schema import Data, Recipe
 from vsscli.talk import SILENCE, Talk
 
 LIBRARIES = ("torch", "torchvision", "timm", "lightning-fabric", "zarr", "numcodecs", "numpy", "scikit-image", "pillow")
@@ -114,7 +115,14 @@ def examine(
     return Environment(versions, _cores(), _memory(), _free_disk(workspace), gpus, tuple(problems))
 
 
-def check_data(data: Data, root: Path | None, *, described: bool, talk: Talk = SILENCE) -> list[Fault]:
+def check_data(
+    data: Data,
+    root: Path | None,
+    *,
+    described: bool,
+    splits: Sequence[str] | None = None,
+    talk: Talk = SILENCE,
+) -> list[Fault]:
     """Look at every file of a data set.
 
     Parameters
@@ -126,6 +134,8 @@ def check_data(data: Data, root: Path | None, *, described: bool, talk: Talk = S
     described
         Whether ``data`` comes from a recipe, whose splits must all be there. Otherwise train, val and test are looked
         at where they are, and masks are asked for in splits that have any.
+    splits
+        Which to look at, if not all of these.
     talk
         Hears of progress.
 
@@ -139,7 +149,7 @@ def check_data(data: Data, root: Path | None, *, described: bool, talk: Talk = S
     except VssError as error:
         return [Fault(Path(root or data.root), error.message, error.hint)]
     faults: list[Fault] = []
-    for split in _splits(dataset, described=described):
+    for split in splits or _splits(dataset, described=described):
         try:
             videos = dataset.split(split)
         except VssError as error:
@@ -148,9 +158,23 @@ def check_data(data: Data, root: Path | None, *, described: bool, talk: Talk = S
         labelled = any(frame.mask is not None for video in videos for frame in video.frames)
         masks = split in ("labelled", "val") if described else labelled
         frames = sum(len(video) for video in videos)
-        talk.say(f"{split}: {len(videos)} videos, {frames} frames, {'with' if masks else 'without'} masks")
+        counted = f"{len(videos)} videos, {frames} frames, {'with' if masks else 'without'} masks"
+        talk.say(f"{dataset.name}, {split}: {counted}")
         faults += check_videos(videos, dataset.table, dataset.ids, masks=masks, talk=talk)
     return list(dict.fromkeys(faults))  # a video may be in two splits
+
+
+def check_recipe_data(recipe: Recipe, root: Path | None, *, talk: Talk = SILENCE) -> list[Fault]:
+    """Look at every file of the data that a recipe is about; ``root`` is the folder of its main data set, if given."""
+    faults = check_data(recipe.data, root, described=True, talk=talk)
+    for other in recipe.also:
+        faults += check_data(other.data, None, described=True, splits=("labelled",), talk=talk)
+    try:
+        open_sources(recipe, root)
+    except VssError as error:
+        if not faults:  # whatever is missing is listed already
+            faults.append(Fault(Path(root or recipe.data.root), error.message, error.hint))
+    return faults
 
 
 def installed_version(name: str) -> str | None:
@@ -165,8 +189,7 @@ def _splits(dataset: Dataset, *, described: bool) -> list[str]:
     data = dataset.recipe
     if described:
         return ["labelled", "val", *(["unlabelled"] if data.labelled or data.unlabelled else [])]
-    ending = ".txt" if data.layout == "vspw" else ""
-    there = [name for name in ("train", "val", "test") if (dataset.root / f"{name}{ending}").exists()]
+    there = [name for name in ("train", "val", "test") if dataset.has(name)]
     return there or ["train"]  # says itself what is missing
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from vsscli.data.layouts import Dataset, open_dataset, open_input
+from vsscli.data.folders import open_input
+from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.videos import Video
 from vsscli.inference.devices import resolve_device
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
@@ -49,8 +50,10 @@ class Prediction:
     cached: int
 
 
-def chosen_plan(predict: Predict, *, tta: bool, named: str | None) -> AugmentationPlan:
+def chosen_plan(predict: Predict, *, tta: bool, named: str | AugmentationPlan | None) -> AugmentationPlan:
     """``--tta-plan`` if given, else with ``--tta`` the recipe's plan, else none."""
+    if isinstance(named, AugmentationPlan):
+        return named
     if named is not None:
         return load_plan(named)
     if not tta:
@@ -68,7 +71,7 @@ def predict_split(
     out: Path | None = None,
     data_root: Path | None = None,
     tta: bool = False,
-    plan: str | None = None,
+    plan: str | AugmentationPlan | None = None,
     hardware: Hardware = Hardware(),
     keep: str | None = None,
     force: bool = False,
@@ -88,7 +91,7 @@ def predict_split(
     data_root
         Overrides the root of the checkpoint's data set.
     tta, plan
-        Test-time augmentation: none, the recipe's plan, or a named one.
+        Test-time augmentation: none, the recipe's plan, or another one, by name or itself.
     hardware
         Device, precision, batch size, processes.
     keep
@@ -104,7 +107,8 @@ def predict_split(
     """
     checkpoint = open_model(model, data_root=data_root, talk=talk)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
-    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision, checkpoint)
+    chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
+    how = _read_out(recipe.predict, chosen, hardware.precision, checkpoint)
     dataset = open_dataset(recipe.data, data_root, talk)
     take_classes(checkpoint, dataset)
     videos = dataset.split(split)

@@ -54,6 +54,7 @@ def pseudo_label(
     weights: Sequence[float] | None = None,
     threshold: float | None = None,
     percentile: float | None = None,
+    by_class: bool = False,
     hardware: Hardware = Hardware(),
     force: bool = False,
     talk: Talk = SILENCE,
@@ -75,6 +76,8 @@ def pseudo_label(
     threshold, percentile
         Reliable is a pixel whose normalised entropy is at most the threshold, or among this percentage of lowest
         entropies of all pixels. One of them; none: the 80th percentile.
+    by_class
+        The percentile is one of each class's pixels.
 
     Raises
     ------
@@ -88,6 +91,11 @@ def pseudo_label(
         )
     if threshold is not None and percentile is not None:
         raise VssError("--threshold and --percentile are two ways to say the same", "give one of them")
+    if threshold is not None and by_class:
+        raise VssError(
+            "--by-class finds a threshold for each class from a percentile; --threshold gives one for all",
+            "leave out one of them",
+        )
     if weights and len(weights) != len(models):
         raise VssError(f"{len(weights)} weights for {len(models)} models", "give one weight per model, in their order")
     if threshold is not None:
@@ -110,9 +118,10 @@ def pseudo_label(
             limit = Threshold(threshold)
         else:
             limit = threshold_from_percentile(
-                source, DEFAULT_PERCENTILE if percentile is None else percentile, talk=talk
+                source, DEFAULT_PERCENTILE if percentile is None else percentile, by_class=by_class, talk=talk
             )
-        out = predictions.with_name(f"{predictions.stem}.pseudo-{limit.level:03d}.zarr")
+        named = f"by-class-{limit.percentile:g}" if limit.class_levels else f"{limit.level:03d}"
+        out = predictions.with_name(f"{predictions.stem}.pseudo-{named}.zarr")
         report = write_pseudo(source, out, limit, talk=talk, force=force)
     return PseudoLabels(report.path, predictions, source.header.table.names, report)
 

@@ -1,6 +1,7 @@
 """Where results go by default, and how they are found again.
 
-``<workspace>/<recipe name>/`` holds a training run, ``<workspace>/stores/<data>/<split>/`` the stores of a split.
+``<workspace>/<recipe>/`` holds a training run, ``<workspace>/<pipeline>/<stage>/`` what a stage of a pipeline left,
+``<workspace>/stores/<data>/<split>/`` the stores of a split.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def newest_store(workspace: Path, split: str, data: str | None = None) -> Path:
         header = read_header(path)
         if header.kind != "pseudo" and data in (None, header.data.get("name")):
             return path
-    checkpoints = sorted(workspace.glob("*/last.pt"), key=lambda path: path.stat().st_mtime_ns)
+    checkpoints = sorted(
+        [*workspace.glob("*/last.pt"), *workspace.glob("*/*/last.pt")], key=lambda path: path.stat().st_mtime_ns
+    )
     checkpoint = checkpoints[-1] if checkpoints else "CHECKPOINT"
     what, wanted = ("an evaluation split", "val") if split == "evaluation" else (f"split {split!r}", split)
     of = f" of {data}" if data else ""

@@ -2,45 +2,23 @@
 
 from __future__ import annotations
 
-import difflib
+import copy
 import hashlib
 import json
-import os
-import types
-import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-from pydantic import BaseModel, ValidationError
+from typing import Any
 
 from vsscli.errors import VssError
-from vsscli.recipes.pipeline import Pipeline
-from vsscli.recipes.schema import Recipe, family_of
-from vsscli.recipes.text import Document, Key, parse_yaml, read_text
+from vsscli.recipes.compose import lay_over, override, read_recipe
+from vsscli.recipes.faults import check, shown
+from vsscli.recipes.find import find_named, find_recipe
+from vsscli.recipes.pipeline import Pipeline, TrainStage
+from vsscli.recipes.schema import Recipe
+from vsscli.recipes.text import Document, Key
 
 PLACES_AND_ADVICE = ("root", "root_env", "publisher", "without")
 """Keys of `data` that say where it is and what to tell people: they change no result."""
-
-SHIPPED = Path(__file__).parent / "shipped"
-"""The folder `recipes` of the repository, as the wheel carries it."""
-
-Schema = TypeVar("Schema", bound=BaseModel)
-
-SECTION = "should be a section with keys of its own"
-
-WORDING = {
-    "Input should be": "should be",
-    "a valid integer": "a whole number",
-    "a valid number": "a number",
-    "a valid boolean": "true or false",
-    "a valid string": "text",
-    "a valid tuple": "a list",
-    "a valid array": "a list",
-    "Tuple should have": "should have",
-    " after validation": "",
-}
-"""Pydantic's words, and those of people who write YAML."""
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -57,25 +35,130 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Returns
     -------
     Recipe
-        Complete: what the file leaves out has its default.
+        Complete: what the file, and those that it extends, leave out has its default.
 
     Raises
     ------
     VssError
         There is no such recipe, or it is wrong. All that is wrong is named at once, with file and line.
     """
-    path, document = _read(source, overrides)
-    if "stages" in document.values:
+    path, document = open_document(source, overrides)
+    if is_pipeline(document):
         raise VssError(f"{path} is a pipeline of stages, not the recipe of one", f"vss run {path}")
-    return _check(document, f"recipe {path}", Recipe)
+    return check(document, f"recipe {path}", Recipe)
 
 
 def load_pipeline(source: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
     """Read and check a recipe of a whole pipeline; arguments and errors as for `load_recipe`."""
-    path, document = _read(source, overrides)
-    if "stages" not in document.values:
+    path, document = open_document(source, overrides)
+    if not is_pipeline(document):
         raise VssError(f"{path} is the recipe of one stage, not a pipeline", f"vss train --recipe {path}")
-    return _check(document, f"recipe {path}", Pipeline)
+    return check(document, f"recipe {path}", Pipeline)
+
+
+def load_any(source: str | Path, overrides: Sequence[str] = ()) -> Recipe | Pipeline:
+    """Read and check a recipe of whichever kind the file is; arguments and errors as for `load_recipe`."""
+    path, document = open_document(source, overrides)
+    if is_pipeline(document):
+        return check(document, f"recipe {path}", Pipeline)
+    return check(document, f"recipe {path}", Recipe)
+
+
+def stage_recipe(source: str | Path, stage: TrainStage, holdout: str | None = None) -> Recipe:
+    """The recipe of a training stage of a pipeline, changed as the stage says.
+
+    Parameters
+    ----------
+    source
+        The pipeline that the stage is of. What the stage names as `recipe` is relative to the file that says so, which
+        may be one that the pipeline extends; else it is a recipe that ships with vss.
+    stage
+        The stage. Its `set` has dotted keys, sections, or both, applied in order; sections are merged.
+    holdout
+        A split that is left out where `data.train` lists several.
+
+    Raises
+    ------
+    VssError
+        There is no such recipe; it is wrong, where faults in what the stage sets are named with the pipeline's line;
+        or nothing is left to train on.
+    """
+    path, pipeline = open_document(source)
+    document, name = stage_document(path, pipeline, stage, holdout)
+    return check(document, f"recipe {name}", Recipe)
+
+
+def stage_document(
+    path: Path, pipeline: Document, stage: TrainStage, holdout: str | None = None
+) -> tuple[Document, Path]:
+    """What a stage's recipe says once the stage has changed it, before it is checked; and its file."""
+    at = _stage_key(pipeline, stage)
+    place = pipeline.places.get((*at, "recipe"), str(path))
+    # A place is a file with a line; where `--set` named the recipe, it is as if the pipeline's own file did.
+    said_in = Path(place.rpartition(":")[0])
+    try:
+        file = find_named(stage.recipe, said_in if said_in.is_file() else path)
+    except VssError as cause:
+        raise VssError(f"{place}: {'.'.join(map(str, (*at, 'recipe')))}: {cause.message}", cause.hint) from None
+    document = read_recipe(file)
+    if is_pipeline(document):
+        raise VssError(f"{place}: {file} is a pipeline, not the recipe of one stage", "name a recipe without `stages`")
+    for name, value in stage.set.items():
+        lay_over(document, _setting(pipeline, (*at, "set", name), name, value, str(path)))
+    if holdout is not None:
+        _hold_out(document, holdout, str(file))
+    return document, file
+
+
+def open_document(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Path, Document]:
+    """The file of a recipe, and what it says after it was merged with what it extends and changed as asked."""
+    path = find_recipe(source)
+    document = read_recipe(path)
+    for text in overrides:
+        override(document, text)
+    return path, document
+
+
+def is_pipeline(document: Document) -> bool:
+    """Whether a document is of a pipeline, and not of one stage."""
+    return "stages" in document.values
+
+
+def _stage_key(pipeline: Document, stage: TrainStage) -> Key:
+    """Where a stage stands in the pipeline: the one with the same recipe and, if there are several, the same `set`."""
+    stages = pipeline.values.get("stages")
+    named = {
+        name: values
+        for name, values in (stages.items() if isinstance(stages, dict) else ())
+        if isinstance(values, dict) and values.get("recipe") == stage.recipe
+    }
+    same = [name for name, values in named.items() if (values.get("set") or {}) == stage.set]
+    return ("stages", *(same or list(named))[:1])
+
+
+def _setting(pipeline: Document, at: Key, name: str, value: Any, source: str) -> Document:
+    """One entry of a stage's `set` as a document of its own, with its places in the pipeline."""
+    inner: Key = tuple(part.strip() for part in name.split("."))
+    place = pipeline.places.get(at, source)
+    values = copy.deepcopy(value)
+    for part in reversed(inner):
+        values = {part: values}
+    document = Document(values, {inner[:depth]: place for depth in range(1, len(inner) + 1)})
+    for theirs, ours in ((pipeline.places, document.places), (pipeline.texts, document.texts)):
+        ours |= {(*inner, *key[len(at) :]): known for key, known in theirs.items() if key[: len(at)] == at}
+    return document
+
+
+def _hold_out(document: Document, split: str, source: str) -> None:
+    """Take a split out of those that are trained on."""
+    data = document.values.get("data")
+    train = data.get("train", "train") if isinstance(data, dict) else "train"
+    left = [name for name in train if name != split] if isinstance(train, list) else [train]
+    if not left or left == [split]:
+        place = document.places.get(("data", "train"), source)
+        raise VssError(f"{place}: data.train: nothing is left without {split}, which is held out", "train on more")
+    if isinstance(data, dict) and isinstance(train, list):
+        data["train"] = left
 
 
 def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
@@ -94,8 +177,8 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
         The values are no recipe, or one of a version that knew other keys.
     """
     if not isinstance(values, dict):
-        raise VssError(f"{source} is not a recipe but {_shown(values)}", "make the file again with this version of vss")
-    return _check(Document(values), source, Recipe)
+        raise VssError(f"{source} is not a recipe but {shown(values)}", "make the file again with this version of vss")
+    return check(Document(values), source, Recipe)
 
 
 def recipe_digest(recipe: Recipe, parts: Sequence[str] | None = None) -> str:
@@ -114,234 +197,9 @@ def recipe_digest(recipe: Recipe, parts: Sequence[str] | None = None) -> str:
         SHA-256 of the canonical JSON, 64 hexadecimal digits.
     """
     values = recipe.model_dump(mode="json")
-    for key in PLACES_AND_ADVICE:
-        values["data"].pop(key)
+    for data in (values["data"], *(other["data"] for other in values["also"])):
+        for key in PLACES_AND_ADVICE:
+            data.pop(key)
     chosen = values if parts is None else {part: values[part] for part in parts}
     text = json.dumps(chosen, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with vss by name, ``camvid/student``: from the wheel, or from a checkout of the sources."""
-    checkout = Path(__file__).parents[2]
-    folder = SHIPPED
-    if not folder.is_dir() and (checkout / "pyproject.toml").is_file():
-        folder = checkout / "recipes"
-    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
-
-
-def find_recipe(source: str | Path) -> Path:
-    """The file of a recipe; see `load_recipe`."""
-    path = Path(os.path.expanduser(source))  # unlike Path.expanduser, leaves ~nobody alone
-    if path.is_file():
-        return path
-    shipped = shipped_recipes()
-    if not path.is_absolute():
-        name = path.with_suffix("") if path.suffix in (".yaml", ".yml") else path
-        name = name.relative_to("recipes") if name.parts[:1] == ("recipes",) else name
-        if name.as_posix() in shipped:
-            return shipped[name.as_posix()]
-    if path.is_dir():
-        inside = sorted(str(file) for file in path.glob("*.yaml"))
-        raise VssError(f"recipe {path} is a folder", f"name one of {', '.join(inside)}" if inside else "name a file")
-    # The name alone is compared as well: `student-camvid.yaml` is near `camvid/student` to a person, not to difflib.
-    near = difflib.get_close_matches(path.with_suffix("").as_posix(), [*shipped, *(f"recipes/{n}" for n in shipped)])
-    names = [f"recipes/{name.removeprefix('recipes/')}.yaml" for name in near or shipped]
-    listed = ", ".join(dict.fromkeys(names))
-    raise VssError(f"no recipe {path}", f"did you mean {listed}?" if near else f"give a YAML file, or one of {listed}")
-
-
-def _read(source: str | Path, overrides: Sequence[str]) -> tuple[Path, Document]:
-    """The file of a recipe and what it says, changed as asked."""
-    path = find_recipe(source)
-    document = parse_yaml(read_text(path), str(path))
-    if document.values is None:
-        raise VssError(f"recipe {path} is empty", "start from a shipped one, such as recipes/student.yaml")
-    if not isinstance(document.values, dict):
-        raise VssError(f"recipe {path} holds no `key: value` lines at its top level", "is it a recipe?")
-    for override in overrides:
-        _override(document, override)
-    return path, document
-
-
-def _override(document: Document, text: str) -> None:
-    """Set one value of a document, ``key.key=value``."""
-    dotted, equals, value = text.partition("=")
-    key: Key = tuple(part.strip() for part in dotted.split("."))
-    option = f"--set {text}"
-    if not equals or not all(key):
-        raise VssError(f"{option}: not of the form KEY=VALUE", "for example --set train.steps=200")
-    parsed = parse_yaml(value, option, key, lines=False)
-    section = document.values
-    for depth, part in enumerate(key[:-1], start=1):
-        if section.get(part) is None:
-            section[part] = {}
-        section = section[part]
-        if not isinstance(section, dict):
-            raise VssError(
-                f"{option}: {'.'.join(map(str, key[:depth]))} holds a value, not keys",
-                f"give all of it: --set {'.'.join(map(str, key[:depth]))}={{…}}",
-            )
-        document.places.setdefault(key[:depth], option)
-    section[key[-1]] = parsed.values
-    for known in (document.places, document.texts):
-        for old in [place for place in known if place[: len(key)] == key]:
-            del known[old]
-    document.places |= {key: option} | parsed.places
-    document.texts |= parsed.texts
-
-
-def _check(document: Document, source: str, schema: type[Schema]) -> Schema:
-    try:
-        return _validate(document.values, schema)
-    except ValidationError as cause:
-        error = cause
-    # `precision: 16` is a number to YAML and a word to the schema: where a word is wanted, take what was written.
-    if _reread(document, error):
-        try:
-            return _validate(document.values, schema)
-        except ValidationError as cause:
-            error = cause
-    faults = list(dict.fromkeys(_faults(document, error, schema)))
-    if len(faults) == 1:
-        place, what = faults[0]
-        raise VssError(f"{place or source}: {what}", "correct it, and run the same command again") from None
-    lines = [f"  {place}: {what}" if place else f"  {what}" for place, what in faults]
-    raise VssError(
-        "\n".join([f"{source} has {len(faults)} faults", *lines]), "correct them, and run the same command again"
-    ) from None
-
-
-def _validate(values: Any, schema: type[Schema]) -> Schema:
-    # Strict, so that `steps: "800"` or `flip: 1` is not silently bent; as JSON, whose lists may stand for tuples.
-    return schema.model_validate_json(json.dumps(values), strict=True)
-
-
-def _reread(document: Document, error: ValidationError) -> bool:
-    """Put what was written where the schema wants words and YAML read something else; tell whether any was."""
-    changed = False
-    for fault in error.errors():
-        key, _ = _split_location(document.values, fault["loc"])
-        text = document.texts.get(key)
-        allowed = fault["type"] == "string_type" or (
-            fault["type"] == "literal_error" and f"'{text}'" in fault["ctx"]["expected"]
-        )
-        if text is None or not allowed or fault["input"] is None:
-            continue
-        parent = document.values
-        for part in key[:-1]:
-            parent = parent[part]
-        parent[key[-1]] = text
-        changed = True
-    return changed
-
-
-def _faults(document: Document, error: ValidationError, schema: type[BaseModel]) -> Iterator[tuple[str, str]]:
-    """Place and description of everything that is wrong, in the order of the file."""
-    gathered: dict[Key, list[str]] = {}
-    for fault in error.errors():
-        key, rest = _split_location(document.values, fault["loc"])
-        if fault["type"] in ("missing", "extra_forbidden"):
-            key = (*key, *rest[-1:]) if rest else key
-        if fault["type"] == "union_tag_invalid":
-            key = (*key, "family")
-        gathered.setdefault(key, []).append(_what(document, key, fault, schema))
-    order = {key: number for number, key in enumerate(document.places)}
-    for key in sorted(gathered, key=lambda key: order.get(_placed(document, key), 0)):
-        if any(len(other) > len(key) and other[: len(key)] == key for other in gathered):
-            continue  # another alternative of a choice got further: it is the one that was meant
-        # A word where a section is possible too fails as both; what it says of the words is enough.
-        whats = [what for what in dict.fromkeys(gathered[key]) if len(gathered[key]) == 1 or SECTION not in what]
-        dotted = ".".join(map(str, key))
-        what = " or ".join(whats)
-        yield document.places.get(_placed(document, key), ""), f"{dotted}: {what}" if dotted else what
-
-
-def _placed(document: Document, key: Key) -> Key:
-    """The key itself, or the innermost one around it that stands in the document."""
-    return next((key[:n] for n in range(len(key), 0, -1) if key[:n] in document.places), ())
-
-
-def _split_location(values: Any, location: Sequence[str | int]) -> tuple[Key, Key]:
-    """The part of pydantic's location that is in the values, and the rest.
-
-    Within a choice of types pydantic puts the type's name between the keys; it is no key and is passed over.
-    """
-    key: list[str | int] = []
-    rest: list[str | int] = []
-    for part in location:
-        inside = (isinstance(values, dict) and part in values) or (
-            isinstance(values, list) and isinstance(part, int) and part < len(values)
-        )
-        if inside:
-            values = values[part]
-            key.append(part)
-            rest = []
-        else:
-            rest.append(part)
-    return tuple(key), tuple(rest)
-
-
-def _what(document: Document, key: Key, fault: Any, schema: type[BaseModel]) -> str:
-    if fault["type"] == "extra_forbidden":
-        return f"unknown key{_nearest(key, document.values, schema)}"
-    if fault["type"] == "union_tag_invalid":
-        *others, last = fault["ctx"]["expected_tags"].split(", ")
-        return f"should be {', '.join(others)} or {last}, not {_shown(fault['input'].get('family'))}"
-    if fault["type"] == "missing":
-        return "is missing"
-    if fault["type"] in ("model_type", "model_attributes_type", "dict_type"):
-        return f"{SECTION}, not {_shown(fault['input'])}"
-    message = str(fault["msg"]).removeprefix("Value error, ")
-    for theirs, ours in WORDING.items():
-        message = message.replace(theirs, ours)
-    if fault["type"] == "string_pattern_mismatch":
-        message = "should be letters, digits, dots, dashes and underscores, a letter or digit first"
-    if fault["type"] in ("value_error", "too_long", "too_short"):
-        return message
-    return f"{message}, not {_shown(fault['input'])}"
-
-
-def _shown(value: object) -> str:
-    """A value as YAML would show it, cut to what a line can hold."""
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _nearest(key: Key, values: Any, schema: type[BaseModel]) -> str:
-    """A suggestion for a key that is unknown: a sibling of similar name, or the section that has it."""
-    siblings = _keys(schema, key[:-1], values)
-    name = str(key[-1])
-    elsewhere = [section for section in _keys(schema, (), values) if name in _keys(schema, (section,), values)]
-    if elsewhere:
-        return f"; it belongs under {' or '.join(f'`{section}`' for section in elsewhere)}"
-    near = difflib.get_close_matches(name, siblings, n=1)
-    if near:
-        return f"; did you mean `{near[0]}`?"
-    return f" (there are {', '.join(siblings)})" if siblings else ""
-
-
-def _keys(model: type[BaseModel], path: Key, values: Any) -> list[str]:
-    """The keys that the schema has at a path; among the families of a section, those of the one that is written."""
-    for part in path:
-        field = model.model_fields.get(str(part))
-        sections = [] if field is None else list(_models(field.annotation))
-        if not sections:
-            return []
-        values = values.get(part) if isinstance(values, dict) else None
-        model = next((section for section in sections if _is_family(section, values)), sections[0])
-    return list(model.model_fields)
-
-
-def _is_family(section: type[BaseModel], values: Any) -> bool:
-    family = section.model_fields.get("family")
-    return family is not None and family_of(values) in typing.get_args(family.annotation)
-
-
-def _models(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The sections in a type, which may be a choice between some."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated, tuple):
-        for argument in typing.get_args(annotation):
-            yield from _models(argument)
-    elif isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        yield annotation

@@ -79,6 +79,7 @@ class PseudoStage(Stage):
     percentile: Annotated[float, Field(gt=0, le=100)] | None = Field(
         None, description="or: share of all pixels, in per cent, those of least entropy; none of both: 80"
     )
+    by_class: bool = Field(False, description="the percentile is one of each class's pixels")
 
     def takes(self) -> tuple[str, ...]:
         return (self.of,)
@@ -87,6 +88,8 @@ class PseudoStage(Stage):
     def _one_limit(self) -> PseudoStage:
         if self.threshold is not None and self.percentile is not None:
             raise ValueError("threshold and percentile are two ways to say the same: give one of them")
+        if self.threshold is not None and self.by_class:
+            raise ValueError("by_class needs a percentile: a threshold is one for all classes")
         return self
 
 

@@ -14,12 +14,17 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 Size = tuple[Positive, Positive]
+Layout = Literal["vspw", "folders", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
 
 
 class Section(BaseModel):
     """A part of a recipe: closed to unknown keys, unchanged once read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+MAPPED_LAYOUTS = ("cocostuff", "coco-panoptic", "cityscapes")
+"""Layouts whose masks are not PNGs of the classes' numbers."""
 
 
 class Scene(Section):
@@ -39,7 +44,9 @@ class Data(Section):
     name: str = Field("vspw", description="what to call this data set in messages")
     root: str = Field("data/vspw", description="folder of the data set; relative to the working directory")
     root_env: str | None = Field(None, description="environment variable that overrides `root` when set")
-    layout: Literal["vspw", "folders"] = "vspw"
+    layout: Layout = Field("vspw", description="how files lie under `root`; of images, each is a video of one frame")
+    images: str | None = Field(None, description="layout images: folder of a split's images, as in `images/{split}`")
+    masks: str | None = Field(None, description="layout images: folder of a split's masks, as in `masks/{split}`")
     classes: str = Field("vspw124", description="a class table that ships with vss, or a JSON/YAML file under the root")
     void_ids: tuple[int, ...] = Field((0, 255), description="mask values that mean no class")
     first_id: int = Field(1, ge=0, le=255, description="mask value of class 0; the others follow")
@@ -49,7 +56,9 @@ class Data(Section):
         description="masks are another data set's, read in `classes` by this mapping: ade20k, … or a YAML file; "
         "the mapping then says what their values mean, and the three fields above do not count",
     )
-    train: str = Field("train", description="split with labels to train on")
+    train: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+        "train", description="split with labels to train on, or several"
+    )
     val: str = Field("val", description="split to evaluate on")
     labelled: str | None = Field(None, description="list of <video>/<stem>: only these labels of `train` count")
     unlabelled: tuple[str, ...] = Field(
@@ -58,6 +67,49 @@ class Data(Section):
     publisher: str = Field("", description="where the owners of the data publish it")
     without: str = Field("", description="a recipe to try when the data is not at hand")
     scene: Scene | None = Field(None, description="draw synthetic videos at `root` when they are not there")
+
+    @property
+    def train_splits(self) -> tuple[str, ...]:
+        """The splits to train on, one or several."""
+        return (self.train,) if isinstance(self.train, str) else self.train
+
+    @model_validator(mode="after")
+    def _tree_is_known(self) -> Data:
+        if self.layout == "images" and self.images is None:
+            raise ValueError("layout images needs `images`, the folder of a split's images: images/{split}")
+        for name, template in (("images", self.images), ("masks", self.masks)):
+            if template is None:
+                continue
+            if self.layout != "images":
+                raise ValueError(f"`{name}` belongs to layout images; layout {self.layout} knows its own folders")
+            if set(template.replace("{split}", "")) & set("{}"):
+                raise ValueError(f"`{name}` may hold {{split}} and no other braces, not {template!r}")
+        if self.layout in MAPPED_LAYOUTS and self.remap is None:
+            raise ValueError(
+                f"layout {self.layout} needs `remap`, which reads such masks: {self.layout}, or a mapping of your own"
+            )
+        return self
+
+
+class Also(Section):
+    """A further data set to train on, in the classes of `data`."""
+
+    data: Data
+    share: float = Field(ge=0.001, lt=1, description="of the labelled crops, on average, that come from this set")
+    size: int | None = Field(
+        None, gt=0, description="short side of its frames at scale 1; none: as `augment.size` says"
+    )
+
+    @property
+    def thousandths(self) -> int:
+        """The share, as finely as it is kept."""
+        return round(self.share * 1000)
+
+    @model_validator(mode="after")
+    def _gives_labels_only(self) -> Also:
+        if self.data.unlabelled:
+            raise ValueError("data.unlabelled has no meaning here: unlabelled frames come from the main `data` alone")
+        return self
 
 
 class LightModel(Section):
@@ -284,12 +336,26 @@ class Recipe(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     seed: int = Field(0, ge=0)
     data: Data = Data()
+    also: tuple[Also, ...] = Field((), description="further labelled data sets, each with its share of the crops")
     model: Model = LightModel()
     augment: Augment = Augment()
     train: Train = Train()
     unlabelled: Unlabelled | None = None
     predict: Predict = Predict()
     store: Store = Store()
+
+    @model_validator(mode="after")
+    def _shares_leave_some(self) -> Recipe:
+        if sum(other.thousandths for other in self.also) > 999:
+            raise ValueError(
+                f"also: the shares {', '.join(f'{other.share:g}' for other in self.also)} leave nothing to `data`, "
+                "which takes the rest: they must sum to less than 1"
+            )
+        names = [self.data.name, *(other.data.name for other in self.also)]
+        twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+        if twice:
+            raise ValueError(f"also: more than one data set has data.name {twice[0]!r}; give each its own")
+        return self
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Recipe:

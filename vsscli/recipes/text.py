@@ -37,11 +37,21 @@ class Document:
         For each key, as a path from the top: the place to name in a message, ``file:line``.
     texts
         For each single value without quotes: how it was written.
+    resets
+        Keys whose null takes back the value of a recipe that this one extends.
     """
 
     values: Any = None
     places: dict[Key, str] = field(default_factory=dict)
     texts: dict[Key, str] = field(default_factory=dict)
+    resets: set[Key] = field(default_factory=set)
+
+    def forget(self, key: Key) -> None:
+        """Drop what is known of the value of a key and of all that is in it."""
+        for known in (self.places, self.texts):
+            for old in [place for place in known if place[: len(key)] == key]:
+                del known[old]
+        self.resets -= {place for place in self.resets if place[: len(key)] == key}
 
 
 class _Loader(yaml.SafeLoader):
@@ -113,6 +123,23 @@ def parse_yaml(text: str, source: str, prefix: Key = (), *, lines: bool = True) 
         line = text.count("\n", 0, cause.position) + 1
         raise VssError(f"{source}:{line}: a character that YAML forbids", "is it a recipe? remove it") from cause
     return document
+
+
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's safe dumper, which writes lists of single values in one line."""
+
+
+def _dump_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
+    flow = not any(isinstance(item, dict | list) for item in items)
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", items, flow_style=flow)
+
+
+_Dumper.add_representer(list, _dump_list)
+
+
+def dump_yaml(values: dict[str, Any]) -> str:
+    """Values as YAML that `parse_yaml` reads back to the same."""
+    return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
 
 
 def _refuse_bombs(text: str, source: str) -> None:

@@ -21,11 +21,26 @@ from vsscli.training.unsupervised import entropy_of, keep_sure, split_by_entropy
 
 @dataclass(frozen=True)
 class MapMeaning:
-    """What the maps of a prediction store mean: up to which level of entropy a pixel is reliable, and how many places
-    of its ranking are kept."""
+    """What the maps of a prediction store mean.
 
-    level: int
+    Parameters
+    ----------
+    levels
+        Up to which stored entropy a pixel is reliable: one number, or one for each of the C classes that it may be
+        predicted as.
+    kept
+        How many places of its ranking are kept.
+    """
+
+    levels: tuple[int, ...]
     kept: int
+
+    def reliable(self, label: Tensor, entropy: Tensor) -> Tensor:
+        """Which pixels are reliable, bool, of labels (255 in padding) and stored entropies, uint8 of one shape."""
+        if len(self.levels) == 1:
+            return (entropy <= self.levels[0]) & (label != IGNORE)
+        by_label = torch.tensor(self.levels, device=label.device)
+        return (entropy <= by_label[label.long().clamp(max=len(self.levels) - 1)]) & (label != IGNORE)
 
 
 @dataclass(frozen=True)
@@ -82,16 +97,16 @@ def from_store(
         C.
     """
     label, entropy = maps[:, 0], maps[:, 1]
-    target = torch.where(entropy <= meaning.level, label, IGNORE)
+    target = torch.where(meaning.reliable(label, entropy), label, IGNORE)
     small = shrink(maps, size).movedim(1, 0)  # (3 + K, B, h, w)
-    known = small[0] != IGNORE
+    reliable = meaning.reliable(small[0], small[1])
     sure_enough = small[2].float() > confidence * MAX_LEVEL
     classes = small[0].long()
     return Evidence(
         target,
         classes,
-        (small[1] <= meaning.level) & known,
-        (small[1] > meaning.level) & known,
+        reliable,
+        ~reliable & (small[0] != IGNORE),
         small[3 : 3 + meaning.kept].flatten(1).T.long(),
         label_mask(torch.where(sure_enough, classes, IGNORE), num_classes),
     )

@@ -163,7 +163,8 @@ def open_unlabelled(
     keep = source.encoding
     kept = dataset.table.num_classes if keep.keep == "all" else min(keep.kept, dataset.table.num_classes)
     kept = min(kept, rank_bounds(recipe.unlabelled.contrast, dataset.table.num_classes, kept).listed)
-    meaning = MapMeaning(int(store.header.source["level"]), kept)
+    levels = store.header.source.get("class_levels") or [store.header.source["level"]]
+    meaning = MapMeaning(tuple(map(int, levels)), kept)
     return UnlabelledData(UnlabelledFrames(videos, StoredEvidence(source.path, kept)), meaning)
 
 

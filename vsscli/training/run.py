@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 
 from vsscli.data.augment import TrainAugment
-from vsscli.data.batches import LabelledFrames, TrainItems
-from vsscli.data.check import check_once
-from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.data.batches import TrainItems
+from vsscli.data.layouts import Dataset
+from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
 from vsscli.files import clear_parts
 from vsscli.inference.processes import launch
@@ -23,6 +23,7 @@ from vsscli.recipes.schema import MmsegModel, Recipe
 from vsscli.store.header import read_header
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
+from vsscli.training.labelled import labelled_items
 from vsscli.training.learner import Learner
 from vsscli.training.loop import Loop
 from vsscli.training.optimiser import build_optimiser
@@ -67,7 +68,7 @@ def train(
     out
         Folder of the run.
     data_root, pseudo_labels, init
-        Override the recipe's data root, pseudo-label store and initial checkpoint.
+        Override the root of the recipe's ``data``, its pseudo-label store and initial checkpoint.
     resume
         Continue from ``last.pt`` in the folder.
     force
@@ -110,18 +111,15 @@ def train(
     if fabric.is_global_zero:
         for path in (last, best):
             clear_parts(path)
-    dataset = open_dataset(recipe.data, data_root, talk)
+    sources = open_sources(recipe, data_root, talk)
     # What the checkpoint carries must find the data again without the options of this call.
-    data = recipe.data.model_copy(update={"root": str(dataset.root.resolve())})
-    recipe = recipe.model_copy(update={"data": data})
-    labelled = dataset.split("labelled")
-    if check and fabric.is_global_zero:
-        record = out / "checked.json"
-        check_once(labelled, dataset.table, dataset.ids, masks=True, record=record, talk=talk)
-    augment = TrainAugment(recipe.augment)
-    items = TrainItems(LabelledFrames(labelled, dataset.ids, dataset.table.num_classes), augment)
+    recipe, dataset = sources.recipe, sources.main
+    record = out / "checked.json" if check and fabric.is_global_zero else None
+    items = labelled_items(sources, check=record, talk=talk)
+    if recipe.data.val in recipe.data.train_splits:
+        talk.warn(f"split {recipe.data.val!r} is trained on and validated on: its figures tell nothing of new video")
     others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
-    unlabelled = TrainItems(others.frames, augment) if others is not None else None
+    unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, dataset, init, fresh=not (resume and last.exists()), talk=talk)
     _check_crop(network, recipe)

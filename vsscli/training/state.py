@@ -12,6 +12,7 @@ from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from vsscli.models.network import Network
+from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.learner import Learner
@@ -91,14 +92,17 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
 
 def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) -> str:
     """In what a checkpoint was trained otherwise than by this recipe and these inputs; empty when in nothing."""
-    there = {**checkpoint.recipe, "inputs": checkpoint.inputs}
+    # Keys that came to recipes since then have their defaults in it.
+    known = recipe_from_dict(checkpoint.recipe, "the recipe of the run that was begun").model_dump(mode="json")
+    there = {**known, "inputs": checkpoint.inputs}
     wanted = {**recipe.model_dump(mode="json"), "inputs": inputs}
     return first_difference(_without_root(there), _without_root(wanted))
 
 
 def _without_root(values: dict[str, Any]) -> dict[str, Any]:
     """Data may move to another place between two runs."""
-    return {**values, "data": {name: value for name, value in values["data"].items() if name != "root"}}
+    also = [{**other, "data": {**other["data"], "root": None}} for other in values["also"]]
+    return {**values, "data": {**values["data"], "root": None}, "also": also}
 
 
 def first_difference(old: Any, new: Any, name: str = "") -> str:

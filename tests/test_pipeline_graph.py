@@ -1,0 +1,121 @@
+"""What is wrong between the stages of a pipeline is told before anything runs, all of it, with file and line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from small import CHAIN, small_loop
+
+from vsscli.errors import VssError
+from vsscli.pipeline.job import open_job
+from vsscli.pipeline.needs import refuse_leaks
+from vsscli.recipes.graph import chosen, faults
+from vsscli.recipes.load import load_pipeline
+from vsscli.recipes.pipeline import Pipeline
+
+
+def pipeline(**stages: dict[str, object]) -> Pipeline:
+    return Pipeline.model_validate({"name": "p", "stages": stages})
+
+
+def train(**more: object) -> dict[str, object]:
+    return {"do": "train", "recipe": "r.yaml", **more}
+
+
+def predict(model: str, **more: object) -> dict[str, object]:
+    return {"do": "predict", "model": model, **more}
+
+
+def test_a_sound_graph_has_no_faults_and_runs_in_order() -> None:
+    graph = pipeline(zip={"do": "submit", "of": "test"}, test=predict("student"), student=train())
+    assert faults(graph) == []
+    assert chosen(graph) == ["student", "test", "zip"]
+
+
+def test_an_unknown_stage_is_named_with_the_nearest_that_fits() -> None:
+    graph = pipeline(student=train(), students=predict("student"), val=predict("studnet"))
+    assert faults(graph) == [
+        (("stages", "val", "model"), "there is no stage 'studnet'; did you mean 'student'?"),
+    ]
+
+
+def test_a_circle_is_printed() -> None:
+    graph = pipeline(
+        a={"do": "train", "recipe": "r", "pseudo": "p"}, v=predict("a"), p={"do": "pseudo", "of": "v"}, b=train()
+    )
+    assert faults(graph) == [(("stages", "a"), "the stages take each other in a circle: a → p → v → a")]
+
+
+def test_a_stage_that_takes_itself_is_a_circle() -> None:
+    graph = pipeline(a={"do": "ensemble", "of": ["a", "v"]}, v=predict("t"), t=train())
+    assert faults(graph) == [(("stages", "a"), "the stages take each other in a circle: a → a")]
+
+
+def test_a_stage_of_the_wrong_kind_and_one_that_is_optional_are_refused_together() -> None:
+    graph = pipeline(
+        t=train(),
+        extra=train(optional=True),
+        v=predict("t"),
+        x=predict("extra"),
+        z=predict("v"),
+        e={"do": "eval", "rows": [{"name": "r", "of": "v"}, {"name": "s", "of": "t"}]},
+    )
+    assert faults(graph) == [
+        (("stages", "x", "model"), "'extra' is optional, so what takes it must be optional too"),
+        (("stages", "z", "model"), "'v' is a predict stage, not a train stage"),
+        (("stages", "e", "rows", 1, "of"), "'t' is a train stage, not a predict or ensemble stage"),
+    ]
+
+
+def test_the_loader_says_where_all_faults_stand(tmp_path: Path) -> None:
+    path = tmp_path / "p.yaml"
+    path.write_text(
+        "name: p\nstages:\n  t: {do: train, recipe: r}\n  v:\n    do: predict\n    model: tt\n"
+        "  e: {do: show, of: t}\n  p: {do: pseudo, of: vv}\n"
+    )
+    with pytest.raises(VssError) as caught:
+        load_pipeline(path)
+    assert caught.value.message.splitlines() == [
+        f"recipe {path} has 3 faults",
+        f"  {path}:6: stages.v.model: there is no stage 'tt'; did you mean 't'?",
+        f"  {path}:7: stages.e.of: 't' is a train stage, not a predict or ensemble stage",
+        f"  {path}:8: stages.p.of: there is no stage 'vv'; did you mean 'v'?",
+    ]
+
+
+def test_named_stages_run_with_what_they_need_and_optional_ones_only_when_named() -> None:
+    graph = pipeline(
+        t=train(),
+        v=predict("t"),
+        extra=train(optional=True),
+        x=predict("extra", optional=True),
+        show={"do": "show", "of": "v"},
+        zip={"do": "submit", "of": "v"},
+    )
+    assert chosen(graph) == ["t", "v", "show", "zip"]
+    assert chosen(graph, ["x"]) == ["extra", "x"]
+    assert chosen(graph, until="v") == ["t", "v"]
+    assert chosen(graph, until="x") == ["t", "v", "extra", "x"]
+    assert chosen(graph, ["zip"], until="v") == ["t", "v"]
+    with pytest.raises(VssError, match="has no stage 'shoe'; did you mean 'show'"):
+        chosen(graph, ["shoe"])
+
+
+def test_a_split_that_a_network_learned_from_is_not_scored(tmp_path: Path) -> None:
+    plain = "first: {do: predict, model: student}"
+    path = small_loop(tmp_path, CHAIN.replace(plain, plain.replace("}", ", split: train}")))
+    job = open_job(path, workspace=tmp_path / "runs")
+    with pytest.raises(VssError) as caught:
+        refuse_leaks(job, chosen(job.pipeline))
+    lines = caught.value.message.splitlines()
+    assert lines[1] == "  stages.scores.rows.0: scores 'train', which 'student' learns from"
+    refuse_leaks(job, chosen(job.pipeline, until="second"))
+
+
+def test_what_is_held_out_is_learned_by_no_stage(tmp_path: Path) -> None:
+    path = small_loop(tmp_path, CHAIN.replace("stages:", "holdout: unlabelled\nstages:"))
+    job = open_job(path, workspace=tmp_path / "runs")
+    with pytest.raises(VssError, match=r"stages.again: learns from 'unlabelled', which the pipeline holds out"):
+        refuse_leaks(job, chosen(job.pipeline))
+    refuse_leaks(job, ["student"])

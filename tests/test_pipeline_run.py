@@ -1,0 +1,182 @@
+"""A pipeline runs what is not done, and says why; whatever happens in between, it ends with the same bytes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from listener import Listener
+from small import CHAIN, small_loop
+
+from vsscli.errors import VssError
+from vsscli.pipeline.job import open_job
+from vsscli.pipeline.lock import PipelineLock, only_one
+from vsscli.pipeline.record import read_record
+from vsscli.pipeline.run import Ran, run_pipeline
+
+ALL = ["student", "unlabelled", "pseudo", "again", "first", "second", "fused", "scores", "zip"]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A pipeline that ran."""
+
+    recipe: Path
+    workspace: Path
+
+    def run(self, *overrides: str, names: Sequence[str] = (), force: Sequence[str] = ()) -> Ran:
+        return run_pipeline(open_job(self.recipe, overrides, workspace=self.workspace), names=names, force=force)
+
+    @property
+    def zip(self) -> Path:
+        return self.workspace / "chain" / "zip" / "submission.zip"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
+    folder = tmp_path_factory.mktemp("chain")
+    place = Place(small_loop(folder, CHAIN, steps=4), folder / "runs")
+    place.run()
+    return place
+
+
+@pytest.fixture
+def place(finished: Place, tmp_path: Path) -> Place:
+    """A copy of the workspace, to do things to."""
+    shutil.copytree(finished.workspace, tmp_path / "runs")
+    return Place(finished.recipe, tmp_path / "runs")
+
+
+def reasons(ran: Ran) -> dict[str, str]:
+    return {outcome.name: outcome.reason for outcome in ran.outcomes if outcome.status == "done"}
+
+
+def test_the_second_time_nothing_runs_and_the_table_is_the_same(place: Place) -> None:
+    table = (place.workspace / "chain/table.md").read_bytes()
+    listener = Listener()
+    ran = run_pipeline(open_job(place.recipe, workspace=place.workspace), talk=listener)
+    assert [line for line in listener.said if "cached" in line] == [f"{name}: cached, skipping" for name in ALL]
+    assert reasons(ran) == {}
+    assert ran.table is not None
+    assert ran.table.read_bytes() == table
+
+
+def test_the_table_has_the_papers_figure_beside_the_measured_one(finished: Place) -> None:
+    lines = (finished.workspace / "chain/table.md").read_text().splitlines()
+    assert lines[0] == "| method | mIoU | VC8 | paper mIoU | note |"
+    assert lines[2].startswith("| student |")
+    assert lines[2].endswith("| 61.50 | server |")
+    assert lines[3].endswith("| - |  |")
+
+
+def test_the_summary_says_what_made_it(finished: Place) -> None:
+    summary = json.loads((finished.workspace / "chain/summary.json").read_text())
+    assert [stage["name"] for stage in summary["stages"]] == ALL
+    assert all(len(stage["key"]) == 64 and stage["seconds"] >= 0 for stage in summary["stages"])
+    assert {"python", "vsscli", "torch", "numpy"} <= summary["versions"].keys()
+    rows = summary["tables"]["scores"]
+    assert [row["paper_miou"] for row in rows] == [61.5, None]
+    assert all(0 <= row["miou"] <= 1 for row in rows)
+    assert (finished.workspace / summary["stages"][-1]["result"]) == finished.zip
+
+
+def test_another_threshold_runs_only_what_hangs_on_it(place: Place) -> None:
+    ran = place.run("stages.pseudo.percentile=30")
+    told = reasons(ran)
+    assert list(told) == ["pseudo", "again", "second", "fused", "scores", "zip"]
+    assert told["pseudo"] == "percentile: 80.0 → 30.0"
+    assert told["again"] == "its input 'pseudo' changed"
+    assert told["second"] == "its input 'again' changed"
+
+
+def test_another_way_to_say_the_same_threshold_ends_at_the_pseudo_labels(place: Place) -> None:
+    result = read_record(place.workspace / "chain/pseudo").result  # type: ignore[union-attr]
+    assert result is not None
+    ran = place.run("stages.pseudo.percentile=null", f"stages.pseudo.threshold={result.facts['threshold']!r}")
+    assert list(reasons(ran)) == ["pseudo"]
+
+
+def test_another_step_count_says_so_and_trains_again(place: Place) -> None:
+    ran = place.run("stages.student.set={train.steps: 5}", names=["first"])
+    assert reasons(ran) == {"student": "train.steps: 4 → 5", "first": "its input 'student' changed"}
+    assert ran.result("student").facts["steps"] == 5
+
+
+def test_a_forced_stage_runs_and_what_hangs_on_it_is_kept_when_it_comes_out_the_same(place: Place) -> None:
+    before = place.zip.stat().st_mtime_ns
+    assert reasons(place.run(force=["student"])) == {"student": "forced"}
+    assert reasons(place.run(force=["first"])) == {"first": "forced"}
+    assert place.zip.stat().st_mtime_ns == before
+    with pytest.raises(VssError, match="--force more: that stage is not among those to run"):
+        place.run(force=["more"])
+
+
+@pytest.mark.parametrize("name", ["student", "unlabelled", "pseudo", "fused", "zip"])
+def test_a_result_that_is_gone_is_made_again_with_the_same_bytes(place: Place, name: str) -> None:
+    zipped = place.zip.read_bytes()
+    result = read_record(place.workspace / "chain" / name).result  # type: ignore[union-attr]
+    assert result is not None
+    shutil.rmtree(result.path) if result.path.is_dir() else result.path.unlink()
+    told = reasons(place.run())
+    assert list(told) == [name]
+    assert "is gone" in told[name]
+    assert place.zip.read_bytes() == zipped
+
+
+def test_a_zip_that_was_changed_is_packed_again(place: Place) -> None:
+    zipped = place.zip.read_bytes()
+    place.zip.write_bytes(zipped[:-1] + b"x")
+    assert "not the one that was recorded" in reasons(place.run())["zip"]
+    assert place.zip.read_bytes() == zipped
+
+
+def test_other_frames_are_noticed(finished: Place, tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    shutil.copytree(finished.recipe.parent, folder)
+    data = folder / "runs" / "demo-data"
+    place = Place(folder / "loop.yaml", folder / "runs")
+    frame = next((data / "data").glob("val-*/origin/*.jpg"))
+    frame.write_bytes(frame.read_bytes() + b"\0")
+    told = reasons(place.run())
+    assert told["student"] == "frames of val changed"
+    assert told["first"] == "frames of val changed"
+    assert "unlabelled" not in told
+
+
+def test_an_optional_stage_runs_when_it_is_named(place: Place) -> None:
+    ran = place.run(names=["more"])
+    assert reasons(ran) == {"more": "never run"}
+    assert all((ran.result("more").path / name).is_file() for name in ran.result("more").facts["pictures"])
+    (ran.result("more").path / ran.result("more").facts["pictures"][0]).unlink()
+    assert "is gone" in reasons(place.run(names=["more"]))["more"]
+
+
+def test_a_living_process_is_respected_and_a_dead_one_is_not(place: Place) -> None:
+    home = place.workspace / "chain"
+    with only_one(home), pytest.raises(VssError, match=f"is being run by process {os.getpid()}"):
+        place.run()
+    lock = PipelineLock(home)
+    lock.lock("pipeline")
+    dead = json.loads(lock.lock_path("pipeline").read_text()) | {"started": 1}
+    lock.lock_path("pipeline").write_text(json.dumps(dead))
+    assert reasons(place.run()) == {}
+    assert not lock.path.exists()
+
+
+def test_all_that_is_missing_is_named_before_anything_runs(tmp_path: Path) -> None:
+    recipe = small_loop(tmp_path, CHAIN)
+    overrides = [
+        "stages.student.set={data.scene: null, data.publisher: 'https://example.org/data', model.pretrained: w.pth}",
+        "stages.again.set={data.scene: null, data.root: nowhere, model.pretrained: v.pth}",
+    ]
+    with pytest.raises(VssError) as caught:
+        run_pipeline(open_job(recipe, overrides, workspace=tmp_path / "runs"))
+    told = caught.value.message
+    assert "https://example.org/data" in told
+    assert all(word in told for word in ("nowhere", "file w.pth is not there", "file v.pth is not there"))
+    assert not (tmp_path / "runs" / "chain").exists()

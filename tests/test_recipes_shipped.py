@@ -1,0 +1,159 @@
+"""The recipes that reproduce PVUW 2024 say what the paper says, and their twin on drawn videos has the same graph."""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from vsscli.inference.plans import PAPER
+from vsscli.inference.predictor import ReadOut, windows_of
+from vsscli.models.build import build_network
+from vsscli.pipeline.job import Job, open_job
+from vsscli.pipeline.needs import refuse_leaks
+from vsscli.recipes.find import shipped_recipes
+from vsscli.recipes.graph import chosen, in_order
+from vsscli.recipes.load import load_any, load_pipeline, load_recipe
+from vsscli.recipes.pipeline import AnyStage, EvalStage, Pipeline, PredictStage, TrainStage
+from vsscli.recipes.schema import Mask2FormerModel
+from vsscli.recipes.shelf import list_recipes
+
+SHIPPED = {listed.name: listed for listed in list_recipes()}
+PIPELINES = [name for name, listed in SHIPPED.items() if listed.kind == "pipeline"]
+FULL = ["pvuw2024", "pvuw2024-holdout", "pvuw2024/table1", "pvuw2024/table2", "pvuw2024/table3"]
+VSPW = 124
+
+
+@cache
+def job_of(name: str) -> Job:
+    return open_job(name, workspace=Path("runs"))
+
+
+def shape(stage: AnyStage) -> tuple[object, ...]:
+    """A stage without what differs between large and small: its kind and what it takes."""
+    return stage.do, stage.takes(), getattr(stage, "optional", None)
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_pipeline_opens_with_the_recipes_of_its_stages_and_scores_nothing_it_learned_from(name: str) -> None:
+    job = job_of(name)
+    trained = {stage for stage, section in job.pipeline.stages.items() if isinstance(section, TrainStage)}
+    assert trained == set(job.recipes)
+    refuse_leaks(job, in_order(job.pipeline.stages))
+
+
+def test_the_twin_has_the_graph_of_the_whole_and_runs_as_far_as_the_zip() -> None:
+    whole, holdout, twin = (job_of(name).pipeline for name in ("pvuw2024", "pvuw2024-holdout", "tiny/pvuw2024"))
+    assert list(twin.stages) == list(holdout.stages)
+    for name, stage in holdout.stages.items():
+        assert shape(twin.stages[name])[:2] == shape(stage)[:2]
+    assert set(chosen(whole)) <= set(chosen(twin))
+    assert {name: shape(stage) for name, stage in whole.stages.items()} == {
+        name: shape(stage) if name not in ("semi-test", "fused-test", "submit") else (*shape(stage)[:2], False)
+        for name, stage in holdout.stages.items()
+        if name in whole.stages
+    }
+    assert {"submit", "scores"} <= set(chosen(twin))
+
+
+@pytest.mark.parametrize("name", ["teacher", "student", "pvuw2024/teacher", "pvuw2024/student"])
+def test_networks_are_trained_as_the_paper_says(name: str) -> None:
+    recipe = load_recipe(name)
+    model, train = recipe.model, recipe.train
+    assert isinstance(model, Mask2FormerModel)
+    assert model.backbone == ("one_peace_g" if "teacher" in name else "vit_adapter_l")
+    assert recipe.augment.crop == model.crop == (896, 896)
+    assert (recipe.augment.scale, recipe.augment.single_class_limit) == ((0.5, 2.0), 0.75)
+    assert (train.steps, train.lr, train.betas, train.weight_decay) == (80_000, 1e-5, (0.9, 0.999), 0.05)
+    assert train.warmup > 0
+
+
+def test_the_submission_learns_from_vspw_train_and_val_and_ade20k_and_unlabelled_test() -> None:
+    job = job_of("pvuw2024")
+    for name in ("teacher", "student", "semi", "teacher-semi"):
+        recipe = job.recipe(name)
+        assert recipe.data.train_splits == ("train", "val")
+        assert [(other.data.layout, other.data.remap) for other in recipe.also] == [("ade20k", "ade20k")]
+    for name in ("pretrain-teacher", "pretrain-student"):
+        data = job.recipe(name).data
+        assert (data.layout, data.remap, data.classes) == ("cocostuff", "cocostuff", "vspw124")
+        assert job.recipe(name).model.pretrained.startswith("weights/")
+    assert job.recipe("semi").data.unlabelled == ("test",)
+    assert job.recipe("semi").unlabelled is not None
+
+
+def test_without_val_it_learns_from_train_alone_of_vspw() -> None:
+    job = job_of("pvuw2024-holdout")
+    names = ("teacher", "student", "semi", "teacher-semi")
+    assert {job.recipe(name).data.train_splits for name in names} == {("train",)}
+    assert job.pipeline.holdout == "val"
+
+
+def test_the_papers_plan_takes_82_windows_of_a_frame_and_a_single_scale_3() -> None:
+    job = job_of("pvuw2024")
+    for name, stage in job.pipeline.stages.items():
+        if isinstance(stage, PredictStage):
+            predict, plan = job.recipe(name).predict, job.plan(name)
+            assert plan == PAPER
+            how = ReadOut(predict.size, predict.window, predict.step, plan)
+            assert windows_of((480, 853), how, (896, 896), divisor=32, stride=4) == {(896, 896): 82}
+    plain = job_of("pvuw2024-holdout")
+    how = ReadOut(896, (896, 896), (512, 512), plain.plan("student-plain"))
+    assert windows_of((480, 853), how, (896, 896), divisor=32, stride=4) == {(896, 896): 3}
+
+
+def test_rows_carry_the_papers_figures_marked_as_the_servers() -> None:
+    papers = {}
+    for name in (*FULL, "tiny/pvuw2024"):
+        for stage in load_pipeline(name).stages.values():
+            for row in stage.rows if isinstance(stage, EvalStage) else ():
+                if row.paper is not None:
+                    assert row.note == "server, not comparable"
+                    papers[name, row.name] = row.paper
+    assert papers == {  # Table 1; and the abstract, for the ensemble on the development test
+        ("pvuw2024/table1", "Swin-L"): 57.09,
+        ("pvuw2024/table1", "BEiT-L"): 58.54,
+        ("pvuw2024/table1", "ViT-Adapter-L"): 61.40,
+        ("pvuw2024/table1", "ONE-PEACE"): 61.96,
+        ("pvuw2024-holdout", "ensemble"): 63.71,
+        ("pvuw2024/table3", "ensemble"): 63.71,
+    }
+
+
+def test_table_2_is_of_the_papers_five_crops() -> None:
+    job = job_of("pvuw2024/table2")
+    crops = {name: recipe.augment.crop for name, recipe in job.recipes.items()}
+    assert list(crops.values()) == [(side, side) for side in (224, 320, 640, 768, 896)]
+    for name, (side, _) in crops.items():
+        model, predict = job.recipe(name).model, job.recipe(name).predict
+        assert isinstance(model, Mask2FormerModel)
+        assert model.crop == predict.window == (side, side)
+        assert predict.size == job.recipe(name).augment.size == side
+
+
+def test_every_full_size_network_builds() -> None:
+    # On the meta device: without memory for up to 1.8 billion weights.
+    models = {
+        json.dumps({**recipe.model.model_dump(mode="json"), "pretrained": "none"}, sort_keys=True)
+        for name in FULL
+        for recipe in job_of(name).recipes.values()
+    }
+    millions = []
+    with torch.device("meta"):
+        for model in models:
+            network = build_network(json.loads(model), VSPW, load_pretrained=False)
+            millions.append(sum(parameter.numel() for parameter in network.parameters()) / 1e6)
+    assert len(millions) == 8  # Swin-L, BEiT-L, ONE-PEACE, and ViT-Adapter-L at five crops
+    assert 1800 < max(millions) < 1850
+    assert 200 < min(millions) < 230
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_every_recipe_opens_with_its_command_and_has_a_line_for_the_list(name: str) -> None:
+    opening = shipped_recipes()[name].read_text(encoding="utf-8").split("\nname:")[0]
+    assert "# vss " in opening or "#   vss " in opening
+    assert SHIPPED[name].about
+    assert isinstance(load_any(name), Pipeline) == (SHIPPED[name].kind == "pipeline")

@@ -1,0 +1,87 @@
+"""A cut of the twin of the PVUW 2024 pipeline, with its stages: whole, kept, and run again no more than it must."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from vsscli.pipeline.job import open_job
+from vsscli.pipeline.run import Ran, run_pipeline
+from vsscli.pipeline.submit import Target, check
+from vsscli.recipes.load import load_pipeline
+from vsscli.recipes.pipeline import PredictStage, TrainStage
+
+FEW = {"videos": 1, "unlabelled_videos": 1, "val_videos": 1, "frames": 2, "size": [32, 64]}
+OTHERS = {**FEW, "seed": 7}
+
+
+def write_cut(path: Path) -> Path:
+    """The twin with two steps, two unlabelled frames and one view of each."""
+    twin = load_pipeline("tiny/pvuw2024")
+    stages: dict[str, dict[str, object]] = {}
+    for name, stage in twin.stages.items():
+        if isinstance(stage, TrainStage):
+            first = name.startswith("pretrain")
+            data = {"root": "others" if first else "street", "scene": OTHERS if first else FEW}
+            also = {"name": "other-streets", "root": "others", "classes": "classes.json", "remap": "fewer.yaml"}
+            stages[name] = {
+                "set": {
+                    "model": {"crop": [32, 64], "head": {"layout": "small", "queries": 8, "decoder_layers": 3}},
+                    "augment": {"crop": [32, 64]},
+                    "train": {"steps": 2, "batch_size": 2, "warmup": 1, "workers": 0},
+                    "data": data,
+                    "also": [] if first else [{"share": 0.2, "data": {**also, "scene": OTHERS}}],
+                }
+            }
+        elif isinstance(stage, PredictStage):
+            stages[name] = {"tta": "none"}
+    path.write_text(json.dumps({"extends": "tiny/pvuw2024", "stages": stages}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Ran]:
+    folder = tmp_path_factory.mktemp("twin")
+    path = write_cut(folder / "cut.yaml")
+    return path, folder / "runs", run_pipeline(open_job(path, workspace=folder / "runs"))
+
+
+def ran_now(ran: Ran) -> list[str]:
+    return [outcome.name for outcome in ran.outcomes if outcome.status == "done"]
+
+
+def test_every_stage_runs_and_what_it_learns_from_is_drawn_in_the_workspace(cut: tuple[Path, Path, Ran]) -> None:
+    path, workspace, ran = cut
+    stages = load_pipeline(path).stages
+    assert ran_now(ran) == [name for name in stages if not stages[name].optional]
+    assert (workspace / "street" / "scene.json").is_file()
+    assert (workspace / "others" / "fewer.yaml").is_file()
+    assert ran.table is not None
+    rows = ran.table.read_text(encoding="utf-8").splitlines()[2:]
+    assert [row.split(" | ")[0].strip("| ") for row in rows] == [
+        "student",
+        "student + multi-scale and flip",
+        "teacher + multi-scale and flip",
+        "semi-supervised student + multi-scale and flip",
+        "ensemble",
+    ]
+
+
+def test_the_zip_is_what_a_server_takes(cut: tuple[Path, Path, Ran]) -> None:
+    _, workspace, ran = cut
+    result = ran.result("submit")
+    found = check(Target(workspace, ran.result("fused-test").path), result.path)
+    assert not found.checked.faults
+    assert found.checked.frames == 2
+
+
+def test_again_nothing_runs_and_another_threshold_runs_what_hangs_on_it(cut: tuple[Path, Path, Ran]) -> None:
+    path, workspace, first = cut
+    again = run_pipeline(open_job(path, workspace=workspace))
+    assert ran_now(again) == []
+    assert [outcome.result for outcome in again.outcomes] == [outcome.result for outcome in first.outcomes]
+    other = run_pipeline(open_job(path, ["stages.pseudo.percentile=5"], workspace=workspace))
+    hanging_on_it = ["pseudo", "semi", "semi-test", "fused-test", "submit", "semi-val", "ensemble", "scores"]
+    assert ran_now(other) == hanging_on_it

@@ -1,0 +1,117 @@
+"""``vss recipe``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Option
+
+from vsscli.cli.options import Assignments, Debug, Force, Json, Quiet
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from vsscli.cli.console import Console
+
+
+def recipe(
+    action: Annotated[Literal["ls", "show", "cp", "validate", "schema"], Argument(show_default=False)],
+    names: Annotated[list[str] | None, Argument(metavar="[NAME...]", help="Recipes; with cp also where to.")] = None,
+    assignments: Assignments = None,
+    files: Annotated[
+        bool, Option("--files/--no-files", help="With validate: whether files that are not there are faults.")
+    ] = True,
+    force: Force = False,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """The recipes that come with vss, and your own: what they say, and what is wrong with them.
+
+    ls lists those that come with vss; show prints one complete, merged with what it extends; cp copies one, to be
+    changed; validate names all that is wrong and exits with 2 if anything is; schema prints the JSON Schema.
+
+      vss recipe ls
+      vss recipe show camvid/student --set train.steps=200
+      vss recipe cp camvid/student mine.yaml
+      vss recipe validate mine.yaml --no-files
+    """
+    from vsscli.cli.console import Console
+    from vsscli.errors import VssError
+
+    console, named = Console(quiet=quiet), names or []
+    wanted = {"ls": (0, 0), "show": (1, 1), "cp": (2, 2), "schema": (0, 0)}.get(action, (0, len(named)))
+    if not wanted[0] <= len(named) <= wanted[1]:
+        usage = {"show": "show NAME", "cp": "cp NAME DEST"}.get(action, action)
+        raise VssError(f"vss recipe {action} does not take {len(named)} names", f"vss recipe {usage}")
+    if assignments and action not in ("show", "validate"):
+        raise VssError(f"vss recipe {action} changes no value", "--set goes with show and validate")
+    if action == "ls":
+        _list(console, json=json)
+    elif action == "show":
+        _show(console, named[0], assignments or (), json=json)
+    elif action == "cp":
+        _copy(console, named[0], Path(named[1]), force=force, json=json)
+    elif action == "validate":
+        _validate(console, named, assignments or (), files=files, json=json)
+    else:
+        from vsscli.recipes.jsonschema import schema_text
+
+        console.print(schema_text().rstrip("\n"))
+
+
+def _list(console: Console, *, json: bool) -> None:
+    from vsscli.recipes.shelf import list_recipes
+
+    listed = list_recipes()
+    if json:
+        console.print_json([one._asdict() for one in listed])
+    else:
+        console.print_table(("name", "recipe of", "about"), listed)
+
+
+def _show(console: Console, name: str, overrides: Sequence[str], *, json: bool) -> None:
+    from vsscli.recipes.load import load_any
+    from vsscli.recipes.text import dump_yaml
+
+    values = load_any(name, overrides).model_dump(mode="json")
+    if json:
+        console.print_json(values)
+    else:
+        console.print(dump_yaml(values).rstrip("\n"))
+
+
+def _copy(console: Console, name: str, destination: Path, *, force: bool, json: bool) -> None:
+    from vsscli.recipes.shelf import copy_recipe
+
+    copied = copy_recipe(name, destination, force=force)
+    if json:
+        console.print_json({"copied": copied})
+    else:
+        console.print("\n".join(map(str, copied)))
+
+
+def _validate(console: Console, names: Sequence[str], overrides: Sequence[str], *, files: bool, json: bool) -> None:
+    from vsscli.errors import VssError
+    from vsscli.recipes.find import shipped_recipes
+    from vsscli.recipes.validate import validate_recipe
+
+    chosen = names or list(shipped_recipes())
+    faults = {name: validate_recipe(name, overrides, files=files) for name in chosen}
+    count = sum(map(len, faults.values()))
+    if json:
+        told = [{"recipe": name, **fault._asdict()} for name, found in faults.items() for fault in found]
+        console.print_json({"valid": not count, "faults": told})
+    else:
+        for found in faults.values():
+            for fault in found:
+                console.print(str(fault))
+    if count:
+        wrong = sum(bool(found) for found in faults.values())
+        raise VssError(
+            f"{count} {'fault' if count == 1 else 'faults'} in {wrong} of {len(chosen)} recipes",
+            "correct them; --no-files leaves out files that are not there" if files else "correct them",
+        )
+    if not json:
+        console.print(f"{len(chosen)} {'recipe' if len(chosen) == 1 else 'recipes'}, nothing wrong")

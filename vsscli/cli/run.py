@@ -1,0 +1,147 @@
+"""``vss run``."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from vsscli.cli.options import (
+    RUNS,
+    Assignments,
+    DataRoot,
+    Debug,
+    Device,
+    Devices,
+    Json,
+    Quiet,
+    Workspace,
+)
+
+if TYPE_CHECKING:
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.forecast import Forecast
+
+
+def run(
+    recipe: Annotated[str, Argument(metavar="RECIPE", help="A pipeline: a YAML file, or one that ships with vss.")],
+    stages: Annotated[
+        list[str] | None, Argument(metavar="[STAGE]...", help="Stages to run, with all they need. [default: all]")
+    ] = None,
+    assignments: Assignments = None,
+    until: Annotated[str | None, Option("--until", metavar="STAGE", help="The last stage to run.")] = None,
+    force: Annotated[
+        list[str] | None, Option("--force", metavar="STAGE...", help="Do these anew, though they are done.")
+    ] = None,
+    dry_run: Annotated[bool, Option("--dry-run", help="Run nothing: print the plan, and what it would cost.")] = False,
+    tflops: Annotated[
+        float | None,
+        Option("--tflops", min=0.001, metavar="N", help="10^12 operations a second that the GPU sustains, for hours."),
+    ] = None,
+    data: DataRoot = None,
+    device: Device = "auto",
+    devices: Devices = 1,
+    workspace: Workspace = RUNS,
+    json: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Run a whole pipeline: the stages of a recipe, those that are not done.
+
+    Leaves WORKSPACE/NAME/summary.json and table.md. Interrupted at any point, the same line continues.
+
+      vss run recipes/demo/loop.yaml
+      vss run recipes/demo/loop.yaml --set stages.pseudo.percentile=70
+      vss run recipes/demo/loop.yaml pseudo --dry-run
+    """
+    from vsscli.cli.console import Console
+    from vsscli.pipeline.job import open_job
+    from vsscli.pipeline.predict import Hardware
+
+    console = Console(quiet=quiet)
+    hardware = Hardware(device=device, devices=devices)
+    job = open_job(recipe, assignments or (), workspace=workspace, data_root=data, hardware=hardware)
+    if dry_run:
+        from vsscli.pipeline.forecast import forecast
+
+        _show(
+            console,
+            forecast(job, names=stages or (), until=until, force=force or (), tflops=tflops, talk=console),
+            json=json,
+        )
+        return
+    from vsscli.pipeline.run import run_pipeline
+    from vsscli.pipeline.summary import tables_of
+
+    ran = run_pipeline(
+        job,
+        names=stages or (),
+        until=until,
+        force=force or (),
+        command=["vss", *sys.argv[1:]],
+        talk=console,
+    )
+    tables = tables_of(job, ran.outcomes)
+    if json:
+        console.print_json(ran.to_json())
+        return
+    for scores in tables:
+        console.print_table(*scores.cells(), title=scores.name if len(tables) > 1 else "")
+    if not tables:
+        rows = [(outcome.name, outcome.status, str(outcome.result.path)) for outcome in ran.outcomes]
+        console.print_table(("stage", "status", "result"), rows)
+    where = f", table in {ran.table}" if ran.table else ""
+    console.say(f"{ran.seconds:.0f} s; summary in {ran.summary}{where}")
+
+
+def _show(console: Console, plan: Forecast, *, json: bool) -> None:
+    if json:
+        console.print_json(plan.to_json())
+        return
+    rows: list[tuple[object, ...]] = [
+        (
+            step.name,
+            step.status,
+            step.reason,
+            cost.work,
+            cost.passes,
+            _tera(cost.flops),
+            _giga(cost.stored),
+            _hours(plan.hours(cost)),
+        )
+        for step, cost in plan.rows
+    ]
+    total = plan.total
+    rows.append(
+        (
+            "total",
+            "",
+            "",
+            "at least" if plan.unknown else "",
+            total.passes,
+            _tera(total.flops),
+            _giga(total.stored),
+            _hours(plan.hours(total)),
+        )
+    )
+    console.print_table(("stage", "status", "why", "work", "passes", "TFLOP", "GB stored", "GPU hours"), rows)
+    for note in plan.notes:
+        console.say(f"note: {note}")
+    console.say(plan.rate_told)
+
+
+def _tera(flops: float | None) -> str | None:
+    return None if flops is None else _figure(flops / 1e12)
+
+
+def _giga(stored: float | None) -> str | None:
+    return None if stored is None else _figure(stored / 1e9)
+
+
+def _hours(hours: float | None) -> str | None:
+    return None if hours is None else _figure(hours)
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,0 +1,133 @@
+"""Which frame each training sample takes: a function of the seed and the sample's number, with nothing to remember.
+
+The frames of one data set come in epochs: at each place of an epoch stands the frame that a permutation, drawn anew
+from (seed, epoch), has there. Of several data sets, each thousand samples hold as many from each as its share says, in
+an order drawn anew for each thousand. So how many samples a data set had before sample n can be counted, and its own
+frames come in epochs as well: none comes again before all have come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from vsscli.errors import VssError
+
+BLOCK = 1000
+"""Samples within which the shares of several data sets are exact."""
+
+MIXING = 2**32 - 1
+"""Sets the draws of the mixture apart from those of permutations: no epoch and no part has this number."""
+
+
+class Address(NamedTuple):
+    """Where an item stands in training, and which frame of which part of the data it takes."""
+
+    seed: int
+    step: int
+    slot: int
+    frame: int
+    part: int = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order in which frames are taken.
+
+    Parameters
+    ----------
+    seed
+        Of all draws.
+    lengths
+        How many frames each part of the data has.
+    shares
+        Of `BLOCK` samples, how many come from each part; they sum to `BLOCK`.
+
+    Raises
+    ------
+    VssError
+        A part has no frames.
+    """
+
+    seed: int
+    lengths: tuple[int, ...]
+    shares: tuple[int, ...] = (BLOCK,)
+
+    def __post_init__(self) -> None:
+        if 0 in self.lengths:
+            raise VssError("there are no frames to train on", "check the recipe's splits (`vss doctor --data ROOT`)")
+        if len(self.lengths) != len(self.shares) or sum(self.shares) != BLOCK or min(self.shares) < 1:
+            raise ValueError(f"shares of {len(self.lengths)} parts that sum to {BLOCK}, not {self.shares}")
+
+    def at(self, sample: int) -> tuple[int, int]:
+        """Part and frame of a sample."""
+        part, place = 0, sample
+        if len(self.lengths) > 1:
+            block, within = divmod(sample, BLOCK)
+            parts, before = _mixture(self.shares, self.seed, block)
+            part = int(parts[within])
+            place = block * self.shares[part] + int(before[within])
+        epoch, index = divmod(place, self.lengths[part])
+        return part, int(_permutation(self.lengths[part], self.seed, epoch, part)[index])
+
+
+class StepSampler(Sampler[list[Address]]):
+    """This process's addresses of each batch.
+
+    Parameters
+    ----------
+    order
+        Of the frames.
+    batch_size
+        Samples per batch over all processes.
+    start, steps
+        First batch, and the one before which to stop, counted from the beginning of training.
+    rank, world
+        This process takes slots rank, rank + world, …
+
+    Raises
+    ------
+    VssError
+        The batch can't be shared out evenly.
+    """
+
+    def __init__(self, order: Order, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> None:
+        if batch_size % world:
+            raise VssError(
+                f"a batch of {batch_size} can't be shared out evenly among {world} processes",
+                f"make batch_size a multiple of {world}",
+            )
+        self._order, self._batch_size = order, batch_size
+        self._start, self._steps, self._slots = start, steps, range(rank, batch_size, world)
+
+    def __len__(self) -> int:
+        return max(self._steps - self._start, 0)
+
+    def __iter__(self) -> Iterator[list[Address]]:
+        for step in range(self._start, self._steps):
+            yield [self._address(step, slot) for slot in self._slots]
+
+    def _address(self, step: int, slot: int) -> Address:
+        part, frame = self._order.at(step * self._batch_size + slot)
+        return Address(self._order.seed, step, slot, frame, part)
+
+
+@lru_cache(maxsize=16)
+def _permutation(length: int, seed: int, epoch: int, part: int) -> np.ndarray:
+    # Numbers after the last that is not 0 do not count: with part 0 the draws are those of one data set alone.
+    return np.random.default_rng([seed, epoch, part]).permutation(length)
+
+
+@lru_cache(maxsize=4)
+def _mixture(shares: tuple[int, ...], seed: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of each sample of a block, the part it comes from, and how many before it in the block come from that part."""
+    parts = np.random.default_rng([seed, block, MIXING]).permutation(np.repeat(np.arange(len(shares)), shares))
+    before = np.empty(BLOCK, np.int64)
+    for part, share in enumerate(shares):
+        before[parts == part] = np.arange(share)
+    return parts, before

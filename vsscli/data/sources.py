@@ -1,0 +1,84 @@
+"""The labelled data sets of a recipe: the main one, and those that it also trains on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.errors import VssError
+from vsscli.recipes.schema import Also, Recipe
+from vsscli.talk import SILENCE, Talk
+
+
+@dataclass(frozen=True)
+class Further:
+    """A further data set, opened.
+
+    Parameters
+    ----------
+    section
+        What the recipe says of it.
+    dataset
+        In the classes of the main one.
+    """
+
+    section: Also
+    dataset: Dataset
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The data sets that labelled crops come from.
+
+    Parameters
+    ----------
+    recipe
+        The recipe with the places where they were found, so that what carries it finds them again.
+    main
+        What the recipe's ``data`` says; it is validated on, and unlabelled frames come from it.
+    also
+        The others.
+    """
+
+    recipe: Recipe
+    main: Dataset
+    also: tuple[Further, ...] = ()
+
+
+def open_sources(recipe: Recipe, root: Path | None, talk: Talk = SILENCE) -> Sources:
+    """Find the data sets that a recipe trains on.
+
+    Parameters
+    ----------
+    recipe
+        Its ``data`` and ``also`` count.
+    root
+        Folder of the main data set, if not the one that the recipe names.
+    talk
+        Hears when synthetic videos are drawn.
+
+    Raises
+    ------
+    VssError
+        One is not there, or has other classes than the main one.
+    """
+    main = open_dataset(recipe.data, root, talk)
+    further = tuple(Further(section, open_dataset(section.data, None, talk)) for section in recipe.also)
+    for other in further:
+        if other.dataset.table.names != main.table.names:
+            raise VssError(
+                f"{other.dataset.name} has the {other.dataset.table.num_classes} classes of "
+                f"{other.dataset.table.name!r}, {main.name} the {main.table.num_classes} of {main.table.name!r}",
+                f"tell its masks in those of {main.name}: data.remap and data.classes of that part of `also`",
+            )
+    also = [
+        other.section.model_copy(update={"data": other.section.data.model_copy(update=_found(other.dataset))})
+        for other in further
+    ]
+    data = recipe.data.model_copy(update=_found(main))
+    return Sources(recipe.model_copy(update={"data": data, "also": tuple(also)}), main, further)
+
+
+def _found(dataset: Dataset) -> dict[str, str]:
+    return {"root": str(dataset.root.resolve())}

@@ -1,0 +1,131 @@
+"""What a run of a pipeline would do and cost, without doing it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vsscli.pipeline.cost import StageCost, measured_rate, stage_cost
+from vsscli.pipeline.job import Job
+from vsscli.pipeline.key import Frames
+from vsscli.pipeline.needs import missing, refuse_leaks
+from vsscli.pipeline.plan import Step, make_plan
+from vsscli.pipeline.record import read_records
+from vsscli.pipeline.run import chosen_stages
+from vsscli.talk import SILENCE, Talk
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The plan of a run.
+
+    Parameters
+    ----------
+    rows
+        Stages in the order of running, each with what it costs; a cached one costs nothing.
+    notes
+        What was assumed, what is missing, what can't be told.
+    rate
+        Operations a second; None where it is neither given nor measured.
+    measured
+        Whether the rate is that of this workspace's finished stages.
+    """
+
+    rows: tuple[tuple[Step, StageCost], ...]
+    notes: tuple[str, ...]
+    rate: float | None
+    measured: bool
+
+    @property
+    def unknown(self) -> bool:
+        """Whether something could not be counted, so that the total is a lower bound."""
+        return any(None in (cost.passes, cost.flops, cost.stored) for _, cost in self.rows)
+
+    @property
+    def total(self) -> StageCost:
+        """The sum of what is known."""
+        costs = [cost for _, cost in self.rows]
+        return StageCost(
+            "",
+            sum(cost.passes or 0 for cost in costs),
+            sum(cost.flops or 0.0 for cost in costs),
+            sum(cost.stored or 0.0 for cost in costs),
+        )
+
+    @property
+    def rate_told(self) -> str:
+        """Where the hours come from."""
+        if self.rate is None:
+            return "hours: give --tflops N, what the GPU sustains; no finished stage of this workspace tells"
+        source = "as finished stages of this workspace took" if self.measured else "as given"
+        return f"hours: at {self.rate / 1e12:.3g} TFLOP a second, {source}"
+
+    def hours(self, cost: StageCost) -> float | None:
+        """Hours of one device for a stage."""
+        return None if self.rate is None or cost.flops is None else cost.flops / self.rate / 3600
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for one JSON object."""
+
+        def told(cost: StageCost) -> dict[str, Any]:
+            return {
+                "passes": cost.passes,
+                "flops": cost.flops,
+                "stored_bytes": None if cost.stored is None else round(cost.stored),
+                "gpu_hours": self.hours(cost),
+            }
+
+        return {
+            "stages": [
+                {"name": step.name, "status": step.status, "reason": step.reason, "work": cost.work, **told(cost)}
+                for step, cost in self.rows
+            ],
+            "total": {**told(self.total), "complete": not self.unknown},
+            "tflops": None if self.rate is None else self.rate / 1e12,
+            "measured": self.measured,
+            "notes": list(self.notes),
+        }
+
+
+def forecast(
+    job: Job,
+    *,
+    names: Sequence[str] = (),
+    until: str | None = None,
+    force: Sequence[str] = (),
+    tflops: float | None = None,
+    talk: Talk = SILENCE,
+) -> Forecast:
+    """Plan a run and count what it costs; builds every network of it, without weights.
+
+    Parameters
+    ----------
+    job, names, until, force
+        As for `vsscli.pipeline.run.run_pipeline`.
+    tflops
+        10^12 operations a second that the device sustains; none: as finished stages of the workspace took.
+    talk
+        Hears of progress.
+
+    Raises
+    ------
+    VssError
+        There is no such stage, or a split would be scored that was learned from. What is missing is in the notes.
+    """
+    stages = chosen_stages(job, names, until, force)
+    refuse_leaks(job, stages)
+    frames = Frames(job)
+    steps = make_plan(job, stages, frames, force)
+    rows = []
+    with talk.track("counting", len(steps), "stage") as done:
+        for step in steps:
+            cost = stage_cost(job, step.name, frames) if step.status != "cached" else StageCost()
+            rows.append((step, cost))
+            done(1)
+    pending = [step.name for step in steps if step.status != "cached"]
+    notes = [*(f"missing: {line}" for line in missing(job, pending, frames, drawing=False))]
+    told = " ".join(notes)
+    notes += [f"{step.name}: {note}" for step, cost in rows for note in cost.notes if note not in told]
+    rate = tflops * 1e12 if tflops is not None else measured_rate(read_records(job.workspace))
+    return Forecast(tuple(rows), tuple(dict.fromkeys(notes)), rate, measured=tflops is None and rate is not None)

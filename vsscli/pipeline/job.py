@@ -1,0 +1,140 @@
+"""A pipeline with the recipes of its stages, and where it is to run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vsscli.inference.plans import AugmentationPlan
+from vsscli.pipeline.predict import Hardware, chosen_plan
+from vsscli.recipes.graph import upstream
+from vsscli.recipes.load import find_recipe, load_pipeline, stage_recipe
+from vsscli.recipes.pipeline import AnyStage, Pipeline, PredictStage, TrainStage
+from vsscli.recipes.schema import Data, Plan, Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """Everything that is told before anything runs.
+
+    Parameters
+    ----------
+    pipeline
+        The stages.
+    recipes
+        Of the training stages, by name.
+    workspace
+        Where results go.
+    data_root
+        Folder of the data set, where the recipes' is not meant.
+    hardware
+        What networks run on.
+    """
+
+    pipeline: Pipeline
+    recipes: Mapping[str, Recipe]
+    workspace: Path
+    data_root: Path | None = None
+    hardware: Hardware = field(default_factory=Hardware)
+
+    @property
+    def home(self) -> Path:
+        """Folder of the pipeline's results: ``<workspace>/<name>``."""
+        return self.workspace / self.pipeline.name
+
+    def stage(self, name: str) -> AnyStage:
+        """A stage."""
+        return self.pipeline.stages[name]
+
+    def folder(self, name: str) -> Path:
+        """Folder of a stage's record, and of what it leaves that is no store."""
+        return self.home / name
+
+    def recipe(self, name: str) -> Recipe:
+        """The recipe of a training stage; of any other stage, that of the first network it goes back to."""
+        if name in self.recipes:
+            return self.recipes[name]
+        return self.recipe(self.stage(name).takes()[0])
+
+    def split(self, name: str) -> str:
+        """The split that a stage's predictions are of."""
+        stage = self.stage(name)
+        return stage.split if isinstance(stage, PredictStage) else self.split(stage.takes()[0])
+
+    def root(self, data: Data) -> Path | None:
+        """The folder to read a data set from, where it is not the recipe's: that of what is predicted may be given."""
+        return self.data_root if self.data_root is not None and self.predicts(data) else None
+
+    def predicts(self, data: Data) -> bool:
+        """Whether stages predict a data set; without such stages every one counts."""
+        stages = self.pipeline.stages.items()
+        names = {self.recipe(name).data.name for name, stage in stages if isinstance(stage, PredictStage)}
+        return not names or data.name in names
+
+    def plan(self, name: str) -> AugmentationPlan:
+        """The augmentation plan of a prediction stage."""
+        stage = self.stage(name)
+        assert isinstance(stage, PredictStage)
+        return plan_of(stage, self.recipe(name))
+
+    def learners(self, name: str) -> list[str]:
+        """The training stages that a stage goes back to, itself among them if it is one."""
+        stages = self.pipeline.stages
+        return [other for other in stages if other in upstream(stages, name) and other in self.recipes]
+
+
+def open_job(
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    workspace: Path,
+    data_root: Path | None = None,
+    hardware: Hardware = Hardware(),
+) -> Job:
+    """Read a pipeline and the recipes of its stages.
+
+    Parameters
+    ----------
+    source, overrides
+        As for `vsscli.recipes.load.load_pipeline`.
+    workspace, data_root, hardware
+        As of `Job`.
+
+    Raises
+    ------
+    VssError
+        There is no such pipeline, or it or one of its recipes is wrong.
+    """
+    pipeline = load_pipeline(source, overrides)
+    path = find_recipe(source)
+    recipes = {
+        name: _drawn_in(workspace, stage_recipe(path, stage, pipeline.holdout))
+        for name, stage in pipeline.stages.items()
+        if isinstance(stage, TrainStage)
+    }
+    return Job(pipeline, recipes, workspace, data_root, hardware)
+
+
+def _drawn_in(workspace: Path, recipe: Recipe) -> Recipe:
+    """The recipe with what it draws in the workspace: that belongs to the results."""
+
+    def placed(data: Data) -> Data:
+        return data if data.scene is None else data.model_copy(update={"root": str(workspace / Path(data.root).name)})
+
+    also = tuple(other.model_copy(update={"data": placed(other.data)}) for other in recipe.also)
+    return recipe.model_copy(update={"data": placed(recipe.data), "also": also})
+
+
+def further_data(recipe: Recipe) -> tuple[Data, ...]:
+    """The data sets that a recipe trains on beside its first."""
+    return tuple(other.data for other in recipe.also)
+
+
+def plan_of(stage: PredictStage, recipe: Recipe) -> AugmentationPlan:
+    """The augmentation plan that a stage asks for."""
+    if isinstance(stage.tta, Plan):
+        return AugmentationPlan("recipe", stage.tta.scales, stage.tta.flip)
+    if isinstance(stage.tta, str):
+        return chosen_plan(recipe.predict, tta=True, named=stage.tta)
+    return chosen_plan(recipe.predict, tta=stage.tta, named=None)

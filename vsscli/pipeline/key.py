@@ -1,0 +1,218 @@
+"""The key of a stage: all that decides what it leaves. Two keys that differ say in which words.
+
+A key has the parts ``stage`` (its section of the pipeline), ``recipe`` (of what it trains), ``inputs`` (fingerprints of
+the results it takes), ``frames`` (of the data it reads), ``files`` (of the weights it starts from) and ``version``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from vsscli.data.classes import ClassTable
+from vsscli.data.layouts import open_dataset
+from vsscli.data.videos import FolderVideo
+from vsscli.pipeline.job import Job, further_data
+from vsscli.recipes.load import PLACES_AND_ADVICE
+from vsscli.recipes.pipeline import AnyStage, EvalStage, PredictStage, PseudoStage, TrainStage
+from vsscli.recipes.schema import Data, Recipe
+from vsscli.store.files import digest_of
+
+# Raised when a change of the code gives a kind of stage other results from the same key.
+VERSIONS = {"train": 1, "predict": 1, "ensemble": 1, "pseudo": 1, "eval": 1, "show": 1, "submit": 1}
+
+ENDS = 2**20
+"""Bytes at both ends of a file of weights that are looked at. A torch zip has the checksums of all its parts there."""
+
+LISTED = 3
+"""Differences between two keys that are told."""
+
+Key = dict[str, Any]
+
+
+class Frames:
+    """Fingerprints of the frames of splits: names and sizes of their files, looked at once.
+
+    Parameters
+    ----------
+    job
+        Says where data sets lie.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._digests: dict[tuple[str, str, bool], str] = {}
+        self._videos: dict[tuple[str, str], tuple[ClassTable, list[FolderVideo]]] = {}
+
+    def videos(self, data: Data, split: str) -> list[FolderVideo]:
+        """The videos of a split; raises as `digest` does."""
+        return self._open(data, split)[1]
+
+    def digest(self, data: Data, split: str, *, masks: bool) -> str:
+        """SHA-256 over the frames of a split, and over the masks where they are read too.
+
+        Raises
+        ------
+        VssError
+            The data is not there.
+        """
+        place = (data.model_dump_json(), split, masks)
+        if place not in self._digests:
+            table, videos = self._open(data, split)
+            digest = hashlib.sha256(json.dumps(table.to_dict()).encode())
+            for frame in (frame for video in videos for frame in video.frames):
+                files = (frame.image, frame.mask if masks else None)
+                sizes = (-1 if file is None else os.stat(file).st_size for file in files)
+                digest.update(f"{frame.address} {' '.join(map(str, sizes))}\n".encode())
+            self._digests[place] = digest.hexdigest()
+        return self._digests[place]
+
+    def _open(self, data: Data, split: str) -> tuple[ClassTable, list[FolderVideo]]:
+        place = (data.model_dump_json(), split)
+        if place not in self._videos:
+            dataset = open_dataset(data, self._job.root(data))
+            self._videos[place] = (dataset.table, dataset.split(split))
+        return self._videos[place]
+
+
+def key_of(job: Job, name: str, inputs: Mapping[str, str], frames: Frames) -> Key:
+    """The key of a stage.
+
+    Parameters
+    ----------
+    job, name
+        The stage.
+    inputs
+        Fingerprints of the results of all stages that it takes.
+    frames
+        Where fingerprints of frames are known.
+
+    Raises
+    ------
+    VssError
+        Data or a file of weights that decides the result is not there.
+    """
+    stage, recipe = job.stage(name), job.recipe(name)
+    key: Key = {
+        "stage": _section(job, name),
+        "inputs": {other: inputs[other] for other in stage.takes()},
+        "frames": {told: frames.digest(data, split, masks=masks) for told, data, split, masks in splits_of(job, name)},
+        "version": VERSIONS[stage.do],
+    }
+    if isinstance(stage, TrainStage):
+        key["recipe"] = _content(recipe)
+        key["files"] = {str(path): file_digest(path) for path in weight_files(recipe)}
+    # As it will be read back from a record.
+    plain: Key = json.loads(json.dumps(key))
+    return plain
+
+
+def differences(old: Key, new: Key, stage: AnyStage) -> str:
+    """In what two keys differ, in words; empty when in nothing."""
+    found = list(dict.fromkeys(_told(old, new, stage)))
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return ", ".join(found[:LISTED]) + more
+
+
+def splits_of(job: Job, name: str) -> list[tuple[str, Data, str, bool]]:
+    """The splits whose frames a stage reads: what to call it, data set, split, and whether masks are read too."""
+    stage, recipe = job.stage(name), job.recipe(name)
+    found = [(split, recipe.data, split, masks) for split, masks in _own_splits(job, name)]
+    if isinstance(stage, TrainStage):
+        found += [(f"{data.name}/labelled", data, "labelled", True) for data in further_data(recipe)]
+    return found
+
+
+def _own_splits(job: Job, name: str) -> list[tuple[str, bool]]:
+    stage = job.stage(name)
+    if isinstance(stage, TrainStage):
+        unlabelled = [("unlabelled", False)] if job.recipe(name).unlabelled is not None else []
+        return [("labelled", True), ("val", True), *unlabelled]
+    if isinstance(stage, PredictStage):
+        return [(stage.split, False)]
+    if isinstance(stage, EvalStage):
+        return [(split, True) for split in dict.fromkeys(job.split(row.of) for row in stage.rows)]
+    return []
+
+
+def weight_files(recipe: Recipe) -> list[Path]:
+    """The files that a network starts from, those that a recipe names."""
+    pretrained = getattr(recipe.model, "pretrained", "none")
+    named = [recipe.train.init, None if pretrained in ("none", "imagenet") else pretrained]
+    return [Path(os.path.expanduser(path)) for path in named if path is not None]
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's size and of its both ends."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        digest = hashlib.sha256(str(size).encode() + file.read(ENDS))
+        file.seek(max(size - ENDS, 0))
+        digest.update(file.read(ENDS))
+    return digest.hexdigest()
+
+
+def read_out_digest(recipe: Recipe) -> str:
+    """Fingerprint of what a checkpoint's recipe says to those who read it out."""
+    content = _content(recipe)
+    return digest_of({part: content[part] for part in ("name", "data", "predict", "store")})
+
+
+def _content(recipe: Recipe) -> dict[str, Any]:
+    """A recipe without the places that may change and the advice to people."""
+    values = recipe.model_dump(mode="json")
+    for data in (values["data"], *(other["data"] for other in values.get("also") or ())):
+        for key in PLACES_AND_ADVICE:
+            data.pop(key)
+    return values
+
+
+def _section(job: Job, name: str) -> dict[str, Any]:
+    """What a stage's section decides: names of rows, the paper's figures and the recipe's place do not."""
+    stage = job.stage(name)
+    if isinstance(stage, TrainStage):
+        return {"init": stage.init, "pseudo": stage.pseudo}
+    if isinstance(stage, EvalStage):
+        return {"of": sorted(stage.takes()), "metrics": list(stage.metrics), "protocol": stage.protocol}
+    section = stage.model_dump(mode="json", exclude={"do", "optional"})
+    if isinstance(stage, PredictStage):
+        plan = job.plan(name)
+        section["tta"] = {"scales": list(plan.scales), "flip": plan.flip}
+    if isinstance(stage, PseudoStage) and stage.threshold is None:
+        section["percentile"] = stage.percentile or 80.0
+    return section
+
+
+def _told(old: Key, new: Key, stage: AnyStage) -> Iterator[str]:
+    for part in ("version", "stage", "recipe", "inputs", "frames", "files"):
+        for path, before, after in _leaves(old.get(part), new.get(part), ()):
+            name = ".".join(path)
+            if part == "version":
+                yield f"stage version: {before} → {after}"
+            elif part == "inputs":
+                yield f"its input {path[0]!r} changed"
+            elif part == "frames":
+                yield f"frames of {path[0]} changed"
+            elif part == "files":
+                yield f"file {path[0]} changed"
+            else:
+                yield f"{name}: {_shown(before)} → {_shown(after)}"
+
+
+def _leaves(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*new, *old]):
+            yield from _leaves(old.get(name), new.get(name), (*path, name))
+    elif old != new:
+        yield path, old, new
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 60 else f"{text[:57]}…"

@@ -1,0 +1,93 @@
+"""Which stages are done already, and of those that are not, why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from vsscli.errors import VssError
+from vsscli.pipeline.job import Job
+from vsscli.pipeline.key import Frames, differences, key_of
+from vsscli.pipeline.record import Record, Result, read_record
+from vsscli.pipeline.stages import fault
+
+
+@dataclass(frozen=True)
+class Step:
+    """What is to be done about a stage.
+
+    Parameters
+    ----------
+    name
+        The stage.
+    status
+        "cached": nothing; "run": its work; "waits": that shows when the stages before it have run.
+    reason
+        Why it is not cached, in words.
+    record
+        What is known of an earlier run.
+    anew
+        Nothing of what an earlier run left may be used.
+    """
+
+    name: str
+    status: Literal["cached", "run", "waits"]
+    reason: str
+    record: Record | None = None
+    anew: bool = False
+
+    @property
+    def result(self) -> Result | None:
+        """What a cached stage left."""
+        return self.record.result if self.record is not None and self.status == "cached" else None
+
+
+def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, force: bool = False) -> Step:
+    """Find out about one stage.
+
+    Parameters
+    ----------
+    job, name
+        The stage.
+    results
+        Of the stages before it, as far as they are known.
+    frames
+        Where fingerprints of frames are known.
+    force
+        It is to be done anew; an anew that was cut off goes on.
+    """
+    stage, record = job.stage(name), read_record(job.folder(name))
+    if force and not (record is not None and record.forced and record.status == "begun"):
+        return Step(name, "run", "forced", record, anew=True)
+    if record is None:
+        return Step(name, "run", "never run")
+    waiting = [other for other in dict.fromkeys(stage.takes()) if other not in results]
+    if waiting:
+        return Step(name, "waits", f"waits for {', '.join(waiting)}", record)
+    try:
+        key = key_of(job, name, {other: results[other].fingerprint for other in stage.takes()}, frames)
+    except (VssError, OSError) as error:
+        return Step(name, "run", str(error), record)
+    differing = differences(record.key, key, stage)
+    if differing:
+        anew = any(record.key.get(part) != key.get(part) for part in ("frames", "files", "version"))
+        return Step(name, "run", differing, record, anew)
+    if record.status == "begun" or record.result is None:
+        return Step(name, "run", "was interrupted and goes on", record)
+    wrong = fault(job, name, record.result)
+    if wrong:
+        return Step(name, "run", wrong, record, anew="is gone" not in wrong)
+    return Step(name, "cached", "", record)
+
+
+def make_plan(job: Job, names: Sequence[str], frames: Frames, force: Collection[str] = ()) -> list[Step]:
+    """Find out about stages, in the order of running, as far as that can be told before anything runs."""
+    results: dict[str, Result] = {}
+    steps = []
+    for name in names:
+        step = look(job, name, results, frames, force=name in force)
+        if step.result is not None:
+            results[name] = step.result
+        steps.append(step)
+    return steps

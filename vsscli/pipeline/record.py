@@ -1,0 +1,98 @@
+"""What is known of a stage that ran: its key, what it left, how long it took. One file a stage, replaced in one step.
+
+A record is there from the moment that a stage begins, so that a stage that was cut off is known for one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from vsscli import __version__
+from vsscli.files import write_text
+from vsscli.fusion.ensemble import relative_address
+
+FILE = "stage.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a stage left.
+
+    Parameters
+    ----------
+    path
+        The checkpoint, the store, the folder of pictures or the zip; of a table the stage's own folder.
+    fingerprint
+        Of the content: whoever takes the result is done again when this changes, and only then.
+    facts
+        Figures, plain JSON values.
+    """
+
+    path: Path
+    fingerprint: str
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Record:
+    """A stage that began, and if it ended, what it left.
+
+    Parameters
+    ----------
+    status
+        "begun" or "done".
+    key
+        What decided it: see `vsscli.pipeline.key`.
+    forced
+        Whether it was begun anew by ``--force``.
+    seconds
+        Time that it took, of a stage that was done in one go; None of one that was continued.
+    flops
+        Operations that its networks took, counted; None where none ran.
+    result
+        Of a stage that is done.
+    """
+
+    status: Literal["begun", "done"]
+    key: dict[str, Any]
+    forced: bool = False
+    seconds: float | None = None
+    flops: float | None = None
+    result: Result | None = None
+
+
+def read_record(folder: Path) -> Record | None:
+    """The record in a stage's folder; None where there is none that can be read: the stage is then done again."""
+    try:
+        values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        result = values.pop("result")
+        del values["vss"]
+        if result is not None:
+            result = Result(**{**result, "path": Path(os.path.normpath(folder / result["path"]))})
+        return Record(**values, result=result)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def write_record(folder: Path, record: Record) -> None:
+    """Put a record to its place. Paths in it are as seen from the folder, so that a workspace can move.
+
+    Raises
+    ------
+    VssError
+        The disk refuses.
+    """
+    values: dict[str, Any] = {"vss": __version__, **asdict(record)}
+    if record.result is not None:
+        values["result"]["path"] = relative_address(record.result.path, folder / FILE)
+    write_text(folder / FILE, json.dumps(values, indent=1) + "\n")
+
+
+def read_records(workspace: Path) -> list[Record]:
+    """The records of all stages of all pipelines in a workspace."""
+    found = (read_record(path.parent) for path in sorted(workspace.glob(f"*/*/{FILE}")))
+    return [record for record in found if record is not None]

@@ -1,0 +1,161 @@
+"""Running a pipeline: stage by stage, what is done is kept, what was cut off goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vsscli.errors import VssError
+from vsscli.inference.processes import launch
+from vsscli.pipeline.cost import stage_cost
+from vsscli.pipeline.job import Job
+from vsscli.pipeline.key import Frames, key_of
+from vsscli.pipeline.lock import only_one
+from vsscli.pipeline.needs import refuse_leaks, refuse_missing
+from vsscli.pipeline.plan import Step, look, make_plan
+from vsscli.pipeline.record import Record, Result, read_record, write_record
+from vsscli.pipeline.stages import TOGETHER, discard, is_other_run, perform
+from vsscli.pipeline.summary import Outcome, write_summary
+from vsscli.recipes.graph import chosen, require_stage
+from vsscli.talk import SILENCE, Silence, Talk
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a run of a pipeline came to, stage by stage, and where that is written down."""
+
+    outcomes: tuple[Outcome, ...]
+    summary: Path
+    table: Path | None
+    seconds: float
+
+    def result(self, name: str) -> Result:
+        """What a stage left."""
+        return next(outcome.result for outcome in self.outcomes if outcome.name == name)
+
+    def to_json(self) -> dict[str, Any]:
+        """The summary as it was written."""
+        values: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        return {**values, "summary": str(self.summary), "table": None if self.table is None else str(self.table)}
+
+
+def run_pipeline(
+    job: Job,
+    *,
+    names: Sequence[str] = (),
+    until: str | None = None,
+    force: Sequence[str] = (),
+    command: Sequence[str] = (),
+    talk: Talk = SILENCE,
+) -> Ran:
+    """Run the stages of a pipeline that are not done.
+
+    Parameters
+    ----------
+    job
+        The pipeline, and where it runs.
+    names, until
+        Which stages; see `vsscli.recipes.graph.chosen`.
+    force
+        Stages to do anew. What takes them runs again only if their results change.
+    command
+        The command line, for the summary.
+    talk
+        Hears of every stage.
+
+    Raises
+    ------
+    VssError
+        There is no such stage, something that stages need is not there, a split would be scored that was learned from,
+        another process runs the same pipeline; or what a stage refuses.
+    """
+    since = time.perf_counter()
+    stages = chosen_stages(job, names, until, force)
+    refuse_leaks(job, stages)
+    fabric = launch(job.hardware.device, job.hardware.devices)
+    leader = fabric.is_global_zero
+    talk = talk if leader else Silence()
+    threads = torch.get_num_threads()
+    with only_one(job.home) if leader else nullcontext():
+        frames = Frames(job)
+        with fabric.rank_zero_first():  # one process draws what there is to draw
+            plan = make_plan(job, stages, frames, force)
+            refuse_missing(job, [step.name for step in plan if step.status != "cached"], frames)
+        results: dict[str, Result] = {}
+        outcomes = []
+        for name in stages:
+            fabric.barrier()  # all look at what the last stage left, and then at this one, before anybody writes
+            step = look(job, name, results, frames, force=name in force)
+            if step.result is not None:
+                talk.say(f"{name}: cached, skipping")
+                outcomes.append(Outcome(name, "cached", "", step.record, step.result))
+            else:
+                talk.say(f"{name}: {step.reason}")
+                fabric.barrier()
+                record = _run(job, step, results, frames, leader=leader, barrier=fabric.barrier, talk=talk)
+                torch.set_num_threads(threads)  # a recipe's thread count is that of its own training
+                assert record.result is not None
+                outcomes.append(Outcome(name, "done", step.reason, record, record.result))
+            results[name] = outcomes[-1].result
+        fabric.barrier()
+        seconds = time.perf_counter() - since
+        summary, table = write_summary(job, outcomes, command, seconds, write=leader)
+    return Ran(tuple(outcomes), summary, table, seconds)
+
+
+def chosen_stages(job: Job, names: Sequence[str], until: str | None, force: Sequence[str]) -> list[str]:
+    """The stages that a command line asks for, in order; refuses names that are none, and forcing what does not run."""
+    stages = chosen(job.pipeline, names, until)
+    for name in force:
+        require_stage(job.pipeline, name)
+        if name not in stages:
+            raise VssError(
+                f"--force {name}: that stage is not among those to run ({', '.join(stages)})",
+                f"name it as well: vss run RECIPE {name} --force {name}",
+            )
+    return stages
+
+
+def _run(
+    job: Job,
+    step: Step,
+    results: dict[str, Result],
+    frames: Frames,
+    *,
+    leader: bool,
+    barrier: Callable[[], None],
+    talk: Talk,
+) -> Record:
+    """Do the work of one stage, between two records of it."""
+    name, folder = step.name, job.folder(step.name)
+    key = key_of(job, name, {other: result.fingerprint for other, result in results.items()}, frames)
+    fresh = step.record is None or step.record.status == "done" or step.record.key != key
+    anew = step.anew or is_other_run(job, name, results)
+    barrier()
+    forced = step.reason == "forced" or (step.record is not None and step.record.forced and not fresh)
+    if leader:
+        if anew:
+            discard(job, name, step.record.result if step.record is not None else None)
+        # What is discarded is gone before the record says that a stage of this key has begun.
+        write_record(folder, Record("begun", key, forced))
+    barrier()
+    since = time.perf_counter()
+    result = None
+    if leader or job.stage(name).do in TOGETHER:
+        result = perform(job, name, results, talk)
+    seconds = time.perf_counter() - since
+    if leader:
+        flops = stage_cost(job, name, frames).flops
+        whole = fresh and not (result is not None and result.facts.get("cached"))  # else the time tells nothing
+        write_record(folder, Record("done", key, forced, round(seconds, 3) if whole else None, flops, result))
+    barrier()
+    record = read_record(folder)
+    assert record is not None
+    return record

@@ -1,0 +1,224 @@
+"""What each kind of stage does: one call of the function that its verb calls, and a fingerprint of what that left."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from vsscli.errors import VssError
+from vsscli.models.checkpoints import Checkpoint, load_checkpoint
+from vsscli.pipeline.ensemble import ensemble
+from vsscli.pipeline.evaluate import evaluate
+from vsscli.pipeline.job import Job
+from vsscli.pipeline.key import read_out_digest
+from vsscli.pipeline.pictures import draw_pictures
+from vsscli.pipeline.predict import predict_split
+from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.record import Result
+from vsscli.pipeline.submit import Target, submit
+from vsscli.recipes.load import recipe_from_dict
+from vsscli.recipes.pipeline import (
+    EnsembleStage,
+    EvalStage,
+    PredictStage,
+    PseudoStage,
+    ShowStage,
+    SubmitStage,
+    TrainStage,
+)
+from vsscli.store.files import digest_of
+from vsscli.store.reader import open_store
+from vsscli.talk import SILENCE, Talk
+from vsscli.training.run import begun_run, train, training_inputs
+
+ZIP = "submission.zip"
+RUN = ("last.pt", "best.pt", "journal.jsonl")
+"""The files of a training run."""
+
+STORES = ("predict", "ensemble", "pseudo")
+TOGETHER = ("train", "predict", "pseudo")
+"""Kinds of stages that several processes share the work of, or wait for one another in."""
+
+
+def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SILENCE) -> Result:
+    """Run a stage; one that was cut off goes on.
+
+    Parameters
+    ----------
+    job, name
+        The stage.
+    results
+        What the stages that it takes left.
+    talk
+        Hears of progress.
+
+    Raises
+    ------
+    VssError
+        What its function refuses.
+    """
+    stage, root, workspace = job.stage(name), job.root(job.recipe(name).data), job.workspace
+    match stage:
+        case TrainStage():
+            return _train(job, name, results, talk)
+        case PredictStage():
+            done = predict_split(
+                results[stage.model].path,
+                stage.split,
+                workspace=workspace,
+                data_root=root,
+                plan=job.plan(name),
+                hardware=job.hardware,
+                keep=stage.keep,
+                talk=talk,
+            )
+            return _store(done.store, {"frames": done.predicted + done.cached, "cached": done.cached})
+        case EnsembleStage():
+            stores = [results[other].path for other in stage.of]
+            fused = ensemble(stores, stage.weights, workspace=workspace, method=stage.method, talk=talk)
+            return _store(fused, {})
+        case PseudoStage():
+            labels = pseudo_label(
+                [],
+                store=results[stage.of].path,
+                workspace=workspace,
+                threshold=stage.threshold,
+                percentile=stage.percentile,
+                by_class=stage.by_class,
+                hardware=job.hardware,
+                talk=talk,
+            )
+            told = labels.to_json()
+            return _store(labels.store, {key: told[key] for key in ("threshold", "frames", "pixels", "reliable")})
+        case EvalStage():
+            return _evaluate(job, name, stage, results, talk)
+        case ShowStage():
+            folder = job.folder(name)
+            for old in folder.glob("*.png"):
+                old.unlink()
+            drawn = draw_pictures(
+                results[stage.of].path, folder, data_root=root, videos=stage.videos, frames=stage.frames, talk=talk
+            )
+            names = [picture.name for picture in drawn]
+            return Result(folder, digest_of(names), {"pictures": names})
+        case SubmitStage():
+            target = Target(
+                workspace, results[stage.of].path, root, label_offset=stage.label_offset, prefix=stage.prefix
+            )
+            written = submit(target, job.folder(name) / ZIP, talk=talk).written
+            facts = {"videos": written.videos, "frames": written.frames, "bytes": written.bytes}
+            return Result(written.path, written.sha256, facts)
+
+
+def fault(job: Job, name: str, result: Result) -> str:
+    """What is wrong with a recorded result, in words; empty when it is there and whole."""
+    kind = job.stage(name).do
+    if kind == "eval":
+        return ""
+    if not result.path.exists():
+        return f"result {result.path} is gone"
+    try:
+        if kind == "show":
+            missing = [picture for picture in result.facts["pictures"] if not (result.path / picture).is_file()]
+            return f"result {result.path / missing[0]} is gone" if missing else ""
+        if kind == "train":
+            there = _fingerprint(load_checkpoint(result.path, weights=False))
+        elif kind == "submit":
+            with result.path.open("rb") as file:
+                there = hashlib.file_digest(file, "sha256").hexdigest()
+        else:
+            there = store_fingerprint(result.path)
+    except (VssError, OSError) as error:
+        return f"result {result.path} is damaged: {error}"
+    return "" if there == result.fingerprint else f"result {result.path} is not the one that was recorded"
+
+
+def discard(job: Job, name: str, result: Result | None) -> None:
+    """Remove what a stage left, so that it is made from nothing."""
+    kind = job.stage(name).do
+    if kind == "train":
+        for file in RUN:
+            (job.folder(name) / file).unlink(missing_ok=True)
+    # The path comes out of a file: only a store in this workspace is taken away.
+    elif kind in STORES and result is not None and (result.path / "zarr.json").is_file():
+        place = result.path.resolve()
+        if place.is_relative_to(job.workspace.resolve()) and place.suffix == ".zarr":
+            shutil.rmtree(place)
+
+
+def store_fingerprint(path: Path) -> str:
+    """SHA-256 over what a store is of and all its bytes, as its records tell.
+
+    Raises
+    ------
+    VssError
+        It is not complete.
+    """
+    store = open_store(path)
+    names = store.videos()
+    unfinished = sorted({*store.videos(complete=False)} - {*names})
+    if unfinished or not names:
+        raise VssError(f"{path} lacks frames of video {unfinished[0] if unfinished else 'any'}", "run its stage again")
+    return digest_of({"header": store.fingerprint, "videos": {name: store.digest(name) for name in names}})
+
+
+def _store(path: Path, facts: dict[str, Any]) -> Result:
+    return Result(path, store_fingerprint(path), facts)
+
+
+def _train(job: Job, name: str, results: Mapping[str, Result], talk: Talk) -> Result:
+    stage, recipe, folder = job.stage(name), job.recipe(name), job.folder(name)
+    assert isinstance(stage, TrainStage)
+    init = results[stage.init].path if stage.init is not None else None
+    pseudo = results[stage.pseudo].path if stage.pseudo is not None else None
+    run = train(
+        recipe,
+        folder,
+        data_root=job.root(recipe.data),
+        init=init,
+        pseudo_labels=pseudo,
+        resume=True,
+        device=job.hardware.device,
+        devices=job.hardware.devices,
+        talk=talk,
+    )
+    facts = {"steps": run.trained_steps, "best": run.best.name, **run.figures}
+    return Result(run.last, _fingerprint(load_checkpoint(run.last, weights=False)), facts)
+
+
+def is_other_run(job: Job, name: str, results: Mapping[str, Result]) -> bool:
+    """Whether the folder of a training stage holds a run of something else."""
+    stage, recipe = job.stage(name), job.recipe(name)
+    if not isinstance(stage, TrainStage):
+        return False
+    paths = [results[other].path if other is not None else None for other in (stage.init, stage.pseudo)]
+    try:
+        return begun_run(job.folder(name), recipe, training_inputs(recipe, *paths)) is False
+    except VssError:
+        return True  # a checkpoint that can't be read is no run to go on with
+
+
+def _fingerprint(checkpoint: Checkpoint) -> str:
+    """Of the weights and of all that readers of the checkpoint find in its recipe."""
+    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {checkpoint.path}")
+    return digest_of({"weights": checkpoint.fingerprint, "read out": read_out_digest(recipe)})
+
+
+def _evaluate(job: Job, name: str, stage: EvalStage, results: Mapping[str, Result], talk: Talk) -> Result:
+    scores: dict[str, dict[str, float | None]] = {}
+    for other in stage.takes():
+        figures = evaluate(
+            workspace=job.workspace,
+            prediction=results[other].path,
+            data_root=job.root(job.recipe(other).data),
+            metrics=stage.metrics,
+            protocol=stage.protocol,
+            talk=talk,
+        ).figures
+        values = {metric: figures.value(metric) for metric in stage.metrics}
+        scores[other] = {metric: None if math.isnan(value) else value for metric, value in values.items()}
+    return Result(job.folder(name), digest_of(scores), {"scores": scores})

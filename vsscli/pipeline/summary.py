@@ -1,0 +1,189 @@
+"""What a run of a pipeline came to, as two files: ``summary.json`` for programs, ``table.md`` for people."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import vsscli
+from vsscli.files import write_text
+from vsscli.pipeline.environment import examine
+from vsscli.pipeline.job import Job
+from vsscli.pipeline.record import Record, Result
+from vsscli.recipes.pipeline import EvalStage
+from vsscli.report.table import ScoreRow, markdown_table, score_table
+from vsscli.store.files import digest_of
+
+PAPER = "paper mIoU"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A stage that ran now or was done before, why it ran, and what it left."""
+
+    name: str
+    status: Literal["cached", "done"]
+    reason: str
+    record: Record | None
+    result: Result
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The table of an eval stage.
+
+    Parameters
+    ----------
+    name
+        The stage.
+    rows
+        What was measured, fractions by metric.
+    metrics
+        From left to right.
+    papers, notes
+        Of each row: the paper's mIoU in per cent, and what must be known to compare it.
+    """
+
+    name: str
+    rows: tuple[ScoreRow, ...]
+    metrics: tuple[str, ...]
+    papers: tuple[float | None, ...]
+    notes: tuple[str, ...]
+
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """Columns and rows, the paper's figures beside the measured ones where any row has one."""
+        columns, cells = score_table(self.rows, self.metrics)
+        if any(paper is not None for paper in self.papers):
+            columns = [*columns, PAPER]
+            cells = [
+                [*row, "-" if paper is None else f"{paper:.2f}"] for row, paper in zip(cells, self.papers, strict=True)
+            ]
+        if any(self.notes):
+            columns, cells = [*columns, "note"], [[*row, note] for row, note in zip(cells, self.notes, strict=True)]
+        return columns, cells
+
+
+def tables_of(job: Job, outcomes: Sequence[Outcome]) -> list[Scores]:
+    """The tables of the eval stages among some outcomes."""
+    tables = []
+    for outcome in outcomes:
+        stage = job.stage(outcome.name)
+        if isinstance(stage, EvalStage):
+            scores = outcome.result.facts["scores"]
+            rows = tuple(
+                ScoreRow(row.name, {metric: float("nan") if v is None else v for metric, v in scores[row.of].items()})
+                for row in stage.rows
+            )
+            papers, notes = tuple(row.paper for row in stage.rows), tuple(row.note for row in stage.rows)
+            tables.append(Scores(outcome.name, rows, stage.metrics, papers, notes))
+    return tables
+
+
+def write_summary(
+    job: Job, outcomes: Sequence[Outcome], command: Sequence[str], seconds: float, *, write: bool = True
+) -> tuple[Path, Path | None]:
+    """Write ``summary.json`` and, where stages scored something, ``table.md``.
+
+    Parameters
+    ----------
+    job, outcomes
+        What ran.
+    command
+        The command line.
+    seconds
+        How long it took.
+    write
+        False: only say where they are.
+
+    Returns
+    -------
+    tuple
+        The summary, and the table or None.
+    """
+    tables = tables_of(job, outcomes)
+    summary, table = job.home / "summary.json", job.home / "table.md" if tables else None
+    if write:
+        values = summary_values(job, outcomes, tables, command, seconds)
+        write_text(summary, json.dumps(values, indent=1, allow_nan=False) + "\n")
+        if table is not None:
+            texts = [markdown_table(*scores.cells()) for scores in tables]
+            if len(tables) > 1:
+                texts = [f"## {scores.name}\n\n{text}" for scores, text in zip(tables, texts, strict=True)]
+            write_text(table, "\n\n".join(texts) + "\n")
+    return summary, table
+
+
+def summary_values(
+    job: Job, outcomes: Sequence[Outcome], tables: Sequence[Scores], command: Sequence[str], seconds: float
+) -> dict[str, Any]:
+    """The summary as plain JSON values."""
+    found = examine(job.workspace)
+    return {
+        "pipeline": job.pipeline.name,
+        "about": job.pipeline.about,
+        "command": shlex.join(command),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "seconds": round(seconds, 1),
+        "commit": commit(),
+        "versions": found.versions,
+        "machine": {"cores": found.cores, "memory": found.memory, "gpus": list(found.gpus)},
+        "stages": [_stage_values(job, outcome) for outcome in outcomes],
+        "tables": {
+            scores.name: [
+                {
+                    "name": row.name,
+                    **{metric: _number(row.scores[metric]) for metric in scores.metrics},
+                    "paper_miou": paper,
+                    "note": note,
+                }
+                for row, paper, note in zip(scores.rows, scores.papers, scores.notes, strict=True)
+            ]
+            for scores in tables
+        },
+    }
+
+
+def commit() -> str | None:
+    """The commit of the checkout that the package lies in, with ``+`` where files were changed; None of a wheel."""
+    folder = Path(vsscli.__file__).parents[1]
+    if not (folder / ".git").exists():
+        return None
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+        )
+        return done.stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _stage_values(job: Job, outcome: Outcome) -> dict[str, Any]:
+    record, result = outcome.record, outcome.result
+    return {
+        "name": outcome.name,
+        "do": job.stage(outcome.name).do,
+        "status": outcome.status,
+        "reason": outcome.reason,
+        "key": digest_of(record.key) if record is not None else None,
+        "seconds": record.seconds if record is not None else None,
+        "flops": record.flops if record is not None else None,
+        "result": os.path.relpath(result.path, job.workspace),
+        "fingerprint": result.fingerprint,
+        "facts": result.facts,
+    }
+
+
+def _number(value: float) -> float | None:
+    return None if value != value else value

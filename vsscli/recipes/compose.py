@@ -1,0 +1,154 @@
+"""One recipe out of several: what `extends` names, then the file itself, then `--set`.
+
+Mappings are merged key by key, lists and single values replaced. `null` takes back what the base says: a section or a
+stage is dropped, a value becomes its default, or none where it can be none. Where `model.family` or a stage's `do`
+changes, nothing of the base's section stays. Every value keeps the place at which it stands.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from vsscli.errors import VssError
+from vsscli.recipes.find import find_named
+from vsscli.recipes.schema import family_of
+from vsscli.recipes.text import Document, Key, parse_yaml, read_text
+
+MAX_DEPTH = 8
+"""Recipes that extend one another in a row."""
+
+MAX_FILES = 32
+"""Files that one recipe may be made of; one that is extended twice counts twice."""
+
+
+def read_recipe(path: Path) -> Document:
+    """What a file says together with the recipes that it extends.
+
+    Returns
+    -------
+    Document
+        Without `extends`.
+
+    Raises
+    ------
+    VssError
+        A file is missing, no YAML, no mapping, extends itself, or there are too many of them; names file and line.
+    """
+    return _Composer().read(path)
+
+
+class _Composer:
+    """Reads files and remembers which ones it is in the middle of."""
+
+    def __init__(self) -> None:
+        self._open: list[Path] = []
+        self._count = 0
+
+    def read(self, path: Path) -> Document:
+        document = parse_yaml(read_text(path), str(path))
+        if document.values is None:
+            raise VssError(f"recipe {path} is empty", "start from a shipped one, such as recipes/student.yaml")
+        if not isinstance(document.values, dict):
+            raise VssError(f"recipe {path} holds no `key: value` lines at its top level", "is it a recipe?")
+        if "extends" not in document.values:
+            return document
+        self._open.append(path)
+        base = Document({})
+        for source, place in named_bases(document):
+            lay_over(base, self._extended(source, place, path))
+        self._open.pop()
+        del document.values["extends"]
+        document.forget(("extends",))
+        lay_over(base, document)
+        return base
+
+    def _extended(self, source: str, place: str, file: Path) -> Document:
+        try:
+            path = find_named(source, file)
+        except VssError as cause:
+            raise VssError(f"{place}: extends: {cause.message}", cause.hint) from None
+        if any(path.samefile(one) for one in self._open):
+            circle = " extends ".join(str(one) for one in (*self._open, path))
+            raise VssError(f"{place}: extends: in a circle, {circle}", "take one of them out")
+        self._count += 1
+        if len(self._open) >= MAX_DEPTH or self._count >= MAX_FILES:
+            what = f"more than {MAX_DEPTH} recipes in a row or {MAX_FILES} in all"
+            raise VssError(f"{place}: extends: {what}", "write some of their values out")
+        return self.read(path)
+
+
+def named_bases(document: Document) -> list[tuple[str, str]]:
+    """The recipes that a document extends, and where it says so."""
+    if "extends" not in document.values:
+        return []
+    named = document.values["extends"]
+    listed: dict[Key, Any] = {("extends",): named}
+    if isinstance(named, list):
+        listed = {("extends", index): one for index, one in enumerate(named)}
+    for key, one in listed.items():
+        if not isinstance(one, str) or not one:
+            raise VssError(
+                f"{document.places[key]}: extends: should be a recipe or a list of recipes",
+                "for example `extends: teacher.yaml`",
+            )
+    return [(str(one), document.places[key]) for key, one in listed.items()]
+
+
+def lay_over(base: Document, over: Document) -> None:
+    """Change a document by what another says."""
+    _lay_over(base, over, base.values, over.values, ())
+
+
+def _lay_over(base: Document, over: Document, below: dict[str, Any], above: dict[str, Any], key: Key) -> None:
+    if key in over.places:
+        base.places[key] = over.places[key]
+    for name, value in above.items():
+        inner = (*key, name)
+        old = below.get(name)
+        if isinstance(old, dict) and isinstance(value, dict) and not _switches(inner, old, value):
+            _lay_over(base, over, old, value, inner)
+            continue
+        base.forget(inner)
+        if isinstance(old, dict) and value is None:
+            del below[name]
+            continue
+        if value is None and name in below:
+            base.resets.add(inner)
+        below[name] = value
+        size = len(inner)
+        base.places |= {place: where for place, where in over.places.items() if place[:size] == inner}
+        base.texts |= {place: text for place, text in over.texts.items() if place[:size] == inner}
+        base.resets |= {place for place in over.resets if place[:size] == inner}
+
+
+def _switches(key: Key, old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Whether a section becomes one with other keys: another family of networks, another kind of stage."""
+    if key == ("model",) or (key[:1] == ("stages",) and key[2:] == ("set", "model")):
+        return "family" in new and family_of(new) != family_of(old)
+    return key[:1] == ("stages",) and len(key) == 2 and "do" in new and new["do"] != old.get("do")
+
+
+def override(document: Document, text: str) -> None:
+    """Set one value of a document, ``key.key=value``: a section that stood there is replaced as a whole."""
+    dotted, equals, value = text.partition("=")
+    key: Key = tuple(part.strip() for part in dotted.split("."))
+    option = f"--set {text}"
+    if not equals or not all(key):
+        raise VssError(f"{option}: not of the form KEY=VALUE", "for example --set train.steps=200")
+    parsed = parse_yaml(value, option, key, lines=False)
+    section = document.values
+    for depth, part in enumerate(key[:-1], start=1):
+        if section.get(part) is None:
+            section[part] = {}
+        section = section[part]
+        if not isinstance(section, dict):
+            raise VssError(
+                f"{option}: {'.'.join(map(str, key[:depth]))} holds a value, not keys",
+                f"give all of it: --set {'.'.join(map(str, key[:depth]))}={{…}}",
+            )
+        document.places.setdefault(key[:depth], option)
+    section[key[-1]] = parsed.values
+    document.forget(key)
+    document.places |= {key: option} | parsed.places
+    document.texts |= parsed.texts

@@ -1,0 +1,74 @@
+"""Where recipes are: files, and those that ship with vss."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+
+from vsscli.errors import VssError
+
+SHIPPED = Path(__file__).parent / "shipped"
+"""The folder `recipes` of the repository, as the wheel carries it."""
+
+SUFFIXES = (".yaml", ".yml")
+
+
+def shipped_folder() -> Path:
+    """The folder of the recipes that come with vss: the wheel's, or that of a checkout of the sources."""
+    checkout = Path(__file__).parents[2]
+    if not SHIPPED.is_dir() and (checkout / "pyproject.toml").is_file():
+        return checkout / "recipes"
+    return SHIPPED
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with vss by name, ``camvid/student``."""
+    folder = shipped_folder()
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
+
+
+def find_recipe(source: str | Path) -> Path:
+    """The file of a recipe.
+
+    Parameters
+    ----------
+    source
+        A file; if there is none of that name, a recipe that ships with vss: ``recipes/camvid/student.yaml``,
+        ``camvid/student.yaml`` or ``camvid/student``.
+
+    Raises
+    ------
+    VssError
+        There is neither; names the nearest.
+    """
+    path = Path(os.path.expanduser(source))  # unlike Path.expanduser, leaves ~nobody alone
+    return path if path.is_file() else _shipped(path)
+
+
+def find_named(source: str, file: Path) -> Path:
+    """The file of a recipe that another file names: relative to that file, else one that ships with vss."""
+    named = Path(os.path.expanduser(source))
+    path = file.parent / named
+    if path.is_file():
+        short = Path(os.path.normpath(path))  # `a/../b.yaml` is b.yaml, unless `a` is a link
+        return short if short.is_file() and short.samefile(path) else path
+    return _shipped(named)
+
+
+def _shipped(path: Path) -> Path:
+    """The shipped recipe of a name, or the error that there is no recipe of it at all."""
+    shipped = shipped_recipes()
+    if not path.is_absolute():
+        name = path.with_suffix("") if path.suffix in SUFFIXES else path
+        name = name.relative_to("recipes") if name.parts[:1] == ("recipes",) else name
+        if name.as_posix() in shipped:
+            return shipped[name.as_posix()]
+    if path.is_dir():
+        inside = sorted(str(file) for file in path.glob("*.yaml"))
+        raise VssError(f"recipe {path} is a folder", f"name one of {', '.join(inside)}" if inside else "name a file")
+    # The name alone is compared as well: `student-camvid.yaml` is near `camvid/student` to a person, not to difflib.
+    near = difflib.get_close_matches(path.with_suffix("").as_posix(), [*shipped, *(f"recipes/{n}" for n in shipped)])
+    names = [f"recipes/{name.removeprefix('recipes/')}.yaml" for name in near or shipped]
+    listed = ", ".join(dict.fromkeys(names))
+    raise VssError(f"no recipe {path}", f"did you mean {listed}?" if near else f"give a YAML file, or one of {listed}")

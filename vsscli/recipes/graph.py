@@ -1,0 +1,164 @@
+"""Stages as a graph: what is wrong with it, the order to run them in, and what a choice of them needs."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+
+from vsscli.errors import VssError
+from vsscli.recipes.pipeline import (
+    AnyStage,
+    EnsembleStage,
+    EvalStage,
+    Pipeline,
+    PredictStage,
+    PseudoStage,
+    ShowStage,
+    SubmitStage,
+    TrainStage,
+)
+from vsscli.recipes.text import Key
+
+PREDICTIONS = ("predict", "ensemble")
+
+
+def taken(stage: AnyStage) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
+    """What a stage takes: the key in its section, the stage that is named there, and what kinds that may be."""
+    match stage:
+        case TrainStage():
+            if stage.init is not None:
+                yield ("init",), stage.init, ("train",)
+            if stage.pseudo is not None:
+                yield ("pseudo",), stage.pseudo, ("pseudo",)
+        case PredictStage():
+            yield ("model",), stage.model, ("train",)
+        case EnsembleStage():
+            yield from ((("of", number), name, PREDICTIONS) for number, name in enumerate(stage.of))
+        case EvalStage():
+            yield from ((("rows", number, "of"), row.of, PREDICTIONS) for number, row in enumerate(stage.rows))
+        case PseudoStage() | ShowStage() | SubmitStage():
+            yield ("of",), stage.of, PREDICTIONS
+
+
+def faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
+    """Everything that is wrong between the stages.
+
+    Returns
+    -------
+    list of tuple
+        The key of what is wrong, from the top of the file, and what is wrong there. Empty when nothing is.
+    """
+    found: list[tuple[Key, str]] = []
+    stages = pipeline.stages
+    for name, stage in stages.items():
+        for key, other, kinds in taken(stage):
+            place: Key = ("stages", name, *key)
+            if other not in stages:
+                found.append((place, f"there is no stage {other!r}{_nearest(other, stages, kinds)}"))
+                continue
+            if stages[other].do not in kinds:
+                found.append((place, f"{other!r} is {_a(stages[other].do)} stage, not {_a(' or '.join(kinds))} stage"))
+            if stages[other].optional and not stage.optional:
+                found.append((place, f"{other!r} is optional, so what takes it must be optional too"))
+    for circle in _circles(stages):
+        found.append((("stages", circle[0]), f"the stages take each other in a circle: {' → '.join(circle)}"))
+    return found
+
+
+def in_order(stages: Mapping[str, AnyStage]) -> list[str]:
+    """The stages, each behind all it takes, else as they stand in the file; without faults there is such an order."""
+    ordered: list[str] = []
+
+    def append(name: str) -> None:
+        if name not in ordered:
+            for other in stages[name].takes():
+                append(other)
+            ordered.append(name)
+
+    for name in stages:
+        append(name)
+    return ordered
+
+
+def upstream(stages: Mapping[str, AnyStage], name: str) -> set[str]:
+    """All stages that a stage takes, directly or by way of others, and itself."""
+    found, waiting = set(), [name]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += stages[one].takes()
+    return found
+
+
+def chosen(pipeline: Pipeline, names: Sequence[str] = (), until: str | None = None) -> list[str]:
+    """The stages to run, in order.
+
+    Parameters
+    ----------
+    pipeline
+        Without faults.
+    names
+        Stages that are wanted, with all they need; none: all that are not optional.
+    until
+        The last one: of the others, those that stand behind it in the order of running are left out.
+
+    Raises
+    ------
+    VssError
+        There is no such stage; the nearest name is suggested.
+    """
+    stages = pipeline.stages
+    for name in (*names, *([] if until is None else [until])):
+        require_stage(pipeline, name)
+    order = in_order(stages)
+    wanted = set(names) or {name for name in order if not stages[name].optional}
+    if until is not None:
+        if not names:
+            wanted |= {until}
+        wanted = {name for name in wanted if order.index(name) <= order.index(until)} | ({until} if names else set())
+    needed = set().union(*(upstream(stages, name) for name in wanted))
+    return [name for name in order if name in needed]
+
+
+def require_stage(pipeline: Pipeline, name: str) -> None:
+    """Refuse a name that is no stage's."""
+    if name not in pipeline.stages:
+        raise VssError(
+            f"pipeline {pipeline.name} has no stage {name!r}{_nearest(name, pipeline.stages)}",
+            f"its stages: {', '.join(pipeline.stages)}",
+        )
+
+
+def _circles(stages: Mapping[str, AnyStage]) -> list[list[str]]:
+    """Circles of stages, one for each group that hangs together, from its first stage around to it again."""
+    found: list[list[str]] = []
+    done: set[str] = set()
+
+    def visit(name: str, path: list[str]) -> None:
+        if name in path:
+            found.append([*path[path.index(name) :], name])
+            return
+        if name in done:
+            return
+        for other in dict.fromkeys(stages[name].takes()):
+            if other in stages:
+                visit(other, [*path, name])
+        done.add(name)
+
+    for name in stages:
+        visit(name, [])
+    return found
+
+
+def _nearest(name: str, stages: Mapping[str, AnyStage], kinds: Sequence[str] = ()) -> str:
+    """The stage of the most similar name, of the kinds that fit if there is one, or those there are."""
+    fitting = [other for other, stage in stages.items() if not kinds or stage.do in kinds]
+    near = difflib.get_close_matches(name, fitting, n=1) or difflib.get_close_matches(name, stages, n=1)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f" (there are {', '.join(fitting)})" if fitting else ""
+
+
+def _a(kind: str) -> str:
+    return f"an {kind}" if kind[0] in "aeiou" else f"a {kind}"

@@ -1,0 +1,128 @@
+"""All that is wrong with recipe files, the files that they name included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vsscli.errors import VssError
+from vsscli.recipes.faults import Fault, examine, fault_at
+from vsscli.recipes.load import is_pipeline, open_document, stage_document
+from vsscli.recipes.pipeline import Pipeline, TrainStage
+from vsscli.recipes.schema import Recipe
+from vsscli.recipes.text import Document, Key
+
+WORDS = ("imagenet", "none")
+"""What `model.pretrained` may be without being a file."""
+
+TABLES = (".json", ".yaml", ".yml")
+"""Class tables and mappings with such an ending are files, others ship with vss."""
+
+
+def validate_recipe(source: str | Path, overrides: Sequence[str] = (), *, files: bool = True) -> list[Fault]:
+    """Everything that is wrong with a recipe of a stage or a pipeline, and with the recipes of its training stages.
+
+    Parameters
+    ----------
+    source, overrides
+        As `vsscli.recipes.load.load_recipe` takes them.
+    files
+        Whether files that a recipe names and that are missing count as faults.
+    """
+    try:
+        path, document = open_document(source, overrides)
+    except VssError as cause:
+        return [_fault(cause)]
+    if not is_pipeline(document):
+        recipe, faults = examine(document, Recipe)
+        return faults if recipe is None or not files else list(missing_files(recipe, document))
+    pipeline, faults = examine(document, Pipeline)
+    if pipeline is None:
+        return faults
+    found: list[Fault] = []
+    for stage in pipeline.stages.values():
+        if isinstance(stage, TrainStage):
+            found += _stage_faults(path, document, stage, pipeline.holdout, files=files)
+    return list(dict.fromkeys(found))  # stages of one recipe share its faults
+
+
+def _stage_faults(
+    path: Path, pipeline: Document, stage: TrainStage, holdout: str | None, *, files: bool
+) -> list[Fault]:
+    try:
+        document, file = stage_document(path, pipeline, stage, holdout)
+    except VssError as cause:
+        return [_fault(cause)]
+    recipe, faults = examine(document, Recipe)
+    if recipe is None:
+        return [fault if fault.place else Fault(str(file), fault.what) for fault in faults]
+    return list(missing_files(recipe, document, stage)) if files else []
+
+
+def missing_files(recipe: Recipe, document: Document, stage: TrainStage | None = None) -> Iterator[Fault]:
+    """The files and folders that a recipe names and that are not there.
+
+    Parameters
+    ----------
+    recipe
+        The recipe.
+    document
+        Where its values stand.
+    stage
+        The training stage that it is the recipe of, if it is one: what the stage gets from others need not be there.
+    """
+    values = recipe.model_dump(mode="json")
+    from_others = stage is not None and stage.init is not None
+    for key, name in _named(values):
+        starts = key in (("model", "pretrained"), ("train", "init"))
+        labels = key == ("unlabelled", "pseudo_labels") and stage is not None and stage.pseudo is not None
+        if not (starts and from_others) and not labels and "://" not in name and not _there(Path(name)):
+            yield _missing(document, key, name)
+    yield from _data_faults(values["data"], document, ("data",))
+    for index, other in enumerate(values.get("also") or ()):
+        yield from _data_faults(other["data"], document, ("also", index, "data"))
+
+
+def _named(values: dict[str, Any]) -> Iterator[tuple[Key, str]]:
+    """Files that a recipe names relative to the working directory."""
+    model, unlabelled = values["model"], values["unlabelled"] or {}
+    found: list[tuple[Key, str | None]] = [
+        (("model", "pretrained"), None if model.get("pretrained") in WORDS else model.get("pretrained")),
+        (("model", "checkpoint"), model.get("checkpoint")),
+        (("train", "init"), values["train"]["init"]),
+        (("unlabelled", "pseudo_labels"), unlabelled.get("pseudo_labels")),
+    ]
+    return ((key, name) for key, name in found if name)
+
+
+def _data_faults(data: dict[str, Any], document: Document, key: Key) -> Iterator[Fault]:
+    """The folder of a data set, or what is missing in it. One that is drawn needs nothing."""
+    variable = data["root_env"]
+    given = os.environ.get(variable) if variable else None
+    root = Path(os.path.expanduser(given or data["root"]))
+    if not root.is_dir():
+        if data["scene"] is None:
+            yield _missing(document, (*key, "root"), str(root), f"; set {variable}" if variable else "")
+        return
+    for name in ("classes", "remap", "labelled"):
+        file = data[name]
+        if not file or (name != "labelled" and Path(file).suffix not in TABLES):
+            continue
+        places = [root / file] if name == "labelled" else [root / file, Path(os.path.expanduser(file))]
+        if not any(place.exists() for place in places):
+            yield _missing(document, (*key, name), str(places[0]))
+
+
+def _missing(document: Document, key: Key, name: str, remedy: str = "") -> Fault:
+    return fault_at(document, key, f"{name} is not there{remedy}")
+
+
+def _there(path: Path) -> bool:
+    return Path(os.path.expanduser(path)).exists()
+
+
+def _fault(cause: VssError) -> Fault:
+    hint = f" ({cause.hint})" if cause.hint else ""
+    return Fault("", f"{cause.message}{hint}")
