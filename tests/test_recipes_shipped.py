@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from listener import Listener
 
+from vsscli.errors import VssError
 from vsscli.inference.plans import PAPER
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.build import build_network
@@ -20,6 +22,7 @@ from vsscli.recipes.load import load_any, load_pipeline, load_recipe
 from vsscli.recipes.pipeline import AnyStage, EvalStage, Pipeline, PredictStage, TrainStage
 from vsscli.recipes.schema import Mask2FormerModel
 from vsscli.recipes.shelf import list_recipes
+from vsscli.training.run import train
 
 SHIPPED = {listed.name: listed for listed in list_recipes()}
 PIPELINES = [name for name, listed in SHIPPED.items() if listed.kind == "pipeline"]
@@ -157,3 +160,15 @@ def test_every_recipe_opens_with_its_command_and_has_a_line_for_the_list(name: s
     assert "# vss " in opening or "#   vss " in opening
     assert SHIPPED[name].about
     assert isinstance(load_any(name), Pipeline) == (SHIPPED[name].kind == "pipeline")
+
+
+def test_weights_that_are_not_there_are_missed_before_the_data_is_looked_at(tmp_path: Path) -> None:
+    scene = "{videos: 1, unlabelled_videos: 1, val_videos: 1, frames: 1, size: [32, 32]}"
+    changes = [f"data.root={tmp_path / 'street'}", "data.remap=null", f"data.scene={scene}"]
+    weights = f"model.pretrained={tmp_path / 'beit.pth'}"
+    recipe = load_recipe("tiny/pvuw2024/student", [*changes, "also=[]", "model.backbone=vit_adapter_l", weights])
+    listener = Listener()
+    with pytest.raises(VssError, match=r"beit\.pth is not there") as caught:
+        train(recipe, tmp_path / "run", talk=listener)
+    assert "is published at https://github.com/microsoft/unilm" in caught.value.hint
+    assert not any("check data" in line for line in listener.said)
