@@ -8,10 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from listener import Listener
+from PIL import Image
 
+from vsscli.errors import VssError
 from vsscli.inference.plans import PAPER
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.build import build_network
+from vsscli.pipeline.forecast import forecast
 from vsscli.pipeline.job import Job, open_job
 from vsscli.pipeline.needs import refuse_leaks
 from vsscli.recipes.find import shipped_recipes
@@ -20,6 +24,7 @@ from vsscli.recipes.load import load_any, load_pipeline, load_recipe
 from vsscli.recipes.pipeline import AnyStage, EvalStage, Pipeline, PredictStage, TrainStage
 from vsscli.recipes.schema import Mask2FormerModel
 from vsscli.recipes.shelf import list_recipes
+from vsscli.training.run import train
 
 SHIPPED = {listed.name: listed for listed in list_recipes()}
 PIPELINES = [name for name, listed in SHIPPED.items() if listed.kind == "pipeline"]
@@ -157,3 +162,37 @@ def test_every_recipe_opens_with_its_command_and_has_a_line_for_the_list(name: s
     assert "# vss " in opening or "#   vss " in opening
     assert SHIPPED[name].about
     assert isinstance(load_any(name), Pipeline) == (SHIPPED[name].kind == "pipeline")
+
+
+def test_weights_that_are_not_there_are_missed_before_the_data_is_looked_at(tmp_path: Path) -> None:
+    scene = "{videos: 1, unlabelled_videos: 1, val_videos: 1, frames: 1, size: [32, 32]}"
+    changes = [f"data.root={tmp_path / 'street'}", "data.remap=null", f"data.scene={scene}"]
+    weights = f"model.pretrained={tmp_path / 'beit.pth'}"
+    recipe = load_recipe("tiny/pvuw2024/student", [*changes, "also=[]", "model.backbone=vit_adapter_l", weights])
+    listener = Listener()
+    with pytest.raises(VssError, match=r"beit\.pth is not there") as caught:
+        train(recipe, tmp_path / "run", talk=listener)
+    assert "is published at https://github.com/microsoft/unilm" in caught.value.hint
+    assert not any("check data" in line for line in listener.said)
+
+
+@pytest.mark.slow  # counts the operations of both networks at 896, without memory for them
+def test_the_plan_is_counted_on_a_skeleton_of_vspw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val", "test"):
+        origin = tmp_path / "vspw" / "data" / f"{split}-video" / "origin"
+        origin.mkdir(parents=True)
+        for stem in ("00000001", "00000002"):
+            Image.new("RGB", (853, 480)).save(origin / f"{stem}.jpg")
+        (tmp_path / "vspw" / f"{split}.txt").write_text(f"{split}-video\n")
+    monkeypatch.setenv("VSPW_ROOT", str(tmp_path / "vspw"))
+    plan = forecast(open_job("pvuw2024", workspace=tmp_path / "runs"), tflops=100)
+    costs = {step.name: cost for step, cost in plan.rows}
+    assert list(costs) == chosen(load_pipeline("pvuw2024"))
+    predicted = ("teacher-unlabelled", "student-unlabelled", "semi-test")
+    assert [costs[name].passes for name in predicted] == [2 * 82] * 3
+    assert all(costs[name].passes == 80_000 * 16 for name in ("teacher", "student", "semi"))
+    assert all(costs[name].stored for name in (*predicted, "fused-unlabelled", "pseudo", "fused-test"))
+    notes = "\n".join(plan.notes)
+    for missing in ("one-peace-vision.pkl", "beit_large_patch16_224_pt22k_ft22k.pth", "COCO_ROOT", "ADE20K_ROOT"):
+        assert missing in notes

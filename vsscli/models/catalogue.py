@@ -113,6 +113,14 @@ CATALOGUE: Mapping[str, Listed] = {
 }
 
 
+def where_pretrained(backbone: str) -> str:
+    """Which file the trunk of a network may start from, and where its owners publish it; empty if that is not known."""
+    listed = CATALOGUE.get(backbone)
+    if listed is None or not listed.pretraining_publisher:
+        return ""
+    return f"{listed.pretraining} is published at {listed.pretraining_publisher}"
+
+
 def find_listed(name: str) -> Listed:
     """The network of a name.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from vsscli.errors import VssError
-from vsscli.models.catalogue import CATALOGUE
+from vsscli.models.catalogue import where_pretrained
 from vsscli.pipeline.job import Job, further_data
 from vsscli.pipeline.key import Frames, splits_of, weight_files
 from vsscli.recipes.pipeline import EvalStage, TrainStage
@@ -94,7 +94,5 @@ def _names(splits: str | Sequence[str]) -> set[str]:
 
 def _published(recipe: Recipe) -> str:
     """Where the owners of a network's pre-training publish it, if that is known."""
-    listed = CATALOGUE.get(recipe.model.backbone) if isinstance(recipe.model, Mask2FormerModel) else None
-    if listed is None or not listed.pretraining_publisher:
-        return ""
-    return f": {listed.pretraining} is published at {listed.pretraining_publisher}"
+    where = where_pretrained(recipe.model.backbone) if isinstance(recipe.model, Mask2FormerModel) else ""
+    return f": {where}" if where else ""

@@ -16,10 +16,12 @@ from vsscli.files import clear_parts
 from vsscli.inference.processes import launch
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network
+from vsscli.models.catalogue import where_pretrained
 from vsscli.models.checkpoints import load_checkpoint, load_weights
 from vsscli.models.network import Network
 from vsscli.models.norm import convert_sync
-from vsscli.recipes.schema import MmsegModel, Recipe
+from vsscli.models.torchfile import check_file
+from vsscli.recipes.schema import Mask2FormerModel, MmsegModel, Recipe
 from vsscli.store.header import read_header
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
@@ -114,6 +116,9 @@ def train(
     sources = open_sources(recipe, data_root, talk)
     # What the checkpoint carries must find the data again without the options of this call.
     recipe, dataset = sources.recipe, sources.main
+    fresh = not (resume and last.exists())
+    if fresh and init is None:
+        _require_start(recipe)
     record = out / "checked.json" if check and fabric.is_global_zero else None
     items = labelled_items(sources, check=record, talk=talk)
     if recipe.data.val in recipe.data.train_splits:
@@ -121,7 +126,7 @@ def train(
     others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
     unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
     torch.manual_seed(recipe.seed)
-    network = _initial_network(recipe, dataset, init, fresh=not (resume and last.exists()), talk=talk)
+    network = _initial_network(recipe, dataset, init, fresh=fresh, talk=talk)
     _check_crop(network, recipe)
     if fabric.world_size > 1:
         convert_sync(network, world=fabric.world_size, device=fabric.device)
@@ -171,6 +176,19 @@ def begun_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> bool | None:
     if not (out / "last.pt").exists():
         return None
     return not other_run(load_checkpoint(out / "last.pt", weights=False), recipe, inputs)
+
+
+def _require_start(recipe: Recipe) -> None:
+    """Refuse a file of first weights that is not there, before all data is looked at and a network built."""
+    if not isinstance(recipe.model, Mask2FormerModel) or recipe.model.pretrained == "none":
+        return
+    try:
+        check_file(Path(recipe.model.pretrained).expanduser(), "weights")
+    except VssError as error:
+        where = where_pretrained(recipe.model.backbone)
+        raise VssError(
+            error.message, f"{where}; model.pretrained says where it lies" if where else error.hint
+        ) from error
 
 
 def _check_crop(network: Network, recipe: Recipe) -> None:
