@@ -9,7 +9,7 @@ import pytest
 
 from vsscli.cli.app import run
 from vsscli.recipes.find import shipped_folder, shipped_recipes
-from vsscli.recipes.load import load_recipe
+from vsscli.recipes.load import load_pipeline, load_recipe
 
 
 def test_ls_names_every_shipped_recipe_and_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
@@ -32,6 +32,13 @@ def test_a_copy_works_from_where_it_is(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(["recipe", "cp", "demo/student", str(copy)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert run(["recipe", "cp", "demo/student", str(copy), "--force"]) == 0
+
+
+def test_a_copied_pipeline_finds_its_base_and_its_stages(tmp_path: Path) -> None:
+    copy = tmp_path / "own" / "mine.yaml"
+    assert run(["recipe", "cp", "tiny/pvuw2024", str(copy)]) == 0
+    assert load_pipeline(copy) == load_pipeline("tiny/pvuw2024")
+    assert run(["recipe", "validate", str(copy)]) == 0
 
 
 def test_a_copy_takes_along_what_it_is_made_of(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from listener import Listener
 from PIL import Image
 from store_samples import class_table, prediction_header, stems, write_predictions
 
@@ -82,10 +83,29 @@ def test_the_better_source_weighs_more_and_what_overstates_is_cooled(made: tuple
 def test_a_single_video_is_held_out_by_half(made: tuple) -> None:
     stores, truth, _ = made
     frames = [("lane", t) for t in range(FRAMES)]
-    found = fit_weights(stores, frames, lambda video, t: truth[video][t])
+    heard = Listener()
+    found = fit_weights(stores, frames, lambda video, t: truth[video][t], talk=heard)
     assert (found.fitted[0].frames, found.held_out[0].frames) == (2, 2)
+    assert heard.said == ["only video lane has masks: fitted on its first 2 frames, the rest is held out"]
+    assert not heard.warned
     with pytest.raises(VssError, match="1 frames"):
         fit_weights(stores, frames[:1], lambda video, t: truth[video][t])
+
+
+def test_what_does_not_carry_over_is_said(made: tuple) -> None:
+    stores, truth, _ = made
+    frames = [(video, t) for video in VIDEOS for t in range(FRAMES)]
+
+    def changed(video: str, t: int) -> np.ndarray:
+        # In one video the good source is right, in the other neither is.
+        return truth[video][t] if video == VIDEOS[0] else (truth[video][t] + 1) % CLASSES
+
+    heard = Listener()
+    found = fit_weights(stores, frames, changed, talk=heard)
+    before, after = found.held_out
+    assert after.loss > before.loss
+    assert len(heard.warned) == 1
+    assert f"loss {after.loss:.4f} against {before.loss:.4f}" in heard.warned[0]
 
 
 def test_the_loss_is_the_cross_entropy_of_the_mean(made: tuple) -> None:

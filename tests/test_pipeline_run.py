@@ -138,9 +138,8 @@ def test_a_zip_that_was_changed_is_packed_again(place: Place) -> None:
 def test_other_frames_are_noticed(finished: Place, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     shutil.copytree(finished.recipe.parent, folder)
-    data = folder / "runs" / "demo-data"
     place = Place(folder / "loop.yaml", folder / "runs")
-    frame = next((data / "data").glob("val-*/origin/*.jpg"))
+    frame = next(place.workspace.glob("*/data/val-*/origin/*.jpg"))
     frame.write_bytes(frame.read_bytes() + b"\0")
     told = reasons(place.run())
     assert told["student"] == "frames of val changed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from store_samples import SIZE, distributions, prediction_header, snapshot, stem
 
 from vsscli.cli.app import run
 from vsscli.errors import VssError
+from vsscli.pipeline.pictures import newest_prediction
+from vsscli.pipeline.workspace import newest_store
 from vsscli.store.reader import open_store
 from vsscli.store.upkeep import collect, measure
 from vsscli.store.verify import repair, verify
@@ -200,6 +203,44 @@ def test_a_workspace_without_stores_says_how_to_make_one(tmp_path: Path, capsys:
         assert "vss predict makes one" in err
     assert cache(capsys, "gc", "--workspace", tmp_path)[0] == 0
     assert cache(capsys, "scrub")[0] == 2
+
+
+def test_a_store_of_another_format_is_listed_with_its_remedy(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    workspace, old = path.parents[3], path.with_name("old.zarr")
+    shutil.copytree(path, old)
+    values = json.loads((old / "zarr.json").read_text())
+    values["attributes"]["vss"]["format"] = 1
+    (old / "zarr.json").write_text(json.dumps(values))
+    remedy = "remove it and run the command that made it"
+    code, out, err = cache(capsys, "ls", "--workspace", workspace)
+    assert code == 0
+    listed = {line.split()[-1]: line for line in out.splitlines()}
+    assert "whole" in listed[str(path)]
+    assert "unreadable" in listed[str(old)]
+    assert f"{old} has format 1; this version reads format 2" in " ".join(err.split())
+    assert remedy in " ".join(err.split())
+    whole, facts = json.loads(cache(capsys, "ls", "--workspace", workspace, "--json")[1])
+    assert whole["store"] == str(path)
+    assert facts == {
+        "store": str(old),
+        "state": "unreadable",
+        "bytes": sum(map(len, snapshot(old).values())),
+        "cause": f"{old} has format 1; this version reads format 2",
+        "hint": remedy,
+    }
+    code, _, err = cache(capsys, "verify", "--workspace", workspace)
+    assert code == 0
+    assert "not verified" in err
+    # Where nothing else is left, what was passed over is named by whoever looks for a prediction.
+    shutil.rmtree(path)
+    assert cache(capsys, "ls", "--workspace", workspace)[0] == 0
+    for look in (partial(newest_store, split="val"), newest_prediction):
+        with pytest.raises(VssError, match="no prediction") as raised:
+            look(workspace)
+        assert f"passed over: {old} has format 1" in raised.value.hint
+        assert remedy in raised.value.hint
+    (old / "zarr.json").unlink()  # cut off before it had a header
+    assert "is not a store" in cache(capsys, "ls", "--workspace", workspace)[2].replace("\n", " ")
 
 
 def test_every_chunk_is_covered(path: Path, template: Path) -> None:

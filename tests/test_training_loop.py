@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 import torch
 from cli_process import kill_training, vss
 from small import small_recipe, write_recipe
+from store_crashes import dead_process
 
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
@@ -45,7 +47,13 @@ def test_a_finished_run_is_kept_and_another_one_is_not_overwritten(tmp_path: Pat
         train(other, tmp_path / "run")
     with pytest.raises(VssError, match=r"train\.steps was 2 and is 4"):
         train(other, tmp_path / "run", resume=True)
+    # What was being written when a process was killed is cleared by the next run, what a living one writes is not.
+    dead, alive = (tmp_path / "run" / f".last.pt.{number}.part" for number in (dead_process(), os.getppid()))
+    dead.write_bytes(b"half")
+    alive.write_bytes(b"half")
     assert train(other, tmp_path / "run", force=True).trained_steps == 4
+    assert not dead.exists()
+    assert alive.exists()
 
 
 @pytest.mark.parametrize("workers", [0, 2])

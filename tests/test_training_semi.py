@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 import yaml
 from cli_process import kill_training, vss
 from listener import Listener
+from PIL import Image
 from small import small_recipe
 
 from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
@@ -23,6 +25,7 @@ from vsscli.pipeline.predict import Hardware
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.schema import Augment, Contrast, Recipe
 from vsscli.store.reader import open_source, open_store
+from vsscli.store.writer import StoreWriter
 from vsscli.training.journal import read_journal
 from vsscli.training.pseudo import StoredEvidence, open_unlabelled
 from vsscli.training.ranks import rank_bounds
@@ -192,6 +195,63 @@ def test_what_could_not_be_learnt_is_said_before_the_first_step(begun: Begun, tm
             pseudo_labels=begun.store,
         )
     assert not (tmp_path / "official" / "last.pt").exists()
+
+
+def test_a_store_that_does_not_fit_is_refused_before_the_first_step(begun: Begun, tmp_path: Path) -> None:
+    contrast, plain = (semi_recipe(begun.data, values, steps=2) for values in ({"contrast": CONTRAST}, {}))
+    dataset = open_dataset(contrast.data)
+    with pytest.raises(VssError, match="prediction store, not pseudo-labels"):
+        open_unlabelled(contrast, dataset, open_source(open_store(begun.store)).path)
+    other = Path(shutil.copytree(begun.store, tmp_path / "other.zarr"))
+    values = json.loads((other / "zarr.json").read_text())
+    values["attributes"]["vss"]["table"]["classes"][0]["name"] = "lava"
+    (other / "zarr.json").write_text(json.dumps(values))
+    with pytest.raises(VssError, match=r"labels 8 classes of .*, the data set has 8 of"):
+        open_unlabelled(contrast, dataset, other)
+
+    data = Path(shutil.copytree(begun.data, tmp_path / "data"))
+    moved = open_dataset(plain.data, data)
+    image = moved.split("unlabelled")[1].frames[2].image
+    assert image is not None
+    image.rename(image.with_stem("99999"))
+    with pytest.raises(VssError, match="has other frames of video"):
+        open_unlabelled(plain, moved, begun.store)
+    image.with_stem("99999").rename(image)
+    for frame in moved.split("unlabelled")[0].frames:
+        assert frame.image is not None
+        Image.open(frame.image).resize((80, 60)).save(frame.image)
+    with pytest.raises(VssError, match=r"in 64x48, its frames in .* are 80x60"):
+        open_unlabelled(plain, moved, begun.store)
+    missing = Path(shutil.copytree(begun.store, tmp_path / "missing.zarr"))
+    name = dataset.split("unlabelled")[0].name
+    shutil.rmtree(missing / name)
+    with pytest.raises(VssError, match=f"lacks video {name}"):
+        train(plain, tmp_path / "run", init=begun.network, pseudo_labels=missing)
+    assert not (tmp_path / "run" / "last.pt").exists()
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
+def test_one_class_alone_is_refused_or_named(begun: Begun, tmp_path: Path) -> None:
+    recipe = semi_recipe(begun.data, {"contrast": CONTRAST}, steps=2)
+    dataset, store = open_dataset(recipe.data), open_store(begun.store)
+    with StoreWriter(begun.store.with_name("sky.zarr"), store.header) as writer:
+        for video in store.videos():
+            for segment in writer.pending(video, store.stems(video), store.size(video)):
+                label = np.full((len(segment), *store.size(video)), 1, np.uint8)
+                label[:, :9] = 255
+                writer.write(video, segment, {"pseudo_label": label})
+    heard = Listener()
+    open_unlabelled(recipe, dataset, begun.store.with_name("sky.zarr"), heard)
+    assert heard.warned == [text for text in heard.warned if f"are {dataset.table.names[1]}: unlabelled frames" in text]
+    assert len(heard.warned) == 1
+
+    data = Path(shutil.copytree(begun.data, tmp_path / "data"))
+    classes = json.loads((data / "classes.json").read_text())
+    (data / "classes.json").write_text(json.dumps({**classes, "classes": classes["classes"][:1]}))
+    for unlabelled in ({"teacher": "ema"}, {}):
+        alone = semi_recipe(data, unlabelled, steps=2)
+        with pytest.raises(VssError, match=r"has one class, .*would teach nothing"):
+            open_unlabelled(alone, open_dataset(alone.data), None if unlabelled else begun.store)
 
 
 def test_rank_bounds_adapt_to_few_classes_and_say_so() -> None:

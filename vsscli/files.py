@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -48,6 +49,27 @@ def whole_file(path: Path, what: str = "file", *, sync: bool = True) -> Iterator
     finally:
         with suppress(OSError):  # where the folder is a file, for example; the error above says so
             part.unlink(missing_ok=True)
+
+
+def clear_parts(path: Path) -> None:
+    """Remove what processes of this machine left that were killed while they wrote this file."""
+    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        number = part.name.split(".")[-2]
+        if number.isdecimal() and not _is_running(int(number)):
+            part.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    """Whether there is a process of this number; where that can't be asked without harm, there is."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

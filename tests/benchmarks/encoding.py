@@ -246,6 +246,7 @@ def tables() -> dict[str, list[Setting]]:
     return {
         "presets": [
             base,
+            replace(base, steps=255, drop=0.008),  # fine
             replace(base, scale="linear", steps=31, drop=0.04, entropy_levels=63, kept=4),  # compact
             Setting(),  # format 1
         ],

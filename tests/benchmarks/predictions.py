@@ -2,11 +2,12 @@
 
     python tests/benchmarks/predictions.py camvid.pt --checkpoints a.pt b.pt --frames 48
     python tests/benchmarks/predictions.py patches.pt --steps 500 --frames 18
+    python tests/benchmarks/predictions.py surer.pt --steps 1200 --shift 3 --frames 6
 
 With checkpoints, the frames are the first of their data set's evaluation split. Without, two networks of the light
-family are first trained on a drawn scene of 124 classes (`Patches`), a minute or two each on one core. What is saved is
-small, the networks' maps at their own stride; enlarged they are the dense float32 distributions. `encoding.py` and
-`fusion.py` read the file.
+family are first trained on a drawn scene of 124 classes (`Patches`), some minutes each on one core; the less a class
+differs from video to video (``--shift``), the surer they get. What is saved is small, the networks' maps at their own
+stride; enlarged they are the dense float32 distributions. `encoding.py` and `fusion.py` read the file.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from vsscli.data.masks import read_mask
 from vsscli.inference.bands import ViewMaps, mean_map
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.models.network import Network
@@ -34,6 +36,7 @@ from vsscli.training.losses import cross_entropy_sum
 CLASSES = 124
 SIZE = (480, 853)
 IGNORE = 255
+SHIFT = 7.0
 CPU = torch.device("cpu")
 SMALL = {"family": "light", "encoder": "resnet10t", "channels": 64, "pretrained": "none", "dropout": 0.0}
 PLAN = AugmentationPlan("three", (0.75, 1.0, 1.25), True)
@@ -70,11 +73,12 @@ def load_predictions(path: Path) -> Predictions:
 class Patches:
     """A drawn video of 124 classes: areas and moving discs, each class with a colour and a graininess of its own.
 
-    Colour and light vary from video to video so far that neighbouring classes are taken for each other. What a class
-    looks like depends neither on scale nor on side, so that test-time augmentation helps as it does on real frames.
+    Colour varies from video to video, by ``shift`` of 255 grey levels, and light over the frame: by default so far that
+    neighbouring classes are taken for each other. What a class looks like depends neither on scale nor on side, so that
+    test-time augmentation helps as it does on real frames.
     """
 
-    def __init__(self, seed: int, size: tuple[int, int] = SIZE) -> None:
+    def __init__(self, seed: int, size: tuple[int, int] = SIZE, shift: float = SHIFT) -> None:
         self.rng = np.random.default_rng(seed)
         self.size = size
         height, width = size
@@ -85,8 +89,7 @@ class Patches:
         low, high = (0, 0, 12, 12, -4, -2), (width, height, width / 8, height / 5, 4, 2)
         self.discs = self.rng.uniform(low, high, (12, 6))
         look = np.random.default_rng(5)  # of the classes, the same in all videos
-        shift = self.rng.normal(0, 7, (CLASSES, 3))
-        self.colour = look.uniform(20, 235, (CLASSES, 3)) + shift
+        self.colour = look.uniform(20, 235, (CLASSES, 3)) + self.rng.normal(0, shift, (CLASSES, 3))
         self.grain = look.choice((2.0, 8.0, 20.0), CLASSES)
 
     def frame(self, t: int) -> tuple[np.ndarray, np.ndarray]:
@@ -103,14 +106,14 @@ class Patches:
         return image.clip(0, 255).astype(np.uint8), label.astype(np.uint8)
 
 
-def train_on_patches(seed: int, steps: int) -> Network:
+def train_on_patches(seed: int, steps: int, shift: float) -> Network:
     """A small light network, trained from scratch for a minute or two on crops of drawn videos."""
     torch.manual_seed(seed)
     network = build_network(SMALL, CLASSES, load_pretrained=False).train()
     optimiser = torch.optim.AdamW(network.parameters(), 1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 5e-3, total_steps=steps)
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (network.normalisation.mean, network.normalisation.std))
-    pool = [Patches(10_000 * seed + number, (128, 160)) for number in range(120)]
+    pool = [Patches(10_000 * seed + number, (128, 160), shift) for number in range(120)]
     generator = np.random.default_rng(seed)
     for step in range(steps):
         drawn = [pool[index].frame(int(generator.integers(80))) for index in generator.integers(0, len(pool), 8)]
@@ -126,10 +129,10 @@ def train_on_patches(seed: int, steps: int) -> Network:
     return network.eval()
 
 
-def predict_patches(steps: int, frames: int) -> Predictions:
+def predict_patches(steps: int, frames: int, shift: float) -> Predictions:
     """Two networks of different length of training, on a video that neither has seen."""
-    networks = [train_on_patches(1, steps), train_on_patches(2, steps * 2 // 3)]
-    video = Patches(1)
+    networks = [train_on_patches(1, steps, shift), train_on_patches(2, steps * 2 // 3, shift)]
+    video = Patches(1, shift=shift)
     drawn = [video.frame(t) for t in range(frames)]
     how = ReadOut(None, None, None, PLAN)
     predictors = [Predictor(network, network.normalisation, how, CPU) for network in networks]
@@ -160,17 +163,29 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--checkpoints", type=Path, nargs=2, help="two sources of one data set")
     parser.add_argument("--steps", type=int, default=500, help="of training without checkpoints (default 500)")
+    parser.add_argument("--shift", type=float, default=SHIFT, help=f"of a class's colour, by video (default {SHIFT:g})")
     parser.add_argument("--frames", type=int, default=48)
     arguments = parser.parse_args()
     if arguments.checkpoints:
         made = predict_data(arguments.checkpoints, arguments.frames)
     else:
-        made = predict_patches(arguments.steps, arguments.frames)
+        made = predict_patches(arguments.steps, arguments.frames, arguments.shift)
     made.save(arguments.out)
+    lookup = np.arange(256, dtype=np.uint8)
+    lookup[made.num_classes :] = IGNORE
     for source in range(2):
-        label = np.stack([made.dense(source, t).argmax(0).numpy() for t in range(len(made.truth))])
-        known = made.truth != IGNORE
-        print(f"source {source}: {100 * (label == made.truth)[known].mean():.2f} % of pixels right")
+        confusion, right, top, entropy = ConfusionMatrix(made.num_classes, lookup), 0.0, 0.0, 0.0
+        for t, truth in enumerate(made.truth):
+            dense = made.dense(source, t)
+            label = dense.argmax(0).to(torch.uint8).numpy()
+            confusion.update(truth, label)
+            right += float((label == truth)[truth != IGNORE].mean()) / len(made.truth)
+            top += float(dense.amax(0).mean()) / len(made.truth)
+            entropy += float(torch.special.entr(dense).sum(0).mean()) / len(made.truth)
+        print(
+            f"source {source}: {right:.2%} of pixels right, mIoU {confusion.miou:.2%}, probability of the first class "
+            f"{top:.3f}, entropy {entropy:.3f} nats or {entropy / np.log(made.num_classes):.3f} of its maximum"
+        )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from vsscli.cli.console import Console
-    from vsscli.pipeline.cache import Entry
+    from vsscli.pipeline.cache import Entry, Unreadable
 
 
 def cache(
@@ -34,7 +34,7 @@ def cache(
       vss cache verify --stores a.zarr
     """
     from vsscli.cli.console import Console
-    from vsscli.pipeline.cache import collect_leftovers, list_stores
+    from vsscli.pipeline.cache import collect_leftovers, list_stores, list_unreadable, no_store
 
     console = Console(quiet=quiet)
     named = stores or ()
@@ -48,21 +48,29 @@ def cache(
         _judge(console, workspace, named, mend=action == "repair", json=json)
     else:
         entries = list_stores(workspace, named)
+        unreadable = [] if named else list_unreadable(workspace)
+        if not entries and not unreadable:
+            raise no_store(workspace)
         if json:
-            console.print_json([entry.to_json(videos=action == "du") for entry in entries])
+            facts = [entry.to_json(videos=action == "du") for entry in entries]
+            console.print_json([*facts, *(store.to_json() for store in unreadable)])
         elif action == "ls":
-            _print_list(console, entries)
+            _print_list(console, entries, unreadable)
         else:
             for entry in entries:
                 _print_usage(console, entry)
+        for store in unreadable:
+            console.warn(f"{store.cause} ({_size(store.bytes)}): {store.remedy}")
 
 
 def _judge(console: Console, workspace: Path, named: Sequence[Path], *, mend: bool, json: bool) -> None:
     """Print what is damaged, and take it out of the stores if that is wanted."""
     from vsscli.errors import VssError
-    from vsscli.pipeline.cache import repair_stores, verify_stores
+    from vsscli.pipeline.cache import no_store, repair_stores, verify_stores
 
     verdicts = verify_stores(workspace, named, talk=console)
+    if not verdicts:
+        raise no_store(workspace)
     faults = [(str(verdict.path), damage) for verdict in verdicts for damage in verdict.damaged]
     mended = repair_stores(verdicts) if mend else []
     if json:
@@ -88,13 +96,16 @@ def _judge(console: Console, workspace: Path, named: Sequence[Path], *, mend: bo
         console.say("dropped; the command that made the store makes just that again")
 
 
-def _print_list(console: Console, entries: Sequence[Entry]) -> None:
-    rows = []
+def _print_list(console: Console, entries: Sequence[Entry], unreadable: Sequence[Unreadable]) -> None:
+    rows: list[tuple[object, ...]] = []
     for entry in entries:
         data, videos = entry.header.data, entry.usage.videos
         frames = sum(video.frames for video in videos)
         kind, split = entry.header.kind, f"{data.get('name')}/{data.get('split')}"
         rows.append((kind, split, len(videos), frames, _size(entry.usage.total), entry.state, str(entry.path)))
+    for store in unreadable:
+        where = f"{store.path.parent.parent.name}/{store.path.parent.name}"
+        rows.append(("-", where, "-", "-", _size(store.bytes), "unreadable", str(store.path)))
     console.print_table(("kind", "data", "videos", "frames", "size", "state", "store"), rows)
 
 

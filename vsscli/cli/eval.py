@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import RUNS, DataRoot, Debug, Json, Quiet, Split, Workers, Workspace
-
-Prediction = Annotated[
-    Path | None,
-    Option("--pred", metavar="STORE|DIR", help="Store, or folder of <video>/<stem>.png. [default: the newest store]"),
-]
-RecipeOfData = Annotated[str | None, Option("--recipe", metavar="FILE", help="Recipe that says what the data set is.")]
-ProtocolName = Annotated[
-    str, Option("--protocol", metavar="NAME", help="Way of counting: vspw, mapped, pooled or cffm.")
-]
+from vsscli.cli.options import (
+    RUNS,
+    DataRoot,
+    Debug,
+    Json,
+    Prediction,
+    ProtocolName,
+    Quiet,
+    RecipeOfData,
+    Split,
+    Workers,
+    Workspace,
+)
 
 
 def evaluate(

@@ -42,6 +42,14 @@ Assignments = Annotated[
 ]
 DataRoot = Annotated[Path | None, Option("--data", metavar="ROOT", help="Folder of the data set.")]
 Split = Annotated[str | None, Option("--split", metavar="NAME", help="Split of the data set: train, val, ….")]
+RecipeOfData = Annotated[str | None, Option("--recipe", metavar="FILE", help="Recipe that says what the data set is.")]
+Prediction = Annotated[
+    Path | None,
+    Option("--pred", metavar="STORE|DIR", help="Store, or folder of <video>/<stem>.png. [default: the newest store]"),
+]
+ProtocolName = Annotated[
+    str, Option("--protocol", metavar="NAME", help="Way of counting: vspw, mapped, pooled or cffm.")
+]
 Workspace = Annotated[
     Path, Option("--workspace", envvar="VSS_WORKSPACE", show_envvar=True, metavar="DIR", help="Where results go.")
 ]

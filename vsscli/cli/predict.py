@@ -39,7 +39,9 @@ def predict(
     tta_plan: TtaPlan = None,
     keep: Annotated[
         str,
-        Option("--keep", metavar="top|compact|all", help="Keep the likeliest classes, fewer, or all logits."),
+        Option(
+            "--keep", metavar="top|fine|compact|all", help="Keep the likeliest classes, finer, fewer, or all logits."
+        ),
     ] = "",
     data: DataRoot = None,
     device: Device = "auto",
@@ -63,8 +65,8 @@ def predict(
 
     console = Console(quiet=quiet)
     hardware = Hardware(device, precision, batch_size, devices)
-    if keep not in ("", "top", "compact", "all"):
-        raise VssError(f"--keep is top, compact or all, not {keep!r}")
+    if keep not in ("", "top", "fine", "compact", "all"):
+        raise VssError(f"--keep is top, fine, compact or all, not {keep!r}")
     if input is not None:
         if out is None:
             raise VssError("--input needs a folder for the masks", "add --out masks/")

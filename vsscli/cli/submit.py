@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from vsscli.cli.eval import Prediction, RecipeOfData
-from vsscli.cli.options import RUNS, DataRoot, Debug, Json, Quiet, Workers, Workspace
+from vsscli.cli.options import (
+    RUNS,
+    DataRoot,
+    Debug,
+    Json,
+    Prediction,
+    Quiet,
+    RecipeOfData,
+    Workers,
+    Workspace,
+)
 
 if TYPE_CHECKING:
     from vsscli.cli.console import Console

@@ -6,8 +6,19 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.eval import Prediction, ProtocolName, RecipeOfData
-from vsscli.cli.options import RUNS, DataRoot, Debug, Json, Quiet, Split, Workers, Workspace
+from vsscli.cli.options import (
+    RUNS,
+    DataRoot,
+    Debug,
+    Json,
+    Prediction,
+    ProtocolName,
+    Quiet,
+    RecipeOfData,
+    Split,
+    Workers,
+    Workspace,
+)
 
 
 def consistency(

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from zlib_ng import zlib_ng
 
-from vsscli.data.masks import read_mask
+from vsscli.data.masks import MaskIds, read_mask
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n\x00\x00\x00\x0dIHDR"
 PLAIN = (b"\x08\x00\x00\x00\x00", b"\x08\x03\x00\x00\x00")
 """The end of a PNG's header: 8 bits, grey or palette, the usual compression and filters, not interlaced."""
 
 MOST_PIXELS = 2**27  # a header that claims more is left to the careful way, which refuses it
+
+
+def mask_reader(ids: MaskIds) -> Callable[[Path], np.ndarray]:
+    """What reads the masks of a data set, values as they are stored: `read_label`, unless they are of another kind."""
+    return read_label if ids.reader is None else ids.read
 
 
 def read_label(path: Path) -> np.ndarray:

@@ -19,7 +19,7 @@ from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.evaluation.decode import read_label
+from vsscli.evaluation.decode import mask_reader
 from vsscli.evaluation.figures import (
     CONFUSION_METRICS,
     DEFAULT_METRICS,
@@ -94,8 +94,7 @@ def score(
     if left_out:
         talk.warn(f"protocol {protocol} leaves out {left_out} of {len(dataset_videos)} videos: they are too short")
     frames = sum(len(video.frames) for video in videos)
-    read = read_label if ids.reader is None else ids.read
-    decoded = closing(_decoded(videos, prediction, read, workers))
+    decoded = closing(_decoded(videos, prediction, mask_reader(ids), workers))
     with decoded as pairs, talk.track("score", frames) as done:
         for video in videos:
             consistency.start_video(len(video.frames))

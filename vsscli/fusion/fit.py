@@ -66,7 +66,8 @@ def fit_weights(
 ) -> Fit:
     """Fit weights and temperatures on one half of the labelled videos, and judge them on the other.
 
-    With one labelled video its first half is fitted on and its second half held out.
+    With one labelled video its first half is fitted on and its second half held out, which is said. So it is when what
+    was found does worse than equal weights on the part that was held out.
 
     Parameters
     ----------
@@ -77,7 +78,7 @@ def fit_weights(
     seed
         Which pixels are looked at.
     talk
-        Is told how far it is, by frame.
+        Is told how far it is, by frame, and what to be wary of.
 
     Raises
     ------
@@ -87,6 +88,8 @@ def fit_weights(
     if stores[0].encoding.grid != 1:
         raise VssError(f"{stores[0].path} keeps lists on a coarser grid than its labels", "predict with store.grid=1")
     fitted, held = _halves(frames, stores[0])
+    if fitted[-1][0] == held[0][0]:
+        talk.say(f"only video {held[0][0]} has masks: fitted on its first {len(fitted)} frames, the rest is held out")
     generator = np.random.default_rng(seed)
     with talk.track("look at", len(fitted) + len(held)) as done:
         samples = [_sample(stores, truth, part, generator, done) for part in (fitted, held)]
@@ -108,6 +111,11 @@ def fit_weights(
             for way in (plain, (weights, temperatures)):
                 how = Mean(way[0].astype(np.float32), tuple(way[1].tolist()))
                 shares.append(Share(len(part), _loss(sample, *way), _miou(stores, truth, part, how, done)))
+    if shares[3].loss > shares[2].loss:
+        talk.warn(
+            f"on the frames held out the fitted weights do worse than equal ones (loss {shares[3].loss:.4f} against "
+            f"{shares[2].loss:.4f}): fit on more videos, or leave them equal"
+        )
     return Fit(tuple(weights.tolist()), tuple(temperatures.tolist()), (shares[0], shares[1]), (shares[2], shares[3]))
 
 

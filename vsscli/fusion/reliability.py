@@ -126,24 +126,26 @@ def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, wor
 
 def _count(store: Store, truth: Truth, video: str, num_classes: int, t: int) -> tuple[np.ndarray, bool]:
     """Counts of a frame, (3, 256, C) int64, and whether there was a mask."""
-    label = store.label(video, t).reshape(-1)
-    cell = store.read(video, "entropy", t).reshape(-1).astype(np.int64) * num_classes + label
-    cells = (MAX_LEVEL + 1) * num_classes
-    counts = np.zeros((3, cells), np.int64)
-    counts[0] = np.bincount(cell, minlength=cells)
+    label, levels = store.label(video, t), MAX_LEVEL + 1
+    # Small numbers: adding them up is then the least of it, and one count tells all.
+    small = np.dtype(np.uint16 if 3 * levels * num_classes <= 2**16 else np.int32)
+    cell = store.read(video, "entropy", t).astype(small)
+    cell *= small.type(num_classes)
+    cell += label
     mask = truth(video, t)
     if mask is not None:
-        if mask.shape != store.size(video):
-            height, width = store.size(video)
+        if mask.shape != label.shape:
+            height, width = label.shape
             raise VssError(
                 f"the mask of {video}/{store.stems(video)[t]} is {mask.shape[1]}x{mask.shape[0]}, its prediction "
                 f"{width}x{height} (width x height)",
                 "name the folder of the data that was predicted with --data",
             )
-        flat = mask.reshape(-1)
-        counts[1] = np.bincount(cell[flat < num_classes], minlength=cells)
-        counts[2] = np.bincount(cell[flat == label], minlength=cells)
-    return counts.reshape(3, MAX_LEVEL + 1, num_classes), mask is not None
+        fate = (mask < num_classes).view(np.uint8) + (mask == label).view(np.uint8)  # not known, wrong, right
+        cell += fate * small.type(levels * num_classes)
+    counts = np.bincount(cell.reshape(-1), minlength=3 * levels * num_classes).reshape(3, levels, num_classes)
+    unknown, wrong, right = counts
+    return np.stack([unknown + wrong + right, wrong + right, right]), mask is not None
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vsscli.errors import VssError
-from vsscli.pipeline.workspace import find_stores
+from vsscli.pipeline.workspace import find_stores, unreadable_stores
 from vsscli.store.header import Header, read_header
 from vsscli.store.reader import open_store
 from vsscli.store.upkeep import Usage, collect, measure
@@ -49,6 +49,21 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Unreadable:
+    """What lies where stores lie and can't be read: why, what to do, and bytes of its files."""
+
+    path: Path
+    cause: str
+    remedy: str
+    bytes: int
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for one JSON object, beside those of `Entry`."""
+        what = {"cause": self.cause, "hint": self.remedy}
+        return {"store": str(self.path), "state": "unreadable", "bytes": self.bytes, **what}
+
+
+@dataclass(frozen=True)
 class Verdict:
     """A store, and what is damaged in it."""
 
@@ -61,15 +76,31 @@ class Verdict:
         return tuple(dict.fromkeys(damage.video for damage in self.damaged))
 
 
+def no_store(workspace: Path) -> VssError:
+    """What to tell who asks for the stores of a workspace that has none."""
+    return VssError(f"there is no store in {workspace}", "vss predict makes one; or name some with --stores")
+
+
 def list_stores(workspace: Path, stores: Sequence[Path] = ()) -> list[Entry]:
-    """The stores named, or all of the workspace, newest first, and what each takes."""
-    return [Entry(path, read_header(path), measure(path)) for path in _chosen(workspace, stores)]
+    """The stores named, or all of the workspace that can be read, newest first, and what each takes."""
+    return [Entry(path, read_header(path), measure(path)) for path in stores or find_stores(workspace)]
+
+
+def list_unreadable(workspace: Path) -> list[Unreadable]:
+    """What of a workspace `list_stores` leaves out, by name: stores of another format, or without a sound header."""
+    return [
+        Unreadable(path, error.message, error.hint, sum(f.stat().st_size for f in path.rglob("*") if f.is_file()))
+        for path, error in unreadable_stores(workspace)
+    ]
 
 
 def verify_stores(workspace: Path, stores: Sequence[Path] = (), *, talk: Talk = SILENCE) -> list[Verdict]:
     """Compare every file of the stores with what its record says of it; nothing is changed."""
     verdicts = []
-    for path in _chosen(workspace, stores):
+    if not stores:
+        for _, error in unreadable_stores(workspace):
+            talk.warn(f"not verified: {error.message} ({error.hint})")
+    for path in stores or find_stores(workspace):
         talk.say(f"verifying {path}")
         verdicts.append(Verdict(path, tuple(verify(open_store(path), talk))))
     return verdicts
@@ -97,10 +128,3 @@ def collect_leftovers(workspace: Path, stores: Sequence[Path] = ()) -> list[Path
         beside = [folder.with_name(folder.name.removeprefix(".").removesuffix(".work")) for folder in folders]
         paths = list(dict.fromkeys([*find_stores(workspace), *beside]))
     return [removed for path in paths for removed in collect(path)]
-
-
-def _chosen(workspace: Path, stores: Sequence[Path]) -> list[Path]:
-    paths = list(stores) or find_stores(workspace)
-    if not paths:
-        raise VssError(f"there is no store in {workspace}", "vss predict makes one; or name some with --stores")
-    return paths

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.masks import to_classes
+from vsscli.evaluation.decode import mask_reader
 from vsscli.files import write_text
 from vsscli.fusion.ensemble import require_alike
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
@@ -38,6 +39,7 @@ class Masks:
         self.dataset = found.dataset
         self.videos = {video.name: video for video in found.dataset.split(found.split)}
         self.frames: list[Place] = []
+        self._read = mask_reader(found.dataset.ids)
         self._paths: dict[Place, Path] = {}
         for name in store.videos():
             masks = {frame.stem: frame.mask for frame in self.videos[name].frames} if name in self.videos else {}
@@ -50,7 +52,7 @@ class Masks:
     def label(self, video: str, t: int) -> np.ndarray:
         """Classes of a frame, (H, W) uint8, 255 where unknown."""
         path = self._paths[video, t]
-        return to_classes(self.dataset.ids.read(path), self.dataset.ids, self.dataset.table.num_classes, path)
+        return to_classes(self._read(path), self.dataset.ids, self.dataset.table.num_classes, path)
 
 
 def fit(

@@ -18,6 +18,7 @@ def missing(job: Job, names: Sequence[str], frames: Frames, *, drawing: bool = T
     Without ``drawing``, synthetic videos that are not there are neither drawn nor missed.
     """
     found: dict[str, list[str]] = {}
+    hints: dict[str, str] = {}
     for name in names:
         recipe = job.recipe(name)
         for _, data, split, _ in splits_of(job, name):
@@ -26,12 +27,14 @@ def missing(job: Job, names: Sequence[str], frames: Frames, *, drawing: bool = T
             try:
                 frames.videos(data, split)
             except VssError as error:
-                found.setdefault(f"{error.message}: {error.hint}" if error.hint else error.message, []).append(name)
+                # Recipes of one data set may say different things of what runs without it; one of them is enough.
+                found.setdefault(error.message, []).append(name)
+                hints.setdefault(error.message, f": {error.hint}" if error.hint else "")
         if isinstance(job.stage(name), TrainStage):
             for path in weight_files(recipe):
                 if not path.is_file():
                     found.setdefault(f"file {path} is not there{_published(recipe)}", []).append(name)
-    return [f"{what} (for {', '.join(dict.fromkeys(names))})" for what, names in found.items()]
+    return [f"{what}{hints.get(what, '')} (for {', '.join(dict.fromkeys(names))})" for what, names in found.items()]
 
 
 def refuse_missing(job: Job, names: Sequence[str], frames: Frames) -> None:

@@ -9,7 +9,7 @@ from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.masks import to_classes
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
-from vsscli.pipeline.workspace import find_stores
+from vsscli.pipeline.workspace import find_stores, with_unreadable
 from vsscli.recipes.schema import Data
 from vsscli.report.overlay import overlay, save_picture
 from vsscli.store.header import read_header
@@ -85,7 +85,8 @@ def newest_prediction(workspace: Path) -> Path:
     for path in find_stores(workspace):
         if read_header(path).kind != "pseudo":
             return path
-    raise VssError(f"no prediction store in {workspace}", "make one with `vss predict`, or name one with --store")
+    hint = with_unreadable("make one with `vss predict`, or name one with --store", workspace)
+    raise VssError(f"no prediction store in {workspace}", hint)
 
 
 def spread(items: Sequence[str], count: int) -> list[str]:

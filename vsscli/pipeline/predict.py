@@ -22,7 +22,7 @@ from vsscli.pipeline.workspace import store_path
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Predict, Recipe
 from vsscli.recipes.schema import Store as StoreSection
-from vsscli.store.header import COMPACT, Encoding, Header
+from vsscli.store.header import COMPACT, FINE, Encoding, Header
 from vsscli.store.reader import open_store
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Silence, Talk
@@ -95,8 +95,8 @@ def predict_split(
     hardware
         Device, precision, batch size, processes.
     keep
-        "top" (the most likely classes), "compact" (fewer and coarser ones) or "all" (logits as float16); none: what
-        the recipe says.
+        "top" (the most likely classes), "fine" (in finer steps), "compact" (fewer and coarser ones) or "all" (logits as
+        float16); none: what the recipe says.
     force
         Write a new store beside one of other settings at the same place.
 
@@ -200,6 +200,8 @@ def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, c
 def _encoding(store: StoreSection, keep: str, num_classes: int) -> Encoding:
     if keep == "compact":
         return replace(COMPACT, grid=store.grid, kept=min(COMPACT.kept, num_classes))
+    if keep == "fine":
+        return replace(FINE, grid=store.grid, kept=min(store.kept, num_classes))
     return Encoding(grid=store.grid, kept=min(store.kept, num_classes), keep=keep)
 
 

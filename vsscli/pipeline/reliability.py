@@ -12,6 +12,7 @@ import numpy as np
 from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import to_classes
 from vsscli.errors import VssError
+from vsscli.evaluation.decode import mask_reader
 from vsscli.files import write_text
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
 from vsscli.recipes.schema import Data
@@ -123,6 +124,7 @@ def _truth(store: Store, data_root: Path | None) -> Truth:
             f"{store.path} does not tell which data set it predicts", "report on a store that `vss predict` made"
         )
     dataset = open_dataset(Data.model_validate(section), data_root or Path(store.header.data["root"]))
+    read = mask_reader(dataset.ids)
     masks = {
         (video.name, frame.stem): frame.mask
         for video in dataset.split(store.header.data["split"])
@@ -131,8 +133,6 @@ def _truth(store: Store, data_root: Path | None) -> Truth:
 
     def truth(video: str, t: int) -> np.ndarray | None:
         mask = masks.get((video, store.stems(video)[t]))
-        return (
-            None if mask is None else to_classes(dataset.ids.read(mask), dataset.ids, dataset.table.num_classes, mask)
-        )
+        return None if mask is None else to_classes(read(mask), dataset.ids, dataset.table.num_classes, mask)
 
     return truth

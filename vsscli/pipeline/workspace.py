@@ -11,6 +11,9 @@ from pathlib import Path
 from vsscli.errors import VssError
 from vsscli.store.header import Header, read_header
 
+STORES = "stores/*/*/*.zarr"
+"""Where in a workspace stores lie."""
+
 
 def run_folder(workspace: Path, recipe_name: str) -> Path:
     """Folder of a training run."""
@@ -36,14 +39,35 @@ def find_stores(workspace: Path, kind: str | None = None, split: str | None = No
         Name of a split; "evaluation" stands for the split that each store's recipe evaluates on.
     """
     found = []
-    for path in workspace.glob("stores/*/*/*.zarr"):
+    for path in workspace.glob(STORES):
         try:
             header = read_header(path)
         except VssError:
-            continue  # not ours, or cut off before it had a header
+            continue  # for `unreadable_stores` to name
         if (kind is None or header.kind == kind) and (split is None or _is_of(header, split)):
             found.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(found, reverse=True)]
+
+
+def unreadable_stores(workspace: Path) -> list[tuple[Path, VssError]]:
+    """What lies where stores lie and can't be read, by name, and why: of another format, or damaged."""
+    found = []
+    for path in sorted(workspace.glob(STORES)):
+        try:
+            read_header(path)
+        except VssError as error:
+            found.append((path, error))
+    return found
+
+
+def with_unreadable(hint: str, workspace: Path) -> str:
+    """A hint of an error that found no store, and which stores were passed over because they can't be read."""
+    unreadable = unreadable_stores(workspace)
+    if not unreadable:
+        return hint
+    _, first = unreadable[0]
+    others = f" (and {len(unreadable) - 1} more: `vss cache ls`)" if len(unreadable) > 1 else ""
+    return f"{hint}; passed over: {first.message}{others}: {first.hint}"
 
 
 def _is_of(header: Header, split: str) -> bool:
@@ -86,5 +110,8 @@ def newest_store(workspace: Path, split: str, data: str | None = None) -> Path:
     of = f" of {data}" if data else ""
     raise VssError(
         f"no prediction of {what}{of} in {workspace}",
-        f"make one with `vss predict --model {checkpoint} --split {wanted} --tta`, or name one with --pred",
+        with_unreadable(
+            f"make one with `vss predict --model {checkpoint} --split {wanted} --tta`, or name one with --pred",
+            workspace,
+        ),
     )

@@ -124,8 +124,9 @@ def chosen(pipeline: Pipeline, names: Sequence[str] = (), until: str | None = No
 def require_stage(pipeline: Pipeline, name: str) -> None:
     """Refuse a name that is no stage's."""
     if name not in pipeline.stages:
+        near = difflib.get_close_matches(name, pipeline.stages, n=1)
         raise VssError(
-            f"pipeline {pipeline.name} has no stage {name!r}{_nearest(name, pipeline.stages)}",
+            f"pipeline {pipeline.name} has no stage {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
             f"its stages: {', '.join(pipeline.stages)}",
         )
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from vsscli.recipes.schema import Plan, Positive, Section
+from vsscli.recipes.schema import Keep, Plan, Positive, Section
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -46,7 +46,7 @@ class PredictStage(Stage):
     tta: bool | Literal["paper", "flip", "none"] | Plan = Field(
         True, description="the plan of the model's recipe, none, or another one"
     )
-    keep: Literal["top", "compact", "all"] | None = Field(None, description="none: as the model's recipe says")
+    keep: Keep | None = Field(None, description="none: as the model's recipe says")
 
     def takes(self) -> tuple[str, ...]:
         return (self.model,)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 Size = tuple[Positive, Positive]
+Keep = Literal["top", "fine", "compact", "all"]
 Layout = Literal["vspw", "folders", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
 
 
@@ -325,8 +326,8 @@ class Store(Section):
 
     grid: Literal[1, 2, 4] = Field(1, description="stride of the score grid")
     kept: Annotated[int, Field(ge=1, le=254)] = Field(8, description="classes kept per pixel (at most all)")
-    keep: Literal["top", "compact", "all"] = Field(
-        "top", description="the most likely classes, fewer and coarser ones, or all logits as float16"
+    keep: Keep = Field(
+        "top", description="the most likely classes, in finer steps, fewer and coarser ones, or all logits as float16"
     )
 
 

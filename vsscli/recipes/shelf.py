@@ -77,7 +77,7 @@ def copy_recipe(name: str, destination: Path, *, force: bool = False) -> list[Pa
         new = target if file == source else target.parent / file.relative_to(source.parent)
         if new in texts:
             continue
-        lines = [line for line in read_text(file).splitlines() if not line.startswith(EDITOR_LINE)]
+        lines = read_text(file).splitlines()
         for named, number in _references(file):
             other = find_named(named, file)
             if other == source and target.name != source.name:
@@ -89,7 +89,7 @@ def copy_recipe(name: str, destination: Path, *, force: bool = False) -> list[Pa
                 lines[number - 1] = lines[number - 1].replace(named, shipped)
             else:
                 lines[number - 1] = lines[number - 1].replace(named, str(other.resolve()))
-        texts[new] = "\n".join(lines) + "\n"
+        texts[new] = "".join(f"{line}\n" for line in lines if not line.startswith(EDITOR_LINE))
     there = [path for path in texts if path.exists()]
     if there and not force:
         raise VssError(f"{', '.join(map(str, there))} exists already", "give another place, or --force to replace it")

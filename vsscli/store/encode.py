@@ -26,6 +26,10 @@ SEGMENT_BYTES = 128 * 2**20
 COMPRESSION_LEVEL = 3
 """zstd: level 5 saves 6 % and takes twice as long, level 1 costs 16 % more."""
 
+LABEL_LEVEL = 5
+"""Of labels, which are written once and read often: a seventh smaller than at level 3, and decoded in two thirds of the
+time; writing takes half a millisecond a frame instead of a fifth."""
+
 SHARE = (np.arange(MAX_LEVEL + 1) / MAX_LEVEL).astype(np.float32)
 """What each stored level stands for, of probabilities and of entropies."""
 
@@ -93,7 +97,7 @@ def arrays_for(encoding: Encoding, num_classes: int, size: tuple[int, int]) -> d
     h, w = score_size(encoding, size)
     share = {"scale_factor": 1 / MAX_LEVEL, "add_offset": 0.0, "units": "1"}
     specs = {
-        "label": ArraySpec(size, "uint8", frame, {"long_name": "most likely class"}, IGNORE),
+        "label": ArraySpec(size, "uint8", frame, {"long_name": "most likely class"}, IGNORE, LABEL_LEVEL),
         "entropy": ArraySpec(size, "uint8", frame, {"long_name": "entropy / log C", **share}, MAX_LEVEL),
     }
     if encoding.keep == "all":
@@ -114,7 +118,7 @@ def arrays_for(encoding: Encoding, num_classes: int, size: tuple[int, int]) -> d
 def pseudo_arrays(size: tuple[int, int]) -> dict[str, ArraySpec]:
     """The one array of a video in a pseudo-label store."""
     attributes = {"long_name": f"class of a reliable pixel, {IGNORE} where unreliable"}
-    return {"pseudo_label": ArraySpec(size, "uint8", ("t", "y", "x"), attributes, IGNORE)}
+    return {"pseudo_label": ArraySpec(size, "uint8", ("t", "y", "x"), attributes, IGNORE, LABEL_LEVEL)}
 
 
 def segment_frames(specs: Mapping[str, ArraySpec]) -> int:

@@ -130,12 +130,18 @@ def open_unlabelled(
     Raises
     ------
     VssError
-        As `pseudo_label_path`; there are no unlabelled frames; the store is of another kind, other classes or other
-        frames than the data set's, has no reliable pixel, or keeps too little for the contrast.
+        As `pseudo_label_path`; there are no unlabelled frames, or no two classes; the store is of another kind, other
+        classes or other frames than the data set's, has no reliable pixel, or keeps too little for the contrast.
     """
     path = pseudo_label_path(recipe, given)
     if recipe.unlabelled is None:
         return None
+    if dataset.table.num_classes < 2:
+        raise VssError(
+            f"{dataset.name} has one class, {dataset.table.names[0]!r}: every pixel is of it, and unlabelled frames "
+            "would teach nothing",
+            "give what is not of the class a class of its own, or leave `unlabelled` out of the recipe",
+        )
     if path is None:
         return UnlabelledData(UnlabelledFrames(dataset.split("unlabelled"), None))
     store = open_store(path)
@@ -172,6 +178,13 @@ def _require_frames(store: Store, videos: list[FolderVideo], dataset: Dataset) -
         if store.stems(video.name) != video.stems:
             raise VssError(
                 f"{store.path} has other frames of video {video.name} than {dataset.root}",
+                "make pseudo-labels for the frames that are there now",
+            )
+        if store.size(video.name) != video.size:
+            (height, width), (there, across) = store.size(video.name), video.size
+            raise VssError(
+                f"{store.path} has video {video.name} in {width}x{height}, its frames in {dataset.root} are "
+                f"{across}x{there} (width x height)",
                 "make pseudo-labels for the frames that are there now",
             )
 

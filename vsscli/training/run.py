@@ -12,6 +12,7 @@ from vsscli.data.batches import TrainItems
 from vsscli.data.layouts import Dataset
 from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
+from vsscli.files import clear_parts
 from vsscli.inference.processes import launch
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network
@@ -109,6 +110,9 @@ def train(
         talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
         return finished
 
+    if fabric.is_global_zero:
+        for path in (last, best):
+            clear_parts(path)
     sources = open_sources(recipe, data_root, talk)
     # What the checkpoint carries must find the data again without the options of this call.
     recipe, dataset = sources.recipe, sources.main
