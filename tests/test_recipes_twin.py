@@ -85,3 +85,17 @@ def test_again_nothing_runs_and_another_threshold_runs_what_hangs_on_it(cut: tup
     other = run_pipeline(open_job(path, ["stages.pseudo.percentile=5"], workspace=workspace))
     hanging_on_it = ["pseudo", "semi", "semi-test", "fused-test", "submit", "semi-val", "ensemble", "scores"]
     assert ran_now(other) == hanging_on_it
+
+
+@pytest.mark.slow
+def test_the_whole_twin_runs_in_minutes_and_the_second_time_not_at_all(tmp_path: Path) -> None:
+    job = open_job("tiny/pvuw2024", workspace=tmp_path / "runs")
+    first = run_pipeline(job)
+    assert first.table is not None
+    table = first.table.read_bytes()
+    again = run_pipeline(job)
+    assert ran_now(again) == []
+    assert again.table is not None
+    assert again.table.read_bytes() == table
+    # Ten minutes on two cores that do nothing else; machines that tests run on are seldom that.
+    assert first.seconds < 1200
