@@ -39,7 +39,7 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The tests that take minutes, among them the whole demo."""
+    """The tests that take minutes, among them the twin of the whole submission."""
     install(session)
     # Of its own: a compilation that was once cut off leaves an empty library in the usual place, for ever.
     compiled = {"TORCHINDUCTOR_CACHE_DIR": session.create_tmp()}
