@@ -23,6 +23,7 @@ from vsscli.data.batches import (
     TrainingLoader,
     TrainItems,
     UnlabelledFrames,
+    _tell_unless_nobody_listens,
     training_loader,
 )
 from vsscli.data.masks import MaskIds, read_mask
@@ -274,6 +275,16 @@ def test_leaving_early_ends_the_loader_processes(videos: list[FolderVideo]) -> N
     assert len(multiprocessing.active_children()) == 2
     del batches
     assert multiprocessing.active_children() == []
+
+
+def test_a_loader_process_says_nothing_of_a_training_process_that_is_gone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for error in (ConnectionResetError("gone"), EOFError()):
+        _tell_unless_nobody_listens(type(error), error, None)
+    assert capsys.readouterr().err == ""
+    _tell_unless_nobody_listens(ValueError, ValueError("broken"), None)
+    assert "broken" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks to be quick")

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
 import numpy as np
@@ -296,6 +297,13 @@ def _start_worker(number: int) -> None:
     # Ctrl-C reaches every process of the terminal; the training process ends its workers, they need not say anything.
     # Torch itself gives a worker one thread.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = _tell_unless_nobody_listens
+
+
+def _tell_unless_nobody_listens(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    # The thread that hands tensors over reports here when the training process ends in the middle of one.
+    if not isinstance(error, ConnectionError | EOFError):
+        sys.__excepthook__(kind, error, trace)
 
 
 def _start_method() -> str | None:
