@@ -14,7 +14,7 @@ from cli_process import environment
 from small import CHAIN, small_loop
 
 from vsscli.cli import app
-from vsscli.pipeline.record import read_record
+from vsscli.stages.record import read_record
 
 STAGES = ("student", "unlabelled", "pseudo", "again", "first", "second", "fused", "scores", "zip")
 

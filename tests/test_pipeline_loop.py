@@ -20,12 +20,12 @@ from vsscli.errors import VssError
 from vsscli.pipeline import predict
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.evaluate import evaluate
-from vsscli.pipeline.job import Job, open_job
-from vsscli.pipeline.loop import LoopResult, loop_result, with_percentile
 from vsscli.pipeline.predict import predict_split
 from vsscli.pipeline.pseudo import pseudo_label
-from vsscli.pipeline.run import run_pipeline
 from vsscli.pipeline.workspace import find_stores, newest_evaluation_store
+from vsscli.stages.job import Job, open_job
+from vsscli.stages.loop import LoopResult, loop_result, with_percentile
+from vsscli.stages.run import run_pipeline
 from vsscli.store.header import read_header
 from vsscli.store.reader import open_store
 from vsscli.training.run import train

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from vsscli.pipeline.job import open_job
-from vsscli.pipeline.run import Ran, run_pipeline
 from vsscli.pipeline.submit import Target, check
 from vsscli.recipes.load import load_pipeline
 from vsscli.recipes.pipeline import PredictStage, TrainStage
+from vsscli.stages.job import open_job
+from vsscli.stages.run import Ran, run_pipeline
 
 FEW = {"videos": 1, "unlabelled_videos": 1, "val_videos": 1, "frames": 2, "size": [32, 64]}
 OTHERS = {**FEW, "seed": 7}

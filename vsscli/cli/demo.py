@@ -30,10 +30,10 @@ def demo(
       vss demo --recipes recipes/camvid
     """
     from vsscli.cli.console import Console
-    from vsscli.pipeline.job import open_job
-    from vsscli.pipeline.loop import loop_result, with_percentile
     from vsscli.pipeline.predict import Hardware
-    from vsscli.pipeline.run import run_pipeline
+    from vsscli.stages.job import open_job
+    from vsscli.stages.loop import loop_result, with_percentile
+    from vsscli.stages.run import run_pipeline
 
     console = Console(quiet=quiet)
     job = open_job(f"{recipes}/loop.yaml", workspace=workspace, data_root=data, hardware=Hardware(device=device))

@@ -21,7 +21,7 @@ from vsscli.cli.options import (
 
 if TYPE_CHECKING:
     from vsscli.cli.console import Console
-    from vsscli.pipeline.forecast import Forecast
+    from vsscli.stages.forecast import Forecast
 
 
 def run(
@@ -56,14 +56,14 @@ def run(
       vss run recipes/demo/loop.yaml pseudo --dry-run
     """
     from vsscli.cli.console import Console
-    from vsscli.pipeline.job import open_job
     from vsscli.pipeline.predict import Hardware
+    from vsscli.stages.job import open_job
 
     console = Console(quiet=quiet)
     hardware = Hardware(device=device, devices=devices)
     job = open_job(recipe, assignments or (), workspace=workspace, data_root=data, hardware=hardware)
     if dry_run:
-        from vsscli.pipeline.forecast import forecast
+        from vsscli.stages.forecast import forecast
 
         _show(
             console,
@@ -71,8 +71,8 @@ def run(
             json=json,
         )
         return
-    from vsscli.pipeline.run import run_pipeline
-    from vsscli.pipeline.summary import tables_of
+    from vsscli.stages.run import run_pipeline
+    from vsscli.stages.summary import tables_of
 
     ran = run_pipeline(
         job,

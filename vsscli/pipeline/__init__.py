@@ -1,1 +1,1 @@
-"""Stages: from checkpoints and data to stores, from stores to figures, and the whole loop."""
+"""The work of a verb as a function: from data to checkpoints and stores, from stores to figures."""

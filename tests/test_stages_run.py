@@ -14,10 +14,10 @@ from listener import Listener
 from small import CHAIN, small_loop
 
 from vsscli.errors import VssError
-from vsscli.pipeline.job import open_job
-from vsscli.pipeline.lock import PipelineLock, only_one
-from vsscli.pipeline.record import read_record
-from vsscli.pipeline.run import Ran, run_pipeline
+from vsscli.stages.job import open_job
+from vsscli.stages.lock import PipelineLock, only_one
+from vsscli.stages.record import read_record
+from vsscli.stages.run import Ran, run_pipeline
 
 ALL = ["student", "unlabelled", "pseudo", "again", "first", "second", "fused", "scores", "zip"]
 

@@ -16,10 +16,10 @@ from typing import Any
 from vsscli.data.classes import ClassTable
 from vsscli.data.layouts import open_dataset
 from vsscli.data.videos import FolderVideo
-from vsscli.pipeline.job import Job, further_data
 from vsscli.recipes.load import PLACES_AND_ADVICE
 from vsscli.recipes.pipeline import AnyStage, EvalStage, PredictStage, PseudoStage, TrainStage
 from vsscli.recipes.schema import Data, Recipe
+from vsscli.stages.job import Job, further_data
 from vsscli.store.files import digest_of
 
 # Raised when a change of the code gives a kind of stage other results from the same key.

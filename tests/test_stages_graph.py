@@ -8,11 +8,11 @@ import pytest
 from small import CHAIN, small_loop
 
 from vsscli.errors import VssError
-from vsscli.pipeline.job import open_job
-from vsscli.pipeline.needs import refuse_leaks
 from vsscli.recipes.graph import chosen, faults
 from vsscli.recipes.load import load_pipeline
 from vsscli.recipes.pipeline import Pipeline
+from vsscli.stages.job import open_job
+from vsscli.stages.needs import refuse_leaks
 
 
 def pipeline(**stages: dict[str, object]) -> Pipeline:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vsscli.pipeline.cost import StageCost, measured_rate, stage_cost
-from vsscli.pipeline.job import Job
-from vsscli.pipeline.key import Frames
-from vsscli.pipeline.needs import missing, refuse_leaks
-from vsscli.pipeline.plan import Step, make_plan
-from vsscli.pipeline.record import read_records
-from vsscli.pipeline.run import chosen_stages
+from vsscli.stages.cost import StageCost, measured_rate, stage_cost
+from vsscli.stages.job import Job
+from vsscli.stages.key import Frames
+from vsscli.stages.needs import missing, refuse_leaks
+from vsscli.stages.plan import Step, make_plan
+from vsscli.stages.record import read_records
+from vsscli.stages.run import chosen_stages
 from vsscli.talk import SILENCE, Talk
 
 
@@ -102,7 +102,7 @@ def forecast(
     Parameters
     ----------
     job, names, until, force
-        As for `vsscli.pipeline.run.run_pipeline`.
+        As for `vsscli.stages.run.run_pipeline`.
     tflops
         10^12 operations a second that the device sustains; none: as finished stages of the workspace took.
     talk

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vsscli.errors import VssError
-from vsscli.pipeline.job import Job
-from vsscli.pipeline.record import Result
-from vsscli.pipeline.run import Ran
-from vsscli.pipeline.summary import Scores, tables_of
 from vsscli.recipes.pipeline import EvalStage, PseudoStage
+from vsscli.stages.job import Job
+from vsscli.stages.record import Result
+from vsscli.stages.run import Ran
+from vsscli.stages.summary import Scores, tables_of
 
 
 @dataclass(frozen=True)

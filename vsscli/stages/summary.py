@@ -15,10 +15,10 @@ from typing import Any, Literal
 import vsscli
 from vsscli.files import write_text
 from vsscli.pipeline.environment import examine
-from vsscli.pipeline.job import Job
-from vsscli.pipeline.record import Record, Result
 from vsscli.recipes.pipeline import EvalStage
 from vsscli.report.table import ScoreRow, markdown_table, score_table
+from vsscli.stages.job import Job
+from vsscli.stages.record import Record, Result
 from vsscli.store.files import digest_of
 
 PAPER = "paper mIoU"

@@ -21,11 +21,11 @@ from vsscli.errors import VssError
 from vsscli.inference.plans import NONE, AugmentationPlan
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.cost import Outline, outline
-from vsscli.pipeline.job import Job
-from vsscli.pipeline.key import Frames
-from vsscli.pipeline.record import Record
 from vsscli.recipes.pipeline import EnsembleStage, PredictStage, PseudoStage, TrainStage
 from vsscli.recipes.schema import Data, Mask2FormerModel, Recipe
+from vsscli.stages.job import Job
+from vsscli.stages.key import Frames
+from vsscli.stages.record import Record
 
 ASSUMED_SIZE = (480, 853)
 """Height and width of a frame that can't be looked at: VSPW's at 480 lines."""

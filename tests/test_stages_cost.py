@@ -14,12 +14,12 @@ from vsscli.inference.plans import NONE, PAPER
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.build import build_network
 from vsscli.models.cost import count_cost, outline
-from vsscli.pipeline.cost import BYTES_A_PIXEL, measured_rate, stage_cost
-from vsscli.pipeline.forecast import forecast
-from vsscli.pipeline.job import open_job
-from vsscli.pipeline.key import Frames
-from vsscli.pipeline.record import Record
-from vsscli.pipeline.run import run_pipeline
+from vsscli.stages.cost import BYTES_A_PIXEL, measured_rate, stage_cost
+from vsscli.stages.forecast import forecast
+from vsscli.stages.job import open_job
+from vsscli.stages.key import Frames
+from vsscli.stages.record import Record
+from vsscli.stages.run import run_pipeline
 
 FRAME = (480, 853)
 

@@ -14,16 +14,16 @@ import torch
 
 from vsscli.errors import VssError
 from vsscli.inference.processes import launch
-from vsscli.pipeline.cost import stage_cost
-from vsscli.pipeline.job import Job
-from vsscli.pipeline.key import Frames, key_of
-from vsscli.pipeline.lock import only_one
-from vsscli.pipeline.needs import refuse_leaks, refuse_missing
-from vsscli.pipeline.plan import Step, look, make_plan
-from vsscli.pipeline.record import Record, Result, read_record, write_record
-from vsscli.pipeline.stages import TOGETHER, discard, is_other_run, perform
-from vsscli.pipeline.summary import Outcome, write_summary
 from vsscli.recipes.graph import chosen, require_stage
+from vsscli.stages.cost import stage_cost
+from vsscli.stages.job import Job
+from vsscli.stages.key import Frames, key_of
+from vsscli.stages.lock import only_one
+from vsscli.stages.needs import refuse_leaks, refuse_missing
+from vsscli.stages.plan import Step, look, make_plan
+from vsscli.stages.record import Record, Result, read_record, write_record
+from vsscli.stages.summary import Outcome, write_summary
+from vsscli.stages.work import TOGETHER, discard, is_other_run, perform
 from vsscli.talk import SILENCE, Silence, Talk
 
 

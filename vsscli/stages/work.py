@@ -13,12 +13,9 @@ from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.evaluate import evaluate
-from vsscli.pipeline.job import Job
-from vsscli.pipeline.key import read_out_digest
 from vsscli.pipeline.pictures import draw_pictures
 from vsscli.pipeline.predict import predict_split
 from vsscli.pipeline.pseudo import pseudo_label
-from vsscli.pipeline.record import Result
 from vsscli.pipeline.submit import Target, submit
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.pipeline import (
@@ -30,6 +27,9 @@ from vsscli.recipes.pipeline import (
     SubmitStage,
     TrainStage,
 )
+from vsscli.stages.job import Job
+from vsscli.stages.key import read_out_digest
+from vsscli.stages.record import Result
 from vsscli.store.files import digest_of
 from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Talk

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vsscli.errors import VssError
-from vsscli.pipeline.job import Job
-from vsscli.pipeline.key import Frames, differences, key_of
-from vsscli.pipeline.record import Record, Result, read_record
-from vsscli.pipeline.stages import fault
+from vsscli.stages.job import Job
+from vsscli.stages.key import Frames, differences, key_of
+from vsscli.stages.record import Record, Result, read_record
+from vsscli.stages.work import fault
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Record:
     status
         "begun" or "done".
     key
-        What decided it: see `vsscli.pipeline.key`.
+        What decided it: see `vsscli.stages.key`.
     forced
         Whether it was begun anew by ``--force``.
     seconds

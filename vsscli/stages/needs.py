@@ -6,10 +6,10 @@ from collections.abc import Iterator, Sequence
 
 from vsscli.errors import VssError
 from vsscli.models.catalogue import where_pretrained
-from vsscli.pipeline.job import Job, further_data
-from vsscli.pipeline.key import Frames, splits_of, weight_files
 from vsscli.recipes.pipeline import EvalStage, TrainStage
 from vsscli.recipes.schema import Data, Mask2FormerModel, Recipe
+from vsscli.stages.job import Job, further_data
+from vsscli.stages.key import Frames, splits_of, weight_files
 
 
 def missing(job: Job, names: Sequence[str], frames: Frames, *, drawing: bool = True) -> list[str]:
