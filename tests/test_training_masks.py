@@ -49,7 +49,7 @@ def cut_down(root: Path, shipped: str, **changes: Any) -> Recipe:
     return Recipe.model_validate(values)
 
 
-@pytest.mark.parametrize(("shipped", "precision"), [("tiny/teacher", "32"), ("tiny/student", "bf16")])
+@pytest.mark.parametrize(("shipped", "precision"), [("tiny/student", "32"), ("tiny/teacher", "bf16")])
 def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: str, tmp_path: Path) -> None:
     recipe = cut_down(tmp_path / "data", shipped, train={"precision": precision})
     result = train(recipe, tmp_path / "run", device="cpu")
@@ -86,7 +86,7 @@ class Interrupting(Silence):
 
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"train": {"steps": 4, "checkpoint_every": 2}, "model": {"drop_path": 0.2}}
-    recipe = cut_down(tmp_path / "data", "tiny/teacher", **changes)
+    recipe = cut_down(tmp_path / "data", "tiny/student", **changes)
     train(recipe, tmp_path / "whole", device="cpu")
     with pytest.raises(KeyboardInterrupt):
         train(recipe, tmp_path / "parts", device="cpu", talk=Interrupting(3))
@@ -98,16 +98,16 @@ def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
 
 def test_a_crop_that_the_network_can_not_take_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VssError, match=r"augment\.crop: 96x64 does not fit a network made for 64x64"):
-        train(cut_down(tmp_path / "data", "tiny/teacher", augment={"crop": [96, 64]}), tmp_path / "run", device="cpu")
+        train(cut_down(tmp_path / "data", "tiny/student", augment={"crop": [96, 64]}), tmp_path / "run", device="cpu")
     swin: dict[str, Any] = {"backbone": "swin_tiny", "sizes": None, "crop": None}
-    recipe = cut_down(tmp_path / "data", "tiny/teacher", model=swin, augment={"crop": [48, 64]})
+    recipe = cut_down(tmp_path / "data", "tiny/student", model=swin, augment={"crop": [48, 64]})
     with pytest.raises(VssError, match=r"augment\.crop: 48x64 .* multiples of 32") as caught:
         train(recipe, tmp_path / "run", device="cpu")
     assert "64x64" in caught.value.hint
 
 
 def test_another_window_than_the_crop_is_refused(tmp_path: Path) -> None:
-    recipe = cut_down(tmp_path / "data", "tiny/teacher", predict={"window": [64, 96]})
+    recipe = cut_down(tmp_path / "data", "tiny/student", predict={"window": [64, 96]})
     with pytest.raises(VssError, match="a window of 64x96 does not fit a network made for 64x64"):
         train(recipe, tmp_path / "run", device="cpu")
 
@@ -126,7 +126,7 @@ def test_labels_are_compared_by_masks_where_there_are_masks_and_else_by_pixels()
 
 
 def test_every_group_of_a_mask_classifier_learns_at_the_rate_of_its_depth(tmp_path: Path) -> None:
-    recipe = cut_down(tmp_path, "tiny/student", train={"layer_decay": 0.5})
+    recipe = cut_down(tmp_path, "tiny/teacher", train={"layer_decay": 0.5})
     optimiser = build_optimiser(untrained(recipe), recipe.train)
     rates = {round(group["base_lr"] / recipe.train.lr, 6) for group in optimiser.param_groups}
     assert rates == {0.5**depth for depth in range(6)}
@@ -134,7 +134,7 @@ def test_every_group_of_a_mask_classifier_learns_at_the_rate_of_its_depth(tmp_pa
 
 @pytest.mark.parametrize("teacher", ["store", "ema"])
 def test_unlabelled_crops_are_learned_from_by_their_probabilities_and_features(teacher: str, tmp_path: Path) -> None:
-    recipe = cut_down(tmp_path, "tiny/student")
+    recipe = cut_down(tmp_path, "tiny/teacher")
     contrast = {"queue": 40, "keys": 20, "anchors": 8, "negatives": 4, "channels": 8, "confidence": 0.0, "low_rank": 1}
     settings = Unlabelled.model_validate({"teacher": teacher, "contrast": contrast if teacher == "ema" else None})
     network = untrained(recipe)
