@@ -49,6 +49,9 @@ class Setting:
     entropy_grid: int = 1
     level: int = 3
     shuffle: str = "no"
+    delta: bool = False
+    """Compress differences: of probabilities to the row above, of entropies to the pixel before; and leave out the
+    first classes, which the label tells where the grid is the frame's."""
 
     @property
     def top(self) -> int:
@@ -117,7 +120,14 @@ def keep(setting: Setting, mean: np.ndarray, top: tuple[np.ndarray, np.ndarray])
         "top_logit": levels,
     }
     packed = {
-        name: blosc.compress(plane, b"zstd", setting.level, SHUFFLES[setting.shuffle], 0, typesize=plane.itemsize)
+        name: blosc.compress(
+            filtered(name, plane) if setting.delta else plane,
+            b"zstd",
+            setting.level,
+            SHUFFLES[setting.shuffle],
+            0,
+            typesize=plane.itemsize,
+        )
         for name, plane in planes.items()
     }
     encode = time.process_time() - began
@@ -127,6 +137,16 @@ def keep(setting: Setting, mean: np.ndarray, top: tuple[np.ndarray, np.ndarray])
     decode = time.process_time() - began
     sizes = {name: len(chunk) for name, chunk in packed.items()}
     return Kept(label, planes["entropy"], classes, levels, sizes, encode, decode)
+
+
+def filtered(name: str, plane: np.ndarray) -> np.ndarray:
+    """What is compressed of a plane where differences are: uint8 (.., y, x)."""
+    if name == "top_class":
+        return plane[1:]
+    if name == "label":
+        return plane
+    axis = -2 if name == "top_logit" else -1
+    return np.ascontiguousarray(np.diff(plane, axis=axis, prepend=np.zeros_like(plane.take([0], axis))))
 
 
 def rebuild(setting: Setting, one: Kept, num_classes: int) -> np.ndarray:
