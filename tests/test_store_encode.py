@@ -47,8 +47,8 @@ def test_a_sure_pixel_keeps_one_class(rest: float) -> None:
 
 def test_an_undecided_pixel_lists_at_least_one_class() -> None:
     frame = encode(mean := np.full((200, 1, 1), 1 / 200, np.float32), mean, COMPACT)
-    assert frame["top_class"].reshape(-1).tolist() == [0, IGNORE, IGNORE, IGNORE]
-    assert frame["top_probability"].reshape(-1).tolist() == [8, 0, 0, 0]
+    assert frame["top_class"].reshape(-1).tolist() == [0, IGNORE, IGNORE]
+    assert frame["top_probability"].reshape(-1).tolist() == [8, 0, 0]
 
 
 def test_what_is_stored_are_multiples_of_the_steps() -> None:

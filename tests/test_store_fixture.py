@@ -1,4 +1,4 @@
-"""Stores that earlier versions wrote must open in this one: fixtures/format2/ was written when format 2 was new."""
+"""Stores that earlier versions wrote must open in this one: fixtures/formatN/ was written when format N was new."""
 
 from __future__ import annotations
 
@@ -11,30 +11,41 @@ import zarr
 
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.threshold import threshold_from_percentile, write_pseudo
+from vsscli.store.header import READABLE
 from vsscli.store.reader import open_store
 from vsscli.store.verify import verify
 
-FOLDER = Path(__file__).parent / "fixtures" / "format2"
-EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+FOLDERS = sorted((Path(__file__).parent / "fixtures").glob("format*"))
+NAMES = ["all.zarr", "compact.zarr", "prediction.zarr", "pseudo.zarr"]
 
 
-@pytest.mark.parametrize("name", sorted(EXPECTED))
-def test_a_kept_store_opens_is_sound_and_says_what_it_said(name: str) -> None:
-    store = open_store(FOLDER / name)
-    expected = EXPECTED[name]
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kept_store_opens_is_sound_and_says_what_it_said(folder: Path, name: str) -> None:
+    store = open_store(folder / name)
+    expected = json.loads((folder / "expected.json").read_text(encoding="utf-8"))[name]
     assert store.fingerprint == expected["fingerprint"]
     assert verify(store) == []
     assert list(store.videos()) == list(expected["videos"])
     for video, arrays in expected["videos"].items():
         assert store.digest(video) == arrays.pop("digest")
-        group = zarr.open_group(str(FOLDER / name), mode="r")[video]
+        group = zarr.open_group(str(folder / name), mode="r")[video]
         for array, values in arrays.items():
             assert store.read(video, array, slice(None)).tolist() == values
-            assert np.asarray(group[array][...]).tolist() == values  # type: ignore[index]
+            plain = group[array]  # type: ignore[index]
+            found = np.asarray(plain[...])  # type: ignore[index]
+            if plain.attrs.get("predictor") == "up":
+                found = np.cumsum(found, axis=-2, dtype=np.uint8)
+            assert found.tolist() == values
 
 
-def test_kept_stores_are_still_worked_with(tmp_path: Path) -> None:
-    stores = [open_store(FOLDER / name) for name in ("prediction.zarr", "compact.zarr")]
+def test_every_format_that_is_read_has_stores_kept() -> None:
+    assert [folder.name for folder in FOLDERS] == [f"format{number}" for number in READABLE]
+
+
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
+def test_kept_stores_are_still_worked_with(tmp_path: Path, folder: Path) -> None:
+    stores = [open_store(folder / name) for name in ("prediction.zarr", "compact.zarr")]
     fused = open_store(fuse(stores, [1, 1], tmp_path / "f.zarr"))
     agree = stores[0].label("street", 0) == stores[1].label("street", 0)
     assert (fused.label("street", 0) == stores[0].label("street", 0))[agree].all()

@@ -349,12 +349,12 @@ def test_metadata_of_a_size_that_can_not_be_ours_is_not_read(store: Store, monke
 
 def test_another_format_or_encoding_says_what_to_do(store: Store) -> None:
     path = store.path / "zarr.json"
-    for other, hint in ((3, "install a newer vss"), (1, "run the command that made it")):
+    for other, hint in ((4, "install a newer vss"), (1, "run the command that made it")):
         change_json(path, lambda values, other=other: values["attributes"]["vss"].update(format=other))
-        with pytest.raises(VssError, match=f"has format {other}; this version reads format 2") as raised:
+        with pytest.raises(VssError, match=f"has format {other}; this version reads formats 2 to 3") as raised:
             open_store(store.path)
         assert hint in raised.value.hint
-    change_json(path, lambda values: values["attributes"]["vss"].update(format=2))
+    change_json(path, lambda values: values["attributes"]["vss"].update(format=3))
     change_json(path, lambda values: values["attributes"]["vss"]["encoding"].update(levels=65536))
     with pytest.raises(VssError, match=r"levels 65536"):
         open_store(store.path)

@@ -217,7 +217,7 @@ def test_a_store_of_another_format_is_listed_with_its_remedy(path: Path, capsys:
     listed = {line.split()[-1]: line for line in out.splitlines()}
     assert "whole" in listed[str(path)]
     assert "unreadable" in listed[str(old)]
-    assert f"{old} has format 1; this version reads format 2" in " ".join(err.split())
+    assert f"{old} has format 1; this version reads formats 2 to 3" in " ".join(err.split())
     assert remedy in " ".join(err.split())
     whole, facts = json.loads(cache(capsys, "ls", "--workspace", workspace, "--json")[1])
     assert whole["store"] == str(path)
@@ -225,7 +225,7 @@ def test_a_store_of_another_format_is_listed_with_its_remedy(path: Path, capsys:
         "store": str(old),
         "state": "unreadable",
         "bytes": sum(map(len, snapshot(old).values())),
-        "cause": f"{old} has format 1; this version reads format 2",
+        "cause": f"{old} has format 1; this version reads formats 2 to 3",
         "hint": remedy,
     }
     code, _, err = cache(capsys, "verify", "--workspace", workspace)

@@ -47,11 +47,10 @@ class Setting:
     grid: int = 1
     entropy_levels: int = 255
     entropy_grid: int = 1
-    level: int = 3
+    level: int = 5
     shuffle: str = "no"
-    delta: bool = False
-    """Compress differences: of probabilities to the row above, of entropies to the pixel before; and leave out the
-    first classes, which the label tells where the grid is the frame's."""
+    predictor: str = "up"
+    """``up``: of probabilities and entropies, compress each row's difference to the one above."""
 
     @property
     def top(self) -> int:
@@ -121,7 +120,7 @@ def keep(setting: Setting, mean: np.ndarray, top: tuple[np.ndarray, np.ndarray])
     }
     packed = {
         name: blosc.compress(
-            filtered(name, plane) if setting.delta else plane,
+            predicted(name, plane) if setting.predictor == "up" else plane,
             b"zstd",
             setting.level,
             SHUFFLES[setting.shuffle],
@@ -139,14 +138,11 @@ def keep(setting: Setting, mean: np.ndarray, top: tuple[np.ndarray, np.ndarray])
     return Kept(label, planes["entropy"], classes, levels, sizes, encode, decode)
 
 
-def filtered(name: str, plane: np.ndarray) -> np.ndarray:
-    """What is compressed of a plane where differences are: uint8 (.., y, x)."""
-    if name == "top_class":
-        return plane[1:]
-    if name == "label":
+def predicted(name: str, plane: np.ndarray) -> np.ndarray:
+    """What is compressed of a plane (.., y, x)."""
+    if name in ("label", "top_class"):
         return plane
-    axis = -2 if name == "top_logit" else -1
-    return np.ascontiguousarray(np.diff(plane, axis=axis, prepend=np.zeros_like(plane.take([0], axis))))
+    return np.ascontiguousarray(np.diff(plane, axis=-2, prepend=np.zeros_like(plane[..., :1, :])))
 
 
 def rebuild(setting: Setting, one: Kept, num_classes: int) -> np.ndarray:

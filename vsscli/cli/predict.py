@@ -40,7 +40,7 @@ def predict(
     keep: Annotated[
         str,
         Option(
-            "--keep", metavar="top|fine|compact|all", help="Keep the likeliest classes, finer, fewer, or all logits."
+            "--keep", metavar="top|fine|compact|all", help="Keep the likeliest classes, more, fewer, or all logits."
         ),
     ] = "",
     data: DataRoot = None,

@@ -95,7 +95,7 @@ def predict_split(
     hardware
         Device, precision, batch size, processes.
     keep
-        "top" (the most likely classes), "fine" (in finer steps), "compact" (fewer and coarser ones) or "all" (logits as
+        "top" (the most likely classes), "fine" (more of them), "compact" (fewer and coarser ones) or "all" (logits as
         float16); none: what the recipe says.
     force
         Write a new store beside one of other settings at the same place.
@@ -201,7 +201,7 @@ def _encoding(store: StoreSection, keep: str, num_classes: int) -> Encoding:
     if keep == "compact":
         return replace(COMPACT, grid=store.grid, kept=min(COMPACT.kept, num_classes))
     if keep == "fine":
-        return replace(FINE, grid=store.grid, kept=min(store.kept, num_classes))
+        return replace(FINE, grid=store.grid, kept=min(max(FINE.kept, store.kept), num_classes))
     return Encoding(grid=store.grid, kept=min(store.kept, num_classes), keep=keep)
 
 

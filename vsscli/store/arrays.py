@@ -98,6 +98,9 @@ def shard_name(number: int, spec: ArraySpec) -> str:
 def encode_chunk(spec: ArraySpec, frame: np.ndarray) -> bytes:
     """One frame as it stands in a shard."""
     plain = np.ascontiguousarray(frame)
+    if spec.predictor == "up":
+        plain = plain.copy()
+        plain[..., 1:, :] -= frame[..., :-1, :]
     packed: bytes = blosc.compress(
         plain, b"zstd", spec.level, SHUFFLES[spec.shuffle], 0, typesize=np.dtype(spec.dtype).itemsize
     )
@@ -215,6 +218,8 @@ def decode_chunk(spec: ArraySpec, chunk: bytes, out: np.ndarray) -> None:
         blosc.decompress(packed, out)
     except RuntimeError as error:
         raise ValueError(str(error)) from error
+    if spec.predictor == "up":
+        np.add.accumulate(out, axis=-2, out=out)
 
 
 def _checksum(data: bytes) -> bytes:
