@@ -258,16 +258,18 @@ def measure(predictions: Predictions, settings: list[Setting]) -> list[dict[str,
 
 def tables() -> dict[str, list[Setting]]:
     """Settings to compare: each table changes one thing."""
-    base = Setting(scale="linear", steps=85, drop=0.015)  # the default
+    base = Setting(kept=6, scale="linear", steps=255, drop=0.008)  # the default
+    plain = Setting(predictor="none", level=3)
     return {
         "presets": [
             base,
-            replace(base, steps=255, drop=0.008),  # fine
-            replace(base, scale="linear", steps=31, drop=0.04, entropy_levels=63, kept=4),  # compact
-            Setting(),  # format 1
+            replace(base, kept=8, drop=0.004),  # fine
+            replace(base, kept=3, steps=31, drop=0.06, entropy_levels=63),  # compact
+            replace(plain, scale="linear", steps=85, drop=0.015),  # format 2
+            plain,  # format 1
         ],
         "grid": [replace(base, grid=grid) for grid in (1, 2, 4)],
-        "kept": [replace(base, kept=kept) for kept in (3, 4, 5, 8, 12)],
+        "kept": [replace(base, kept=kept) for kept in (3, 4, 5, 6, 8, 12)],
         "scale": [
             replace(base, scale=scale, steps=steps, bits=bits)
             for scale, steps, bits in (
@@ -284,14 +286,22 @@ def tables() -> dict[str, list[Setting]]:
                 ("sqrt", 255, 8),
             )
         ],
-        "drop": [replace(base, drop=drop) for drop in (0.0, 0.002, 0.006, 0.01, 0.015, 0.02, 0.03, 0.05)],
+        "drop": [replace(base, drop=drop) for drop in (0.0, 0.002, 0.004, 0.008, 0.015, 0.03, 0.05)],
         "entropy": [
             replace(base, entropy_levels=levels, entropy_grid=grid)
             for levels, grid in ((255, 1), (127, 1), (63, 1), (31, 1), (255, 2), (63, 2))
         ],
         "compression": [
-            replace(base, level=level, shuffle=shuffle)
-            for level, shuffle in ((1, "no"), (3, "no"), (5, "no"), (9, "no"), (3, "bit"))
+            replace(base, level=level, shuffle=shuffle, predictor=predictor)
+            for level, shuffle, predictor in (
+                (3, "no", "none"),
+                (5, "no", "none"),
+                (1, "no", "up"),
+                (3, "no", "up"),
+                (5, "no", "up"),
+                (7, "no", "up"),
+                (5, "bit", "up"),
+            )
         ],
     }
 

@@ -47,7 +47,7 @@ ROWS = {
     "b": UNLABELLED,
     "c": [*UNLABELLED, *CONTRAST],
     "d": [*UNLABELLED, *CONTRAST],
-    "e": [*UNLABELLED, *CONTRAST, "unlabelled.teacher=ema", "unlabelled.mixing=cutmix"],
+    "e": [*UNLABELLED, *CONTRAST, "unlabelled.teacher=ema", "unlabelled.scale_weight=true", "unlabelled.mixing=cutmix"],
     "f": ["data.labelled=null"],
 }
 
