@@ -19,7 +19,7 @@ from vsscli.store.arrays import (
     read_index,
     shard_name,
 )
-from vsscli.store.encode import ArraySpec
+from vsscli.store.encode import BLOCK_BYTES, ArraySpec
 
 SPECS = [
     ArraySpec((5, 6), "uint8", ("t", "y", "x"), {"scale_factor": 0.5}, 255),
@@ -46,7 +46,7 @@ def ours(folder: Path, spec: ArraySpec, values: np.ndarray, segment: int) -> Non
 
 def theirs(folder: Path, spec: ArraySpec, values: np.ndarray, segment: int) -> None:
     itemsize = np.dtype(spec.dtype).itemsize
-    blosc = BloscCodec(typesize=itemsize, cname="zstd", clevel=spec.level, shuffle=spec.shuffle)
+    blosc = BloscCodec(typesize=itemsize, cname="zstd", clevel=spec.level, shuffle=spec.shuffle, blocksize=BLOCK_BYTES)
     array = zarr.create_array(
         store=str(folder),
         shape=values.shape,

@@ -47,7 +47,8 @@ class Setting:
     grid: int = 1
     entropy_levels: int = 255
     entropy_grid: int = 1
-    level: int = 5
+    level: int = 4
+    block: int = 2**20
     shuffle: str = "no"
     predictor: str = "up"
     """``up``: of probabilities and entropies, compress each row's difference to the one above."""
@@ -124,7 +125,7 @@ def keep(setting: Setting, mean: np.ndarray, top: tuple[np.ndarray, np.ndarray])
             b"zstd",
             setting.level,
             SHUFFLES[setting.shuffle],
-            0,
+            setting.block,
             typesize=plane.itemsize,
         )
         for name, plane in planes.items()
@@ -259,7 +260,7 @@ def measure(predictions: Predictions, settings: list[Setting]) -> list[dict[str,
 def tables() -> dict[str, list[Setting]]:
     """Settings to compare: each table changes one thing."""
     base = Setting(kept=6, scale="linear", steps=255, drop=0.008)  # the default
-    plain = Setting(predictor="none", level=3)
+    plain = Setting(predictor="none", level=3, block=0)
     return {
         "presets": [
             base,
@@ -292,15 +293,16 @@ def tables() -> dict[str, list[Setting]]:
             for levels, grid in ((255, 1), (127, 1), (63, 1), (31, 1), (255, 2), (63, 2))
         ],
         "compression": [
-            replace(base, level=level, shuffle=shuffle, predictor=predictor)
-            for level, shuffle, predictor in (
-                (3, "no", "none"),
-                (5, "no", "none"),
-                (1, "no", "up"),
-                (3, "no", "up"),
-                (5, "no", "up"),
-                (7, "no", "up"),
-                (5, "bit", "up"),
+            replace(base, level=level, block=block, shuffle=shuffle, predictor=predictor)
+            for level, block, shuffle, predictor in (
+                (4, 2**20, "no", "none"),
+                (1, 2**20, "no", "up"),
+                (3, 2**20, "no", "up"),
+                (4, 0, "no", "up"),
+                (4, 2**20, "no", "up"),
+                (5, 2**20, "no", "up"),
+                (7, 2**20, "no", "up"),
+                (4, 2**20, "bit", "up"),
             )
         ],
     }

@@ -51,7 +51,7 @@ def factored(prediction: QueryPrediction, drop: float) -> tuple[QueryPrediction,
     there = classes[:, -1] <= drop
     classes, level = classes[there].half(), (masks[there] * LEVELS).round()
     packed = [
-        blosc.compress(np.ascontiguousarray(part), b"zstd", LISTS.level, blosc.NOSHUFFLE, 0, typesize=1)
+        blosc.compress(np.ascontiguousarray(part), b"zstd", LISTS.level, blosc.NOSHUFFLE, LISTS.block, typesize=1)
         for part in (classes.numpy().view(np.uint8), level.to(torch.uint8).numpy())
     ]
     back = QueryPrediction(classes.float().log()[None], (level / LEVELS).logit(1e-6)[None])

@@ -20,7 +20,7 @@ import numpy as np
 from numcodecs import blosc
 
 from vsscli.errors import VssError
-from vsscli.store.encode import ArraySpec, arrays_for, pseudo_arrays
+from vsscli.store.encode import BLOCK_BYTES, ArraySpec, arrays_for, pseudo_arrays
 from vsscli.store.files import read_json
 from vsscli.store.header import Encoding, Header
 
@@ -62,7 +62,7 @@ def array_json(spec: ArraySpec, frames: int, segment: int) -> dict[str, Any]:
         "cname": "zstd",
         "clevel": spec.level,
         "shuffle": spec.shuffle,
-        "blocksize": 0,
+        "blocksize": BLOCK_BYTES,
     }
     sharding = {
         "chunk_shape": [1, *spec.tail],
@@ -102,7 +102,7 @@ def encode_chunk(spec: ArraySpec, frame: np.ndarray) -> bytes:
         plain = plain.copy()
         plain[..., 1:, :] -= frame[..., :-1, :]
     packed: bytes = blosc.compress(
-        plain, b"zstd", spec.level, SHUFFLES[spec.shuffle], 0, typesize=np.dtype(spec.dtype).itemsize
+        plain, b"zstd", spec.level, SHUFFLES[spec.shuffle], BLOCK_BYTES, typesize=np.dtype(spec.dtype).itemsize
     )
     return packed + _checksum(packed)
 

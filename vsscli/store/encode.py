@@ -23,8 +23,11 @@ SMALLEST = 1e-12
 SEGMENT_BYTES = 128 * 2**20
 """Decoded bytes of a segment at most, so that one in hand and one being written fit a small machine."""
 
-COMPRESSION_LEVEL = 5
-"""zstd: level 3 takes half the time and 7 % more room, level 7 twice the time and saves 2 %."""
+COMPRESSION_LEVEL = 4
+"""zstd: level 3 takes two thirds of the time and 6 % more room, level 5 a third more time and saves 1 %."""
+
+BLOCK_BYTES = 2**20
+"""What is compressed as one. Blosc's own choice, 256 KiB at this level, takes 1 % more room and no less time."""
 
 SHARE = (np.arange(MAX_LEVEL + 1) / MAX_LEVEL).astype(np.float32)
 """What each stored level stands for, of probabilities and of entropies."""
