@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
@@ -14,7 +15,8 @@ from vsscli.inference.plans import NONE, PAPER
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.build import build_network
 from vsscli.models.cost import count_cost, outline
-from vsscli.stages.cost import BYTES_A_PIXEL, measured_rate, stage_cost
+from vsscli.recipes.schema import Keep
+from vsscli.stages.cost import BYTES_A_PIXEL, bytes_a_pixel, measured_rate, stage_cost
 from vsscli.stages.forecast import forecast
 from vsscli.stages.job import open_job
 from vsscli.stages.key import Frames
@@ -81,6 +83,15 @@ def test_a_rate_is_that_of_stages_that_ran_in_one_go() -> None:
     ]
     assert measured_rate(records) == pytest.approx(3e9)
     assert measured_rate(records[1:3]) is None
+
+
+@pytest.mark.parametrize("classes", [11, 124])
+def test_whatever_a_store_may_keep_has_a_size(classes: int) -> None:
+    compact, top, fine, everything = (
+        bytes_a_pixel(keep, 1, classes) for keep in sorted(get_args(Keep), key=("compact", "top", "fine", "all").index)
+    )
+    assert 0 < compact < top < fine < everything
+    assert bytes_a_pixel("top", 4, classes) < bytes_a_pixel("top", 2, classes) < top
 
 
 def test_a_forecast_runs_nothing_and_adds_up(tmp_path: Path) -> None:

@@ -31,14 +31,15 @@ ASSUMED_SIZE = (480, 853)
 """Height and width of a frame that can't be looked at: VSPW's at 480 lines."""
 
 # Bytes a pixel of the frame that a store takes, few classes (up to 32) and many: docs/results.md, "The prediction
-# store": 246 and 132 kB a frame of 360x480 with 11 classes, 1143 and 538 kB of 480x853 with 124.
+# store": 236 and 92 kB a frame of 360x480 with 11 classes, 975 and 340 kB of 480x853 with 124.
 BYTES_A_PIXEL = {
-    "top": (246e3 / (360 * 480), 1143e3 / (480 * 853)),
-    "compact": (132e3 / (360 * 480), 538e3 / (480 * 853)),
+    "top": (236e3 / (360 * 480), 975e3 / (480 * 853)),
+    "fine": (267e3 / (360 * 480), 1228e3 / (480 * 853)),
+    "compact": (92e3 / (360 * 480), 340e3 / (480 * 853)),
 }
 GRID_SHARE = {1: 1.0, 2: 136 / 231, 4: 99 / 231}  # of the default, score grids 2 and 4: the table below it
-LABEL_BYTES = (3e3 / (360 * 480), 19e3 / (480 * 853))  # the first of the four figures "of these"
-ENTROPY_BYTES = (82e3 / (360 * 480), 196e3 / (480 * 853))  # the second
+LABEL_BYTES = (3e3 / (360 * 480), 14e3 / (480 * 853))  # the first of the four figures "of these"
+ENTROPY_BYTES = (52e3 / (360 * 480), 124e3 / (480 * 853))  # the second
 FEW_CLASSES = 32
 
 
@@ -193,7 +194,9 @@ def _kept(job: Job, name: str) -> str:
     if isinstance(stage, PredictStage):
         return stage.keep or job.recipe(name).store.keep
     kept = {_kept(job, other) for other in stage.takes()}
-    return "compact" if kept == {"compact"} else "top"
+    if kept == {"compact"}:
+        return "compact"
+    return "fine" if "fine" in kept else "top"
 
 
 def _classes(job: Job, recipe: Recipe) -> tuple[int | None, tuple[str, ...]]:
