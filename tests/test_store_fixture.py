@@ -51,3 +51,12 @@ def test_kept_stores_are_still_worked_with(tmp_path: Path, folder: Path) -> None
     assert (fused.label("street", 0) == stores[0].label("street", 0))[agree].all()
     report = write_pseudo(fused, tmp_path / "p.zarr", threshold_from_percentile(fused, 50))
     assert report.share >= 0.5
+
+
+def test_stores_of_two_formats_are_fused(tmp_path: Path) -> None:
+    stores = [open_store(folder / "prediction.zarr") for folder in FOLDERS]
+    fused = open_store(fuse(stores, [1, 1], tmp_path / "f.zarr"))
+    assert fused.header.format == READABLE[-1]
+    mean = (stores[0].probabilities("street", 0) + stores[1].probabilities("street", 0)) / 2
+    agree = stores[0].label("street", 0) == stores[1].label("street", 0)
+    assert (fused.label("street", 0) == np.where(agree, stores[0].label("street", 0), mean.argmax(axis=0))).all()

@@ -31,13 +31,13 @@ ASSUMED_SIZE = (480, 853)
 """Height and width of a frame that can't be looked at: VSPW's at 480 lines."""
 
 # Bytes a pixel of the frame that a store takes, few classes (up to 32) and many: docs/results.md, "The prediction
-# store": 236 and 92 kB a frame of 360x480 with 11 classes, 975 and 340 kB of 480x853 with 124.
+# store": 236 and 92 kB a frame of 360x480 with 11 classes, 977 and 344 kB of 480x853 with 124.
 BYTES_A_PIXEL = {
-    "top": (236e3 / (360 * 480), 975e3 / (480 * 853)),
-    "fine": (267e3 / (360 * 480), 1228e3 / (480 * 853)),
-    "compact": (92e3 / (360 * 480), 340e3 / (480 * 853)),
+    "top": (236e3 / (360 * 480), 977e3 / (480 * 853)),
+    "fine": (267e3 / (360 * 480), 1236e3 / (480 * 853)),
+    "compact": (92e3 / (360 * 480), 344e3 / (480 * 853)),
 }
-GRID_SHARE = {1: 1.0, 2: 136 / 231, 4: 99 / 231}  # of the default, score grids 2 and 4: the table below it
+GRID_SHARE = {1: 1.0, 2: 117 / 224, 4: 74 / 224}  # of the default, score grids 2 and 4: the table below it
 LABEL_BYTES = (3e3 / (360 * 480), 14e3 / (480 * 853))  # the first of the four figures "of these"
 ENTROPY_BYTES = (52e3 / (360 * 480), 124e3 / (480 * 853))  # the second
 FEW_CLASSES = 32

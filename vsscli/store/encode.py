@@ -46,7 +46,8 @@ class ArraySpec:
     dims
         Names of all axes, ``t`` first.
     attributes
-        For readers without vss; ``scale_factor`` and ``add_offset`` as in the CF conventions.
+        For readers without vss: what the array holds and how to undo it, values by ``scale_factor`` and ``add_offset``
+        as in the CF conventions, differences by what ``undo`` says.
     fill
         What stands where nothing was written. Chosen to look like no prediction; never read as data.
     level, shuffle
