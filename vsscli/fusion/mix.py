@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import combinations
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -22,10 +23,8 @@ from vsscli.store.header import Encoding
 
 Method = Literal["arithmetic", "geometric"]
 
-BAND_CELLS = 2**20
-"""Cells (n x C) of the table in which a band is added up: what stays in a processor's cache."""
-
-BAND_PIXELS = 2**14
+BAND_PIXELS = 2**13
+"""Pixels that are taken together: what they need stays in a processor's cache."""
 
 TINY = np.float32(1e-30)
 """Keeps ln finite where its factor is 0."""
@@ -34,7 +33,7 @@ FLOOR = np.float32(1e-4)
 """What a geometric mean takes for a class that a source gives nothing: a list can't tell less from 0."""
 
 TAKEN = np.float32(-2)
-"""Marks a candidate whose class an earlier list has named: no sum is that small."""
+"""Marks a candidate that is none: its class counts with an earlier list, or its place is empty. No sum is as small."""
 
 GROUPS = (1, 2, 4)
 """Lengths of lists up to which pixels are taken together; the others are one more group."""
@@ -127,11 +126,9 @@ def mix(
     mixed = Mixed(
         np.full((kept, pixels), IGNORE, np.uint8), np.zeros((kept, pixels), np.uint8), np.empty(pixels, np.float32)
     )
-    band = max(1, min(BAND_PIXELS, BAND_CELLS // num_classes, pixels))
-    cells = np.zeros((num_classes + 1) * band, np.float32)
     for length, places in _by_length(sources, pixels):
-        for start in range(0, len(places), band):
-            here = places[start : start + band]
+        for start in range(0, len(places), BAND_PIXELS):
+            here = places[start : start + BAND_PIXELS]
             cut = [_cut(source, here, length) for source in sources]
             lists = [one for one in cut if isinstance(one, Lists)]
             if length == 1 and len(lists) == len(cut) and how.is_simple:
@@ -140,8 +137,7 @@ def mix(
                 _mix_alike(sure, how, num_classes, encoding, mixed, here[alike])
                 here = here[~alike]
                 cut = [Lists(*(array[:, ~alike] for array in one)) for one in lists]
-            table = cells[: (num_classes + 1) * len(here)].reshape(num_classes + 1, -1)
-            mean, classes, divergence = _mix_band(cut, how, table)
+            mean, classes, divergence = _mix_band(cut, how, num_classes)
             mixed.divergence[here] = divergence
             if agreed is not None:
                 lead = agreed[here]
@@ -233,25 +229,21 @@ def _mix_alike(
 
 
 def _mix_band(
-    sources: Sequence[Lists | Dense], how: Mean, table: np.ndarray
+    sources: Sequence[Lists | Dense], how: Mean, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean, candidates and divergence of the n pixels of a band.
-
-    ``table`` (C + 1, n) is zero before and after; its last row takes what the empty places of lists hold.
 
     Returns
     -------
     tuple
         Means (N, n) float32, the classes they are of (N, n) or (C, 1) uint8, and the divergence (n,) float32.
     """
-    rows, pixels = table.shape
-    num_classes = rows - 1
     if not how.is_simple or any(isinstance(source, Dense) for source in sources):
         return _mix_dense(sources, how, num_classes)
-    cells = table.reshape(-1)
+    pixels = sources[0][0].shape[1]
     base = np.zeros(pixels, np.float32)  # what the mean gives to a class in no list
     entropies = np.zeros(pixels, np.float32)
-    places = []
+    parts = []
     for index, (source, weight) in enumerate(zip(sources, how.weights, strict=True)):
         assert isinstance(source, Lists)
         listed, each = list_mass(source.top_class, source.top_probability, num_classes)
@@ -260,20 +252,37 @@ def _mix_band(
         entropies += weight * (plain_entropy(listed) + others * _part(each))
         listed, each = _tempered(listed, each, others, how.temperature(index))
         base += weight * each
-        # What a listed class has beyond the rest is added up class by class; no list names a class twice.
+        # What a listed class has beyond the rest is added up class by class.
         listed -= each
         listed *= weight
-        row = np.minimum(source.top_class, np.uint8(num_classes)).astype(np.int32)
-        places.append(row * np.int32(pixels) + np.arange(pixels, dtype=np.int32))
-        cells[places[-1]] += listed
-    table[num_classes] = TAKEN
+        listed *= there
+        parts.append(listed)
     classes = np.concatenate([source[0] for source in sources])
-    mean = _collect(cells, places)
-    table[num_classes] = 0
+    mean = _added(parts, classes)
     unlisted = num_classes - (mean > TAKEN).sum(axis=0, dtype=np.float32)
     mean += base
     np.maximum(mean, 0, out=mean)
     return mean, classes, plain_entropy(mean) + unlisted * _part(base) - entropies
+
+
+def _added(parts: Sequence[np.ndarray], classes: np.ndarray) -> np.ndarray:
+    """The lists' parts (K, n) one below the other, (N, n), those of one class added up where it is named first.
+
+    Every place of a list is compared with every place of the later ones: with lists this short it is faster than a
+    table of all classes. No list names a class twice. What is no candidate is `TAKEN`; empty places come in as 0.
+    """
+    mean, taken = np.concatenate(parts), classes == IGNORE
+    ends = np.cumsum([len(part) for part in parts]).tolist()
+    rows = [slice(start, end) for start, end in zip([0, *ends], ends, strict=False)]
+    for earlier, later in combinations(rows, 2):
+        for place in range(earlier.start, earlier.stop):
+            same = classes[place] == classes[later]
+            moved = mean[later] * same
+            mean[place] += moved.sum(axis=0)
+            mean[later] -= moved
+            taken[later] |= same
+    mean[taken] = TAKEN
+    return mean
 
 
 def _mix_dense(
@@ -296,20 +305,6 @@ def _tempered(
     listed, each = listed ** (1 / temperature), each ** (1 / temperature)
     total = listed.sum(axis=0) + others * each
     return listed / total, each / total
-
-
-def _collect(cells: np.ndarray, places: Sequence[np.ndarray]) -> np.ndarray:
-    """Read the sum of every candidate back and clear the table, (N, n).
-
-    A class that several lists name counts with the first; where the others name it stands `TAKEN`.
-    """
-    sums = []
-    for place in places:
-        sums.append(cells[place])
-        cells[place] = TAKEN
-    for place in places:
-        cells[place] = 0
-    return np.concatenate(sums)
 
 
 def _part(probability: np.ndarray) -> np.ndarray:
