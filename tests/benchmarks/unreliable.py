@@ -74,6 +74,7 @@ class Experiment:
     steps: int
     percentile: float
     by_class: bool
+    weights: list[float]
     teacher: Path | None
     recipe: str
     changes: list[str]
@@ -94,7 +95,8 @@ class Experiment:
             pseudo = self._pseudo([base], tta=False)
         if row == "d":
             pseudo = self._pseudo(
-                [self.teacher or self._trained(load_recipe("recipes/camvid/teacher.yaml")).last, base]
+                [self.teacher or self._trained(load_recipe("recipes/camvid/teacher.yaml")).last, base],
+                weights=self.weights,
             )
         name = f"{row}-{seed}{'-' + self.tag if self.tag and row in 'bcde' else ''}"
         since = time.perf_counter()
@@ -127,9 +129,10 @@ class Experiment:
             talk=self.talk,
         )
 
-    def _pseudo(self, models: list[Path], *, tta: bool = True) -> Path:
+    def _pseudo(self, models: list[Path], *, tta: bool = True, weights: list[float] | None = None) -> Path:
         made = pseudo_label(
             models,
+            weights=weights,
             workspace=self.out,
             data_root=self.data_root,
             tta=tta,
@@ -166,6 +169,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--percentile", type=float, default=80.0)
     parser.add_argument("--by-class", action="store_true", help="the percentile is one of each class's pixels")
+    parser.add_argument("--weights", nargs=2, type=float, default=[1.0, 1.0], help="of teacher and student in row d")
     parser.add_argument("--recipe", default="recipes/camvid/student.yaml")
     parser.add_argument("--set", nargs="+", default=[], dest="changes", metavar="KEY=VALUE")
     parser.add_argument("--tag", default="")
@@ -178,6 +182,7 @@ def main() -> None:
         arguments.steps,
         arguments.percentile,
         arguments.by_class,
+        arguments.weights,
         arguments.teacher,
         arguments.recipe,
         arguments.changes,
