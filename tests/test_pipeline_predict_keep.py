@@ -12,8 +12,9 @@ from vsscli.store.header import COMPACT, FINE, Encoding
 def test_keep_chooses_between_lists_fewer_lists_and_everything() -> None:
     assert _encoding(Store(), "top", 124) == Encoding()
     assert _encoding(Store(kept=5), "top", 3) == Encoding(kept=3)
-    assert _encoding(Store(grid=2), "compact", 124) == Encoding(2, COMPACT.kept, "top", 0.04, 8, 4)
+    assert _encoding(Store(grid=2), "compact", 124) == replace(COMPACT, grid=2)
     assert _encoding(Store(), "compact", 2).kept == 2
-    assert _encoding(Store(grid=2, kept=5), "fine", 124) == replace(FINE, grid=2, kept=5)
+    assert _encoding(Store(grid=2, kept=5), "fine", 124) == replace(FINE, grid=2)
+    assert _encoding(Store(kept=12), "fine", 124) == replace(FINE, kept=12)
     assert _encoding(Store(), "all", 124).keep == "all"
     assert Encoding.from_dict(COMPACT.to_dict()) == COMPACT

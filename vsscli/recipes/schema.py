@@ -325,7 +325,9 @@ class Store(Section):
     """What is kept of a prediction. `specs` of the format: docs/store.md."""
 
     grid: Literal[1, 2, 4] = Field(1, description="stride of the score grid")
-    kept: Annotated[int, Field(ge=1, le=254)] = Field(6, description="classes kept per pixel (at most all)")
+    kept: Annotated[int, Field(ge=1, le=254)] = Field(
+        6, description="classes kept per pixel, at most all; compact has 3 at most, fine 8 at least"
+    )
     keep: Keep = Field(
         "top", description="the most likely classes, more of them, fewer and coarser ones, or all logits as float16"
     )
