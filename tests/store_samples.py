@@ -55,7 +55,7 @@ def shrink(mean: np.ndarray, grid: int) -> np.ndarray:
 
 def write_predictions(path: Path, header: Header, videos: Mapping[str, np.ndarray]) -> Store:
     """Write dense distributions (T, C, H, W) of some videos as a store."""
-    encoding = Encoding.from_dict(header.encoding)
+    encoding = header.parsed_encoding()
     with StoreWriter(path, header) as writer:
         for video, means in videos.items():
             for segment in writer.pending(video, stems(len(means)), means.shape[2:]):

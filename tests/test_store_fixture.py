@@ -10,6 +10,7 @@ import pytest
 import zarr
 
 from vsscli.fusion.ensemble import fuse
+from vsscli.fusion.temporal import smooth
 from vsscli.fusion.threshold import threshold_from_percentile, write_pseudo
 from vsscli.store.header import READABLE
 from vsscli.store.reader import open_store
@@ -51,6 +52,9 @@ def test_kept_stores_are_still_worked_with(tmp_path: Path, folder: Path) -> None
     assert (fused.label("street", 0) == stores[0].label("street", 0))[agree].all()
     report = write_pseudo(fused, tmp_path / "p.zarr", threshold_from_percentile(fused, 50))
     assert report.share >= 0.5
+    smoothed = open_store(smooth(stores[0], 1, tmp_path / "s.zarr"))
+    assert smoothed.encoding == stores[0].encoding
+    assert smoothed.label("street", 0).shape == stores[0].size("street")
 
 
 def test_stores_of_two_formats_are_fused(tmp_path: Path) -> None:

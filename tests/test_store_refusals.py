@@ -358,6 +358,10 @@ def test_another_format_or_encoding_says_what_to_do(store: Store) -> None:
     change_json(path, lambda values: values["attributes"]["vss"]["encoding"].update(levels=65536))
     with pytest.raises(VssError, match=r"levels 65536"):
         open_store(store.path)
+    # Format 2 knew no predictor. In one of format 3 that says none, values may be differences or not.
+    change_json(path, lambda values: values["attributes"]["vss"]["encoding"].pop("predictor") and None)
+    with pytest.raises(VssError, match="lacks 'predictor'"):
+        open_store(store.path)
 
 
 def test_the_digest_of_a_video_changes_with_its_values(tmp_path: Path) -> None:

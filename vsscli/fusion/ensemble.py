@@ -83,7 +83,7 @@ def fuse(
         raise VssError(f"temperatures {list(temperatures)} for {len(stores)} stores", "one a store, 0.01 to 100")
     videos = require_alike(stores)
     header = fused_header(stores, shares, Path(out), method, temperatures)
-    encoding = Encoding.from_dict(header.encoding)
+    encoding = header.parsed_encoding()
     total = sum(len(stores[0].stems(video)) for video in videos)
     threads = workers or min(4, os.cpu_count() or 1)
     skipped = 0

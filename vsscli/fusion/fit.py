@@ -17,7 +17,6 @@ from vsscli.fusion.ensemble import fuse_frame, fused_header, read_source
 from vsscli.fusion.mix import FLOOR, Dense, Mean, rebuild
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.store.encode import IGNORE, list_mass
-from vsscli.store.header import Encoding
 from vsscli.store.reader import Store
 from vsscli.talk import SILENCE, Talk
 
@@ -234,7 +233,7 @@ def _loss(samples: Sequence[_Sample], weights: np.ndarray, temperatures: np.ndar
 def _miou(
     stores: Sequence[Store], truth: Truth, frames: Sequence[Place], how: Mean, done: Callable[[int], None]
 ) -> float:
-    encoding = Encoding.from_dict(fused_header(stores, [1.0] * len(stores), stores[0].path).encoding)
+    encoding = fused_header(stores, [1.0] * len(stores), stores[0].path).parsed_encoding()
     lookup = np.arange(256, dtype=np.uint8)
     lookup[stores[0].header.num_classes :] = IGNORE
     confusion = ConfusionMatrix(stores[0].header.num_classes, lookup)

@@ -185,7 +185,7 @@ def smoothed_header(store: Store, reach: int, out: Path, *, motion: bool) -> Hea
             "motion": motion,
             "stores": [{"address": relative_address(store.path, out), "fingerprint": store.fingerprint}],
         },
-        encoding=store.header.encoding,
+        encoding=store.encoding.to_dict(),
         data=store.header.data,
         summary=data_note(store.header),
     )

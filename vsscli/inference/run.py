@@ -22,7 +22,6 @@ from vsscli.inference.encode import encode_frame
 from vsscli.inference.predictor import Predictor
 from vsscli.inference.threads import WriteBehind, read_ahead
 from vsscli.store.encode import arrays_for
-from vsscli.store.header import Encoding
 from vsscli.store.writer import Segment, StoreWriter
 from vsscli.talk import SILENCE, Talk
 
@@ -96,7 +95,7 @@ def predict_videos(
         A frame can't be read, the disk refuses, memory does not suffice, or another process writes a video. What was
         recorded until then stays, and the same call goes on from there.
     """
-    encoding, classes = Encoding.from_dict(writer.header.encoding), writer.header.num_classes
+    encoding, classes = writer.header.parsed_encoding(), writer.header.num_classes
     mine = videos[rank::world]
     total, predicted = sum(map(len, mine)), 0
     arrays: dict[str, np.ndarray] = {}

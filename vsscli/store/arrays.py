@@ -22,7 +22,7 @@ from numcodecs import blosc
 from vsscli.errors import VssError
 from vsscli.store.encode import BLOCK_BYTES, ArraySpec, arrays_for, pseudo_arrays
 from vsscli.store.files import read_json
-from vsscli.store.header import Encoding, Header
+from vsscli.store.header import Header
 
 # With threads of its own Blosc puts blocks down in the order in which they get done: other bytes each time.
 blosc.use_threads = False
@@ -40,7 +40,7 @@ def specs_of(header: Header, size: tuple[int, int]) -> dict[str, ArraySpec]:
     """The arrays that a video of H, W has in the store with this header."""
     if header.kind == "pseudo":
         return pseudo_arrays(size)
-    return arrays_for(Encoding.from_dict(header.encoding), header.num_classes, size)
+    return arrays_for(header.parsed_encoding(), header.num_classes, size)
 
 
 def array_json(spec: ArraySpec, frames: int, segment: int) -> dict[str, Any]:

@@ -104,7 +104,6 @@ class Encoding:
         VssError
             A field is missing or means something this version does not know.
         """
-        values = {"predictor": "none", **values}  # format 2 knew no other
         try:
             fields = ("grid", "kept", "keep", "drop", "step", "entropy_step", "predictor")
             encoding = cls(*(values[name] for name in fields))
@@ -168,6 +167,17 @@ class Header:
         """SHA-256 of everything that decides the values, as 64 hexadecimal digits."""
         return digest_of(self.deciding())
 
+    def parsed_encoding(self) -> Encoding:
+        """What `encoding` says.
+
+        Raises
+        ------
+        VssError
+            It lacks a field, or says what this version does not know.
+        """
+        told = self.encoding if self.format > 2 else {"predictor": "none", **self.encoding}  # format 2 knew no other
+        return Encoding.from_dict(told)
+
     def to_dict(self) -> dict[str, Any]:
         """The header as plain JSON values."""
         values: dict[str, Any] = {
@@ -206,9 +216,7 @@ class Header:
                 raise VssError(f"{where}: header lacks `{name}`", "the store is damaged; make it again")
         if values["kind"] not in get_args(Kind):
             raise VssError(f"{where}: kind {values['kind']!r} is unknown", f"known: {', '.join(get_args(Kind))}")
-        if values["kind"] != "pseudo":
-            Encoding.from_dict(values["encoding"])
-        return cls(
+        header = cls(
             values["kind"],
             ClassTable.from_dict(values["table"]),
             values["scores"],
@@ -218,6 +226,9 @@ class Header:
             values.get("summary", {}),
             values["format"],
         )
+        if header.kind != "pseudo":
+            header.parsed_encoding()
+        return header
 
     def deciding(self) -> dict[str, Any]:
         """The part of `to_dict` that decides values: no places, no summary, and of the classes only the names."""

@@ -48,7 +48,7 @@ class Store:
     @property
     def encoding(self) -> Encoding:
         """How distributions are kept. Pseudo-label stores have none."""
-        return Encoding.from_dict(self.header.encoding)
+        return self.header.parsed_encoding()
 
     def videos(self, *, complete: bool = True) -> tuple[str, ...]:
         """Names of the videos that are there, sorted.
