@@ -19,7 +19,8 @@ from store_samples import (
 
 from vsscli.errors import VssError
 from vsscli.fusion import ensemble
-from vsscli.fusion.ensemble import enlarge, fuse, neighbours, normalised_weights
+from vsscli.fusion.ensemble import fuse, normalised_weights
+from vsscli.fusion.grid import enlarge, neighbours
 from vsscli.fusion.mix import Mean
 from vsscli.store import encode
 from vsscli.store.header import Encoding, Header

@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from vsscli.errors import VssError
+from vsscli.fusion.grid import enlarge, neighbours
 from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mix
+from vsscli.fusion.sources import data_note, read_source, require_alike, source_note
 from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
-from vsscli.store.remote import URL, is_remote
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
@@ -168,15 +168,6 @@ def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: st
     }
 
 
-def read_source(store: Store, video: str, t: int) -> Lists | Dense:
-    """What a store keeps of the distribution of a frame, its pixels in one row."""
-    if store.encoding.keep == "all":
-        logits = store.read(video, "logits", t)
-        return Dense(logits.reshape(len(logits), -1))
-    lists = store.read(video, "top_class", t), store.read(video, "top_probability", t)
-    return Lists(*(array.reshape(len(array), -1) for array in lists))
-
-
 def labels_at(
     sources: Sequence[Lists | Dense],
     how: Mean,
@@ -218,28 +209,6 @@ def labels_at(
     return label
 
 
-def neighbours(grid: int, frame: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of the pixels along a side: the two cells of the score grid it lies between, and how far along.
-
-    Bilinear, ``align_corners=False``, as torch.nn.functional.interpolate places them.
-
-    Returns
-    -------
-    tuple
-        Lower and upper cell (frame,) int, and the upper one's share (frame,) float32.
-    """
-    place = np.maximum((np.arange(frame) + 0.5) * (grid / frame) - 0.5, 0.0)
-    lower = np.minimum(place.astype(np.intp), grid - 1)
-    return lower, np.minimum(lower + 1, grid - 1), (place - lower).astype(np.float32)
-
-
-def enlarge(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize (h, w) to (H, W) between the cells of the score grid, as `neighbours` places them."""
-    (up, down, rise), (left, right, run) = (neighbours(g, s) for g, s in zip(values.shape, size, strict=True))
-    rows = values[up] * (1 - rise[:, None]) + values[down] * rise[:, None]
-    return rows[:, left] * (1 - run) + rows[:, right] * run
-
-
 def normalised_weights(
     weights: Sequence[float] | Sequence[Sequence[float]], count: int, num_classes: int = 0
 ) -> list[float] | list[list[float]]:
@@ -271,57 +240,6 @@ def normalised_weights(
     return shares
 
 
-def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
-    """Make sure that stores can be fused pixel by pixel.
-
-    Returns
-    -------
-    tuple
-        Names of their videos.
-
-    Raises
-    ------
-    VssError
-        They differ in classes, score grid, videos, frames or sizes; the first difference is named.
-    """
-    first = stores[0]
-    for store in stores:
-        if store.header.kind == "pseudo":
-            raise VssError(f"{store.path} holds pseudo-labels, which can't be fused", "name prediction stores")
-        unfinished = sorted({*store.videos(complete=False)} - {*store.videos()})
-        if unfinished:
-            raise VssError(
-                f"{store.path} lacks frames of video {unfinished[0]} and {len(unfinished) - 1} more",
-                "finish it first: run the command that makes it again",
-            )
-    videos = first.videos()
-    if not videos:
-        raise VssError(f"{first.path} holds no videos", "run the command that makes it")
-    for store in stores[1:]:
-        both = f"{first.path} and {store.path}"
-        for name, one, other in (
-            ("classes", first.header.table.names, store.header.table.names),
-            ("score grids", first.encoding.grid, store.encoding.grid),
-        ):
-            if one != other:
-                raise VssError(f"{both} have different {name}: {_unlike(one, other)}", "fuse stores of equal recipes")
-        lonely = sorted({*videos} ^ {*store.videos()})
-        if lonely:
-            owner = first if lonely[0] in videos else store
-            raise VssError(
-                f"{both} have different videos: {lonely[0]} is only in {owner.path} ({len(lonely)} such)",
-                "predict the same split with every model",
-            )
-        for video in videos:
-            if first.size(video) != store.size(video):
-                sizes = _unlike(first.size(video), store.size(video))
-                raise VssError(f"{both} have video {video} in different sizes: {sizes}", "predict the same frames")
-            if first.stems(video) != store.stems(video):
-                stems = _unlike(first.stems(video), store.stems(video))
-                raise VssError(f"{both} have different frames of video {video}: {stems}", "predict the same frames")
-    return videos
-
-
 def fused_header(
     stores: Sequence[Store],
     weights: Sequence[float] | Sequence[Sequence[float]],
@@ -339,9 +257,6 @@ def fused_header(
         step=min(one.step for one in lists),
         entropy_step=min(store.encoding.entropy_step for store in stores),
     )
-    noted: list[dict[str, Any]] = [
-        {"address": relative_address(store.path, out), "fingerprint": store.fingerprint} for store in stores
-    ]
     return Header(
         kind="fusion",
         table=first.table,
@@ -351,33 +266,9 @@ def fused_header(
             "numerics": NUMERICS,
             "weights": list(weights),
             "temperatures": list(temperatures),
-            "stores": noted,
+            "stores": [source_note(store, out) for store in stores],
         },
         encoding=encoding.to_dict(),
         data=first.data,
         summary=data_note(first),
     )
-
-
-def data_note(header: Header) -> dict[str, Any]:
-    """The recipe's data section, if the source's header notes it: how what is made of it finds the frames."""
-    return {"data": header.summary["data"]} if "data" in header.summary else {}
-
-
-def relative_address(path: Path, out: Path) -> str:
-    """Where a store lies, seen from the folder of another, so that both can move together."""
-    if is_remote(path) or URL.fullmatch(str(out)):
-        return path.absolute().as_posix()
-    try:
-        return Path(os.path.relpath(path.absolute(), out.absolute().parent)).as_posix()
-    except ValueError:  # another drive
-        return path.absolute().as_posix()
-
-
-def _unlike(one: Any, other: Any) -> str:
-    """Where two values differ, in few words."""
-    if isinstance(one, tuple) and len(one) != len(other):
-        return f"{len(one)} and {len(other)}"
-    if isinstance(one, tuple) and len(one) > 2:
-        return next(f"number {i} is {a!r} and {b!r}" for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
-    return f"{one} and {other}"

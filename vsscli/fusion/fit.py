@@ -13,8 +13,9 @@ import numpy as np
 from scipy.optimize import minimize
 
 from vsscli.errors import VssError
-from vsscli.fusion.ensemble import fuse_frame, fused_header, read_source
+from vsscli.fusion.ensemble import fuse_frame, fused_header
 from vsscli.fusion.mix import FLOOR, Dense, Mean, rebuild
+from vsscli.fusion.sources import read_source
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.store.encode import IGNORE, list_mass
 from vsscli.store.reader import Store

@@ -16,8 +16,8 @@ from skimage.registration import optical_flow_ilk
 from skimage.transform import resize
 
 from vsscli.errors import VssError
-from vsscli.fusion.ensemble import data_note, read_source, relative_address
 from vsscli.fusion.mix import Dense, Lists, Mean, mix
+from vsscli.fusion.sources import data_note, read_source, source_note
 from vsscli.store.encode import IGNORE, SHARE, quantise
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
@@ -183,7 +183,7 @@ def smoothed_header(store: Store, reach: int, out: Path, *, motion: bool) -> Hea
             "numerics": NUMERICS,
             "reach": reach,
             "motion": motion,
-            "stores": [{"address": relative_address(store.path, out), "fingerprint": store.fingerprint}],
+            "stores": [source_note(store, out)],
         },
         encoding=store.encoding.to_dict(),
         data=store.header.data,

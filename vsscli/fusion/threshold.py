@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.fusion.ensemble import data_note, relative_address
+from vsscli.fusion.sources import data_note, source_note
 from vsscli.store.encode import IGNORE
 from vsscli.store.header import MAX_LEVEL, Header
 from vsscli.store.reader import Store
@@ -182,7 +182,7 @@ def pseudo_header(store: Store, threshold: Threshold, out: Path) -> Header:
             "threshold": threshold.level / MAX_LEVEL,
             "level": threshold.level,
             **({"class_levels": list(threshold.class_levels)} if threshold.class_levels else {}),
-            "store": {"address": relative_address(store.path, out), "fingerprint": store.fingerprint},
+            "store": source_note(store, out),
         },
         encoding={},
         data=store.header.data,

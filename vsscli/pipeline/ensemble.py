@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsscli.errors import VssError
-from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights, require_alike
+from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights
 from vsscli.fusion.mix import Method
+from vsscli.fusion.sources import require_alike
 from vsscli.pipeline.workspace import store_path
 from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Talk

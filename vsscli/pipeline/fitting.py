@@ -10,8 +10,8 @@ import numpy as np
 from vsscli.data.masks import to_classes
 from vsscli.evaluation.decode import mask_reader
 from vsscli.files import write_text
-from vsscli.fusion.ensemble import require_alike
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
+from vsscli.fusion.sources import require_alike
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.report.chart import line_chart
 from vsscli.store.reader import Store, open_store

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from vsscli import __version__
 from vsscli.files import write_text
-from vsscli.fusion.ensemble import relative_address
+from vsscli.store.remote import relative_address
 
 FILE = "stage.json"
 

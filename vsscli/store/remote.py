@@ -55,6 +55,16 @@ def is_remote(path: object) -> bool:
     return isinstance(path, RemotePath)
 
 
+def relative_address(path: Path, out: Path) -> str:
+    """Where a store lies, seen from the folder of another, so that both can move together."""
+    if is_remote(path) or URL.fullmatch(str(out)):
+        return path.absolute().as_posix()
+    try:
+        return Path(os.path.relpath(path.absolute(), out.absolute().parent)).as_posix()
+    except ValueError:  # another drive
+        return path.absolute().as_posix()
+
+
 @dataclass(frozen=True)
 class Size:
     """What `RemotePath.stat` says."""

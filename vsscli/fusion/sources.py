@@ -1,0 +1,92 @@
+"""The stores that another is made of: whether they go together, what they keep of a frame, and how they are noted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vsscli.errors import VssError
+from vsscli.fusion.mix import Dense, Lists
+from vsscli.store.header import Header
+from vsscli.store.reader import Store
+from vsscli.store.remote import relative_address
+
+
+def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
+    """Make sure that stores can be fused pixel by pixel.
+
+    Returns
+    -------
+    tuple
+        Names of their videos.
+
+    Raises
+    ------
+    VssError
+        They differ in classes, score grid, videos, frames or sizes; the first difference is named.
+    """
+    first = stores[0]
+    for store in stores:
+        if store.header.kind == "pseudo":
+            raise VssError(f"{store.path} holds pseudo-labels, which can't be fused", "name prediction stores")
+        unfinished = sorted({*store.videos(complete=False)} - {*store.videos()})
+        if unfinished:
+            raise VssError(
+                f"{store.path} lacks frames of video {unfinished[0]} and {len(unfinished) - 1} more",
+                "finish it first: run the command that makes it again",
+            )
+    videos = first.videos()
+    if not videos:
+        raise VssError(f"{first.path} holds no videos", "run the command that makes it")
+    for store in stores[1:]:
+        both = f"{first.path} and {store.path}"
+        for name, one, other in (
+            ("classes", first.header.table.names, store.header.table.names),
+            ("score grids", first.encoding.grid, store.encoding.grid),
+        ):
+            if one != other:
+                raise VssError(f"{both} have different {name}: {_unlike(one, other)}", "fuse stores of equal recipes")
+        lonely = sorted({*videos} ^ {*store.videos()})
+        if lonely:
+            owner = first if lonely[0] in videos else store
+            raise VssError(
+                f"{both} have different videos: {lonely[0]} is only in {owner.path} ({len(lonely)} such)",
+                "predict the same split with every model",
+            )
+        for video in videos:
+            if first.size(video) != store.size(video):
+                sizes = _unlike(first.size(video), store.size(video))
+                raise VssError(f"{both} have video {video} in different sizes: {sizes}", "predict the same frames")
+            if first.stems(video) != store.stems(video):
+                stems = _unlike(first.stems(video), store.stems(video))
+                raise VssError(f"{both} have different frames of video {video}: {stems}", "predict the same frames")
+    return videos
+
+
+def read_source(store: Store, video: str, t: int) -> Lists | Dense:
+    """What a store keeps of the distribution of a frame, its pixels in one row."""
+    if store.encoding.keep == "all":
+        logits = store.read(video, "logits", t)
+        return Dense(logits.reshape(len(logits), -1))
+    lists = store.read(video, "top_class", t), store.read(video, "top_probability", t)
+    return Lists(*(array.reshape(len(array), -1) for array in lists))
+
+
+def source_note(store: Store, out: Path) -> dict[str, str]:
+    """How the header of a store at ``out`` names one that it is made of."""
+    return {"address": relative_address(store.path, out), "fingerprint": store.fingerprint}
+
+
+def data_note(header: Header) -> dict[str, Any]:
+    """The recipe's data section, if the source's header notes it: how what is made of it finds the frames."""
+    return {"data": header.summary["data"]} if "data" in header.summary else {}
+
+
+def _unlike(one: Any, other: Any) -> str:
+    """Where two values differ, in few words."""
+    if isinstance(one, tuple) and len(one) != len(other):
+        return f"{len(one)} and {len(other)}"
+    if isinstance(one, tuple) and len(one) > 2:
+        return next(f"number {i} is {a!r} and {b!r}" for i, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+    return f"{one} and {other}"
