@@ -52,8 +52,8 @@ MASKS = {"family": "mask2former", "head": HEAD, "drop_path": 0.0}
 PLAIN = {"width": 24, "depth": 4, "heads": 2, "hidden": 48}
 ADAPTER = {"stem": 8, "heads": 2, "interactions": ((0, 0), (1, 1), (2, 2), (3, 3))}
 CONFIGS = {
-    "light-efficientnet": Case({**LIGHT, "encoder": "test_efficientnet"}, ScoreKind.LOGITS, 4, 4),
-    "light-resnet": Case({**LIGHT, "encoder": "test_resnet", "frozen_norm": True}, ScoreKind.LOGITS, 4, 4),
+    "light-efficientnet": Case({**LIGHT, "encoder": "test_efficientnet"}, ScoreKind.LOGITS, 4, 32),
+    "light-resnet": Case({**LIGHT, "encoder": "test_resnet", "frozen_norm": True}, ScoreKind.LOGITS, 4, 32),
     "light-convnext": Case({**LIGHT, "encoder": "test_convnext"}, ScoreKind.LOGITS, 4, 32),
     "swin": Case(
         {**MASKS, "backbone": "swin_tiny", "sizes": {"width": 12, "depths": (1, 1, 2, 1)}}, ScoreKind.MASK_SCORES, 4, 32

@@ -25,21 +25,14 @@ def test_normalisation_is_told_on_the_scale_of_bytes() -> None:
     assert normalisation(images).flatten().tolist() == [-1.0] * 3 + [1.0] * 3
 
 
-@pytest.mark.parametrize(
-    ("name", "divisor", "sizes"),
-    [
-        ("test_efficientnet", 4, [(11, 9), (6, 5), (3, 3), (2, 2)]),  # rounds up: ceil(44 / 8) = 6
-        ("test_resnet", 4, [(11, 9), (6, 5), (3, 3), (2, 2)]),
-        ("test_convnext", 32, [(11, 9), (5, 4), (2, 2), (1, 1)]),  # cuts off what fills no patch
-        ("test_mambaout", 4, [(11, 9), (6, 5), (3, 3), (2, 2)]),  # gives channels last
-    ],
-)
-def test_an_encoder_gives_maps_at_four_strides(name: str, divisor: int, sizes: list[tuple[int, int]]) -> None:
+@pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext", "test_mambaout"])
+def test_an_encoder_gives_maps_at_four_strides(name: str) -> None:
     encoder = Encoder(name).eval()
     with torch.no_grad():
-        maps = encoder(torch.zeros(1, 3, 44, 36))
-    assert encoder.divisor == divisor
-    assert [tuple(map_.shape[-2:]) for map_ in maps] == sizes
+        maps = encoder(torch.zeros(1, 3, 64, 96))
+    # At other sides padded convolutions round up, and the cells of deeper maps no longer lie where their pixels are.
+    assert encoder.divisor == 32
+    assert [tuple(map_.shape[-2:]) for map_ in maps] == [(16, 24), (8, 12), (4, 6), (2, 3)]
     assert tuple(map_.shape[1] for map_ in maps) == encoder.channels
 
 

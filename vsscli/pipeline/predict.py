@@ -28,7 +28,7 @@ from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Silence, Talk
 
 # Raised only when a change of the code alters predictions, so that old stores are not continued with new numbers.
-NUMERICS = 1
+NUMERICS = 2
 
 
 @dataclass(frozen=True)

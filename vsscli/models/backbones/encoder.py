@@ -13,9 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from vsscli.errors import VssError
 
 STRIDES = (4, 8, 16, 32)
-# Sides of images to try an encoder with. The first is a multiple of 4 whose halves are odd: it tells encoders that
-# round up from those that round down; the second suits those that insist on multiples of 32.
-PROBES = (36, 96)
+PROBE = 96  # side of an image to try an encoder with
 
 
 class Encoder(nn.Module):
@@ -35,8 +33,9 @@ class Encoder(nn.Module):
     channels
         Channels of the maps at strides 4, 8, 16, 32.
     divisor
-        4 where the encoder rounds sizes up, as padded convolutions do, so that no pixel of an image with sides of any
-        multiple of 4 is lost; 32 where it cuts off what does not fill a patch.
+        32, though padded convolutions take sides of any length. Of 360 rows stride 32 makes 12 cells, which stand for
+        384: stretched over the 360 again, all that deeper maps say comes to lie pixels beside where it was seen. And
+        "same" padding, as TensorFlow has it, shifts odd sides otherwise than the even ones that were trained on.
 
     Raises
     ------
@@ -58,13 +57,13 @@ class Encoder(nn.Module):
             )
         self.levels = tuple(max(i for i, value in enumerate(strides) if value == stride) for stride in STRIDES)
         self.channels = tuple(info.channels()[level] for level in self.levels)
-        self.channels_last_axis = False
-        self.divisor = self._probe(name)
+        self.divisor = STRIDES[-1]
+        self.channels_last_axis = self._has_channels_last(name)
         modules = [info.module_name()[level] for level in self.levels]
         self._stages = _stages(self.features, modules)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Encode images (B, 3, H, W) into maps (B, channels[i], ceil(H / s), ceil(W / s)) at strides s 4, 8, 16, 32."""
+        """Encode images (B, 3, H, W) into maps (B, channels[i], H / s, W / s) at strides s 4, 8, 16, 32."""
         maps = self.features(images)
         chosen = [maps[level] for level in self.levels]
         return [map_.permute(0, 3, 1, 2) for map_ in chosen] if self.channels_last_axis else chosen
@@ -85,29 +84,23 @@ class Encoder(nn.Module):
         """
         return len(STRIDES) - self._stages[name.removeprefix("features.")]
 
-    def _probe(self, name: str) -> int:
-        """Run small images through, to learn how sizes are rounded and where the channels are."""
+    def _has_channels_last(self, name: str) -> bool:
+        """Run a small image through, to learn where the channels are."""
         device = next(self.features.parameters()).device
         self.features.eval()
-        reason = ""
-        for side in PROBES:
-            try:
-                with torch.no_grad():
-                    maps = self.features(torch.zeros(1, 3, side, side, device=device))
-            except Exception as error:  # timm models refuse sizes with whatever their innermost line raises
-                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
-                continue
-            shapes = [maps[level].shape for level in self.levels]
-            first = [shape[1] for shape in shapes] == list(self.channels)
-            self.channels_last_axis = not first and [shape[-1] for shape in shapes] == list(self.channels)
-            sides = [shape[1 if self.channels_last_axis else 2] for shape in shapes]
-            self.train(self.training)
-            rounds_up = side % STRIDES[-1] != 0 and sides == [-(-side // stride) for stride in STRIDES]
-            return STRIDES[0] if rounds_up else STRIDES[-1]
-        raise VssError(
-            f"encoder {name} does not take images of any size: {reason}",
-            "take an encoder without a fixed input size, a convolutional one for example",
-        )
+        try:
+            with torch.no_grad():
+                maps = self.features(torch.zeros(1, 3, PROBE, PROBE, device=device))
+        except Exception as error:  # timm models refuse sizes with whatever their innermost line raises
+            reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+            raise VssError(
+                f"encoder {name} does not take images of any size: {reason}",
+                "take an encoder without a fixed input size, a convolutional one for example",
+            ) from error
+        self.train(self.training)
+        shapes = [maps[level].shape for level in self.levels]
+        first = [shape[1] for shape in shapes] == list(self.channels)
+        return not first and [shape[-1] for shape in shapes] == list(self.channels)
 
 
 def _create(name: str, drop_path: float) -> nn.Module:
