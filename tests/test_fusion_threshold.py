@@ -12,6 +12,8 @@ from store_samples import distributions, prediction_header, snapshot, stems, wri
 
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse
+from vsscli.fusion.reliability import measure_reliability
+from vsscli.fusion.temporal import smooth
 from vsscli.fusion.threshold import (
     Threshold,
     entropy_histogram,
@@ -192,3 +194,19 @@ def test_pseudo_labels_have_no_entropies(store: Store, tmp_path: Path) -> None:
     for attempt in (entropy_histogram, lambda store: write_pseudo(store, tmp_path / "q.zarr", Threshold(0.2))):
         with pytest.raises(VssError, match="no entropies"):
             attempt(pseudo)
+
+
+def test_a_store_that_is_not_finished_is_refused(store: Store, tmp_path: Path) -> None:
+    with StoreWriter(store.path, store.header) as writer:
+        writer.pending("three", stems(70), LABEL.shape)
+    half = open_store(store.path)
+    for attempt in (
+        lambda: threshold_from_percentile(half, 80),
+        lambda: write_pseudo(half, tmp_path / "p.zarr", Threshold(0.2)),
+        lambda: measure_reliability(half, lambda video, t: None),
+        lambda: smooth(half, 1, tmp_path / "s.zarr"),
+    ):
+        with pytest.raises(VssError, match=r"a\.zarr lacks frames of video three$") as refused:
+            attempt()
+        assert "run the command that makes it again" in refused.value.hint
+    assert not [*tmp_path.glob("*.zarr")]

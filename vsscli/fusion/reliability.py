@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from vsscli.errors import VssError
+from vsscli.fusion.sources import require_whole
 from vsscli.fusion.threshold import in_threads, require_predictions
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store
@@ -104,13 +105,11 @@ def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, wor
     Raises
     ------
     VssError
-        The store holds no predictions or no finished video, or a mask has another size than its frame.
+        The store holds no predictions or is not finished, or a mask has another size than its frame.
     """
     require_predictions(store)
     num_classes = store.header.num_classes
-    videos = store.videos()
-    if not videos:
-        raise VssError(f"{store.path} holds no finished video", "run the command that makes it")
+    videos = require_whole(store)
     total = np.zeros((3, MAX_LEVEL + 1, num_classes), np.int64)
     frames = judged_frames = 0
     with talk.track("reliability", sum(len(store.stems(video)) for video in videos)) as done:

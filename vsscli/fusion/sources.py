@@ -30,15 +30,8 @@ def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
     for store in stores:
         if store.header.kind == "pseudo":
             raise VssError(f"{store.path} holds pseudo-labels, which can't be fused", "name prediction stores")
-        unfinished = sorted({*store.videos(complete=False)} - {*store.videos()})
-        if unfinished:
-            raise VssError(
-                f"{store.path} lacks frames of video {unfinished[0]} and {len(unfinished) - 1} more",
-                "finish it first: run the command that makes it again",
-            )
+        require_whole(store)
     videos = first.videos()
-    if not videos:
-        raise VssError(f"{first.path} holds no videos", "run the command that makes it")
     for store in stores[1:]:
         both = f"{first.path} and {store.path}"
         for name, one, other in (
@@ -61,6 +54,32 @@ def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
             if first.stems(video) != store.stems(video):
                 stems = _unlike(first.stems(video), store.stems(video))
                 raise VssError(f"{both} have different frames of video {video}: {stems}", "predict the same frames")
+    return videos
+
+
+def require_whole(store: Store) -> tuple[str, ...]:
+    """Make sure that a store is not in the making, so that nothing is made of a part of it.
+
+    Returns
+    -------
+    tuple
+        Names of its videos.
+
+    Raises
+    ------
+    VssError
+        Frames of a video are missing, or it holds no videos.
+    """
+    videos = store.videos()
+    unfinished = sorted({*store.videos(complete=False)} - {*videos})
+    if unfinished:
+        others = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
+        raise VssError(
+            f"{store.path} lacks frames of video {unfinished[0]}{others}",
+            "finish it first: run the command that makes it again",
+        )
+    if not videos:
+        raise VssError(f"{store.path} holds no videos", "run the command that makes it")
     return videos
 
 

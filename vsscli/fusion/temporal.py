@@ -17,7 +17,7 @@ from skimage.transform import resize
 
 from vsscli.errors import VssError
 from vsscli.fusion.mix import Dense, Lists, Mean, mix
-from vsscli.fusion.sources import data_note, read_source, source_note
+from vsscli.fusion.sources import data_note, read_source, require_whole, source_note
 from vsscli.store.encode import IGNORE, SHARE, quantise
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
@@ -94,14 +94,14 @@ def smooth(
     Raises
     ------
     VssError
-        A store that can't be smoothed, or an ``out`` that holds something else.
+        A store that can't be smoothed or is not finished, or an ``out`` that holds something else.
     """
     if not 1 <= reach <= 8:
         raise VssError(f"a reach of {reach} frames", "give 1 to 8")
     if store.header.kind == "pseudo" or store.encoding.grid != 1 or store.encoding.keep != "top":
         raise VssError(f"{store.path} has no lists at frame size", "name a prediction or fusion on a score grid of 1")
     header = smoothed_header(store, reach, Path(out), motion=reader is not None)
-    videos = store.videos()
+    videos = require_whole(store)
     with (
         StoreWriter(out, header, force=force) as writer,
         talk.track("smooth", sum(len(store.stems(video)) for video in videos)) as done,

@@ -17,7 +17,7 @@ from typing import TypeVar
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.fusion.sources import data_note, source_note
+from vsscli.fusion.sources import data_note, require_whole, source_note
 from vsscli.store.encode import IGNORE
 from vsscli.store.header import MAX_LEVEL, Header
 from vsscli.store.reader import Store
@@ -118,7 +118,7 @@ def entropy_histogram(
     require_predictions(store)
     num_classes = store.header.num_classes if by_class else 1
     counts = np.zeros((num_classes, MAX_LEVEL + 1), np.int64)
-    videos = store.videos()
+    videos = require_whole(store)
     with talk.track("entropy", sum(len(store.stems(video)) for video in videos)) as done:
         for video in videos:
             count = partial(_frame_histogram, store, video, num_classes)
@@ -143,7 +143,7 @@ def threshold_from_percentile(
     store
         Predictions.
     percentile
-        Above 0, at most 100, of all pixels of all videos that are there.
+        Above 0, at most 100, of all pixels of all videos.
     by_class
         Of the pixels predicted as each class instead, a threshold each, so that small and rare classes, whose pixels
         are seldom among the surest of all, are learnt from too (class-balanced self-training, Zou et al. 2018).
@@ -153,7 +153,7 @@ def threshold_from_percentile(
     Raises
     ------
     VssError
-        A percentile that is none, or a store without entropies.
+        A percentile that is none, or a store without entropies or not finished.
     """
     if not 0 < percentile <= 100:
         raise VssError(f"percentile {percentile} is not above 0 and at most 100", "give one such as 80")
@@ -220,13 +220,11 @@ def write_pseudo(
     Raises
     ------
     VssError
-        ``store`` holds no predictions, or ``out`` something else.
+        ``store`` holds no predictions or is not finished, or ``out`` holds something else.
     """
     require_predictions(store)
     num_classes = store.header.num_classes
-    videos = store.videos()
-    if not videos:
-        raise VssError(f"{store.path} holds no finished video", "run the command that makes it")
+    videos = require_whole(store)
     total = np.zeros((2, MAX_LEVEL + 1), np.int64)
     frames = sum(len(store.stems(video)) for video in videos)
     with (
