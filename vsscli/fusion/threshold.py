@@ -155,13 +155,18 @@ def threshold_from_percentile(
     VssError
         A percentile that is none, or a store without entropies or not finished.
     """
-    if not 0 < percentile <= 100:
-        raise VssError(f"percentile {percentile} is not above 0 and at most 100", "give one such as 80")
+    require_percentile(percentile)
     counts = entropy_histogram(store, by_class=by_class, talk=talk, workers=workers)
     if not by_class:
         return percentile_of(counts, percentile)
     levels = tuple(percentile_of(of_class, percentile).level for of_class in counts)
     return Threshold(max(levels) / MAX_LEVEL, float(percentile), levels)
+
+
+def require_percentile(percentile: float) -> None:
+    """Refuse a percentile that is none."""
+    if not 0 < percentile <= 100:
+        raise VssError(f"percentile {percentile} is not above 0 and at most 100", "give one such as 80")
 
 
 def percentile_of(histogram: np.ndarray, percentile: float) -> Threshold:

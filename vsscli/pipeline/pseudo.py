@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsscli.errors import VssError
-from vsscli.fusion.threshold import PseudoReport, Threshold, threshold_from_percentile, write_pseudo
+from vsscli.fusion.ensemble import normalised_weights
+from vsscli.fusion.threshold import (
+    PseudoReport,
+    Threshold,
+    require_percentile,
+    threshold_from_percentile,
+    write_pseudo,
+)
 from vsscli.inference.processes import launch
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import Hardware, predict_split
@@ -96,10 +103,17 @@ def pseudo_label(
             "--by-class finds a threshold for each class from a percentile; --threshold gives one for all",
             "leave out one of them",
         )
-    if weights and len(weights) != len(models):
-        raise VssError(f"{len(weights)} weights for {len(models)} models", "give one weight per model, in their order")
+    # Bad numbers are refused before hours of prediction.
+    if weights:
+        if len(weights) != len(models):
+            what = f"{len(weights)} weights for {len(models)} models"
+            raise VssError(what, "give one weight per model, in their order")
+        normalised_weights(weights, len(models))
     if threshold is not None:
-        Threshold(threshold)  # refuse a bad one before hours of prediction
+        Threshold(threshold)
+    if percentile is None:
+        percentile = DEFAULT_PERCENTILE
+    require_percentile(percentile)
     predictions = store or _predictions(
         models,
         split=split,
@@ -117,9 +131,7 @@ def pseudo_label(
         if threshold is not None:
             limit = Threshold(threshold)
         else:
-            limit = threshold_from_percentile(
-                source, DEFAULT_PERCENTILE if percentile is None else percentile, by_class=by_class, talk=talk
-            )
+            limit = threshold_from_percentile(source, percentile, by_class=by_class, talk=talk)
         named = f"by-class-{limit.percentile:g}" if limit.class_levels else f"{limit.level:03d}"
         out = predictions.with_name(f"{predictions.stem}.pseudo-{named}.zarr")
         report = write_pseudo(source, out, limit, talk=talk, force=force)
