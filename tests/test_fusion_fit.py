@@ -16,7 +16,9 @@ from vsscli.cli.app import run
 from vsscli.data.layouts import plain_data
 from vsscli.errors import VssError
 from vsscli.fusion import fit as module
+from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.fit import fit_weights, sweep
+from vsscli.pipeline.fitting import plot_sweep
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store, open_store
 
@@ -151,3 +153,66 @@ def test_the_command_fits_fuses_and_draws(made: tuple, tmp_path: Path, capsys: p
     assert run([*named, "--fit-weights", "--weights", "1", "1"]) == 2
     assert run([*named, "--method", "geometric", "--out", str(tmp_path / "g.zarr"), "--quiet"]) == 0
     assert open_store(tmp_path / "g.zarr").header.source["method"] == "geometric"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--fit-weights", "--method", "geometric"], "weights of the arithmetic mean, not of the geometric one"),
+        (["--sweep", "w.svg", "--weights", "1", "2"], "--weights means nothing to it"),
+        (["--sweep", "w.svg", "--out", "f.zarr"], "--out means nothing to it"),
+        (["--sweep", "w.svg", "--temporal", "1"], "--temporal means nothing to it"),
+        (["--sweep", "w.svg", "--fit-weights"], "--fit-weights means nothing to it"),
+    ],
+)
+def test_options_that_would_be_dropped_are_refused(
+    options: list[str],
+    message: str,
+    made: tuple,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(["ensemble", "--stores", *(str(store.path) for store in made[0]), *options]) == 2
+    assert message in capfd.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("option", [["--fit-weights"], ["--sweep", "w.svg"], []])
+def test_without_stores_the_remedy_is_told(option: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["ensemble", *option]) == 2
+    assert "name two or more: --stores a.zarr b.zarr" in capfd.readouterr().err
+
+
+def test_one_store_has_no_weights(made: tuple, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["ensemble", "--stores", str(made[0][0].path), "--temporal", "1", "--weights", "2"]) == 2
+    assert "tell how stores are fused, and there is one" in capfd.readouterr().err
+
+
+def test_a_sweep_is_of_the_mean_that_is_asked_for(made: tuple, tmp_path: Path) -> None:
+    stores, truth, root = made
+    paths = [store.path for store in stores]
+    plain = plot_sweep(paths, tmp_path / "a.svg", data_root=root)
+    product = plot_sweep(paths, tmp_path / "g.svg", data_root=root, method="geometric")
+    assert (product[0], product[-1]) == (plain[0], plain[-1])
+    weight, miou = product[5]
+    fused = open_store(fuse(stores, [weight, 1 - weight], tmp_path / "g.zarr", method="geometric"))
+    pairs = [(truth[video][t], fused.label(video, t)) for video in VIDEOS for t in range(FRAMES)]
+    ious = [
+        sum(((real == c) & (label == c)).sum() for real, label in pairs)
+        / sum(((real == c) | (label == c)).sum() for real, label in pairs)
+        for c in range(CLASSES)
+    ]
+    assert miou == pytest.approx(np.mean(ious))
+    assert miou != plain[5][1]
+
+
+def test_masks_that_fit_no_frame_or_label_nothing_are_refused(made: tuple) -> None:
+    stores, truth, _ = made
+    frames = [(video, t) for video in VIDEOS for t in range(FRAMES)]
+    for attempt in (fit_weights, sweep):
+        with pytest.raises(VssError, match=r"the mask of alley/00000 is 40x32, its prediction 20x16"):
+            attempt(stores, frames, lambda video, t: np.kron(truth[video][t], np.ones((2, 2), np.uint8)))
+    with pytest.raises(VssError, match="masks of 4 frames from lane on label no pixel"):
+        fit_weights(stores, frames, lambda video, t: truth[video][t] if video == "alley" else np.full(SIZE, 255, "u1"))

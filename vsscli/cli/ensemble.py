@@ -56,7 +56,11 @@ def ensemble(
     console = Console(quiet=quiet)
     named = stores or ()
     if sweep is not None:
-        points = plot_sweep(named, sweep, data_root=data, split=split, talk=console)
+        options = {"--weights": weights, "--fit-weights": fit_weights, "--temporal": temporal, "--out": out}
+        without = [option for option, given in options.items() if given]
+        if without:
+            raise VssError(f"--sweep draws a curve and fuses nothing: {without[0]} means nothing to it", "leave it out")
+        points = plot_sweep(named, sweep, data_root=data, split=split, method=method, talk=console)
         if json:
             console.print_json({"plot": sweep, "points": [{"weight": w, "miou": miou} for w, miou in points]})
         else:
@@ -66,6 +70,11 @@ def ensemble(
     if fit_weights:
         if weights:
             raise VssError("--fit-weights and --weights are two ways to say the same", "give one of them")
+        if method != "arithmetic":
+            raise VssError(
+                f"--fit-weights finds weights of the arithmetic mean, not of the {method} one",
+                "leave out --method, or choose a weight by --sweep FILE --method geometric",
+            )
         found = fit(named, data_root=data, split=split, talk=console)
         weights = list(found.weights)
         if not json:
@@ -73,6 +82,8 @@ def ensemble(
     temperatures = found.temperatures if found else ()
     how: dict[str, Any] = {"workspace": workspace, "workers": workers, "force": force, "talk": console}
     if temporal and len(named) == 1:
+        if weights or method != "arithmetic":
+            raise VssError("--weights and --method tell how stores are fused, and there is one", "leave them out")
         path = named[0]
     else:
         # A fusion that is smoothed goes to its own place, the result to --out.

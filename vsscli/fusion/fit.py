@@ -14,8 +14,8 @@ from scipy.optimize import minimize
 
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse_frame, fused_header
-from vsscli.fusion.mix import FLOOR, Dense, Mean, rebuild
-from vsscli.fusion.sources import read_source
+from vsscli.fusion.mix import FLOOR, Dense, Mean, Method, rebuild
+from vsscli.fusion.sources import read_source, require_size
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.store.encode import IGNORE, list_mass
 from vsscli.store.reader import Store
@@ -83,16 +83,21 @@ def fit_weights(
     Raises
     ------
     VssError
-        Fewer than two labelled frames, or a coarser score grid.
+        Fewer than two labelled frames, no labelled pixel in those of one part, masks of another size than the stores'
+        frames, or a coarser score grid.
     """
     if stores[0].encoding.grid != 1:
         raise VssError(f"{stores[0].path} keeps lists on a coarser grid than its labels", "predict with store.grid=1")
+    truth = _fitting(truth, stores[0])
     fitted, held = _halves(frames, stores[0])
     if fitted[-1][0] == held[0][0]:
         talk.say(f"only video {held[0][0]} has masks: fitted on its first {len(fitted)} frames, the rest is held out")
     generator = np.random.default_rng(seed)
     with talk.track("look at", len(fitted) + len(held)) as done:
         samples = [_sample(stores, truth, part, generator, done) for part in (fitted, held)]
+    for part, sample in zip((fitted, held), samples, strict=True):
+        if not len(sample[0].place):
+            raise VssError(f"the masks of {len(part)} frames from {part[0][0]} on label no pixel", "label more videos")
     count = len(stores)
 
     def loss(values: np.ndarray) -> float:
@@ -120,27 +125,45 @@ def fit_weights(
 
 
 def sweep(
-    stores: Sequence[Store], frames: Sequence[Place], truth: Truth, points: int = 11, *, talk: Talk = SILENCE
+    stores: Sequence[Store],
+    frames: Sequence[Place],
+    truth: Truth,
+    points: int = 11,
+    *,
+    method: Method = "arithmetic",
+    talk: Talk = SILENCE,
 ) -> list[tuple[float, float]]:
     """mIoU of two sources against the weight of the first, at evenly spaced weights from 0 to 1.
 
     Raises
     ------
     VssError
-        Not two stores, or no frame.
+        Not two stores, no frame, or masks of another size than the stores' frames.
     """
     if len(stores) != 2:
         raise VssError(f"a sweep is over the weight of one of two stores, not {len(stores)}", "name two stores")
     if not frames:
         raise VssError(f"no frame of {stores[0].path} has a label", "name a split whose frames have masks")
+    truth = _fitting(truth, stores[0])
     curve = []
     with talk.track("sweep", points * len(frames)) as done:
         for weight in np.linspace(0, 1, points):
             shares = np.array([weight, 1 - weight], np.float32)
             heard = [store for store, share in zip(stores, shares, strict=True) if share > 0]
-            how = Mean(shares[shares > 0])
+            how = Mean(shares[shares > 0], method=method)
             curve.append((float(weight), _miou(heard, truth, frames, how, done)))
     return curve
+
+
+def _fitting(truth: Truth, store: Store) -> Truth:
+    """The same labels, each made sure of that it has the size of its frame."""
+
+    def label(video: str, t: int) -> np.ndarray:
+        mask = truth(video, t)
+        require_size(mask, store, video, t)
+        return mask
+
+    return label
 
 
 def _halves(frames: Sequence[Place], store: Store) -> tuple[list[Place], list[Place]]:

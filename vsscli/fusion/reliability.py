@@ -9,8 +9,7 @@ from functools import partial
 
 import numpy as np
 
-from vsscli.errors import VssError
-from vsscli.fusion.sources import require_whole
+from vsscli.fusion.sources import require_size, require_whole
 from vsscli.fusion.threshold import in_threads, require_predictions
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store
@@ -133,13 +132,7 @@ def _count(store: Store, truth: Truth, video: str, num_classes: int, t: int) -> 
     cell += label
     mask = truth(video, t)
     if mask is not None:
-        if mask.shape != label.shape:
-            height, width = label.shape
-            raise VssError(
-                f"the mask of {video}/{store.stems(video)[t]} is {mask.shape[1]}x{mask.shape[0]}, its prediction "
-                f"{width}x{height} (width x height)",
-                "name the folder of the data that was predicted with --data",
-            )
+        require_size(mask, store, video, t)
         fate = (mask < num_classes).view(np.uint8) + (mask == label).view(np.uint8)  # not known, wrong, right
         cell += fate * small.type(levels * num_classes)
     counts = np.bincount(cell.reshape(-1), minlength=3 * levels * num_classes).reshape(3, levels, num_classes)

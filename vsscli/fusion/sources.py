@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vsscli.errors import VssError
 from vsscli.fusion.mix import Dense, Lists
 from vsscli.store.header import Header
@@ -24,8 +26,10 @@ def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
     Raises
     ------
     VssError
-        They differ in classes, score grid, videos, frames or sizes; the first difference is named.
+        There are none, or they differ in classes, score grid, videos, frames or sizes; the first difference is named.
     """
+    if not stores:
+        raise VssError("no stores to fuse", "name them: --stores a.zarr b.zarr")
     first = stores[0]
     for store in stores:
         if store.header.kind == "pseudo":
@@ -81,6 +85,17 @@ def require_whole(store: Store) -> tuple[str, ...]:
     if not videos:
         raise VssError(f"{store.path} holds no videos", "run the command that makes it")
     return videos
+
+
+def require_size(mask: np.ndarray, store: Store, video: str, t: int) -> None:
+    """Refuse a mask of another size than the frame of a store that it is to judge."""
+    height, width = store.size(video)
+    if mask.shape != (height, width):
+        raise VssError(
+            f"the mask of {video}/{store.stems(video)[t]} is {mask.shape[1]}x{mask.shape[0]}, its prediction "
+            f"{width}x{height} (width x height)",
+            "name the folder of the data that was predicted with --data",
+        )
 
 
 def read_source(store: Store, video: str, t: int) -> Lists | Dense:

@@ -49,10 +49,7 @@ def ensemble(
     VssError
         Fewer than two stores, weights that do not fit, or stores that can't be fused pixel by pixel.
     """
-    if len(stores) < 2:
-        raise VssError(
-            f"there is nothing to fuse in {len(stores)} store(s)", "name two or more: --stores a.zarr b.zarr"
-        )
+    require_several(stores)
     sources = [open_store(path) for path in stores]
     given = list(weights) if weights else [1.0] * len(stores)
     if out is None:
@@ -63,3 +60,11 @@ def ensemble(
     path = fuse(sources, given, out, method=method, temperatures=temperatures, talk=talk, workers=workers, force=force)
     talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
     return path
+
+
+def require_several(stores: Sequence[Path]) -> None:
+    """Refuse what leaves nothing to weigh."""
+    if len(stores) < 2:
+        raise VssError(
+            f"there is nothing to fuse in {len(stores)} store(s)", "name two or more: --stores a.zarr b.zarr"
+        )

@@ -11,7 +11,9 @@ from vsscli.data.masks import to_classes
 from vsscli.evaluation.decode import mask_reader
 from vsscli.files import write_text
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
+from vsscli.fusion.mix import Method
 from vsscli.fusion.sources import require_alike
+from vsscli.pipeline.ensemble import require_several
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.report.chart import line_chart
 from vsscli.store.reader import Store, open_store
@@ -65,9 +67,7 @@ def fit(
     VssError
         Stores that can't be fused, or too few labelled frames.
     """
-    sources = [open_store(path) for path in stores]
-    require_alike(sources)
-    masks = Masks(sources[0], data_root, split)
+    sources, masks = _open(stores, data_root, split)
     return fit_weights(sources, masks.frames, masks.label, talk=talk)
 
 
@@ -77,13 +77,12 @@ def plot_sweep(
     *,
     data_root: Path | None = None,
     split: str | None = None,
+    method: Method = "arithmetic",
     talk: Talk = SILENCE,
 ) -> list[tuple[float, float]]:
     """Draw mIoU against the weight of the first of two stores. Returns the points, weight and mIoU."""
-    sources = [open_store(path) for path in stores]
-    require_alike(sources)
-    masks = Masks(sources[0], data_root, split)
-    points = sweep(sources, masks.frames, masks.label, talk=talk)
+    sources, masks = _open(stores, data_root, split)
+    points = sweep(sources, masks.frames, masks.label, method=method, talk=talk)
     low, high = min(miou for _, miou in points), max(miou for _, miou in points)
     room = max(0.1 * (high - low), 0.001)
     best, top = max(points, key=lambda point: point[1])
@@ -98,3 +97,11 @@ def plot_sweep(
     )
     write_text(out, chart)
     return points
+
+
+def _open(stores: Sequence[Path], data_root: Path | None, split: str | None) -> tuple[list[Store], Masks]:
+    """Two or more stores that can be fused, and the masks of their frames."""
+    require_several(stores)
+    sources = [open_store(path) for path in stores]
+    require_alike(sources)
+    return sources, Masks(sources[0], data_root, split)
