@@ -15,9 +15,10 @@ from store_samples import prediction_header, stems
 
 from vsscli.errors import VssError
 from vsscli.fusion.reliability import measure_reliability
+from vsscli.fusion.threshold import Threshold, threshold_from_percentile
 from vsscli.pipeline.predict import Hardware
 from vsscli.pipeline.pseudo import pseudo_label
-from vsscli.pipeline.reliability import draw_reliability
+from vsscli.pipeline.reliability import ReliabilityReport, draw_reliability
 from vsscli.store.reader import Store, open_store
 from vsscli.store.writer import StoreWriter
 from vsscli.training.run import train
@@ -58,7 +59,23 @@ def test_without_masks_there_is_coverage_alone(store: Store) -> None:
     thresholds = counts.to_json()["thresholds"]
     assert isinstance(thresholds, list)
     assert thresholds[40] == {"threshold": 40 / 255, "coverage": 0.5, "precision": None}
-    assert "Reliable pixels by threshold" in draw_reliability(counts, 40)
+    assert "Reliable pixels by threshold" in draw_reliability(counts, Threshold(40 / 255))
+
+
+def test_thresholds_of_each_class_are_the_ones_reported(store: Store) -> None:
+    threshold = threshold_from_percentile(store, 50, by_class=True)
+    assert threshold.class_levels == (0, 20, 40, 0)  # class by class half of the pixels, not all below the largest
+    counts = measure_reliability(store, lambda video, t: MASK if t == 0 else None)
+    report = ReliabilityReport(counts, threshold, Path("a.svg"), Path("a.json"))
+    assert report.class_rows() == [
+        ("class 0", "20.0%", "50.0%", "100.0%"),
+        ("class 1", "40.0%", "50.0%", "50.0%"),
+        ("class 2", "40.0%", "50.0%", "100.0%"),
+        ("class 3", "0.0%", "-", "-"),
+    ]
+    assert "50.0% reliable" in draw_reliability(counts, threshold)
+    unjudged = draw_reliability(measure_reliability(store, lambda video, t: None), threshold)
+    assert "% reliable" not in unjudged  # the axis is a threshold for all classes
 
 
 def test_a_mask_of_another_size_is_refused(store: Store) -> None:

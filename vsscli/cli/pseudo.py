@@ -91,7 +91,7 @@ def pseudo(
     if report:
         from vsscli.pipeline.reliability import COLUMNS, report_reliability
 
-        judged = report_reliability(made.predictions, made.report.threshold.level, data_root=data, talk=console)
+        judged = report_reliability(made.predictions, made.report.threshold, data_root=data, talk=console)
     if json:
         console.print_json({**made.to_json(), **({"report": judged.reliability.to_json()} if judged else {})})
         return
@@ -106,7 +106,9 @@ def pseudo(
         for name, pixels, kept in zip(made.names, summary.class_pixels, summary.class_reliable, strict=True)
     ]
     console.print_table(("class", "of all pixels", "of these reliable"), rows)
+    by_each = ", less for other classes" if len({*summary.threshold.class_levels}) > 1 else ""
     console.say(
-        f"{summary.share:.1%} of {summary.pixels} pixels are reliable: entropy at most {summary.threshold.value:.4f}"
+        f"{summary.share:.1%} of {summary.pixels} pixels are reliable: "
+        f"entropy at most {summary.threshold.value:.4f}{by_each}"
     )
     console.print_table(("pseudo-labels", "predictions"), [(str(made.store), str(made.predictions))])

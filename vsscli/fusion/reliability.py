@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -54,13 +54,20 @@ class Reliability:
         """The smallest level at which so many per cent of the pixels are reliable."""
         return min(int(np.searchsorted(self.coverage(), percentile / 100 * (1 - 1e-12))), MAX_LEVEL)
 
-    def class_coverage(self, level: int) -> np.ndarray:
-        """Share of the pixels predicted as each class that is reliable, (C,); nan for a class never predicted."""
-        return _share(self.pixels[: level + 1].sum(0), self.pixels.sum(0))
+    def class_coverage(self, level: int | Sequence[int]) -> np.ndarray:
+        """Share of the pixels predicted as each class that is reliable, (C,); nan for a class never predicted.
 
-    def class_precision(self, level: int) -> np.ndarray:
+        ``level`` is one for all classes, or one for each.
+        """
+        return _share(_up_to(level, self.pixels), self.pixels.sum(0))
+
+    def class_precision(self, level: int | Sequence[int]) -> np.ndarray:
         """Share of each class's reliable pixels that are right, (C,); nan where nothing could be judged."""
-        return _share(self.right[: level + 1].sum(0), self.judged[: level + 1].sum(0))
+        return _share(_up_to(level, self.right), _up_to(level, self.judged))
+
+    def covered(self, level: int | Sequence[int]) -> float:
+        """Share of all pixels that is reliable."""
+        return float(_up_to(level, self.pixels).sum() / self.pixels.sum())
 
     def to_json(self) -> dict[str, object]:
         """Plain values: a curve over all thresholds, and the classes' curves at every tenth of the pixels."""
@@ -138,6 +145,13 @@ def _count(store: Store, truth: Truth, video: str, num_classes: int, t: int) -> 
     counts = np.bincount(cell.reshape(-1), minlength=3 * levels * num_classes).reshape(3, levels, num_classes)
     unknown, wrong, right = counts
     return np.stack([unknown + wrong + right, wrong + right, right]), mask is not None
+
+
+def _up_to(level: int | Sequence[int], counts: np.ndarray) -> np.ndarray:
+    """Pixels of each class whose entropy is at most the level, (C,) int64."""
+    classes = np.arange(counts.shape[1])
+    kept: np.ndarray = counts.cumsum(0)[np.broadcast_to(level, classes.shape), classes]
+    return kept
 
 
 def _share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ from vsscli.errors import VssError
 from vsscli.evaluation.decode import mask_reader
 from vsscli.files import write_text
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
+from vsscli.fusion.threshold import Threshold
 from vsscli.recipes.schema import Data
 from vsscli.report.chart import line_chart
 from vsscli.store.header import MAX_LEVEL
@@ -26,10 +27,10 @@ COLUMNS = ("reliable", "threshold", "right", "seldom reliable")
 
 @dataclass(frozen=True)
 class ReliabilityReport:
-    """The counts, the level that pseudo-labels were made with, and where chart and figures lie."""
+    """The counts, the threshold that pseudo-labels were made with, and where chart and figures lie."""
 
     reliability: Reliability
-    level: int
+    threshold: Threshold
     chart: Path
     figures: Path
 
@@ -50,16 +51,16 @@ class ReliabilityReport:
         return lines
 
     def class_rows(self) -> list[tuple[str, str, str, str]]:
-        """By class, at the level of the pseudo-labels: share of all pixels, reliable of these, right of these."""
-        counts = self.reliability
+        """By class, at the threshold of the pseudo-labels: share of all pixels, reliable of these, right of these."""
+        counts, levels = self.reliability, _levels(self.threshold)
         share = counts.pixels.sum(0) / counts.pixels.sum()
-        columns = (share, counts.class_coverage(self.level), counts.class_precision(self.level))
+        columns = (share, counts.class_coverage(levels), counts.class_precision(levels))
         shown = [["-" if math.isnan(value) else f"{value:.1%}" for value in column] for column in columns]
         return list(zip(counts.names, *shown, strict=True))
 
 
 def report_reliability(
-    predictions: Path, level: int, *, data_root: Path | None = None, talk: Talk = SILENCE
+    predictions: Path, threshold: Threshold, *, data_root: Path | None = None, talk: Talk = SILENCE
 ) -> ReliabilityReport:
     """Measure a prediction store and leave ``<store>.reliability.svg`` and ``.json`` beside it.
 
@@ -67,8 +68,8 @@ def report_reliability(
     ----------
     predictions
         A prediction or a fusion.
-    level
-        The threshold to mark, as a stored level of entropy.
+    threshold
+        The one to mark, and to tell the classes' shares at.
     data_root
         Where masks lie; none: where the frames lay when they were predicted.
     talk
@@ -84,16 +85,17 @@ def report_reliability(
     if counts.judged_frames < counts.frames:
         talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks: how right pixels are is known of these")
     place = predictions.with_suffix("")
-    report = ReliabilityReport(counts, level, Path(f"{place}.reliability.svg"), Path(f"{place}.reliability.json"))
-    write_text(report.chart, draw_reliability(counts, level))
+    report = ReliabilityReport(counts, threshold, Path(f"{place}.reliability.svg"), Path(f"{place}.reliability.json"))
+    write_text(report.chart, draw_reliability(counts, threshold))
     write_text(report.figures, json.dumps(counts.to_json(), indent=1) + "\n")
     return report
 
 
-def draw_reliability(counts: Reliability, level: int) -> str:
+def draw_reliability(counts: Reliability, threshold: Threshold) -> str:
     """Coverage against precision as SVG; where nothing could be judged, coverage against the threshold."""
     coverage, precision = counts.coverage(), counts.precision()
-    mark = f"{coverage[level]:.1%} reliable"
+    covered = counts.covered(_levels(threshold))
+    mark = f"{covered:.1%} reliable"
     if not counts.judged_frames:
         return line_chart(
             "Reliable pixels by threshold",
@@ -102,7 +104,8 @@ def draw_reliability(counts: Reliability, level: int) -> str:
             y_title="reliable pixels, of all",
             x_range=(0, 1),
             y_range=(0, 1),
-            mark=(level / MAX_LEVEL, mark),
+            # Thresholds of each class's own are no place on the axis of one for all.
+            mark=None if threshold.class_levels else (threshold.level / MAX_LEVEL, mark),
         )
     known = [(float(x), float(y)) for x, y in zip(coverage, precision, strict=True) if x and not math.isnan(y)]
     lowest = min(y for _, y in known)
@@ -113,8 +116,12 @@ def draw_reliability(counts: Reliability, level: int) -> str:
         y_title="right, of the reliable ones",
         x_range=(0, 1),
         y_range=(math.floor(lowest * 20) / 20 if lowest < 1 else 0.95, 1.0),
-        mark=(float(coverage[level]), mark),
+        mark=(covered, mark),
     )
+
+
+def _levels(threshold: Threshold) -> int | tuple[int, ...]:
+    return threshold.class_levels or threshold.level
 
 
 def _truth(store: Store, data_root: Path | None) -> Truth:
