@@ -59,6 +59,8 @@ def evaluate(
         talk=console,
     )
     figures = done.figures
+    for reason in figures.reasons():
+        console.warn(reason)
     if json:
         origin = {"pred": str(done.prediction), "data": str(done.data), "split": done.split}
         console.print_json(figures.to_json(per_class=per_class) | origin)

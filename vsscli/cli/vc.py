@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from typing import Annotated
 
 from typer import Option
@@ -57,15 +58,16 @@ def consistency(
         talk=console,
     )
     figures = done.figures
+    for reason in figures.reasons():
+        console.warn(reason)
     if json:
         origin = {"pred": str(done.prediction), "data": str(done.data), "split": done.split}
         console.print_json(figures.to_json(per_video=per_video) | origin)
         return
     if per_video:
         rows = []
-        shortest = min(figures.vc)
-        for video in sorted(figures.per_video, key=lambda video: video.vc[shortest]):
-            scores = [f"{video.vc[window]:.4f}" for window in figures.vc]
+        for video in figures.least_consistent_first():
+            scores = ["-" if isnan(value) else f"{value:.4f}" for value in video.vc.values()]
             worst = [f"{stem} ({value:.4f})" for stem, value in video.worst.values()]
             rows.append((video.name, video.frames, *scores, *worst, *[""] * (len(scores) - len(worst))))
         columns = [f"VC{window}" for window in figures.vc]

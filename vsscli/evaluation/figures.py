@@ -96,6 +96,29 @@ class Figures:
         """One figure by its name, ``miou`` or ``vc8`` for example."""
         return self.vc[int(metric[2:])] if metric.startswith("vc") else float(getattr(self, metric))
 
+    def reasons(self) -> list[str]:
+        """Why figures that were asked for are NaN, a sentence for each reason."""
+        told = []
+        if any(name in CONFUSION_METRICS and math.isnan(self.value(name)) for name in self.metrics):
+            told.append("no pixel that counts has a label in the ground truth")
+        longest = max((video.frames for video in self.per_video), default=0)
+        for window, value in self.vc.items():
+            if f"vc{window}" not in self.metrics or not math.isnan(value):
+                continue
+            if not self.counts.windows[window]:
+                what = f"the longest video that counts has {longest} frames, and VC{window} needs more than {window}"
+            else:
+                what = f"in no window of {window} frames a pixel keeps its class in the ground truth"
+            told.append(f"nothing to average for VC{window}: {what}")
+        return told
+
+    def least_consistent_first(self) -> list[VideoFigure]:
+        """The videos by their VC of the smallest n; those without a window that counts come last."""
+        shortest = min(self.vc)
+        return sorted(
+            self.per_video, key=lambda video: (math.isnan(video.vc[shortest]), video.vc[shortest], video.name)
+        )
+
     def to_json(self, *, per_class: bool = False, per_video: bool = False) -> dict[str, Any]:
         """Plain values for one JSON object: the metrics first, NaN as None.
 

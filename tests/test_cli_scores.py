@@ -1,0 +1,68 @@
+"""The verbs eval and vc: what they print where there is nothing to score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vsscli.cli.app import run
+from vsscli.data.classes import ClassTable
+
+TABLE = ClassTable("street", ("road", "sky"), ((128, 64, 128), (70, 130, 180)))
+VIDEOS = {"brief": 2, "flickering": 4, "short": 1, "steady": 4}
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> list[str]:
+    """Videos of one to four frames, and masks in which one video flickers: options that name both."""
+    root, masks = tmp_path / "street", tmp_path / "masks"
+    for video, frames in VIDEOS.items():
+        for t in range(frames):
+            for folder, value in (
+                (root / "data" / video / "origin", 90),
+                (root / "data" / video / "mask", 1),
+                (masks / video, 1 if video == "flickering" and t % 2 else 0),
+            ):
+                folder.mkdir(parents=True, exist_ok=True)
+                kind = "jpg" if folder.name == "origin" else "png"
+                Image.fromarray(np.full((4, 6), value, np.uint8)).save(folder / f"{t:05d}.{kind}")
+    (root / "classes.json").write_text(json.dumps(TABLE.to_dict()))
+    (root / "val.txt").write_text("\n".join(VIDEOS))
+    return ["--data", str(root), "--pred", str(masks), "--split", "val"]
+
+
+def test_videos_without_a_window_come_last(scored: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["vc", "--n", "2", "--per-video", *scored]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    videos = [row[:3] for row in rows if row and row[0] in VIDEOS]
+    assert videos == [
+        ["flickering", "4", "0.0000"],
+        ["steady", "4", "1.0000"],
+        ["brief", "2", "-"],
+        ["short", "1", "-"],
+    ]
+
+
+@pytest.mark.parametrize("verb", [["eval", "--metric", "vc16"], ["vc", "--n", "16"]])
+def test_why_no_window_counted_is_said(verb: list[str], scored: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run([*verb, "--quiet", *scored]) == 0
+    said = capfd.readouterr()
+    assert "nan" in said.out
+    assert "nothing to average for VC16: the longest video that counts has 4 frames, and VC16 needs more" in said.err
+    assert run(["eval", "--metric", "miou", "vc2", "--quiet", *scored]) == 0
+    assert not capfd.readouterr().err
+
+
+def test_ground_truth_that_never_stays_or_has_no_label_is_said(
+    scored: list[str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    for mask in Path(scored[1]).glob("data/*/mask/*.png"):
+        Image.fromarray(np.full((4, 6), 255 if int(mask.stem) % 2 else 0, np.uint8)).save(mask)
+    assert run(["eval", "--metric", "miou", "vc2", "--quiet", *scored]) == 0
+    said = capfd.readouterr().err
+    assert "no pixel that counts has a label" in said
+    assert "in no window of 2 frames a pixel keeps its class" in said
