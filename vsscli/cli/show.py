@@ -36,7 +36,7 @@ def show(
 
     console = Console(quiet=quiet)
     path = store or newest_prediction(workspace)
-    folder = out or workspace / "pictures" / path.stem
+    folder = out or workspace / "pictures" / path.name.removesuffix(".zarr")
     if store is None:
         console.say(f"drawing the newest store, {path}")
     pictures = draw_pictures(path, folder, data_root=data, video=video, videos=videos, frames=frames, talk=console)

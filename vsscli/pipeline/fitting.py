@@ -86,10 +86,11 @@ def plot_sweep(
     low, high = min(miou for _, miou in points), max(miou for _, miou in points)
     room = max(0.1 * (high - low), 0.001)
     best, top = max(points, key=lambda point: point[1])
+    first, second = (source.path.name.removesuffix(".zarr") for source in sources)
     chart = line_chart(
         "What the weight decides",
-        [(f"{stores[0].stem} against {stores[1].stem}", points)],
-        x_title=f"weight of {stores[0].stem}",
+        [(f"{first} against {second}", points)],
+        x_title=f"weight of {first}",
         y_title="mIoU",
         x_range=(0.0, 1.0),
         y_range=(low - room, high + room),

@@ -19,6 +19,7 @@ from vsscli.inference.processes import launch
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import Hardware, predict_split
 from vsscli.store.reader import open_store
+from vsscli.store.remote import beside
 from vsscli.talk import SILENCE, Talk
 
 DEFAULT_PERCENTILE = 80.0
@@ -133,7 +134,7 @@ def pseudo_label(
         else:
             limit = threshold_from_percentile(source, percentile, by_class=by_class, talk=talk)
         named = f"by-class-{limit.percentile:g}" if limit.class_levels else f"{limit.level:03d}"
-        out = predictions.with_name(f"{predictions.stem}.pseudo-{named}.zarr")
+        out = beside(predictions, f".pseudo-{named}.zarr")
         report = write_pseudo(source, out, limit, talk=talk, force=force)
     return PseudoLabels(report.path, predictions, source.header.table.names, report)
 

@@ -20,6 +20,7 @@ from vsscli.recipes.schema import Data
 from vsscli.report.chart import line_chart
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store, open_store
+from vsscli.store.remote import beside
 from vsscli.talk import SILENCE, Talk
 
 COLUMNS = ("reliable", "threshold", "right", "seldom reliable")
@@ -84,8 +85,8 @@ def report_reliability(
     counts = measure_reliability(store, _truth(store, data_root), talk=talk)
     if counts.judged_frames < counts.frames:
         talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks: how right pixels are is known of these")
-    place = predictions.with_suffix("")
-    report = ReliabilityReport(counts, threshold, Path(f"{place}.reliability.svg"), Path(f"{place}.reliability.json"))
+    chart, figures = (beside(predictions, f".reliability.{kind}") for kind in ("svg", "json"))
+    report = ReliabilityReport(counts, threshold, chart, figures)
     write_text(report.chart, draw_reliability(counts, threshold))
     write_text(report.figures, json.dumps(counts.to_json(), indent=1) + "\n")
     return report

@@ -10,6 +10,7 @@ from vsscli.errors import VssError
 from vsscli.fusion.temporal import Reader, smooth
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.store.reader import Store, open_store
+from vsscli.store.remote import beside
 from vsscli.talk import SILENCE, Talk
 
 
@@ -51,7 +52,7 @@ def smooth_store(
             raise
         talk.warn(f"without motion: {error.message}")
         reader = None
-    target = out or path.with_name(f"{path.stem}.temporal-{reach}{'' if reader else '-still'}.zarr")
+    target = out or beside(path, f".temporal-{reach}{'' if reader else '-still'}.zarr")
     return smooth(store, reach, target, reader=reader, talk=talk, force=force)
 
 

@@ -29,7 +29,8 @@ URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
 def place_of(path: str | Path) -> Path:
     """A path, or for a URL what offers as much of a path as stores use (`RemotePath`).
 
-    A URL may come as a `Path`, which has made one of its two slashes.
+    A URL may come as a `Path`, which has made one of its two slashes. A place that is written as ``.`` or ``..`` gets
+    its name, because what lies beside a store is called after it.
 
     Raises
     ------
@@ -40,7 +41,8 @@ def place_of(path: str | Path) -> Path:
         return cast("Path", path)
     match = URL.fullmatch(str(path)) if os.name != "nt" or "://" in str(path) else None
     if match is None:
-        return Path(path)
+        place = Path(path)
+        return place if place.name not in ("", "..") else Path(os.path.abspath(place))
     import fsspec
 
     kind, key = match[1], match[2].rstrip("/")
@@ -53,6 +55,12 @@ def place_of(path: str | Path) -> Path:
 def is_remote(path: object) -> bool:
     """Whether a store's place is a URL. For the type checker it is a `Path` like any other."""
     return isinstance(path, RemotePath)
+
+
+def beside(store: str | Path, ending: str) -> Path:
+    """The place beside a store that has its name, without ``.zarr``, and an ending."""
+    place = place_of(store)
+    return place.with_name(place.name.removesuffix(".zarr") + ending)
 
 
 def relative_address(path: Path, out: Path) -> str:
