@@ -41,7 +41,7 @@ def cache(
     if action == "gc":
         removed = collect_leftovers(workspace, named)
         if json:
-            console.print_json({"removed": removed})
+            console.print_json({"removed": [str(path) for path in removed]})
         else:
             console.print("\n".join(map(str, removed)) or "nothing was left behind")
     elif action in ("verify", "repair"):

@@ -24,6 +24,7 @@ from vsscli.fusion.sources import data_note, read_source, require_alike, source_
 from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
+from vsscli.store.remote import place_of
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
@@ -82,7 +83,7 @@ def fuse(
     if temperatures and (len(temperatures) != len(stores) or not all(0.01 <= t <= 100 for t in temperatures)):
         raise VssError(f"temperatures {list(temperatures)} for {len(stores)} stores", "one a store, 0.01 to 100")
     videos = require_alike(stores)
-    header = fused_header(stores, shares, Path(out), method, temperatures)
+    header = fused_header(stores, shares, place_of(out), method, temperatures)
     encoding = header.parsed_encoding()
     total = sum(len(stores[0].stems(video)) for video in videos)
     threads = workers or min(4, os.cpu_count() or 1)

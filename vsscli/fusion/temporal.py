@@ -21,6 +21,7 @@ from vsscli.fusion.sources import data_note, read_source, require_whole, source_
 from vsscli.store.encode import IGNORE, SHARE, quantise
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
+from vsscli.store.remote import place_of
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
@@ -100,7 +101,7 @@ def smooth(
         raise VssError(f"a reach of {reach} frames", "give 1 to 8")
     if store.header.kind == "pseudo" or store.encoding.grid != 1 or store.encoding.keep != "top":
         raise VssError(f"{store.path} has no lists at frame size", "name a prediction or fusion on a score grid of 1")
-    header = smoothed_header(store, reach, Path(out), motion=reader is not None)
+    header = smoothed_header(store, reach, place_of(out), motion=reader is not None)
     videos = require_whole(store)
     with (
         StoreWriter(out, header, force=force) as writer,

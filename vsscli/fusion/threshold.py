@@ -22,6 +22,7 @@ from vsscli.store.encode import IGNORE
 from vsscli.store.header import MAX_LEVEL, Header
 from vsscli.store.reader import Store
 from vsscli.store.record import Segment
+from vsscli.store.remote import place_of
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
@@ -233,7 +234,7 @@ def write_pseudo(
     total = np.zeros((2, MAX_LEVEL + 1), np.int64)
     frames = sum(len(store.stems(video)) for video in videos)
     with (
-        StoreWriter(out, pseudo_header(store, threshold, Path(out)), force=force) as writer,
+        StoreWriter(out, pseudo_header(store, threshold, place_of(out)), force=force) as writer,
         talk.track("pseudo-label", frames) as done,
     ):
         for video in videos:

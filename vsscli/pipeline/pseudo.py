@@ -19,7 +19,7 @@ from vsscli.inference.processes import launch
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import Hardware, predict_split
 from vsscli.store.reader import open_store
-from vsscli.store.remote import beside
+from vsscli.store.remote import beside, place_of
 from vsscli.talk import SILENCE, Talk
 
 DEFAULT_PERCENTILE = 80.0
@@ -115,17 +115,21 @@ def pseudo_label(
     if percentile is None:
         percentile = DEFAULT_PERCENTILE
     require_percentile(percentile)
-    predictions = store or _predictions(
-        models,
-        split=split,
-        workspace=workspace,
-        data_root=data_root,
-        tta=tta,
-        plan=plan,
-        weights=weights,
-        hardware=hardware,
-        force=force,
-        talk=talk,
+    predictions = (
+        place_of(store)
+        if store is not None
+        else _predictions(
+            models,
+            split=split,
+            workspace=workspace,
+            data_root=data_root,
+            tta=tta,
+            plan=plan,
+            weights=weights,
+            hardware=hardware,
+            force=force,
+            talk=talk,
+        )
     )
     with launch(hardware.device, hardware.devices).rank_zero_first():
         source = open_store(predictions)

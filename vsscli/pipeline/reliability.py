@@ -13,14 +13,13 @@ from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import to_classes
 from vsscli.errors import VssError
 from vsscli.evaluation.decode import mask_reader
-from vsscli.files import write_text
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
 from vsscli.fusion.threshold import Threshold
 from vsscli.recipes.schema import Data
 from vsscli.report.chart import line_chart
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store, open_store
-from vsscli.store.remote import beside
+from vsscli.store.remote import beside, put_text
 from vsscli.talk import SILENCE, Talk
 
 COLUMNS = ("reliable", "threshold", "right", "seldom reliable")
@@ -87,8 +86,8 @@ def report_reliability(
         talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks: how right pixels are is known of these")
     chart, figures = (beside(predictions, f".reliability.{kind}") for kind in ("svg", "json"))
     report = ReliabilityReport(counts, threshold, chart, figures)
-    write_text(report.chart, draw_reliability(counts, threshold))
-    write_text(report.figures, json.dumps(counts.to_json(), indent=1) + "\n")
+    put_text(report.chart, draw_reliability(counts, threshold))
+    put_text(report.figures, json.dumps(counts.to_json(), indent=1) + "\n")
     return report
 
 

@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from vsscli.errors import VssError
+from vsscli.files import write_text
 from vsscli.store.work import WorkFolder, is_alive, this_process
 
 if TYPE_CHECKING:
@@ -43,9 +44,11 @@ def place_of(path: str | Path) -> Path:
     if match is None:
         place = Path(path)
         return place if place.name not in ("", "..") else Path(os.path.abspath(place))
+    kind, key = match[1], match[2].rstrip("/")
+    if kind == "file":
+        return Path(f"/{key}")  # a disk of this machine, where files can be renamed
     import fsspec
 
-    kind, key = match[1], match[2].rstrip("/")
     try:
         return cast("Path", RemotePath(fsspec.filesystem(kind), kind, PurePosixPath(key)))
     except (ImportError, ValueError) as error:
@@ -55,6 +58,14 @@ def place_of(path: str | Path) -> Path:
 def is_remote(path: object) -> bool:
     """Whether a store's place is a URL. For the type checker it is a `Path` like any other."""
     return isinstance(path, RemotePath)
+
+
+def put_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all, on the disk or at a URL."""
+    if is_remote(path):
+        path.write_bytes(text.encode())
+    else:
+        write_text(path, text)
 
 
 def beside(store: str | Path, ending: str) -> Path:
