@@ -209,4 +209,7 @@ def test_a_store_that_is_not_finished_is_refused(store: Store, tmp_path: Path) -
         with pytest.raises(VssError, match=r"a\.zarr lacks frames of video three$") as refused:
             attempt()
         assert "run the command that makes it again" in refused.value.hint
+    (store.path / "three" / "zarr.json").unlink()
+    with pytest.raises(VssError, match="holds arrays of video three and no record of them"):
+        threshold_from_percentile(open_store(store.path), 80)
     assert not [*tmp_path.glob("*.zarr")]

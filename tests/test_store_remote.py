@@ -127,6 +127,18 @@ def test_damage_is_repaired_and_leftovers_are_collected(empty: fsspec.AbstractFi
     assert objects(empty, "bucket/a.zarr") == before
 
 
+def test_a_lost_record_is_found_at_a_url_too(empty: fsspec.AbstractFileSystem) -> None:
+    store = write_predictions(URL, prediction_header(), MEANS)  # type: ignore[arg-type]
+    before = objects(empty, "bucket/a.zarr")
+    empty.rm_file("/bucket/a.zarr/alley/zarr.json")
+    damaged = verify(open_store(URL))
+    assert [(damage.video, damage.segment) for damage in damaged] == [("alley", None)]
+    assert repair(store, damaged).videos == ("alley",)
+    assert not empty.find("/bucket/a.zarr/alley")
+    write_predictions(URL, prediction_header(), MEANS)  # type: ignore[arg-type]
+    assert objects(empty, "bucket/a.zarr") == before
+
+
 def test_what_the_living_write_is_left_to_them() -> None:
     with StoreWriter(URL, prediction_header()) as first, StoreWriter(URL, prediction_header()) as second:
         first.pending("street", stems(3), SIZE)

@@ -109,6 +109,23 @@ def test_a_video_whose_metadata_is_damaged_goes_whole(path: Path, template: Path
         assert (tmp_path / "elsewhere" / "label").is_dir()  # what it pointed to is not ours to remove
 
 
+def test_a_video_whose_record_is_lost_is_named_dropped_and_made_again(
+    path: Path, template: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (path / "street" / "zarr.json").unlink()
+    with pytest.raises(VssError, match="street holds arrays and no record of them") as refused:
+        predict_again(path)
+    assert "`vss cache repair`" in refused.value.hint
+    damaged = verify(open_store(path))
+    assert [(damage.video, damage.segment) for damage in damaged] == [("street", None)]
+    assert "zarr.json is missing" in damaged[0].what
+    assert cache(capsys, "gc", "--stores", path)[0] == 0
+    assert cache(capsys, "repair", "--stores", path)[0] == 0
+    assert verify(open_store(path)) == []
+    assert predict_again(path) == [("street", 0), ("street", 1), ("street", 2)]
+    assert snapshot(path) == snapshot(template)
+
+
 def test_a_video_that_is_being_written_is_not_repaired(path: Path) -> None:
     flip(shard(path, "street", "label", 0))
     work = WorkFolder(path)

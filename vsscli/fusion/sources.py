@@ -13,6 +13,7 @@ from vsscli.fusion.mix import Dense, Lists
 from vsscli.store.header import Header
 from vsscli.store.reader import Store
 from vsscli.store.remote import relative_address
+from vsscli.store.verify import has_lost_record, videos_of
 
 
 def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
@@ -72,7 +73,7 @@ def require_whole(store: Store) -> tuple[str, ...]:
     Raises
     ------
     VssError
-        Frames of a video are missing, or it holds no videos.
+        Frames or the record of a video are missing, or it holds no videos.
     """
     videos = store.videos()
     unfinished = sorted({*store.videos(complete=False)} - {*videos})
@@ -82,6 +83,12 @@ def require_whole(store: Store) -> tuple[str, ...]:
             f"{store.path} lacks frames of video {unfinished[0]}{others}",
             "finish it first: run the command that makes it again",
         )
+    for video in videos_of(store.path):
+        if has_lost_record(store.path, store.header, video):
+            raise VssError(
+                f"{store.path} holds arrays of video {video} and no record of them",
+                "`vss cache repair`, then run the command that makes it again",
+            )
     if not videos:
         raise VssError(f"{store.path} holds no videos", "run the command that makes it")
     return videos

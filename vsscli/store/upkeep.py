@@ -126,7 +126,7 @@ def _unrecorded(path: Path, header: Header, video: str) -> list[Path]:
     except VssError:
         return []  # for `repair` to judge
     if record is None:
-        return []
+        return []  # a lost record: for `repair` to judge too
     known = _recorded_files(path, header, video)
     folders = [path / video / name / "c" for name in specs_of(header, record.size)]
     return [file for folder in folders for file in sorted(_files(folder)) if file not in known]

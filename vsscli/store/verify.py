@@ -11,10 +11,10 @@ from vsscli.errors import VssError
 from vsscli.store.arrays import check_array, shard_name, specs_of
 from vsscli.store.encode import ArraySpec
 from vsscli.store.files import file_digest, json_bytes
-from vsscli.store.header import group_json
+from vsscli.store.header import Header, group_json
 from vsscli.store.reader import Store
 from vsscli.store.record import Record, is_name, read_record
-from vsscli.store.remote import work_for
+from vsscli.store.remote import is_remote, work_for
 from vsscli.store.work import WorkFolder
 from vsscli.talk import SILENCE, Talk
 
@@ -48,7 +48,7 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
     -------
     list
         One entry per damaged video or segment, in order; empty for a sound store. What was never recorded is no
-        damage.
+        damage, but arrays of a video without a record are.
     """
     damaged = []
     records: dict[str, Record] = {}
@@ -60,6 +60,8 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
             continue
         if record is not None:
             records[video] = record
+        elif has_lost_record(store.path, store.header, video):
+            damaged.append(Damage(video, None, f"{store.path / video / 'zarr.json'} is missing"))
     with talk.track("verify", sum(len(record.segments) for record in records.values()), "segment") as done:
         for video, record in records.items():
             specs = specs_of(store.header, record.size)
@@ -124,6 +126,16 @@ def repair(store: Store, damaged: Sequence[Damage]) -> Repair:
 def videos_of(path: Path) -> list[str]:
     """Names of all folders of a store that may be videos, sorted, whatever is in them."""
     return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and is_name(entry.name))
+
+
+def has_lost_record(path: Path, header: Header, video: str) -> bool:
+    """Whether a folder of a store has arrays of a video, and no record says what is in them."""
+    folder = path / video
+    if (folder / "zarr.json").is_file():
+        return False
+    # At a URL a video's arrays are put before its record: what died in between is no loss while they hold nothing.
+    begun = "c" if is_remote(path) else ""
+    return any((folder / name / begun).is_dir() for name in specs_of(header, (1, 1)))
 
 
 def _damage(folder: Path, specs: Mapping[str, ArraySpec], number: int, digests: Mapping[str, str]) -> str | None:

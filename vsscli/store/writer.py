@@ -20,7 +20,8 @@ from vsscli.store.encode import segment_frames
 from vsscli.store.files import bytes_digest, json_bytes
 from vsscli.store.header import Header, first_difference, group_json, read_header
 from vsscli.store.record import Record, Segment, check_video, read_record
-from vsscli.store.remote import place_of, work_for
+from vsscli.store.remote import is_remote, place_of, work_for
+from vsscli.store.verify import has_lost_record
 
 __all__ = ["Segment", "StoreWriter"]
 
@@ -222,6 +223,11 @@ class StoreWriter:
         self._agrees()
 
     def _create_video(self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]) -> Record:
+        if not is_remote(self.path) and has_lost_record(self.path, self.header, video):
+            raise VssError(
+                f"{self.path / video} holds arrays and no record of them",
+                "`vss cache repair` drops them; then run the same command to make that video again",
+            )
         specs = specs_of(self.header, size)
         record = Record(tuple(stems), size, segment_frames(specs), sources=tuple(sources))
         files = {"zarr.json": json_bytes(group_json(record.to_dict()))}
