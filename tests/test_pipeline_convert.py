@@ -34,7 +34,8 @@ from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.models.mask2former import Mask2Former
 from vsscli.pipeline.convert import convert_checkpoint, read_spans
-from vsscli.pipeline.predict import Hardware, predict_input
+from vsscli.pipeline.masks import predict_input
+from vsscli.pipeline.predict import Hardware
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSettings
 

@@ -18,7 +18,8 @@ from vsscli.models.checkpoints import load_checkpoint
 from vsscli.models.network import Network
 from vsscli.models.outputs import MapOutputs, MaskOutputs, QueryPrediction
 from vsscli.models.scores import ScoreKind, Scores
-from vsscli.pipeline.predict import Hardware, predict_input, predict_split
+from vsscli.pipeline.masks import predict_input
+from vsscli.pipeline.predict import Hardware, predict_split
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe, Unlabelled
 from vsscli.store.reader import open_store

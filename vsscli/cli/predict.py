@@ -28,7 +28,9 @@ def predict(
     model: Annotated[
         Path, Option("--model", metavar="FILE", help="Checkpoint, or recipe of a network of mmsegmentation.")
     ],
-    split: Annotated[str, Option("--split", metavar="NAME", help="Split of the checkpoint's data set.")] = "val",
+    split: Annotated[
+        str | None, Option("--split", metavar="NAME", help="Split of the checkpoint's data set. [default: val]")
+    ] = None,
     input: Annotated[
         Path | None, Option("--input", metavar="FILE|DIR", help="One's own frames: a video file or folders of images.")
     ] = None,
@@ -61,7 +63,8 @@ def predict(
     """
     from vsscli.cli.console import Console
     from vsscli.errors import VssError
-    from vsscli.pipeline.predict import Hardware, predict_input, predict_split
+    from vsscli.pipeline.masks import predict_input
+    from vsscli.pipeline.predict import Hardware, predict_split
 
     console = Console(quiet=quiet)
     hardware = Hardware(device, precision, batch_size, devices)
@@ -70,12 +73,18 @@ def predict(
     if input is not None:
         if out is None:
             raise VssError("--input needs a folder for the masks", "add --out masks/")
-        predicted = predict_input(model, input, out, tta=tta, plan=tta_plan, hardware=hardware, talk=console)
+        options = {"--split": split, "--keep": keep, "--data": data, "--devices": devices > 1}
+        without = [option for option, given in options.items() if given]
+        if without:
+            raise VssError(f"{without[0]} is for predicting a split, and means nothing with --input", "leave it out")
+        predicted = predict_input(
+            model, input, out, tta=tta, plan=tta_plan, hardware=hardware, force=force, talk=console
+        )
         facts: dict[str, object] = {"masks": str(out), "predicted": predicted}
     else:
         done = predict_split(
             model,
-            split,
+            split or "val",
             workspace=workspace,
             out=out,
             data_root=data,

@@ -167,7 +167,7 @@ def predict_masks(
                 advance(part.frames)
                 continue
             for index, label in enumerate(predictor.labels(part.images, talk), part.start):
-                write(_mask_path(out, part.video, index), label, palette)
+                write(mask_path(out, part.video, index), label, palette)
             predicted += len(part.images)
             advance(len(part.images))
     return predicted
@@ -180,13 +180,14 @@ def _pending_parts(predictor: Predictor, videos: Sequence[Video], writer: StoreW
 
 def _missing_parts(predictor: Predictor, videos: Sequence[Video], out: Path) -> Iterator[Part | Present]:
     for video in videos:
-        missing = [index for index in range(len(video)) if not _mask_path(out, video, index).is_file()]
+        missing = [index for index in range(len(video)) if not mask_path(out, video, index).is_file()]
         # In a run of consecutive numbers, number minus place in the list stays the same.
         runs = [[index for _, index in run] for _, run in groupby(enumerate(missing), lambda item: item[1] - item[0])]
         yield from _parts(predictor, video, [Segment(run[0], run[-1] + 1) for run in runs])
 
 
-def _mask_path(out: Path, video: Video, index: int) -> Path:
+def mask_path(out: Path, video: Video, index: int) -> Path:
+    """Where the mask of a frame lies."""
     return out / video.name / f"{video.stems[index]}.png"
 
 

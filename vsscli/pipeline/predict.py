@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
-from vsscli.data.folders import open_input
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.videos import Video
-from vsscli.inference.devices import resolve_device
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.inference.processes import launch
-from vsscli.inference.run import predict_masks, predict_videos
+from vsscli.inference.run import predict_videos
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import fixed_crop
 from vsscli.models.checkpoints import Checkpoint, restore_network
@@ -108,7 +107,7 @@ def predict_split(
     checkpoint = open_model(model, data_root=data_root, talk=talk)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
     chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
-    how = _read_out(recipe.predict, chosen, hardware.precision, checkpoint)
+    how = read_out(recipe.predict, chosen, hardware.precision, checkpoint)
     dataset = open_dataset(recipe.data, data_root, talk)
     take_classes(checkpoint, dataset)
     videos = dataset.split(split)
@@ -147,37 +146,6 @@ def predict_split(
     return Prediction(path, missing, total - missing)
 
 
-def predict_input(
-    model: Path,
-    source: Path,
-    out: Path,
-    *,
-    tta: bool = False,
-    plan: str | None = None,
-    hardware: Hardware = Hardware(),
-    talk: Talk = SILENCE,
-) -> int:
-    """Predict one's own frames, a video file or folders of images, into palette masks ``<out>/<video>/<stem>.png``.
-
-    Returns
-    -------
-    int
-        Number of frames predicted now; masks that are there already are kept.
-    """
-    checkpoint = open_model(model, talk=talk)
-    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
-    how = _read_out(recipe.predict, chosen_plan(recipe.predict, tta=tta, named=plan), hardware.precision, checkpoint)
-    videos: list[Video] = open_input(source)
-    predictor = Predictor(
-        restore_network(with_weights(checkpoint)),
-        checkpoint.normalisation,
-        how,
-        resolve_device(hardware.device),
-        batch_size=hardware.batch_size,
-    )
-    return predict_masks(predictor, videos, out, palette=checkpoint.table.palette(), talk=talk)
-
-
 def _present_frames(path: Path, videos: Sequence[Video]) -> int:
     """How many frames of these videos a store holds; none of a video whose frames are others than the store's."""
     if not path.exists():
@@ -192,9 +160,24 @@ def _present_frames(path: Path, videos: Sequence[Video]) -> int:
     return present
 
 
-def _read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
+def read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
+    """How a checkpoint's network is read out: the recipe's section, a plan, and a precision if one is given."""
     window = chosen_window(predict.window, fixed_crop(checkpoint.network))
     return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision)
+
+
+def made_by(checkpoint: Checkpoint, how: ReadOut) -> dict[str, Any]:
+    """What decides the predictions of a frame, as plain JSON values."""
+    return {
+        "weights": checkpoint.fingerprint,
+        "size": how.size,
+        "window": list(how.window) if how.window else None,
+        "step": list(how.step) if how.step else None,
+        "scales": list(how.plan.scales),
+        "flip": how.plan.flip,
+        "precision": how.precision,
+        "numerics": NUMERICS,
+    }
 
 
 def _encoding(store: StoreSection, keep: str, num_classes: int) -> Encoding:
@@ -213,16 +196,7 @@ def _header(
         kind="prediction",
         table=checkpoint.table,
         scores=checkpoint.network["family"],
-        source={
-            "weights": checkpoint.fingerprint,
-            "size": how.size,
-            "window": list(how.window) if how.window else None,
-            "step": list(how.step) if how.step else None,
-            "scales": list(how.plan.scales),
-            "flip": how.plan.flip,
-            "precision": how.precision,
-            "numerics": NUMERICS,
-        },
+        source=made_by(checkpoint, how),
         encoding=encoding.to_dict(),
         data={"name": dataset.name, "split": split, "root": str(dataset.root.resolve())},
         summary={"model": recipe.name, "plan": how.plan.name, "data": recipe.data.model_dump(mode="json")},

@@ -1,0 +1,116 @@
+"""One's own frames become masks, and what lies there already is not taken for them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small import small_recipe
+from store_samples import class_table, snapshot
+
+from vsscli.cli.app import run
+from vsscli.errors import VssError
+from vsscli.models.build import build_network
+from vsscli.models.checkpoints import Checkpoint, save_checkpoint
+from vsscli.pipeline.masks import predict_input
+from vsscli.pipeline.predict import Hardware
+
+CONFIG = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
+CPU = Hardware("cpu")
+
+
+def write_model(path: Path, seed: int) -> Path:
+    torch.manual_seed(seed)
+    network = build_network(CONFIG, 5, load_pretrained=False)
+    recipe = small_recipe(path.parent).model_dump(mode="json")
+    weights = dict(network.state_dict())
+    save_checkpoint(path, Checkpoint(dict(CONFIG), weights, class_table(), network.normalisation, recipe, {}, 0))
+    return path
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("models")
+    return write_model(folder / "a.pt", 0), write_model(folder / "b.pt", 1)
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    """A folder with one video of two PNG frames."""
+    (tmp_path / "own" / "clip").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for t in range(2):
+        image = generator.integers(0, 256, (32, 64, 3), np.uint8)
+        Image.fromarray(image).save(tmp_path / "own" / "clip" / f"{t:03d}.png")
+    return tmp_path / "own"
+
+
+def test_masks_of_the_same_model_are_kept_and_of_another_refused(
+    models: tuple[Path, Path], frames: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "masks"
+    assert predict_input(models[0], frames, out, hardware=CPU) == 2
+    first = snapshot(out)
+    assert sorted(first) == ["clip.json", "clip/000.png", "clip/001.png"]
+    (out / "clip" / "001.png").unlink()
+    assert predict_input(models[0], frames, out, hardware=CPU) == 1
+    assert snapshot(out) == first
+    with pytest.raises(VssError, match="were made with weights = "):
+        predict_input(models[1], frames, out, hardware=CPU)
+    with pytest.raises(VssError, match="were made with flip = False, not True"):
+        predict_input(models[0], frames, out, plan="flip", hardware=CPU)
+    assert snapshot(out) == first
+    assert predict_input(models[1], frames, out, hardware=CPU, force=True) == 2
+    assert all(snapshot(out)[name] != before for name, before in first.items())
+    assert predict_input(models[1], frames, out, hardware=CPU) == 0
+    assert predict_input(models[1], frames, out, hardware=CPU, force=True) == 2
+
+
+def test_pictures_that_nothing_tells_the_origin_of_are_no_masks(
+    models: tuple[Path, Path], frames: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(frames, tmp_path / "copies")
+    with pytest.raises(VssError, match=r"000\.png is there, and .*clip\.json, which would say what made it, is not"):
+        predict_input(models[0], frames, tmp_path / "copies", hardware=CPU)
+    assert snapshot(tmp_path / "copies") == snapshot(frames)
+
+
+@pytest.mark.parametrize(
+    ("source", "out"),
+    [("own", "own"), ("own", "own/masks"), ("own/clip", "own"), ("own", "link"), ("own/clip", "own/clip")],
+)
+def test_masks_do_not_go_among_the_frames(
+    source: str, out: str, models: tuple[Path, Path], frames: Path, tmp_path: Path
+) -> None:
+    before = snapshot(frames)
+    (tmp_path / "link").symlink_to(frames)
+    for force in (False, True):
+        with pytest.raises(VssError, match="masks would lie among the frames"):
+            predict_input(models[0], tmp_path / source, tmp_path / out, hardware=CPU, force=force)
+    assert snapshot(frames) == before
+
+
+@pytest.mark.parametrize("option", [["--split", "val"], ["--keep", "all"], ["--devices", "2"], ["--data", "x"]])
+def test_options_of_splits_mean_nothing_to_own_frames(
+    option: list[str], models: tuple[Path, Path], frames: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    named = ["predict", "--model", str(models[0]), "--input", str(frames), "--out", str(tmp_path / "masks")]
+    assert run([*named, *option]) == 2
+    assert f"{option[0]} is for predicting a split" in capfd.readouterr().err
+    assert not (tmp_path / "masks").exists()
+
+
+def test_force_predicts_again(
+    models: tuple[Path, Path], frames: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    named = ["predict", "--input", str(frames), "--out", str(tmp_path / "masks"), "--device", "cpu", "--json", "-q"]
+    assert run([*named, "--model", str(models[0])]) == 0
+    assert run([*named, "--model", str(models[1])]) == 2
+    assert "--force to predict these frames again" in capfd.readouterr().err
+    assert run([*named, "--model", str(models[1]), "--force"]) == 0
+    assert json.loads(capfd.readouterr().out)["predicted"] == 2
