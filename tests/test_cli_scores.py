@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from store_samples import distributions, prediction_header, write_predictions
 
 from vsscli.cli.app import run
 from vsscli.data.classes import ClassTable
@@ -66,3 +69,24 @@ def test_ground_truth_that_never_stays_or_has_no_label_is_said(
     said = capfd.readouterr().err
     assert "no pixel that counts has a label" in said
     assert "in no window of 2 frames a pixel keeps its class" in said
+
+
+def test_with_a_recipe_the_newest_store_is_one_of_its_data(
+    scored: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, runs = Path(scored[1]), tmp_path / "runs"
+    for age, name in enumerate(("other", "street")):  # the newer one is of other data
+        header = replace(prediction_header(2), table=TABLE, data={"name": name, "split": "val", "root": str(root)})
+        store = runs / "stores" / name / "val" / f"{name}.zarr"
+        means = {video: distributions(1, frames, 2, (4, 6)) for video, frames in VIDEOS.items()}
+        write_predictions(store, header, means)
+        when = store.stat().st_mtime - 100 * age
+        os.utime(store, (when, when))
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        json.dumps({"name": "r", "data": {"name": "street", "root": str(root), "classes": "classes.json"}})
+    )
+    named = ["--recipe", str(recipe), "--workspace", str(runs), "--quiet", "--json"]
+    for verb in (["eval", "--metric", "miou"], ["vc", "--n", "2"]):
+        assert run([*verb, *named]) == 0
+        assert json.loads(capsys.readouterr().out)["pred"] == str(runs / "stores" / "street" / "val" / "street.zarr")

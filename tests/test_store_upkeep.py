@@ -192,6 +192,17 @@ def test_gc_removes_what_the_dead_left_and_nothing_else(path: Path, capsys: pyte
     assert cache(capsys, "gc", "--workspace", path.parents[3])[1] == "nothing was left behind\n"
 
 
+def test_gc_of_what_is_no_store_is_refused(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, what in (("typo.zarr", "does not exist"), (path.parent, "is not a store")):
+        code, out, err = cache(capsys, "gc", "--stores", path.parent / name)
+        assert (code, out) == (2, "")
+        assert what in err
+    work = WorkFolder(path.with_name("begun.zarr"))  # its writer died before the store had a header
+    work.staging("__root__").mkdir(parents=True)
+    assert cache(capsys, "gc", "--stores", work.store)[0] == 0
+    assert not work.path.exists()
+
+
 def test_gc_leaves_what_the_living_hold(path: Path) -> None:
     (path / "street" / "zarr.json").write_text(json.dumps(_forget_all(path)))
     work = WorkFolder(path)

@@ -10,6 +10,7 @@ from vsscli.errors import VssError
 from vsscli.pipeline.workspace import find_stores, unreadable_stores
 from vsscli.store.header import Header, read_header
 from vsscli.store.reader import open_store
+from vsscli.store.remote import place_of, work_for
 from vsscli.store.upkeep import Usage, collect, measure
 from vsscli.store.verify import Damage, Repair, repair, verify
 from vsscli.talk import SILENCE, Talk
@@ -120,7 +121,17 @@ def repair_stores(verdicts: Sequence[Verdict]) -> list[tuple[Path, Repair]]:
 
 
 def collect_leftovers(workspace: Path, stores: Sequence[Path] = ()) -> list[Path]:
-    """Remove what dead runs left of the stores named, or of all in the workspace. Returns what was removed."""
+    """Remove what dead runs left of the stores named, or of all in the workspace. Returns what was removed.
+
+    Raises
+    ------
+    VssError
+        What is named is no store.
+    """
+    for path in stores:
+        # A run may have died before its store had a header: then its work folder tells that it is one.
+        if not work_for(place_of(path)).path.is_dir():
+            read_header(path)
     paths = list(stores)
     if not paths:
         # A run may have died before its store had a header: then only the work folder is there.

@@ -41,7 +41,8 @@ def evaluate(
     Parameters
     ----------
     workspace
-        Where the newest store of an evaluation split is looked for when no prediction is named.
+        Where the newest store of an evaluation split is looked for when no prediction is named, of the recipe's data
+        set if there is one.
     prediction
         A prediction store, or a folder of ``<video>/<stem>.png`` class-index masks.
     data_root, recipe
@@ -56,7 +57,7 @@ def evaluate(
     VssError
         There is nothing to score, or prediction and data do not fit together.
     """
-    path = prediction or newest_evaluation_store(workspace)
+    path = prediction or newest_evaluation_store(workspace, None if recipe is None else recipe.data.name)
     found = open_predicted(path, data_root=data_root, split=split, recipe=recipe, otherwise="val")
     dataset = found.dataset
     talk.say(f"scoring {path} on split {found.split!r} of {dataset.root}, protocol {protocol!r}")

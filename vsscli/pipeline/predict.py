@@ -148,8 +148,8 @@ def predict_split(
 
 def _present_frames(path: Path, videos: Sequence[Video]) -> int:
     """How many frames of these videos a store holds; none of a video whose frames are others than the store's."""
-    if not path.exists():
-        return 0
+    if not (path / "zarr.json").exists():
+        return 0  # nothing, or the empty folder that a writer accepts
     store = open_store(path)
     there = set(store.videos(complete=False))
     present = 0

@@ -1,4 +1,4 @@
-"""One's own frames become masks, and what lies there already is not taken for them."""
+"""Predicting a split into a store, and one's own frames into masks: what lies there is not taken for what it is not."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ import pytest
 import torch
 from PIL import Image
 from small import small_recipe
-from store_samples import class_table, snapshot
+from store_samples import snapshot
 
 from vsscli.cli.app import run
+from vsscli.data.layouts import open_dataset
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.pipeline.masks import predict_input
-from vsscli.pipeline.predict import Hardware
+from vsscli.pipeline.predict import Hardware, predict_split
 
 CONFIG = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
 CPU = Hardware("cpu")
@@ -26,10 +27,11 @@ CPU = Hardware("cpu")
 
 def write_model(path: Path, seed: int) -> Path:
     torch.manual_seed(seed)
-    network = build_network(CONFIG, 5, load_pretrained=False)
-    recipe = small_recipe(path.parent).model_dump(mode="json")
-    weights = dict(network.state_dict())
-    save_checkpoint(path, Checkpoint(dict(CONFIG), weights, class_table(), network.normalisation, recipe, {}, 0))
+    recipe = small_recipe(path.parent / "data")
+    table = open_dataset(recipe.data).table  # draws the videos
+    network = build_network(CONFIG, table.num_classes, load_pretrained=False)
+    facts = (table, network.normalisation, recipe.model_dump(mode="json"), {}, 0)
+    save_checkpoint(path, Checkpoint(dict(CONFIG), dict(network.state_dict()), *facts))
     return path
 
 
@@ -114,3 +116,11 @@ def test_force_predicts_again(
     assert "--force to predict these frames again" in capfd.readouterr().err
     assert run([*named, "--model", str(models[1]), "--force"]) == 0
     assert json.loads(capfd.readouterr().out)["predicted"] == 2
+
+
+def test_an_empty_folder_is_where_a_store_may_go(models: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = predict_split(models[0], "val", workspace=tmp_path, out=tmp_path / "empty", hardware=CPU)
+    assert (done.store, done.predicted, done.cached) == (tmp_path / "empty", 24, 0)
+    again = predict_split(models[0], "val", workspace=tmp_path, out=tmp_path / "empty", hardware=CPU)
+    assert (again.predicted, again.cached) == (0, 24)
