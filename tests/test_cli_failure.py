@@ -15,7 +15,7 @@ import pytest
 from cli_process import environment, start, vss
 from typer import Option
 
-from vsscli.cli import failure, train
+from vsscli.cli import ensemble, failure, train, vc
 from vsscli.cli.app import run
 from vsscli.cli.failure import explain
 from vsscli.errors import VssError
@@ -97,7 +97,7 @@ def test_wrong_usage_is_told_in_the_same_style(tmp_path: Path, arguments: list[s
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_verb_says_how_to_continue(number: signal.Signals, code: int) -> None:
+def test_an_interrupted_verb_says_what_becomes_of_it(number: signal.Signals, code: int) -> None:
     # The verb gets its signal while it holds something open, which must be closed on the way out.
     body = "\n    ".join(
         ["try:", "    print('ready', flush=True); time.sleep(60)", "finally:", "    print('closed', flush=True)"]
@@ -109,7 +109,7 @@ def test_an_interrupted_verb_says_how_to_continue(number: signal.Signals, code: 
     out, err = process.communicate(timeout=60)
     assert process.returncode == code
     assert out == "closed\n"
-    assert err == "interrupted; run the same command again to continue\n"
+    assert err == "interrupted; the same command starts over\n"
 
 
 def test_an_interrupted_training_is_continued_with_resume(
@@ -123,6 +123,23 @@ def test_an_interrupted_training_is_continued_with_resume(
     assert capsys.readouterr().err == "interrupted; run the same command with --resume to continue\n"
     assert run(["train", "--resume"]) == 130
     assert capsys.readouterr().err == "interrupted; run the same command again to continue\n"
+
+
+def test_verbs_that_keep_what_is_finished_and_those_that_start_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(sweep: Annotated[str, Option("--sweep")] = "") -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ensemble, "ensemble", interrupted)
+    monkeypatch.setattr(vc, "consistency", interrupted)
+    for arguments, said in (
+        (["ensemble"], "run the same command again to continue"),
+        (["ensemble", "--sweep", "a.svg"], "the same command starts over"),
+        (["vc"], "the same command starts over"),
+    ):
+        assert run(arguments) == 130
+        assert capsys.readouterr().err == f"interrupted; {said}\n"
 
 
 def test_a_worker_that_is_terminated_dies_quietly() -> None:

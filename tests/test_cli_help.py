@@ -79,3 +79,13 @@ def test_the_version_is_told(tmp_path: Path) -> None:
 def test_a_flag_before_the_verb_needs_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--debug"]) == 2
     assert "missing command" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("verb", "replaces"), [("predict", False), ("pseudo", False), ("ensemble", False), ("train", True)]
+)
+def test_force_says_whether_it_replaces(verb: str, replaces: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([verb, "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("Replace what is there." in text) == replaces
+    assert ("write a new one beside it" in text) != replaces

@@ -16,10 +16,14 @@ from store_samples import snapshot
 from vsscli.cli.app import run
 from vsscli.data.layouts import open_dataset
 from vsscli.errors import VssError
+from vsscli.fusion.ensemble import fused_header
+from vsscli.fusion.temporal import smoothed_header
+from vsscli.fusion.threshold import Threshold, pseudo_header
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.pipeline.masks import predict_input
 from vsscli.pipeline.predict import Hardware, predict_split
+from vsscli.store.reader import open_store
 
 CONFIG = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
 CPU = Hardware("cpu")
@@ -124,3 +128,17 @@ def test_an_empty_folder_is_where_a_store_may_go(models: tuple[Path, Path], tmp_
     assert (done.store, done.predicted, done.cached) == (tmp_path / "empty", 24, 0)
     again = predict_split(models[0], "val", workspace=tmp_path, out=tmp_path / "empty", hardware=CPU)
     assert (again.predicted, again.cached) == (0, 24)
+
+
+def test_the_documentation_names_what_headers_hold(models: tuple[Path, Path], tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "store.md").read_text()
+    (line,) = [line for line in text.splitlines() if line.startswith("| `source` |")]
+    store = open_store(predict_split(models[0], "val", workspace=tmp_path, hardware=CPU).store)
+    sources = [
+        store.header.source,
+        fused_header([store, store], [1.0, 1.0], tmp_path).source,
+        smoothed_header(store, 1, tmp_path, motion=True).source,
+        pseudo_header(store, Threshold(0.5, None, (127,) * 8), tmp_path).source,
+    ]
+    assert [name for source in sources for name in source if f"`{name}`" not in line] == []
+    assert "normalisation" not in store.header.source

@@ -29,6 +29,10 @@ HELP = """Semi-supervised video semantic segmentation: run the network once, dec
 """
 
 
+CONTINUED = ("remap", "train", "predict", "pseudo", "ensemble", "run", "demo")
+"""Verbs that keep what is finished when they are interrupted; the others start over."""
+
+
 def build() -> TyperGroup:
     """The command with all its verbs, in the order in which help lists them."""
     from typer import Typer
@@ -117,14 +121,20 @@ def run(arguments: Sequence[str]) -> int:
     except (Exception, KeyboardInterrupt) as cause:
         from vsscli.cli.failure import explain
 
-        return explain(cause, debug=debug, resume=command is not None and _wants_resume(command, arguments))
+        return explain(cause, debug=debug, go_on=_how_to_go_on(command, arguments) if command else "")
     return 0
 
 
-def _wants_resume(command: TyperGroup, arguments: Sequence[str]) -> bool:
-    """Whether the verb goes on from where it stopped only if it is told to."""
-    verb = next((command.commands[word] for word in arguments if word in command.commands), None)
-    return verb is not None and any("--resume" in param.opts for param in verb.params) and "--resume" not in arguments
+def _how_to_go_on(command: TyperGroup, arguments: Sequence[str]) -> str:
+    """What becomes of an interrupted verb that is run again."""
+    name = next((word for word in arguments if word in command.commands), None)
+    if name is None:
+        return ""
+    if "--resume" not in arguments and any("--resume" in param.opts for param in command.commands[name].params):
+        return "run the same command with --resume to continue"
+    if name in CONTINUED and "--sweep" not in arguments:
+        return "run the same command again to continue"
+    return "the same command starts over"
 
 
 @contextmanager

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Option
 
-from vsscli.cli.options import RUNS, DataRoot, Debug, Force, Json, Quiet, Split, Stores, Weights, Workers, Workspace
+from vsscli.cli.options import (
+    RUNS,
+    DataRoot,
+    Debug,
+    ForceStore,
+    Json,
+    Quiet,
+    Split,
+    Stores,
+    Weights,
+    Workers,
+    Workspace,
+)
 
 if TYPE_CHECKING:
     from vsscli.cli.console import Console
@@ -35,7 +47,7 @@ def ensemble(
     split: Split = None,
     workers: Workers = None,
     workspace: Workspace = RUNS,
-    force: Force = False,
+    force: ForceStore = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

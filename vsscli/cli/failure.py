@@ -34,7 +34,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, handled like Ctrl-C: what can be continued is left so that it can."""
 
 
-def explain(cause: BaseException, *, debug: bool, resume: bool = False) -> int:
+def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
     """Tell on stderr why the program ends.
 
     Parameters
@@ -43,8 +43,8 @@ def explain(cause: BaseException, *, debug: bool, resume: bool = False) -> int:
         The exception that ended it.
     debug
         Print the traceback first.
-    resume
-        Whether the verb needs ``--resume`` to continue what was interrupted.
+    go_on
+        How the verb goes on when it was interrupted.
 
     Returns
     -------
@@ -58,8 +58,7 @@ def explain(cause: BaseException, *, debug: bool, resume: bool = False) -> int:
         return 141
     if isinstance(cause, KeyboardInterrupt | typer.Abort):
         if is_first_process():
-            again = "with --resume" if resume else "again"
-            print(f"interrupted; run the same command {again} to continue", file=sys.stderr)
+            print(f"interrupted; {go_on}" if go_on else "interrupted", file=sys.stderr)
         return 143 if isinstance(cause, Terminated) else 130
     if debug:
         traceback.print_exception(cause)

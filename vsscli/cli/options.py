@@ -67,6 +67,9 @@ Workers = Annotated[
     int | None, Option("--workers", min=1, metavar="N", help="How many work side by side; one a core when not given.")
 ]
 Force = Annotated[bool, Option("--force", help="Replace what is there.")]
+ForceStore = Annotated[
+    bool, Option("--force", help="Where another store lies, write a new one beside it; nothing is replaced.")
+]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
 Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]

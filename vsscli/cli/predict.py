@@ -14,7 +14,6 @@ from vsscli.cli.options import (
     Debug,
     Device,
     Devices,
-    Force,
     Json,
     Precision,
     Quiet,
@@ -51,7 +50,12 @@ def predict(
     precision: Precision = None,
     batch_size: BatchSize = 8,
     workspace: Workspace = RUNS,
-    force: Force = False,
+    force: Annotated[
+        bool,
+        Option(
+            "--force", help="Where another store lies, write a new one beside it; with --input predict all masks again."
+        ),
+    ] = False,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,

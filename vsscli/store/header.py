@@ -138,8 +138,8 @@ class Header:
     scores
         Kind of the network's scores (``logits``, ``probabilities``, ``mask_scores``); ``""`` where none ran.
     source
-        Plain JSON values that say what made it. Of a prediction: weights digest, normalisation, scales, flips, crop,
-        ``numerics``. Of a fusion: ``weights`` and ``stores``. Of pseudo-labels: the threshold and ``store``.
+        Plain JSON values that say what made it. Of a prediction: digest of weights and normalisation, scales, flips,
+        windows, ``numerics``. Of a fusion: ``method`` and ``stores``. Of pseudo-labels: the threshold and ``store``.
     encoding
         `Encoding.to_dict`; empty for pseudo-labels.
     data
