@@ -81,7 +81,7 @@ def test_the_plan_is_printed_and_nothing_runs(tmp_path: Path, capsys: pytest.Cap
     plan = capsys.readouterr()
     lines = plan.out.splitlines()
     assert lines[0].split()[:4] == ["stage", "status", "why", "work"]
-    assert "4 steps x 4 crops of 48x64" in lines[1]
+    assert "4 steps x 4 crops of 32x64" in lines[1]
     assert lines[-1].startswith("total")
     assert "give --tflops N" in plan.err
     assert not (tmp_path / "runs").exists()

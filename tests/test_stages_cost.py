@@ -100,7 +100,7 @@ def test_a_forecast_runs_nothing_and_adds_up(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
     assert {step.status for step, _ in plan.rows} == {"run"}
     costs = {step.name: cost for step, cost in plan.rows}
-    assert costs["student"].work == "4 steps x 4 crops of 48x64, forward and backward"
+    assert costs["student"].work == "4 steps x 4 crops of 32x64, forward and backward"
     assert costs["student"].passes == 16
     assert costs["again"].passes == 24
     assert costs["unlabelled"].passes == 2 * 6 * 2  # videos, frames, views
@@ -109,7 +109,7 @@ def test_a_forecast_runs_nothing_and_adds_up(tmp_path: Path) -> None:
     one = stage_cost(job, "first", Frames(job)).flops
     assert one is not None
     network = outline(job.recipe("student").model.model_dump(mode="json"), len(CLASSES))
-    assert costs["student"].passes * 3 * network.flops((48, 64)) + one / 2 == pytest.approx(costs["student"].flops)
+    assert costs["student"].passes * 3 * network.flops((32, 64)) + one / 2 == pytest.approx(costs["student"].flops)
     total = plan.total.flops
     assert total == pytest.approx(sum(cost.flops or 0 for cost in costs.values()))
     assert plan.hours(plan.total) == pytest.approx((total or 0) / 1e9 / 3600)

@@ -10,7 +10,7 @@ from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs, Outputs
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.recipes.schema import Contrast, Unlabelled
-from vsscli.training.evidence import MapMeaning, from_store, from_teacher, label_crops
+from vsscli.training.evidence import MapMeaning, from_store, from_teacher, label_crops, shrink
 from vsscli.training.learner import Learner, MeanTeacher
 from vsscli.training.semi import build_semi
 from vsscli.training.step import Batch, StepLoss
@@ -31,6 +31,15 @@ class MaskNetwork(Network):
     def outputs(self, images: Tensor) -> MapOutputs:
         features = self.features(images)
         return MapOutputs(Scores(self.classify(features).sigmoid(), ScoreKind.MASK_SCORES), features)
+
+
+@pytest.mark.parametrize("edge", range(4, 21))
+def test_an_edge_stays_within_half_a_cell_when_labels_are_shrunk_and_scores_enlarged(edge: int) -> None:
+    label = torch.zeros(1, 16, 24)
+    label[..., edge:] = 1
+    small = shrink(label, (4, 6))
+    enlarged = nn.functional.interpolate(small[None], size=(16, 24), mode="bilinear", align_corners=False)[0]
+    assert abs(int((enlarged[0, 0] < 0.5).sum()) - edge) <= 2
 
 
 def test_stored_maps_split_pixels_at_the_level_and_padding_is_neither() -> None:
