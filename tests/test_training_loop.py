@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.training.journal import read_journal
 from vsscli.training.run import train
+from vsscli.training.step import Stepper
 
 
 def losses(run: Path) -> list[float]:
@@ -124,3 +126,52 @@ def test_a_checkpoint_finds_the_data_it_was_trained_on_again(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["predicted"] == 24
     assert not (tmp_path / "elsewhere").exists()
+
+
+def diverge(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Let the weights of every run become NaN in one of its steps."""
+    taken = Stepper.step
+
+    def step(self: Stepper, batches: Any) -> Any:
+        answer = taken(self, batches)
+        if self.state.step == at:
+            with torch.no_grad():
+                next(self.state.learner.parameters()).fill_(torch.nan)
+        return answer
+
+    monkeypatch.setattr(Stepper, "step", step)
+
+
+@pytest.mark.parametrize("validate_every", [0, 5])
+def test_weights_that_are_not_finite_never_replace_a_sound_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validate_every: int
+) -> None:
+    # The loss is looked at in step 8 only, the checkpoint of step 6 would come before.
+    settings = {"steps": 8, "log_every": 8, "checkpoint_every": 2, "validate_every": validate_every}
+    diverge(monkeypatch, at=5)
+    with pytest.raises(VssError, match=f"NaN at step {validate_every or 6}") as caught:
+        train(small_recipe(tmp_path / "data", **settings), tmp_path / "run")
+    assert "last.pt is of step 4" in caught.value.hint
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert checkpoint.step == 4
+    assert all(tensor.isfinite().all() for tensor in checkpoint.weights.values())
+    assert not (tmp_path / "run" / "best.pt").exists()
+
+
+def test_a_run_that_is_asked_to_stop_after_it_diverged_leaves_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverge(monkeypatch, at=3)
+    diverged = Stepper.step
+
+    def step(self: Stepper, batches: Any) -> Any:
+        answer = diverged(self, batches)
+        if self.state.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return answer
+
+    monkeypatch.setattr(Stepper, "step", step)
+    with pytest.raises(VssError, match="NaN at step 3") as caught:
+        train(small_recipe(tmp_path / "data", log_every=6, checkpoint_every=6), tmp_path / "run")
+    assert "no checkpoint was left yet" in caught.value.hint
+    assert not (tmp_path / "run" / "last.pt").exists()

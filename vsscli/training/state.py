@@ -38,6 +38,14 @@ class TrainingState:
         return self.learner.network
 
 
+def is_finite(state: TrainingState) -> bool:
+    """Whether all that learns, its statistics and its average are finite; waits for the device."""
+    averages = state.average.weights if state.average else {}
+    tensors = [*state.learner.state_dict().values(), *averages.values()]
+    finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    return bool(torch.stack(finite).all())
+
+
 def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTable, *, resumable: bool) -> None:
     """Write a checkpoint; a resumable one also holds the optimiser, the raw weights where they are averaged, and what
     semi-supervised training has beside the network."""
