@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 from cli_process import kill_training, vss
+from listener import Listener
 from small import small_recipe, write_recipe
 from store_crashes import dead_process
 
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
+from vsscli.training import loop
 from vsscli.training.journal import read_journal
 from vsscli.training.run import train
 from vsscli.training.step import Stepper
@@ -175,3 +177,22 @@ def test_a_run_that_is_asked_to_stop_after_it_diverged_leaves_no_checkpoint(
         train(small_recipe(tmp_path / "data", log_every=6, checkpoint_every=6), tmp_path / "run")
     assert "no checkpoint was left yet" in caught.value.hint
     assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_a_stop_during_the_last_validation_is_obeyed_once_the_run_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loop.validate
+
+    def validate(*what: Any) -> dict[str, float | None]:
+        signal.raise_signal(signal.SIGINT)
+        return real(*what)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    recipe = small_recipe(tmp_path / "data", steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run")
+    monkeypatch.undo()
+    heard = Listener()
+    assert train(recipe, tmp_path / "run", resume=True, talk=heard).trained_steps == 2
+    assert any("is finished (2 steps)" in text for text in heard.said)

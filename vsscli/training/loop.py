@@ -77,7 +77,9 @@ class Loop:
                 if ended or stop or state.step % settings.checkpoint_every == 0:
                     self._require_finite()
                     self._save()
-                if stop and not ended:
+                if ended:  # validation is long, and who asked during it must be obeyed all the same
+                    stop = self._agree(request.number is not None)
+                if stop:
                     request.obey()
         if self._journal is not None:
             self._journal.close()
