@@ -179,6 +179,14 @@ def test_a_run_that_is_asked_to_stop_after_it_diverged_leaves_no_checkpoint(
     assert not (tmp_path / "run" / "last.pt").exists()
 
 
+def test_clipping_leaves_gradients_that_are_not_finite_to_the_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverge(monkeypatch, at=2)
+    with pytest.raises(VssError, match="the loss is nan at step 3"):
+        train(small_recipe(tmp_path / "data", clip=1.0, checkpoint_every=6), tmp_path / "run")
+
+
 def test_a_stop_during_the_last_validation_is_obeyed_once_the_run_is_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

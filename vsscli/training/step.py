@@ -145,7 +145,9 @@ class Stepper:
                 losses = self._loss(self._module, labelled, unlabelled, state.step / settings.steps)
                 fabric.backward(losses.total / len(batches))
         if settings.clip:
-            fabric.clip_gradients(self._module, self._optimiser, max_norm=settings.clip)
+            # Gradients that are not finite are no error here: with precision 16 the scaler leaves such a step out, and
+            # else the loop sees what becomes of the loss and the weights.
+            fabric.clip_gradients(self._module, self._optimiser, max_norm=settings.clip, error_if_nonfinite=False)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         state.step += 1
