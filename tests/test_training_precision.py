@@ -10,10 +10,12 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from small import small_recipe
 
+from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.recipes.schema import Recipe
 from vsscli.training.learner import Learner
 from vsscli.training.optimiser import build_optimiser
+from vsscli.training.run import train
 from vsscli.training.state import TrainingState
 from vsscli.training.step import Batch, Stepper
 
@@ -38,3 +40,10 @@ def test_a_step_whose_gradients_overflow_is_left_out_also_where_they_are_clipped
     assert losses.total.isfinite()
     assert all(torch.equal(old, new) for old, new in zip(before, state.learner.parameters(), strict=True))
     assert scaler.get_scale() == pytest.approx(START / 2)
+
+
+def test_a_precision_that_the_device_lacks_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(VssError, match=r"train\.precision: precision 16 needs a GPU") as caught:
+        train(small_recipe(tmp_path / "data", precision="16"), tmp_path / "run", device="cpu")
+    assert "--set train.precision=32" in caught.value.hint
+    assert not (tmp_path / "run").exists()

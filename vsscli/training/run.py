@@ -13,6 +13,7 @@ from vsscli.data.layouts import Dataset
 from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
 from vsscli.files import clear_parts
+from vsscli.inference.devices import autocast
 from vsscli.inference.processes import launch
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network
@@ -110,6 +111,7 @@ def train(
         talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
         return finished
 
+    _require_precision(recipe, fabric.device)
     if fabric.is_global_zero:
         for path in (last, best):
             clear_parts(path)
@@ -176,6 +178,17 @@ def begun_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> bool | None:
     if not (out / "last.pt").exists():
         return None
     return not other_run(load_checkpoint(out / "last.pt", weights=False), recipe, inputs)
+
+
+def _require_precision(recipe: Recipe, device: torch.device) -> None:
+    """Refuse what the device can't compute in, which validation would refuse after the last step."""
+    try:
+        autocast(device, recipe.train.precision)
+    except VssError as error:
+        others = {"cpu": "32, or bf16 where the processor has it", "cuda": "16 or 32"}[device.type]
+        raise VssError(
+            f"train.precision: {error.message}", f"set it otherwise: --set train.precision={others}"
+        ) from error
 
 
 def _require_start(recipe: Recipe) -> None:
