@@ -15,7 +15,6 @@ from vsscli.errors import VssError
 from vsscli.models.heads.projection import ProjectionHead
 from vsscli.models.network import Network
 from vsscli.models.outputs import Outputs
-from vsscli.models.scores import to_probabilities
 from vsscli.recipes.schema import Unlabelled
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.bank import Banks
@@ -28,7 +27,7 @@ from vsscli.training.contrast import (
     plan_step,
     published_label_mask,
 )
-from vsscli.training.evidence import Evidence, MapMeaning, from_store, from_teacher, label_crops, shrink
+from vsscli.training.evidence import Evidence, MapMeaning, cell_shares, from_store, from_teacher, label_crops, shrink
 from vsscli.training.learner import Learner, MeanTeacher
 from vsscli.training.mixing import mix
 from vsscli.training.ranks import Ranks, rank_bounds, rank_window
@@ -154,14 +153,16 @@ class SemiSupervision:
         return label_crops(outputs.scores, maps[:, 0] == IGNORE)[:, None]
 
     def _evidence(self, outputs: Outputs, maps: Tensor, progress: float) -> Evidence:
-        scores, contrast = outputs.scores, self.settings.contrast
-        if self.stored is not None and contrast is not None:
-            size = (scores.values.shape[-2], scores.values.shape[-1])
-            classes = scores.values.shape[1]
+        contrast = self.settings.contrast
+        # Features are contrasted, so cells are theirs.
+        size = (outputs.features.shape[-2], outputs.features.shape[-1]) if outputs.features is not None else None
+        if self.stored is not None and contrast is not None and self.ranks is not None and size is not None:
+            classes = self.ranks.num_classes
             return from_store(maps, size, self.stored, confidence=contrast.confidence, num_classes=classes)
         return from_teacher(
-            scores,
+            outputs.scores,
             maps[:, 0],
+            size=size,
             dropped=narrowing_share(self.settings.drop, progress),
             share=narrowing_share(self.settings.sure, progress),
             listed=self.ranks.listed if self.ranks else 1,
@@ -173,8 +174,8 @@ class SemiSupervision:
         assert self.ranks is not None
         assert self.settings.contrast is not None
         ranks, contrast = self.ranks, self.settings.contrast
-        shares = to_probabilities(labelled.scores).movedim(1, -1).flatten(0, 2)
         size = (evidence.label.shape[-2], evidence.label.shape[-1])
+        shares = cell_shares(labelled.scores, size)
         label = shrink(labels, size).long()
         known = (label != IGNORE).flatten()
         window = torch.cat(
