@@ -231,6 +231,22 @@ def test_a_store_that_does_not_fit_is_refused_before_the_first_step(begun: Begun
     assert not (tmp_path / "run" / "journal.jsonl").exists()
 
 
+def test_random_weights_are_refused_by_unlabelled_frames_and_warned_of_else(begun: Begun, tmp_path: Path) -> None:
+    for store in (begun.store, None):
+        recipe = semi_recipe(begun.data, {"teacher": "store" if store else "ema"}, steps=1)
+        with pytest.raises(VssError, match=r"model\.pretrained none, and no checkpoint") as caught:
+            train(recipe, tmp_path / "run", pseudo_labels=store)
+        assert "--init CHECKPOINT" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+    heard = Listener()
+    begun_anew = train(small_recipe(begun.data, steps=1), tmp_path / "plain", talk=heard).last
+    assert any("starts from random weights" in text for text in heard.warned)
+    named = semi_recipe(begun.data, {"teacher": "ema"}, steps=1, init=str(begun_anew))
+    heard = Listener()
+    train(named, tmp_path / "semi", talk=heard)
+    assert heard.warned == []
+
+
 def test_one_class_alone_is_refused_or_named(begun: Begun, tmp_path: Path) -> None:
     recipe = semi_recipe(begun.data, {"contrast": CONTRAST}, steps=2)
     dataset, store = open_dataset(recipe.data), open_store(begun.store)

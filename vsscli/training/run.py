@@ -120,7 +120,7 @@ def train(
     recipe, dataset = sources.recipe, sources.main
     fresh = not (resume and last.exists())
     if fresh and init is None:
-        _require_start(recipe)
+        _require_start(recipe, talk)
     record = out / "checked.json" if check and fabric.is_global_zero else None
     items = labelled_items(sources, check=record, talk=talk)
     if recipe.data.val in recipe.data.train_splits:
@@ -191,9 +191,19 @@ def _require_precision(recipe: Recipe, device: torch.device) -> None:
         ) from error
 
 
-def _require_start(recipe: Recipe) -> None:
-    """Refuse a file of first weights that is not there, before all data is looked at and a network built."""
-    if not isinstance(recipe.model, Mask2FormerModel) or recipe.model.pretrained == "none":
+def _require_start(recipe: Recipe, talk: Talk) -> None:
+    """Refuse or warn of first weights that are not there, before all data is looked at and a network built."""
+    if not isinstance(recipe.model, MmsegModel) and recipe.model.pretrained == "none":
+        what = f"recipe {recipe.name} has model.pretrained none, and no checkpoint is named to start from"
+        if recipe.unlabelled is not None:
+            # A network that knows nothing would be taught by what it says itself, or by far better ones in vain.
+            raise VssError(
+                f"{what}: unlabelled frames are for a network that has learned from labels",
+                "add --init CHECKPOINT; one comes from the same recipe without its `unlabelled` section",
+            )
+        talk.warn(f"{what}: training starts from random weights (--init CHECKPOINT, or set model.pretrained)")
+        return
+    if not isinstance(recipe.model, Mask2FormerModel):
         return
     try:
         check_file(Path(recipe.model.pretrained).expanduser(), "weights")
