@@ -247,6 +247,17 @@ def test_random_weights_are_refused_by_unlabelled_frames_and_warned_of_else(begu
     assert heard.warned == []
 
 
+@pytest.mark.parametrize("mixing", ["cutmix", "classmix", "cutout", "none"])
+def test_one_crop_alone_is_not_mixed_with_others_in_silence(begun: Begun, tmp_path: Path, mixing: str) -> None:
+    recipe = semi_recipe(begun.data, {"teacher": "ema", "batch_size": 1, "mixing": mixing}, steps=1)
+    if mixing in ("cutout", "none"):
+        assert train(recipe, tmp_path / "run", init=begun.network).trained_steps == 1
+        return
+    with pytest.raises(VssError, match=f"{mixing} mixes .*batch_size 1 over 1 process is one") as caught:
+        train(recipe, tmp_path / "run", init=begun.network)
+    assert "unlabelled.batch_size to 2" in caught.value.hint
+
+
 def test_one_class_alone_is_refused_or_named(begun: Begun, tmp_path: Path) -> None:
     recipe = semi_recipe(begun.data, {"contrast": CONTRAST}, steps=2)
     dataset, store = open_dataset(recipe.data), open_store(begun.store)

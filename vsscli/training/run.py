@@ -112,6 +112,7 @@ def train(
         return finished
 
     _require_precision(recipe, fabric.device)
+    _require_partners(recipe, fabric.world_size)
     if fabric.is_global_zero:
         for path in (last, best):
             clear_parts(path)
@@ -189,6 +190,18 @@ def _require_precision(recipe: Recipe, device: torch.device) -> None:
         raise VssError(
             f"train.precision: {error.message}", f"set it otherwise: --set train.precision={others}"
         ) from error
+
+
+def _require_partners(recipe: Recipe, world: int) -> None:
+    """Refuse to mix crops of a process that has one alone, which would leave them as they are without a word."""
+    unlabelled = recipe.unlabelled
+    if unlabelled is None or unlabelled.mixing not in ("cutmix", "classmix") or unlabelled.batch_size // world > 1:
+        return
+    raise VssError(
+        f"unlabelled.mixing {unlabelled.mixing} mixes the unlabelled crops of a process, and unlabelled.batch_size "
+        f"{unlabelled.batch_size} over {world} process{'es' if world > 1 else ''} is one for each",
+        f"set unlabelled.batch_size to {2 * world} or more, take fewer --devices, or mix by cutout",
+    )
 
 
 def _require_start(recipe: Recipe, talk: Talk) -> None:
