@@ -258,6 +258,19 @@ def test_one_crop_alone_is_not_mixed_with_others_in_silence(begun: Begun, tmp_pa
     assert "unlabelled.batch_size to 2" in caught.value.hint
 
 
+@pytest.mark.parametrize("teacher", ["store", "ema"])
+def test_a_damaged_unlabelled_image_is_named_before_the_first_step(begun: Begun, tmp_path: Path, teacher: str) -> None:
+    data = Path(shutil.copytree(begun.data, tmp_path / "data"))
+    recipe = semi_recipe(data, {"teacher": teacher}, steps=2)
+    image = open_dataset(recipe.data).split("unlabelled")[1].frames[3].image
+    assert image is not None
+    image.write_bytes(image.read_bytes()[:200])
+    store = begun.store if teacher == "store" else None
+    with pytest.raises(VssError, match=rf"{image.name}: .*"):
+        train(recipe, tmp_path / "run", init=begun.network, pseudo_labels=store)
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
 def test_one_class_alone_is_refused_or_named(begun: Begun, tmp_path: Path) -> None:
     recipe = semi_recipe(begun.data, {"contrast": CONTRAST}, steps=2)
     dataset, store = open_dataset(recipe.data), open_store(begun.store)

@@ -93,7 +93,7 @@ class UnlabelledFrames:
     """
 
     def __init__(self, videos: Sequence[FolderVideo], label_of: LabelOf | None) -> None:
-        self._videos, self._label_of = list(videos), label_of
+        self.videos, self._label_of = list(videos), label_of
         self._ends = np.cumsum([len(video) for video in videos])
 
     def __len__(self) -> int:
@@ -102,7 +102,7 @@ class UnlabelledFrames:
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Decode a frame and ask for its label; see `Frames`."""
         number = int(np.searchsorted(self._ends, index, side="right"))
-        video = self._videos[number]
+        video = self.videos[number]
         t = index - int(self._ends[number]) + len(video)
         image = video.read(t)
         if self._label_of is None:

@@ -9,6 +9,7 @@ import torch
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import TrainItems
+from vsscli.data.check import check_once
 from vsscli.data.layouts import Dataset
 from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
@@ -127,6 +128,9 @@ def train(
     if recipe.data.val in recipe.data.train_splits:
         talk.warn(f"split {recipe.data.val!r} is trained on and validated on: its figures tell nothing of new video")
     others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
+    if others is not None and record is not None:
+        videos, what = others.frames.videos, "unlabelled data"
+        check_once(videos, dataset.table, dataset.ids, masks=False, record=record, what=what, talk=talk)
     unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, dataset, init, fresh=fresh, talk=talk)
