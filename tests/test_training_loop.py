@@ -19,7 +19,8 @@ from small import small_recipe, write_recipe
 from store_crashes import dead_process
 
 from vsscli.errors import VssError
-from vsscli.models.checkpoints import load_checkpoint
+from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
+from vsscli.models.network import Normalisation
 from vsscli.training import loop
 from vsscli.training.journal import read_journal
 from vsscli.training.run import train
@@ -204,3 +205,12 @@ def test_a_stop_during_the_last_validation_is_obeyed_once_the_run_is_saved(
     heard = Listener()
     assert train(recipe, tmp_path / "run", resume=True, talk=heard).trained_steps == 2
     assert any("is finished (2 steps)" in text for text in heard.said)
+
+
+def test_a_checkpoint_whose_images_were_normalised_otherwise_is_no_start(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "data", steps=1)
+    checkpoint = load_checkpoint(train(recipe, tmp_path / "run").last)
+    checkpoint.normalisation = Normalisation((127.5,) * 3, (127.5,) * 3)
+    save_checkpoint(tmp_path / "other.pt", checkpoint)
+    with pytest.raises(VssError, match=r"mean and deviation \(127\.5, 127\.5, 127\.5\)"):
+        train(recipe, tmp_path / "other", init=tmp_path / "other.pt")

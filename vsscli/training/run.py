@@ -260,5 +260,13 @@ def _initial_network(recipe: Recipe, dataset: Dataset, init: Path | None, *, fre
                 "start from a checkpoint of the same class table",
             )
         load_weights(network, checkpoint)
+        if checkpoint.normalisation != network.normalisation:
+            # Encoders of the same tensors may want their images otherwise: the weights would fit and be of no use.
+            there, here = checkpoint.normalisation, network.normalisation
+            raise VssError(
+                f"{init} was trained on images of mean and deviation {there.mean} and {there.std}, the recipe's network "
+                f"takes {here.mean} and {here.std}",
+                "start from a checkpoint of the same encoder",
+            )
         talk.say(f"starting from {init} (step {checkpoint.step})")
     return network
