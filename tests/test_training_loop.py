@@ -52,6 +52,8 @@ def test_a_finished_run_is_kept_and_another_one_is_not_overwritten(tmp_path: Pat
         train(other, tmp_path / "run")
     with pytest.raises(VssError, match=r"train\.steps was 2 and is 4"):
         train(other, tmp_path / "run", resume=True)
+    with pytest.raises(VssError, match="--force starts anew"):
+        train(other, tmp_path / "run", resume=True, force=True)
     # What was being written when a process was killed is cleared by the next run, what a living one writes is not.
     dead, alive = (tmp_path / "run" / f".last.pt.{number}.part" for number in (dead_process(), os.getppid()))
     dead.write_bytes(b"half")

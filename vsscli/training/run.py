@@ -85,12 +85,18 @@ def train(
     Raises
     ------
     VssError
-        The data is missing or damaged, the folder holds another run, or there is nothing to learn from.
+        The data is missing or damaged, the folder holds another run, there is nothing to learn from, or options
+        contradict each other.
     """
     if isinstance(recipe.model, MmsegModel):
         raise VssError(
             f"recipe {recipe.name}: a network of mmsegmentation is read out as it is, vss does not train it",
             "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
+        )
+    if resume and force:
+        raise VssError(
+            "--resume goes on with the run that is there, and --force starts anew in its place",
+            "leave out one of them",
         )
     fabric = launch(device, devices, recipe.train.precision)
     if not fabric.is_global_zero:
