@@ -10,13 +10,14 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
 from small import small_recipe
 
+from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.recipes.schema import Recipe
 from vsscli.training.learner import Learner
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.run import train
-from vsscli.training.state import TrainingState
+from vsscli.training.state import TrainingState, load_state, save_state
 from vsscli.training.step import Batch, Stepper
 
 START = 2.0**100
@@ -47,3 +48,15 @@ def test_a_precision_that_the_device_lacks_is_refused_before_the_first_step(tmp_
         train(small_recipe(tmp_path / "data", precision="16"), tmp_path / "run", device="cpu")
     assert "--set train.precision=32" in caught.value.hint
     assert not (tmp_path / "run").exists()
+
+
+def test_the_scale_of_the_loss_goes_on_where_it_was(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path, precision="16")
+    table = ClassTable.from_dict({"name": "three", "classes": [{"name": name} for name in "abc"]})
+    state = begun(recipe)
+    state.precision = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=8.0))
+    save_state(tmp_path / "last.pt", state, recipe, table, resumable=True)
+    other, scaler = begun(recipe), torch.amp.GradScaler("cpu")
+    other.precision = MixedPrecision("16-mixed", "cpu", scaler)
+    load_state(tmp_path / "last.pt", other, recipe)
+    assert scaler.get_scale() == 8.0

@@ -149,7 +149,7 @@ def train(
         learner, semi = build_semi(recipe.unlabelled, network, others.meaning, fabric.autocast, talk)
     optimiser = build_optimiser(network, recipe.train, learner.projection)
     average = AveragedWeights(network, recipe.train.ema) if recipe.train.ema else None
-    state = TrainingState(learner, optimiser, average, inputs, semi)
+    state = TrainingState(learner, optimiser, average, inputs, semi, precision=fabric.strategy.precision)
     if resume and last.exists():
         load_state(last, state, recipe)
         talk.say(f"continuing {last} at step {state.step} of {recipe.train.steps}")
@@ -270,8 +270,8 @@ def _initial_network(recipe: Recipe, dataset: Dataset, init: Path | None, *, fre
             # Encoders of the same tensors may want their images otherwise: the weights would fit and be of no use.
             there, here = checkpoint.normalisation, network.normalisation
             raise VssError(
-                f"{init} was trained on images of mean and deviation {there.mean} and {there.std}, the recipe's network "
-                f"takes {here.mean} and {here.std}",
+                f"{init} was trained on images of mean and deviation {there.mean} and {there.std}, "
+                f"the recipe's network takes {here.mean} and {here.std}",
                 "start from a checkpoint of the same encoder",
             )
         talk.say(f"starting from {init} (step {checkpoint.step})")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins import Precision
 
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
@@ -21,7 +22,13 @@ from vsscli.training.semi import SemiSupervision
 
 @dataclass
 class TrainingState:
-    """Everything that changes while training; random numbers do not, they follow from seed and step."""
+    """Everything that changes while training; random numbers do not, they follow from seed and step.
+
+    Attributes
+    ----------
+    precision
+        The fabric's: with precision 16 it has the scale of the loss.
+    """
 
     learner: Learner
     optimiser: torch.optim.Optimizer
@@ -31,6 +38,7 @@ class TrainingState:
     step: int = 0
     best: float = -1.0
     figures: dict[str, Any] = field(default_factory=dict)
+    precision: Precision = field(default_factory=Precision)
 
     @property
     def network(self) -> Network:
@@ -56,6 +64,7 @@ def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTab
             "optimiser": state.optimiser.state_dict(),
             "raw": raw if state.average else None,
             "semi": state.semi.state_dict() if state.semi else None,
+            "precision": state.precision.state_dict(),
             "best": state.best,
             "threads": torch.get_num_threads(),
         }
@@ -93,6 +102,9 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
     if state.semi is not None:
         state.semi.load_state_dict(checkpoint.training["semi"])
     state.optimiser.load_state_dict(checkpoint.training["optimiser"])
+    scaling = checkpoint.training.get("precision")
+    if scaling:  # a run that was begun before it was kept starts again with the scale that all runs start with
+        state.precision.load_state_dict(scaling)
     state.step = checkpoint.step
     state.best = checkpoint.training["best"]
     state.figures = checkpoint.figures
