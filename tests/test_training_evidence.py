@@ -12,7 +12,7 @@ from vsscli.models.scores import ScoreKind, Scores
 from vsscli.recipes.schema import Contrast, Unlabelled
 from vsscli.training.evidence import MapMeaning, cell_shares, from_store, from_teacher, label_crops, shrink
 from vsscli.training.learner import Learner, MeanTeacher
-from vsscli.training.semi import build_semi
+from vsscli.training.semi import build_semi, padding_of
 from vsscli.training.step import Batch, StepLoss
 
 
@@ -138,3 +138,29 @@ def test_a_mean_teacher_averages_parameters_and_statistics_and_is_never_in_train
     assert torch.equal(norm.running_mean, before)
     assert features is None
     assert not outputs.scores.values.requires_grad
+
+
+@pytest.mark.parametrize("mixing", ["none", "cutmix", "cutout"])
+def test_padding_is_no_pixel_of_which_a_share_is_reliable(mixing: str) -> None:
+    torch.manual_seed(0)
+    network = MaskNetwork()
+    settings = Unlabelled(mixing=mixing, mixing_share=1.0, scale_weight=True)  # type: ignore[arg-type]
+    learner, semi = build_semi(settings, network, None)
+    images = torch.randint(1, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    label = torch.randint(5, (2, 16, 16), dtype=torch.uint8)
+    if mixing == "none":
+        label[:, :4] = 255  # not sure of it
+    images[:, :, 2, 2] = 0  # a black pixel
+    for crop, (rows, columns) in enumerate(((12, 16), (16, 8))):
+        images[crop, :, rows:], images[crop, :, :, columns:] = 0, 0
+        label[crop, rows:], label[crop, :, columns:] = 255, 255
+    assert padding_of(images, label).sum(dim=(1, 2)).tolist() == [4 * 16, 8 * 16]
+    losses = StepLoss(network.normalisation, semi)(learner, Batch(images, label), Batch(images, label), 0.0)
+    share = losses.parts["reliable"]
+    if mixing == "none":
+        pixels, sure = 12 * 16 + 16 * 8, 8 * 16 + 12 * 8
+        assert share.item() == pytest.approx(sure / pixels)
+        expected = losses.parts["loss_supervised"] + pixels / sure * losses.parts["loss_unsupervised"]
+        torch.testing.assert_close(losses.total.detach(), expected)
+    else:
+        assert (share == 1) == (mixing == "cutmix")  # which moves padding about, where cutout takes labels away

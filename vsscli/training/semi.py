@@ -38,12 +38,30 @@ from vsscli.training.unsupervised import narrowing_share
 class Prepared:
     """Unlabelled crops as the student will see them, what it should say of them, and which cells it will be asked for.
 
-    images (B, 3, H, W) are normalised, target (B, H, W) uint8 has 255 where there is nothing to learn.
+    images (B, 3, H, W) are normalised, target (B, H, W) uint8 has 255 where there is nothing to learn; pixels, a number
+    on the device, is how many of them are no padding.
     """
 
     images: Tensor
     target: Tensor
     plan: Plan | None
+    pixels: Tensor
+
+
+def padding_of(images: Tensor, maps: Tensor) -> Tensor:
+    """Where crops are padded, (B, H, W) bool: rows and columns that are black and void from end to end.
+
+    A store of pseudo-labels has 255 also where it is not sure, so that labels alone don't tell.
+
+    Parameters
+    ----------
+    images
+        (B, 3, H, W) uint8.
+    maps
+        Labels (B, H, W) uint8, or (B, L, H, W) with more maps after them.
+    """
+    void = ((maps if maps.ndim == 3 else maps[:, 0]) == IGNORE) & (images == 0).all(dim=1)
+    return void.all(dim=1, keepdim=True) | void.all(dim=2, keepdim=True)
 
 
 class SemiSupervision:
@@ -81,7 +99,9 @@ class SemiSupervision:
             sizes[0] = contrast.first_queue or contrast.queue
             self.banks = Banks(sizes, contrast.channels, next(learner.parameters()).device)
 
-    def prepare(self, labelled: Tensor, labels: Tensor, images: Tensor, maps: Tensor, progress: float) -> Prepared:
+    def prepare(
+        self, labelled: Tensor, labels: Tensor, images: Tensor, maps: Tensor, padding: Tensor, progress: float
+    ) -> Prepared:
         """Label, mix and rank a step's unlabelled crops, push the banks' keys, and draw anchors and negatives.
 
         Parameters
@@ -92,6 +112,8 @@ class SemiSupervision:
             Normalised unlabelled images (B, 3, H, W).
         maps
             (B, H, W) uint8: their labels, or void alone where the teacher labels them; (B, L, H, W): a store's maps.
+        padding
+            (B, H, W) bool, see `padding_of`.
         progress
             How much of the run is over, in [0, 1).
         """
@@ -102,9 +124,12 @@ class SemiSupervision:
             # The label of a pixel is what the teacher says where it has not been mixed.
             maps = self._labelled_by_teacher(self._ask(images)[0], maps)
         if mixes:
-            images, maps = mix(self.settings.mixing, images, maps, maps[:, 0])
+            images, mixed = mix(self.settings.mixing, images, torch.cat([maps, padding[:, None]], dim=1), maps[:, 0])
+            # What cutout erases is 255 there: no padding, but a pixel without label, as in U2PL.
+            maps, padding = mixed[:, :-1], mixed[:, -1] == 1
+        pixels = (~padding).sum()
         if self.teacher is None:
-            return Prepared(images, maps[:, 0], None)
+            return Prepared(images, maps[:, 0], None, pixels)
         split = len(labelled) if self.banks else 0
         outputs, features = self._ask(torch.cat([labelled[:split], images]))
         unlabelled = outputs.part(slice(split, None))
@@ -112,9 +137,10 @@ class SemiSupervision:
             maps = self._labelled_by_teacher(unlabelled, maps)
         evidence = self._evidence(unlabelled, maps, progress)
         if self.banks is None or features is None or self.settings.contrast is None:
-            return Prepared(images, evidence.target, None)
+            return Prepared(images, evidence.target, None, pixels)
         cells = self._cells(outputs.part(slice(split)), labels, evidence)
-        return Prepared(images, evidence.target, plan_step(features, cells, self.banks, self.settings.contrast))
+        plan = plan_step(features, cells, self.banks, self.settings.contrast)
+        return Prepared(images, evidence.target, plan, pixels)
 
     def loss(self, anchors: Tensor, plan: Plan) -> Tensor:
         """The contrastive loss of the student's features (A, M, D) for a plan."""
