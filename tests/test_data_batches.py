@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vsscli.data.augment import TrainAugment
+from vsscli.data.augment import TrainAugment, apply_image, apply_label, draw_geometry
 from vsscli.data.batches import (
     LabelledFrames,
     TrainingLoader,
@@ -192,6 +192,21 @@ def test_pseudo_labels_are_asked_for_by_video_and_frame(videos: list[FolderVideo
     assert [int(frames.load(index)[1][0, 0]) for index in range(12)] == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
     assert np.array_equal(frames.load(6)[0], videos[1].read(2))
     assert len(UnlabelledFrames([], Store())) == 0
+
+
+def test_frames_without_labels_take_the_first_crop_and_only_padding_is_void(videos: list[FolderVideo]) -> None:
+    image, label = UnlabelledFrames(videos, None).load(5)
+    assert label is None
+    plain = Augment(crop=(20, 28), scale=(0.5, 0.9), colour_jitter=0)
+    torch.manual_seed(4)
+    crop, mask = TrainAugment(plain)(image, label)
+    after = torch.rand(())
+    torch.manual_seed(4)
+    geometry = draw_geometry(plain, (24, 32))
+    assert torch.equal(crop, apply_image(image, geometry))
+    assert torch.equal(mask, apply_label(np.zeros((24, 32), np.uint8), geometry))
+    torch.rand(())  # whether colours change
+    assert torch.equal(torch.rand(()), after)
 
 
 def test_pseudo_labels_load_in_loader_processes_and_open_there(videos: list[FolderVideo]) -> None:

@@ -164,7 +164,12 @@ def test_networks_are_retrained_only_on_pseudo_labels_that_fit(ran: Ran, tmp_pat
     with pytest.raises(VssError, match="names no store"):
         train(ran.job.recipe("retrained"), tmp_path / "run")
     with pytest.raises(VssError, match="not pseudo-labels"):
-        train(ran.job.recipe("retrained"), tmp_path / "run", pseudo_labels=ran.result.stores["student"])
+        train(
+            ran.job.recipe("retrained"),
+            tmp_path / "run",
+            init=ran.job.folder("student") / "last.pt",
+            pseudo_labels=ran.result.stores["student"],
+        )
     pseudo = find_stores(ran.workspace, kind="pseudo")[0]
     with pytest.raises(VssError, match="no `unlabelled` section"):
         train(ran.job.recipe("student"), tmp_path / "run", pseudo_labels=pseudo)

@@ -93,6 +93,20 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
             "a.yaml:3: data.layout: should be 'vspw', 'folders', 'ade20k', 'cocostuff', 'coco-panoptic', "
             "'cityscapes' or 'images', not \"vsp\"; did you mean `vspw`?",
         ),
+        (
+            "name: a\naugment:\n  scale: [-1, 0.5]\n",
+            "a.yaml:3: augment.scale.0: should be greater than 0, not -1",
+        ),
+        (
+            "name: a\naugment:\n  scale: [2.0, 0.5]\n",
+            "a.yaml:2: augment: scale should be a range, the lower end first, not [2.0, 0.5]",
+        ),
+        ("name: a\ntrain:\n  betas: [1.0, 0.999]\n", "a.yaml:3: train.betas.0: should be less than 1, not 1.0"),
+        (
+            "name: a\nunlabelled:\n  teacher: ema\n  pseudo_labels: p.zarr\n",
+            "a.yaml:2: unlabelled: teacher ema labels frames itself: pseudo_labels p.zarr would not be used; leave it "
+            "out, or set teacher to store",
+        ),
         ("name: a\nstore:\n  grid: 3\n", "a.yaml:3: store.grid: should be 1, 2 or 4, not 3"),
         (
             "name: a\npredict:\n  tta: often\n",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 
@@ -162,6 +163,17 @@ def test_every_recipe_opens_with_its_command_and_has_a_line_for_the_list(name: s
     assert "# vss " in opening or "#   vss " in opening
     assert SHIPPED[name].about
     assert isinstance(load_any(name), Pipeline) == (SHIPPED[name].kind == "pipeline")
+
+
+@pytest.mark.parametrize("name", ["semi", "light/semi", "camvid/semi", "demo/semi"])
+def test_the_mean_teacher_that_a_recipe_suggests_mixes_and_starts_from_a_checkpoint(name: str) -> None:
+    opening = shipped_recipes()[name].read_text(encoding="utf-8").split("\nname:")[0]
+    suggested = opening[opening.lower().index("a mean") :]
+    assert "--init" in suggested
+    assignments = re.findall(r"unlabelled\.\w+=\w+", suggested)
+    unlabelled = load_recipe(name, assignments).unlabelled
+    assert unlabelled is not None
+    assert (unlabelled.teacher, unlabelled.mixing, unlabelled.scale_weight) == ("ema", "cutmix", True)
 
 
 def test_weights_that_are_not_there_are_missed_before_the_data_is_looked_at(tmp_path: Path) -> None:

@@ -10,18 +10,19 @@ from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs, Outputs
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.recipes.schema import Contrast, Unlabelled
-from vsscli.training.evidence import MapMeaning, from_store, from_teacher, label_crops, shrink
+from vsscli.training.evidence import MapMeaning, cell_shares, from_store, from_teacher, label_crops, shrink
 from vsscli.training.learner import Learner, MeanTeacher
-from vsscli.training.semi import build_semi
+from vsscli.training.semi import build_semi, padding_of
 from vsscli.training.step import Batch, StepLoss
 
 
 class MaskNetwork(Network):
-    """A network whose scores are sums of mask scores, as those of a mask classifier."""
+    """A network whose scores are sums of mask scores, as a mask classifier's; they may be finer than its features."""
 
-    def __init__(self, num_classes: int = 5) -> None:
+    def __init__(self, num_classes: int = 5, finer: int = 1) -> None:
         super().__init__(num_classes, 4, 4, Normalisation((127.0,) * 3, (60.0,) * 3))
         self.feature_channels = 6
+        self.finer = nn.Upsample(scale_factor=finer) if finer > 1 else nn.Identity()
         self.features = nn.Sequential(nn.Conv2d(3, 6, 4, stride=4), nn.BatchNorm2d(6))
         self.classify = nn.Conv2d(6, num_classes, 1)
 
@@ -30,7 +31,7 @@ class MaskNetwork(Network):
 
     def outputs(self, images: Tensor) -> MapOutputs:
         features = self.features(images)
-        return MapOutputs(Scores(self.classify(features).sigmoid(), ScoreKind.MASK_SCORES), features)
+        return MapOutputs(Scores(self.finer(self.classify(features).sigmoid()), ScoreKind.MASK_SCORES), features)
 
 
 @pytest.mark.parametrize("edge", range(4, 21))
@@ -81,10 +82,19 @@ def test_a_teacher_labels_by_its_likeliest_class_and_drops_its_least_sure() -> N
     assert found.sure.nonzero().tolist() == [[0, 0], [1, 1], [2, 0]]
 
 
+def test_cells_of_finer_scores_have_what_their_centre_has() -> None:
+    values = torch.rand(2, 3, 8, 12)
+    cells = cell_shares(Scores(values, ScoreKind.LOGITS), (2, 3)).view(2, 2, 3, 3)
+    torch.testing.assert_close(cells[1, 1, 2], values[1, :, 6, 10].softmax(0))
+    whole = cell_shares(Scores(values, ScoreKind.LOGITS), (8, 12)).view(2, 8, 12, 3)
+    torch.testing.assert_close(whole[1, 5, 7], values[1, :, 5, 7].softmax(0))
+
+
+@pytest.mark.parametrize("finer", [1, 4])
 @pytest.mark.parametrize("teacher", ["store", "ema"])
-def test_mask_scores_learn_from_unlabelled_crops_by_their_logarithm(teacher: str) -> None:
+def test_mask_scores_learn_from_unlabelled_crops_by_their_logarithm(teacher: str, finer: int) -> None:
     torch.manual_seed(0)
-    network = MaskNetwork()
+    network = MaskNetwork(finer=finer)
     small = Contrast(confidence=0.0, queue=20, keys=10, anchors=8, negatives=4, channels=8)
     settings = Unlabelled(teacher=teacher, contrast=small, mixing="cutmix", mixing_share=1.0)  # type: ignore[arg-type]
     learner, semi = build_semi(settings, network, MapMeaning((100,), 1) if teacher == "store" else None)
@@ -128,3 +138,29 @@ def test_a_mean_teacher_averages_parameters_and_statistics_and_is_never_in_train
     assert torch.equal(norm.running_mean, before)
     assert features is None
     assert not outputs.scores.values.requires_grad
+
+
+@pytest.mark.parametrize("mixing", ["none", "cutmix", "cutout"])
+def test_padding_is_no_pixel_of_which_a_share_is_reliable(mixing: str) -> None:
+    torch.manual_seed(0)
+    network = MaskNetwork()
+    settings = Unlabelled(mixing=mixing, mixing_share=1.0, scale_weight=True)  # type: ignore[arg-type]
+    learner, semi = build_semi(settings, network, None)
+    images = torch.randint(1, 256, (2, 3, 16, 16), dtype=torch.uint8)
+    label = torch.randint(5, (2, 16, 16), dtype=torch.uint8)
+    if mixing == "none":
+        label[:, :4] = 255  # not sure of it
+    images[:, :, 2, 2] = 0  # a black pixel
+    for crop, (rows, columns) in enumerate(((12, 16), (16, 8))):
+        images[crop, :, rows:], images[crop, :, :, columns:] = 0, 0
+        label[crop, rows:], label[crop, :, columns:] = 255, 255
+    assert padding_of(images, label).sum(dim=(1, 2)).tolist() == [4 * 16, 8 * 16]
+    losses = StepLoss(network.normalisation, semi)(learner, Batch(images, label), Batch(images, label), 0.0)
+    share = losses.parts["reliable"]
+    if mixing == "none":
+        pixels, sure = 12 * 16 + 16 * 8, 8 * 16 + 12 * 8
+        assert share.item() == pytest.approx(sure / pixels)
+        expected = losses.parts["loss_supervised"] + pixels / sure * losses.parts["loss_unsupervised"]
+        torch.testing.assert_close(losses.total.detach(), expected)
+    else:
+        assert (share == 1) == (mixing == "cutmix")  # which moves padding about, where cutout takes labels away

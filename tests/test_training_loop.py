@@ -9,17 +9,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from cli_process import kill_training, vss
+from listener import Listener
 from small import small_recipe, write_recipe
 from store_crashes import dead_process
 
 from vsscli.errors import VssError
-from vsscli.models.checkpoints import load_checkpoint
+from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
+from vsscli.models.network import Normalisation
+from vsscli.training import loop
 from vsscli.training.journal import read_journal
 from vsscli.training.run import train
+from vsscli.training.step import Stepper
 
 
 def losses(run: Path) -> list[float]:
@@ -47,6 +52,8 @@ def test_a_finished_run_is_kept_and_another_one_is_not_overwritten(tmp_path: Pat
         train(other, tmp_path / "run")
     with pytest.raises(VssError, match=r"train\.steps was 2 and is 4"):
         train(other, tmp_path / "run", resume=True)
+    with pytest.raises(VssError, match="--force starts anew"):
+        train(other, tmp_path / "run", resume=True, force=True)
     # What was being written when a process was killed is cleared by the next run, what a living one writes is not.
     dead, alive = (tmp_path / "run" / f".last.pt.{number}.part" for number in (dead_process(), os.getppid()))
     dead.write_bytes(b"half")
@@ -124,3 +131,88 @@ def test_a_checkpoint_finds_the_data_it_was_trained_on_again(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["predicted"] == 24
     assert not (tmp_path / "elsewhere").exists()
+
+
+def diverge(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    """Let the weights of every run become NaN in one of its steps."""
+    taken = Stepper.step
+
+    def step(self: Stepper, batches: Any) -> Any:
+        answer = taken(self, batches)
+        if self.state.step == at:
+            with torch.no_grad():
+                next(self.state.learner.parameters()).fill_(torch.nan)
+        return answer
+
+    monkeypatch.setattr(Stepper, "step", step)
+
+
+@pytest.mark.parametrize("validate_every", [0, 5])
+def test_weights_that_are_not_finite_never_replace_a_sound_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validate_every: int
+) -> None:
+    # The loss is looked at in step 8 only, the checkpoint of step 6 would come before.
+    settings = {"steps": 8, "log_every": 8, "checkpoint_every": 2, "validate_every": validate_every}
+    diverge(monkeypatch, at=5)
+    with pytest.raises(VssError, match=f"NaN at step {validate_every or 6}") as caught:
+        train(small_recipe(tmp_path / "data", **settings), tmp_path / "run")
+    assert "last.pt is of step 4" in caught.value.hint
+    checkpoint = load_checkpoint(tmp_path / "run" / "last.pt")
+    assert checkpoint.step == 4
+    assert all(tensor.isfinite().all() for tensor in checkpoint.weights.values())
+    assert not (tmp_path / "run" / "best.pt").exists()
+
+
+def test_a_run_that_is_asked_to_stop_after_it_diverged_leaves_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverge(monkeypatch, at=3)
+    diverged = Stepper.step
+
+    def step(self: Stepper, batches: Any) -> Any:
+        answer = diverged(self, batches)
+        if self.state.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        return answer
+
+    monkeypatch.setattr(Stepper, "step", step)
+    with pytest.raises(VssError, match="NaN at step 3") as caught:
+        train(small_recipe(tmp_path / "data", log_every=6, checkpoint_every=6), tmp_path / "run")
+    assert "no checkpoint was left yet" in caught.value.hint
+    assert not (tmp_path / "run" / "last.pt").exists()
+
+
+def test_clipping_leaves_gradients_that_are_not_finite_to_the_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diverge(monkeypatch, at=2)
+    with pytest.raises(VssError, match="the loss is nan at step 3"):
+        train(small_recipe(tmp_path / "data", clip=1.0, checkpoint_every=6), tmp_path / "run")
+
+
+def test_a_stop_during_the_last_validation_is_obeyed_once_the_run_is_saved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = loop.validate
+
+    def validate(*what: Any) -> dict[str, float | None]:
+        signal.raise_signal(signal.SIGINT)
+        return real(*what)
+
+    monkeypatch.setattr(loop, "validate", validate)
+    recipe = small_recipe(tmp_path / "data", steps=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run")
+    monkeypatch.undo()
+    heard = Listener()
+    assert train(recipe, tmp_path / "run", resume=True, talk=heard).trained_steps == 2
+    assert any("is finished (2 steps)" in text for text in heard.said)
+
+
+def test_a_checkpoint_whose_images_were_normalised_otherwise_is_no_start(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "data", steps=1)
+    checkpoint = load_checkpoint(train(recipe, tmp_path / "run").last)
+    checkpoint.normalisation = Normalisation((127.5,) * 3, (127.5,) * 3)
+    save_checkpoint(tmp_path / "other.pt", checkpoint)
+    with pytest.raises(VssError, match=r"mean and deviation \(127\.5, 127\.5, 127\.5\)"):
+        train(recipe, tmp_path / "other", init=tmp_path / "other.pt")

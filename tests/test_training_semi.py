@@ -231,6 +231,46 @@ def test_a_store_that_does_not_fit_is_refused_before_the_first_step(begun: Begun
     assert not (tmp_path / "run" / "journal.jsonl").exists()
 
 
+def test_random_weights_are_refused_by_unlabelled_frames_and_warned_of_else(begun: Begun, tmp_path: Path) -> None:
+    for store in (begun.store, None):
+        recipe = semi_recipe(begun.data, {"teacher": "store" if store else "ema"}, steps=1)
+        with pytest.raises(VssError, match=r"model\.pretrained none, and no checkpoint") as caught:
+            train(recipe, tmp_path / "run", pseudo_labels=store)
+        assert "--init CHECKPOINT" in caught.value.hint
+    assert not (tmp_path / "run").exists()
+    heard = Listener()
+    begun_anew = train(small_recipe(begun.data, steps=1), tmp_path / "plain", talk=heard).last
+    assert any("starts from random weights" in text for text in heard.warned)
+    named = semi_recipe(begun.data, {"teacher": "ema"}, steps=1, init=str(begun_anew))
+    heard = Listener()
+    train(named, tmp_path / "semi", talk=heard)
+    assert heard.warned == []
+
+
+@pytest.mark.parametrize("mixing", ["cutmix", "classmix", "cutout", "none"])
+def test_one_crop_alone_is_not_mixed_with_others_in_silence(begun: Begun, tmp_path: Path, mixing: str) -> None:
+    recipe = semi_recipe(begun.data, {"teacher": "ema", "batch_size": 1, "mixing": mixing}, steps=1)
+    if mixing in ("cutout", "none"):
+        assert train(recipe, tmp_path / "run", init=begun.network).trained_steps == 1
+        return
+    with pytest.raises(VssError, match=f"{mixing} mixes .*batch_size 1 over 1 process is one") as caught:
+        train(recipe, tmp_path / "run", init=begun.network)
+    assert "unlabelled.batch_size to 2" in caught.value.hint
+
+
+@pytest.mark.parametrize("teacher", ["store", "ema"])
+def test_a_damaged_unlabelled_image_is_named_before_the_first_step(begun: Begun, tmp_path: Path, teacher: str) -> None:
+    data = Path(shutil.copytree(begun.data, tmp_path / "data"))
+    recipe = semi_recipe(data, {"teacher": teacher}, steps=2)
+    image = open_dataset(recipe.data).split("unlabelled")[1].frames[3].image
+    assert image is not None
+    image.write_bytes(image.read_bytes()[:200])
+    store = begun.store if teacher == "store" else None
+    with pytest.raises(VssError, match=rf"{image.name}: .*"):
+        train(recipe, tmp_path / "run", init=begun.network, pseudo_labels=store)
+    assert not (tmp_path / "run" / "journal.jsonl").exists()
+
+
 def test_one_class_alone_is_refused_or_named(begun: Begun, tmp_path: Path) -> None:
     recipe = semi_recipe(begun.data, {"contrast": CONTRAST}, steps=2)
     dataset, store = open_dataset(recipe.data), open_store(begun.store)

@@ -171,7 +171,8 @@ def test_a_mixed_semi_supervised_run_resumes_bit_for_bit(tmp_path: Path) -> None
     data = street_pictures(tmp_path / "more", recipe_with(tmp_path), "more")
     values = recipe_with(tmp_path, {"data": data, "share": 0.5}, steps=3, checkpoint_every=2).model_dump(mode="json")
     recipe = Recipe.model_validate({**values, "unlabelled": {"teacher": "ema", "batch_size": 2}})
-    whole = train(recipe, tmp_path / "whole")
+    first = train(small_recipe(tmp_path / "data", steps=1), tmp_path / "first").last
+    whole = train(recipe, tmp_path / "whole", init=first)
 
     class Stop(Listener):
         @contextmanager
@@ -187,9 +188,9 @@ def test_a_mixed_semi_supervised_run_resumes_bit_for_bit(tmp_path: Path) -> None
             yield done
 
     with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "broken", talk=Stop())
+        train(recipe, tmp_path / "broken", init=first, talk=Stop())
     assert load_checkpoint(tmp_path / "broken" / "last.pt", weights=False).step == 2
-    again = train(recipe, tmp_path / "broken", resume=True)
+    again = train(recipe, tmp_path / "broken", init=first, resume=True)
     assert load_checkpoint(again.last).fingerprint == load_checkpoint(whole.last).fingerprint
 
 

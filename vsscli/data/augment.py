@@ -138,7 +138,7 @@ class TrainAugment:
         in_pillow = v2.Compose([v2.ToPILImage(), jitter, v2.PILToTensor()])
         self.colours = v2.RandomApply([in_pillow], p=augment.colour_jitter)
 
-    def __call__(self, image: np.ndarray, label: np.ndarray) -> tuple[Tensor, Tensor]:
+    def __call__(self, image: np.ndarray, label: np.ndarray | None) -> tuple[Tensor, Tensor]:
         """Augment a frame.
 
         Parameters
@@ -146,7 +146,8 @@ class TrainAugment:
         image
             (H, W, 3) uint8.
         label
-            (H, W) uint8, class index or 255; or (L, H, W), a label and other maps that belong to the frame.
+            (H, W) uint8, class index or 255; or (L, H, W), a label and other maps that belong to the frame; none: 0
+            everywhere, and no crop is drawn again for it.
 
         Returns
         -------
@@ -155,8 +156,11 @@ class TrainAugment:
         label
             (*crop) or (L, *crop) uint8, 255 in the padding.
         """
-        first = label if label.ndim == 2 else label[0]
-        geometry = draw_geometry(self.augment, (image.shape[0], image.shape[1]), first)
+        size = (image.shape[0], image.shape[1])
+        first = label if label is None or label.ndim == 2 else label[0]
+        geometry = draw_geometry(self.augment, size, first)
+        if label is None:
+            label = np.zeros(size, np.uint8)
         return apply_image(image, geometry, self.colours), apply_label(label, geometry)
 
 

@@ -37,8 +37,11 @@ class Frames(Protocol):
 
     def __len__(self) -> int: ...
 
-    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, 3) uint8 and label (H, W) uint8, class index or 255; or (L, H, W), with more maps after it."""
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Image (H, W, 3) uint8 and label (H, W) uint8, class index or 255; or (L, H, W), with more maps after it.
+
+        None where there is no label.
+        """
         ...
 
 
@@ -88,25 +91,25 @@ class UnlabelledFrames:
         All their frames count.
     label_of
         Gives the label, (H, W) or (L, H, W) uint8, of a video's name and a frame's number in it. Loader processes get
-        a copy, by fork or by pickle: what it holds open, it should open when it is first called. None: labels are 0,
-        so that only padding is void.
+        a copy, by fork or by pickle: what it holds open, it should open when it is first called. None: there are no
+        labels, and only padding will be void.
     """
 
     def __init__(self, videos: Sequence[FolderVideo], label_of: LabelOf | None) -> None:
-        self._videos, self._label_of = list(videos), label_of
+        self.videos, self._label_of = list(videos), label_of
         self._ends = np.cumsum([len(video) for video in videos])
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0
 
-    def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+    def load(self, index: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Decode a frame and ask for its label; see `Frames`."""
         number = int(np.searchsorted(self._ends, index, side="right"))
-        video = self._videos[number]
+        video = self.videos[number]
         t = index - int(self._ends[number]) + len(video)
         image = video.read(t)
         if self._label_of is None:
-            return image, np.zeros(image.shape[:2], np.uint8)
+            return image, None
         return _checked(video.frames[t], image, self._label_of(video.name, t), "its pseudo-label")
 
 

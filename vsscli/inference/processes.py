@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import lru_cache
 from typing import Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 
 from vsscli.errors import VssError
 from vsscli.inference.devices import resolve_device
@@ -17,6 +19,9 @@ PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "bf16": "bf16-mixed",
     "16": "16-mixed",
 }
+
+PATIENCE = timedelta(days=7)
+"""How long processes wait for one another: the first one validates, fuses or packs alone, which may take hours."""
 
 
 @lru_cache
@@ -56,7 +61,7 @@ def launch(device: str, devices: int, precision: str = "32") -> Fabric:
     fabric = Fabric(
         accelerator=place.type,
         devices=chosen,
-        strategy="ddp" if devices > 1 else "auto",
+        strategy=DDPStrategy(timeout=PATIENCE) if devices > 1 else "auto",
         precision=PRECISION[precision],
     )
     fabric.launch()

@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_val
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
+Factor = Annotated[float, Field(gt=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
 Size = tuple[Positive, Positive]
 Keep = Literal["top", "fine", "compact", "all"]
 Layout = Literal["vspw", "folders", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
@@ -226,7 +228,7 @@ Model = Annotated[
 class Augment(Section):
     """Training augmentation, as in the paper."""
 
-    scale: tuple[float, float] = Field((0.5, 2.0), description="random resize, uniform in this range")
+    scale: tuple[Factor, Factor] = Field((0.5, 2.0), description="random resize, uniform in this range")
     size: int | None = Field(None, gt=0, description="short side at scale 1; none: the frame's own")
     crop: Size = (480, 480)
     single_class_limit: Fraction = Field(0.75, description="crops where one class covers more are drawn again")
@@ -236,6 +238,12 @@ class Augment(Section):
     saturation: float = Field(0.5, ge=0)
     hue: float = Field(0.05, ge=0, le=0.5)
     colour_jitter: Fraction = Field(0.8, description="how often colours are changed at all")
+
+    @model_validator(mode="after")
+    def _scales_are_a_range(self) -> Augment:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale should be a range, the lower end first, not {list(self.scale)}")
+        return self
 
 
 class Train(Section):
@@ -247,7 +255,7 @@ class Train(Section):
     encoder_lr: float = Field(1.0, gt=0, description="factor on the learning rate of the encoder")
     layer_decay: float = Field(1.0, gt=0, le=1, description="factor per stage or block of the encoder, from the last")
     weight_decay: float = Field(0.05, ge=0)
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Momentum, Momentum] = (0.9, 0.999)
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
     power: float = Field(0.9, ge=0, description="of the polynomial decay")
     clip: float | None = Field(None, gt=0, description="L2 norm the gradient is clipped to")
@@ -303,11 +311,20 @@ class Unlabelled(Section):
     mixing_share: Fraction = Field(0.5, description="of the steps whose unlabelled crops are mixed")
     contrast: Contrast | None = None
 
+    @model_validator(mode="after")
+    def _one_teacher(self) -> Unlabelled:
+        if self.teacher == "ema" and self.pseudo_labels is not None:
+            raise ValueError(
+                f"teacher ema labels frames itself: pseudo_labels {self.pseudo_labels} would not be used; "
+                "leave it out, or set teacher to store"
+            )
+        return self
+
 
 class Plan(Section):
     """A test-time augmentation plan written out."""
 
-    scales: tuple[Annotated[float, Field(gt=0)], ...] = (1.0,)
+    scales: tuple[Factor, ...] = (1.0,)
     flip: bool = False
 
 

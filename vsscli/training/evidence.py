@@ -119,7 +119,14 @@ def from_store(
 
 
 def from_teacher(
-    scores: Scores, label: Tensor, *, dropped: float, share: float, listed: int, confidence: float
+    scores: Scores,
+    label: Tensor,
+    *,
+    size: tuple[int, int] | None = None,
+    dropped: float,
+    share: float,
+    listed: int,
+    confidence: float,
 ) -> Evidence:
     """Evidence from a teacher that has seen the very crops.
 
@@ -129,6 +136,8 @@ def from_teacher(
         Of those crops.
     label
         (B, H, W) uint8 from before they were mixed; 255 in padding.
+    size
+        h, w of the cells; none: those of the scores.
     dropped, share
         Per cent of the pixels that get no label, and that are reliable and unreliable, at this time of the run.
     listed
@@ -138,8 +147,8 @@ def from_teacher(
     """
     entropy = torch.stack([_entropy(scores, crop, label.shape[-2:]) for crop in range(len(label))])
     reliable, unreliable = split_by_entropy(entropy, label != IGNORE, share)
-    size = (scores.values.shape[-2], scores.values.shape[-1])
-    cells = to_probabilities(scores).movedim(1, -1).flatten(0, 2)
+    size = size or (scores.values.shape[-2], scores.values.shape[-1])
+    cells = cell_shares(scores, size)
     return Evidence(
         keep_sure(label, entropy, 100 - dropped),
         shrink(label, size).long(),
@@ -148,6 +157,16 @@ def from_teacher(
         cells.topk(listed, dim=1).indices,
         cells > confidence,
     )
+
+
+def cell_shares(scores: Scores, size: tuple[int, int]) -> Tensor:
+    """Probabilities (N, C) of the cells of crops, h x w each.
+
+    Scores may be finer than cells: masks that are resized to the image before they are added up.
+    """
+    if scores.values.shape[-2:] != size:
+        scores = Scores(shrink(scores.values, size), scores.kind)
+    return to_probabilities(scores).movedim(1, -1).flatten(0, 2)
 
 
 def label_crops(scores: Scores, void: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from vsscli.errors import VssError
 from vsscli.recipes.schema import Recipe
 from vsscli.talk import Talk
 from vsscli.training.journal import Journal
-from vsscli.training.state import TrainingState, save_state
+from vsscli.training.state import TrainingState, is_finite, save_state
 from vsscli.training.step import Batch, Losses, Stepper
 from vsscli.training.stop import StopRequest
 from vsscli.training.validation import validate
@@ -42,6 +42,7 @@ class Loop:
         self.fabric, self.recipe, self.dataset, self.state, self.talk = fabric, recipe, dataset, state, talk
         self.last, self.best = out / "last.pt", out / "best.pt"
         self.leader = fabric.is_global_zero
+        self._kept = state.step  # the step of ``last.pt``; 0: this run has left none yet
         self._journal = Journal(out / "journal.jsonl", state.step) if self.leader else None
 
     def run(self, items: TrainItems, unlabelled: TrainItems | None) -> None:
@@ -70,11 +71,15 @@ class Loop:
                     waited, since, counted = 0.0, time.perf_counter(), 0
                 if ended or (settings.validate_every and state.step % settings.validate_every == 0):
                     before = time.perf_counter()
+                    self._require_finite()
                     self._validate()
                     since += time.perf_counter() - before
                 if ended or stop or state.step % settings.checkpoint_every == 0:
+                    self._require_finite()
                     self._save()
-                if stop and not ended:
+                if ended:  # validation is long, and who asked during it must be obeyed all the same
+                    stop = self._agree(request.number is not None)
+                if stop:
                     request.obey()
         if self._journal is not None:
             self._journal.close()
@@ -111,13 +116,24 @@ class Loop:
             assert isinstance(mean, Tensor)
             values[name] = float(mean)
         if not math.isfinite(values["loss"]):
-            raise VssError(
-                f"the loss is {values['loss']} at step {self.state.step}",
-                "lower train.lr, set train.clip, or train.precision: '32'; last.pt is from before",
-            )
+            raise self._diverged(f"the loss is {values['loss']}")
         if self._journal is not None:
             times = {"data_time": data_time, "step_time": step_time}
             self._journal.record(self.state.step, {**values, "lr": rate, **times})
+
+    def _require_finite(self) -> None:
+        """Refuse to score or keep weights that are not finite, whenever the loss was last looked at.
+
+        This waits for the device, so it is asked only before what waits for it anyway.
+        """
+        if self._agree(not is_finite(self.state)):
+            raise self._diverged("weights or statistics of the network are infinite or NaN")
+
+    def _diverged(self, what: str) -> VssError:
+        kept = f"last.pt is of step {self._kept}, before that" if self._kept else "no checkpoint was left yet"
+        return VssError(
+            f"{what} at step {self.state.step}", f"lower train.lr, set train.clip, or train.precision: '32'; {kept}"
+        )
 
     def _validate(self) -> None:
         """Score the evaluation split, keep the best weights."""
@@ -143,9 +159,10 @@ class Loop:
     def _save(self) -> None:
         if self.leader:
             save_state(self.last, self.state, self.recipe, self.dataset.table, resumable=True)
+        self._kept = self.state.step
 
     def _agree(self, stop: bool) -> bool:
-        """Whether any process was asked to stop: all must leave at the same step."""
+        """Whether any process has a reason to stop: all must leave at the same step."""
         if self.fabric.world_size == 1:
             return stop
         asked = self.fabric.all_reduce(torch.tensor(float(stop), device=self.fabric.device), reduce_op="sum")

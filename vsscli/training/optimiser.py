@@ -27,7 +27,9 @@ def build_optimiser(network: Network, train: Train, head: nn.Module | None = Non
             parameters = [parameter for parameter in head.parameters() if (parameter.ndim > 1) == decays]
             decay = train.weight_decay if decays else 0.0
             groups.append({"params": parameters, "lr": train.lr, "base_lr": train.lr, "weight_decay": decay})
-    return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=True)
+    # The fused one divides by the loss's scale itself, too late for gradients that are clipped.
+    fused = not (train.clip and train.precision == "16")
+    return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=fused)
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:

@@ -9,10 +9,12 @@ import torch
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import TrainItems
+from vsscli.data.check import check_once
 from vsscli.data.layouts import Dataset
 from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
 from vsscli.files import clear_parts
+from vsscli.inference.devices import autocast
 from vsscli.inference.processes import launch
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network
@@ -83,12 +85,18 @@ def train(
     Raises
     ------
     VssError
-        The data is missing or damaged, the folder holds another run, or there is nothing to learn from.
+        The data is missing or damaged, the folder holds another run, there is nothing to learn from, or options
+        contradict each other.
     """
     if isinstance(recipe.model, MmsegModel):
         raise VssError(
             f"recipe {recipe.name}: a network of mmsegmentation is read out as it is, vss does not train it",
             "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
+        )
+    if resume and force:
+        raise VssError(
+            "--resume goes on with the run that is there, and --force starts anew in its place",
+            "leave out one of them",
         )
     fabric = launch(device, devices, recipe.train.precision)
     if not fabric.is_global_zero:
@@ -110,6 +118,8 @@ def train(
         talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
         return finished
 
+    _require_precision(recipe, fabric.device)
+    _require_partners(recipe, fabric.world_size)
     if fabric.is_global_zero:
         for path in (last, best):
             clear_parts(path)
@@ -118,12 +128,15 @@ def train(
     recipe, dataset = sources.recipe, sources.main
     fresh = not (resume and last.exists())
     if fresh and init is None:
-        _require_start(recipe)
+        _require_start(recipe, talk)
     record = out / "checked.json" if check and fabric.is_global_zero else None
     items = labelled_items(sources, check=record, talk=talk)
     if recipe.data.val in recipe.data.train_splits:
         talk.warn(f"split {recipe.data.val!r} is trained on and validated on: its figures tell nothing of new video")
     others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
+    if others is not None and record is not None:
+        videos, what = others.frames.videos, "unlabelled data"
+        check_once(videos, dataset.table, dataset.ids, masks=False, record=record, what=what, talk=talk)
     unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, dataset, init, fresh=fresh, talk=talk)
@@ -136,7 +149,7 @@ def train(
         learner, semi = build_semi(recipe.unlabelled, network, others.meaning, fabric.autocast, talk)
     optimiser = build_optimiser(network, recipe.train, learner.projection)
     average = AveragedWeights(network, recipe.train.ema) if recipe.train.ema else None
-    state = TrainingState(learner, optimiser, average, inputs, semi)
+    state = TrainingState(learner, optimiser, average, inputs, semi, precision=fabric.strategy.precision)
     if resume and last.exists():
         load_state(last, state, recipe)
         talk.say(f"continuing {last} at step {state.step} of {recipe.train.steps}")
@@ -178,9 +191,42 @@ def begun_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> bool | None:
     return not other_run(load_checkpoint(out / "last.pt", weights=False), recipe, inputs)
 
 
-def _require_start(recipe: Recipe) -> None:
-    """Refuse a file of first weights that is not there, before all data is looked at and a network built."""
-    if not isinstance(recipe.model, Mask2FormerModel) or recipe.model.pretrained == "none":
+def _require_precision(recipe: Recipe, device: torch.device) -> None:
+    """Refuse what the device can't compute in, which validation would refuse after the last step."""
+    try:
+        autocast(device, recipe.train.precision)
+    except VssError as error:
+        others = {"cpu": "32, or bf16 where the processor has it", "cuda": "16 or 32"}[device.type]
+        raise VssError(
+            f"train.precision: {error.message}", f"set it otherwise: --set train.precision={others}"
+        ) from error
+
+
+def _require_partners(recipe: Recipe, world: int) -> None:
+    """Refuse to mix crops of a process that has one alone, which would leave them as they are without a word."""
+    unlabelled = recipe.unlabelled
+    if unlabelled is None or unlabelled.mixing not in ("cutmix", "classmix") or unlabelled.batch_size // world > 1:
+        return
+    raise VssError(
+        f"unlabelled.mixing {unlabelled.mixing} mixes the unlabelled crops of a process, and unlabelled.batch_size "
+        f"{unlabelled.batch_size} over {world} process{'es' if world > 1 else ''} is one for each",
+        f"set unlabelled.batch_size to {2 * world} or more, take fewer --devices, or mix by cutout",
+    )
+
+
+def _require_start(recipe: Recipe, talk: Talk) -> None:
+    """Refuse or warn of first weights that are not there, before all data is looked at and a network built."""
+    if not isinstance(recipe.model, MmsegModel) and recipe.model.pretrained == "none":
+        what = f"recipe {recipe.name} has model.pretrained none, and no checkpoint is named to start from"
+        if recipe.unlabelled is not None:
+            # A network that knows nothing would be taught by what it says itself, or by far better ones in vain.
+            raise VssError(
+                f"{what}: unlabelled frames are for a network that has learned from labels",
+                "add --init CHECKPOINT; one comes from the same recipe without its `unlabelled` section",
+            )
+        talk.warn(f"{what}: training starts from random weights (--init CHECKPOINT, or set model.pretrained)")
+        return
+    if not isinstance(recipe.model, Mask2FormerModel):
         return
     try:
         check_file(Path(recipe.model.pretrained).expanduser(), "weights")
@@ -220,5 +266,13 @@ def _initial_network(recipe: Recipe, dataset: Dataset, init: Path | None, *, fre
                 "start from a checkpoint of the same class table",
             )
         load_weights(network, checkpoint)
+        if checkpoint.normalisation != network.normalisation:
+            # Encoders of the same tensors may want their images otherwise: the weights would fit and be of no use.
+            there, here = checkpoint.normalisation, network.normalisation
+            raise VssError(
+                f"{init} was trained on images of mean and deviation {there.mean} and {there.std}, "
+                f"the recipe's network takes {here.mean} and {here.std}",
+                "start from a checkpoint of the same encoder",
+            )
         talk.say(f"starting from {init} (step {checkpoint.step})")
     return network

@@ -15,7 +15,6 @@ from vsscli.errors import VssError
 from vsscli.models.heads.projection import ProjectionHead
 from vsscli.models.network import Network
 from vsscli.models.outputs import Outputs
-from vsscli.models.scores import to_probabilities
 from vsscli.recipes.schema import Unlabelled
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.bank import Banks
@@ -28,7 +27,7 @@ from vsscli.training.contrast import (
     plan_step,
     published_label_mask,
 )
-from vsscli.training.evidence import Evidence, MapMeaning, from_store, from_teacher, label_crops, shrink
+from vsscli.training.evidence import Evidence, MapMeaning, cell_shares, from_store, from_teacher, label_crops, shrink
 from vsscli.training.learner import Learner, MeanTeacher
 from vsscli.training.mixing import mix
 from vsscli.training.ranks import Ranks, rank_bounds, rank_window
@@ -39,12 +38,30 @@ from vsscli.training.unsupervised import narrowing_share
 class Prepared:
     """Unlabelled crops as the student will see them, what it should say of them, and which cells it will be asked for.
 
-    images (B, 3, H, W) are normalised, target (B, H, W) uint8 has 255 where there is nothing to learn.
+    images (B, 3, H, W) are normalised, target (B, H, W) uint8 has 255 where there is nothing to learn; pixels, a number
+    on the device, is how many of them are no padding.
     """
 
     images: Tensor
     target: Tensor
     plan: Plan | None
+    pixels: Tensor
+
+
+def padding_of(images: Tensor, maps: Tensor) -> Tensor:
+    """Where crops are padded, (B, H, W) bool: rows and columns that are black and void from end to end.
+
+    A store of pseudo-labels has 255 also where it is not sure, so that labels alone don't tell.
+
+    Parameters
+    ----------
+    images
+        (B, 3, H, W) uint8.
+    maps
+        Labels (B, H, W) uint8, or (B, L, H, W) with more maps after them.
+    """
+    void = ((maps if maps.ndim == 3 else maps[:, 0]) == IGNORE) & (images == 0).all(dim=1)
+    return void.all(dim=1, keepdim=True) | void.all(dim=2, keepdim=True)
 
 
 class SemiSupervision:
@@ -82,7 +99,9 @@ class SemiSupervision:
             sizes[0] = contrast.first_queue or contrast.queue
             self.banks = Banks(sizes, contrast.channels, next(learner.parameters()).device)
 
-    def prepare(self, labelled: Tensor, labels: Tensor, images: Tensor, maps: Tensor, progress: float) -> Prepared:
+    def prepare(
+        self, labelled: Tensor, labels: Tensor, images: Tensor, maps: Tensor, padding: Tensor, progress: float
+    ) -> Prepared:
         """Label, mix and rank a step's unlabelled crops, push the banks' keys, and draw anchors and negatives.
 
         Parameters
@@ -93,6 +112,8 @@ class SemiSupervision:
             Normalised unlabelled images (B, 3, H, W).
         maps
             (B, H, W) uint8: their labels, or void alone where the teacher labels them; (B, L, H, W): a store's maps.
+        padding
+            (B, H, W) bool, see `padding_of`.
         progress
             How much of the run is over, in [0, 1).
         """
@@ -103,9 +124,12 @@ class SemiSupervision:
             # The label of a pixel is what the teacher says where it has not been mixed.
             maps = self._labelled_by_teacher(self._ask(images)[0], maps)
         if mixes:
-            images, maps = mix(self.settings.mixing, images, maps, maps[:, 0])
+            images, mixed = mix(self.settings.mixing, images, torch.cat([maps, padding[:, None]], dim=1), maps[:, 0])
+            # What cutout erases is 255 there: no padding, but a pixel without label, as in U2PL.
+            maps, padding = mixed[:, :-1], mixed[:, -1] == 1
+        pixels = (~padding).sum()
         if self.teacher is None:
-            return Prepared(images, maps[:, 0], None)
+            return Prepared(images, maps[:, 0], None, pixels)
         split = len(labelled) if self.banks else 0
         outputs, features = self._ask(torch.cat([labelled[:split], images]))
         unlabelled = outputs.part(slice(split, None))
@@ -113,9 +137,10 @@ class SemiSupervision:
             maps = self._labelled_by_teacher(unlabelled, maps)
         evidence = self._evidence(unlabelled, maps, progress)
         if self.banks is None or features is None or self.settings.contrast is None:
-            return Prepared(images, evidence.target, None)
+            return Prepared(images, evidence.target, None, pixels)
         cells = self._cells(outputs.part(slice(split)), labels, evidence)
-        return Prepared(images, evidence.target, plan_step(features, cells, self.banks, self.settings.contrast))
+        plan = plan_step(features, cells, self.banks, self.settings.contrast)
+        return Prepared(images, evidence.target, plan, pixels)
 
     def loss(self, anchors: Tensor, plan: Plan) -> Tensor:
         """The contrastive loss of the student's features (A, M, D) for a plan."""
@@ -154,14 +179,16 @@ class SemiSupervision:
         return label_crops(outputs.scores, maps[:, 0] == IGNORE)[:, None]
 
     def _evidence(self, outputs: Outputs, maps: Tensor, progress: float) -> Evidence:
-        scores, contrast = outputs.scores, self.settings.contrast
-        if self.stored is not None and contrast is not None:
-            size = (scores.values.shape[-2], scores.values.shape[-1])
-            classes = scores.values.shape[1]
+        contrast = self.settings.contrast
+        # Features are contrasted, so cells are theirs.
+        size = (outputs.features.shape[-2], outputs.features.shape[-1]) if outputs.features is not None else None
+        if self.stored is not None and contrast is not None and self.ranks is not None and size is not None:
+            classes = self.ranks.num_classes
             return from_store(maps, size, self.stored, confidence=contrast.confidence, num_classes=classes)
         return from_teacher(
-            scores,
+            outputs.scores,
             maps[:, 0],
+            size=size,
             dropped=narrowing_share(self.settings.drop, progress),
             share=narrowing_share(self.settings.sure, progress),
             listed=self.ranks.listed if self.ranks else 1,
@@ -173,8 +200,8 @@ class SemiSupervision:
         assert self.ranks is not None
         assert self.settings.contrast is not None
         ranks, contrast = self.ranks, self.settings.contrast
-        shares = to_probabilities(labelled.scores).movedim(1, -1).flatten(0, 2)
         size = (evidence.label.shape[-2], evidence.label.shape[-1])
+        shares = cell_shares(labelled.scores, size)
         label = shrink(labels, size).long()
         known = (label != IGNORE).flatten()
         window = torch.cat(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric.plugins import Precision
 
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
@@ -21,7 +22,13 @@ from vsscli.training.semi import SemiSupervision
 
 @dataclass
 class TrainingState:
-    """Everything that changes while training; random numbers do not, they follow from seed and step."""
+    """Everything that changes while training; random numbers do not, they follow from seed and step.
+
+    Attributes
+    ----------
+    precision
+        The fabric's: with precision 16 it has the scale of the loss.
+    """
 
     learner: Learner
     optimiser: torch.optim.Optimizer
@@ -31,11 +38,20 @@ class TrainingState:
     step: int = 0
     best: float = -1.0
     figures: dict[str, Any] = field(default_factory=dict)
+    precision: Precision = field(default_factory=Precision)
 
     @property
     def network(self) -> Network:
         """The part of the learner that predicts, and the only one whose weights are a checkpoint's."""
         return self.learner.network
+
+
+def is_finite(state: TrainingState) -> bool:
+    """Whether all that learns, its statistics and its average are finite; waits for the device."""
+    averages = state.average.weights if state.average else {}
+    tensors = [*state.learner.state_dict().values(), *averages.values()]
+    finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
+    return bool(torch.stack(finite).all())
 
 
 def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTable, *, resumable: bool) -> None:
@@ -48,6 +64,7 @@ def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTab
             "optimiser": state.optimiser.state_dict(),
             "raw": raw if state.average else None,
             "semi": state.semi.state_dict() if state.semi else None,
+            "precision": state.precision.state_dict(),
             "best": state.best,
             "threads": torch.get_num_threads(),
         }
@@ -85,6 +102,9 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
     if state.semi is not None:
         state.semi.load_state_dict(checkpoint.training["semi"])
     state.optimiser.load_state_dict(checkpoint.training["optimiser"])
+    scaling = checkpoint.training.get("precision")
+    if scaling:  # a run that was begun before it was kept starts again with the scale that all runs start with
+        state.precision.load_state_dict(scaling)
     state.step = checkpoint.step
     state.best = checkpoint.training["best"]
     state.figures = checkpoint.figures

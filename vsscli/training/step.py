@@ -18,7 +18,7 @@ from vsscli.training.learner import Answer
 from vsscli.training.losses import cross_entropy_sum
 from vsscli.training.optimiser import set_learning_rate
 from vsscli.training.schedule import learning_rate_factor
-from vsscli.training.semi import SemiSupervision
+from vsscli.training.semi import SemiSupervision, padding_of
 from vsscli.training.set_prediction import SetPredictionLoss
 from vsscli.training.state import TrainingState
 
@@ -82,8 +82,9 @@ class StepLoss:
             supervised = self.supervised(answer.outputs, labelled.labels)
             return Losses(supervised, {"loss_supervised": supervised.detach()})
         semi, settings = self.semi, self.semi.settings
+        padding = padding_of(unlabelled.images, unlabelled.labels)
         prepared = semi.prepare(
-            images, labelled.labels, self.normalisation(unlabelled.images), unlabelled.labels, progress
+            images, labelled.labels, self.normalisation(unlabelled.images), unlabelled.labels, padding, progress
         )
         both = torch.cat([images, prepared.images]).contiguous(memory_format=torch.channels_last)
         answer = learner(both, prepared.plan.anchors if prepared.plan else None)
@@ -91,7 +92,7 @@ class StepLoss:
         scores = answer.outputs.part(slice(len(images), None)).scores
         loss_sum, count = cross_entropy_sum(scores, prepared.target)
         unsupervised = global_mean(loss_sum, count)
-        reliable = _global_share(count, prepared.target.numel())
+        reliable = _global_share(count, prepared.pixels)
         weight = settings.weight / reliable.clamp_min(1e-6) if settings.scale_weight else settings.weight
         total = supervised + weight * unsupervised
         parts = {"loss_supervised": supervised.detach(), "loss_unsupervised": unsupervised.detach()}
@@ -145,7 +146,9 @@ class Stepper:
                 losses = self._loss(self._module, labelled, unlabelled, state.step / settings.steps)
                 fabric.backward(losses.total / len(batches))
         if settings.clip:
-            fabric.clip_gradients(self._module, self._optimiser, max_norm=settings.clip)
+            # Gradients that are not finite are no error here: with precision 16 the scaler leaves such a step out, and
+            # else the loop sees what becomes of the loss and the weights.
+            fabric.clip_gradients(self._module, self._optimiser, max_norm=settings.clip, error_if_nonfinite=False)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         state.step += 1
@@ -172,13 +175,12 @@ def global_mean(loss_sum: Tensor, count: Tensor) -> Tensor:
     return loss_sum / count.clamp_min(1.0)
 
 
-def _global_share(count: Tensor, pixels: int) -> Tensor:
+def _global_share(count: Tensor, pixels: Tensor) -> Tensor:
     """Which share of the pixels of all processes was counted."""
+    both = torch.stack([count, pixels.to(count)])
     if torch.distributed.is_initialized():
-        count = count.clone()
-        torch.distributed.all_reduce(count)
-        pixels *= torch.distributed.get_world_size()
-    return count / pixels
+        torch.distributed.all_reduce(both)
+    return both[0] / both[1].clamp_min(1.0)
 
 
 def _seed(*words: int) -> int:
