@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from vsscli.errors import VssError
@@ -29,6 +30,8 @@ class Step:
         What is known of an earlier run.
     anew
         Nothing of what an earlier run left may be used.
+    stores
+        Those of earlier runs that must go, besides what lies where the stage will write.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Step:
     reason: str
     record: Record | None = None
     anew: bool = False
+    stores: tuple[Path, ...] = ()
 
     @property
     def result(self) -> Result | None:
@@ -58,8 +62,10 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
         It is to be done anew; an anew that was cut off goes on.
     """
     stage, record = job.stage(name), read_record(job.folder(name))
+    last = () if record is None or record.result is None else (record.result.path,)
+    forced = Step(name, "run", "forced", record, anew=True, stores=last)
     if force and not (record is not None and record.forced and record.status == "begun"):
-        return Step(name, "run", "forced", record, anew=True)
+        return forced
     if record is None:
         return Step(name, "run", "never run")
     waiting = [other for other in dict.fromkeys(stage.takes()) if other not in results]
@@ -70,14 +76,18 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
     except (VssError, OSError) as error:
         return Step(name, "run", str(error), record)
     differing = differences(record.key, key, stage)
+    if differing and force:
+        return forced
     if differing:
+        # No path of a store tells these three apart, so whatever was made under the earlier key goes.
         anew = any(record.key.get(part) != key.get(part) for part in ("frames", "files", "version"))
-        return Step(name, "run", differing, record, anew)
+        return Step(name, "run", differing, record, anew or record.stale, (*record.stores, *last) if anew else ())
     if record.status == "begun" or record.result is None:
-        return Step(name, "run", "was interrupted and goes on", record)
+        return Step(name, "run", "was interrupted and goes on", record, record.stale)
     wrong = fault(job, name, record.result)
     if wrong:
-        return Step(name, "run", wrong, record, anew="is gone" not in wrong)
+        anew = "is gone" not in wrong
+        return Step(name, "run", wrong, record, anew, last if anew else ())
     return Step(name, "cached", "", record)
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ from vsscli.stages.key import read_out_digest
 from vsscli.stages.record import Result
 from vsscli.store.files import digest_of
 from vsscli.store.reader import open_store
+from vsscli.store.upkeep import remove
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.run import begun_run, train, training_inputs
 
@@ -44,7 +44,9 @@ TOGETHER = ("train", "predict", "pseudo")
 """Kinds of stages that several processes share the work of, or wait for one another in."""
 
 
-def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SILENCE) -> Result:
+def perform(
+    job: Job, name: str, results: Mapping[str, Result], begin: Callable[[Path], object], talk: Talk = SILENCE
+) -> Result:
     """Run a stage; one that was cut off goes on.
 
     Parameters
@@ -53,6 +55,8 @@ def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SIL
         The stage.
     results
         What the stages that it takes left.
+    begin
+        Hears where a store will lie, before anything of it is written.
     talk
         Hears of progress.
 
@@ -74,12 +78,13 @@ def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SIL
                 plan=job.plan(name),
                 hardware=job.hardware,
                 keep=stage.keep,
+                begin=begin,
                 talk=talk,
             )
             return _store(done.store, {"frames": done.predicted + done.cached, "cached": done.cached})
         case EnsembleStage():
             stores = [results[other].path for other in stage.of]
-            fused = ensemble(stores, stage.weights, workspace=workspace, method=stage.method, talk=talk)
+            fused = ensemble(stores, stage.weights, workspace=workspace, method=stage.method, begin=begin, talk=talk)
             return _store(fused, {})
         case PseudoStage():
             labels = pseudo_label(
@@ -90,6 +95,7 @@ def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SIL
                 percentile=stage.percentile,
                 by_class=stage.by_class,
                 hardware=job.hardware,
+                begin=begin,
                 talk=talk,
             )
             told = labels.to_json()
@@ -137,17 +143,18 @@ def fault(job: Job, name: str, result: Result) -> str:
     return "" if there == result.fingerprint else f"result {result.path} is not the one that was recorded"
 
 
-def discard(job: Job, name: str, result: Result | None) -> None:
-    """Remove what a stage left, so that it is made from nothing."""
+def discard(job: Job, name: str, stores: Iterable[Path]) -> None:
+    """Remove what a stage left, its run or some stores, so that it is made from nothing."""
     kind = job.stage(name).do
     if kind == "train":
         for file in RUN:
             (job.folder(name) / file).unlink(missing_ok=True)
-    # The path comes out of a file: only a store in this workspace is taken away.
-    elif kind in STORES and result is not None and (result.path / "zarr.json").is_file():
-        place = result.path.resolve()
-        if place.is_relative_to(job.workspace.resolve()) and place.suffix == ".zarr":
-            shutil.rmtree(place)
+    # The paths come out of a file: only stores in this workspace are taken away.
+    for store in stores if kind in STORES else ():
+        place = store.resolve()
+        inside = place.is_relative_to(job.workspace.resolve()) and place.suffix == ".zarr"
+        if inside and (place / "zarr.json").is_file():
+            remove(place)
 
 
 def store_fingerprint(path: Path) -> str:
