@@ -5,21 +5,27 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from small import small_loop
 
 from vsscli.errors import VssError
 from vsscli.pipeline.predict import Prediction
-from vsscli.stages import work
-from vsscli.stages.job import open_job
+from vsscli.stages import left, work
+from vsscli.stages.job import Job, open_job
 from vsscli.stages.record import read_record
 from vsscli.stages.run import Ran, run_pipeline
+from vsscli.store.reader import open_store
 
 STAGES = """
 name: chain
 stages:
   student: {do: train, recipe: student.yaml}
   unlabelled: {do: predict, model: student, split: unlabelled, tta: false}
+  mirrored: {do: predict, model: student, split: unlabelled, tta: flip, optional: true}
+  fused: {do: ensemble, of: [unlabelled, mirrored], optional: true}
+  pseudo: {do: pseudo, of: fused, threshold: 0.9, optional: true}
 """
 FRAMES = 12
 
@@ -35,8 +41,11 @@ class Place:
         self.recipe, self.workspace = folder / "loop.yaml", folder / "runs"
 
     def run(self, *overrides: str, force: bool = False) -> Ran:
-        job = open_job(self.recipe, overrides, workspace=self.workspace)
-        return run_pipeline(job, force=["unlabelled"] if force else [])
+        return run_pipeline(self.job(*overrides), force=["unlabelled"] if force else [])
+
+    def job(self, *overrides: str) -> Job:
+        data = self.workspace / "data"  # drawn by the first run; a checkpoint in a copy names the folder of the first
+        return open_job(self.recipe, overrides, workspace=self.workspace, data_root=data if data.is_dir() else None)
 
     def cached(self, *overrides: str, force: bool = False) -> int:
         """Frames that a run did not predict anew."""
@@ -58,7 +67,8 @@ class Place:
 
     def change_a_frame(self) -> None:
         frame = min(self.workspace.glob("data/data/unlabelled-*/origin/*.jpg"))
-        frame.write_bytes(frame.read_bytes() + b"\0")
+        image = np.asarray(Image.open(frame))
+        Image.fromarray(255 - image).save(frame, quality=60)
 
 
 WHEN_WRITTEN, BEFORE_WRITING = "_store", "predict_split"
@@ -127,20 +137,53 @@ def test_stores_of_earlier_settings_go_too_when_frames_change(place: Place) -> N
     assert place.cached("stages.unlabelled.tta=flip") == 0
 
 
+def test_what_is_made_of_predictions_that_changed_in_their_place_is_made_anew(place: Place) -> None:
+    def made() -> dict[str, str]:
+        return {one.name: one.status for one in run_pipeline(place.job(), names=["pseudo"]).outcomes}
+
+    every = {"student": "cached", **dict.fromkeys(("unlabelled", "mirrored", "fused", "pseudo"), "done")}
+    assert made() == {**every, "unlabelled": "cached"}
+    pseudo = read_record(place.workspace / "chain/pseudo")
+    place.change_a_frame()
+    assert made() == every
+    assert made() == dict.fromkeys(every, "cached")
+    split = place.workspace / "data/unlabelled.txt"
+    gone, *left = split.read_text().splitlines()
+    split.write_text("\n".join(left))
+    assert made() == every
+    after = read_record(place.workspace / "chain/pseudo")
+    assert pseudo is not None
+    assert pseudo.result is not None
+    assert after is not None
+    assert after.result is not None
+    assert after.result.path == pseudo.result.path
+    assert gone in left or open_store(after.result.path).videos() == tuple(left)
+
+
+def test_a_store_in_the_way_of_a_stage_that_never_ran_is_no_hindrance(place: Place) -> None:
+    run = run_pipeline(place.job(), names=["pseudo"])
+    shutil.rmtree(place.workspace / "chain/fused")
+    shutil.rmtree(place.workspace / "chain/pseudo")
+    place.change_a_frame()
+    again = run_pipeline(place.job(), names=["pseudo"])
+    assert again.result("pseudo").path == run.result("pseudo").path
+    assert again.result("pseudo").fingerprint != run.result("pseudo").fingerprint
+
+
 def test_a_store_outside_the_workspace_is_never_removed(place: Place, tmp_path: Path) -> None:
-    job = open_job(place.recipe, workspace=place.workspace)
+    job = place.job()
     store = next(place.workspace.glob("stores/*/*/*.zarr"))
     shutil.copytree(store, tmp_path / "mine.zarr")
-    work.discard(job, "unlabelled", [tmp_path / "mine.zarr", place.workspace / "chain"])
+    left.discard(job, "unlabelled", [tmp_path / "mine.zarr", place.workspace / "chain"])
     assert (tmp_path / "mine.zarr/zarr.json").is_file()
     assert (place.workspace / "chain").is_dir()
-    work.discard(job, "unlabelled", [store])
+    left.discard(job, "unlabelled", [store])
     assert not store.exists()
     assert not list(store.parent.iterdir())
 
 
 def test_what_the_disk_refuses_to_remove_is_told(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    job = open_job(place.recipe, workspace=place.workspace)
+    job = place.job()
     store = next(place.workspace.glob("stores/*/*/*.zarr"))
 
     def refuse(*_: object) -> None:
@@ -148,5 +191,5 @@ def test_what_the_disk_refuses_to_remove_is_told(place: Place, monkeypatch: pyte
 
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(VssError, match=rf"cannot remove .*{store.name}: Permission denied"):
-        work.discard(job, "unlabelled", [store])
+        left.discard(job, "unlabelled", [store])
     assert store.is_dir()

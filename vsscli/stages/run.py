@@ -18,12 +18,13 @@ from vsscli.recipes.graph import chosen, require_stage
 from vsscli.stages.cost import stage_cost
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, key_of
+from vsscli.stages.left import DERIVED, STORES, discard, outdated
 from vsscli.stages.lock import only_one
 from vsscli.stages.needs import refuse_leaks, refuse_missing
 from vsscli.stages.plan import Step, look, make_plan
 from vsscli.stages.record import Record, Result, read_record, write_record
 from vsscli.stages.summary import Outcome, write_summary
-from vsscli.stages.work import STORES, TOGETHER, discard, is_other_run, perform
+from vsscli.stages.work import TOGETHER, is_other_run, perform
 from vsscli.talk import SILENCE, Silence, Talk
 
 
@@ -141,11 +142,13 @@ def _run(
     barrier()
     forced = step.reason == "forced" or (step.record is not None and step.record.forced and not fresh)
     stores = _stores(step.record)
+    # Of what a fusion and pseudo-labels were made, the store itself knows best: of each video.
+    sources = [results[other].path for other in job.stage(name).takes()] if job.stage(name).do in DERIVED else []
 
     def begin(place: Path) -> None:
         """What must not be gone on with is gone before the record says that it is."""
         if leader:
-            if anew:
+            if anew or (sources and outdated(place, sources)):
                 discard(job, name, [place])
             stores.append(place)
             write_record(folder, Record("begun", key, forced, stores=_there(stores, place)))
