@@ -11,6 +11,7 @@ from PIL import Image
 from small import small_loop
 
 from vsscli.errors import VssError
+from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.pipeline.predict import Prediction
 from vsscli.stages import left, work
 from vsscli.stages.job import Job, open_job
@@ -26,6 +27,7 @@ stages:
   mirrored: {do: predict, model: student, split: unlabelled, tta: flip, optional: true}
   fused: {do: ensemble, of: [unlabelled, mirrored], optional: true}
   pseudo: {do: pseudo, of: fused, threshold: 0.9, optional: true}
+  again: {do: train, recipe: again.yaml, init: student, pseudo: pseudo, optional: true}
 """
 FRAMES = 12
 
@@ -65,10 +67,14 @@ class Place:
         assert record is not None
         assert record.status == "begun"
 
-    def change_a_frame(self) -> None:
+    def change_a_frame(self, *, unnoticed: bool = False) -> None:
+        """Another picture of the same name; unnoticed, of as many bytes."""
         frame = min(self.workspace.glob("data/data/unlabelled-*/origin/*.jpg"))
-        image = np.asarray(Image.open(frame))
-        Image.fromarray(255 - image).save(frame, quality=60)
+        image, size = np.asarray(Image.open(frame)), frame.stat().st_size
+        Image.fromarray(255 - image).save(frame, quality=30)
+        if unnoticed:
+            frame.write_bytes(frame.read_bytes().ljust(size, b"\0"))
+            assert frame.stat().st_size == size
 
 
 WHEN_WRITTEN, BEFORE_WRITING = "_store", "predict_split"
@@ -158,6 +164,20 @@ def test_what_is_made_of_predictions_that_changed_in_their_place_is_made_anew(pl
     assert after.result is not None
     assert after.result.path == pseudo.result.path
     assert gone in left or open_store(after.result.path).videos() == tuple(left)
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_a_network_learns_anew_from_pseudo_labels_that_changed_in_their_place(place: Place, noted: bool) -> None:
+    before = run_pipeline(place.job(), names=["again"]).result("again")
+    learned = load_checkpoint(before.path, weights=False).inputs["pseudo_labels_content"]
+    if not noted:  # as versions wrote it that did not note the labels
+        checkpoint = load_checkpoint(before.path)
+        del checkpoint.inputs["pseudo_labels_content"]
+        save_checkpoint(before.path, checkpoint)
+    place.change_a_frame(unnoticed=True)
+    after = run_pipeline(place.job(), names=["again"], force=["unlabelled"]).result("again")
+    assert after.path == before.path
+    assert load_checkpoint(after.path, weights=False).inputs["pseudo_labels_content"] != learned
 
 
 def test_a_store_in_the_way_of_a_stage_that_never_ran_is_no_hindrance(place: Place) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from vsscli.errors import VssError
 from vsscli.stages.job import Job
-from vsscli.store.files import digest_of
 from vsscli.store.reader import open_store
 from vsscli.store.upkeep import remove
 
@@ -48,7 +47,7 @@ def store_fingerprint(path: Path) -> str:
     unfinished = sorted({*store.videos(complete=False)} - {*names})
     if unfinished or not names:
         raise VssError(f"{path} lacks frames of video {unfinished[0] if unfinished else 'any'}", "run its stage again")
-    return digest_of({"header": store.fingerprint, "videos": {name: store.digest(name) for name in names}})
+    return store.content()
 
 
 def outdated(path: Path, sources: Sequence[Path]) -> bool:

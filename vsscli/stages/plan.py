@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vsscli.errors import VssError
+from vsscli.recipes.pipeline import TrainStage
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, differences, key_of
 from vsscli.stages.record import Record, Result, read_record
@@ -81,6 +82,9 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
     if differing:
         # No path of a store tells these three apart, so whatever was made under the earlier key goes.
         anew = any(record.key.get(part) != key.get(part) for part in ("frames", "files", "version"))
+        if isinstance(stage, TrainStage) and stage.pseudo is not None:
+            # A checkpoint of an earlier version doesn't tell which labels it learned from.
+            anew = anew or (record.key.get("inputs") or {}).get(stage.pseudo) != key["inputs"][stage.pseudo]
         return Step(name, "run", differing, record, anew or record.stale, (*record.stores, *last) if anew else ())
     if record.status == "begun" or record.result is None:
         return Step(name, "run", "was interrupted and goes on", record, record.stale)
