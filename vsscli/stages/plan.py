@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from vsscli.errors import VssError
+from vsscli.recipes.graph import in_order
 from vsscli.recipes.pipeline import TrainStage
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, differences, key_of
@@ -93,6 +94,18 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
         anew = "is gone" not in wrong
         return Step(name, "run", wrong, record, anew, last if anew else ())
     return Step(name, "cached", "", record)
+
+
+def also_done(job: Job, results: Mapping[str, Result], frames: Frames) -> list[Step]:
+    """The stages that are done, of those that results are not known of, in the order of running."""
+    known = dict(results)
+    steps = []
+    for name in in_order(job.pipeline.stages):
+        step = look(job, name, known, frames) if name not in known else None
+        if step is not None and step.result is not None:
+            known[name] = step.result
+            steps.append(step)
+    return steps
 
 
 def make_plan(job: Job, names: Sequence[str], frames: Frames, force: Collection[str] = ()) -> list[Step]:

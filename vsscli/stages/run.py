@@ -21,7 +21,7 @@ from vsscli.stages.key import Frames, key_of
 from vsscli.stages.left import DERIVED, STORES, discard, outdated
 from vsscli.stages.lock import only_one
 from vsscli.stages.needs import refuse_leaks, refuse_missing
-from vsscli.stages.plan import Step, look, make_plan
+from vsscli.stages.plan import Step, also_done, look, make_plan
 from vsscli.stages.record import Record, Result, read_record, write_record
 from vsscli.stages.summary import Outcome, write_summary
 from vsscli.stages.work import TOGETHER, is_other_run, perform
@@ -107,7 +107,13 @@ def run_pipeline(
             results[name] = outcomes[-1].result
         fabric.barrier()
         seconds = time.perf_counter() - since
-        summary, table = write_summary(job, outcomes, command, seconds, write=leader)
+        others = [
+            Outcome(step.name, "cached", "", step.record, step.result)
+            for step in also_done(job, results, frames)
+            if step.result is not None
+        ]
+        summary, table = write_summary(job, [*outcomes, *others], command, seconds, write=leader)
+        fabric.barrier()
     return Ran(tuple(outcomes), summary, table, seconds)
 
 
