@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from vsscli.errors import VssError
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, get_protocol
+from vsscli.recipes.pipeline import ProtocolName
 
 
 def test_the_published_ways_have_names_and_a_sentence_each() -> None:
-    assert list(PROTOCOLS) == ["vspw", "mapped", "pooled", "cffm"]
+    assert list(PROTOCOLS) == ["vspw", "mapped", "pooled", "cffm"] == list(get_args(ProtocolName))
     assert DEFAULT_PROTOCOL == "vspw"
     for name, protocol in PROTOCOLS.items():
         assert get_protocol(name) is protocol

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 from small import CHAIN, small_loop
 
+from vsscli.cli import app
 from vsscli.errors import VssError
+from vsscli.metrics.protocols import PROTOCOLS
 from vsscli.recipes.graph import chosen, faults
 from vsscli.recipes.load import load_pipeline
 from vsscli.recipes.pipeline import Pipeline
@@ -104,7 +106,8 @@ def test_named_stages_run_with_what_they_need_and_optional_ones_only_when_named(
 
 def test_a_split_that_a_network_learned_from_is_not_scored(tmp_path: Path) -> None:
     plain = "first: {do: predict, model: student}"
-    path = small_loop(tmp_path, CHAIN.replace(plain, plain.replace("}", ", split: train}")))
+    chain = CHAIN.replace(plain, plain.replace("}", ", split: train}"))
+    path = small_loop(tmp_path, chain.replace("model: again}", "model: again, split: train}"))
     job = open_job(path, workspace=tmp_path / "runs")
     with pytest.raises(VssError) as caught:
         refuse_leaks(job, chosen(job.pipeline))
@@ -119,3 +122,52 @@ def test_what_is_held_out_is_learned_by_no_stage(tmp_path: Path) -> None:
     with pytest.raises(VssError, match=r"stages.again: learns from 'unlabelled', which the pipeline holds out"):
         refuse_leaks(job, chosen(job.pipeline))
     refuse_leaks(job, ["student"])
+
+
+def test_predictions_of_two_splits_are_not_fused() -> None:
+    graph = pipeline(
+        t=train(),
+        v=predict("t"),
+        u=predict("t", split="unlabelled"),
+        vv={"do": "ensemble", "of": ["v", "v"]},
+        mixed={"do": "ensemble", "of": ["vv", "v", "u"]},
+    )
+    assert faults(graph) == [
+        (
+            ("stages", "mixed", "of", 2),
+            "'u' is of split 'unlabelled', 'vv' of 'val': only predictions of the same frames can be fused",
+        )
+    ]
+
+
+def test_values_that_a_stage_would_refuse_hours_later_are_refused_with_their_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wrong = (
+        CHAIN.replace("of: [first, second]", "of: [first, second], weights: [0, 0]")
+        .replace("metrics: [miou, vc8]", "metrics: [mIuo, MIOU, vc8, vc1, v8]")
+        .replace("do: submit, of: fused", "do: submit, of: fused, prefix: ../x")
+    )
+    path = small_loop(tmp_path, wrong)
+    expected = [
+        f"{path}:10: stages.fused.weights: all weights are 0",
+        f"{path}:13: stages.scores.metrics.0: no metric is called 'miuo'; did you mean miou?",
+        f"{path}:13: stages.scores.metrics.4: no metric is called 'v8'; did you mean vc8?",
+        f"{path}:17: stages.zip.prefix: prefix '../x' climbs out of the folder it is unpacked in",
+    ]
+    with pytest.raises(VssError) as caught:
+        open_job(path, workspace=tmp_path / "runs")
+    assert [line.strip() for line in caught.value.message.splitlines()[1:]] == expected
+    assert app.run(["recipe", "validate", str(path), "--no-files"]) == 2
+    assert capsys.readouterr().out.splitlines() == expected
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_table_can_be_counted_in_every_published_way(protocol: str) -> None:
+    graph = pipeline(
+        t=train(),
+        v=predict("t"),
+        e={"do": "eval", "protocol": protocol, "metrics": ["mIoU"], "rows": [{"name": "r", "of": "v"}]},
+    )
+    assert graph.stages["e"].protocol == protocol  # type: ignore[union-attr]
+    assert graph.stages["e"].metrics == ("miou",)  # type: ignore[union-attr]

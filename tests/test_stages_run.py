@@ -155,6 +155,27 @@ def test_an_optional_stage_runs_when_it_is_named(place: Place) -> None:
     assert "is gone" in reasons(place.run(names=["more"]))["more"]
 
 
+def test_summary_and_table_tell_of_all_that_is_done_whatever_was_run(place: Place) -> None:
+    home = place.workspace / "chain"
+
+    def told() -> list[str]:
+        return [stage["name"] for stage in json.loads((home / "summary.json").read_text())["stages"]]
+
+    table = (home / "table.md").read_bytes()
+    assert [outcome.name for outcome in place.run(names=["first"]).outcomes] == ["student", "first"]
+    assert told() == ALL
+    assert (home / "table.md").read_bytes() == table
+    # What hangs on the new pseudo-labels is not done any more, and no table is left of it.
+    ran = place.run("stages.pseudo.percentile=30", names=["pseudo"])
+    assert told() == ["student", "unlabelled", "pseudo", "first"]
+    assert json.loads((home / "summary.json").read_text())["tables"] == {}
+    assert ran.table is None
+    assert not (home / "table.md").exists()
+    place.run()
+    assert told() == ALL
+    assert (home / "table.md").read_bytes() == table
+
+
 def test_a_living_process_is_respected_and_a_dead_one_is_not(place: Place) -> None:
     home = place.workspace / "chain"
     with only_one(home), pytest.raises(VssError, match=f"is being run by process {os.getpid()}"):

@@ -97,6 +97,21 @@ def test_other_frames_of_a_video_are_refused(store: Store) -> None:
         assert writer.pending("street", stems(FRAMES), SIZE) == []
 
 
+def test_force_makes_a_video_of_other_frames_anew_and_no_other(store: Store, tmp_path: Path) -> None:
+    other = {"lane": distributions(2, 3)}
+    write_predictions(store.path, prediction_header(), other)
+    lane, alone = snapshot(store.path / "lane"), write_predictions(tmp_path / "b.zarr", prediction_header(), other).path
+    with StoreWriter(store.path, prediction_header(), force=True) as writer:
+        segments = writer.pending("street", stems(2), SIZE, ["0" * 64])
+        assert segments == [Segment(0, 2)]
+        assert writer.pending("lane", stems(3), SIZE) == []
+    assert snapshot(store.path / "lane") == lane == snapshot(alone / "lane")
+    assert open_store(store.path).record("street").sources == ("0" * 64,)
+    assert not open_store(store.path).record("street").segments
+    assert not (store.path / "street/label/c").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.zarr", "b.zarr"]
+
+
 @pytest.mark.parametrize("video", ["", ".", "..", "a/b", "../a", "zarr.json", "__root__", "a\\b", "a\0"])
 def test_a_name_that_climbs_out_or_is_reserved_is_refused(tmp_path: Path, video: str) -> None:
     with StoreWriter(tmp_path / "a.zarr", prediction_header()) as writer, pytest.raises(VssError):

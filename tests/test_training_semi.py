@@ -20,7 +20,7 @@ from small import small_recipe
 from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
 from vsscli.data.layouts import open_dataset
 from vsscli.errors import VssError
-from vsscli.models.checkpoints import load_checkpoint, restore_network
+from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
 from vsscli.pipeline.predict import Hardware
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.schema import Augment, Contrast, Recipe
@@ -310,3 +310,38 @@ def test_rank_bounds_adapt_to_few_classes_and_say_so() -> None:
     assert rank_bounds(Contrast(), 124, kept=3).listed == 3
     with pytest.raises(VssError, match="take the 20 likeliest classes of each pixel; the store keeps 8"):
         rank_bounds(Contrast(high_rank=20), 124, kept=8)
+
+
+def test_pseudo_labels_that_changed_in_their_place_are_another_run(begun: Begun, tmp_path: Path) -> None:
+    recipe = semi_recipe(begun.data, {}, steps=1)
+    store = shutil.copytree(begun.store, tmp_path / "p.zarr")
+
+    def learn(**how: bool) -> tuple[Path, list[str]]:
+        heard = Listener()
+        last = train(recipe, tmp_path / "run", init=begun.network, pseudo_labels=store, talk=heard, **how).last
+        return last, heard.warned
+
+    last, warned = learn()
+    assert not any("earlier version" in line for line in warned)
+    stamp = last.stat().st_mtime_ns
+    assert learn()[0].stat().st_mtime_ns == stamp
+    source = open_store(begun.store)
+    shutil.rmtree(store)
+    with StoreWriter(store, source.header) as writer:
+        for video in source.videos():
+            for segment in writer.pending(video, source.stems(video), source.size(video), source.record(video).sources):
+                label = 1 - np.minimum(source.read(video, "pseudo_label", slice(segment.start, segment.stop)), 1)
+                writer.write(video, segment, {"pseudo_label": label})
+    with pytest.raises(VssError, match="holds a run"):
+        learn()
+    with pytest.raises(VssError, match=r"trained otherwise: inputs\.pseudo_labels_content was"):
+        learn(resume=True)
+
+    # As a version wrote it that noted less: it can't be told, so the run is kept and the doubt is spoken of.
+    checkpoint = load_checkpoint(last)
+    del checkpoint.inputs["pseudo_labels_content"]
+    save_checkpoint(last, checkpoint)
+    last, warned = learn()
+    assert len(warned) == 1
+    assert "is of an earlier version" in warned[0]
+    assert not any("earlier version" in line for line in learn(force=True)[1])

@@ -12,8 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from vsscli.errors import VssError
+
+if TYPE_CHECKING:
+    from vsscli.recipes.pipeline import ProtocolName
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class Protocol:
         left out of VC_n alone, and only if it has at most n frames.
     """
 
-    name: str
+    name: ProtocolName
     description: str
     raw: bool
     pooled: bool = False
@@ -53,7 +57,7 @@ class Protocol:
         return max(0, length - window)
 
 
-PROTOCOLS = {
+PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
         Protocol(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from vsscli.errors import VssError
@@ -24,6 +24,7 @@ def ensemble(
     temperatures: Sequence[float] = (),
     workers: int | None = None,
     force: bool = False,
+    begin: Callable[[Path], object] | None = None,
     talk: Talk = SILENCE,
 ) -> Path:
     """Fuse prediction stores of the same frames into one.
@@ -38,6 +39,8 @@ def ensemble(
         The fusion goes to its place in the workspace, or to ``out``.
     method, temperatures, workers, force, talk
         As for :func:`vsscli.fusion.ensemble.fuse`.
+    begin
+        Hears where the fusion will lie, before anything is written there.
 
     Returns
     -------
@@ -57,6 +60,8 @@ def ensemble(
         require_alike(sources)
         header = fused_header(sources, shares, workspace, method, temperatures)
         out = store_path(workspace, header, "fusion")
+    if begin is not None:
+        begin(out)
     path = fuse(sources, given, out, method=method, temperatures=temperatures, talk=talk, workers=workers, force=force)
     talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
     return path

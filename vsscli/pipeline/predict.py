@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ def predict_split(
     hardware: Hardware = Hardware(),
     keep: str | None = None,
     force: bool = False,
+    begin: Callable[[Path], object] | None = None,
     talk: Talk = SILENCE,
 ) -> Prediction:
     """Predict every frame of a split into a store; what is there already is kept.
@@ -98,6 +99,8 @@ def predict_split(
         float16); none: what the recipe says.
     force
         Write a new store beside one of other settings at the same place.
+    begin
+        Hears where the store will lie, before anything is written there.
 
     Raises
     ------
@@ -114,9 +117,12 @@ def predict_split(
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
     path = out or store_path(workspace, header, f"{recipe.name}-{how.plan.name}")
     total = sum(len(video) for video in videos)
-    with StoreWriter(path, header, force=force) as writer:  # refuses what is there if it is something else
-        path = writer.path
     fabric = launch(hardware.device, hardware.devices)
+    with fabric.rank_zero_first():
+        if begin is not None:
+            begin(path)
+        with StoreWriter(path, header, force=force) as writer:  # refuses what is there if it is something else
+            path = writer.path
     missing = total - _present_frames(path, videos)
     fabric.barrier()  # every process has counted before one of them writes
     if not missing:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +65,7 @@ def pseudo_label(
     by_class: bool = False,
     hardware: Hardware = Hardware(),
     force: bool = False,
+    begin: Callable[[Path], object] | None = None,
     talk: Talk = SILENCE,
 ) -> PseudoLabels:
     """Predict a split with every model, fuse the predictions, keep the label of pixels with low entropy.
@@ -86,6 +87,8 @@ def pseudo_label(
         entropies of all pixels. One of them; none: the 80th percentile.
     by_class
         The percentile is one of each class's pixels.
+    begin
+        Hears where the pseudo-labels will lie, before anything is written there.
 
     Raises
     ------
@@ -139,6 +142,8 @@ def pseudo_label(
             limit = threshold_from_percentile(source, percentile, by_class=by_class, talk=talk)
         named = f"by-class-{limit.percentile:g}" if limit.class_levels else f"{limit.level:03d}"
         out = beside(predictions, f".pseudo-{named}.zarr")
+        if begin is not None:
+            begin(out)
         report = write_pseudo(source, out, limit, talk=talk, force=force)
     return PseudoLabels(report.path, predictions, source.header.table.names, report)
 

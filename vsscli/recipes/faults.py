@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -18,6 +18,9 @@ from vsscli.recipes.schema import Recipe
 from vsscli.recipes.text import Document, Key
 
 Schema = TypeVar("Schema", bound=BaseModel)
+
+Further = Callable[[Pipeline], Sequence[tuple[Key, str]]]
+"""Finds what is wrong with a pipeline: keys from the top of the file, and what is wrong there."""
 
 SECTION = "should be a section with keys of its own"
 
@@ -60,7 +63,12 @@ class _Complaint(NamedTuple):
     near: str = ""
 
 
-def check(document: Document, source: str, schema: type[Schema]) -> Schema:
+def nothing_further(_: Pipeline) -> list[tuple[Key, str]]:
+    """The `Further` that finds nothing."""
+    return []
+
+
+def check(document: Document, source: str, schema: type[Schema], further: Further = nothing_further) -> Schema:
     """A document as the schema's object.
 
     Parameters
@@ -71,13 +79,15 @@ def check(document: Document, source: str, schema: type[Schema]) -> Schema:
         What to call the whole in messages.
     schema
         `Recipe` or `Pipeline`.
+    further
+        As for `examine`.
 
     Raises
     ------
     VssError
         It is wrong; names every fault.
     """
-    checked, faults = examine(document, schema)
+    checked, faults = examine(document, schema, further)
     if checked is not None:
         return checked
     raise refusal(faults, source)
@@ -98,15 +108,20 @@ def fault_at(document: Document, key: Key, what: str) -> Fault:
     return Fault(document.places.get(_placed(document, key), ""), f"{dotted}: {what}" if dotted else what)
 
 
-def examine(document: Document, schema: type[Schema]) -> tuple[Schema | None, list[Fault]]:
-    """A document as the schema's object, or what is wrong with it, in the order of the file."""
+def examine(
+    document: Document, schema: type[Schema], further: Further = nothing_further
+) -> tuple[Schema | None, list[Fault]]:
+    """A document as the schema's object, or what is wrong with it, in the order of the file.
+
+    ``further`` finds in a pipeline of the schema what rooms above this one know.
+    """
     while True:
         try:
             checked = _validate(document.values, schema)
         except ValidationError as cause:
             error = cause
         else:
-            between = graph.faults(checked) if isinstance(checked, Pipeline) else []
+            between = [*graph.faults(checked), *further(checked)] if isinstance(checked, Pipeline) else []
             return (None if between else checked), [fault_at(document, key, what) for key, what in between]
         # `precision: 16` is a number to YAML and a word to the schema: where a word is wanted, take what was written.
         if not (_reread(document, error, schema) or _reset(document, error, schema)):

@@ -60,9 +60,10 @@ def faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
                 found.append((place, f"{other!r} is {_a(stages[other].do)} stage, not {_a(' or '.join(kinds))} stage"))
             if stages[other].optional and not stage.optional:
                 found.append((place, f"{other!r} is optional, so what takes it must be optional too"))
-    for circle in _circles(stages):
+    circles = _circles(stages)
+    for circle in circles:
         found.append((("stages", circle[0]), f"the stages take each other in a circle: {' → '.join(circle)}"))
-    return found
+    return found if circles else [*found, *_mixed(stages)]
 
 
 def in_order(stages: Mapping[str, AnyStage]) -> list[str]:
@@ -129,6 +130,26 @@ def require_stage(pipeline: Pipeline, name: str) -> None:
             f"pipeline {pipeline.name} has no stage {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""),
             f"its stages: {', '.join(pipeline.stages)}",
         )
+
+
+def _mixed(stages: Mapping[str, AnyStage]) -> Iterator[tuple[Key, str]]:
+    """Ensembles of predictions of different splits."""
+    for name, stage in stages.items():
+        splits = [_split_of(stages, other) for other in stage.of] if isinstance(stage, EnsembleStage) else []
+        known = [number for number, split in enumerate(splits) if split is not None]
+        for number in known[1:]:
+            if splits[number] != splits[known[0]]:
+                first, other = stage.takes()[known[0]], stage.takes()[number]
+                told = f"{other!r} is of split {splits[number]!r}, {first!r} of {splits[known[0]]!r}"
+                yield ("stages", name, "of", number), f"{told}: only predictions of the same frames can be fused"
+
+
+def _split_of(stages: Mapping[str, AnyStage], name: str) -> str | None:
+    """The split that a prediction or a fusion is of; None where that can't be told. There are no circles."""
+    stage = stages.get(name)
+    if isinstance(stage, PredictStage):
+        return stage.split
+    return _split_of(stages, stage.of[0]) if isinstance(stage, EnsembleStage) else None
 
 
 def _circles(stages: Mapping[str, AnyStage]) -> list[list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.recipes.compose import lay_over, override, read_recipe
-from vsscli.recipes.faults import check, shown
+from vsscli.recipes.faults import Further, check, nothing_further, shown
 from vsscli.recipes.find import find_named, find_recipe
 from vsscli.recipes.pipeline import Pipeline, TrainStage
 from vsscli.recipes.schema import Recipe
@@ -48,12 +48,15 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return check(document, f"recipe {path}", Recipe)
 
 
-def load_pipeline(source: str | Path, overrides: Sequence[str] = ()) -> Pipeline:
-    """Read and check a recipe of a whole pipeline; arguments and errors as for `load_recipe`."""
+def load_pipeline(source: str | Path, overrides: Sequence[str] = (), further: Further = nothing_further) -> Pipeline:
+    """Read and check a recipe of a whole pipeline; arguments and errors as for `load_recipe`.
+
+    ``further`` finds what else is wrong with it: see `vsscli.recipes.faults.examine`.
+    """
     path, document = open_document(source, overrides)
     if not is_pipeline(document):
         raise VssError(f"{path} is the recipe of one stage, not a pipeline", f"vss train --recipe {path}")
-    return check(document, f"recipe {path}", Pipeline)
+    return check(document, f"recipe {path}", Pipeline, further)
 
 
 def load_any(source: str | Path, overrides: Sequence[str] = ()) -> Recipe | Pipeline:

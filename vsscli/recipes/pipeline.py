@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
 from vsscli.recipes.schema import Keep, Plan, Positive, Section
+
+ProtocolName = Literal["vspw", "mapped", "pooled", "cffm"]
+"""The ways to count of `vsscli.metrics.protocols`, which takes their names from here."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
@@ -107,8 +110,10 @@ class EvalStage(Stage):
 
     do: Literal["eval"]
     rows: tuple[Row, ...] = Field(min_length=1)
-    metrics: tuple[str, ...] = Field(("miou", "wiou", "vc8", "vc16"), min_length=1)
-    protocol: Literal["vspw", "pooled", "cffm"] = "vspw"
+    metrics: tuple[Annotated[str, StringConstraints(to_lower=True)], ...] = Field(
+        ("miou", "wiou", "vc8", "vc16"), min_length=1
+    )
+    protocol: ProtocolName = "vspw"
 
     def takes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row.of for row in self.rows))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
-from vsscli.recipes.faults import Fault, examine, fault_at
+from vsscli.recipes.faults import Fault, Further, examine, fault_at, nothing_further
 from vsscli.recipes.load import is_pipeline, open_document, stage_document
 from vsscli.recipes.pipeline import Pipeline, TrainStage
 from vsscli.recipes.schema import Recipe
@@ -21,7 +21,9 @@ TABLES = (".json", ".yaml", ".yml")
 """Class tables and mappings with such an ending are files, others ship with vss."""
 
 
-def validate_recipe(source: str | Path, overrides: Sequence[str] = (), *, files: bool = True) -> list[Fault]:
+def validate_recipe(
+    source: str | Path, overrides: Sequence[str] = (), *, files: bool = True, further: Further = nothing_further
+) -> list[Fault]:
     """Everything that is wrong with a recipe of a stage or a pipeline, and with the recipes of its training stages.
 
     Parameters
@@ -30,6 +32,8 @@ def validate_recipe(source: str | Path, overrides: Sequence[str] = (), *, files:
         As `vsscli.recipes.load.load_recipe` takes them.
     files
         Whether files that a recipe names and that are missing count as faults.
+    further
+        Finds what else is wrong with a pipeline: see `vsscli.recipes.faults.examine`.
     """
     try:
         path, document = open_document(source, overrides)
@@ -38,7 +42,7 @@ def validate_recipe(source: str | Path, overrides: Sequence[str] = (), *, files:
     if not is_pipeline(document):
         recipe, faults = examine(document, Recipe)
         return faults if recipe is None or not files else list(missing_files(recipe, document))
-    pipeline, faults = examine(document, Pipeline)
+    pipeline, faults = examine(document, Pipeline, further)
     if pipeline is None:
         return faults
     found: list[Fault] = []

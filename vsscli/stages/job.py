@@ -12,6 +12,7 @@ from vsscli.recipes.graph import upstream
 from vsscli.recipes.load import find_recipe, load_pipeline, stage_recipe
 from vsscli.recipes.pipeline import AnyStage, Pipeline, PredictStage, TrainStage
 from vsscli.recipes.schema import Data, Plan, Recipe
+from vsscli.stages.faults import value_faults
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def open_job(
     VssError
         There is no such pipeline, or it or one of its recipes is wrong.
     """
-    pipeline = load_pipeline(source, overrides)
+    pipeline = load_pipeline(source, overrides, value_faults)
     path = find_recipe(source)
     recipes = {
         name: _drawn_in(workspace, stage_recipe(path, stage, pipeline.holdout))

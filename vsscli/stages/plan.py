@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from vsscli.errors import VssError
+from vsscli.recipes.graph import in_order
+from vsscli.recipes.pipeline import TrainStage
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, differences, key_of
 from vsscli.stages.record import Record, Result, read_record
@@ -29,6 +32,8 @@ class Step:
         What is known of an earlier run.
     anew
         Nothing of what an earlier run left may be used.
+    stores
+        Those of earlier runs that must go, besides what lies where the stage will write.
     """
 
     name: str
@@ -36,6 +41,7 @@ class Step:
     reason: str
     record: Record | None = None
     anew: bool = False
+    stores: tuple[Path, ...] = ()
 
     @property
     def result(self) -> Result | None:
@@ -58,8 +64,10 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
         It is to be done anew; an anew that was cut off goes on.
     """
     stage, record = job.stage(name), read_record(job.folder(name))
+    last = () if record is None or record.result is None else (record.result.path,)
+    forced = Step(name, "run", "forced", record, anew=True, stores=last)
     if force and not (record is not None and record.forced and record.status == "begun"):
-        return Step(name, "run", "forced", record, anew=True)
+        return forced
     if record is None:
         return Step(name, "run", "never run")
     waiting = [other for other in dict.fromkeys(stage.takes()) if other not in results]
@@ -70,15 +78,34 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
     except (VssError, OSError) as error:
         return Step(name, "run", str(error), record)
     differing = differences(record.key, key, stage)
+    if differing and force:
+        return forced
     if differing:
+        # No path of a store tells these three apart, so whatever was made under the earlier key goes.
         anew = any(record.key.get(part) != key.get(part) for part in ("frames", "files", "version"))
-        return Step(name, "run", differing, record, anew)
+        if isinstance(stage, TrainStage) and stage.pseudo is not None:
+            # A checkpoint of an earlier version doesn't tell which labels it learned from.
+            anew = anew or (record.key.get("inputs") or {}).get(stage.pseudo) != key["inputs"][stage.pseudo]
+        return Step(name, "run", differing, record, anew or record.stale, (*record.stores, *last) if anew else ())
     if record.status == "begun" or record.result is None:
-        return Step(name, "run", "was interrupted and goes on", record)
+        return Step(name, "run", "was interrupted and goes on", record, record.stale)
     wrong = fault(job, name, record.result)
     if wrong:
-        return Step(name, "run", wrong, record, anew="is gone" not in wrong)
+        anew = "is gone" not in wrong
+        return Step(name, "run", wrong, record, anew, last if anew else ())
     return Step(name, "cached", "", record)
+
+
+def also_done(job: Job, results: Mapping[str, Result], frames: Frames) -> list[Step]:
+    """The stages that are done, of those that results are not known of, in the order of running."""
+    known = dict(results)
+    steps = []
+    for name in in_order(job.pipeline.stages):
+        step = look(job, name, known, frames) if name not in known else None
+        if step is not None and step.result is not None:
+            known[name] = step.result
+            steps.append(step)
+    return steps
 
 
 def make_plan(job: Job, names: Sequence[str], frames: Frames, force: Collection[str] = ()) -> list[Step]:

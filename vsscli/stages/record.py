@@ -55,6 +55,11 @@ class Record:
         Operations that its networks took, counted; None where none ran.
     result
         Of a stage that is done.
+    stores
+        Those that it wrote or began to write, under this key and earlier ones, as far as they are there. All of them
+        go when the frames change.
+    stale
+        Of a stage that began: what lies where it writes was made of something else, and is not gone yet.
     """
 
     status: Literal["begun", "done"]
@@ -63,6 +68,8 @@ class Record:
     seconds: float | None = None
     flops: float | None = None
     result: Result | None = None
+    stores: tuple[Path, ...] = ()
+    stale: bool = False
 
 
 def read_record(folder: Path) -> Record | None:
@@ -72,8 +79,9 @@ def read_record(folder: Path) -> Record | None:
         result = values.pop("result")
         del values["vss"]
         if result is not None:
-            result = Result(**{**result, "path": Path(os.path.normpath(folder / result["path"]))})
-        return Record(**values, result=result)
+            result = Result(**{**result, "path": _place(folder, result["path"])})
+        stores = tuple(_place(folder, path) for path in values.pop("stores", ()))
+        return Record(**values, result=result, stores=stores)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None
 
@@ -89,6 +97,7 @@ def write_record(folder: Path, record: Record) -> None:
     values: dict[str, Any] = {"vss": __version__, **asdict(record)}
     if record.result is not None:
         values["result"]["path"] = relative_address(record.result.path, folder / FILE)
+    values["stores"] = [relative_address(path, folder / FILE) for path in record.stores]
     write_text(folder / FILE, json.dumps(values, indent=1) + "\n")
 
 
@@ -96,3 +105,7 @@ def read_records(workspace: Path) -> list[Record]:
     """The records of all stages of all pipelines in a workspace."""
     found = (read_record(path.parent) for path in sorted(workspace.glob(f"*/*/{FILE}")))
     return [record for record in found if record is not None]
+
+
+def _place(folder: Path, address: str) -> Path:
+    return Path(os.path.normpath(folder / address))

@@ -18,12 +18,13 @@ from vsscli.recipes.graph import chosen, require_stage
 from vsscli.stages.cost import stage_cost
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, key_of
+from vsscli.stages.left import DERIVED, STORES, discard, outdated
 from vsscli.stages.lock import only_one
 from vsscli.stages.needs import refuse_leaks, refuse_missing
-from vsscli.stages.plan import Step, look, make_plan
+from vsscli.stages.plan import Step, also_done, look, make_plan
 from vsscli.stages.record import Record, Result, read_record, write_record
 from vsscli.stages.summary import Outcome, write_summary
-from vsscli.stages.work import TOGETHER, discard, is_other_run, perform
+from vsscli.stages.work import TOGETHER, is_other_run, perform
 from vsscli.talk import SILENCE, Silence, Talk
 
 
@@ -106,7 +107,13 @@ def run_pipeline(
             results[name] = outcomes[-1].result
         fabric.barrier()
         seconds = time.perf_counter() - since
-        summary, table = write_summary(job, outcomes, command, seconds, write=leader)
+        others = [
+            Outcome(step.name, "cached", "", step.record, step.result)
+            for step in also_done(job, results, frames)
+            if step.result is not None
+        ]
+        summary, table = write_summary(job, [*outcomes, *others], command, seconds, write=leader)
+        fabric.barrier()
     return Ran(tuple(outcomes), summary, table, seconds)
 
 
@@ -140,22 +147,48 @@ def _run(
     anew = step.anew or is_other_run(job, name, results)
     barrier()
     forced = step.reason == "forced" or (step.record is not None and step.record.forced and not fresh)
+    stores = _stores(step.record)
+    # Of what a fusion and pseudo-labels were made, the store itself knows best: of each video.
+    sources = [results[other].path for other in job.stage(name).takes()] if job.stage(name).do in DERIVED else []
+
+    def begin(place: Path) -> None:
+        """What must not be gone on with is gone before the record says that it is."""
+        if leader:
+            if anew or (sources and outdated(place, sources)):
+                discard(job, name, [place])
+            stores.append(place)
+            write_record(folder, Record("begun", key, forced, stores=_there(stores, place)))
+
     if leader:
         if anew:
-            discard(job, name, step.record.result if step.record is not None else None)
-        # What is discarded is gone before the record says that a stage of this key has begun.
-        write_record(folder, Record("begun", key, forced))
+            discard(job, name, step.stores)
+        # Where a store will lie is known in the middle of the work: until then the record says that it may be stale.
+        stale = anew and job.stage(name).do in STORES
+        write_record(folder, Record("begun", key, forced, stores=_there(stores), stale=stale))
     barrier()
     since = time.perf_counter()
     result = None
     if leader or job.stage(name).do in TOGETHER:
-        result = perform(job, name, results, talk)
+        result = perform(job, name, results, begin, talk)
     seconds = time.perf_counter() - since
     if leader:
         flops = stage_cost(job, name, frames).flops
         whole = fresh and not (result is not None and result.facts.get("cached"))  # else the time tells nothing
-        write_record(folder, Record("done", key, forced, round(seconds, 3) if whole else None, flops, result))
+        told = round(seconds, 3) if whole else None
+        write_record(folder, Record("done", key, forced, told, flops, result, _there(stores)))
     barrier()
     record = read_record(folder)
     assert record is not None
     return record
+
+
+def _stores(record: Record | None) -> list[Path]:
+    """The stores that a stage is known to have begun."""
+    if record is None:
+        return []
+    return [*record.stores, *([] if record.result is None else [record.result.path])]
+
+
+def _there(stores: Sequence[Path], *more: Path) -> tuple[Path, ...]:
+    """Those of some stores that exist, each once, and others."""
+    return tuple(dict.fromkeys([*(path for path in stores if path.suffix == ".zarr" and path.is_dir()), *more]))

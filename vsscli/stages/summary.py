@@ -15,6 +15,7 @@ from typing import Any, Literal
 import vsscli
 from vsscli.files import write_text
 from vsscli.pipeline.environment import examine
+from vsscli.recipes.graph import in_order
 from vsscli.recipes.pipeline import EvalStage
 from vsscli.report.table import ScoreRow, markdown_table, score_table
 from vsscli.stages.job import Job
@@ -22,6 +23,7 @@ from vsscli.stages.record import Record, Result
 from vsscli.store.files import digest_of
 
 PAPER = "paper mIoU"
+TABLE = "table.md"
 
 
 @dataclass(frozen=True)
@@ -89,12 +91,12 @@ def tables_of(job: Job, outcomes: Sequence[Outcome]) -> list[Scores]:
 def write_summary(
     job: Job, outcomes: Sequence[Outcome], command: Sequence[str], seconds: float, *, write: bool = True
 ) -> tuple[Path, Path | None]:
-    """Write ``summary.json`` and, where stages scored something, ``table.md``.
+    """Write ``summary.json`` and, where stages scored something, ``table.md``; else none is there.
 
     Parameters
     ----------
     job, outcomes
-        What ran.
+        What ran, and what else is done.
     command
         The command line.
     seconds
@@ -107,12 +109,16 @@ def write_summary(
     tuple
         The summary, and the table or None.
     """
+    order = in_order(job.pipeline.stages)
+    outcomes = sorted(outcomes, key=lambda outcome: order.index(outcome.name))
     tables = tables_of(job, outcomes)
-    summary, table = job.home / "summary.json", job.home / "table.md" if tables else None
+    summary, table = job.home / "summary.json", job.home / TABLE if tables else None
     if write:
         values = summary_values(job, outcomes, tables, command, seconds)
         write_text(summary, json.dumps(values, indent=1, allow_nan=False) + "\n")
-        if table is not None:
+        if table is None:
+            (job.home / TABLE).unlink(missing_ok=True)
+        else:
             texts = [markdown_table(*scores.cells()) for scores in tables]
             if len(tables) > 1:
                 texts = [f"## {scores.name}\n\n{text}" for scores, text in zip(tables, texts, strict=True)]

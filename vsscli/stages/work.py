@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +28,21 @@ from vsscli.recipes.pipeline import (
 )
 from vsscli.stages.job import Job
 from vsscli.stages.key import read_out_digest
+from vsscli.stages.left import store_fingerprint
 from vsscli.stages.record import Result
 from vsscli.store.files import digest_of
-from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.run import begun_run, train, training_inputs
 
 ZIP = "submission.zip"
-RUN = ("last.pt", "best.pt", "journal.jsonl")
-"""The files of a training run."""
-
-STORES = ("predict", "ensemble", "pseudo")
 TOGETHER = ("train", "predict", "pseudo")
 """Kinds of stages that several processes share the work of, or wait for one another in."""
 
 
-def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SILENCE) -> Result:
-    """Run a stage; one that was cut off goes on.
+def perform(
+    job: Job, name: str, results: Mapping[str, Result], begin: Callable[[Path], object], talk: Talk = SILENCE
+) -> Result:
+    """Run a stage; one that was cut off goes on. Stores in its way that hold something else stop it nowhere.
 
     Parameters
     ----------
@@ -53,6 +50,8 @@ def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SIL
         The stage.
     results
         What the stages that it takes left.
+    begin
+        Hears where a store will lie, before anything of it is written.
     talk
         Hears of progress.
 
@@ -74,12 +73,16 @@ def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SIL
                 plan=job.plan(name),
                 hardware=job.hardware,
                 keep=stage.keep,
+                force=True,
+                begin=begin,
                 talk=talk,
             )
             return _store(done.store, {"frames": done.predicted + done.cached, "cached": done.cached})
         case EnsembleStage():
             stores = [results[other].path for other in stage.of]
-            fused = ensemble(stores, stage.weights, workspace=workspace, method=stage.method, talk=talk)
+            fused = ensemble(
+                stores, stage.weights, workspace=workspace, method=stage.method, force=True, begin=begin, talk=talk
+            )
             return _store(fused, {})
         case PseudoStage():
             labels = pseudo_label(
@@ -90,6 +93,8 @@ def perform(job: Job, name: str, results: Mapping[str, Result], talk: Talk = SIL
                 percentile=stage.percentile,
                 by_class=stage.by_class,
                 hardware=job.hardware,
+                force=True,
+                begin=begin,
                 talk=talk,
             )
             told = labels.to_json()
@@ -135,35 +140,6 @@ def fault(job: Job, name: str, result: Result) -> str:
     except (VssError, OSError) as error:
         return f"result {result.path} is damaged: {error}"
     return "" if there == result.fingerprint else f"result {result.path} is not the one that was recorded"
-
-
-def discard(job: Job, name: str, result: Result | None) -> None:
-    """Remove what a stage left, so that it is made from nothing."""
-    kind = job.stage(name).do
-    if kind == "train":
-        for file in RUN:
-            (job.folder(name) / file).unlink(missing_ok=True)
-    # The path comes out of a file: only a store in this workspace is taken away.
-    elif kind in STORES and result is not None and (result.path / "zarr.json").is_file():
-        place = result.path.resolve()
-        if place.is_relative_to(job.workspace.resolve()) and place.suffix == ".zarr":
-            shutil.rmtree(place)
-
-
-def store_fingerprint(path: Path) -> str:
-    """SHA-256 over what a store is of and all its bytes, as its records tell.
-
-    Raises
-    ------
-    VssError
-        It is not complete.
-    """
-    store = open_store(path)
-    names = store.videos()
-    unfinished = sorted({*store.videos(complete=False)} - {*names})
-    if unfinished or not names:
-        raise VssError(f"{path} lacks frames of video {unfinished[0] if unfinished else 'any'}", "run its stage again")
-    return digest_of({"header": store.fingerprint, "videos": {name: store.digest(name) for name in names}})
 
 
 def _store(path: Path, facts: dict[str, Any]) -> Result:

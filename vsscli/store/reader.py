@@ -11,6 +11,7 @@ import numpy as np
 from vsscli.errors import VssError
 from vsscli.store.arrays import check_array, read_frames, read_index, shard_name, specs_of
 from vsscli.store.encode import ArraySpec, decode_lists, decode_logits, dequantise
+from vsscli.store.files import digest_of
 from vsscli.store.header import Encoding, Header, read_header
 from vsscli.store.record import Record, read_record
 from vsscli.store.remote import is_remote, place_of
@@ -90,6 +91,10 @@ class Store:
     def digest(self, video: str) -> str:
         """SHA-256 that changes with any byte of the video's arrays."""
         return self.record(video).digest
+
+    def content(self) -> str:
+        """SHA-256 that changes with all that decides the values, and with any byte of the videos that are whole."""
+        return digest_of({"header": self.fingerprint, "videos": {name: self.digest(name) for name in self.videos()}})
 
     def read(self, video: str, name: str, index: int | slice) -> np.ndarray:
         """Frames of an array as they are stored.

@@ -14,6 +14,9 @@ from vsscli.store.record import read_record
 from vsscli.store.remote import is_remote, place_of, work_for
 from vsscli.store.verify import videos_of
 
+REMOVED = "__store__"
+"""Where a store lies that is being removed; no video can be called so."""
+
 
 @dataclass(frozen=True)
 class VideoUsage:
@@ -117,6 +120,24 @@ def collect(path: Path) -> list[Path]:
             work.release(name)
     work.tidy()
     return removed
+
+
+def remove(path: Path) -> None:
+    """Take a store away in one step, so that whoever is killed at it leaves no half of one; `collect` clears the rest.
+
+    Raises
+    ------
+    VssError
+        The disk refuses.
+    """
+    work = work_for(path)
+    try:
+        work.clear(REMOVED)
+        work.remove_folder(REMOVED, path)
+        work.clear(REMOVED)
+        work.tidy()
+    except OSError as error:
+        raise VssError(f"cannot remove {path}: {error.strerror or error}", "mend the cause, or remove it") from error
 
 
 def _unrecorded(path: Path, header: Header, video: str) -> list[Path]:

@@ -42,7 +42,8 @@ class StoreWriter:
         What is being made.
     force
         Where the path holds something else, write beside it, with the first eight digits of the fingerprint in the
-        name, instead of refusing. `path` then says where.
+        name, instead of refusing; `path` then says where. A video of it that has other frames, or was made from other
+        predictions, is made anew in its place.
 
     Raises
     ------
@@ -53,6 +54,7 @@ class StoreWriter:
     def __init__(self, path: str | Path, header: Header, *, force: bool = False) -> None:
         self.path = place_of(path)
         self.header = header
+        self._force = force
         self._records: dict[str, Record] = {}
         try:
             self._agrees()
@@ -169,7 +171,7 @@ class StoreWriter:
             taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
             # Looked at twice: another process may have put the store there in between.
             if taken and not (self.path / "zarr.json").exists():
-                raise VssError(f"{self.path} is there and is no store", "give another --out")
+                raise VssError(f"{self.path} is there and is no store", "move it away, or give another --out")
             if not taken:
                 return False
         difference = first_difference(read_header(self.path), self.header)
@@ -177,33 +179,30 @@ class StoreWriter:
             name, there, wanted = difference
             raise VssError(
                 f"{self.path} was made with {name} = {there}, not {wanted}",
-                "give another --out, or --force to write a new store beside it",
+                "--force writes a new store beside it; or move it away, or give another --out",
             )
         return True
 
     def _recorded(
         self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]
     ) -> Record | None:
+        """What is there of a video, if anything of these frames is."""
         record = read_record(self.path, video)
-        if record is None:
-            return None
-        hint = "give another --out, or remove that video's folder from the store"
-        where = f"video {video} in {self.path}"
-        if record.size != size:
-            raise VssError(f"{where} has frames of {record.size[0]}x{record.size[1]}, not {size[0]}x{size[1]}", hint)
-        if record.stems != tuple(stems):
-            pairs = zip(record.stems, stems, strict=False)
-            first = next((f"{there!r}, not {now!r}" for there, now in pairs if there != now), "the same as far as both")
-            raise VssError(f"{where} has {len(record.stems)} frames, not {len(stems)}; the first unlike: {first}", hint)
-        if record.sources != tuple(sources):
-            raise VssError(f"{where} was made from other predictions than are there now", hint)
-        return record
+        unlike = "" if record is None else _unlike(record, stems, size, sources)
+        if unlike and not self._force:
+            raise VssError(
+                f"video {video} in {self.path} {unlike}",
+                f"--force makes that video anew in its place; or remove {self.path / video}",
+            )
+        return None if unlike else record
 
     def _claim(self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]) -> Record:
         self._work.lock(video)
         try:
             # Read again: the previous holder may have gone on until just now.
             record = self._recorded(video, stems, size, sources)
+            if record is None and read_record(self.path, video) is not None:
+                self._work.remove_folder(video, self.path / video)
             return record or self._create_video(video, stems, size, sources)
         except BaseException:
             self._work.release(video)
@@ -246,3 +245,14 @@ class StoreWriter:
                 f"cannot write {self.path}: {error.strerror or error}",
                 "what is recorded is whole; make room or mend the cause, then run the same command to go on",
             ) from error
+
+
+def _unlike(record: Record, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]) -> str:
+    """In what a video's record differs from what is to be written, in words; empty when in nothing."""
+    if record.size != size:
+        return f"has frames of {record.size[0]}x{record.size[1]}, not {size[0]}x{size[1]}"
+    if record.stems != tuple(stems):
+        pairs = zip(record.stems, stems, strict=False)
+        first = next((f"{there!r}, not {now!r}" for there, now in pairs if there != now), "the same as far as both")
+        return f"has {len(record.stems)} frames, not {len(stems)}; the first unlike: {first}"
+    return "was made from other predictions than are there now" if record.sources != tuple(sources) else ""

@@ -24,7 +24,7 @@ from vsscli.models.network import Network
 from vsscli.models.norm import convert_sync
 from vsscli.models.torchfile import check_file
 from vsscli.recipes.schema import Mask2FormerModel, MmsegModel, Recipe
-from vsscli.store.header import read_header
+from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.labelled import labelled_items
@@ -33,7 +33,7 @@ from vsscli.training.loop import Loop
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.pseudo import open_unlabelled, pseudo_label_path
 from vsscli.training.semi import build_semi
-from vsscli.training.state import TrainingState, load_state, other_run
+from vsscli.training.state import CONTENT, TrainingState, lacks_content, load_state, other_run
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,11 @@ def train(
             f"{out} holds a run of {checkpoint.recipe.get('name')!r}, {checkpoint.step} steps long",
             "--resume continues it, --force starts anew in its place, --out FOLDER puts the new run elsewhere",
         )
+    if last.exists() and not force and lacks_content(load_checkpoint(last, weights=False), inputs):
+        talk.warn(
+            f"{last} is of an earlier version, which noted how its pseudo-labels were made and not the labels: "
+            "if these have changed since, --force trains anew"
+        )
     fabric.barrier()  # every process has looked before one of them writes
     if finished is not None:
         talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
@@ -170,7 +175,8 @@ def training_inputs(recipe: Recipe, init: Path | None, pseudo_labels: Path | Non
         inputs["init"] = load_checkpoint(init, weights=False).fingerprint
     path = pseudo_label_path(recipe, pseudo_labels)
     if path is not None:
-        inputs["pseudo_labels"] = read_header(path).fingerprint
+        store = open_store(path)
+        inputs |= {"pseudo_labels": store.fingerprint, CONTENT: store.content()}
     return inputs
 
 

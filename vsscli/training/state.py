@@ -19,6 +19,9 @@ from vsscli.training.averaging import AveragedWeights
 from vsscli.training.learner import Learner
 from vsscli.training.semi import SemiSupervision
 
+CONTENT = "pseudo_labels_content"
+"""Among what goes into a run: the fingerprint of its pseudo-labels. That of how they were made is `pseudo_labels`."""
+
 
 @dataclass
 class TrainingState:
@@ -114,9 +117,15 @@ def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) ->
     """In what a checkpoint was trained otherwise than by this recipe and these inputs; empty when in nothing."""
     # Keys that came to recipes since then have their defaults in it.
     known = recipe_from_dict(checkpoint.recipe, "the recipe of the run that was begun").model_dump(mode="json")
-    there = {**known, "inputs": checkpoint.inputs}
+    unnoted = {CONTENT: inputs[CONTENT]} if lacks_content(checkpoint, inputs) else {}
+    there = {**known, "inputs": {**checkpoint.inputs, **unnoted}}
     wanted = {**recipe.model_dump(mode="json"), "inputs": inputs}
     return first_difference(_without_root(there), _without_root(wanted))
+
+
+def lacks_content(checkpoint: Checkpoint, inputs: dict[str, str]) -> bool:
+    """Whether a checkpoint is of a version that noted how its pseudo-labels were made, and not which they were."""
+    return CONTENT in inputs and CONTENT not in checkpoint.inputs and "pseudo_labels" in checkpoint.inputs
 
 
 def _without_root(values: dict[str, Any]) -> dict[str, Any]:

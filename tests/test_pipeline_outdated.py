@@ -1,0 +1,56 @@
+"""Predictions that were made again in their place: what was made of the old ones is refused, unless forced."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+from store_samples import distributions, prediction_header, snapshot, write_predictions
+
+from vsscli.errors import VssError
+from vsscli.pipeline.ensemble import ensemble
+from vsscli.pipeline.pseudo import pseudo_label
+
+
+def predict(path: Path, seed: int) -> Path:
+    """A store of one network's predictions of whatever frames there are just now."""
+    shutil.rmtree(path, ignore_errors=True)
+    videos = {"lane": distributions(1, 2), "street": distributions(seed, 3)}
+    return write_predictions(path, prediction_header(weights=path.stem), videos).path
+
+
+def test_a_fusion_of_what_has_changed_is_refused_and_forced_in_its_place(tmp_path: Path) -> None:
+    stores = [predict(tmp_path / "a.zarr", 2), predict(tmp_path / "b.zarr", 3)]
+    fused = ensemble(stores, workspace=tmp_path)
+    before = snapshot(fused)
+    predict(stores[0], 4)
+    with pytest.raises(VssError, match=r"street .* was made from other predictions") as caught:
+        ensemble(stores, workspace=tmp_path)
+    assert "--force" in caught.value.hint
+    assert ensemble(stores, workspace=tmp_path, force=True) == fused
+    after = snapshot(fused)
+    assert after.keys() == before.keys()
+    assert {name.split("/")[0] for name in after if after[name] != before[name]} == {"street"}
+    shutil.rmtree(fused)
+    assert after == snapshot(ensemble(stores, workspace=tmp_path))
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_pseudo_labels_of_what_has_changed_are_forced(tmp_path: Path, by_class: bool) -> None:
+    store = predict(tmp_path / "a.zarr", 2)
+    limit = {"percentile": 50.0} if by_class else {"threshold": 0.5}
+
+    def labels(*, force: bool = False) -> Path:
+        return pseudo_label([], store=store, workspace=tmp_path, by_class=by_class, force=force, **limit).store  # type: ignore[arg-type]
+
+    first = labels()
+    predict(store, 4)
+    with pytest.raises(VssError) as caught:
+        labels()
+    assert "--force" in caught.value.hint
+    made = labels(force=True)
+    assert (made == first) is not by_class  # levels of its own for each class are another header: a store beside it
+    forced = snapshot(made)
+    shutil.rmtree(first)
+    assert snapshot(labels()) == forced

@@ -1,0 +1,62 @@
+"""What stages left: of what it is, whether it is out of date, and taking it away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vsscli.errors import VssError
+from vsscli.stages.job import Job
+from vsscli.store.reader import open_store
+from vsscli.store.upkeep import remove
+
+RUN = ("last.pt", "best.pt", "journal.jsonl")
+"""The files of a training run."""
+
+STORES = ("predict", "ensemble", "pseudo")
+"""Kinds of stages that leave a store."""
+
+DERIVED = ("ensemble", "pseudo")
+"""Those whose store is made of other stores."""
+
+
+def discard(job: Job, name: str, stores: Iterable[Path]) -> None:
+    """Remove what a stage left, its run or some stores, so that it is made from nothing."""
+    kind = job.stage(name).do
+    if kind == "train":
+        for file in RUN:
+            (job.folder(name) / file).unlink(missing_ok=True)
+    # The paths come out of a file: only stores in this workspace are taken away.
+    for store in stores if kind in STORES else ():
+        place = store.resolve()
+        inside = place.is_relative_to(job.workspace.resolve()) and place.suffix == ".zarr"
+        if inside and (place / "zarr.json").is_file():
+            remove(place)
+
+
+def store_fingerprint(path: Path) -> str:
+    """SHA-256 over what a store is of and all its bytes, as its records tell.
+
+    Raises
+    ------
+    VssError
+        It is not complete.
+    """
+    store = open_store(path)
+    names = store.videos()
+    unfinished = sorted({*store.videos(complete=False)} - {*names})
+    if unfinished or not names:
+        raise VssError(f"{path} lacks frames of video {unfinished[0] if unfinished else 'any'}", "run its stage again")
+    return store.content()
+
+
+def outdated(path: Path, sources: Sequence[Path]) -> bool:
+    """Whether a store has a video that its sources no longer hold, or hold otherwise than when it was made."""
+    if not (path / "zarr.json").is_file():
+        return False
+    try:
+        store, made_of = open_store(path), [open_store(source) for source in sources]
+        now = {video: tuple(source.digest(video) for source in made_of) for video in made_of[0].videos()}
+        return any(store.record(video).sources != now.get(video) for video in store.videos(complete=False))
+    except VssError:
+        return True  # nobody can go on with it
