@@ -12,7 +12,7 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import pytest
-from store_samples import SIZE, class_table, distributions, prediction_header, snapshot, stems, write_predictions
+from store_samples import SIZE, distributions, prediction_header, snapshot, stems, write_predictions
 
 from vsscli.errors import VssError
 from vsscli.store import files
@@ -20,7 +20,6 @@ from vsscli.store.arrays import encode_chunk, encode_shard, shard_name
 from vsscli.store.encode import arrays_for
 from vsscli.store.header import Encoding, Header, read_header
 from vsscli.store.reader import Store, open_source, open_store
-from vsscli.store.record import Record
 from vsscli.store.verify import verify
 from vsscli.store.writer import Segment, StoreWriter
 
@@ -377,25 +376,3 @@ def test_another_format_or_encoding_says_what_to_do(store: Store) -> None:
     change_json(path, lambda values: values["attributes"]["vss"]["encoding"].pop("predictor") and None)
     with pytest.raises(VssError, match="lacks 'predictor'"):
         open_store(store.path)
-
-
-def test_the_digest_of_a_video_changes_with_its_values(tmp_path: Path) -> None:
-    one = write_predictions(tmp_path / "a.zarr", prediction_header(), {"v": distributions(1, 2)})
-    same = write_predictions(tmp_path / "b.zarr", prediction_header(), {"v": distributions(1, 2)})
-    other = write_predictions(tmp_path / "c.zarr", prediction_header(), {"v": distributions(2, 2)})
-    assert one.digest("v") == same.digest("v") != other.digest("v")
-
-
-def test_a_record_counts_its_segments() -> None:
-    record = Record(tuple(stems(130)), SIZE, 64)
-    assert record.num_segments == 3
-    assert record.bounds(2) == Segment(128, 130)
-    assert not record.is_complete
-    assert not record.with_segment(2, {}).is_complete
-    assert record.with_segment(2, {}).with_segment(0, {}).with_segment(1, {}).is_complete
-
-
-def test_a_fusion_of_one_source_has_another_fingerprint_than_the_source() -> None:
-    header = prediction_header()
-    fusion = Header("fusion", class_table(), "logits", header.source, header.encoding, header.data)
-    assert header.fingerprint != fusion.fingerprint

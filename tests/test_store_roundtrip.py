@@ -13,12 +13,23 @@ import numpy as np
 import pytest
 import xarray
 import zarr
-from store_samples import CLASSES, SIZE, distributions, prediction_header, shrink, snapshot, stems, write_predictions
+from store_samples import (
+    CLASSES,
+    SIZE,
+    class_table,
+    distributions,
+    prediction_header,
+    shrink,
+    snapshot,
+    stems,
+    write_predictions,
+)
 
 from vsscli.store.encode import decode_lists, encode, normalised_entropy
 from vsscli.store.header import Encoding, Header, read_header
 from vsscli.store.reader import Store, open_store
-from vsscli.store.writer import StoreWriter
+from vsscli.store.record import Record
+from vsscli.store.writer import Segment, StoreWriter
 
 FRAMES = 70
 
@@ -187,3 +198,25 @@ def test_the_code_of_the_documentation_runs(store: Store, monkeypatch: pytest.Mo
     assert (names["label"] == store.label(video, 0)).all()
     assert names["entropy"] == pytest.approx(store.entropy(video, 0))
     names["dataset"].close()
+
+
+def test_the_digest_of_a_video_changes_with_its_values(tmp_path: Path) -> None:
+    one = write_predictions(tmp_path / "a.zarr", prediction_header(), {"v": distributions(1, 2)})
+    same = write_predictions(tmp_path / "b.zarr", prediction_header(), {"v": distributions(1, 2)})
+    other = write_predictions(tmp_path / "c.zarr", prediction_header(), {"v": distributions(2, 2)})
+    assert one.digest("v") == same.digest("v") != other.digest("v")
+
+
+def test_a_record_counts_its_segments() -> None:
+    record = Record(tuple(stems(130)), SIZE, 64)
+    assert record.num_segments == 3
+    assert record.bounds(2) == Segment(128, 130)
+    assert not record.is_complete
+    assert not record.with_segment(2, {}).is_complete
+    assert record.with_segment(2, {}).with_segment(0, {}).with_segment(1, {}).is_complete
+
+
+def test_a_fusion_of_one_source_has_another_fingerprint_than_the_source() -> None:
+    header = prediction_header()
+    fusion = Header("fusion", class_table(), "logits", header.source, header.encoding, header.data)
+    assert header.fingerprint != fusion.fingerprint
