@@ -284,12 +284,14 @@ class Contrast(Section):
     )
     high_rank: int | None = Field(None, ge=2, description="place before which it ends; none: the number of classes")
     confidence: Fraction = Field(0.3, description="anchors are at least this sure of their class")
-    anchors: Positive = Field(256, description="per class and step")
+    anchors: Positive = Field(256, description="per class, step and process")
     negatives: Positive = Field(50, description="per anchor")
     temperature: float = Field(0.5, gt=0)
-    queue: Positive = Field(30_000, description="features each class's memory bank holds")
+    queue: Positive = Field(30_000, description="features each class's memory bank holds, of all processes together")
     first_queue: int | None = Field(None, gt=0, description="the same for class 0, a background in some tables")
-    keys: int | None = Field(512, gt=0, description="features a step adds to a bank at most; none: all")
+    keys: int | None = Field(
+        512, gt=0, description="features a step adds to a bank at most, those of all processes together; none: all"
+    )
     channels: Positive = Field(256, description="of the projection head")
     step_bytes: Positive = Field(256 * 2**20, description="bound on what one piece of the loss allocates")
 

@@ -47,36 +47,47 @@ class Banks:
         return self.features.nbytes + self.norms.nbytes
 
     @torch.no_grad()
-    def push(self, features: Tensor, negative: Tensor, keys: int | None, step_bytes: int) -> None:
+    def push(self, features: Tensor, negative: Tensor, keys: int | None, step_bytes: int, crops: int = 1) -> None:
         """Append each class's cells, in their order.
+
+        Several processes push what one would that had all their crops, and so hold the same banks: a crop's place in
+        the order is its slot in the batch (`data.order.StepSampler`), first those of all processes' first crops.
 
         Parameters
         ----------
         features
-            (N, D) float32.
+            (N, D) float32, of this process.
         negative
             (N, C) bool: this cell goes into the bank of this class.
         keys
-            At most so many per class and process: where there are more, they are taken at even distances. None: all.
+            At most so many per class, of all processes together: where there are more, they are taken at even
+            distances. None: all.
         step_bytes
             Bound on what is allocated at a time. Classes are worked on in pieces; one class at least.
+        crops
+            Of how many crops the cells are, each of as many; the same for every process.
         """
         cells, channels = features.shape
-        most = min(cells, self.largest if keys is None else min(keys, self.largest))
         world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        most = min(cells * world, self.largest if keys is None else min(keys, self.largest))
         # Masks and their running counts; features only where they must travel.
-        per_class = cells * 5 + most * (32 + (channels * 4 * (1 + world) if world > 1 else 0))
+        per_class = cells * 5 + most * (32 + (channels * 8 if world > 1 else 0))
         piece = max(step_bytes // per_class, 1)
         for start in range(0, len(self.sizes), piece):
             part = slice(start, start + piece)
-            cell, kept = _chosen(negative[:, part].T, self.sizes[part].clamp_max(most), most, spread=keys is not None)
+            some, limit = negative[:, part].T, self.sizes[part].clamp_max(most)
             if world == 1:
+                count = some.sum(1)
+                kept = torch.minimum(count, limit)
+                cell = nth_true(some, _ranks(count, kept, most, spread=keys is not None))
                 self._append(part, features, cell, kept, step_bytes)
                 continue
-            taken = features[cell.reshape(-1)]
+            cell, mine, kept = _shared(some, limit, most, world, crops, spread=keys is not None)
+            # Each key is one process's, the others add zeros: their sum is the keys, the same everywhere.
+            taken = torch.where(mine.reshape(-1, 1), features[cell.reshape(-1)], 0.0)
+            torch.distributed.all_reduce(taken)
             place = torch.arange(cell.numel(), device=cell.device).view_as(cell)
-            for theirs, their_kept in zip(_gathered(taken, world), _gathered(kept, world), strict=True):
-                self._append(part, theirs, place, their_kept, step_bytes)
+            self._append(part, taken, place, kept, step_bytes)
 
     def _append(self, part: slice, features: Tensor, cell: Tensor, kept: Tensor, step_bytes: int) -> None:
         """Append rows ``cell[i, :kept[i]]`` of ``features`` to the bank of the i-th class of a piece."""
@@ -138,33 +149,60 @@ class Banks:
         self.norms[place] = self.features[place].norm(dim=1)
 
 
-def _chosen(negative: Tensor, limit: Tensor, most: int, *, spread: bool) -> tuple[Tensor, Tensor]:
-    """Which cells of each class are pushed.
+def _ranks(count: Tensor, kept: Tensor, most: int, *, spread: bool) -> Tensor:
+    """Which of a class's cells are pushed, by their rank among them.
 
     Parameters
     ----------
-    negative
-        (c, N) bool.
-    limit
-        (c,) how many at most; none above ``most``.
+    count, kept
+        (c,) how many each class has, and how many of them are pushed; none above ``most``.
     spread
         At even distances; else the last ones, as a queue that forgets would keep them.
 
     Returns
     -------
-    cell
+    Tensor
         (c, most) int64; those past ``kept`` mean nothing.
+    """
+    place = torch.arange(most, device=count.device)
+    if spread:
+        return place * count[:, None] // kept.clamp_min(1)[:, None]
+    return (count - kept)[:, None] + place
+
+
+def _shared(
+    negative: Tensor, limit: Tensor, most: int, world: int, crops: int, *, spread: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Which cells of all processes are pushed.
+
+    Parameters
+    ----------
+    negative
+        (c, N) bool, of this process, crop by crop.
+    limit
+        (c,) how many of all processes' at most; none above ``most``.
+
+    Returns
+    -------
+    cell
+        (c, most) int64, cells of this process; those that are not its own mean nothing.
+    mine
+        (c, most) bool: this one is its own.
     kept
         (c,) int64.
     """
-    count = negative.sum(1)
-    kept = torch.minimum(count, limit)
-    place = torch.arange(most, device=negative.device)
-    if spread:
-        rank = place * count[:, None] // kept.clamp_min(1)[:, None]
-    else:
-        rank = (count - kept)[:, None] + place
-    return nth_true(negative, rank), kept
+    rank = torch.distributed.get_rank()
+    own = negative.unflatten(1, (crops, -1)).sum(2)  # (c, crops)
+    # Crop i of process r has slot i * world + r of its kind of crops, and labelled ones come first for all.
+    every = torch.stack(_gathered(own, world), dim=2)  # (c, crops, world)
+    until = every.flatten(1).cumsum(1)
+    kept = torch.minimum(until[:, -1], limit)
+    wanted = _ranks(until[:, -1], kept, most, spread=spread)
+    slot = torch.searchsorted(until, wanted, right=True).clamp_max(crops * world - 1)
+    before = until.gather(1, slot) - every.flatten(1).gather(1, slot)
+    own_before = (own.cumsum(1) - own).gather(1, slot // world)
+    cell = nth_true(negative, wanted - before + own_before)
+    return cell, (slot % world == rank) & (torch.arange(most, device=kept.device) < kept[:, None]), kept
 
 
 def piece_length(nbytes: int, step_bytes: int, device: torch.device) -> int:

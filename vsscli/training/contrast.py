@@ -39,11 +39,14 @@ class Cells:
         The teacher gives the class enough of its probability; where the cell is trusted too, it may be an anchor.
     negative
         The cell is surely not of the class.
+    crops
+        Of how many crops the cells are.
     """
 
     trusted: Tensor
     sure: Tensor
     negative: Tensor
+    crops: int = 1
 
 
 class Plan(NamedTuple):
@@ -126,7 +129,7 @@ def plan_step(features: Tensor, cells: Cells, banks: Banks, settings: Contrast, 
     draw
         Where random numbers come from: anchors of all pairs first, then negatives.
     """
-    banks.push(features, cells.negative, settings.keys, settings.step_bytes)
+    banks.push(features, cells.negative, settings.keys, settings.step_bytes, cells.crops)
     cells_of = cells.trusted.sum(0)
     anchor = cells.trusted & cells.sure
     anchors_of = anchor.sum(0)

@@ -220,7 +220,8 @@ class SemiSupervision:
             variant=contrast.variant,
         )
         trusted = own & torch.cat([known, evidence.reliable.flatten()])[:, None]
-        return Cells(trusted, torch.cat([shares > contrast.confidence, evidence.sure]), negative)
+        sure = torch.cat([shares > contrast.confidence, evidence.sure])
+        return Cells(trusted, sure, negative, crops=len(label) + len(evidence.label))
 
 
 def build_semi(
