@@ -29,7 +29,7 @@ ROOMS = [
     "metrics",
     "recipes",
 ]
-CELLAR = {"errors", "talk", "files"}
+CELLAR = {"errors", "talk", "files", "structured", "yamltext"}
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -113,8 +113,8 @@ def test_254_classes_are_the_most(tmp_path: Path) -> None:
         ("[{name: road, id: -1}]", "has id -1"),
         ("{names: [road]}", "not a class table"),
         ("just text", "not a class table"),
-        ("[road", "does not parse"),
-        ("{classes: [a], classes: [b]}", "stands twice"),
+        ("[road", "flow sequence"),
+        ("{classes: [a], classes: [b]}", "`classes`, which stands at .* already"),
     ],
 )
 def test_a_broken_table_is_refused_by_name(tmp_path: Path, text: str, match: str) -> None:

@@ -108,7 +108,7 @@ class TestMapping:
     @pytest.mark.parametrize(
         ("text", "match", "hint"),
         [
-            (with_line("  Sky: sky"), "'Sky' stands twice", ""),
+            (with_line("  Sky: sky"), "`Sky`, which stands at", ""),
             (with_line("  1: sky"), "'Sky' and 1 are the same mask value 1", ""),
             (with_line("  Skies: sky"), "the source has no class 'Skies'", "did you mean Sky"),
             (with_line("  9: ski"), "9 becomes 'ski', which vspw124 does not have", "did you mean sky"),
@@ -128,7 +128,7 @@ class TestMapping:
             ("files: pixels\n" + MAPPING, "files is 'pixels'", "coco-panoptic"),
             ("target: vspw124\n", "lacks", ""),
             ("- 1\n", "lacks", ""),
-            ("target: [", "does not parse", ""),
+            ("target: [", "flow node", ""),
         ],
     )
     def test_a_line_that_can_not_be_meant_is_refused(self, tmp_path: Path, text: str, match: str, hint: str) -> None:

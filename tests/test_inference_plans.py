@@ -47,7 +47,7 @@ def test_a_plan_is_read_from_a_file_and_called_like_it(tmp_path: Path) -> None:
         ("scales: [1.0]\nflips: true", "flips"),
         ("", "empty"),
         ("- 1.0", "no mapping"),
-        ("scales: [1.0", "can't be read"),
+        ("scales: [1.0", "flow sequence"),
     ],
 )
 def test_nonsense_in_a_file_is_named_with_the_file(tmp_path: Path, text: str, named: str) -> None:

@@ -125,7 +125,7 @@ class TestConfigs:
     def test_a_dumped_one_runs_nothing(self, tmp_path: Path) -> None:
         sprung = tmp_path / "sprung"
         path = self.write(tmp_path, f"model: !!python/object/apply:os.mkdir ['{sprung}']\n")
-        with pytest.raises(VssError, match=r"config\.yaml can't be read: could not determine a constructor"):
+        with pytest.raises(VssError, match=r"config\.yaml:1: can't take the tag"):
             read_config(path)
         assert not sprung.exists()
 
@@ -133,11 +133,10 @@ class TestConfigs:
         ("name", "text", "message"),
         [
             ("a.yaml", "- 1\n", "holds no keys"),
-            ("a.json", "{", "can't be read"),
+            ("a.json", "{", "is no JSON"),
             ("a.json", '{"_base_": "b.py"}', r"builds on b\.py"),
             ("a.yaml", "model: {type: EncoderDecoder}\n", "no model with a data_preprocessor"),
             ("a.txt", "x", r"no \.py, \.yaml or \.json file"),
-            ("a.yaml", "model: {data_preprocessor: {}, day: 2020-01-01}\n", r"day = datetime.date.*no plain value"),
         ],
     )
     def test_what_is_none_is_refused(self, name: str, text: str, message: str, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from vsscli.data.masks import UNKNOWN_REMEDY, MaskIds, describe_values, read_ima
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.files import write_text
+from vsscli.structured import json_or_none
 from vsscli.talk import SILENCE, Talk
 
 RULES = 1
@@ -252,8 +253,6 @@ def _state(path: Path | None) -> str:
 
 
 def _read_record(path: Path) -> list[str]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        return [str(digest) for digest in values["sound"]]
-    except (OSError, ValueError, TypeError, KeyError):
-        return []
+    values = json_or_none(path)
+    known = values.get("sound") if isinstance(values, dict) else None
+    return [str(digest) for digest in known] if isinstance(known, list) else []

@@ -13,7 +13,6 @@ Classes are counted in the order in which they stand; 255 is never a class.
 
 from __future__ import annotations
 
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -22,9 +21,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from vsscli.errors import VssError
+from vsscli.structured import read_structured
 
 IGNORE = 255
 """Label of a pixel that means no class."""
@@ -189,52 +187,6 @@ def find_class_table(source: str, root: Path | None = None) -> Path:
         f"class table {source!r} is neither shipped with vss nor a file (looked for {looked})",
         f"name a table that ships ({names}) or a JSON/YAML file",
     )
-
-
-def read_structured(path: Path, what: str) -> Any:
-    """Parse a JSON or YAML file, by its suffix.
-
-    Raises
-    ------
-    VssError
-        The file can't be read or parsed, or an object in it has a key twice.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as cause:
-        raise VssError(f"{what} {path} can't be read: {cause.strerror or cause}") from cause
-    except UnicodeDecodeError as cause:
-        raise VssError(f"{what} {path} is not UTF-8 text", "save it as UTF-8") from cause
-    try:
-        if path.suffix.lower() == ".json":
-            return json.loads(text, object_pairs_hook=_unique_keys)
-        return yaml.load(text, Loader=_UniqueKeyLoader)
-    except (ValueError, yaml.YAMLError, RecursionError) as cause:
-        reason = " ".join(str(cause).split())
-        raise VssError(f"{what} {path} does not parse: {reason}", "mend the file at the place named") from cause
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON and YAML let a later key replace an earlier one silently; here that is an error."""
-    for key, times in Counter(key for key, _ in pairs).items():
-        if times > 1:
-            raise ValueError(f"key {key!r} stands twice")
-    return dict(pairs)
-
-
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """As `_unique_keys`, for YAML."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
 
 
 def parse_classes(values: Any, where: str) -> tuple[ClassEntry, ...]:

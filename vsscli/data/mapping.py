@@ -39,11 +39,11 @@ from vsscli.data.classes import (
     load_class_table,
     parse_classes,
     read_class_entries,
-    read_structured,
 )
 from vsscli.data.encodings import KINDS, Encoding, find_encoding
 from vsscli.data.masks import UNKNOWN, describe_values
 from vsscli.errors import VssError
+from vsscli.structured import read_structured
 
 SHIPPED = Path(__file__).parent / "mappings"
 KEYS = ("source", "first_id", "files", "target", "others", "map")

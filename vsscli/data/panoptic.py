@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import numpy as np
 
 from vsscli.errors import VssError
+from vsscli.structured import json_decoder
 
 CHUNK = 2**20
 LONGEST = 2**24
@@ -111,7 +112,7 @@ def _load(path: Path, changed: int, size: int) -> Segments:
     places: dict[str, tuple[int, int]] = {}
     ids, categories, names = array("I"), array("B"), dict[int, str]()
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8-sig") as file:
             for key, value in _members(file):
                 if key == "annotations":
                     name, segments = _annotation(value, path)
@@ -179,7 +180,7 @@ class _Text:
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._held, self._at, self._ended = file, "", 0, False
-        self._decoder = json.JSONDecoder()
+        self._decoder = json_decoder()
 
     def peek(self) -> str:
         """The next character that is no space; it stays. Nothing at the end of the file."""

@@ -24,6 +24,7 @@ from vsscli.data.mapping import FIRST_ID, Mapping, load_mapping
 from vsscli.data.masks import UNKNOWN, read_mask, write_mask
 from vsscli.errors import VssError
 from vsscli.files import write_text
+from vsscli.structured import json_or_none
 from vsscli.talk import SILENCE, Talk
 
 __all__ = ["Mapping", "RemapReport", "load_mapping", "remap_masks"]
@@ -216,13 +217,10 @@ def _write_record(out: Path, masks: Path, mapping: Mapping) -> None:
 
 
 def _read_record(path: Path) -> dict[str, Any] | None:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not path.exists():
         return None
-    except (OSError, ValueError):
-        return {}  # whatever it was, it is not what is asked for now
-    return values if isinstance(values, dict) else {}
+    values = json_or_none(path)
+    return values if isinstance(values, dict) else {}  # whatever it was, it is not what is asked for now
 
 
 def _run(jobs: Sequence[_Job], mapping: Mapping, workers: int) -> Iterator[_Outcome]:

@@ -18,6 +18,7 @@ from vsscli.data.drawn.canvas import CLASSES
 from vsscli.data.drawn.street import VOID, Street
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Scene
+from vsscli.structured import read_json
 from vsscli.talk import SILENCE, Talk
 
 MARKER = "scene.json"  # tells which parameters a folder was drawn with
@@ -109,15 +110,12 @@ def _is_drawn(scene: Scene, root: Path) -> bool:
     if empty:
         return False
     marker = root / MARKER
-    try:
-        found = json.loads(marker.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not marker.exists():
         raise VssError(
             f"{root} is not empty and was not drawn by vss (no {MARKER} in it)",
             "name a new folder for the synthetic videos, or take `scene` out of the recipe to use what is there",
-        ) from None
-    except (OSError, ValueError) as error:
-        raise VssError(f"{marker} cannot be read: {error}", f"delete {root} to have it drawn anew") from error
+        )
+    found = read_json(marker, "note", f"delete {root} to have it drawn anew")
     wanted = _parameters(scene)
     if found == wanted:
         return True

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
 from vsscli.errors import VssError
+from vsscli.structured import read_structured
 
 LARGEST_SCALE = 8.0
 """A larger factor is a typing error: 8 times a frame of 480 lines would be 3840."""
@@ -119,11 +118,7 @@ def _number(scale: Any) -> Any:
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise VssError(f"augmentation plan {path} can't be read: {reason}", "it is a YAML file") from error
+    values = read_structured(path, "augmentation plan")
     if not isinstance(values, dict):
         raise VssError(f"augmentation plan {path} is empty or no mapping", "write: {scales: [1.0], flip: true}")
     return values

@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import inspect
-import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,7 +25,9 @@ from vsscli.models.mmseg import number_of_classes, read_preprocessor
 from vsscli.models.official.unpickle import read_official
 from vsscli.models.openmmlab import GUEST, OWN, first_line, import_mmseg
 from vsscli.models.torchfile import check_file
+from vsscli.structured import read_json, read_text
 from vsscli.talk import SILENCE, Talk
+from vsscli.yamltext import TAG, Key, YamlReader
 
 # Keys of a `model` section that only training asks for, wherever they stand.
 TRAINING = ("auxiliary_head", "train_cfg", "init_cfg", "pretrained", "batch_augments", "sampler")
@@ -209,26 +210,22 @@ def _registered_name(value: Any) -> str:
     return text.replace("SyncBN", "BN").replace("naiveSyncBN", "BN")
 
 
-class _ValuesLoader(yaml.SafeLoader):
-    """PyYAML's safe loader, which also knows the tuples that ``Config.dump`` writes."""
+class _ConfigReader(YamlReader):
+    """Also knows the tuples that ``Config.dump`` writes."""
 
-    def tuple_of(self, node: yaml.SequenceNode) -> tuple[Any, ...]:
-        return tuple(self.construct_sequence(node, deep=True))
-
-
-_ValuesLoader.add_constructor("tag:yaml.org,2002:python/tuple", _ValuesLoader.tuple_of)
+    def sequence(self, node: yaml.Node, key: Key) -> Any:
+        if node.tag == f"{TAG}python/tuple":
+            return tuple(self.read(item, (*key, index)) for index, item in enumerate(node.value))
+        return super().sequence(node, key)
 
 
 def _read_values(path: Path) -> dict[str, Any]:
     """A dumped config. mmengine's own reader would run what is in a YAML file."""
     check_file(path, "config")
-    try:
-        text = path.read_text(encoding="utf-8")
-        values = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=_ValuesLoader)
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise VssError(
-            f"config {path} can't be read: {' '.join(str(error).split())[:300]}", "dump it again, or give the .py file"
-        ) from error
+    if path.suffix == ".json":
+        values = read_json(path, "config", "dump it again, or give the .py file")
+    else:
+        values = _ConfigReader(f"config {path}").parse(read_text(path, "config"))
     if not isinstance(values, dict):
         raise VssError(f"config {path} holds no keys at its top level", "is it a config of mmsegmentation?")
     if "_base_" in values:

@@ -18,6 +18,7 @@ from vsscli.models.checkpoints import restore_network
 from vsscli.pipeline.predict import Hardware, chosen_plan, made_by, read_out
 from vsscli.pipeline.source import open_model, with_weights
 from vsscli.recipes.load import recipe_from_dict
+from vsscli.structured import json_or_none
 from vsscli.talk import SILENCE, Talk
 
 
@@ -100,10 +101,7 @@ def _require_same_origin(out: Path, video: Video, wanted: dict[str, Any]) -> Non
         return
     hint = "give another --out, or --force to predict these frames again"
     note = _note_path(out, video)
-    try:
-        found = json.loads(note.read_bytes())
-    except (OSError, ValueError):
-        found = None
+    found = json_or_none(note)
     if not isinstance(found, dict):
         raise VssError(f"{there} is there, and {note}, which would say what made it, is not", hint)
     for name, value in wanted.items():

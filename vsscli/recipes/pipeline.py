@@ -17,6 +17,10 @@ ProtocolName = Literal["vspw", "mapped", "pooled", "cffm"]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 
+MAX_STAGES = 300
+"""A pipeline is written by hand; the order of its stages is found by walking from each to what it takes."""
+
+
 class Stage(Section):
     """What every stage may say."""
 
@@ -155,4 +159,4 @@ class Pipeline(Section):
     name: Name
     about: str = Field("", description="one line for `vss recipe ls`")
     holdout: str | None = Field(None, description="a split that no stage learns from, so that it can be scored on")
-    stages: dict[Name, AnyStage] = Field(min_length=1)
+    stages: dict[Name, AnyStage] = Field(min_length=1, max_length=MAX_STAGES)

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from vsscli import __version__
 from vsscli.files import write_text
 from vsscli.store.remote import relative_address
+from vsscli.structured import json_or_none
 
 FILE = "stage.json"
 
@@ -75,14 +76,14 @@ class Record:
 def read_record(folder: Path) -> Record | None:
     """The record in a stage's folder; None where there is none that can be read: the stage is then done again."""
     try:
-        values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        values = json_or_none(folder / FILE)
         result = values.pop("result")
         del values["vss"]
         if result is not None:
             result = Result(**{**result, "path": _place(folder, result["path"])})
         stores = tuple(_place(folder, path) for path in values.pop("stores", ()))
         return Record(**values, result=result, stores=stores)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError):
         return None
 
 

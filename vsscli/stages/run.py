@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -25,6 +24,7 @@ from vsscli.stages.plan import Step, also_done, look, make_plan
 from vsscli.stages.record import Record, Result, read_record, write_record
 from vsscli.stages.summary import Outcome, write_summary
 from vsscli.stages.work import TOGETHER, is_other_run, perform
+from vsscli.structured import read_json
 from vsscli.talk import SILENCE, Silence, Talk
 
 
@@ -43,7 +43,7 @@ class Ran:
 
     def to_json(self) -> dict[str, Any]:
         """The summary as it was written."""
-        values: dict[str, Any] = json.loads(self.summary.read_text(encoding="utf-8"))
+        values: dict[str, Any] = read_json(self.summary, "summary", "run again")
         return {**values, "summary": str(self.summary), "table": None if self.table is None else str(self.table)}
 
 

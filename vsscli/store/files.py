@@ -10,9 +10,9 @@ from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.files import sync_folder
+from vsscli.structured import RECORDED, parse_json
 
-MAX_JSON_BYTES = 16 * 2**20
-"""No metadata of ours comes near this: a video of half a million frames has a record of 10 MB."""
+MAX_JSON_BYTES = RECORDED.bytes
 
 
 def canonical_json(values: Any) -> str:
@@ -43,11 +43,10 @@ def read_json(path: Path, limit: int | None = None) -> Any:
         size = path.stat().st_size
         if size > (limit or MAX_JSON_BYTES):
             raise VssError(f"{path} holds {size} bytes; metadata of a store never comes near that", "remove the store")
-        return json.loads(path.read_bytes())
+        text = path.read_bytes()
     except OSError as error:
         raise VssError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
-    except (ValueError, RecursionError) as error:
-        raise VssError(f"{path} is no JSON: {error}", "it is damaged; remove the store and make it again") from error
+    return parse_json(text, str(path), "it is damaged; remove the store and make it again", finite=False)
 
 
 def bytes_digest(data: bytes) -> str:

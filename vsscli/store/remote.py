@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from vsscli.errors import VssError
 from vsscli.files import write_text
-from vsscli.store.work import WorkFolder, is_alive, this_process
+from vsscli.store.work import WorkFolder, is_alive, read_holder, this_process
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -195,16 +195,16 @@ class RemoteWork(WorkFolder):
 
     def lock(self, video: str) -> None:
         path = self.lock_path(video)
-        holder = _holder(path)
+        holder = read_holder(path)
         if holder is not None and is_alive(holder):
             raise self.held(video, holder)
         mine = json.dumps(this_process()).encode()
         path.write_bytes(mine)
         if path.read_bytes() != mine:
-            raise self.held(video, _holder(path) or {})
+            raise self.held(video, read_holder(path) or {})
 
     def bury(self, video: str) -> None:
-        holder = _holder(self.lock_path(video))
+        holder = read_holder(self.lock_path(video))
         if holder is not None and not is_alive(holder):
             self.release(video)
 
@@ -217,7 +217,7 @@ class RemoteWork(WorkFolder):
     def collect(self) -> list[Path]:
         removed = []
         for lock in self._entries("locks"):
-            holder = _holder(lock)
+            holder = read_holder(lock)
             if holder is None or not is_alive(holder):
                 lock.unlink()
                 removed.append(lock)
@@ -243,11 +243,3 @@ class RemoteWork(WorkFolder):
 def work_for(path: Path) -> WorkFolder:
     """Where the store at a path or URL is worked on."""
     return RemoteWork(path) if is_remote(path) else WorkFolder(path)
-
-
-def _holder(lock: Path) -> dict[str, Any] | None:
-    try:
-        holder = json.loads(lock.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return holder if isinstance(holder, dict) and isinstance(holder.get("pid"), int) else None

@@ -18,6 +18,7 @@ from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.store.files import move_file, move_folder, write_bytes
+from vsscli.structured import json_or_none
 
 if sys.platform != "win32":
     import fcntl
@@ -207,10 +208,7 @@ def this_process() -> dict[str, Any]:
 
 def read_holder(path: Path) -> dict[str, Any] | None:
     """Who holds a lock; None when nobody does or the file says nothing."""
-    try:
-        holder = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
+    holder = json_or_none(path)
     return holder if isinstance(holder, dict) and isinstance(holder.get("pid"), int) else None
 
 

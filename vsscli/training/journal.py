@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vsscli.errors import VssError
+from vsscli.structured import parse_json
+
 Figure = float | int | str | None
 
 
@@ -27,7 +30,7 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if start and path.exists():
-            kept = [line for line in path.read_text().splitlines(keepends=True) if _step_of(line) <= start]
+            kept = [line for line in _lines(path) if _step_of(line) <= start]
         path.write_text("".join(kept))
         self._file = path.open("a", buffering=1)
         self._board: Any = None
@@ -57,11 +60,19 @@ class Journal:
 
 def read_journal(path: Path) -> list[dict[str, Figure]]:
     """All complete lines of a journal."""
-    return [json.loads(line) for line in path.read_text().splitlines() if _step_of(line) < math.inf]
+    return [_parsed(line) for line in _lines(path) if _step_of(line) < math.inf]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+
+
+def _parsed(line: str) -> Any:
+    return parse_json(line, "journal", finite=False)
 
 
 def _step_of(line: str) -> float:
     try:
-        return float(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):  # the line a kill cut off
+        return float(_parsed(line)["step"])
+    except (VssError, ValueError, KeyError, TypeError):  # the line a kill cut off
         return math.inf
