@@ -29,7 +29,7 @@ ROOMS = [
     "metrics",
     "recipes",
 ]
-CELLAR = {"errors", "talk", "files", "structured", "yamltext"}
+CELLAR = {"errors", "talk", "files", "structured", "yamltext", "names", "printable", "inside"}
 
 
 def imported_rooms(path: Path) -> set[str]:

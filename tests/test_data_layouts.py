@@ -108,7 +108,7 @@ def test_a_mask_without_image_is_a_frame_all_the_same(root: Path) -> None:
     [
         ("one\ntwo\none\n", "has one more than once"),
         ("one\nnine\nten\n", "lists nine, ten, which are not under"),
-        ("../data/one\n", "can't be names of video folders"),
+        ("../data/one\n", "can't be the name of a video's folder"),
         ("\n", "is empty"),
     ],
 )

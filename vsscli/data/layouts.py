@@ -32,6 +32,7 @@ from vsscli.data.masks import MaskIds
 from vsscli.data.scene import MARKER, draw_scene
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
+from vsscli.names import plain_name, require_names
 from vsscli.recipes.schema import Data, Layout
 from vsscli.talk import SILENCE, Talk
 
@@ -105,6 +106,7 @@ class Dataset:
         return " and ".join(map(repr, self.recipe.train_splits))
 
     def _listed(self, split: str) -> list[FolderVideo]:
+        require_names([split], f"split of {self.name}", "name a split, such as train or val, and no path")
         tree = tree_of(self.recipe)
         if tree is not None:
             hint = how_to_get(self.recipe)
@@ -174,7 +176,7 @@ class Dataset:
         return [FolderVideo(v.name, tuple(replace(frame, mask=None) for frame in v.frames)) for v in videos]
 
 
-def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENCE) -> Dataset:
+def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENCE, *, noted: bool = False) -> Dataset:
     """Find a data set.
 
     Parameters
@@ -185,6 +187,9 @@ def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENC
         Folder to take instead of the one in the environment variable ``data.root_env`` or, last, ``data.root``.
     talk
         Hears when synthetic videos (``data.scene``) are drawn because there is no such folder.
+    noted
+        Whether a checkpoint or a store notes the section. That may be a stranger's: it has nothing drawn outside of the
+        working directory.
 
     Returns
     -------
@@ -197,7 +202,7 @@ def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENC
         The folder or the class table is not there; the hint says where the data is published and what runs without.
     """
     place, said_by = _choose_root(data, root)
-    if data.scene is not None and _wants_scene(place):
+    if data.scene is not None and _wants_scene(place) and (not noted or _is_near(place)):
         draw_scene(data.scene, place, talk)
     if not place.is_dir():
         wrong = "is not a folder" if place.exists() else "is not there"
@@ -260,7 +265,7 @@ def plain_data(root: str | Path, classes: str | None = None, layout: Layout | No
         The split to evaluate on.
     """
     place = Path(os.path.expanduser(root))
-    name = place.resolve().name or "data"
+    name = plain_name(place.resolve().name)
     if layout is None:
         guess = not (place / "data").is_dir() and classes is None
         layout = (guess_tree(place) if guess else None) or "vspw"
@@ -295,6 +300,10 @@ def _wants_scene(root: Path) -> bool:
     return not root.exists() or (root.is_dir() and (not os.listdir(root) or (root / MARKER).is_file()))
 
 
+def _is_near(place: Path) -> bool:
+    return place.resolve().is_relative_to(Path.cwd().resolve())
+
+
 def _list_path(dataset: Dataset, split: str) -> Path:
     path = dataset.root / f"{split}.txt"
     if not path.is_file():
@@ -307,9 +316,11 @@ def _list_path(dataset: Dataset, split: str) -> Path:
 
 def _refuse_odd_names(names: Sequence[str], path: Path) -> None:
     """A video's name becomes part of paths that are written later, so it must not lead elsewhere."""
-    odd = [name for name in names if "/" in name or "\\" in name or name.startswith(".")]
-    if odd:
-        raise VssError(f"{path} lists {some(odd)}, which can't be names of video folders", "write one name per line")
+    remedy = "write one name of a folder of frames per line"
+    require_names(names, f"{path} lists what can't be the name of a video's folder", remedy)
+    hidden = [name for name in names if name.startswith(".")]
+    if hidden:
+        raise VssError(f"{path} lists {some(hidden)}, which can't be names of video folders", remedy)
 
 
 def _read_split_folder(dataset: Dataset, split: str) -> list[FolderVideo]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from vsscli.data.masks import image_size, read_image
 from vsscli.errors import VssError
+from vsscli.names import require_names, shown_name
 
 if TYPE_CHECKING:
     from av import VideoFrame
@@ -90,6 +91,9 @@ class FolderVideo(Video):
     def __init__(self, name: str, frames: tuple[Frame, ...]) -> None:
         if not frames:
             raise VssError(f"video {name} has no frames", "put its images into its folder, or take it out of the list")
+        require_names([name], "name of a video", "rename its folder")
+        of_frame = f"name of a frame of video {shown_name(name)}"
+        require_names((frame.stem for frame in frames), of_frame, "rename its file")
         self.name = name
         self.frames = frames
 
@@ -155,6 +159,7 @@ class FileVideo(Video):
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = Path(path)
         self.name = name or self.path.stem
+        require_names([self.name], "name of a video", "rename its file")
         if not self.path.is_file():
             raise VssError(f"video file {self.path} is not there", "check the path")
         with self._stream():

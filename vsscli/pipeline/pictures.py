@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.data.layouts import Dataset
 from vsscli.data.masks import to_classes
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
+from vsscli.pipeline.predicted import noted_dataset
 from vsscli.pipeline.workspace import find_stores, with_unreadable
-from vsscli.recipes.schema import Data
 from vsscli.report.overlay import overlay, save_picture
 from vsscli.store.header import read_header
 from vsscli.store.reader import Store, open_store
@@ -59,12 +59,8 @@ def draw_pictures(
     opened = open_store(store)
     if opened.header.kind == "pseudo":
         raise VssError(f"{store} holds pseudo-labels, not predictions", "name the store that they were made from")
-    section = opened.header.summary.get("data")
-    if section is None or "split" not in opened.header.data:
-        raise VssError(f"{store} does not tell which data set it predicts", "draw a store that `vss predict` made")
-    root = data_root or Path(opened.header.data["root"])
-    dataset = open_dataset(Data.model_validate(section), root)
-    folders = {folder.name: folder for folder in dataset.split(opened.header.data["split"])}
+    dataset = noted_dataset(opened.path, opened.header, data_root)
+    folders = {folder.name: folder for folder in dataset.split(opened.header.split(store))}
     places = [(name, stem) for name in _chosen(opened, video, videos) for stem in spread(opened.stems(name), frames)]
     pictures = [out / f"{name}-{stem}.png" for name, stem in places]
     with talk.track("draw", len(places), "picture") as advance:

@@ -111,7 +111,7 @@ def predict_split(
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
     chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
     how = read_out(recipe.predict, chosen, hardware.precision, checkpoint)
-    dataset = open_dataset(recipe.data, data_root, talk)
+    dataset = open_dataset(recipe.data, data_root, talk, noted=True)
     take_classes(checkpoint, dataset)
     videos = dataset.split(split)
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
@@ -57,14 +59,38 @@ def open_predicted(
             "name the data set whose classes it predicts",
         )
     labels = StoreLabels(open_store(path)) if header else FolderLabels(path)
-    return Predicted(path, labels, dataset, split or (header.data["split"] if header else otherwise))
+    return Predicted(path, labels, dataset, split or (header.split(path) if header else otherwise))
+
+
+def noted_dataset(path: Path, header: Header, data_root: Path | None) -> Dataset:
+    """The data set that a store predicts, as its header notes it.
+
+    Raises
+    ------
+    VssError
+        The header notes none, or none that can be read; or it is not where it was, nor where ``data_root`` says.
+    """
+    values = header.summary.get("data")
+    if values is None:
+        raise VssError(f"{path} does not tell which data set it predicts", "name a store that `vss predict` made")
+    try:
+        data = Data.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+        what = ".".join(map(str, fault["loc"])) or "data"
+        raise VssError(
+            f"{path} notes a data set that can't be read: {what}: {fault['msg']}", "make the store again"
+        ) from error
+    if data_root is None and "root" not in header.data:
+        raise VssError(f"{path} does not say where its data lie", "add --data ROOT")
+    return open_dataset(data, data_root or Path(header.data["root"]), noted=True)
 
 
 def _dataset(path: Path, header: Header | None, data_root: Path | None, recipe: Recipe | None) -> Dataset:
     if recipe is not None:
         return open_dataset(recipe.data, data_root)
     if header is not None and header.summary.get("data") is not None:
-        return open_dataset(Data.model_validate(header.summary["data"]), data_root or Path(header.data["root"]))
+        return noted_dataset(path, header, data_root)
     if data_root is not None:
         return open_dataset(plain_data(data_root))
     raise VssError(f"{path} does not tell which data set it predicts", "add --data ROOT or --recipe FILE")

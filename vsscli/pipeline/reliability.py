@@ -9,13 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import to_classes
-from vsscli.errors import VssError
 from vsscli.evaluation.decode import mask_reader
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
 from vsscli.fusion.threshold import Threshold
-from vsscli.recipes.schema import Data
+from vsscli.pipeline.predicted import noted_dataset
 from vsscli.report.chart import line_chart
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store, open_store
@@ -125,16 +123,11 @@ def _levels(threshold: Threshold) -> int | tuple[int, ...]:
 
 
 def _truth(store: Store, data_root: Path | None) -> Truth:
-    section = store.header.summary.get("data")
-    if section is None or "split" not in store.header.data:
-        raise VssError(
-            f"{store.path} does not tell which data set it predicts", "report on a store that `vss predict` made"
-        )
-    dataset = open_dataset(Data.model_validate(section), data_root or Path(store.header.data["root"]))
+    dataset = noted_dataset(store.path, store.header, data_root)
     read = mask_reader(dataset.ids)
     masks = {
         (video.name, frame.stem): frame.mask
-        for video in dataset.split(store.header.data["split"])
+        for video in dataset.split(store.header.split(store.path))
         for frame in video.frames
     }
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vsscli.errors import VssError
+from vsscli.names import plain_name, require_names
 from vsscli.store.header import Header, read_header
 
 STORES = "stores/*/*/*.zarr"
@@ -21,9 +22,17 @@ def run_folder(workspace: Path, recipe_name: str) -> Path:
 
 
 def store_path(workspace: Path, header: Header, name: str) -> Path:
-    """Place of a store: named for people, and for its fingerprint so that two settings never meet."""
-    split = f"{header.data['name']}/{header.data['split']}"
-    return workspace / "stores" / split / f"{name}-{header.fingerprint[:8]}.zarr"
+    """Place of a store: named for people, and for its fingerprint so that two settings never meet.
+
+    Raises
+    ------
+    VssError
+        The header names no data set or no split, or calls them what can't be the name of a folder.
+    """
+    noted = [header.data.get(key) for key in ("name", "split")]
+    parts = [part if isinstance(part, str) else "" for part in noted]
+    require_names(parts, "data set and split of a store", "give --out, or make the stores it comes from again")
+    return workspace.joinpath("stores", *parts, f"{plain_name(name)}-{header.fingerprint[:8]}.zarr")
 
 
 def find_stores(workspace: Path, kind: str | None = None, split: str | None = None) -> list[Path]:
@@ -73,7 +82,8 @@ def with_unreadable(hint: str, workspace: Path) -> str:
 def _is_of(header: Header, split: str) -> bool:
     if split != "evaluation":
         return bool(header.data.get("split") == split)
-    return header.data.get("split") in ("val", (header.summary.get("data") or {}).get("val"))
+    noted = header.summary.get("data")
+    return header.data.get("split") in ("val", noted.get("val") if isinstance(noted, dict) else None)
 
 
 def newest_evaluation_store(workspace: Path, data: str | None = None) -> Path:

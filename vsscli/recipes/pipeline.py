@@ -9,12 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
-from vsscli.recipes.schema import Keep, Plan, Positive, Section
+from vsscli.names import SHORT
+from vsscli.recipes.schema import Keep, Plan, Positive, Section, Split
 
 ProtocolName = Literal["vspw", "mapped", "pooled", "cffm"]
 """The ways to count of `vsscli.metrics.protocols`, which takes their names from here."""
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=SHORT)]
 
 
 MAX_STAGES = 300
@@ -49,7 +50,7 @@ class PredictStage(Stage):
 
     do: Literal["predict"]
     model: Name = Field(description="training stage")
-    split: str = Field("val", description="as `vss predict --split` takes it")
+    split: Split = Field("val", description="as `vss predict --split` takes it")
     tta: bool | Literal["paper", "flip", "none"] | Plan = Field(
         True, description="the plan of the model's recipe, none, or another one"
     )
@@ -158,5 +159,5 @@ class Pipeline(Section):
 
     name: Name
     about: str = Field("", description="one line for `vss recipe ls`")
-    holdout: str | None = Field(None, description="a split that no stage learns from, so that it can be scored on")
+    holdout: Split | None = Field(None, description="a split that no stage learns from, so that it can be scored on")
     stages: dict[Name, AnyStage] = Field(min_length=1, max_length=MAX_STAGES)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from vsscli.names import SHORT, sound_name
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0)]
 Factor = Annotated[float, Field(gt=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Size = tuple[Positive, Positive]
+Split = Annotated[str, AfterValidator(sound_name)]
 Keep = Literal["top", "fine", "compact", "all"]
 Layout = Literal["vspw", "folders", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
 
@@ -44,7 +47,9 @@ class Scene(Section):
 class Data(Section):
     """Where the videos are and what their masks mean."""
 
-    name: str = Field("vspw", description="what to call this data set in messages")
+    name: Annotated[str, AfterValidator(sound_name)] = Field(
+        "vspw", description="what to call this data set in messages, and the folder of its stores"
+    )
     root: str = Field("data/vspw", description="folder of the data set; relative to the working directory")
     root_env: str | None = Field(None, description="environment variable that overrides `root` when set")
     layout: Layout = Field("vspw", description="how files lie under `root`; of images, each is a video of one frame")
@@ -59,12 +64,12 @@ class Data(Section):
         description="masks are another data set's, read in `classes` by this mapping: ade20k, … or a YAML file; "
         "the mapping then says what their values mean, and the three fields above do not count",
     )
-    train: str | Annotated[tuple[str, ...], Field(min_length=1)] = Field(
+    train: Split | Annotated[tuple[Split, ...], Field(min_length=1)] = Field(
         "train", description="split with labels to train on, or several"
     )
-    val: str = Field("val", description="split to evaluate on")
+    val: Split = Field("val", description="split to evaluate on")
     labelled: str | None = Field(None, description="list of <video>/<stem>: only these labels of `train` count")
-    unlabelled: tuple[str, ...] = Field(
+    unlabelled: tuple[Split, ...] = Field(
         (), description="splits predicted as unlabelled data beside the rest of `train`"
     )
     publisher: str = Field("", description="where the owners of the data publish it")
@@ -355,7 +360,7 @@ class Store(Section):
 class Recipe(Section):
     """One training stage and how its network predicts; of a network that is trained already, how it predicts."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=SHORT)]
     seed: int = Field(0, ge=0)
     data: Data = Data()
     also: tuple[Also, ...] = Field((), description="further labelled data sets, each with its share of the crops")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vsscli.inference.plans import AugmentationPlan
+from vsscli.names import require_names
 from vsscli.pipeline.predict import Hardware, chosen_plan
 from vsscli.recipes.graph import upstream
 from vsscli.recipes.load import find_recipe, load_pipeline, stage_recipe
@@ -121,7 +122,11 @@ def _drawn_in(workspace: Path, recipe: Recipe) -> Recipe:
     """The recipe with what it draws in the workspace: that belongs to the results."""
 
     def placed(data: Data) -> Data:
-        return data if data.scene is None else data.model_copy(update={"root": str(workspace / Path(data.root).name)})
+        if data.scene is None:
+            return data
+        name = Path(data.root).name
+        require_names([name], f"data.root of recipe {recipe.name}", "name the folder to draw the scene in")
+        return data.model_copy(update={"root": str(workspace / name)})
 
     also = tuple(other.model_copy(update={"data": placed(other.data)}) for other in recipe.also)
     return recipe.model_copy(update={"data": placed(recipe.data), "also": also})

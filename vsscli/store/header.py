@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
+from vsscli.names import name_fault, shown_name
 from vsscli.store.files import digest_of, read_json
 
 FORMAT = 3
@@ -216,6 +217,9 @@ class Header:
                 raise VssError(f"{where}: header lacks `{name}`", "the store is damaged; make it again")
         if values["kind"] not in get_args(Kind):
             raise VssError(f"{where}: kind {values['kind']!r} is unknown", f"known: {', '.join(get_args(Kind))}")
+        if not isinstance(values.get("summary", {}), dict):
+            raise VssError(f"{where}: header lacks `summary`", "the store is damaged; make it again")
+        _check_data(values["data"], where)
         header = cls(
             values["kind"],
             ClassTable.from_dict(values["table"]),
@@ -229,6 +233,18 @@ class Header:
         if header.kind != "pseudo":
             header.parsed_encoding()
         return header
+
+    def split(self, where: Path | str) -> str:
+        """The split that the store is of; ``where`` names the store in the error.
+
+        Raises
+        ------
+        VssError
+            The header does not say.
+        """
+        if "split" not in self.data:
+            raise VssError(f"{where} does not say of which split it is", "make it again with this version of vss")
+        return str(self.data["split"])
 
     def deciding(self) -> dict[str, Any]:
         """The part of `to_dict` that decides values: no places, no summary, and of the classes only the names."""
@@ -273,6 +289,18 @@ def first_difference(there: Header, wanted: Header) -> tuple[str, str, str] | No
 def group_json(attributes: dict[str, Any]) -> dict[str, Any]:
     """The ``zarr.json`` of a Zarr v3 group with our attribute."""
     return {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: attributes}}
+
+
+def _check_data(data: dict[str, Any], where: str) -> None:
+    """Refuse a data set or a split whose name would lead out of the folders that are called after it."""
+    remedy = "the store is damaged, or somebody meant harm; make it again"
+    for key in ("name", "split", "root"):
+        value = data.get(key, "none")
+        if not isinstance(value, str):
+            raise VssError(f"{where}: header has data.{key} {_short(value)}, which should be text", remedy)
+        fault = name_fault(value) if key != "root" else ""
+        if fault:
+            raise VssError(f"{where}: header has data.{key} {shown_name(value)}, which {fault}", remedy)
 
 
 def _without_places(values: Any) -> Any:

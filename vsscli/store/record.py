@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
+from vsscli.names import is_name, name_fault, shown_name, video_fault
 from vsscli.store.files import digest_of, read_json
 from vsscli.store.header import ATTRIBUTE
 
@@ -151,19 +152,18 @@ def check_video(video: str, stems: Sequence[str], size: tuple[int, int]) -> None
     VssError
         A name that would climb out or that Zarr reserves, no frames, two of one name, a frame without area.
     """
-    if not is_name(video) or video == "zarr.json" or video.startswith("__"):
-        raise VssError(f"a video can't be called {video!r} in a store", "rename the folder of the video")
+    fault = video_fault(video)
+    if fault:
+        raise VssError(
+            f"a video can't be called {shown_name(video)} in a store: it {fault}", "rename the folder of the video"
+        )
     if not stems or len(set(stems)) != len(stems):
         raise VssError(f"video {video} has {'frames of one name' if stems else 'no frames'}", "check its folder")
-    if not all(map(is_name, stems)):
-        raise VssError(f"a frame can't be called {next(s for s in stems if not is_name(s))!r}", "rename it")
+    odd = next((stem for stem in stems if not is_name(stem)), None)
+    if odd is not None:
+        raise VssError(f"a frame can't be called {shown_name(odd)}: it {name_fault(odd)}", "rename it")
     if min(size) < 1 or max(size) > MAX_SIDE or size[0] * size[1] > MAX_PIXELS:
         raise VssError(f"video {video} has frames of {size[0]}x{size[1]}", f"the largest side is {MAX_SIDE}")
-
-
-def is_name(name: str) -> bool:
-    """Whether a folder or file may be called so: nothing that climbs out of where it is put."""
-    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
 
 
 def _require(condition: bool, name: str) -> None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsscli.errors import VssError
+from vsscli.names import is_name
 from vsscli.store.arrays import check_array, shard_name, specs_of
 from vsscli.store.encode import ArraySpec
 from vsscli.store.files import file_digest, json_bytes
 from vsscli.store.header import Header, group_json
 from vsscli.store.reader import Store
-from vsscli.store.record import Record, is_name, read_record
+from vsscli.store.record import Record, read_record
 from vsscli.store.remote import is_remote, work_for
 from vsscli.store.work import WorkFolder
 from vsscli.talk import SILENCE, Talk

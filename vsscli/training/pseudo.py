@@ -153,7 +153,7 @@ def open_unlabelled(
             f"the data set has {dataset.table.num_classes} of {dataset.table.name!r}",
             "make pseudo-labels with networks of this class table",
         )
-    videos = dataset.split(store.header.data["split"])
+    videos = dataset.split(store.header.split(path))
     _require_frames(store, videos, dataset)
     _look(store, videos, contrast=recipe.unlabelled.contrast is not None, talk=talk)
     if recipe.unlabelled.contrast is None:
