@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import signal
+import struct
+import tracemalloc
+import warnings
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +32,7 @@ from vsscli.models.checkpoints import (
     save_checkpoint,
 )
 from vsscli.models.network import Normalisation
+from vsscli.models.torchfile import read_torch
 
 CONFIG = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
 TABLE = ClassTable("three", ("road", "sky", "Straße"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
@@ -157,6 +163,79 @@ class TestFingerprint:
         assert fingerprint_of({"w": torch.tensor([1.0, 2.0])}, {}, unit) == expected
 
 
+def rewritten(path: Path, records: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
+    """A checkpoint once more, with some of its records, or more of them, and packed in some way."""
+    with zipfile.ZipFile(path) as old:
+        found = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w", method) as new:
+        for name, content in (found | records).items():
+            new.writestr(name, content)
+
+
+class TestWhatClaimsMoreThanItWeighs:
+    """Nothing here takes the memory that it asks for; the limit of the test's own process is not what stops it."""
+
+    def refuse(self, path: Path, message: str) -> None:
+        assert path.stat().st_size < 50_000
+        tracemalloc.start()
+        try:
+            with pytest.raises(VssError, match=message) as caught:
+                load_checkpoint(path)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert peak < 100 * 2**20
+        assert "weights_only" not in caught.value.message + caught.value.hint
+
+    @pytest.mark.parametrize("times", [1, 8])
+    def test_bytes_by_number(self, times: int, path: Path) -> None:
+        one = b"cbuiltins\nbytearray\nJ" + struct.pack("<i", 2**31 - 1) + b"\x85R"
+        save_checkpoint(path, tiny())
+        rewritten(path, {"archive/data.pkl": b"\x80\x02](" + one * times + b"e."})
+        self.refuse(path, "bytes are a int")
+
+    def test_a_deflated_pickle(self, path: Path) -> None:
+        save_checkpoint(path, tiny())
+        rewritten(path, {"archive/data.pkl": b"\x80\x02" + b"N0" * 10_000_000 + b"N."}, zipfile.ZIP_DEFLATED)
+        self.refuse(path, "its records are compressed")
+
+    def test_a_second_pickle(self, path: Path) -> None:
+        save_checkpoint(path, tiny())
+        rewritten(path, {"other/data.pkl": b"\x80\x02N."})
+        self.refuse(path, "it holds 2 pickles")
+
+    def test_a_record_twice(self, path: Path) -> None:
+        save_checkpoint(path, tiny())
+        with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
+            warnings.simplefilter("ignore")
+            archive.writestr("archive/data.pkl", b"\x80\x02N.")
+        self.refuse(path, "two records of one name")
+
+    def test_a_stretched_tensor(self, path: Path) -> None:
+        path.parent.mkdir()
+        torch.save({"vss": "{}", "weights": {"w": torch.ones(1).expand(2**30)}}, path)
+        self.refuse(path, "lies in a storage of 1")
+
+    def test_many_tensors_that_are_stretched_a_little(self, path: Path) -> None:
+        path.parent.mkdir()
+        one = torch.ones(1).expand(2**23)
+        torch.save({"vss": "{}", "weights": [one[number:] for number in range(100)]}, path)
+        self.refuse(path, "its tensors claim more than it holds")
+
+    def test_a_pickle_whose_bytes_are_not_those_of_its_checksum(self, path: Path) -> None:
+        save_checkpoint(path, tiny())
+        whole = bytearray(path.read_bytes())
+        whole[whole.index(b'"step"') + 1] ^= 1
+        path.write_bytes(whole)
+        self.refuse(path, "does not match its checksum")
+
+
+def test_a_tensor_that_is_stretched_a_little_is_read(path: Path) -> None:
+    path.parent.mkdir()
+    torch.save({"w": torch.ones(1, 2).expand(30, 2)}, path)
+    assert torch.equal(read_torch(path, "weights")["w"], torch.ones(30, 2))
+
+
 class TestWhatIsNotACheckpoint:
     def refuse(self, path: Path, message: str) -> VssError:
         with pytest.raises(VssError, match=message) as caught:
@@ -235,11 +314,69 @@ class TestWhatIsNotACheckpoint:
         monkeypatch.undo()
         assert "upgrade" in self.refuse(path, "has format 2, of vss .*; this vss knows 1").hint
 
-    @pytest.mark.parametrize("about", ["not json", "[]", '{"format": 1}', '{"format": "x"}'])
+    @pytest.mark.parametrize(
+        "about",
+        [
+            "not json",
+            "[]",
+            '{"format": 1}',
+            '{"format": "x"}',
+            '{"format": Infinity}',
+            '{"format": 1e400}',
+            '{"format": ' + "9" * 5000 + "}",
+            '{"format": 1, "network": ' + "[" * 500 + "]" * 500 + "}",
+            '{"format": 1, "format": 1}',
+            '{"format": 1, "network": "\\ud800"}',
+        ],
+        ids=range(10),
+    )
     def test_one_whose_description_is_broken(self, about: str, path: Path) -> None:
         path.parent.mkdir()
         torch.save({"vss": about, "weights": {}}, path)
         self.refuse(path, "is damaged")
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("step", math.inf),
+            ("step", -1),
+            ("step", True),
+            ("network", {"family": "light", "dropout": math.nan}),
+            ("normalisation", {"mean": [0, 0, math.nan], "std": [1, 1, 1]}),
+            ("normalisation", {"mean": [0, 0, 0], "std": [1, 1, math.inf]}),
+            ("inputs", 3),
+        ],
+    )
+    def test_one_whose_description_says_what_can_not_be(self, name: str, value: object, path: Path) -> None:
+        save_checkpoint(path, tiny())
+        content = torch.load(path, weights_only=True)
+        torch.save({**content, "vss": json.dumps({**json.loads(content["vss"]), name: value})}, path)
+        self.refuse(path, "is damaged")
+
+    def test_figures_may_be_no_numbers(self, path: Path) -> None:
+        save_checkpoint(path, tiny(figures={"iou": [0.5, math.nan]}))
+        assert math.isnan(load_checkpoint(path).figures["iou"][1])
+
+    @pytest.mark.parametrize(
+        ("kind", "tensor"),
+        [
+            ("it holds a sparse tensor", torch.eye(3).to_sparse()),
+            ("it holds a tensor without numbers", torch.empty(10**9, device="meta")),
+            ("a storage has no type that vss knows", torch.ones(2, dtype=torch.complex64)),
+        ],
+    )
+    def test_one_of_tensors_that_no_network_has(self, kind: str, tensor: torch.Tensor, path: Path) -> None:
+        path.parent.mkdir()
+        torch.save({"vss": "{}", "weights": {"w": tensor}}, path)
+        error = self.refuse(path, kind)
+        assert "would run code" not in error.message
+
+    @pytest.mark.parametrize("names", [[3], ["a", 3], [("a", "b")]])
+    def test_one_of_tensors_without_names(self, names: list[Any], path: Path) -> None:
+        save_checkpoint(path, tiny())
+        content = torch.load(path, weights_only=True)
+        torch.save({**content, "weights": {name: torch.zeros(1) for name in names}}, path)
+        self.refuse(path, "its weights are no tensors")
 
     def test_one_whose_weights_were_exchanged(self, path: Path) -> None:
         save_checkpoint(path, tiny())

@@ -360,11 +360,16 @@ def test_a_small_file_that_claims_much_is_refused_at_once(name: str, tmp_path: P
     assert time.perf_counter() - start < 5
 
 
-def test_a_value_nested_a_million_deep_is_read_and_let_go(tmp_path: Path) -> None:
+def test_a_value_nested_a_million_deep_is_refused_and_let_go(tmp_path: Path) -> None:
     (tmp_path / "deep.pkl").write_bytes(b"\x80\x02N" + b"\x85" * 1_000_000 + b".")
-    value = read_official(tmp_path / "deep.pkl")
-    assert type(value) is tuple
-    del value
+    with pytest.raises(VssError, match="nested more than 200 deep"):
+        read_official(tmp_path / "deep.pkl")
+
+
+def test_a_value_that_is_shared_without_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "shared.pkl").write_bytes(b"\x80\x02N" + b"q\x00h\x00\x86" * 60 + b".")
+    with pytest.raises(VssError, match="more than 5000000 values"):
+        read_official(tmp_path / "shared.pkl")
 
 
 def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path: Path) -> None:

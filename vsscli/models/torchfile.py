@@ -1,20 +1,36 @@
-"""Reading files of tensors that others wrote, without running what is in them."""
+"""Reading files of tensors, ours and others', without running what is in them or paying more than they weigh.
+
+One machine reads all of them (`vsscli.models.official.machine`), because torch's own reader, also the one that is told
+to read weights only, takes a file's word for how much memory it needs.
+"""
 
 from __future__ import annotations
 
-import pickletools
-import re
+import io
+import mmap
+import struct
 import warnings
+import zipfile
+import zlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import Tensor
 
 from vsscli.errors import VssError
+from vsscli.models.official.machine import BrokenPickle, Machine, RefusedName
+from vsscli.models.official.makers import HistoryBuffer, finish, storage_type, table_of, view_bytes, whole
 
-_GLOBAL = re.compile(r"GLOBAL (\S+)")
+MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file of torch before 1.6
+PROTOCOL = 1001
+ZIP = b"PK\x03\x04"
+MOST_VALUES = 5_000_000  # as many as the machine takes instructions
+DEEPEST = 200
+
+Content = bytes | bytearray | mmap.mmap
 
 
 def read_torch(path: Path, what: str) -> Any:
@@ -30,36 +46,55 @@ def read_torch(path: Path, what: str) -> Any:
     Returns
     -------
     object
-        Tensors on the CPU, in plain containers.
+        Tensors on the CPU, NumPy arrays and numbers, `makers.HistoryBuffer`, in dicts, lists, tuples and sets. They
+        are to be copied from, not written to.
 
     Raises
     ------
     VssError
-        The file is missing, empty, cut off or damaged, no file of tensors at all, or would run code: the function it
-        asks for is named.
+        The file is missing, empty, cut off or damaged, no file of tensors at all, claims more than it holds, or would
+        run code: the function it asks for is named.
+    """
+
+    def read(file: IO[bytes]) -> Any:
+        content = mapped(file)
+        # A zip holds the tensors as they are in memory. Before 1.6, torch wrote a row of pickles.
+        if content[:4] == ZIP:
+            with zipfile.ZipFile(file) as archive:
+                return read_zip(archive, content)
+        if content[:1] != b"\x80":
+            raise VssError(
+                f"{what} {path} is not a file of torch.save", "check the path; it may be another kind of file"
+            )
+        return read_row(content, content)
+
+    return guarded(path, what, read)
+
+
+def guarded(path: Path, what: str, read: Callable[[IO[bytes]], Any]) -> Any:
+    """Open a file and read it; whatever its bytes lead to is one clear error.
+
+    Raises
+    ------
+    VssError
+        As `read_torch`.
     """
     check_file(path, what)
-    with path.open("rb") as file:
-        start = file.read(4)
-    # A zip holds the tensors as they are in memory. Before 1.6, torch wrote a row of pickles.
-    zipped = start.startswith(b"PK\x03\x04")
-    if not zipped and not start.startswith(b"\x80"):
-        raise VssError(f"{what} {path} is not a file of torch.save", "check the path; it may be another kind of file")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
-    except Exception as error:  # damaged bytes reach the unpickler, which raises whatever they lead it to
-        wanted = _refused(path, str(error), zipped)
-        raise (would_run_code(path, what, wanted) if wanted else damaged(path, what, error)) from error
-
-
-def would_run_code(path: Path, what: str, wanted: str) -> VssError:
-    """The error for a file that names something to import that is not admitted."""
-    return VssError(
-        f"{what} {path} would run code when loaded: it asks for {wanted}",
-        "vss loads tensors and plain values only; have its owner save a state dict, or use safetensors",
-    )
+        with path.open("rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of torch, that bytes can't be written to; of damaged text
+            content = read(file)
+            check_values(content)
+            return content
+    except RefusedName as refusal:
+        raise VssError(
+            f"{what} {path} would run code when loaded: it asks for {refusal.name}",
+            "vss loads tensors and plain values only; have its owner save a state dict, or use safetensors",
+        ) from refusal
+    except VssError:
+        raise
+    except Exception as error:  # damaged bytes lead to errors of struct, zipfile, text encodings, NumPy, …
+        raise damaged(path, what, error) from error
 
 
 def damaged(path: Path, what: str, error: Exception) -> VssError:
@@ -70,21 +105,6 @@ def damaged(path: Path, what: str, error: Exception) -> VssError:
         f"{what} {path} can't be read, it is cut off, damaged or of another kind{said}",
         "copy or download it again",
     )
-
-
-def read_safetensors(path: Path, what: str) -> dict[str, torch.Tensor]:
-    """Read a safetensors file.
-
-    Raises
-    ------
-    VssError
-        The file is missing, cut off or damaged.
-    """
-    check_file(path, what)
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
-        raise VssError(f"{what} {path} is no whole safetensors file ({error})", "copy or download it again") from error
 
 
 def check_file(path: Path, what: str) -> None:
@@ -100,24 +120,181 @@ def check_file(path: Path, what: str) -> None:
         raise VssError(f"{what} {path} is empty", "copy or download it again")
 
 
-def _refused(path: Path, message: str, zipped: bool) -> str:
-    """Name what torch refused to import, or nothing where the trouble was another."""
-    found = _GLOBAL.search(message)
-    if found:
-        return found[1]
-    if zipped or "Weights only load failed" not in message:
-        return ""
-    # A plain pickle stops torch at its first unknown instruction, before a name; read on without obeying.
-    strings: list[str] = []
+def read_safetensors(path: Path, what: str) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises
+    ------
+    VssError
+        The file is missing, cut off or damaged.
+    """
+    check_file(path, what)
     try:
-        with path.open("rb") as file:
-            for code, argument, _ in pickletools.genops(file):
-                if code.name == "GLOBAL":
-                    return str(argument).replace(" ", ".")
-                if code.name == "STACK_GLOBAL":
-                    return ".".join(strings[-2:])
-                if "UNICODE" in code.name:
-                    strings.append(str(argument))
-    except Exception:  # not a pickle after all
-        return ""
-    return ""
+        # The library checks that header and bytes agree, and that no two tensors share some.
+        return load_file(path)
+    except Exception as error:  # its own, those of opening, and torch's for types of numbers that it does not know
+        raise VssError(f"{what} {path} is no whole safetensors file ({error})", "copy or download it again") from error
+
+
+def mapped(file: IO[bytes]) -> mmap.mmap:
+    """The bytes of an open file; copied on write, so that torch may have them: no byte of the file can change."""
+    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+
+
+def read_zip(archive: zipfile.ZipFile, content: mmap.mmap) -> Any:
+    """Read a zip of torch: a pickle, and a record for each storage."""
+    records = {info.filename: info for info in archive.infolist()}
+    if len(records) != len(archive.infolist()):
+        raise BrokenPickle("it holds two records of one name")
+    if any(info.compress_type != zipfile.ZIP_STORED for info in records.values()):
+        raise BrokenPickle("its records are compressed, which torch never does")
+    roots = pickles_in(records)
+    if len(roots) != 1:
+        raise BrokenPickle(f"it holds {len(roots)} pickles, where torch writes one")
+    root = roots[0]
+    if f"{root}byteorder" in records and _bytes_of(content, records[f"{root}byteorder"]) != b"little":
+        raise BrokenPickle("its numbers are big-endian")
+    storages: dict[tuple[str, torch.dtype], Tensor] = {}
+    room = Room(len(content))
+
+    def storage(identifier: Any) -> Tensor:
+        dtype, key, count, _ = _parts(identifier)
+        if f"{root}data/{key}" not in records:
+            raise BrokenPickle("a tensor's storage is not there")
+        if (key, dtype) not in storages:
+            offset = _place(content, records[f"{root}data/{key}"], room.take(count * dtype.itemsize))
+            storages[key, dtype] = view_bytes(content, dtype, count, offset)
+        return storages[key, dtype]
+
+    # The storages are compared with nothing: reading them all would undo what mapping them gains.
+    pickle = _bytes_of(content, records[f"{root}data.pkl"])
+    return Machine(table_of(_read_nested), finish, storage, len(pickle), len(content)).run(io.BytesIO(pickle))
+
+
+def pickles_in(names: Any) -> list[str]:
+    """The folders in a zip that hold a pickle as torch writes it."""
+    return [name.removesuffix("data.pkl") for name in names if name.split("/")[1:] == ["data.pkl"]]
+
+
+def _bytes_of(content: mmap.mmap, info: zipfile.ZipInfo) -> bytes:
+    """The bytes of a record, compared with its checksum."""
+    offset = _place(content, info, info.file_size)
+    found = content[offset : offset + info.file_size]
+    if zlib.crc32(found) != info.CRC:
+        raise BrokenPickle(f"{info.filename} in it does not match its checksum")
+    return found
+
+
+def _place(content: mmap.mmap, info: zipfile.ZipInfo, size: int) -> int:
+    """Where in the file a record's bytes start, of which there must be ``size`` (zip specification 4.3.7)."""
+    header = content[info.header_offset : info.header_offset + 30]
+    if len(header) < 30 or header[:4] != ZIP:
+        raise BrokenPickle("a record is not where the archive says")
+    name_length, extra_length = struct.unpack("<HH", header[26:30])
+    offset = info.header_offset + 30 + name_length + extra_length
+    if size != info.file_size or offset + size > len(content):
+        raise BrokenPickle(f"a storage of {size} bytes is recorded with {info.file_size}")
+    return int(offset)
+
+
+def _read_nested(content: bytes) -> Any:
+    """Read a storage that was pickled by itself: a file of old torch, in a pickle."""
+    return read_row(io.BytesIO(content), content, nested=True)
+
+
+def read_row(file: Any, content: Content, *, nested: bool = False) -> Any:
+    """Read a plain pickle, or the row of pickles and storages that torch wrote before 1.6."""
+
+    def no_storage(_: Any) -> Any:
+        raise BrokenPickle("it refers to a storage, which a plain pickle has not")
+
+    def too_deep(_: bytes) -> Any:
+        raise BrokenPickle("it is a pickle in a pickle in a pickle")
+
+    def next_pickle(persistent: Callable[[Any], Any] = no_storage) -> Any:
+        size = len(content)
+        return Machine(table_of(too_deep if nested else _read_nested), finish, persistent, size, size).run(file)
+
+    first = next_pickle()
+    if type(first) is not int or first != MAGIC:
+        return first
+    protocol, system = next_pickle(), next_pickle()
+    if type(system) is not dict or (protocol, system.get("little_endian")) != (PROTOCOL, True):
+        raise BrokenPickle("it is of a protocol or a byte order that vss does not know")
+    storages: dict[str, Tensor] = {}
+    room = Room(len(content))
+
+    def storage(identifier: Any) -> Tensor:
+        dtype, key, count, view = _parts(identifier)
+        if key not in storages:
+            # The numbers follow later in the file, and are copied here then.
+            storages[key] = view_bytes(bytearray(room.take(count * dtype.itemsize)), dtype, count, 0)
+        if view is None:
+            return storages[key]
+        start, length = (whole(part, "a view of a storage") for part in view[1:3])
+        return storages[key][start : start + length]
+
+    made = next_pickle(storage)
+    keys = next_pickle()
+    if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
+        raise BrokenPickle("its storages are not those that its tensors lie in")
+    for key in keys:
+        values = storages[key]
+        (count,) = struct.unpack("<q", file.read(8))
+        offset = file.tell()
+        if count != values.numel() or offset + values.nbytes > len(content):
+            raise BrokenPickle(f"storage {key} is not whole")
+        values.copy_(view_bytes(content, values.dtype, count, offset))
+        file.seek(offset + values.nbytes)
+    return made
+
+
+class Room:
+    """The bytes of a file, which all its storages together must fit into."""
+
+    def __init__(self, size: int) -> None:
+        self.size = self.left = size
+
+    def take(self, size: int) -> int:
+        self.left -= size
+        if self.left < 0:
+            raise BrokenPickle(f"its storages claim more than the {self.size} bytes that it has")
+        return size
+
+
+def _parts(identifier: Any) -> tuple[torch.dtype, str, int, tuple[Any, ...] | None]:
+    """Type, name, numbers and view of a storage that lies outside the pickle; its device does not matter."""
+    if type(identifier) is not tuple or not 5 <= len(identifier) <= 6 or identifier[0] not in ("storage", b"storage"):
+        raise BrokenPickle("it refers to something that is no storage")
+    kind, key, _, count = identifier[1:5]
+    view = identifier[5] if len(identifier) == 6 else None
+    if type(key) is not str or not (view is None or type(view) is tuple):
+        raise BrokenPickle("a storage has no name")
+    return storage_type(kind), key, whole(count, "the size of a storage"), view
+
+
+def check_values(content: Any) -> None:
+    """Refuse what would never end for whoever walks it: values in themselves, or shared so often that they are more
+    than there were instructions to make them; and names that are half of a character.
+    """
+    level, count = [content], 0
+    for _ in range(DEEPEST):
+        below: list[Any] = []
+        for value in level:
+            kind = type(value)
+            if kind is dict:
+                below.extend(value)
+                below.extend(value.values())
+            elif kind in (list, tuple, set, frozenset):
+                below.extend(value)
+            elif kind is HistoryBuffer:
+                below.append(value.state)
+            elif kind is str:
+                value.encode()  # raises for halves of characters
+        count += len(below)
+        if count > MOST_VALUES:
+            raise BrokenPickle(f"it holds more than {MOST_VALUES} values")
+        if not below:
+            return
+        level = below
+    raise BrokenPickle(f"it is nested more than {DEEPEST} deep")

@@ -80,6 +80,8 @@ class Machine:
         Called with the identifier of an object that lies outside the pickle.
     size
         Bytes that the pickle can have at most.
+    file_size
+        Bytes of the file that it is in, which what it makes of storages must be in proportion to.
     """
 
     def __init__(
@@ -88,11 +90,13 @@ class Machine:
         finish: Callable[[Any, Any], None],
         persistent: Callable[[Any], Any],
         size: int,
+        file_size: int,
     ) -> None:
         self.makers = makers
         self.finish = finish
         self.persistent = persistent
         self.allowance = 4 * size + ALLOWANCE
+        self.claims = 4 * file_size + ALLOWANCE
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
 
@@ -175,7 +179,12 @@ class Machine:
         if make is None:
             raise RefusedName(f"a call of {called.name}")
         self._pay(arguments)
-        self.stack.append(make(*arguments))
+        made = make(*arguments)
+        # Views cost nothing, but whoever copies them pays for each: one storage seen a thousand times, or stretched.
+        self.claims -= getattr(made, "nbytes", 0)
+        if self.claims < 0:
+            raise BrokenPickle("its tensors claim more than it holds")
+        self.stack.append(made)
 
     # An object made without its constructor's help is made as by a call here: makers decide.
     _newobj = _reduce

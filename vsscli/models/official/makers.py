@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vsscli.models.official.machine import BrokenPickle, Maker, Named, RefusedName, check_key
+from vsscli.models.official.machine import ALLOWANCE, BrokenPickle, Maker, Named, RefusedName, check_key
 
 MOST_DIMENSIONS = 32
 MOST = 2**62  # of anything that is counted
@@ -54,6 +54,21 @@ DTYPES: dict[str, torch.dtype] = {
 }
 
 
+# What torch rebuilds that is no plain tensor; no code, but nothing that a network of vss could take.
+OTHER_TENSORS = {
+    "torch.serialization._get_layout": "a sparse tensor",
+    "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
+    "torch._utils._rebuild_sparse_csr_tensor": "a sparse tensor",
+    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without numbers (of the meta device)",
+    "torch._utils._rebuild_qtensor": "a quantised tensor",
+    "torch._utils._rebuild_nested_tensor": "a nested tensor",
+    "torch._utils._rebuild_device_tensor_from_numpy": "a tensor of another device",
+    "torch._utils._rebuild_device_tensor_from_cpu_tensor": "a tensor of another device",
+    "torch._utils._rebuild_wrapper_subclass": "a tensor of a class of its own",
+}
+OTHER_NUMBERS = ("ComplexFloat", "ComplexDouble", "QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4")
+
+
 def table_of(nested: Callable[[bytes], Any]) -> dict[str, Maker | None]:
     """Every name that is admitted.
 
@@ -85,6 +100,8 @@ def table_of(nested: Callable[[bytes], Any]) -> dict[str, Maker | None]:
         "torch._utils._rebuild_tensor_v2": _tensor,
         "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
         "torch._utils._rebuild_parameter": _parameter,
+        **{name: _refusal(what) for name, what in OTHER_TENSORS.items()},
+        **dict.fromkeys(f"torch.{numbers}Storage" for numbers in OTHER_NUMBERS),
         "torch.storage._load_from_bytes": lambda content: _whole_storage(nested(_as_bytes(content))),
         # The only class beyond those of Python, NumPy and torch: mmengine's log, in checkpoints of mmsegmentation 1.x.
         HISTORY: lambda: HistoryBuffer(),
@@ -105,6 +122,15 @@ def finish(made: Any, state: Any) -> None:
         made.state = state
     elif type(made) is not dict:  # what torch hangs on a state dict, the versions of its modules, is not needed
         raise BrokenPickle(f"a {type(made).__name__} is given a state")
+
+
+def _refusal(what: str) -> Maker:
+    """A maker that makes nothing of what torch would make this of."""
+
+    def refuse(*_: Any) -> None:
+        raise BrokenPickle(f"it holds {what}")
+
+    return refuse
 
 
 def _statistic(owner: Any, method: Any) -> Named:
@@ -239,7 +265,8 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tenso
     steps = [whole(step, "a stride of a tensor") for step in stride]
     start, count = whole(offset, "the start of a tensor"), math.prod(sides)
     last = start + sum((side - 1) * step for side, step in zip(sides, steps, strict=True)) if count else 0
-    if count > storage.numel() or last >= max(storage.numel(), 1):
+    stretched = count * storage.itemsize > ALLOWANCE and count > storage.numel()  # a stride of 0: little, seen often
+    if stretched or last >= max(storage.numel(), 1):
         raise BrokenPickle(f"a tensor of {count} numbers lies in a storage of {storage.numel()}")
     return storage.as_strided(sides, steps, start) if count else storage.new_empty(sides)
 
