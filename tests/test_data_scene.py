@@ -11,7 +11,8 @@ from vsscli.data import scene as scene_module
 from vsscli.data.classes import IGNORE
 from vsscli.data.drawn.street import Street
 from vsscli.data.layouts import Dataset, open_dataset
-from vsscli.data.masks import read_image, read_mask, to_classes
+from vsscli.data.masks import read_mask, to_classes
+from vsscli.data.pixels import read_image
 from vsscli.data.scene import draw_scene
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Data, Scene

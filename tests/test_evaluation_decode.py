@@ -111,7 +111,7 @@ def test_a_stream_that_is_not_the_mask_is_left_to_the_careful_way(
     path = tmp_path / "mask.png"
     path.write_bytes(data)
     asked = []
-    monkeypatch.setattr(decode, "read_mask", asked.append)
+    monkeypatch.setattr(decode, "read_mask", lambda path, legend: asked.append(path))
     read_label(path)
     assert asked == [path]
 
@@ -131,7 +131,7 @@ def test_faults_are_told_as_the_careful_way_tells_them(tmp_path: Path, damage: s
     elif damage == "colour":
         Image.new("RGB", (4, 4)).save(path)
     else:
-        Image.new("I;16", (4, 4)).save(path)
+        Image.fromarray(np.full((4, 4), 300, np.uint16)).save(path)
     with pytest.raises(VssError) as careful:
         read_mask(path)
     with pytest.raises(VssError) as fast:

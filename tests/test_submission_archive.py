@@ -72,7 +72,7 @@ def test_any_label_comes_back_from_pillow_as_grey_class_indices(label: np.ndarra
     with Image.open(io.BytesIO(data)) as image:
         assert image.mode == "L"
         np.testing.assert_array_equal(np.array(image), label)
-    np.testing.assert_array_equal(decode_plain(data), label)
+    np.testing.assert_array_equal(decode_plain(data).values, label)
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.01, 0.3, 1.0])

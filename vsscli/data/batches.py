@@ -24,8 +24,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
 from vsscli.data.augment import TrainAugment
-from vsscli.data.masks import MaskIds, read_image, to_classes
+from vsscli.data.masks import MaskIds, to_classes
 from vsscli.data.order import BLOCK, Address, Order, StepSampler
+from vsscli.data.pixels import read_image
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 

@@ -17,14 +17,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsscli.data.classes import ClassTable
-from vsscli.data.masks import UNKNOWN_REMEDY, MaskIds, describe_values, read_image, unknown_values
+from vsscli.data.masks import UNKNOWN_REMEDY, MaskIds, describe_values, unknown_values
+from vsscli.data.pixels import read_image
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.files import write_text
 from vsscli.structured import json_or_none
 from vsscli.talk import SILENCE, Talk
 
-RULES = 1
+RULES = 2
 """Raised when this file learns to see more, so that data found sound by an earlier version is looked at again."""
 
 REMEMBERED = 64

@@ -241,12 +241,15 @@ def _colour(values: Any, name: str, where: str) -> Colour:
 
 
 def _table(name: str, entries: Sequence[ClassEntry]) -> ClassTable:
-    colours = tuple(entry.colour or _made_up_colour(index) for index, entry in enumerate(entries))
+    colours = tuple(entry.colour or made_up_colour(index) for index, entry in enumerate(entries))
     return ClassTable(name, tuple(entry.name for entry in entries), colours)
 
 
-def _made_up_colour(index: int) -> Colour:
-    """Colours of PASCAL VOC's colour map: the bits of index + 1 dealt out to red, green and blue from the top."""
+def made_up_colour(index: int) -> Colour:
+    """The colour of a class for which the table says none: class k's is that of k + 1 in PASCAL VOC's colour map.
+
+    The bits of k + 1 are dealt out to red, green and blue from the top.
+    """
     bits, channels = index + 1, [0, 0, 0]
     for shift in range(7, -1, -1):
         for channel in range(3):

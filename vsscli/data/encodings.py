@@ -24,8 +24,9 @@ from typing import Protocol
 
 import numpy as np
 
-from vsscli.data.classes import IGNORE
+from vsscli.data.classes import IGNORE, Colour
 from vsscli.data.masks import UNKNOWN, describe_values, read_colour_mask, read_mask
+from vsscli.data.palettes import Legend
 from vsscli.data.panoptic import load_segments, segments_beside
 from vsscli.errors import VssError
 
@@ -72,7 +73,15 @@ class Encoding(Protocol):
 
 @dataclass(frozen=True)
 class Values:
-    """PNGs that hold mask values as they are."""
+    """PNGs that hold mask values as they are.
+
+    Parameters
+    ----------
+    legend
+        What values are painted as, where the source tells; see `data.palettes`.
+    """
+
+    legend: Legend | None = field(default=None, repr=False)
 
     def masks(self, names: Iterable[str]) -> dict[str, str]:
         """All PNGs; see `Encoding`."""
@@ -85,7 +94,7 @@ class Values:
 
     def read(self, path: Path) -> np.ndarray:
         """Decode a mask; see `Encoding`."""
-        return read_mask(path)
+        return read_mask(path, self.legend)
 
     def changed(self, path: Path) -> int:
         """The file's own time."""
@@ -213,7 +222,7 @@ class Panoptic:
                 )
 
 
-def find_encoding(kind: str, values: dict[str, int]) -> Encoding | None:
+def find_encoding(kind: str, values: dict[str, int], colours: dict[int, Colour] | None = None) -> Encoding | None:
     """The encoding of a name; none when there is no such.
 
     Parameters
@@ -222,9 +231,12 @@ def find_encoding(kind: str, values: dict[str, int]) -> Encoding | None:
         ``values``, ``cocostuff``, ``cityscapes`` or ``coco-panoptic``.
     values
         The source's own mask value of each of its classes, in their order.
+    colours
+        The colour of each of these values, where the source tells them.
     """
     if kind == "values":
-        return Values()
+        void = tuple(value for value in (0, IGNORE) if colours and value not in colours)
+        return Values(Legend(tuple(colours.items()), void) if colours else None)
     own = tuple(values.values())
     counted = (*own, *[UNKNOWN] * (255 - len(own)), IGNORE)
     if kind == "cocostuff":

@@ -29,6 +29,7 @@ from vsscli.data.folders import has_images, read_list, read_video_folder, some, 
 from vsscli.data.images import TREES, guess_tree, read_images, require_masks, tree_of
 from vsscli.data.mapping import FIRST_ID, load_mapping
 from vsscli.data.masks import MaskIds
+from vsscli.data.palettes import legend_of
 from vsscli.data.scene import MARKER, draw_scene
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
@@ -230,7 +231,8 @@ def class_table(data: Data, root: str | Path | None = None) -> ClassTable:
 def _mask_ids(data: Data, root: Path, table: ClassTable) -> MaskIds:
     """What the data set's masks mean, and who reads them."""
     if data.remap is None:
-        return MaskIds(data.void_ids, data.first_id, data.unknown_ids)
+        legend = legend_of(table, data.first_id, data.void_ids)
+        return MaskIds(data.void_ids, data.first_id, data.unknown_ids, legend=legend)
     mapping = load_mapping(data.remap, root)
     tree = tree_of(data)
     if tree is not None and tree.files not in (None, mapping.files):

@@ -36,6 +36,7 @@ from vsscli.data.classes import (
     IGNORE,
     ClassEntry,
     ClassTable,
+    Colour,
     load_class_table,
     parse_classes,
     read_class_entries,
@@ -148,7 +149,7 @@ def load_mapping(source: str | Path, root: Path | None = None) -> Mapping:
     if values.get("others", "ignore") != "ignore":
         raise VssError(f"mapping {path}: others is {values['others']!r}", "write `others: ignore`, or leave it out")
     target = _load_target(values["target"], path)
-    source_values = _source_values(values, path)
+    source_values, colours = _source_values(values, path)
     left = _Left(path, source_values)
     right = _Right(path, target)
     targets = [IGNORE if "others" in values else UNKNOWN] * 256
@@ -166,7 +167,7 @@ def load_mapping(source: str | Path, root: Path | None = None) -> Mapping:
         source_values = {str(value): value for value in sorted(spoken)}
     classes = tuple((name, targets[value]) for name, value in source_values.items() if targets[value] != UNKNOWN)
     files = values.get("files", "values")
-    encoding = find_encoding(files, left.values)
+    encoding = find_encoding(files, left.values, colours)
     if encoding is None:
         raise VssError(f"mapping {path}: files is {files!r}", f"it may be {', '.join(KINDS)}")
     return Mapping(path.stem, target, tuple(targets), classes, files, encoding)
@@ -191,13 +192,13 @@ def _load_target(value: Any, path: Path) -> ClassTable:
     return load_class_table(value, path.parent)
 
 
-def _source_values(values: dict[str, Any], path: Path) -> dict[str, int]:
-    """The mask value of every source class that has a name."""
+def _source_values(values: dict[str, Any], path: Path) -> tuple[dict[str, int], dict[int, Colour]]:
+    """The mask value of every source class that has a name, and its colour where the source tells that of all."""
     source, first = values.get("source"), values.get("first_id", 1)
     if type(first) is not int or not 0 <= first <= 255:
         raise VssError(f"mapping {path}: first_id is {first!r}", "it is the mask value of the first class, 0 to 255")
     if source is None:
-        return {}
+        return {}, {}
     entries: Sequence[ClassEntry]
     entries = (
         read_class_entries(source, path.parent)[1] if isinstance(source, str) else parse_classes(source, str(path))
@@ -211,7 +212,8 @@ def _source_values(values: dict[str, Any], path: Path) -> dict[str, int]:
                 "8-bit masks hold the values 0 to 255, one class each",
             )
         found[entry.name] = entry.id + first
-    return found
+    colours = {entry.id + first: entry.colour for entry in entries if entry.colour is not None}
+    return found, colours if len(colours) == len(entries) else {}
 
 
 @dataclass(frozen=True)

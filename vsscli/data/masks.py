@@ -1,13 +1,11 @@
-"""Images and masks: reading and writing single files, and what mask values mean.
+"""Masks: reading and writing single files, and what their values mean.
 
-Nothing here repairs: a file whose pixels do not all decode is an error that names it.
+Nothing here repairs: a file whose pixels do not all decode is an error that names it. Images are `data.pixels`.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -17,13 +15,14 @@ import numpy as np
 from PIL import Image
 
 from vsscli.data.classes import IGNORE
+from vsscli.data.orientation import image_turn
+from vsscli.data.palettes import Legend, read_few_bits, read_palette
+from vsscli.data.pixels import opened
 from vsscli.errors import VssError
 from vsscli.files import whole_file
 
 UNKNOWN = 254
 """In a `MaskIds.lookup`: a mask value that is neither void nor a class. No class has this index."""
-
-IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 
 
 class MaskReader(Protocol):
@@ -52,16 +51,19 @@ class MaskIds:
         Whether any other value is an error or void as well.
     reader
         Who reads the masks, where they are not PNGs of these values; it is hashable.
+    legend
+        What colours the values have; none where that is not known.
     """
 
     void: tuple[int, ...] = (0, 255)
     first: int = 1
     unknown: Literal["error", "void"] = "error"
     reader: MaskReader | None = None
+    legend: Legend | None = None
 
     def read(self, path: Path) -> np.ndarray:
         """The values of a mask, (H, W) uint8; as `read_mask`, unless a `reader` knows better."""
-        return read_mask(path) if self.reader is None else self.reader.read(path)
+        return read_mask(path, self.legend) if self.reader is None else self.reader.read(path)
 
     def lookup(self, num_classes: int) -> np.ndarray:
         """The class of every mask value.
@@ -104,39 +106,18 @@ def _lookup(ids: MaskIds, num_classes: int) -> np.ndarray:
     return table
 
 
-def read_image(path: Path) -> np.ndarray:
-    """Decode an image as it is stored (an EXIF rotation is not applied: masks do not know it).
+def read_mask(path: Path, legend: Legend | None = None) -> np.ndarray:
+    """Decode a mask to its values, upright.
 
-    Returns
-    -------
-    ndarray
-        (H, W, 3) uint8, RGB. Grey becomes three equal channels, transparency is dropped.
+    They are the numbers that are stored, whatever palette colours them, unless the palette was numbered anew
+    (`data.palettes`).
 
-    Raises
-    ------
-    VssError
-        The file is missing, empty, damaged, truncated, absurdly large, or has more than 8 bits a channel.
-    """
-    with _opened(path, IMAGE_FORMATS, "image") as image:
-        if image.mode == "F" or image.mode.startswith("I"):
-            raise VssError(f"image {path} has more than 8 bits a channel (mode {image.mode})", "save it with 8 bits")
-        return np.array(image.convert("RGB"))  # a copy: Pillow's own view is read-only
-
-
-def image_size(path: Path) -> tuple[int, int]:
-    """Height and width as the file's header tells; pixels are not decoded.
-
-    Raises
-    ------
-    VssError
-        The file is missing, empty or no image.
-    """
-    with _opened(path, IMAGE_FORMATS, "image") as image:
-        return image.height, image.width
-
-
-def read_mask(path: Path) -> np.ndarray:
-    """Decode a mask to the values that are stored, whatever palette colours them.
+    Parameters
+    ----------
+    path
+        The file.
+    legend
+        What values mean, where that is known.
 
     Returns
     -------
@@ -146,38 +127,53 @@ def read_mask(path: Path) -> np.ndarray:
     Raises
     ------
     VssError
-        The file is missing or damaged, is no PNG, or holds colours or 16 bits instead of class indices.
+        The file is missing, damaged or truncated, is no PNG, holds colours or 16-bit values above 255 instead of class
+        indices, or has a palette that contradicts its values.
     """
-    with _opened(path, ("PNG",), "mask") as image:
-        if image.mode not in ("L", "P", "1"):
+    with opened(path, ("PNG",), "mask") as (image, png):
+        if png is None or png.colour not in (0, 3):
             raise VssError(
                 f"mask {path} is a {_kind(image.mode)} PNG (mode {image.mode}), not one of 8-bit class indices",
                 "save one channel of 8 bits, or a palette image, whose values are the class ids",
             )
-        values = np.array(image).astype(np.uint8, copy=False)
-        return values // _stretch(path) if image.mode == "L" else values
+        values = np.array(image)
+        if png.depth == 16 and values.max() > 255:
+            raise VssError(
+                f"mask {path} is a 16-bit PNG that holds value {values.max()}; masks hold 0..255",
+                "save one channel of 8 bits, whose values are the class ids",
+            )
+        values = values.astype(np.uint8, copy=False)
+        if png.colour == 3:
+            values = read_palette(values, png.palette, png.alpha, legend, f"mask {path}")
+        elif png.depth < 8:
+            stretch = {2: 85, 4: 17}.get(png.depth, 1)  # what Pillow multiplies them with, indices or not
+            values = read_few_bits(values // stretch, png.depth, legend, f"mask {path}")
+        return image_turn(image).apply(values)
 
 
 def read_colour_mask(path: Path) -> np.ndarray:
-    """Decode a mask whose colours are numbers, as COCO panoptic's are.
+    """Decode a mask whose colours are numbers, as COCO panoptic's are, upright.
 
     Returns
     -------
     ndarray
-        (H, W, 3) uint8, red, green, blue.
+        (H, W, 3) uint8, red, green, blue. A palette's colours are as good as an image's.
 
     Raises
     ------
     VssError
         The file is missing or damaged, is no PNG, or holds no colours.
     """
-    with _opened(path, ("PNG",), "mask") as image:
-        if image.mode not in ("RGB", "RGBA"):
+    with opened(path, ("PNG",), "mask") as (image, png):
+        grey = png is None or png.colour in (0, 4)
+        if (grey and np.any(np.asarray(image))) or (png is not None and png.depth == 16):
+            channels = "one channel" if grey else "16 bits a channel"
             raise VssError(
-                f"mask {path} has one channel (mode {image.mode}), not three whose colours number segments",
+                f"mask {path} has {channels} (mode {image.mode}), not three of 8 bits whose colours number segments",
                 "give the panoptic PNGs; for masks of class ids there are other sources (`vss remap --help`)",
             )
-        return np.array(image)[..., :3]
+        image.info.pop("transparency", None)
+        return image_turn(image).apply(np.array(image.convert("RGB")))
 
 
 def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None) -> None:
@@ -260,37 +256,5 @@ def describe_values(values: list[int]) -> str:
     return f"value{'s' if len(values) > 1 else ''} {shown}{more}"
 
 
-@contextmanager
-def _opened(path: Path, formats: tuple[str, ...], what: str) -> Iterator[Image.Image]:
-    """Open an image file; whatever goes wrong until the block ends is an error that names the file."""
-    try:
-        if os.path.getsize(path) == 0:
-            raise VssError(f"{what} {path} is empty (0 bytes)", "fetch or extract it again")
-        with Image.open(path, formats=formats) as image:
-            yield image
-    except VssError:
-        raise
-    except FileNotFoundError as cause:
-        raise VssError(f"{what} {path} is not there", "check the path, or fetch the file again") from cause
-    except PermissionError as cause:
-        raise VssError(f"{what} {path} may not be read by this user", "change the file's permissions") from cause
-    except Image.UnidentifiedImageError as cause:
-        kinds = " or ".join(formats) if len(formats) < 3 else "image"
-        raise VssError(f"{what} {path} is damaged or no {kinds} file", "fetch or extract it again") from cause
-    except Image.DecompressionBombError as cause:
-        raise VssError(f"{what} {path} is absurdly large: {cause}", "scale it down, or leave the file out") from cause
-    except Exception as cause:  # a damaged file can make Pillow raise almost anything
-        raise VssError(f"{what} {path} is damaged: {cause}", "fetch or extract it again") from cause
-
-
 def _kind(mode: str) -> str:
-    if mode.startswith("I"):
-        return "16-bit"
     return "colour" if mode in ("RGB", "RGBA") else "two-channel"
-
-
-def _stretch(path: Path) -> int:
-    """What Pillow multiplied the values of a grey PNG with: it stretches 2 and 4 bits to 0..255, indices or not."""
-    with open(path, "rb") as file:
-        depth = file.read(25)[24]  # in the IHDR chunk, which always comes first
-    return {2: 85, 4: 17}.get(depth, 1)

@@ -22,6 +22,7 @@ import numpy as np
 
 from vsscli.data.mapping import FIRST_ID, Mapping, load_mapping
 from vsscli.data.masks import UNKNOWN, read_mask, write_mask
+from vsscli.data.palettes import legend_of
 from vsscli.errors import VssError
 from vsscli.files import write_text
 from vsscli.structured import json_or_none
@@ -287,7 +288,7 @@ def _finished(job: _Job, mapping: Mapping) -> np.ndarray | None:
     try:
         if job.goal.stat().st_mtime_ns < mapping.encoding.changed(job.source):
             return None
-        return read_mask(job.goal)
+        return read_mask(job.goal, legend_of(mapping.target, FIRST_ID))
     except (OSError, VssError):
         return None
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vsscli.data.masks import image_size, read_image
+from vsscli.data.pixels import image_size, read_image
 from vsscli.errors import VssError
 from vsscli.names import require_names, shown_name
 

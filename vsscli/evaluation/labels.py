@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from vsscli.data.masks import image_size
+from vsscli.data.palettes import Legend
+from vsscli.data.pixels import image_size
 from vsscli.errors import VssError
 from vsscli.evaluation.decode import read_label
 
@@ -38,9 +39,18 @@ class SizedLabels(LabelSource, Protocol):
 
 @dataclass(frozen=True)
 class FolderLabels:
-    """A folder of class-index masks, ``<path>/<video>/<stem>.png``, 8 bits, grey or palette."""
+    """A folder of class-index masks, ``<path>/<video>/<stem>.png``, 8 bits, grey or palette.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    legend
+        What colours the classes have, where that is known: a palette may have been numbered anew.
+    """
 
     path: Path
+    legend: Legend | None = None
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
@@ -50,7 +60,7 @@ class FolderLabels:
         """Decode the mask of one frame."""
         path = self.path / video / f"{stem}.png"
         try:
-            return read_label(path)
+            return read_label(path, self.legend)
         except VssError as error:
             if path.exists():
                 raise

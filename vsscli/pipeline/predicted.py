@@ -8,6 +8,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
+from vsscli.data.palettes import legend_of
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
 from vsscli.recipes.schema import Data, Recipe
@@ -58,7 +59,7 @@ def open_predicted(
             f"{dataset.root} has {dataset.table.num_classes} of {dataset.table.name!r}",
             "name the data set whose classes it predicts",
         )
-    labels = StoreLabels(open_store(path)) if header else FolderLabels(path)
+    labels = StoreLabels(open_store(path)) if header else FolderLabels(path, legend_of(dataset.table))
     return Predicted(path, labels, dataset, split or (header.split(path) if header else otherwise))
 
 

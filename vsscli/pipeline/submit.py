@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
+from vsscli.data.palettes import legend_of
 from vsscli.pipeline.predicted import Predicted, open_predicted
 from vsscli.pipeline.workspace import newest_store
 from vsscli.recipes.schema import Recipe
@@ -113,5 +114,6 @@ def check(target: Target, file: Path, *, workers: int | None = None, talk: Talk 
     dataset, split = target.data()
     layout = target.layout(dataset)
     talk.say(f"checking {file} against split {split!r} of {dataset.root}")
-    checked = check_submission(file, dataset.split(split), layout, workers=workers, talk=talk)
+    legend = legend_of(dataset.table, layout.offset)
+    checked = check_submission(file, dataset.split(split), layout, legend=legend, workers=workers, talk=talk)
     return SubmissionCheck(checked, dataset.root, split)

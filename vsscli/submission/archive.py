@@ -19,7 +19,8 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo, is_zipfile
 
 import numpy as np
 
-from vsscli.data.masks import describe_values, image_size
+from vsscli.data.masks import describe_values
+from vsscli.data.pixels import image_size
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import SizedLabels

@@ -22,9 +22,11 @@ import numpy as np
 from PIL import Image
 
 from vsscli.data.masks import describe_values
+from vsscli.data.palettes import Legend, read_palette
+from vsscli.data.png import parse_png
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.evaluation.decode import decode_plain
+from vsscli.evaluation.decode import Plain, decode_plain
 from vsscli.evaluation.order import in_order
 from vsscli.submission.archive import frame_size
 from vsscli.submission.faults import Fault, Faults, in_pixels
@@ -105,6 +107,7 @@ def check_submission(
     videos: Sequence[FolderVideo],
     layout: Layout,
     *,
+    legend: Legend | None = None,
     workers: int | None = None,
     talk: Talk = SILENCE,
 ) -> Checked:
@@ -118,6 +121,8 @@ def check_submission(
         The split; only the sizes of its frames are looked at.
     layout
         The names and values that are expected.
+    legend
+        What colours these values have, where that is known: a palette may have been numbered anew.
     workers
         Threads that inflate and decode; none: one per core.
     talk
@@ -139,7 +144,7 @@ def check_submission(
                 faults.add("missing", entry, "is not in the zip")
         pixels = np.zeros(256, np.int64)
         foreign: set[int] = set()
-        jobs = (partial(_examine, archive, info, wanted[name], layout) for name, info in there.items())
+        jobs = (partial(_examine, archive, info, wanted[name], layout, legend) for name, info in there.items())
         with talk.track("check", len(there)) as advance, closing(in_order(jobs, workers)) as findings:
             for name, finding in zip(there, findings, strict=True):
                 if finding.values is not None:
@@ -178,7 +183,7 @@ def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int
     return {name: found[name] for name in wanted if name in found}
 
 
-def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout) -> _Finding:
+def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, legend: Legend | None) -> _Finding:
     """Look into the entry of a frame."""
     size = frame_size(frame)
     limit = most_bytes(*size)
@@ -205,9 +210,17 @@ def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout) -> _
         there = in_pixels((head.height, head.width))
         return _Finding("size", f"is {there}, its frame is {in_pixels(size)} (width x height)")
     try:
-        label = _decode(data, size)
+        plain = _decode(data)
     except Exception as cause:  # damaged data can make a decoder raise almost anything
         return _Finding("damaged", f"does not decode: {cause or type(cause).__name__}")
+    label = plain.values
+    if plain.palette:
+        try:
+            meant = read_palette(label, plain.palette, plain.alpha, legend, "it")
+        except VssError as error:
+            return _Finding("values", error.message.removeprefix("it "))
+        if not np.array_equal(meant, label):
+            return _Finding("values", "has a palette whose colours stand at other numbers: a server reads the numbers")
     values = np.bincount(label.ravel(), minlength=256)
     foreign = layout.foreign(values)
     if foreign:
@@ -215,18 +228,17 @@ def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout) -> _
     return _Finding(values=values)
 
 
-def _decode(data: bytes, size: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8 of an 8-bit grey or palette PNG whose head tells that size."""
+def _decode(data: bytes) -> Plain:
+    """An 8-bit grey or palette PNG. Servers read the numbers in it, as they are stored."""
     try:
-        label = decode_plain(data)
-    except Exception:  # the careful way tells what it was
-        label = None
-    if label is not None:
-        return label
-    with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-        if (image.height, image.width) != size or image.mode not in ("L", "P"):
-            raise ValueError("what follows its head contradicts it")
-        return np.array(image)
+        plain = decode_plain(data)
+    except Exception:  # the careful way says what it was
+        plain = None
+    if plain is not None:
+        return plain
+    png = parse_png(data)
+    with Image.open(io.BytesIO(png.stored(png.inflate())), formats=("PNG",)) as image:
+        return Plain(np.array(image), png.palette, png.alpha)
 
 
 def _hint(infos: Sequence[ZipInfo], wanted: Container[str], foreign: set[int], layout: Layout) -> str:

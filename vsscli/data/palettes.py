@@ -1,0 +1,261 @@
+"""Palettes: whether the values of a mask are the numbers in its file, or what these are painted as.
+
+A palette PNG holds numbers and a colour for each. Mostly the numbers are the mask's values, and the colours are there
+to look at. But programs that make PNGs smaller without loss (oxipng, ImageOptim, pngquant and others) number the
+colours anew: the picture stays, the numbers are another's. Where the colours are those of the class table, or greys,
+the values can be told from them; where both readings are possible, the mask is refused.
+
+The marks of a palette that was numbered anew: its colours are the table's but stand at other numbers, not all of them
+shifted alike; and it has no colour that the picture does not use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from vsscli.data.classes import IGNORE, ClassTable, Colour, made_up_colour
+from vsscli.errors import VssError
+
+BLACK: Colour = (0, 0, 0)
+
+INDEX: tuple[int, ...] = ()
+"""The reading of a palette that does not count: numbers are values."""
+
+REMEDY = (
+    "write it as a PNG of class ids without a palette (grey, 8 bits): from its numbers where these are right, from its "
+    "colours where a program that makes PNGs smaller has numbered them anew"
+)
+
+
+@dataclass(frozen=True)
+class Legend:
+    """What values of masks mean, as far as colours can tell.
+
+    Parameters
+    ----------
+    colours
+        Value and colour of each class.
+    void
+        Values that mean no class; they are painted black.
+    told
+        Whether the class table says the colours. Those that vss makes up are PASCAL VOC's colour map, which others
+        use as well, at its own numbers.
+    """
+
+    colours: tuple[tuple[int, Colour], ...]
+    void: tuple[int, ...] = ()
+    told: bool = True
+
+    @cached_property
+    def own(self) -> dict[int, Colour]:
+        """The colour of each class's value."""
+        return dict(self.colours)
+
+    @cached_property
+    def values(self) -> dict[Colour, list[int]]:
+        """The values of each colour of a class."""
+        found: dict[Colour, list[int]] = {}
+        for value, colour in self.colours:
+            found.setdefault(colour, []).append(value)
+        return found
+
+    def knows(self, value: int) -> bool:
+        """Whether a value is a class or void."""
+        return value in self.own or value in self.void
+
+
+def legend_of(table: ClassTable, first: int = 0, void: Sequence[int] = (IGNORE,)) -> Legend:
+    """What masks mean whose value ``first`` is class 0 of a table."""
+    told = any(colour != made_up_colour(index) for index, colour in enumerate(table.colours))
+    return Legend(tuple(enumerate(table.colours, start=first)), tuple(void), told)
+
+
+def read_palette(numbers: np.ndarray, palette: bytes, alpha: bytes, legend: Legend | None, where: str) -> np.ndarray:
+    """The values of a palette mask.
+
+    Parameters
+    ----------
+    numbers
+        (H, W) uint8 as they are stored.
+    palette, alpha
+        Colours, three bytes each, and the transparency of the first of them.
+    legend
+        What values mean; none where it is not known: then greys alone are heard.
+    where
+        What to call the mask in an error.
+
+    Returns
+    -------
+    ndarray
+        (H, W) uint8: the same array where the numbers are the values.
+
+    Raises
+    ------
+    VssError
+        The colours contradict the numbers, and which of them is right can't be known.
+    """
+    if _is_plain(palette, legend):
+        return numbers
+    used = tuple(np.flatnonzero(np.bincount(numbers.ravel(), minlength=256)).tolist())
+    reading = _reading(palette, alpha, used, legend)
+    if isinstance(reading, str):
+        raise VssError(f"{where} has a palette that contradicts its values: {reading}", REMEDY)
+    return np.array(reading, np.uint8)[numbers] if reading else numbers
+
+
+def read_few_bits(samples: np.ndarray, depth: int, legend: Legend | None, where: str) -> np.ndarray:
+    """The values of a grey mask of 1, 2 or 4 bits.
+
+    They are taken as they are stored. But a mask of 8 bits that holds 0 and 255 alone is made one of 1 bit by programs
+    that make PNGs smaller, 255 as 1; and likewise for 2 and 4 bits. Where that would be values that mean something as
+    well, it can't be known.
+
+    Parameters
+    ----------
+    samples
+        (H, W) uint8 as they are stored.
+    depth
+        Bits of each.
+    legend, where
+        As in `read_palette`.
+
+    Raises
+    ------
+    VssError
+        Both readings mean something, and not the same.
+    """
+    used = np.flatnonzero(np.bincount(samples.ravel(), minlength=2)).tolist()
+    stretched = [sample * (255 // (2**depth - 1)) for sample in used]
+    if legend is None or stretched == used or not all(map(legend.knows, stretched)):
+        return samples
+    raise VssError(
+        f"{where} is a grey PNG of {depth} bit{'s' if depth > 1 else ''} that holds {_listed(used)}; as a program that "
+        f"makes PNGs smaller writes it, that stands for {_listed(stretched)}, and both may be meant",
+        "write it as a grey PNG of 8 bits",
+    )
+
+
+@lru_cache(maxsize=256)
+def _is_plain(palette: bytes, legend: Legend | None) -> bool:
+    """Whether numbers are values whichever of them are used."""
+    entries = _entries(palette)
+    if legend is not None and any(_strays(index, colour, legend) for index, colour in enumerate(entries)):
+        return False
+    entries = entries[: _length(entries, ())]
+    return any(not _is_grey(colour) for colour in entries) or _is_ramp(entries)
+
+
+@lru_cache(maxsize=1024)
+def _reading(palette: bytes, alpha: bytes, used: tuple[int, ...], legend: Legend | None) -> tuple[int, ...] | str:
+    """The value of each of 256 numbers, `INDEX`, or why it can't be known."""
+    entries = _entries(palette)
+    if used and used[-1] >= len(entries):
+        return INDEX  # numbers without a colour: the palette is none that a picture was painted with
+    trimmed = len(used) >= _length(entries, used)
+    if legend is not None and any(_strays(index, entries[index], legend) for index in used):
+        return _by_table(entries, alpha, used, legend, trimmed)
+    agrees = legend is not None and any(legend.own.get(index) == entries[index] for index in used)
+    return INDEX if agrees or not trimmed else _by_grey(entries, used, legend)
+
+
+def _by_table(
+    entries: list[Colour], alpha: bytes, used: tuple[int, ...], legend: Legend, trimmed: bool
+) -> tuple[int, ...] | str:
+    """The reading of a palette that has colours of classes at numbers that are not theirs."""
+    length = _length(entries, used)
+    standard = _is_ramp(entries[:length]) or _is_voc(entries[:length])
+    if standard and not legend.told:
+        return INDEX
+    places = [
+        (index, legend.values[colour]) for index, colour in enumerate(entries[:length]) if colour in legend.values
+    ]
+    foreign = [colour for colour in entries[:length] if colour not in legend.values and colour != BLACK]
+    if len(foreign) > len(places):
+        return INDEX  # one that has nothing to do with the table, but for a colour or two
+    shifts = {value - index for index, values in places for value in values}
+    if len(shifts) == 1 and (not trimmed or len(places) == len(legend.colours)):
+        shift = shifts.pop()
+        side = "below" if shift > 0 else "above"
+        return f"it has the colours of the class table in order, {abs(shift)} {side} the values that data.first_id says"
+    if standard:
+        return (
+            INDEX if not trimmed else "its colours are of classes with other numbers, or a common palette's first ones"
+        )
+    reading = list(range(256))
+    for index in used:
+        colour = entries[index]
+        values = legend.values.get(colour, [])
+        if alpha[index : index + 1] == b"\0" or (not values and colour != BLACK):
+            return (
+                f"most of its colours are of classes with other numbers, but number {index} {_painted(colour)} is not"
+            )
+        if len(values) > 1 or (values and colour == BLACK):
+            return f"its colours are of classes with other numbers, and {_painted(colour)} means more than one"
+        if not values and not legend.void:
+            return f"its colours are of classes with other numbers, but number {index} {_painted(colour)} is not"
+        reading[index] = values[0] if values else (0 if 0 in legend.void else legend.void[0])
+    if not trimmed and any(legend.own.get(index) == entries[index] for index in used):
+        return "some of its colours are of classes with other numbers, some of those with their own"
+    if all(map(_is_grey, (entries[index] for index in used))):
+        return "its greys may be values, or colours of classes with other numbers"
+    return tuple(reading)
+
+
+def _by_grey(entries: list[Colour], used: tuple[int, ...], legend: Legend | None) -> tuple[int, ...] | str:
+    """The reading of a palette of which every colour is used, if they are greys: those of a grey mask."""
+    greys = [entries[index][0] for index in used]
+    if not all(_is_grey(entries[index]) for index in used) or greys == list(used):
+        return INDEX
+    last = len(greys) - 1
+    if last and greys == [round(255 * step / last) for step in range(last + 1)]:
+        # Black to white in even steps, to look at; as values, 2, 4 and 16 of them would be a grey PNG of few bits.
+        return INDEX if last in (1, 3, 15) else f"its greys may be values, {_listed(greys)}, or steps to be looked at"
+    if legend is not None and all(map(legend.knows, used)) and not all(map(legend.knows, greys)):
+        if sum(map(legend.knows, greys)) * 2 <= len(greys):
+            return INDEX
+        return f"its greys may be values, {_listed(greys)}, of which some mean nothing, or there to be looked at"
+    reading = list(range(256))
+    for index, grey in zip(used, greys, strict=True):
+        reading[index] = grey
+    return tuple(reading)
+
+
+def _entries(palette: bytes) -> list[Colour]:
+    return [(palette[i], palette[i + 1], palette[i + 2]) for i in range(0, len(palette) - 2, 3)]
+
+
+def _length(entries: list[Colour], used: tuple[int, ...]) -> int:
+    """How many entries count: those behind the last that is used or not black are padding."""
+    last = used[-1] if used else -1
+    return max((index for index, colour in enumerate(entries) if index <= last or colour != BLACK), default=-1) + 1
+
+
+def _strays(index: int, colour: Colour, legend: Legend) -> bool:
+    """Whether a number is painted as a class that has another one."""
+    return colour in legend.values and legend.own.get(index) != colour
+
+
+def _is_grey(colour: Colour) -> bool:
+    return colour[0] == colour[1] == colour[2]
+
+
+def _is_ramp(entries: list[Colour]) -> bool:
+    """Whether each number is painted as the grey of that value."""
+    return all(colour == (index, index, index) for index, colour in enumerate(entries))
+
+
+def _is_voc(entries: list[Colour]) -> bool:
+    """Whether these are the first colours of PASCAL VOC's map, which begins with black."""
+    return all(colour == (made_up_colour(index - 1) if index else BLACK) for index, colour in enumerate(entries))
+
+
+def _painted(colour: Colour) -> str:
+    return "({}, {}, {})".format(*colour)
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values[:8])) + ("…" if len(values) > 8 else "")

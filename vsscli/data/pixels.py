@@ -1,0 +1,238 @@
+"""Images: one file decoded to upright RGB of 8 bits, as annotation tools show it.
+
+Nothing here repairs: a file whose pixels do not all decode is an error that names it. Colour profiles are not applied
+and transparency is dropped, as in the pipelines that published networks were trained with.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vsscli.data.kinds import jpeg_bits, jpeg_ends, picture_kind, read_head, video_kind
+from vsscli.data.orientation import image_turn
+from vsscli.data.png import SIGNATURE, Png, parse_png, read_notes
+from vsscli.errors import VssError
+
+IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
+
+MOST_PIXELS = 2**27
+"""Of an image, a mask or a video's frame: 16,384 x 8,192. A few kilobytes can claim thousands of times as many."""
+
+TILES = "cut it into tiles, each a frame of its own, or scale it down"
+
+DARKEST = 2**14
+"""A 16-bit image whose brightest value is below holds 10, 12 or 14 bits as they came, or a dark scene: who knows."""
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Decode an image, upright: turned as its EXIF orientation says.
+
+    Returns
+    -------
+    ndarray
+        (H, W, 3) uint8, RGB. Grey becomes three equal channels, transparency is dropped, and 16 bits become 8 by
+        rounding (255 v / 65535).
+
+    Raises
+    ------
+    VssError
+        The file is missing, empty, damaged, truncated, absurdly large, an animation, or has values of more than 8 bits
+        whose range can't be known.
+    """
+    with opened(path, IMAGE_FORMATS, "image") as (image, png):
+        turn = image_turn(image)
+        if png is not None and png.depth == 16:
+            values = _narrowed(_deep(png, image), path)
+        elif image.mode.startswith("I;"):
+            values = _narrowed(np.asarray(image)[..., None], path)
+        else:
+            values = _colours(image, path)
+        if values.shape[2] < 3:
+            values = np.repeat(values[..., :1], 3, axis=2)
+        return turn.apply(np.ascontiguousarray(values[..., :3]))
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """Height and width of the upright image as the file's header tells; pixels are not decoded.
+
+    Raises
+    ------
+    VssError
+        The file is missing, empty, no image, or absurdly large.
+    """
+    with _named(path, IMAGE_FORMATS, "image"):
+        with Image.open(path, formats=IMAGE_FORMATS) as image:
+            height, width = image.height, image.width
+            require_pixels(height, width, f"image {path}")
+            if image.format != "PNG":
+                return image_turn(image).size(height, width)
+        notes = read_notes(path)
+        if not notes:
+            return height, width
+        dot = Png(1, 1, 8, 0, False, notes=notes)  # Pillow would decode everything to look for them
+        with Image.open(io.BytesIO(dot.stored(b"\0\0")), formats=("PNG",)) as image:
+            return image_turn(image).size(height, width)
+
+
+def require_pixels(height: int, width: int, what: str) -> None:
+    """Refuse what has more pixels than may be decoded.
+
+    Raises
+    ------
+    VssError
+        It names the number and the remedy.
+    """
+    if height * width > MOST_PIXELS:
+        raise VssError(
+            f"{what} is absurdly large: {width}x{height} are {height * width} pixels, "
+            f"and at most {MOST_PIXELS} are read",
+            TILES,
+        )
+
+
+@contextmanager
+def opened(path: Path, formats: tuple[str, ...], what: str) -> Iterator[tuple[Image.Image, Png | None]]:
+    """Open an image file that is whole; whatever goes wrong until the block ends is an error that names the file.
+
+    Yields
+    ------
+    Image, Png or None
+        Not turned yet. A PNG is inflated already, and its chunks come with it.
+    """
+    with _named(path, formats, what):
+        data = path.read_bytes()
+        if "PNG" in formats and data.startswith(SIGNATURE):
+            png = parse_png(data)
+            del data
+            require_pixels(png.height, png.width, f"{what} {path}")
+            _require_single(png.frames, path, what)
+            with Image.open(io.BytesIO(png.stored(png.inflate())), formats=("PNG",)) as image:
+                yield image, png
+            return
+        with Image.open(io.BytesIO(data), formats=formats) as image:
+            require_pixels(image.height, image.width, f"{what} {path}")
+            _require_single(_pictures(image), path, what)
+            if data.startswith(b"\xff\xd8") and not jpeg_ends(data):
+                raise ValueError("it is truncated: what follows its pixels does not end it")
+            yield image, None
+
+
+@contextmanager
+def _named(path: Path, formats: tuple[str, ...], what: str) -> Iterator[None]:
+    """Whatever goes wrong until the block ends is an error that names the file."""
+    try:
+        if os.path.getsize(path) == 0:
+            raise VssError(f"{what} {path} is empty (0 bytes)", "fetch or extract it again")
+        yield
+    except VssError:
+        raise
+    except FileNotFoundError as cause:
+        raise VssError(f"{what} {path} is not there", "check the path, or fetch the file again") from cause
+    except PermissionError as cause:
+        raise VssError(f"{what} {path} may not be read by this user", "change the file's permissions") from cause
+    except Image.UnidentifiedImageError as cause:
+        raise _unidentified(path, formats, what) from cause
+    except Image.DecompressionBombError as cause:
+        pixels = re.search(r"\d+", str(cause))
+        told = f"{pixels[0]} pixels" if pixels else str(cause)
+        raise VssError(f"{what} {path} is absurdly large: {told}, and at most {MOST_PIXELS} are read", TILES) from cause
+    except Exception as cause:  # a damaged file can make Pillow raise almost anything
+        raise VssError(f"{what} {path} is damaged: {cause}", "fetch or extract it again") from cause
+
+
+def _unidentified(path: Path, formats: tuple[str, ...], what: str) -> VssError:
+    """The error for a file that is none of the formats: what it is instead, where that can be told."""
+    wanted = " or ".join(formats) if len(formats) < 3 else "image"
+    head = read_head(path)
+    kind, named = picture_kind(head), f"{what} {path}"
+    if kind == "JPEG" and "JPEG" in formats and (jpeg_bits(path) or 8) > 8:
+        return VssError(f"{named} is a JPEG of {jpeg_bits(path)} bits a channel", "save it with 8 bits")
+    if kind == "JPEG" and "JPEG" not in formats:
+        return VssError(
+            f"{named} is damaged or no {wanted} file: it is a JPEG, which changes values where they meet others",
+            f"export it as {wanted} from where it was made",
+        )
+    if kind and kind.upper() not in formats:
+        better = "PNG" if "JPEG" not in formats else "JPEG or PNG"
+        return VssError(f"{named} is damaged or no {wanted} file: it is {kind}", f"convert it to {better}")
+    if video_kind(head):
+        return VssError(
+            f"{named} is damaged or no {wanted} file: it is {video_kind(head)}",
+            "give it a video's suffix, such as .mp4",
+        )
+    return VssError(f"{named} is damaged or no {wanted} file", "fetch or extract it again")
+
+
+def _pictures(image: Image.Image) -> int:
+    """How many pictures a file holds, smaller copies of the first not counted."""
+    if image.format not in ("WEBP", "TIFF"):
+        return 1  # a JPEG's further pictures are previews and the other eye's view
+    count: int = getattr(image, "n_frames", 1)
+    if image.format != "TIFF" or count == 1:
+        return count
+    pages = 1
+    for page in range(1, min(count, 16)):
+        image.seek(page)
+        pages += not image.tag_v2.get(254, 0) & 5  # type: ignore[attr-defined]  # NewSubfileType: smaller, or a mask
+    image.seek(0)
+    return pages
+
+
+def _require_single(pictures: int, path: Path, what: str) -> None:
+    if pictures > 1:
+        raise VssError(
+            f"{what} {path} holds {pictures} pictures: an animation, or several pages",
+            f"export each of them as a file of its own (ffmpeg -i {path.name} %05d.png)",
+        )
+
+
+def _colours(image: Image.Image, path: Path) -> np.ndarray:
+    """RGB of an image of 8 bits, (H, W, 3) uint8."""
+    deep = image.mode in ("F", "I")
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]  # BitsPerSample
+        deep = deep or max(bits if isinstance(bits, tuple) else (bits,)) > 8
+    if deep:
+        raise VssError(
+            f"image {path} has more than 8 bits a channel (mode {image.mode})",
+            "save it with 8 bits, or as a 16-bit PNG",
+        )
+    image.load()
+    if image.mode == "P":
+        image.info.pop("transparency", None)  # dropped like any other, without Pillow's warning
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _deep(png: Png, image: Image.Image) -> np.ndarray:
+    """All channels of a PNG of 16 bits, (H, W, channels) uint16."""
+    if png.colour == 0:
+        return np.asarray(image).astype(np.uint16)[..., None]
+    rows = png.inflate()
+    if png.colour == 4:  # four bytes a pixel, as in 8-bit RGBA, which Pillow gives whole
+        plain = Png(png.width, png.height, 8, 6, png.interlaced)
+        with Image.open(io.BytesIO(plain.stored(rows)), formats=("PNG",)) as four:
+            return np.array(four).view(">u2").astype(np.uint16)
+    high = np.array(image).astype(np.uint16)
+    with Image.open(io.BytesIO(png.stored(png.swapped(rows))), formats=("PNG",)) as second:
+        return high << 8 | np.asarray(second)
+
+
+def _narrowed(values: np.ndarray, path: Path) -> np.ndarray:
+    """Values of 16 bits as 8, rounded; (H, W, channels). Transparency does not tell how bright an image is."""
+    colours = values[..., : 1 if values.shape[2] < 3 else 3]
+    brightest = int(colours.max())
+    if 0 < brightest < DARKEST:
+        raise VssError(
+            f"image {path} has 16 bits a channel, but no value above {brightest} of 65535: it may hold "
+            f"{brightest.bit_length()} bits as they came from a sensor, or a very dark scene",
+            "save it with 8 bits, at the brightness that it should have",
+        )
+    return ((colours.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
