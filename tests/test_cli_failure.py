@@ -12,6 +12,7 @@ from typing import Annotated
 
 import pydantic
 import pytest
+import torch
 from cli_process import environment, start, vss
 from typer import Option
 
@@ -222,8 +223,14 @@ def test_a_full_disk_is_the_users_to_mend(capsys: pytest.CaptureFixture[str]) ->
     assert lines == ["error: runs/last.pt: No space left on device", "", f"hint: {failure.MENDABLE[errno.ENOSPC]}"]
 
 
-def test_missing_memory_is_the_users_to_mend(capsys: pytest.CaptureFixture[str]) -> None:
-    code, lines = told(MemoryError(), capsys)
+@pytest.mark.parametrize("claim", [None, (2**45,), (2**62, 4)])
+def test_missing_memory_is_the_users_to_mend(claim: tuple[int, ...] | None, capsys: pytest.CaptureFixture[str]) -> None:
+    cause: Exception = MemoryError()
+    if claim is not None:
+        with pytest.raises(RuntimeError) as caught:
+            torch.empty(claim)
+        cause = caught.value
+    code, lines = told(cause, capsys)
     assert code == 2
     assert lines[0] == "error: not enough memory"
 

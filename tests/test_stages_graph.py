@@ -171,3 +171,19 @@ def test_a_table_can_be_counted_in_every_published_way(protocol: str) -> None:
     )
     assert graph.stages["e"].protocol == protocol  # type: ignore[union-attr]
     assert graph.stages["e"].metrics == ("miou",)  # type: ignore[union-attr]
+
+
+def test_thousands_of_stages_are_refused_and_hundreds_are_ordered(tmp_path: Path) -> None:
+    path = tmp_path / "many.yaml"
+    chain = "name: many\nstages:\n  s0: {do: train, recipe: demo/student}\n"
+    chain += "".join(
+        f"  s{number}: {{do: train, recipe: demo/student, init: s{number - 1}}}\n" for number in range(1, 3000)
+    )
+    path.write_text(chain)
+    with pytest.raises(VssError, match="more than 20000 keys and values"):
+        load_pipeline(path)
+    path.write_text("\n".join(chain.splitlines()[:1002]))
+    with pytest.raises(VssError, match="should have at most 300 items"):
+        load_pipeline(path)
+    path.write_text("\n".join(chain.splitlines()[:302]))
+    assert chosen(load_pipeline(path))[-1] == "s299"

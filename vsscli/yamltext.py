@@ -34,7 +34,9 @@ class Loader(yaml.SafeLoader):
         if self._depth > self._limits.depth + 1:
             raise yaml.MarkedYAMLError(None, None, "nested too deeply", self.peek_event().start_mark)
         if self._count > self._limits.values:
-            raise yaml.MarkedYAMLError(None, None, "more values than can be meant", self.peek_event().start_mark)
+            raise yaml.MarkedYAMLError(
+                None, None, f"more than {self._limits.values} keys and values", self.peek_event().start_mark
+            )
         node: yaml.Node | None = super().compose_node(parent, index)
         self._depth -= 1
         return node

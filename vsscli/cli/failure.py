@@ -27,7 +27,14 @@ MENDABLE = {
     errno.EROFS: "write to another folder",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENAMETOOLONG: "use a shorter name",
+    errno.ENOTDIR: "check the path: something on it is no folder",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ELOOP: "check the path: its links lead in a circle",
+    errno.EIO: "check the disk",
+    errno.ESTALE: "check the network's disk",
+    errno.EFBIG: "write to a disk that takes large files",
 }
+TORCH_LACKS_MEMORY = ("DefaultCPUAllocator", "Storage size calculation overflowed", "integer multiplication overflow")
 
 
 class Terminated(KeyboardInterrupt):
@@ -87,7 +94,7 @@ def _reason(cause: BaseException) -> tuple[str, str, int]:
     if isinstance(cause, OSError) and cause.errno in MENDABLE:
         place = f"{cause.filename}: " if cause.filename else ""
         return f"{place}{cause.strerror}", MENDABLE[cause.errno], BAD_INPUT
-    if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(cause):
         return "not enough memory", "try a smaller --batch-size, or a smaller crop or window in the recipe", BAD_INPUT
     if _is_broken_installation(cause):
         return f"vss is not installed as it should be: {_first_line(cause)}", "`vss doctor` says what to do", BAD_INPUT
@@ -101,6 +108,13 @@ def _reason(cause: BaseException) -> tuple[str, str, int]:
         "run again with --debug to see where, and please report it",
         UNEXPECTED,
     )
+
+
+def _is_out_of_memory(cause: BaseException) -> bool:
+    """Whether memory lacks, on the CPU (of which torch says so in a RuntimeError) or on a device."""
+    if isinstance(cause, RuntimeError) and any(sign in str(cause) for sign in TORCH_LACKS_MEMORY):
+        return True
+    return isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
 
 
 def _is_broken_installation(cause: BaseException) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from vsscli.errors import VssError
+from vsscli.models.fits import require_room, require_sizes
 from vsscli.models.light import LightConfig, build_light
 from vsscli.models.mask2former import Mask2FormerNetworkConfig, build_mask2former
 from vsscli.models.mmseg import MmsegConfig, build_mmseg
@@ -43,15 +44,21 @@ def build_network(
     Raises
     ------
     VssError
-        Unknown family or field, a value of the wrong type, weights that do not fit.
+        Unknown family or field, a value of the wrong type, weights that do not fit; a network that is larger than the
+        machine's memory.
     """
     _, build = _family(config)
-    return build(read_config(config), num_classes, load_pretrained, talk)
+    read = read_config(config)
+    if config["family"] != "mmseg":
+        require_room(config, lambda: build(read, num_classes, False, SILENCE))
+    return build(read, num_classes, load_pretrained, talk)
 
 
 def read_config(config: Mapping[str, Any]) -> Any:
     """The dataclass that a configuration stands for; raises as `build_network` does."""
     kind, _ = _family(config)
+    if config["family"] != "mmseg":
+        require_sizes(config)
     return _read(kind, config["family"], {name: value for name, value in config.items() if name != "family"})
 
 

@@ -19,6 +19,7 @@ from vsscli.data.check import Fault, check_videos
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
+from vsscli.models.fits import memory
 from vsscli.recipes.schema import Data, Recipe
 from vsscli.talk import SILENCE, Talk
 
@@ -113,7 +114,7 @@ def examine(
         else:
             if versions["torchvision"] is not None:
                 problems += _torchvision_problems(versions, import_module)
-    return Environment(versions, _cores(), _memory(), _free_disk(workspace), gpus, tuple(problems))
+    return Environment(versions, _cores(), memory(), _free_disk(workspace), gpus, tuple(problems))
 
 
 def check_data(
@@ -237,18 +238,6 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _memory() -> int | None:
-    """Bytes of memory, of the container where it has less than the machine."""
-    try:
-        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return None
-    try:
-        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or one without a limit ("max")
-        return machine
 
 
 def _free_disk(folder: Path) -> int:

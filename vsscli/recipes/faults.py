@@ -183,10 +183,11 @@ def _faults(document: Document, error: ValidationError, schema: type[BaseModel])
         if fault["type"] in ("union_tag_invalid", "union_tag_not_found"):
             key = (*key, next(tag for tag in TAGS if tag in fault["ctx"]["discriminator"]))
         gathered.setdefault(key, []).append(_complaint(document, key, fault, schema))
+    around = {key[:depth] for key in gathered for depth in range(len(key))}
     order = {key: number for number, key in enumerate(document.places)}
     faults = []
     for key in sorted(gathered, key=lambda key: order.get(_placed(document, key), 0)):
-        if any(len(other) > len(key) and other[: len(key)] == key for other in gathered):
+        if key in around:
             continue  # another alternative of a choice got further: it is the one that was meant
         faults.append(fault_at(document, key, _told(gathered[key])))
     return faults

@@ -14,10 +14,16 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field
 from vsscli.names import SHORT, sound_name
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Positive = Annotated[int, Field(gt=0)]
+Positive = Annotated[int, Field(gt=0, le=10**12)]
+Side = Annotated[int, Field(gt=0, le=2**16)]
+"""Of a picture, in pixels: what a store can hold."""
+Width = Annotated[int, Field(gt=0, le=2**16)]
+Layers = Annotated[int, Field(gt=0, le=1000)]
+Batch = Annotated[int, Field(gt=0, le=2**16)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Factor = Annotated[float, Field(gt=0)]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
-Size = tuple[Positive, Positive]
+Size = tuple[Side, Side]
 Split = Annotated[str, AfterValidator(sound_name)]
 Keep = Literal["top", "fine", "compact", "all"]
 Layout = Literal["vspw", "folders", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
@@ -26,7 +32,7 @@ Layout = Literal["vspw", "folders", "ade20k", "cocostuff", "coco-panoptic", "cit
 class Section(BaseModel):
     """A part of a recipe: closed to unknown keys, unchanged once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 MAPPED_LAYOUTS = ("cocostuff", "coco-panoptic", "cityscapes")
@@ -41,7 +47,7 @@ class Scene(Section):
     val_videos: Positive = Field(4, description="videos to score on")
     frames: Positive = Field(20, description="frames per video")
     size: Size = Field((96, 128), description="height and width of a frame")
-    seed: int = 0
+    seed: Seed = 0
 
 
 class Data(Section):
@@ -104,9 +110,7 @@ class Also(Section):
 
     data: Data
     share: float = Field(ge=0.001, lt=1, description="of the labelled crops, on average, that come from this set")
-    size: int | None = Field(
-        None, gt=0, description="short side of its frames at scale 1; none: as `augment.size` says"
-    )
+    size: Side | None = Field(None, description="short side of its frames at scale 1; none: as `augment.size` says")
 
     @property
     def thousandths(self) -> int:
@@ -125,7 +129,7 @@ class LightModel(Section):
 
     family: Literal["light"] = "light"
     encoder: str = Field("tf_efficientnet_lite0", description="any timm model with feature maps")
-    channels: Positive = Field(128, description="width of the feature pyramid")
+    channels: Width = Field(128, description="width of the feature pyramid")
     dropout: Fraction = Field(0.1, description="on the decoder's last features")
     drop_path: Fraction = Field(0.0, description="stochastic depth of the encoder")
     pretrained: str = Field("imagenet", description="`imagenet`, `none`, or a file of encoder weights")
@@ -147,12 +151,12 @@ class MmsegModel(Section):
 class Adapter(Section):
     """Sizes of a ViT-Adapter; what is left out is the backbone's own."""
 
-    stem: Positive | None = Field(None, description="channels of its first convolutions")
+    stem: Width | None = Field(None, description="channels of its first convolutions")
     interactions: tuple[tuple[int, int], ...] | None = Field(
         None, description="first and last block, from 0, of each of the four interactions"
     )
-    heads: Positive | None = None
-    points: Positive | None = None
+    heads: Layers | None = None
+    points: Layers | None = None
     deform_ratio: float | None = Field(None, gt=0)
     ffn_ratio: float | None = Field(None, gt=0)
     extra_extractors: int | None = Field(None, ge=0)
@@ -162,13 +166,13 @@ class Adapter(Section):
 class Sizes(Section):
     """Sizes of a backbone; what is left out is the named backbone's own."""
 
-    width: Positive | None = None
-    depth: Positive | None = Field(None, description="blocks of a plain transformer")
-    depths: tuple[Positive, ...] | None = Field(None, description="blocks of the four stages of a Swin")
-    heads: Positive | tuple[Positive, ...] | None = Field(None, description="one number, or one a stage of a Swin")
-    hidden: Positive | None = Field(None, description="width inside a plain transformer's feed-forward networks")
+    width: Width | None = None
+    depth: Layers | None = Field(None, description="blocks of a plain transformer")
+    depths: tuple[Layers, ...] | None = Field(None, description="blocks of the four stages of a Swin")
+    heads: Layers | tuple[Layers, ...] | None = Field(None, description="one number, or one a stage of a Swin")
+    hidden: Width | None = Field(None, description="width inside a plain transformer's feed-forward networks")
     mlp_ratio: float | None = Field(None, gt=0, description="the same of a Swin, in widths of the stage")
-    window: Positive | None = Field(None, description="side of a Swin's windows, in cells")
+    window: Width | None = Field(None, description="side of a Swin's windows, in cells")
     gamma: float | None = Field(None, description="layer scale at the start of training")
     taps: tuple[int, int, int, int] | None = Field(None, description="blocks, from 0, that a BEiT's pyramid is over")
     adapter: Adapter | None = None
@@ -180,15 +184,15 @@ class Head(Section):
     layout: Literal["base", "wide", "small"] | None = Field(
         None, description="detectron2's, ViT-Adapter's, one for small backbones; none: the one usual with the backbone"
     )
-    channels: Positive | None = None
-    heads: Positive | None = None
-    points: Positive | None = None
-    queries: Positive | None = None
-    encoder_layers: Positive | None = None
-    encoder_width: Positive | None = None
-    decoder_layers: Positive | None = None
-    decoder_width: Positive | None = None
-    decoder_heads: Positive | None = Field(None, description="of the mask decoder; none: as many as `heads`")
+    channels: Width | None = None
+    heads: Layers | None = None
+    points: Layers | None = None
+    queries: Width | None = None
+    encoder_layers: Layers | None = None
+    encoder_width: Width | None = None
+    decoder_layers: Layers | None = None
+    decoder_width: Width | None = None
+    decoder_heads: Layers | None = Field(None, description="of the mask decoder; none: as many as `heads`")
 
 
 class Mask2FormerModel(Section):
@@ -234,7 +238,7 @@ class Augment(Section):
     """Training augmentation, as in the paper."""
 
     scale: tuple[Factor, Factor] = Field((0.5, 2.0), description="random resize, uniform in this range")
-    size: int | None = Field(None, gt=0, description="short side at scale 1; none: the frame's own")
+    size: Side | None = Field(None, description="short side at scale 1; none: the frame's own")
     crop: Size = (480, 480)
     single_class_limit: Fraction = Field(0.75, description="crops where one class covers more are drawn again")
     flip: Fraction = 0.5
@@ -255,7 +259,7 @@ class Train(Section):
     """Optimisation."""
 
     steps: Positive = 80_000
-    batch_size: Positive = Field(8, description="labelled crops per step, over all processes")
+    batch_size: Batch = Field(8, description="labelled crops per step, over all processes")
     lr: float = Field(1e-4, gt=0)
     encoder_lr: float = Field(1.0, gt=0, description="factor on the learning rate of the encoder")
     layer_decay: float = Field(1.0, gt=0, le=1, description="factor per stage or block of the encoder, from the last")
@@ -269,8 +273,8 @@ class Train(Section):
         None, gt=0, lt=1, description="momentum of averaged weights; they are the ones validated and kept"
     )
     precision: Literal["32", "bf16", "16"] = "32"
-    workers: int = Field(2, ge=0, description="loader processes")
-    threads: int | None = Field(None, gt=0, description="CPU threads; part of what makes a run repeatable")
+    workers: int = Field(2, ge=0, le=1024, description="loader processes")
+    threads: int | None = Field(None, gt=0, le=1024, description="CPU threads; part of what makes a run repeatable")
     validate_every: int = Field(0, ge=0, description="steps; 0: only at the end")
     checkpoint_every: Positive = 200
     log_every: Positive = 10
@@ -297,7 +301,7 @@ class Contrast(Section):
     keys: int | None = Field(
         512, gt=0, description="features a step adds to a bank at most, those of all processes together; none: all"
     )
-    channels: Positive = Field(256, description="of the projection head")
+    channels: Width = Field(256, description="of the projection head")
     step_bytes: Positive = Field(256 * 2**20, description="bound on what one piece of the loss allocates")
 
 
@@ -308,7 +312,7 @@ class Unlabelled(Section):
         "store", description="who labels them: a store of fused predictions, or an average of the student as it learns"
     )
     pseudo_labels: str | None = Field(None, description="pseudo-label store; `vss train --pseudo` overrides it")
-    batch_size: Positive = Field(8, description="unlabelled crops per step, over all processes")
+    batch_size: Batch = Field(8, description="unlabelled crops per step, over all processes")
     weight: float = Field(1.0, ge=0)
     scale_weight: bool = Field(False, description="times all pixels over the reliable ones, as in U2PL")
     drop: float = Field(20.0, ge=0, lt=100, description="teacher ema: per cent of pixels without label at the start")
@@ -338,7 +342,7 @@ class Plan(Section):
 class Predict(Section):
     """How the network is read out."""
 
-    size: int | None = Field(None, gt=0, description="short side at scale 1; none: the frame's own")
+    size: Side | None = Field(None, description="short side at scale 1; none: the frame's own")
     window: Size | None = Field(None, description="sliding window; none: whole frames")
     step: Size | None = Field(None, description="step of the window; none: two thirds of it")
     tta: Literal["paper", "flip", "none"] | Plan = Field("paper", description="plan used with --tta")
@@ -361,7 +365,7 @@ class Recipe(Section):
     """One training stage and how its network predicts; of a network that is trained already, how it predicts."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=SHORT)]
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     data: Data = Data()
     also: tuple[Also, ...] = Field((), description="further labelled data sets, each with its share of the crops")
     model: Model = LightModel()

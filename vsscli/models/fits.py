@@ -1,0 +1,92 @@
+"""Whether a network can be on this machine at all, asked before memory is taken for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vsscli.errors import VssError
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LARGEST = 2**16
+"""Of any size in a network's configuration: ONE-PEACE is 8960 wide inside its feed-forward networks."""
+
+MOST_LAYERS = 1000
+LAYERS = ("depth", "depths", "encoder_layers", "decoder_layers", "extra_extractors", "interactions", "heads", "points")
+USUAL = 10**8
+"""A bound that no small network's configuration comes near: the largest size, squared, times the layers."""
+
+
+def require_sizes(config: Mapping[str, Any]) -> None:
+    """Refuse numbers that are no sizes of a network.
+
+    Raises
+    ------
+    VssError
+        Names the field and the number.
+    """
+    for name, number in _numbers("", config):
+        most = MOST_LAYERS if name.rpartition(".")[2] in LAYERS else LARGEST
+        if not -most <= number <= most:
+            raise VssError(
+                f"{name}: {number} of a network of family {config.get('family')} is wrong: at most {most}",
+                "mend `model` in the recipe",
+            )
+
+
+def require_room(config: Mapping[str, Any], build: Callable[[], nn.Module]) -> None:
+    """Refuse a network whose weights are more than the machine's memory, by building it without any.
+
+    Parameters
+    ----------
+    config
+        Of the network; small ones are not looked at.
+    build
+        Makes it.
+
+    Raises
+    ------
+    VssError
+        It can't fit; says how large it would be, and how large the machine is.
+    """
+    numbers = _numbers("", config)
+    layers = max((number for name, number in numbers if name.rpartition(".")[2] in LAYERS), default=1)
+    if max((number for _, number in numbers), default=0) ** 2 * max(layers, 1) < USUAL:
+        return
+    room = memory()
+    if room is None:
+        return
+    import torch
+
+    with torch.device("meta"):
+        weights = sum(parameter.nbytes for parameter in build().parameters())
+    if weights > room:
+        raise VssError(
+            f"a network of this size has weights of {weights / 2**30:.1f} GiB; this machine has {room / 2**30:.1f} GiB",
+            "take smaller sizes (`model` in the recipe)",
+        )
+
+
+def memory() -> int | None:
+    """Bytes of memory that this machine, or the container it is divided into, has; None where it does not say."""
+    try:
+        machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):  # not Linux or macOS
+        return None
+    try:
+        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    except (OSError, ValueError):  # no container, or one without a bound
+        return machine
+
+
+def _numbers(name: str, value: Any) -> list[tuple[str, int]]:
+    """All whole numbers in a configuration, with the names of their fields."""
+    if isinstance(value, Mapping):
+        return [found for key, inner in value.items() for found in _numbers(f"{name}.{key}" if name else key, inner)]
+    if isinstance(value, list | tuple):
+        return [found for inner in value for found in _numbers(name, inner)]
+    return [(name, value)] if type(value) is int else []
