@@ -86,7 +86,7 @@ stages:
     do: eval
     metrics: [miou, vc8]
     rows:
-      - {name: student, of: first, paper: 61.5, note: "server"}
+      - {name: student, of: first, paper: {miou: 61.5, VC8: 92.1}, note: "server"}
       - {name: fused, of: fused}
   zip: {do: submit, of: fused}
   more: {do: show, of: fused, optional: true}

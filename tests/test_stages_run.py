@@ -66,12 +66,12 @@ def test_the_second_time_nothing_runs_and_the_table_is_the_same(place: Place) ->
     assert ran.table.read_bytes() == table
 
 
-def test_the_table_has_the_papers_figure_beside_the_measured_one(finished: Place) -> None:
+def test_the_table_has_the_papers_figures_beside_the_measured_ones(finished: Place) -> None:
     lines = (finished.workspace / "chain/table.md").read_text().splitlines()
-    assert lines[0] == "| method | mIoU | VC8 | paper mIoU | note |"
+    assert lines[0] == "| method | mIoU | VC8 | paper mIoU | paper VC8 | note |"
     assert lines[2].startswith("| student |")
-    assert lines[2].endswith("| 61.50 | server |")
-    assert lines[3].endswith("| - |  |")
+    assert lines[2].endswith("| 61.50 | 92.10 | server |")
+    assert lines[3].endswith("| - | - |  |")
 
 
 def test_the_summary_says_what_made_it(finished: Place) -> None:
@@ -80,7 +80,7 @@ def test_the_summary_says_what_made_it(finished: Place) -> None:
     assert all(len(stage["key"]) == 64 and stage["seconds"] >= 0 for stage in summary["stages"])
     assert {"python", "vsscli", "torch", "numpy"} <= summary["versions"].keys()
     rows = summary["tables"]["scores"]
-    assert [row["paper_miou"] for row in rows] == [61.5, None]
+    assert [row["paper"] for row in rows] == [{"miou": 61.5, "vc8": 92.1}, {}]
     assert all(0 <= row["miou"] <= 1 for row in rows)
     assert (finished.workspace / summary["stages"][-1]["result"]) == finished.zip
 

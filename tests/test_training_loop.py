@@ -209,6 +209,17 @@ def test_a_stop_during_the_last_validation_is_obeyed_once_the_run_is_saved(
     assert any("is finished (2 steps)" in text for text in heard.said)
 
 
+@pytest.mark.parametrize("asked", [0, 2])
+def test_a_split_that_is_trained_on_is_validated_on_only_when_asked_for(tmp_path: Path, asked: int) -> None:
+    recipe = small_recipe(tmp_path / "street", steps=2, validate_every=asked)
+    data = recipe.data.model_copy(update={"train": ("train", "val")})
+    listener = Listener()
+    result = train(recipe.model_copy(update={"data": data}), tmp_path / "run", talk=listener)
+    assert result.last.is_file()
+    assert result.best.is_file() == bool(asked) == ("miou" in result.figures)
+    assert any("'val' is trained on" in line for line in (listener.warned if asked else listener.said))
+
+
 def test_a_checkpoint_whose_images_were_normalised_otherwise_is_no_start(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path / "data", steps=1)
     checkpoint = load_checkpoint(train(recipe, tmp_path / "run").last)

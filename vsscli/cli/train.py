@@ -71,6 +71,8 @@ def train(
     )
     figures = {"steps": result.trained_steps, **result.figures}
     if json:
-        console.print_json({"last": str(result.last), "best": str(result.best), **figures})
+        console.print_json(
+            {"last": str(result.last), "best": str(result.best) if result.best.exists() else None, **figures}
+        )
     else:
         console.print_table(("checkpoint", *figures), [(str(result.last), *figures.values())])

@@ -15,6 +15,8 @@ from vsscli.recipes.schema import Keep, Plan, Positive, Section, Split
 ProtocolName = Literal["vspw", "mapped", "pooled", "cffm"]
 """The ways to count of `vsscli.metrics.protocols`, which takes their names from here."""
 
+Metric = Annotated[str, StringConstraints(to_lower=True)]
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=SHORT)]
 
 
@@ -106,7 +108,9 @@ class Row(Section):
 
     name: str = Field(description="what the line is called")
     of: Name = Field(description="prediction or ensemble stage")
-    paper: float | None = Field(None, description="the paper's mIoU, per cent, to stand beside what is measured")
+    paper: dict[Metric, float] = Field(
+        {}, description="the paper's figures, per cent, by metric, to stand beside what is measured"
+    )
     note: str = Field("", description="what must be known to compare the two")
 
 
@@ -115,13 +119,20 @@ class EvalStage(Stage):
 
     do: Literal["eval"]
     rows: tuple[Row, ...] = Field(min_length=1)
-    metrics: tuple[Annotated[str, StringConstraints(to_lower=True)], ...] = Field(
-        ("miou", "wiou", "vc8", "vc16"), min_length=1
-    )
+    metrics: tuple[Metric, ...] = Field(("miou", "wiou", "vc8", "vc16"), min_length=1)
     protocol: ProtocolName = "vspw"
 
     def takes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(row.of for row in self.rows))
+
+    @model_validator(mode="after")
+    def _papers_figures_of_what_is_measured(self) -> EvalStage:
+        strange = sorted({metric for row in self.rows for metric in row.paper} - set(self.metrics))
+        if strange:
+            raise ValueError(
+                f"a row has the paper's {strange[0]}, which is not among metrics: {', '.join(self.metrics)}"
+            )
+        return self
 
 
 class ShowStage(Stage):

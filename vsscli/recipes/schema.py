@@ -275,7 +275,9 @@ class Train(Section):
     precision: Literal["32", "bf16", "16"] = "32"
     workers: int = Field(2, ge=0, le=1024, description="loader processes")
     threads: int | None = Field(None, gt=0, le=1024, description="CPU threads; part of what makes a run repeatable")
-    validate_every: int = Field(0, ge=0, description="steps; 0: only at the end")
+    validate_every: int = Field(
+        0, ge=0, description="steps; 0: only at the end, and never where the split to validate on is trained on"
+    )
     checkpoint_every: Positive = 200
     log_every: Positive = 10
     init: str | None = Field(None, description="checkpoint whose weights the network starts from")
@@ -374,6 +376,11 @@ class Recipe(Section):
     unlabelled: Unlabelled | None = None
     predict: Predict = Predict()
     store: Store = Store()
+
+    @property
+    def validated(self) -> bool:
+        """Whether training is scored: never without being asked on a split that it learns from."""
+        return self.data.val not in self.data.train_splits or self.train.validate_every > 0
 
     @model_validator(mode="after")
     def _shares_leave_some(self) -> Recipe:

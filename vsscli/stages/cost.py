@@ -42,6 +42,9 @@ LABEL_BYTES = (3e3 / (360 * 480), 14e3 / (480 * 853))  # the first of the four f
 ENTROPY_BYTES = (52e3 / (360 * 480), 124e3 / (480 * 853))  # the second
 FEW_CLASSES = 32
 
+WORTH_SAYING = 0.05
+"""Validation is named where it is more than this share of a training's operations."""
+
 
 @dataclass(frozen=True)
 class StageCost:
@@ -148,14 +151,19 @@ def _train(job: Job, name: str, frames: Frames) -> StageCost:
     # Backward is twice forward: a gradient of the input and one of the weights; with checkpointing forward comes twice.
     passes = crops * (4 if again else 3) + asked
     val = extent_of(job, recipe.data, "val", frames)
+    times = math.ceil(settings.steps / settings.validate_every) if settings.validate_every else int(recipe.validated)
+    notes = tuple(f"validation not counted: {note}" for note in val.notes if times)
     try:
-        flops: float | None = passes * network.flops(crop)
-        if val.frames is not None and flops is not None:
-            times = math.ceil(settings.steps / settings.validate_every) if settings.validate_every else 1
-            flops += times * val.frames * _frame_flops(network, recipe, NONE, val.size)
+        flops = float(passes * network.flops(crop))
+        if val.frames is not None and times:
+            checked = times * val.frames * _frame_flops(network, recipe, NONE, val.size)
+            flops += checked
+            if checked > WORTH_SAYING * flops:
+                what = "the last validation" if times == 1 else f"its {times} validations"
+                notes += (f"{what} of {val.frames} frames {'is' if times == 1 else 'are'} {checked / flops:.0%} of it",)
     except (VssError, RuntimeError, ValueError) as error:
         return StageCost(work, crops, None, 0.0, (f"crops of {crop[0]}x{crop[1]} do not fit the network: {error}",))
-    return StageCost(work, crops, flops, 0.0, tuple(f"validation not counted: {note}" for note in val.notes))
+    return StageCost(work, crops, flops, 0.0, notes)
 
 
 def _predict(job: Job, name: str, stage: PredictStage, frames: Frames) -> StageCost:

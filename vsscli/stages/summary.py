@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,11 @@ from vsscli.files import write_text
 from vsscli.pipeline.environment import examine
 from vsscli.recipes.graph import in_order
 from vsscli.recipes.pipeline import EvalStage
-from vsscli.report.table import ScoreRow, markdown_table, score_table
+from vsscli.report.table import ScoreRow, heading, markdown_table, score_table
 from vsscli.stages.job import Job
 from vsscli.stages.record import Record, Result
 from vsscli.store.files import digest_of
 
-PAPER = "paper mIoU"
 TABLE = "table.md"
 
 
@@ -50,22 +49,23 @@ class Scores:
     metrics
         From left to right.
     papers, notes
-        Of each row: the paper's mIoU in per cent, and what must be known to compare it.
+        Of each row: the paper's figures in per cent, by metric, and what must be known to compare them.
     """
 
     name: str
     rows: tuple[ScoreRow, ...]
     metrics: tuple[str, ...]
-    papers: tuple[float | None, ...]
+    papers: tuple[Mapping[str, float], ...]
     notes: tuple[str, ...]
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
         """Columns and rows, the paper's figures beside the measured ones where any row has one."""
         columns, cells = score_table(self.rows, self.metrics)
-        if any(paper is not None for paper in self.papers):
-            columns = [*columns, PAPER]
+        for metric in (metric for metric in self.metrics if any(metric in paper for paper in self.papers)):
+            columns = [*columns, f"paper {heading(metric)}"]
             cells = [
-                [*row, "-" if paper is None else f"{paper:.2f}"] for row, paper in zip(cells, self.papers, strict=True)
+                [*row, f"{paper[metric]:.2f}" if metric in paper else "-"]
+                for row, paper in zip(cells, self.papers, strict=True)
             ]
         if any(self.notes):
             columns, cells = [*columns, "note"], [[*row, note] for row, note in zip(cells, self.notes, strict=True)]
@@ -146,7 +146,7 @@ def summary_values(
                 {
                     "name": row.name,
                     **{metric: _number(row.scores[metric]) for metric in scores.metrics},
-                    "paper_miou": paper,
+                    "paper": dict(paper),
                     "note": note,
                 }
                 for row, paper, note in zip(scores.rows, scores.papers, scores.notes, strict=True)

@@ -69,7 +69,8 @@ class Loop:
                     elapsed = time.perf_counter() - since
                     self._record(losses, rate, data_time=waited / counted, step_time=elapsed / counted)
                     waited, since, counted = 0.0, time.perf_counter(), 0
-                if ended or (settings.validate_every and state.step % settings.validate_every == 0):
+                due = ended or (settings.validate_every and state.step % settings.validate_every == 0)
+                if due and self.recipe.validated:
                     before = time.perf_counter()
                     self._require_finite()
                     self._validate()

@@ -137,7 +137,12 @@ def train(
     record = out / "checked.json" if check and fabric.is_global_zero else None
     items = labelled_items(sources, check=record, talk=talk)
     if recipe.data.val in recipe.data.train_splits:
-        talk.warn(f"split {recipe.data.val!r} is trained on and validated on: its figures tell nothing of new video")
+        if recipe.validated:
+            talk.warn(f"split {recipe.data.val!r} is trained on and validated on: its figures say nothing of new video")
+        else:
+            talk.say(
+                f"split {recipe.data.val!r} is trained on, so it is not validated on; train.validate_every asks for it"
+            )
     others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
     if others is not None and record is not None:
         videos, what = others.frames.videos, "unlabelled data"
