@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vsscli.data.folders import open_input
+from vsscli.data.inputs import open_input
 from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vsscli.data.classes import ClassTable
+from vsscli.data.left import unread_mask
 from vsscli.data.masks import UNKNOWN_REMEDY, MaskIds, describe_values, unknown_values
 from vsscli.data.pixels import read_image
 from vsscli.data.videos import FolderVideo, Frame
@@ -189,7 +190,9 @@ def _look_at(frame: Frame, table: ClassTable, ids: MaskIds, masks: bool) -> _Fin
         except VssError as error:
             faults.append(_as_fault(frame.image, error))
     if masks and frame.mask is None:
-        faults.append(Fault(frame.image or Path(frame.address), "the frame has no mask", _mask_remedy(frame)))
+        other = unread_mask(frame)
+        what = "the frame has no mask" + ("" if other is None else f", only {other.name}, which is no PNG")
+        faults.append(Fault(frame.image or Path(frame.address), what, _mask_remedy(frame)))
     elif masks and frame.mask is not None:
         faults += _look_at_mask(frame.mask, size, table, ids)
     return _Finding(frame, size, tuple(faults))

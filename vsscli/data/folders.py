@@ -1,70 +1,28 @@
-"""Folders of frames: what a video's folder holds, and what lies in a folder at all.
-
-One's own frames (`open_input`) may lie in the shape of a data set (`data.layouts`), in one folder, or in a video file.
-"""
+"""Folders of frames: which files are a video's frames and masks, and in which order; and lists of names."""
 
 from __future__ import annotations
 
-import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vsscli.data.masks import MaskReader
-from vsscli.data.videos import VIDEO_SUFFIXES, FileVideo, FolderVideo, Frame, Video
+from vsscli.data.numbering import in_time
+from vsscli.data.spelling import plain, respelled, shown
+from vsscli.data.videos import FolderVideo, Frame
+from vsscli.data.walk import visible
 from vsscli.errors import VssError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+USUAL_SUFFIXES = frozenset({".jpg", ".jpeg", ".png"})
+IMAGE_SUFFIXES = USUAL_SUFFIXES | {".jpe", ".jif", ".jfif", ".bmp", ".dib", ".tif", ".tiff", ".webp"}
+MASK_SUFFIX = ".png"
 
-
-def open_input(path: str | Path) -> list[Video]:
-    """Open one's own frames.
-
-    Parameters
-    ----------
-    path
-        A video file, a folder of images, a folder of such folders or of video files, or anything in VSPW's layout.
-
-    Returns
-    -------
-    list of Video
-        In name order, each called after its folder or file.
-
-    Raises
-    ------
-    VssError
-        There is nothing, or nothing that could be frames.
-    """
-    place = Path(os.path.expanduser(path))
-    if place.is_file():
-        if place.suffix.lower() in IMAGE_SUFFIXES:
-            raise VssError(f"{place} is a single image", "give the folder that holds it, or a video file")
-        return [FileVideo(place)]
-    if not place.is_dir():
-        raise VssError(f"input {place} is not there", "give a video file or a folder of images")
-    name = place.resolve().name
-    if name == "origin":
-        name = place.resolve().parent.name
-    if has_images(place):
-        return [read_video_folder(place, name)]
-    children = visible(place)
-    if (place / "data").is_dir() and not has_images(place / "data"):
-        children = visible(place / "data")  # the root of a data set in VSPW's layout
-    videos: list[Video] = []
-    for child in children:
-        if child.is_dir() and has_images(child):
-            videos.append(read_video_folder(child, child.name))
-        elif child.is_file() and child.suffix.lower() in VIDEO_SUFFIXES:
-            videos.append(FileVideo(child))
-    if not videos:
-        raise VssError(
-            f"input {place} holds neither images ({', '.join(sorted(IMAGE_SUFFIXES))}) nor folders of them nor videos",
-            "give a video file, a folder of images, or a folder of such folders",
-        )
-    twice = [name for name, times in Counter(video.name for video in videos).items() if times > 1]
-    if twice:
-        raise VssError(f"input {place} holds more than one video called {some(twice)}", "rename one of them")
-    return videos
+MASK_NAMES = re.compile(
+    r"[-_. ]?(color_?|colour_?)?(masks?|labels?|gt|seg|segmentation|annotations?|labelids|labeltrainids)$",
+    re.IGNORECASE,
+)
+"""What names of masks have behind those of their frames, where they lie beside them."""
 
 
 def read_video_folder(folder: Path, name: str, reader: MaskReader | None = None) -> FolderVideo:
@@ -79,19 +37,29 @@ def read_video_folder(folder: Path, name: str, reader: MaskReader | None = None)
     reader
         Who knows which files are masks, where they are not called like their frames.
 
+    Returns
+    -------
+    FolderVideo
+        Its frames in the order of time (`data.numbering`).
+
     Raises
     ------
     VssError
-        No image and no mask at all, or two files for one stem.
+        No image and no mask at all, two files for one stem, or masks among the images.
     """
-    origin = folder / "origin"
-    images = by_stem(origin if origin.is_dir() else folder, IMAGE_SUFFIXES)
+    place = frames_of(folder)
+    images = by_stem(place, IMAGE_SUFFIXES)
+    _refuse_masks_among(images, place)
     masks = masks_by_stem(folder / "mask", reader) if (folder / "mask").is_dir() else {}
     if not images and not masks:
-        raise VssError(f"video {name} has no frames: no images in {origin} or {folder}", "put its images there")
-    # Files are in name order already; a stem that only has a mask goes where its name belongs.
-    stems = list(images) if masks.keys() <= images.keys() else sorted(images.keys() | masks.keys())
-    return FolderVideo(name, tuple(Frame(name, stem, images.get(stem), masks.get(stem)) for stem in stems))
+        raise VssError(
+            f"video {name} has no frames: no images in {folder / 'origin'} or {folder}", "put its images there"
+        )
+    masks = called_alike(masks, images)
+    return FolderVideo(
+        name,
+        tuple(Frame(name, stem, images.get(stem), masks.get(stem)) for stem in in_time(images.keys() | masks.keys())),
+    )
 
 
 def read_list(path: Path) -> list[str]:
@@ -111,47 +79,98 @@ def read_list(path: Path) -> list[str]:
     entries = [line.strip() for line in lines if line.strip()]
     if not entries:
         raise VssError(f"list {path} is empty", "write one entry per line")
-    twice = [entry for entry, times in Counter(entries).items() if times > 1]
+    twice = [entry for entry, times in Counter(map(plain, entries)).items() if times > 1]
     if twice:
         raise VssError(f"list {path} has {some(twice)} more than once", "leave each entry once")
     return entries
 
 
-def visible(folder: Path) -> list[Path]:
-    """What a folder holds, in name order, without dot-files."""
-    try:
-        names = os.listdir(folder)
-    except OSError as cause:
-        raise VssError(f"folder {folder} can't be read: {cause.strerror}", "check its path and permissions") from cause
-    return [folder / name for name in sorted(names) if not name.startswith(".")]
+def frames_of(folder: Path) -> Path:
+    """Where a video's images lie: in its folder ``origin``, if there is one, else in its own."""
+    origin = folder / "origin"
+    return origin if origin.is_dir() else folder
 
 
 def has_images(folder: Path) -> bool:
-    origin = folder / "origin"
-    place = origin if origin.is_dir() else folder
-    return any(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in visible(place))
+    """Whether a folder holds the frames of a video."""
+    return any(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in visible(frames_of(folder)))
 
 
 def by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
+    """The files of a folder by their names without suffix, in name order.
+
+    Where a frame lies there as JPEG or PNG and as something else too, the usual one is taken.
+
+    Raises
+    ------
+    VssError
+        Two files for one stem.
+    """
     files: dict[str, Path] = {}
-    for path in visible(folder):
-        if path.suffix.lower() not in suffixes:
-            continue
-        if path.stem in files:
-            raise VssError(
-                f"{files[path.stem]} and {path.name} are two files for frame {path.stem!r}", "keep one of them"
-            )
-        files[path.stem] = path
-    return files
+    spelled: dict[str, str] = {}
+    fitting = [path for path in visible(folder) if path.suffix.lower() in suffixes]
+    for path in sorted(fitting, key=lambda path: path.suffix.lower() not in USUAL_SUFFIXES):
+        other = files.get(spelled.get(plain(path.stem), ""))
+        if other is None:
+            files[path.stem] = path
+            spelled[plain(path.stem)] = path.stem
+        elif path.suffix.lower() in USUAL_SUFFIXES or other.suffix.lower() not in USUAL_SUFFIXES:
+            raise VssError(_two_files(other, path), _which_to_keep(other, path))
+    return {path.stem: path for path in fitting if files.get(path.stem) == path}
 
 
 def masks_by_stem(folder: Path, reader: MaskReader | None) -> dict[str, Path]:
+    """The masks of a folder by the names of their frames, without suffix."""
     if reader is None:
-        return by_stem(folder, frozenset({".png"}))
+        return by_stem(folder, frozenset({MASK_SUFFIX}))
     found = reader.masks(path.name for path in visible(folder))
     return {Path(goal).stem: folder / name for goal, name in found.items()}
 
 
+def called_alike(masks: dict[str, Path], images: Iterable[str]) -> dict[str, Path]:
+    """Masks by the names that their images have, where these are spelled otherwise (`data.spelling`)."""
+    known = respelled(images)
+    return {known.get(plain(stem), stem): path for stem, path in masks.items()}
+
+
 def some(names: Sequence[str]) -> str:
+    """The first few names."""
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
+
+
+def _two_files(one: Path, other: Path) -> str:
+    if one.stem != other.stem:
+        return (
+            f"{one.parent / shown(one.name)} and {shown(other.name)} are two files for one frame, spelled differently"
+        )
+    return f"{one} and {other.name} are two files for frame {one.stem!r}"
+
+
+def _which_to_keep(one: Path, other: Path) -> str:
+    """What to do about two files for one frame. A PNG beside a photograph is its mask more often than not."""
+    suffixes = {path.suffix.lower() for path in (one, other)}
+    if MASK_SUFFIX not in suffixes or len(suffixes) == 1:
+        return "keep one of them"
+    place = _masks_place(one.parent)
+    return f"if the PNGs are masks, move them into {place}; if both are the frame, keep one of them"
+
+
+def _masks_place(images: Path) -> Path:
+    return (images.parent if images.name == "origin" else images) / "mask"
+
+
+def _refuse_masks_among(images: dict[str, Path], place: Path) -> None:
+    """Refuse ``0.jpg`` and ``0_mask.png`` in one folder: the mask would be taken for a frame."""
+    tails: dict[str, list[Path]] = {}
+    for stem, path in images.items():
+        match = MASK_NAMES.search(stem)
+        if match is not None and stem[: match.start()] in images:
+            tails.setdefault(match.group(), []).append(path)
+    for tail, files in tails.items():
+        frame = images[files[0].stem[: -len(tail)]]
+        raise VssError(
+            f"{place} holds {len(files)} images called like others with {tail!r} behind, such as {files[0].name} "
+            f"beside {frame.name}: they would be taken for frames",
+            f"if they are masks, move them into {_masks_place(place)}, called like their frames",
+        )

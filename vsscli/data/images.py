@@ -16,15 +16,15 @@ Common variants of these trees are known too, and ``train`` and ``val`` stand fo
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vsscli.data.folders import IMAGE_SUFFIXES, by_stem, masks_by_stem, some
+from vsscli.data.folders import IMAGE_SUFFIXES, by_stem, called_alike, masks_by_stem, some
 from vsscli.data.masks import MaskReader
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.data.walk import folders_below
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Data, Layout
 
@@ -173,17 +173,12 @@ def require_masks(name: str, root: Path, tree: Tree, split: str) -> None:
 
 
 def _folders(images: Path, masks: Path | None) -> list[Path]:
-    """All folders below one of images or one of masks, relative to it, in name order."""
-    found = set(_below(images))
+    """All folders below one of images or one of masks, relative to it, in name order, each of the disk once."""
+    found = set(folders_below(images).there)
     if masks is not None:
-        found |= set(_below(masks))
+        # What is among the images but was not entered is a link to others of them.
+        found |= {below for below in folders_below(masks).there if not (images / below).is_dir()}
     return sorted(found)
-
-
-def _below(place: Path) -> Iterator[Path]:
-    for folder, below, _ in os.walk(place, followlinks=True):
-        below[:] = [name for name in below if not name.startswith(".")]
-        yield Path(folder).relative_to(place)
 
 
 def _frames(
@@ -192,6 +187,7 @@ def _frames(
     """Name, stem, image and mask of what lies in one folder; either file may be missing, as in a video's folder."""
     pictures = by_stem(images / below, IMAGE_SUFFIXES) if (images / below).is_dir() else {}
     labels = masks_by_stem(masks / below, reader) if masks is not None and (masks / below).is_dir() else {}
+    labels = called_alike(labels, pictures)
     stems = list(pictures) if labels.keys() <= pictures.keys() else sorted(pictures.keys() | labels.keys())
     before = "_".join(below.parts)
     for stem in stems:

@@ -25,13 +25,15 @@ from pathlib import Path
 from typing import Literal
 
 from vsscli.data.classes import IGNORE, ClassTable, load_class_table, read_class_entries
-from vsscli.data.folders import has_images, read_list, read_video_folder, some, visible
+from vsscli.data.folders import has_images, read_list, read_video_folder, some
 from vsscli.data.images import TREES, guess_tree, read_images, require_masks, tree_of
 from vsscli.data.mapping import FIRST_ID, load_mapping
 from vsscli.data.masks import MaskIds
 from vsscli.data.palettes import legend_of
 from vsscli.data.scene import MARKER, draw_scene
+from vsscli.data.spelling import plain, respelled
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.data.walk import visible
 from vsscli.errors import VssError
 from vsscli.names import plain_name, require_names
 from vsscli.recipes.schema import Data, Layout
@@ -63,7 +65,7 @@ class Dataset:
     recipe: Data
 
     def split(self, name: str) -> list[FolderVideo]:
-        """The videos of a split, as listed, with their frames in name order.
+        """The videos of a split, as listed, with their frames in the order of time (`data.numbering`).
 
         Parameters
         ----------
@@ -116,14 +118,15 @@ class Dataset:
             return _read_split_folder(self, split)
         names = read_list(_list_path(self, split))
         _refuse_odd_names(names, _list_path(self, split))
-        missing = [name for name in names if not (self.root / "data" / name).is_dir()]
+        places = _places(self.root / "data", names)
+        missing = [name for name in names if name not in places]
         if missing:
             raise VssError(
                 f"{self.name}: {_list_path(self, split)} lists {some(missing)}, which "
                 f"{'is' if len(missing) == 1 else 'are'} not under {self.root / 'data'}",
                 how_to_get(self.recipe),
             )
-        return [read_video_folder(self.root / "data" / name, name, self.ids.reader) for name in names]
+        return [read_video_folder(places[name], name, self.ids.reader) for name in names]
 
     def _labelled(self) -> list[FolderVideo]:
         videos, tree = self._train(), tree_of(self.recipe)
@@ -144,14 +147,14 @@ class Dataset:
                 "data.labelled is a path from the data set's folder",
             )
         listed = read_list(path)
-        known = {frame.address for video in videos for frame in video.frames}
-        strange = [address for address in listed if address not in known]
+        known = respelled(frame.address for video in videos for frame in video.frames)
+        strange = [address for address in listed if plain(address) not in known]
         if strange:
             raise VssError(
                 f"{path} lists {some(strange)}, not among the frames of split {self._told_train()}",
                 "write one <video>/<stem> per line, without suffix, of frames of that split",
             )
-        return frozenset(listed)
+        return frozenset(known[plain(address)] for address in listed)
 
     def _unlabelled(self) -> list[FolderVideo]:
         videos: list[FolderVideo] = []
@@ -314,6 +317,15 @@ def _list_path(dataset: Dataset, split: str) -> Path:
         hint = how_to_get(dataset.recipe) if dataset.recipe.publisher else f"list the split's videos in {path.name}"
         raise VssError(f"{dataset.name}: {path}, the list of split {split!r}, is not there{splits}", hint)
     return path
+
+
+def _places(data: Path, names: Sequence[str]) -> dict[str, Path]:
+    """The folders of videos by the names that a list gives them, which the disk may spell otherwise."""
+    found = {name: data / name for name in names if (data / name).is_dir()}
+    if len(found) < len(names):
+        there = respelled(path.name for path in visible(data) if path.is_dir())
+        found |= {name: data / there[plain(name)] for name in names if name not in found and plain(name) in there}
+    return found
 
 
 def _refuse_odd_names(names: Sequence[str], path: Path) -> None:

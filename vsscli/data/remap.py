@@ -20,9 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from vsscli.data.folders import some
+from vsscli.data.left import PICTURES
 from vsscli.data.mapping import FIRST_ID, Mapping, load_mapping
 from vsscli.data.masks import UNKNOWN, read_mask, write_mask
 from vsscli.data.palettes import legend_of
+from vsscli.data.walk import folders_below, kinds, visible
 from vsscli.errors import VssError
 from vsscli.files import write_text
 from vsscli.structured import json_or_none
@@ -123,7 +126,7 @@ def remap_masks(
         No masks, a damaged one, a value that the mapping is silent on, or ``out`` was written from something else.
     """
     masks, out = Path(masks), Path(out)
-    files = _mask_files(masks, mapping)
+    files = _mask_files(masks, mapping, talk)
     if out.resolve() == masks.resolve() or masks.resolve() in out.resolve().parents:
         raise VssError(f"--out {out} lies in the folder of masks {masks}", "choose a folder outside of it")
     jobs = [_Job(masks / source, out / goal) for goal, source in files]
@@ -143,20 +146,27 @@ def remap_masks(
     return _report(len(jobs), skipped, counts, mapping)
 
 
-def _mask_files(masks: Path, mapping: Mapping) -> list[tuple[Path, Path]]:
-    """All masks below a folder, what they become and what they are, relative to it; links to folders are followed."""
+def _mask_files(masks: Path, mapping: Mapping, talk: Talk) -> list[tuple[Path, Path]]:
+    """All masks below a folder, what they become and what they are, relative to it; see `folders_below`."""
     if not masks.is_dir():
         raise VssError(f"folder of masks {masks} is not there", "check the path")
     files: list[tuple[Path, Path]] = []
-    others = 0
-    for folder, below, names in os.walk(masks, followlinks=True):
-        below[:] = sorted(name for name in below if not name.startswith("."))
-        here = Path(folder).relative_to(masks)
+    pictures: list[str] = []
+    folders = folders_below(masks)
+    for here in folders.there:
+        names = [path.name for path in visible(masks / here) if not path.is_dir()]
         files += [(here / goal, here / name) for goal, name in mapping.masks(names).items()]
-        others += sum(name.lower().endswith(".png") for name in names)
+        pictures += [name for name in names if Path(name).suffix.lower() in PICTURES]
+    others = [name for name in pictures if not name.lower().endswith(".png")]
     if not files:
-        what = f"no masks of {mapping.name} ({others} other PNGs)" if others else "no PNG masks"
-        raise VssError(f"folder {masks} holds {what}", "give the folder whose sub-folders hold them")
+        what = f"no masks of {mapping.name}" if len(others) < len(pictures) else "no PNG masks"
+        left = f" ({kinds(pictures)} lie there)" if pictures else ""
+        raise VssError(f"folder {masks} holds {what}{left}", "give the folder whose sub-folders hold them")
+    if others:
+        talk.warn(f"remap: files that are no PNGs are left out of {masks}: {kinds(others)}")
+    if folders.again:
+        links = some([str(link) for link in folders.again])
+        talk.warn(f"remap: {masks}: {links} left out, links to what is read already")
     return files
 
 

@@ -22,7 +22,12 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".wmv"})
+_ENDINGS = (
+    "mp4 m4v mov qt mkv mk3d webm avi divx wmv asf mpg mpeg mpe m1v m2v vob ts mts m2t m2ts 3gp 3g2 flv f4v ogv mxf dv "
+    "y4m mjpg mjpeg ivf h264 264 h265 265 hevc"
+)
+VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
+"""Of files that are looked for in folders. A file that is named is opened whatever its suffix."""
 
 
 @dataclass(frozen=True)

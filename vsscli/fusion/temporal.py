@@ -15,6 +15,7 @@ from skimage.color import rgb2gray
 from skimage.registration import optical_flow_ilk
 from skimage.transform import resize
 
+from vsscli.data.numbering import is_in_time
 from vsscli.errors import VssError
 from vsscli.fusion.mix import Dense, Lists, Mean, mix
 from vsscli.fusion.sources import data_note, read_source, require_whole, source_note
@@ -103,6 +104,7 @@ def smooth(
         raise VssError(f"{store.path} has no lists at frame size", "name a prediction or fusion on a score grid of 1")
     header = smoothed_header(store, reach, place_of(out), motion=reader is not None)
     videos = require_whole(store)
+    _require_order(store, videos)
     with (
         StoreWriter(out, header, force=force) as writer,
         talk.track("smooth", sum(len(store.stems(video)) for video in videos)) as done,
@@ -121,6 +123,17 @@ def smooth(
                     done(1)
                 writer.write(video, segment, {name: np.stack([f[name] for f in frames]) for name in frames[0]})
     return writer.path
+
+
+def _require_order(store: Store, videos: tuple[str, ...]) -> None:
+    """Refuse a store whose frames do not stand in the order of time: neighbours in it are none."""
+    for video in videos:
+        if not is_in_time(store.stems(video)):
+            raise VssError(
+                f"{store.path} has the frames of video {video} in the order of their names as strings, as earlier "
+                "versions took them, not in that of time",
+                "predict them again with --force, and smooth that",
+            )
 
 
 def smooth_frame(

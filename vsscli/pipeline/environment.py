@@ -17,7 +17,10 @@ from typing import Any
 from vsscli import __version__
 from vsscli.data.check import Fault, check_videos
 from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.data.left import left_out
+from vsscli.data.numbering import same_numbers, say_numbering, say_order
 from vsscli.data.sources import open_sources
+from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.models.fits import memory
 from vsscli.recipes.schema import Data, Recipe
@@ -163,7 +166,26 @@ def check_data(
         counted = f"{len(videos)} videos, {frames} frames, {'with' if masks else 'without'} masks"
         talk.say(f"{dataset.name}, {split}: {counted}")
         faults += check_videos(videos, dataset.table, dataset.ids, masks=masks, talk=talk)
+        faults += _look_around(dataset, split, videos, talk)
     return list(dict.fromkeys(faults))  # a video may be in two splits
+
+
+def _look_around(dataset: Dataset, split: str, videos: Sequence[FolderVideo], talk: Talk) -> list[Fault]:
+    """Look at names, at the order they give, and at what lies beside the files that are read."""
+    say_order(videos, talk)
+    say_numbering(videos, talk)
+    faults = []
+    for left in left_out(dataset, split, videos):
+        if left.labels and split != "unlabelled":
+            faults.append(Fault(left.place, left.what, left.remedy))
+        else:
+            talk.warn(f"{left.place}: {left.what}; {left.remedy}")
+    for video in videos:
+        for one, other in same_numbers(video.stems):
+            place = next((f.image or f.mask for f in video.frames if f.stem == one), None) or dataset.root
+            what = f"frames {one} and {other} of video {video.name} have the same number: which is first is not known"
+            faults.append(Fault(place, what, "take one of them away, or number the frames anew"))
+    return faults
 
 
 def check_recipe_data(recipe: Recipe, root: Path | None, *, talk: Talk = SILENCE) -> list[Fault]:

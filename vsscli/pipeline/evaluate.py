@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vsscli.data.numbering import say_order
 from vsscli.evaluation.figures import Figures
 from vsscli.evaluation.score import score
 from vsscli.pipeline.predicted import open_predicted
@@ -61,8 +62,10 @@ def evaluate(
     found = open_predicted(path, data_root=data_root, split=split, recipe=recipe, otherwise="val")
     dataset = found.dataset
     talk.say(f"scoring {path} on split {found.split!r} of {dataset.root}, protocol {protocol!r}")
+    videos = dataset.split(found.split)
+    say_order(videos, talk)
     figures = score(
-        dataset.split(found.split),
+        videos,
         found.labels,
         dataset.table,
         dataset.ids,

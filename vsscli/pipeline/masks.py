@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vsscli.data.folders import open_input
+from vsscli.data.inputs import open_input
 from vsscli.data.videos import Video
 from vsscli.errors import VssError
 from vsscli.files import write_text
@@ -42,7 +42,7 @@ def predict_input(
     model, tta, plan, hardware
         As for :func:`vsscli.pipeline.predict.predict_split`.
     source
-        As for :func:`vsscli.data.folders.open_input`.
+        As for :func:`vsscli.data.inputs.open_input`.
     out
         Folder of the masks; masks there of the same model and plan are kept.
     force
@@ -62,7 +62,7 @@ def predict_input(
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
     chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
     how = read_out(recipe.predict, chosen, hardware.precision, checkpoint)
-    videos = open_input(source)
+    videos = open_input(source, talk)
     _require_elsewhere(out, source, videos)
     note = {**made_by(checkpoint, how), "classes": list(checkpoint.table.names)}
     if not force:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.data.left import say_left_out
+from vsscli.data.numbering import say_order
 from vsscli.data.videos import Video
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.predictor import Predictor, ReadOut
@@ -114,6 +116,8 @@ def predict_split(
     dataset = open_dataset(recipe.data, data_root, talk, noted=True)
     take_classes(checkpoint, dataset)
     videos = dataset.split(split)
+    say_order(videos, talk)
+    say_left_out(dataset, split, videos, talk)
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
     path = out or store_path(workspace, header, f"{recipe.name}-{how.plan.name}")
     total = sum(len(video) for video in videos)

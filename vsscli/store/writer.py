@@ -252,6 +252,12 @@ def _unlike(record: Record, stems: Sequence[str], size: tuple[int, int], sources
     if record.size != size:
         return f"has frames of {record.size[0]}x{record.size[1]}, not {size[0]}x{size[1]}"
     if record.stems != tuple(stems):
+        if sorted(record.stems) == sorted(stems):
+            there, now = next(pair for pair in zip(record.stems, stems, strict=True) if pair[0] != pair[1])
+            return (
+                f"was made in another order of the same frames, {there!r} where {now!r} comes: "
+                "earlier versions took names as strings, not their numbers"
+            )
         pairs = zip(record.stems, stems, strict=False)
         first = next((f"{there!r}, not {now!r}" for there, now in pairs if there != now), "the same as far as both")
         return f"has {len(record.stems)} frames, not {len(stems)}; the first unlike: {first}"

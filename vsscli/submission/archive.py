@@ -91,7 +91,7 @@ def write_submission(
     """
     _refuse_other_files(out)
     # By name whatever the order of the list, so that equal labels give equal bytes.
-    ordered = sorted(videos, key=lambda video: video.name)
+    ordered = [_by_name(video) for video in sorted(videos, key=lambda video: video.name)]
     frames = [frame for video in ordered for frame in video.frames]
     for frame in frames:
         fault = name_fault(layout.entry(frame))
@@ -109,6 +109,11 @@ def write_submission(
         with ZipFile(part, "w", ZIP_STORED) as archive:
             _fill(archive, frames, encoded, layout, advance)
     return Written(out, len(videos), len(frames), out.stat().st_size, file_digest(out))
+
+
+def _by_name(video: FolderVideo) -> FolderVideo:
+    """A video with its frames in the order of their entries' names, which is not always that of time."""
+    return FolderVideo(video.name, tuple(sorted(video.frames, key=lambda frame: f"{frame.stem}.png")))
 
 
 def _fill(

@@ -24,6 +24,7 @@ from PIL import Image
 from vsscli.data.masks import describe_values
 from vsscli.data.palettes import Legend, read_palette
 from vsscli.data.png import parse_png
+from vsscli.data.spelling import plain, respelled
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.decode import Plain, decode_plain
@@ -162,6 +163,7 @@ def check_submission(
 def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int, faults: Faults) -> dict[str, ZipInfo]:
     """The entries that are frames of the split, each once, in the order of the split; all others are faults."""
     found: dict[str, ZipInfo] = {}
+    spelled = respelled(wanted)
     packed = sum(info.compress_size for info in infos)
     if packed > size:
         faults.add("bomb", "", f"the entries claim {packed} packed bytes, the whole file has {size}: they overlap")
@@ -177,7 +179,8 @@ def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int
         elif name in found:
             faults.add("duplicate", name, "is in the zip more than once")
         elif name not in wanted:
-            faults.add("surplus", name, f"is no frame of the split ({info.file_size} bytes)")
+            other = "" if name.isascii() or plain(name) not in spelled else "; one is called so in another Unicode form"
+            faults.add("surplus", name, f"is no frame of the split ({info.file_size} bytes){other}")
         else:
             found[name] = info
     return {name: found[name] for name in wanted if name in found}

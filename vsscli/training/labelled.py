@@ -8,6 +8,8 @@ from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import LabelledFrames, Portion, TrainItems
 from vsscli.data.check import check_once
 from vsscli.data.layouts import Dataset
+from vsscli.data.left import say_left_out
+from vsscli.data.numbering import say_order
 from vsscli.data.order import BLOCK
 from vsscli.data.sources import Sources
 from vsscli.talk import SILENCE, Talk
@@ -50,6 +52,8 @@ def labelled_items(sources: Sources, *, check: Path | None = None, talk: Talk = 
 
 def _frames(dataset: Dataset, check: Path | None, several: bool, talk: Talk) -> LabelledFrames:
     videos = dataset.split("labelled")
+    say_order(videos, talk)
+    say_left_out(dataset, "labelled", videos, talk)
     if check is not None:
         what = f"data {dataset.name}" if several else "data"
         check_once(videos, dataset.table, dataset.ids, masks=True, record=check, what=what, talk=talk)

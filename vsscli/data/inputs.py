@@ -1,0 +1,204 @@
+"""One's own frames: what is a video in a file or folder that no data set's layout describes.
+
+Every folder that holds images is a video, and so is every video file, at whatever depth they lie.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vsscli.data.folders import IMAGE_SUFFIXES, frames_of, has_images, read_video_folder, some
+from vsscli.data.images import PLACE, TREES, guess_tree
+from vsscli.data.numbering import say_order
+from vsscli.data.spelling import plain
+from vsscli.data.videos import VIDEO_SUFFIXES, FileVideo, Video
+from vsscli.data.walk import folders_below, kinds, visible
+from vsscli.errors import VssError
+from vsscli.talk import SILENCE, Talk
+
+NOTES = frozenset({".txt", ".json", ".yaml", ".yml", ".xml", ".csv", ".tsv", ".md", ".html", ".pdf", ".log", ".srt"})
+"""Nobody expects these to be frames, so that they were left out is no warning."""
+
+
+@dataclass
+class _Found:
+    """What lies in an input, by paths relative to it.
+
+    Parameters
+    ----------
+    videos
+        Folders of images, and video files.
+    others
+        Names of files that are neither.
+    again
+        Links to what is read already.
+    beside
+        Number of a data set's folders of images that are no frames.
+    """
+
+    videos: list[Path] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    again: list[Path] = field(default_factory=list)
+    beside: int = 0
+
+
+def open_input(path: str | Path, talk: Talk = SILENCE) -> list[Video]:
+    """Open one's own frames.
+
+    Parameters
+    ----------
+    path
+        A video file, a folder of images, a folder that holds such folders and video files at any depth, or anything
+        in VSPW's layout.
+    talk
+        Hears what was found, what was left out, and what is called otherwise than its folder or file.
+
+    Returns
+    -------
+    list of Video
+        In the order of their places, each called after its folder or file. Those that would have one name are called
+        after all folders from the input down, ``day1_cam`` and ``day2_cam``; a file with its suffix behind, where a
+        folder is called so too.
+
+    Raises
+    ------
+    VssError
+        There is nothing, or nothing that could be frames, or two videos of one name even so.
+    """
+    place = Path(os.path.expanduser(path))
+    if place.is_file():
+        if place.suffix.lower() in IMAGE_SUFFIXES:
+            raise VssError(f"{place} is a single image", "give the folder that holds it, or a video file")
+        return [FileVideo(place)]
+    if not place.is_dir():
+        raise VssError(f"input {place} is not there", "give a video file or a folder of images")
+    found = _look(place)
+    if not found.videos:
+        left = f"; it holds {kinds(found.others)}" if found.others else ""
+        raise VssError(
+            f"input {place} holds neither images ({', '.join(sorted(IMAGE_SUFFIXES))}) nor folders of them nor "
+            f"videos{left}",
+            "give a video file, a folder of images, or a folder of such folders",
+        )
+    names = _names(place, found.videos)
+    _tell(place, found, names, talk)
+    videos = [_open(place / below, name) for below, name in zip(found.videos, names, strict=True)]
+    say_order(videos, talk)
+    return videos
+
+
+def _look(place: Path) -> _Found:
+    """Go through all folders below one."""
+    folders = folders_below(place)
+    found = _Found(again=list(folders.again))
+    chosen = _only_frames(place)
+    for here in folders.there:
+        folder = place / here
+        if not chosen(here):
+            found.beside += has_images(folder)
+            continue
+        frames = frames_of(folder)
+        part_of_video = here.name in ("origin", "mask") and here.parts and _is_video(folder.parent)
+        if not part_of_video and has_images(folder):
+            found.videos.append(here)
+        for child in visible(folder):
+            suffix = child.suffix.lower()
+            if suffix in VIDEO_SUFFIXES and child.is_file():
+                found.videos.append(here / child.name)
+            elif not (part_of_video and here.name == "mask") and (suffix not in IMAGE_SUFFIXES or frames != folder):
+                found.others += [child.name] if child.is_file() else []
+    _drop_links(place, found)
+    found.videos.sort(key=lambda below: below.parts)
+    return found
+
+
+def _only_frames(place: Path) -> Callable[[Path], bool]:
+    """Which folders below an input are looked into: of a data set those of its frames, else all."""
+    data = place / "data"
+    if data.is_dir() and any((child / "origin").is_dir() for child in visible(data)):
+        return lambda here: here.parts[:1] == ("data",)
+    layout = guess_tree(place)
+    if layout is None:
+        return lambda here: True
+    masks = tuple(template.partition(PLACE)[0] for template in TREES[layout].masks)
+    return lambda here: not f"{here.as_posix()}/".startswith(masks)
+
+
+def _is_video(folder: Path) -> bool:
+    """Whether a folder's ``origin`` and ``mask`` are parts of one video."""
+    return (folder / "origin").is_dir() or has_images(folder)
+
+
+def _drop_links(place: Path, found: _Found) -> None:
+    """Take out links to video files that are read already."""
+    seen = {(place / below).resolve() for below in found.videos if not (place / below).is_symlink()}
+    for below in [below for below in found.videos if (place / below).is_symlink() and (place / below).is_file()]:
+        goal = (place / below).resolve()
+        if goal in seen:
+            found.videos.remove(below)
+            found.again.append(below)
+        seen.add(goal)
+
+
+def _names(place: Path, videos: Sequence[Path]) -> list[str]:
+    """What each video is called; see `open_input`.
+
+    Raises
+    ------
+    VssError
+        Two have one name, whichever way they are called.
+    """
+    files = [(place / below).is_file() for below in videos]
+    own = [_own_name(place, below, file) for below, file in zip(videos, files, strict=True)]
+    often = Counter(map(plain, own))
+    names = [
+        "_".join((*below.parts[:-1], name)) if often[plain(name)] > 1 else name
+        for below, name in zip(videos, own, strict=True)
+    ]
+    often = Counter(map(plain, names))
+    names = [
+        f"{name}_{below.suffix[1:].lower()}" if file and often[plain(name)] > 1 else name
+        for below, name, file in zip(videos, names, files, strict=True)
+    ]
+    twice = [name for name, times in Counter(map(plain, names)).items() if times > 1]
+    if twice:
+        places = [str(place / below) for below, name in zip(videos, names, strict=True) if plain(name) == twice[0]]
+        raise VssError(
+            f"input {place} holds more than one video called {some(twice)}: {some(places)}", "rename one of them"
+        )
+    return names
+
+
+def _own_name(place: Path, below: Path, file: bool) -> str:
+    if file:
+        return below.stem
+    if below.parts:
+        return below.name
+    whole = place.resolve()
+    return whole.parent.name if whole.name == "origin" else whole.name
+
+
+def _open(path: Path, name: str) -> Video:
+    return FileVideo(path, name) if path.is_file() else read_video_folder(path, name)
+
+
+def _tell(place: Path, found: _Found, names: Sequence[str], talk: Talk) -> None:
+    called = [
+        f"{below} is called {name}"
+        for below, name in zip(found.videos, names, strict=True)
+        if name != _own_name(place, below, (place / below).is_file())
+    ]
+    if called:
+        talk.say(f"input {place}: names repeat, so {some(called)}")
+    if found.others:
+        number = f"{len(found.others)} file{'s' if len(found.others) > 1 else ''}"
+        speak = talk.say if all(Path(name).suffix.lower() in NOTES for name in found.others) else talk.warn
+        speak(f"input {place}: {number} left out, no frames that can be read: {kinds(found.others)}")
+    if found.again:
+        talk.warn(f"input {place}: {some(list(map(str, found.again)))} left out, links to what is read already")
+    if found.beside:
+        talk.warn(f"input {place} is a data set; {found.beside} folders of images in it that are no frames left out")

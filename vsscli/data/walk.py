@@ -1,0 +1,128 @@
+"""What lies in a folder, and in all folders below it, each once: links may lead round in circles.
+
+Dot-files and what systems put into folders for themselves, such as Synology's ``@eaDir``, macOS's ``__MACOSX`` and
+Windows' ``Thumbs.db``, hold thumbnails and notes; they are passed over everywhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsscli.errors import VssError
+
+SERVICE = frozenset(
+    {
+        "@eadir",
+        "@recycle",
+        "@tmp",
+        "#recycle",
+        "__macosx",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+    }
+)
+KINDS_NAMED = 4
+
+
+@dataclass(frozen=True)
+class Folders:
+    """The folders below one.
+
+    Parameters
+    ----------
+    there
+        All of them, relative to it and with itself first, in name order; each folder of the disk once.
+    again
+        Links to folders that are among these, or that hold the folder itself; they are not followed.
+    """
+
+    there: tuple[Path, ...]
+    again: tuple[Path, ...]
+
+
+def is_service(name: str) -> bool:
+    """Whether a file or folder of this name is one that systems put there for themselves."""
+    return name.startswith(".") or name.lower() in SERVICE
+
+
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds, in name order, without dot-files and service files.
+
+    Raises
+    ------
+    VssError
+        It can't be read.
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError as cause:
+        raise VssError(f"folder {folder} can't be read: {cause.strerror}", "check its path and permissions") from cause
+    return [folder / name for name in sorted(names) if not is_service(name)]
+
+
+def folders_below(place: Path) -> Folders:
+    """Find all folders below one. Links to folders are followed, and no folder is entered twice.
+
+    A folder goes by its own path; by that of a link only where it can't be reached otherwise. Stores (``*.zarr``) are
+    no places for images and are not entered.
+
+    Raises
+    ------
+    VssError
+        A folder can't be read.
+    """
+    root = place.resolve()
+    seen = {_identity(place)}
+    there, again = [Path()], list[Path]()
+    ahead, links = deque([Path()]), deque[Path]()
+    while ahead or links:
+        if ahead:
+            here = ahead.popleft()
+        else:
+            here = links.popleft()
+            goal = (place / here).resolve()
+            if _identity(goal) in seen or root.is_relative_to(goal):
+                again.append(here)
+                continue
+            seen.add(_identity(goal))
+            there.append(here)
+        for child in visible(place / here):
+            below = here / child.name
+            if not child.is_dir() or child.suffix == ".zarr":
+                continue
+            if child.is_symlink():
+                links.append(below)
+            elif _identity(child) in seen:  # a mount, or what a link has led to before
+                again.append(below)
+            else:
+                seen.add(_identity(child))
+                there.append(below)
+                ahead.append(below)
+    return Folders(tuple(sorted(there)), tuple(sorted(again)))
+
+
+def kinds(names: Iterable[str]) -> str:
+    """Files by the ends of their names, in words: `3 .heic, 2 .txt and 1 without suffix`; empty for none."""
+    counts = Counter(Path(name).suffix.lower() for name in names)
+    told = [f"{count} {suffix or 'without suffix'}" for suffix, count in counts.most_common(KINDS_NAMED)]
+    rest = sum(counts.values()) - sum(count for _, count in counts.most_common(KINDS_NAMED))
+    if rest:
+        told.append(f"{rest} of other kinds")
+    return " and ".join([", ".join(told[:-1]), told[-1]]) if len(told) > 1 else "".join(told)
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    try:
+        state = os.stat(folder)
+    except OSError as cause:
+        raise VssError(f"folder {folder} can't be read: {cause.strerror}", "check its path and permissions") from cause
+    return state.st_dev, state.st_ino
