@@ -275,3 +275,12 @@ def test_colour_is_for_terminals_that_want_it(
     assert told(VssError("broken"), capsys)[1] == ["\x1b[1;31merror\x1b[0m: broken"]
     monkeypatch.setenv("NO_COLOR", "1")
     assert told(VssError("broken"), capsys)[1] == ["error: broken"]
+
+
+@pytest.mark.parametrize(("given", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
+def test_threads_of_torch_sleep_while_they_wait_unless_the_user_says_otherwise(
+    tmp_path: Path, given: dict[str, str], policy: str
+) -> None:
+    # OpenMP says what it found in the environment at the moment that torch loaded it.
+    done = vss("model", "info", "swin_l", cwd=tmp_path, OMP_DISPLAY_ENV="true", **given)
+    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr

@@ -110,6 +110,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     debug = "--debug" in arguments
     command = None
+    _wait_asleep()
     try:
         with _terminated_like_interrupted(), _only_our_own_words(debug=debug):
             command = build()
@@ -123,6 +124,15 @@ def run(arguments: Sequence[str]) -> int:
 
         return explain(cause, debug=debug, go_on=_how_to_go_on(command, arguments) if command else "")
     return 0
+
+
+def _wait_asleep() -> None:
+    """Let torch's threads sleep while they wait for each other, unless the user says otherwise.
+
+    By default they spin, which takes the core from whoever has the work that they wait for: with another program on the
+    machine training was many times slower by it (docs/results.md). OpenMP reads the variable when torch is loaded.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 def _how_to_go_on(command: TyperGroup, arguments: Sequence[str]) -> str:
