@@ -15,7 +15,8 @@ from vsscli.data.folders import IMAGE_SUFFIXES, frames_of, has_images, read_vide
 from vsscli.data.images import PLACE, TREES, guess_tree
 from vsscli.data.numbering import say_order
 from vsscli.data.spelling import plain
-from vsscli.data.videos import VIDEO_SUFFIXES, FileVideo, Video
+from vsscli.data.videofile import FileVideo
+from vsscli.data.videos import VIDEO_SUFFIXES, Video
 from vsscli.data.walk import folders_below, kinds, visible
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk

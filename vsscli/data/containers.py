@@ -1,0 +1,168 @@
+"""Containers of video: what may be opened, and whether a file goes on to where its own structure ends.
+
+Headers claim numbers of frames that are no truth: an edit list shows some of them, a capture drops others. What is
+truth is how long the file says that its parts are, and where its index says that the pictures lie.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from vsscli.data.kinds import is_playlist, picture_kind, read_head
+from vsscli.data.pixels import MOST_PIXELS
+from vsscli.errors import VssError
+
+FORMATS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h264,hevc,vc1,obu,ivf,asf,flv,ogg,dv,mxf,rm,"
+    "nut,wtv,mjpeg,yuv4mpegpipe,wav,mp3,flac,aac"
+)
+"""FFmpeg's names of what holds its pictures itself. Playlists and lists of images would open other files, or the
+network."""
+
+OPTIONS = {"format_whitelist": FORMATS, "protocol_whitelist": "file", "max_pixels": str(MOST_PIXELS)}
+
+EBML, SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
+ASF_PARTS = {bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), bytes.fromhex("3626b2758e66cf11a6d900aa0062ce6c")}
+"""Header and data, without which pictures are missing; behind them is an index."""
+
+
+def refuse_other_files(path: Path) -> None:
+    """Refuse what is no video by its first bytes, whatever it is called.
+
+    Raises
+    ------
+    VssError
+        It is a playlist, a picture, or empty.
+    """
+    head = read_head(path)
+    if is_playlist(head):
+        raise VssError(
+            f"{path} is no video but a playlist, a text that names other files or addresses",
+            "give the video files themselves, or join them into one (ffmpeg -i PLAYLIST -c copy whole.mp4)",
+        )
+    kind = picture_kind(head)
+    if kind:
+        raise VssError(
+            f"{path} is no video but a picture or an animation ({kind}), whatever its name says",
+            f"export its frames as JPEG or PNG into a folder (ffmpeg -i {path.name} %05d.png), and give that",
+        )
+
+
+def is_cut(path: Path) -> bool | None:
+    """Whether a file ends before its own structure does; none where the structure does not say where that is."""
+    size = os.path.getsize(path)
+    with path.open("rb") as file:
+        head = file.read(16)
+        file.seek(0)
+        if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+            return _boxes_are_cut(file, size)
+        if head[:4] == b"RIFF":
+            return _riff_is_cut(file, size)
+        if head[:4] == EBML:
+            return _segment_is_cut(file, size)
+        if head in ASF_PARTS:
+            return _asf_is_cut(file, size)
+        return _transport_is_cut(file.read(1024), size)
+
+
+def lacks_packets(entries: Iterable[Any], packets: int, size: int) -> bool:
+    """Whether an index names pictures that did not come, or that lie beyond the end of the file.
+
+    Parameters
+    ----------
+    entries
+        PyAV's index entries, with the place and the length of each.
+    packets
+        How many with any bytes were read.
+    size
+        Bytes of the file.
+    """
+    filled = [entry for entry in entries if entry.size > 0]
+    return packets < len(filled) or any(entry.pos + entry.size > size for entry in filled)
+
+
+def _boxes_are_cut(file: BinaryIO, size: int) -> bool | None:
+    """ISO/IEC 14496-12, 4.2: a box is its length, four letters, and what it holds; length 0 goes on to the end."""
+    start = 0
+    while start + 8 <= size:
+        file.seek(start)
+        head = file.read(16)
+        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if not kind.isascii() or not kind.decode().isprintable():
+            return False  # what somebody put behind the last box
+        if length == 1:
+            length = int.from_bytes(head[8:16], "big")
+        if length == 0:
+            return None
+        if length < 8 or start + length > size:
+            return True
+        start += length
+    return False
+
+
+def _riff_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """A RIFF chunk is four letters, its length, and what it holds; AVI beyond 2 GB has several of them."""
+    start = 0
+    while start + 8 <= size:
+        file.seek(start)
+        head = file.read(8)
+        length = int.from_bytes(head[4:], "little")
+        if head[:4] != b"RIFF":
+            return False
+        if length in (0, 2**32 - 1):
+            return None  # nobody came back to write it
+        if start + 8 + length > size:
+            return True
+        start += 8 + length + length % 2
+    return False
+
+
+def _segment_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """RFC 8794, 5 and 6: an element is its name, its length, and what it holds; all ones: as long as it goes on."""
+    file.seek(4)
+    length = _vint(file)
+    if length is None:
+        return None
+    file.seek(length, 1)
+    if file.read(4) != SEGMENT:
+        return None
+    length = _vint(file)
+    return None if length is None else file.tell() + length > size
+
+
+def _vint(file: BinaryIO) -> int | None:
+    first = file.read(1)
+    if not first or not first[0]:
+        return None
+    more = 8 - first[0].bit_length()
+    value = int.from_bytes(bytes([first[0] & (0x7F >> more)]) + file.read(more), "big")
+    return None if value == 2 ** (7 * (more + 1)) - 1 else value
+
+
+def _asf_is_cut(file: BinaryIO, size: int) -> bool | None:
+    """An object of ASF is 16 bytes that name it, its length with these, and what it holds."""
+    start = 0
+    while start + 24 <= size:
+        file.seek(start)
+        head = file.read(24)
+        length = int.from_bytes(head[16:], "little")
+        if head[:16] not in ASF_PARTS:
+            return False
+        if length <= 50:  # of data: its head alone, as a live recording leaves it
+            return None
+        if start + length > size:
+            return True
+        start += length
+    return False
+
+
+def _transport_is_cut(head: bytes, size: int) -> bool | None:
+    """ISO/IEC 13818-1, 2.4.3: packets of one length, each with 0x47 at one place; where they end nobody says."""
+    for length, place in ((188, 0), (192, 4), (204, 0)):
+        marks = head[place::length]
+        if len(marks) > 3 and set(marks) == {0x47}:
+            return True if size % length else None
+    return None
