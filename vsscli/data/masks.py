@@ -230,14 +230,14 @@ def to_classes(raw: np.ndarray, ids: MaskIds, num_classes: int, path: Path) -> n
     unknown = unknown_values(raw, ids, num_classes)
     if unknown:
         last = ids.first + num_classes - 1
+        # Taking all that a mask holds for void is never the remedy: it would train on nothing, without a word.
+        left = (np.bincount(raw.ravel(), minlength=256) > 0) & (ids.lookup(num_classes) < UNKNOWN)
+        void = "; if they mean no class, set data.unknown_ids: void" if left.any() else ""
         raise VssError(
             f"mask {path} holds {describe_values(unknown)}, outside the {num_classes} classes ({ids.first}..{last})",
-            UNKNOWN_REMEDY,
+            f"say by a mapping which class they are (data.remap, `vss remap --help`){void}",
         )
     return ids.lookup(num_classes)[raw]
-
-
-UNKNOWN_REMEDY = "add them to data.void_ids, or set data.unknown_ids: void"
 
 
 def unknown_values(raw: np.ndarray, ids: MaskIds, num_classes: int) -> list[int]:
