@@ -69,9 +69,9 @@ def test_a_damaged_validation_split_is_found_before_the_first_step(root: Path, t
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_a_split_without_labels_is_refused(root: Path, tmp_path: Path, split: str) -> None:
     change(masks_of(root, split), np.where(np.arange(256) > 0, 255, 0))
-    with pytest.raises(VssError, match="no pixel of .* has a class: its .* masks hold "):
+    with pytest.raises(VssError, match=r"no pixel of .* has a class: its .* masks hold "):
         train(recipe_of(root), tmp_path / "run")
-    with pytest.raises(VssError, match="no pixel of .* has a class"):
+    with pytest.raises(VssError, match=r"no pixel of .* has a class"):
         train(recipe_of(root, data={"unknown_ids": "void"}), tmp_path / "run")
     assert not (tmp_path / "run" / "journal.jsonl").exists()
 
