@@ -103,7 +103,8 @@ def test_videos_that_are_trained_on_and_validated_on_are_said(root: Path, tmp_pa
         shutil.copytree(root / "data" / first, root / "data" / "again")
         (root / "val.txt").write_text("again\n")
     heard = Listener()
-    train(recipe_of(root, steps=1, data={"val": "train"} if how == "split" else {}), tmp_path / "run", talk=heard)
+    recipe = recipe_of(root, steps=1, validate_every=1, data={"val": "train"} if how == "split" else {})
+    train(recipe, tmp_path / "run", talk=heard)
     (said,) = [text for text in heard.warned if "trained on and validated on" in text]
     wanted = {"list": f"1 of 1 videos ({first})", "copies": f"(again (as {first}))", "split": "split 'train' is"}
     assert wanted[how] in said
