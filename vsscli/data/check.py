@@ -231,7 +231,7 @@ def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool
         several = f"{have} of {census.frames} frames have masks; this is the first without"
         what = "the frame has no mask" if len(bare) == 1 else several
     other = unread_mask(first)
-    what += "" if other is None else f", only {other.name}, which is no PNG"
+    what += "" if other is None else f", and only {other.name} lies there, no PNG"
     return [(at, Fault(path, what, _mask_remedy(first)))]
 
 
