@@ -97,6 +97,7 @@ def predict_videos(
     """
     encoding, classes = writer.header.parsed_encoding(), writer.header.num_classes
     mine = videos[rank::world]
+    _require_room(predictor, mine)
     total, predicted = sum(map(len, mine)), 0
     arrays: dict[str, np.ndarray] = {}
     with (
@@ -157,6 +158,7 @@ def predict_masks(
         A frame can't be read, a mask can't be written, or memory does not suffice.
     """
     predicted = 0
+    _require_room(predictor, videos)
     with (
         talk.track("predicting", sum(map(len, videos))) as advance,
         WriteBehind(write_mask, MASKS_BEHIND) as write,
@@ -171,6 +173,12 @@ def predict_masks(
             predicted += len(part.images)
             advance(len(part.images))
     return predicted
+
+
+def _require_room(predictor: Predictor, videos: Sequence[Video]) -> None:
+    """Refuse frames that are too large before any is decoded, and not after the hours that the others take."""
+    for size, name in {video.size: video.name for video in reversed(videos)}.items():
+        predictor.require_room(size, f"a frame of video {name}")
 
 
 def _pending_parts(predictor: Predictor, videos: Sequence[Video], writer: StoreWriter) -> Iterator[Part | Present]:
