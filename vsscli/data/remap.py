@@ -27,7 +27,8 @@ from vsscli.data.masks import UNKNOWN, read_mask, write_mask
 from vsscli.data.palettes import legend_of
 from vsscli.data.walk import folders_below, kinds, visible
 from vsscli.errors import VssError
-from vsscli.files import write_text
+from vsscli.files import clear_folder, write_text
+from vsscli.inside import Inside, require_inside
 from vsscli.structured import json_or_none
 from vsscli.talk import SILENCE, Talk
 
@@ -130,10 +131,15 @@ def remap_masks(
     if out.resolve() == masks.resolve() or masks.resolve() in out.resolve().parents:
         raise VssError(f"--out {out} lies in the folder of masks {masks}", "choose a folder outside of it")
     jobs = [_Job(masks / source, out / goal) for goal, source in files]
+    folders = dict.fromkeys(job.goal.parent for job in jobs)
+    for folder in folders:
+        require_inside(out, folder)
     if force:
         _clear(out, jobs, talk)
     else:
         _refuse_foreign(out, masks, mapping)
+    for folder in folders:
+        clear_folder(folder, ".png")
     _write_record(out, masks, mapping)
     counts, skipped = np.zeros(256, np.int64), 0
     with talk.track("remap", len(jobs), "mask") as advance:
@@ -206,8 +212,9 @@ def _agrees(before: dict[str, Any], mapping: Mapping) -> bool:
 def _clear(out: Path, jobs: Sequence[_Job], talk: Talk) -> None:
     """Take away what will be written anew, first of all, so that no interrupted run leaves a mixture behind."""
     try:
+        inside = Inside(out)
         for job in jobs:
-            job.goal.unlink(missing_ok=True)
+            inside.unlink(job.goal)
     except OSError as cause:
         raise VssError(f"--out {out} can't be cleared: {cause.strerror or cause}", "choose another --out") from cause
     left = sum(path.suffix.lower() == ".png" for path in out.rglob("*")) if out.is_dir() else 0

@@ -10,10 +10,11 @@ from typing import Any
 from vsscli.data.inputs import open_input
 from vsscli.data.videos import Video
 from vsscli.errors import VssError
-from vsscli.files import write_text
+from vsscli.files import clear_folder, write_text
 from vsscli.inference.devices import resolve_device
 from vsscli.inference.predictor import Predictor
 from vsscli.inference.run import mask_path, predict_masks
+from vsscli.inside import Inside, require_inside
 from vsscli.models.checkpoints import restore_network
 from vsscli.pipeline.predict import Hardware, chosen_plan, made_by, read_out
 from vsscli.pipeline.source import open_model, with_weights
@@ -69,9 +70,11 @@ def predict_input(
         for video in videos:
             _require_same_origin(out, video, note)
     for video in videos:
+        require_inside(out, out / video.name)
+        clear_folder(out / video.name, ".png")
         if force:
             for index in range(len(video)):
-                mask_path(out, video, index).unlink(missing_ok=True)
+                Inside(out).unlink(mask_path(out, video, index))
         # Before the first mask, so that none lies there without it.
         write_text(_note_path(out, video), json.dumps(note, indent=1) + "\n")
     predictor = Predictor(

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vsscli.errors import VssError
+from vsscli.inside import Inside
 from vsscli.stages.job import Job
 from vsscli.store.reader import open_store
 from vsscli.store.upkeep import remove
@@ -25,7 +26,7 @@ def discard(job: Job, name: str, stores: Iterable[Path]) -> None:
     kind = job.stage(name).do
     if kind == "train":
         for file in RUN:
-            (job.folder(name) / file).unlink(missing_ok=True)
+            Inside(job.workspace).unlink(job.folder(name) / file)
     # The paths come out of a file: only stores in this workspace are taken away.
     for store in stores if kind in STORES else ():
         place = store.resolve()

@@ -13,6 +13,7 @@ import torch
 
 from vsscli.errors import VssError
 from vsscli.inference.processes import launch
+from vsscli.inside import require_inside
 from vsscli.recipes.graph import chosen, require_stage
 from vsscli.stages.cost import stage_cost
 from vsscli.stages.job import Job
@@ -79,6 +80,8 @@ def run_pipeline(
     """
     since = time.perf_counter()
     stages = chosen_stages(job, names, until, force)
+    for folder in (job.home, *map(job.folder, stages)):
+        require_inside(job.workspace, folder)
     refuse_leaks(job, stages)
     fabric = launch(job.hardware.device, job.hardware.devices)
     leader = fabric.is_global_zero

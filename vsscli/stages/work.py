@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
+from vsscli.inside import Inside
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.evaluate import evaluate
@@ -103,8 +104,9 @@ def perform(
             return _evaluate(job, name, stage, results, talk)
         case ShowStage():
             folder = job.folder(name)
-            for old in folder.glob("*.png"):
-                old.unlink()
+            inside = Inside(workspace)
+            for old in sorted(folder.glob("*.png")):
+                inside.unlink(old)
             drawn = draw_pictures(
                 results[stage.of].path, folder, data_root=root, videos=stage.videos, frames=stage.frames, talk=talk
             )

@@ -15,6 +15,7 @@ from types import TracebackType
 import numpy as np
 
 from vsscli.errors import VssError
+from vsscli.inside import require_no_dead_link
 from vsscli.store.arrays import array_json, encode_chunk, encode_shard, shard_name, specs_of
 from vsscli.store.encode import segment_frames
 from vsscli.store.files import bytes_digest, json_bytes
@@ -168,6 +169,8 @@ class StoreWriter:
     def _agrees(self) -> bool:
         """Whether the store is there already. Raises when something else is."""
         if not (self.path / "zarr.json").exists():
+            if not is_remote(self.path):
+                require_no_dead_link(self.path)
             taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
             # Looked at twice: another process may have put the store there in between.
             if taken and not (self.path / "zarr.json").exists():
