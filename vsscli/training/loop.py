@@ -22,6 +22,9 @@ from vsscli.training.step import Batch, Losses, Stepper
 from vsscli.training.stop import StopRequest
 from vsscli.training.validation import validate
 
+BALANCE_EVERY = 10
+"""Lines of the journal from one to the next that says how the terms of the loss are balanced."""
+
 
 class Loop:
     """A run from the step its state is at to the last.
@@ -60,7 +63,7 @@ class Loop:
                 before = time.perf_counter()
                 fetched = [next(batches) for _ in range(settings.accumulate)]
                 waited += time.perf_counter() - before
-                losses, rate = stepper.step(fetched)
+                losses, rate = stepper.step(fetched, measure=self._measures(state.step + 1))
                 counted += 1
                 done(1)
                 ended = state.step == settings.steps
@@ -90,6 +93,11 @@ class Loop:
         if self._journal is not None:
             self._journal.close()
         self.fabric.barrier()
+
+    def _measures(self, step: int) -> bool:
+        """Whether gradients are compared in this step: of the lines of the journal the first, every tenth, the last."""
+        settings = self.recipe.train
+        return step in (settings.log_every, settings.steps) or step % (BALANCE_EVERY * settings.log_every) == 0
 
     def _batches(self, items: TrainItems, unlabelled: TrainItems | None) -> Iterator[tuple[Batch, Batch | None]]:
         labelled = self._loaded(items, self.recipe.train.batch_size, stream=0)
