@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsscli.data.check import Fault, check_once, check_videos, raise_faults
+from vsscli.data.check import Fault, check_videos, raise_faults
 from vsscli.data.classes import ClassTable
 from vsscli.data.folders import read_video_folder
 from vsscli.data.masks import MaskIds
+from vsscli.data.sound import check_once
+from vsscli.data.verdict import Meaning
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.talk import Silence
@@ -48,7 +50,7 @@ def video(folder: Path) -> FolderVideo:
 
 
 def faults_of(folder: Path, masks: bool = True, ids: MaskIds = IDS) -> list[tuple[str, str]]:
-    found = check_videos([video(folder)], TABLE, ids, masks=masks, workers=2)
+    found = check_videos([video(folder)], Meaning(TABLE, ids), masks=masks, workers=2).faults
     assert all(fault.remedy for fault in found)
     return [(f"{fault.path.parent.name}/{fault.path.name}", fault.what) for fault in found]
 
@@ -97,8 +99,9 @@ def test_a_fault_does_not_name_its_file_twice(folder: Path) -> None:
 
 def test_unknown_values_come_with_the_remedy_and_are_no_fault_when_they_are_void(folder: Path) -> None:
     Image.fromarray(np.full((6, 8), 77, np.uint8)).save(folder / "mask" / "05.png")
-    (fault,) = check_videos([video(folder)], TABLE, IDS, masks=True)
-    assert fault.remedy == "add them to data.void_ids, or set data.unknown_ids: void"
+    (fault,) = check_videos([video(folder)], Meaning(TABLE, IDS), masks=True).faults
+    assert fault.remedy.startswith("if they mean no class, set data.unknown_ids: void; if they are classes, ")
+    assert "{target: t, map: {0: ignore, 1: road, 2: sky, 77: ignore}}" in fault.remedy
     assert faults_of(folder, ids=MaskIds(unknown="void")) == []
 
 
@@ -135,7 +138,7 @@ class TestOnce:
 
     def check(self, folder: Path, record: Path, table: ClassTable = TABLE) -> list[str]:
         listener = Listener()
-        check_once([video(folder)], table, IDS, masks=True, record=record, workers=1, talk=listener)
+        check_once([video(folder)], Meaning(table, IDS), masks=True, record=record, workers=1, talk=listener)
         return listener.said
 
     def test_the_second_time_it_is_skipped_and_said_so(self, folder: Path, tmp_path: Path) -> None:
@@ -153,22 +156,11 @@ class TestOnce:
         with pytest.raises(VssError, match=r"03\.png: image is damaged"):
             self.check(folder, record)
 
-    def test_a_touched_file_is_not(self, folder: Path, tmp_path: Path) -> None:
+    def test_a_touched_file_is_looked_at_again(self, folder: Path, tmp_path: Path) -> None:
         record = tmp_path / "checked.json"
         self.check(folder, record)
         os.utime(folder / "origin" / "03.png", ns=(1, 1))
-        assert len(self.check(folder, record)) == 1
-
-    def test_a_file_that_changed_behind_its_size_and_time_is_looked_at_again(
-        self, folder: Path, tmp_path: Path
-    ) -> None:
-        record, path = tmp_path / "checked.json", folder / "mask" / "03.png"
-        self.check(folder, record)
-        before, content = path.stat(), path.read_bytes()
-        path.write_bytes(content[:-20] + bytes(20))
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-        with pytest.raises(VssError, match=r"03\.png"):
-            self.check(folder, record)
+        assert self.check(folder, record) == []
 
     def test_another_question_is_another_check(self, folder: Path, tmp_path: Path) -> None:
         record = tmp_path / "checked.json"

@@ -93,7 +93,7 @@ def test_published_trees_are_videos_of_one_frame_in_vspws_classes(layout: str, v
         assert [frame.address for video in videos for frame in video.frames] == [f"{stem}/{stem}"]
         label = LabelledFrames(videos, dataset.ids, dataset.table.num_classes).load(0)[1]
         np.testing.assert_array_equal(label, np.full(SIZE, NAMES.index(CASES[layout][1])))
-        assert check_videos(videos, dataset.table, dataset.ids, masks=True) == []
+        assert check_videos(videos, dataset.meaning, masks=True).faults == ()
 
 
 @pytest.mark.parametrize("layout", CASES)

@@ -193,8 +193,8 @@ def test_of_a_part_of_the_frames_the_others_are_not_left_out(tmp_path: Path) -> 
 
 def test_a_frame_whose_mask_is_no_png_is_told_so(tmp_path: Path) -> None:
     dataset = open_dataset(plain_data(data_set(tmp_path, mask="{}.tif")))
-    first = check_videos(dataset.split("val"), dataset.table, dataset.ids, masks=True)[0]
-    assert first.what == "the frame has no mask, only 0.tif, which is no PNG"
+    (fault,) = check_videos(dataset.split("val"), dataset.meaning, masks=True).faults
+    assert fault.what == "none of the 3 frames has a mask; this is the first, and only 0.tif lies there, no PNG"
 
 
 def test_remapping_says_what_it_leaves_out(tmp_path: Path) -> None:

@@ -86,7 +86,7 @@ def test_checking_and_scoring_read_through_the_mapping_too(tmp_path: Path) -> No
     draw(tmp_path / "data" / "one", "ade20k")
     dataset = opened(tmp_path, remap="ade20k")
     videos = dataset.split("train")
-    assert check_videos(videos, dataset.table, dataset.ids, masks=True) == []
+    assert check_videos(videos, dataset.meaning, masks=True).faults == ()
     remap_masks(tmp_path / "data" / "one" / "mask", tmp_path / "labels" / "one", load_mapping("ade20k"), workers=1)
     for path in (tmp_path / "labels" / "one").glob("*.png"):
         label = read_mask(path)
@@ -94,7 +94,7 @@ def test_checking_and_scoring_read_through_the_mapping_too(tmp_path: Path) -> No
     figures = score(videos, FolderLabels(tmp_path / "labels"), dataset.table, dataset.ids, metrics=("miou", "acc"))
     assert figures.acc == 1.0
     write_mask(tmp_path / "data" / "one" / "mask" / "a.png", np.full(SIZE, 151, np.uint8))
-    faults = check_videos(videos, dataset.table, dataset.ids, masks=True)
+    faults = check_videos(videos, dataset.meaning, masks=True).faults
     assert [(fault.path.name, "value 151" in fault.what) for fault in faults] == [("a.png", True)]
 
 

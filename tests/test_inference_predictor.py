@@ -12,7 +12,7 @@ from torch import Tensor
 from vsscli.errors import VssError
 from vsscli.inference.bands import label_map, mean_map
 from vsscli.inference.plans import FLIP, PAPER, AugmentationPlan
-from vsscli.inference.predictor import Predictor, is_out_of_memory, view_size
+from vsscli.inference.predictor import Predictor, ReadOut, is_out_of_memory, view_size
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import ScoreKind, Scores, to_probabilities
 
@@ -318,3 +318,25 @@ def test_what_does_not_fit_is_refused_before_anything_runs() -> None:
         predictor(Colours(), read_out(precision="16"))
     with pytest.raises(ValueError, match="eval"):
         Predictor(Colours().train(), BYTES, read_out(), CPU)
+
+
+@pytest.mark.parametrize(
+    ("size", "how", "words"),
+    [
+        ((65000, 65000), read_out(window=(16, 24)), "65000x65000, 4225000000 pixels times 5 classes are 21125000000"),
+        ((1, 2**26), read_out(), "seen in one piece"),
+        ((8000, 8000), read_out(), "becomes a view of 64000000 pixels"),
+        ((3, 90000), read_out(size=896), "pixels in all views times 5 classes|seen in one piece"),
+    ],
+)
+def test_frames_that_no_memory_suffices_for_are_refused_with_the_number(
+    size: tuple[int, int], how: ReadOut, words: str
+) -> None:
+    with pytest.raises(VssError, match=words) as caught:
+        predictor(Colours(), how).require_room(size, "a frame of video clip")
+    assert "tiles" in caught.value.hint
+
+
+@pytest.mark.parametrize("size", [(4320, 7680), (1080, 1920), (480, 853)])
+def test_large_frames_of_real_cameras_are_not(size: tuple[int, int]) -> None:
+    predictor(Colours(num_classes=254), read_out()).require_room(size, "a frame")

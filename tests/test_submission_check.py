@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from png_samples import palette_file, png_file, rows_of
 from submission_samples import (
     CLASSES,
     ENTRIES,
@@ -27,6 +28,8 @@ from submission_samples import (
     zip_of,
 )
 
+from vsscli.data.classes import ClassTable
+from vsscli.data.palettes import legend_of
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.submission import check as checking
@@ -108,9 +111,30 @@ WRONG = {
     "many": (png((LABEL + 5).astype(np.uint8)), "values", "holds values 5, 6, 7, 8, 9, outside 0..4"),
     "no PNG": (b"GIF89a and so on", "mode", "is no PNG"),
     "nothing": (b"", "mode", "is no PNG"),
+    "rows missing": (png_file(LABEL, rows=rows_of(LABEL[..., None], 8)[:200]), "damaged", "it is truncated"),
+    "rows missing, interlaced": (
+        png_file(LABEL, interlaced=True, rows=rows_of(LABEL[..., None], 8, True)[:200]),
+        "damaged",
+        "it is truncated",
+    ),
     "half": (png(LABEL)[:-40], "damaged", "does not decode"),
     "only a head": (png(LABEL)[:33], "damaged", "does not decode"),
 }
+
+
+def test_a_palette_in_another_order_is_told_since_servers_read_numbers(root: Path, tmp_path: Path) -> None:
+    colours = [(70, 0, 0), (0, 90, 0), (0, 0, 110), (130, 130, 0), (0, 150, 150)]
+    legend = legend_of(ClassTable("t", tuple("abcde"), tuple(colours)))
+    order = [3, 1, 0, 4, 2]
+    numbers = np.argsort(order).astype(np.uint8)[LABEL]
+    right = palette_file(LABEL, colours)
+    assert check_submission(
+        zip_of(tmp_path / "s.zip", replaced(right)), open_split(root), Layout(CLASSES), legend=legend
+    ).ok
+    path = zip_of(tmp_path / "s.zip", replaced(palette_file(numbers, [colours[value] for value in order])))
+    checked = check_submission(path, open_split(root), Layout(CLASSES), legend=legend)
+    assert kinds(checked) == [("values", FIRST)]
+    assert "a server reads the numbers" in checked.faults[0].what
 
 
 @pytest.mark.parametrize("name", WRONG)

@@ -10,7 +10,16 @@ from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs, Outputs
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.recipes.schema import Contrast, Unlabelled
-from vsscli.training.evidence import MapMeaning, cell_shares, from_store, from_teacher, label_crops, shrink
+from vsscli.training.evidence import (
+    MapMeaning,
+    Narrowing,
+    cell_shares,
+    from_store,
+    from_teacher,
+    label_crops,
+    shrink,
+    stored_target,
+)
 from vsscli.training.learner import Learner, MeanTeacher
 from vsscli.training.semi import build_semi, padding_of
 from vsscli.training.step import Batch, StepLoss
@@ -55,6 +64,28 @@ def test_stored_maps_split_pixels_at_the_level_and_padding_is_neither() -> None:
     assert found.unreliable.tolist() == [[[False, False, True, False]]]
     assert found.ranked.tolist() == [[1, 0], [2, 0], [1, 2], [255, 255]]
     assert found.sure.nonzero().tolist() == [[0, 1], [1, 2]]
+
+
+def test_a_split_that_narrows_ends_with_every_label_and_no_negative() -> None:
+    label = torch.tensor([0] * 10 + [1] * 10 + [255] * 4, dtype=torch.uint8).view(1, 1, 24)
+    # Class 0 has entropies 0 to 9, class 1 those from 100 on, half of them the same.
+    entropy = torch.tensor([*range(10), *[100] * 5, *range(105, 110), *[255] * 4], dtype=torch.uint8).view(1, 1, 24)
+    maps = torch.cat([label, entropy, torch.full_like(label, 200), label])[None]
+
+    def split(levels: tuple[int, ...], dropped: float, share: float) -> tuple[list[int], list[int], list[int]]:
+        found = from_store(
+            maps, (1, 24), MapMeaning(levels, 1), confidence=0.3, num_classes=2, narrowing=Narrowing(dropped, share)
+        )
+        assert torch.equal(found.target, stored_target(maps, MapMeaning(levels, 1), Narrowing(dropped, share)))
+        masks = (found.target != 255, found.reliable, found.unreliable)
+        return tuple(mask.flatten().nonzero()[:, 0].tolist() for mask in masks)  # type: ignore[return-value]
+
+    assert split((60,), 20, 20) == ([*range(16)], [*range(4)], [*range(16, 20)])
+    assert split((60, 60), 20, 20) == ([*range(8), *range(10, 18)], [0, 1, *range(10, 15)], [8, 9, 18, 19])
+    assert split((60,), 10, 10) == ([*range(18)], [0, 1], [18, 19])
+    # Half-way into pixels that share one entropy: all of them are kept, and none is unreliable.
+    assert split((60,), 45, 45) == ([*range(15)], [*range(9)], [*range(15, 20)])
+    assert split((60,), 0, 0) == ([*range(20)], [0], [])
 
 
 def test_stored_maps_split_pixels_at_the_level_of_their_class() -> None:

@@ -130,6 +130,8 @@ def test_two_processes_share_keys_and_learn_from_both(begun: Begun, tmp_path: Pa
     assert training is not None
     # A step adds at most 32 features to a bank, those of both together.
     assert int(training["semi"]["banks"]["lengths"].max()) == 32
+    # Each process compares gradients of its own, between a forward pass and the way back that they share.
+    assert figures(tmp_path / "run", "gradient_contrast")[0] > 0
     assert np.isfinite(figures(tmp_path / "run", "loss")).all()
 
 
@@ -345,3 +347,15 @@ def test_pseudo_labels_that_changed_in_their_place_are_another_run(begun: Begun,
     assert len(warned) == 1
     assert "is of an earlier version" in warned[0]
     assert not any("earlier version" in line for line in learn(force=True)[1])
+
+
+@pytest.mark.parametrize("contrast", [None, CONTRAST], ids=["plain", "contrast"])
+def test_a_split_that_narrows_learns_from_every_pixel_in_the_end(
+    begun: Begun, tmp_path: Path, contrast: dict[str, int] | None
+) -> None:
+    recipe = semi_recipe(begun.data, {"split": "narrowing", "drop": 60, "contrast": contrast}, steps=6)
+    train(recipe, tmp_path / "run", init=begun.network, pseudo_labels=begun.store)
+    reliable = figures(tmp_path / "run", "reliable")
+    assert 0.3 < reliable[0] < 0.6  # what shares the bound's entropy counts too
+    assert reliable[-1] > 0.85
+    assert sorted(reliable) == reliable

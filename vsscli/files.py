@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vsscli.errors import VssError
+
+FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
+FRESH |= getattr(os, "O_BINARY", 0)
+"""How to open a file that is not there; whatever is, a link too, is an error."""
+
+ROOM = 230
+"""Bytes of a file's name that are kept in the name of its unfinished version."""
 
 
 @contextmanager
@@ -32,9 +41,13 @@ def whole_file(path: Path, what: str = "file", *, sync: bool = True) -> Iterator
     VssError
         The disk refuses: no space, no permission.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # Made here and now: under its name there may lie what a dead process of our number left, or a link that a
+        # stranger put there, through which somebody else's file would be written.
+        part.unlink(missing_ok=True)
+        os.close(os.open(part, FRESH, 0o666))
         yield part
         if sync:
             with part.open("rb+") as file:
@@ -53,16 +66,49 @@ def whole_file(path: Path, what: str = "file", *, sync: bool = True) -> Iterator
 
 def clear_parts(path: Path) -> None:
     """Remove what processes of this machine left that were killed while they wrote this file."""
-    for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+    _clear_dead(parts_of(path))
+
+
+def clear_folder(folder: Path, suffix: str) -> None:
+    """`clear_parts` for all files of a folder that end so; where there is no such folder, nothing is done."""
+    _clear_dead(sorted(folder.glob(f".*{suffix}.*.part")))
+
+
+def _clear_dead(parts: Sequence[Path]) -> None:
+    """Remove what is unfinished and belongs to no process, files and folders; links go by themselves.
+
+    What the disk won't let go stays, and is in nobody's way.
+    """
+    for part in parts:
         number = part.name.split(".")[-2]
-        if number.isdecimal() and not _is_running(int(number)):
-            part.unlink(missing_ok=True)
+        if not number.isdecimal() or _is_running(int(number)):
+            continue
+        if part.is_dir() and not part.is_symlink():
+            shutil.rmtree(part, ignore_errors=True)
+            continue
+        with suppress(OSError):
+            part.unlink()
+
+
+def parts_of(path: Path) -> list[Path]:
+    """What is or was being written to take a file's name, by this process and others."""
+    return sorted(path.parent.glob(f".{glob.escape(_short(path.name))}.*.part"))
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for what stands around it: 255 bytes is all that file systems allow."""
+    raw = name.encode(errors="surrogateescape")
+    if len(raw) <= ROOM:
+        return name
+    return f"{raw[: ROOM - 17].decode(errors='ignore')}~{hashlib.sha256(raw).hexdigest()[:16]}"
 
 
 def _is_running(process: int) -> bool:
     """Whether there is a process of this number; where that can't be asked without harm, there is."""
     if os.name != "posix":
         return True
+    if process == 0:
+        return False  # the number stands for our own group, which there always is
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,8 @@ def read_text(path: Path, what: str, limits: Limits = WRITTEN) -> str:
     """
     try:
         with path.open("rb") as file:
-            raw = file.read(limits.bytes + 1)
+            # As many bytes at once would take as much memory, however short the file is.
+            raw = file.read(min(limits.bytes, os.fstat(file.fileno()).st_size or limits.bytes) + 1)
     except IsADirectoryError as cause:
         raise VssError(f"{what} {path} is a folder", "name the file in it") from cause
     except OSError as cause:

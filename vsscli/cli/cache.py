@@ -39,7 +39,7 @@ def cache(
     console = Console(quiet=quiet)
     named = stores or ()
     if action == "gc":
-        removed = collect_leftovers(workspace, named)
+        removed = collect_leftovers(workspace, named, talk=console)
         if json:
             console.print_json({"removed": [str(path) for path in removed]})
         else:

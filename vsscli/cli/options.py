@@ -50,8 +50,26 @@ Prediction = Annotated[
 ProtocolName = Annotated[
     str, Option("--protocol", metavar="NAME", help="Way of counting: vspw, mapped, pooled or cffm.")
 ]
+
+
+def _workspace(place: Path) -> Path:
+    """Look at the workspace before anything is done for it."""
+    from vsscli.inside import require_folder
+
+    require_folder(place, "workspace")
+    return place
+
+
 Workspace = Annotated[
-    Path, Option("--workspace", envvar="VSS_WORKSPACE", show_envvar=True, metavar="DIR", help="Where results go.")
+    Path,
+    Option(
+        "--workspace",
+        envvar="VSS_WORKSPACE",
+        show_envvar=True,
+        metavar="DIR",
+        help="Where results go.",
+        callback=_workspace,
+    ),
 ]
 
 # Several values each.

@@ -1,13 +1,11 @@
 """Look at every file of a data set before anything long starts.
 
 Every pixel of every image and mask is decoded, so damage shows now and not after hours of training. All faults are
-gathered, each with its remedy. `check_once` remembers which data it found sound.
+gathered, each with its remedy, and what masks hold is counted. `data.sound` remembers which data was found sound.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -16,22 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from vsscli.data.classes import ClassTable
-from vsscli.data.content import Digests
+import numpy as np
+
+from vsscli.data.census import VALUES, Census
 from vsscli.data.left import unread_mask
-from vsscli.data.masks import UNKNOWN_REMEDY, MaskIds, describe_values, unknown_values
+from vsscli.data.masks import MaskIds, describe_values
 from vsscli.data.pixels import read_image
+from vsscli.data.verdict import Meaning, Remark, judge, unknown_remedy
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.files import write_text
-from vsscli.structured import json_or_none
 from vsscli.talk import SILENCE, Talk
 
-RULES = 2
+RULES = 3
 """Raised when this file learns to see more, so that data found sound by an earlier version is looked at again."""
 
-REMEMBERED = 64
 FRAMES_PER_TASK = 8
+
+NAMED = 3
+"""Masks with values beyond the table that are named one by one; more are one fault of the split."""
 
 
 @dataclass(frozen=True)
@@ -43,31 +43,56 @@ class Fault:
     remedy: str
 
 
+@dataclass(frozen=True)
+class Look:
+    """What was seen: what is wrong, what masks hold, and what that may mean.
+
+    Parameters
+    ----------
+    faults
+        In the order of the frames, those of the split as a whole last.
+    census
+        Of the masks that could be read.
+    remarks
+        What the census says and is no fault.
+    """
+
+    faults: tuple[Fault, ...]
+    census: Census
+    remarks: tuple[Remark, ...]
+
+
 class _Finding(NamedTuple):
     frame: Frame
     size: tuple[int, int] | None
     faults: tuple[Fault, ...]
+    values: np.ndarray | None = None  # histogram of the mask
 
 
 def check_videos(
     videos: Sequence[FolderVideo],
-    table: ClassTable,
-    ids: MaskIds,
+    meaning: Meaning,
     *,
     masks: bool,
+    sparse: bool = False,
+    what: str = "the split",
     workers: int | None = None,
     talk: Talk = SILENCE,
-) -> list[Fault]:
+) -> Look:
     """Decode every frame, and every mask if asked, and gather all that is wrong.
 
     Parameters
     ----------
     videos
         What to look at.
-    table, ids
+    meaning
         The classes, and what the values of masks mean.
     masks
-        Whether every frame must have a mask.
+        Whether masks are looked at.
+    sparse
+        Whether frames without a mask are as they may be, if any frame has one; else each lacks it.
+    what
+        What to call the videos.
     workers
         Threads (Pillow decodes without holding Python's lock); none: one per core.
     talk
@@ -75,65 +100,42 @@ def check_videos(
 
     Returns
     -------
-    list of Fault
-        Missing, empty, damaged or truncated files, masks of another size than their image or with values outside the
-        table, frames that differ in size from the first of their video. In the order of the frames.
+    Look
+        Its faults: missing, empty, damaged or truncated files, masks of another size than their image or with values
+        outside the table, masks without any labelled pixel, frames that differ in size from the first of their video.
     """
-    ids.lookup(table.num_classes)
-    faults: list[Fault] = []
+    meaning.ids.lookup(meaning.table.num_classes)
+    faults: list[tuple[int, Fault]] = []  # with the number of the frame
     sizes: dict[int, tuple[int, int]] = {}  # of the first frame of each video that can be read
-    frames = sum(len(video) for video in videos)
-    with talk.track("check data", frames) as advance:
-        for video, findings in _look_at_videos(videos, table, ids, masks, workers or os.cpu_count() or 1):
+    census = Census(frames=sum(len(video) for video in videos))
+    strange: list[tuple[int, Path, list[int]]] = []  # masks with values that mean nothing
+    bare: list[tuple[int, Frame]] = []
+    number = 0
+    with talk.track("check data", census.frames) as advance:
+        for video, findings in _look_at_videos(videos, meaning.ids, masks, workers or os.cpu_count() or 1):
             for finding in findings:
-                faults += finding.faults
+                number, mask = number + 1, finding.frame.mask
+                faults += [(number, fault) for fault in finding.faults]
+                if mask is not None and finding.values is not None:
+                    census.count_values(finding.values)
+                    unknown = meaning.unknown(Census(pixels=finding.values))
+                    strange += [(number, mask, unknown)] if unknown and meaning.ids.unknown == "error" else []
+                elif masks and mask is None:
+                    bare.append((number, finding.frame))
                 if finding.size is not None:
                     expected = sizes.setdefault(id(video), finding.size)
-                    faults += _odd_size(video, finding, expected)
+                    faults += [(number, fault) for fault in _odd_size(video, finding, expected)]
             advance(len(findings))
-    return faults
-
-
-def check_once(
-    videos: Sequence[FolderVideo],
-    table: ClassTable,
-    ids: MaskIds,
-    *,
-    masks: bool,
-    record: Path,
-    what: str = "data",
-    digests: Digests | None = None,
-    workers: int | None = None,
-    talk: Talk = SILENCE,
-) -> None:
-    """Make sure that data is sound: `check_videos`, unless the same files were found sound before.
-
-    Parameters
-    ----------
-    record
-        A small JSON file that remembers digests of sound data: of the content of all files, and of what was asked of
-        them. It is made when it isn't there, and ignored when it is damaged.
-    what
-        What to call the data.
-    digests
-        Tell what files hold. None: all are read for it.
-
-    Raises
-    ------
-    VssError
-        There are faults; see `raise_faults`.
-    """
-    frames = sum(len(video) for video in videos)
-    digests = digests or Digests()
-    digest = _digest(videos, table, ids, masks, digests, talk)
-    remembered = _read_record(record)
-    if digest in remembered:
-        talk.say(f"{what}: {frames} frames unchanged since they were found sound, not checked again ({record})")
-        return
-    raise_faults(check_videos(videos, table, ids, masks=masks, workers=workers, talk=talk))
-    # The digest is taken again: files that changed while they were looked at are not vouched for.
-    if _digest(videos, table, ids, masks, digests, talk) == digest:
-        write_text(record, json.dumps({"sound": [*remembered, digest][-REMEMBERED:]}, indent=1) + "\n")
+    faults += _unmasked(bare, census, sparse=sparse)
+    remarks = judge(census, meaning, what)
+    if len(strange) <= NAMED:
+        faults += [(at, _strange(path, values, census, meaning)) for at, path, values in strange]
+        remarks = [said for said in remarks if said.weight != "fault" or not strange]
+    faults.sort(key=lambda pair: pair[0])
+    place = strange[0][1] if strange else next((f.mask for v in videos for f in v.frames if f.mask), Path())
+    of_all = [Fault(place, said.what, said.remedy) for said in remarks if said.weight == "fault"]
+    others = tuple(said for said in remarks if said.weight != "fault")
+    return Look((*(fault for _, fault in faults), *of_all), census, others)
 
 
 def raise_faults(faults: Sequence[Fault]) -> None:
@@ -159,7 +161,7 @@ def _in_words(fault: Fault) -> str:
 
 
 def _look_at_videos(
-    videos: Sequence[FolderVideo], table: ClassTable, ids: MaskIds, masks: bool, workers: int
+    videos: Sequence[FolderVideo], ids: MaskIds, masks: bool, workers: int
 ) -> Iterator[tuple[FolderVideo, list[_Finding]]]:
     """Look at all frames in parallel; findings come back in order, a few frames at a time."""
     waiting: deque[tuple[FolderVideo, Future[list[_Finding]]]] = deque()
@@ -168,7 +170,7 @@ def _look_at_videos(
         for video in videos:
             for start in range(0, len(video), FRAMES_PER_TASK):
                 frames = video.frames[start : start + FRAMES_PER_TASK]
-                waiting.append((video, pool.submit(_look_at_frames, frames, table, ids, masks)))
+                waiting.append((video, pool.submit(_look_at_frames, frames, ids, masks)))
                 if len(waiting) >= 4 * workers:  # so that a large data set does not become a large queue
                     video_done, future = waiting.popleft()
                     yield video_done, future.result()
@@ -178,13 +180,14 @@ def _look_at_videos(
         pool.shutdown(cancel_futures=True)
 
 
-def _look_at_frames(frames: Sequence[Frame], table: ClassTable, ids: MaskIds, masks: bool) -> list[_Finding]:
-    return [_look_at(frame, table, ids, masks) for frame in frames]
+def _look_at_frames(frames: Sequence[Frame], ids: MaskIds, masks: bool) -> list[_Finding]:
+    return [_look_at(frame, ids, masks) for frame in frames]
 
 
-def _look_at(frame: Frame, table: ClassTable, ids: MaskIds, masks: bool) -> _Finding:
+def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
     faults: list[Fault] = []
     size: tuple[int, int] | None = None
+    values: np.ndarray | None = None
     if frame.image is None:
         faults.append(
             Fault(frame.mask or Path(frame.address), "there is no image for this mask", "add it, or remove the mask")
@@ -194,30 +197,42 @@ def _look_at(frame: Frame, table: ClassTable, ids: MaskIds, masks: bool) -> _Fin
             size = read_image(frame.image).shape[:2]
         except VssError as error:
             faults.append(_as_fault(frame.image, error))
-    if masks and frame.mask is None:
-        other = unread_mask(frame)
-        what = "the frame has no mask" + ("" if other is None else f", only {other.name}, which is no PNG")
-        faults.append(Fault(frame.image or Path(frame.address), what, _mask_remedy(frame)))
-    elif masks and frame.mask is not None:
-        faults += _look_at_mask(frame.mask, size, table, ids)
-    return _Finding(frame, size, tuple(faults))
+    if masks and frame.mask is not None:
+        try:
+            raw = ids.read(frame.mask)
+        except VssError as error:
+            faults.append(_as_fault(frame.mask, error))
+        else:
+            values = np.bincount(raw.reshape(-1), minlength=VALUES)
+            if size is not None and raw.shape != size:
+                what = f"the mask is {_in_pixels(raw.shape)}, its image {_in_pixels(size)} (width x height)"
+                remedy = "label the image at its own size, or scale the mask with nearest neighbour"
+                faults.append(Fault(frame.mask, what, remedy))
+    return _Finding(frame, size, tuple(faults), values)
 
 
-def _look_at_mask(path: Path, size: tuple[int, int] | None, table: ClassTable, ids: MaskIds) -> list[Fault]:
-    try:
-        raw = ids.read(path)
-    except VssError as error:
-        return [_as_fault(path, error)]
-    faults: list[Fault] = []
-    if size is not None and raw.shape != size:
-        what = f"the mask is {_in_pixels(raw.shape)}, its image {_in_pixels(size)} (width x height)"
-        faults.append(Fault(path, what, "label the image at its own size, or scale the mask with nearest neighbour"))
-    unknown = unknown_values(raw, ids, table.num_classes)
-    if unknown:
-        last = ids.first + table.num_classes - 1
-        what = f"the mask holds {describe_values(unknown)}, outside the {table.num_classes} classes of {table.name}"
-        faults.append(Fault(path, f"{what} ({ids.first}..{last})", UNKNOWN_REMEDY))
-    return faults
+def _strange(path: Path, values: list[int], census: Census, meaning: Meaning) -> Fault:
+    what = f"the mask holds {describe_values(values)}, outside the {meaning.table.num_classes} classes of"
+    return Fault(
+        path, f"{what} {meaning.table.name} ({meaning.ids.first}..{meaning.last})", unknown_remedy(census, meaning)
+    )
+
+
+def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool) -> list[tuple[int, Fault]]:
+    """One fault for all frames without a mask, and where it comes: labels are sparse, or a folder is elsewhere."""
+    if not bare or (sparse and len(bare) < census.frames):
+        return []
+    at, first = bare[0]
+    path = first.image or Path(first.address)
+    if len(bare) == census.frames and len(bare) > 1:
+        what = f"none of the {census.frames} frames has a mask; this is the first"
+    else:
+        have = census.frames - len(bare)
+        several = f"{have} of {census.frames} frames have masks; this is the first without"
+        what = "the frame has no mask" if len(bare) == 1 else several
+    other = unread_mask(first)
+    what += "" if other is None else f", and only {other.name} lies there, no PNG"
+    return [(at, Fault(path, what, _mask_remedy(first)))]
 
 
 def _odd_size(video: FolderVideo, finding: _Finding, expected: tuple[int, int]) -> list[Fault]:
@@ -239,24 +254,3 @@ def _mask_remedy(frame: Frame) -> str:
 
 def _in_pixels(size: tuple[int, ...]) -> str:
     return f"{size[1]}x{size[0]}"
-
-
-def _digest(
-    videos: Sequence[FolderVideo], table: ClassTable, ids: MaskIds, masks: bool, digests: Digests, talk: Talk
-) -> str:
-    """SHA-256 of what was asked and of every file's name and content."""
-    digest = hashlib.sha256(repr((RULES, table.num_classes, ids, masks)).encode())
-    frames = [frame for video in videos for frame in video.frames]
-    contents = digests.known((path for frame in frames for path in (frame.image, frame.mask if masks else None)), talk)
-    for video in videos:
-        for frame in video.frames:
-            for path in (frame.image, frame.mask if masks else None):
-                content = "none" if path is None else f"{path.name}\0{contents.get(path, 'unreadable')}"
-                digest.update(f"{video.name}\0{content}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def _read_record(path: Path) -> list[str]:
-    values = json_or_none(path)
-    known = values.get("sound") if isinstance(values, dict) else None
-    return [str(digest) for digest in known] if isinstance(known, list) else []

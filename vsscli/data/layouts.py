@@ -32,6 +32,7 @@ from vsscli.data.masks import MaskIds
 from vsscli.data.palettes import legend_of
 from vsscli.data.scene import MARKER, draw_scene
 from vsscli.data.spelling import plain, respelled
+from vsscli.data.verdict import Meaning
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.data.walk import visible
 from vsscli.errors import VssError
@@ -63,6 +64,11 @@ class Dataset:
     table: ClassTable
     ids: MaskIds
     recipe: Data
+
+    @property
+    def meaning(self) -> Meaning:
+        """What the values of its masks are said to mean, and by which class table."""
+        return Meaning(self.table, self.ids, self.recipe.classes)
 
     def split(self, name: str) -> list[FolderVideo]:
         """The videos of a split, as listed, with their frames in the order of time (`data.numbering`).
@@ -223,11 +229,6 @@ def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENC
     ids = _mask_ids(data, place, table)
     ids.lookup(table.num_classes)  # a clash between void values and classes shows here, not at the first mask
     return Dataset(data.name, place, table, ids, data)
-
-
-def data_place(data: Data) -> Path:
-    """The folder that a data set is read from where no other is given; it need not be there."""
-    return _choose_root(data, None)[0]
 
 
 def class_table(data: Data, root: str | Path | None = None) -> ClassTable:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -34,14 +34,6 @@ class MaskReader(Protocol):
 
     def read(self, path: Path) -> np.ndarray:
         """The values of a mask, (H, W) uint8."""
-        ...
-
-    def parts(self, path: Path) -> tuple[Path, ...]:
-        """All files that `read` reads of a mask."""
-        ...
-
-    def meaning(self) -> dict[str, Any]:
-        """What decides the values beside the files, as plain JSON values."""
         ...
 
 
@@ -72,15 +64,6 @@ class MaskIds:
     def read(self, path: Path) -> np.ndarray:
         """The values of a mask, (H, W) uint8; as `read_mask`, unless a `reader` knows better."""
         return read_mask(path, self.legend) if self.reader is None else self.reader.read(path)
-
-    def parts(self, path: Path) -> tuple[Path, ...]:
-        """All files that `read` reads of a mask."""
-        return (path,) if self.reader is None else self.reader.parts(path)
-
-    def to_dict(self) -> dict[str, Any]:
-        """All that says what masks mean, as plain JSON values."""
-        reader = None if self.reader is None else self.reader.meaning()
-        return {"void": list(self.void), "first": self.first, "unknown": self.unknown, "reader": reader}
 
     def lookup(self, num_classes: int) -> np.ndarray:
         """The class of every mask value.
@@ -247,14 +230,14 @@ def to_classes(raw: np.ndarray, ids: MaskIds, num_classes: int, path: Path) -> n
     unknown = unknown_values(raw, ids, num_classes)
     if unknown:
         last = ids.first + num_classes - 1
+        # Taking all that a mask holds for void is never the remedy: it would train on nothing, without a word.
+        left = (np.bincount(raw.ravel(), minlength=256) > 0) & (ids.lookup(num_classes) < UNKNOWN)
+        void = "; if they mean no class, set data.unknown_ids: void" if left.any() else ""
         raise VssError(
             f"mask {path} holds {describe_values(unknown)}, outside the {num_classes} classes ({ids.first}..{last})",
-            UNKNOWN_REMEDY,
+            f"say by a mapping which class they are (data.remap, `vss remap --help`){void}",
         )
     return ids.lookup(num_classes)[raw]
-
-
-UNKNOWN_REMEDY = "add them to data.void_ids, or set data.unknown_ids: void"
 
 
 def unknown_values(raw: np.ndarray, ids: MaskIds, num_classes: int) -> list[int]:

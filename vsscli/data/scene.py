@@ -17,6 +17,7 @@ from PIL import Image
 from vsscli.data.drawn.canvas import CLASSES
 from vsscli.data.drawn.street import VOID, Street
 from vsscli.errors import VssError
+from vsscli.files import clear_parts
 from vsscli.recipes.schema import Scene
 from vsscli.structured import read_json
 from vsscli.talk import SILENCE, Talk
@@ -78,6 +79,7 @@ def draw_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
     # The process number keeps apart processes that draw at once; the first to finish wins.
     drawing = root.parent / f".{root.name}.{os.getpid()}.part"
     try:
+        clear_parts(root)
         shutil.rmtree(drawing, ignore_errors=True)
         drawing.mkdir(parents=True)
         _draw(scene, drawing, talk)

@@ -45,6 +45,11 @@ class Sources:
     main: Dataset
     also: tuple[Further, ...] = ()
 
+    @property
+    def datasets(self) -> tuple[Dataset, ...]:
+        """All of them, the main one first."""
+        return (self.main, *(further.dataset for further in self.also))
+
 
 def open_sources(recipe: Recipe, root: Path | None, talk: Talk = SILENCE) -> Sources:
     """Find the data sets that a recipe trains on.

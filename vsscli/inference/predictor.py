@@ -19,6 +19,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
+from vsscli.data.pixels import TILES
 from vsscli.errors import VssError
 from vsscli.inference.bands import ViewMaps, label_map
 from vsscli.inference.devices import autocast
@@ -35,6 +36,13 @@ views of 576x768 one at a time 0.6 microseconds a pixel, eight at a time 1.2."""
 
 MAPS_BYTES = 512 * 2**20
 """Of the maps of all frames predicted together, at most, unless it is one frame."""
+
+MOST_VALUES = 2**34
+"""Pixels times classes of a frame, or of its views: 4 GiB of maps at stride 4. An 8K frame of 124 classes has a fourth
+of it."""
+
+MOST_AT_ONCE = 2**25
+"""Pixels that the network sees in one piece: an 8K frame, for whose features it takes many gigabytes."""
 
 
 Place = tuple[int, int, int]
@@ -159,6 +167,38 @@ class Predictor:
         held = pixels // stride**2 * self.network.num_classes * 4
         full = self.batch_size // len(self.read_out.plan.mirrored)
         return max(1, min(full, MAPS_BYTES // max(held, 1)))
+
+    def require_room(self, size: tuple[int, int], what: str) -> None:
+        """Refuse frames that no machine has the memory for, before any of them is decoded.
+
+        Parameters
+        ----------
+        size
+            Height and width of a frame.
+        what
+            What to call it.
+
+        Raises
+        ------
+        VssError
+            It names the number, the limit and the remedy.
+        """
+        classes, views = self.network.num_classes, [self._view_size(size, s) for s in self.read_out.plan.scales]
+        enlarged = sum(map(math.prod, views))
+        for pixels, told in ((math.prod(size), "pixels"), (enlarged, "pixels in all views")):
+            if pixels * classes > MOST_VALUES:
+                raise VssError(
+                    f"{what} is too large: {size[1]}x{size[0]}, {pixels} {told} times {classes} classes are "
+                    f"{pixels * classes}, and at most {MOST_VALUES} are predicted",
+                    f"{TILES}; or set a smaller predict.size",
+                )
+        at_once = max(map(math.prod, [self.read_out.window] if self.read_out.window else views))
+        if at_once > MOST_AT_ONCE:
+            raise VssError(
+                f"{what} is too large to be seen in one piece: {size[1]}x{size[0]} becomes a view of {at_once} pixels, "
+                f"and at most {MOST_AT_ONCE} go through a network at once",
+                "set predict.window, or a smaller predict.size; or cut the frames into tiles",
+            )
 
     @torch.inference_mode()
     def maps(self, images: Sequence[np.ndarray], talk: Talk = SILENCE) -> list[ViewMaps]:

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vsscli.data.content import Digests
 from vsscli.data.masks import write_mask
 from vsscli.data.videos import Video
 from vsscli.errors import VssError
@@ -66,7 +65,6 @@ def predict_videos(
     videos: Sequence[Video],
     writer: StoreWriter,
     *,
-    digests: Digests | None = None,
     talk: Talk = SILENCE,
     rank: int = 0,
     world: int = 1,
@@ -81,8 +79,6 @@ def predict_videos(
         All videos, the same in every process.
     writer
         The store; its header says how distributions are kept.
-    digests
-        Tell what frames hold, which is noted with each video. None: it is not noted.
     talk
         Follows the frames, and is warned when the batch had to be halved.
     rank, world
@@ -101,12 +97,13 @@ def predict_videos(
     """
     encoding, classes = writer.header.parsed_encoding(), writer.header.num_classes
     mine = videos[rank::world]
+    _require_room(predictor, mine)
     total, predicted = sum(map(len, mine)), 0
     arrays: dict[str, np.ndarray] = {}
     with (
         talk.track("predicting", total) as advance,
         WriteBehind(writer.write, SEGMENTS_BEHIND) as write,
-        closing(read_ahead(_pending_parts(predictor, mine, writer, digests), PARTS_AHEAD)) as parts,
+        closing(read_ahead(_pending_parts(predictor, mine, writer), PARTS_AHEAD)) as parts,
     ):
         for part in parts:
             if isinstance(part, Present):
@@ -161,6 +158,7 @@ def predict_masks(
         A frame can't be read, a mask can't be written, or memory does not suffice.
     """
     predicted = 0
+    _require_room(predictor, videos)
     with (
         talk.track("predicting", sum(map(len, videos))) as advance,
         WriteBehind(write_mask, MASKS_BEHIND) as write,
@@ -177,13 +175,15 @@ def predict_masks(
     return predicted
 
 
-def _pending_parts(
-    predictor: Predictor, videos: Sequence[Video], writer: StoreWriter, digests: Digests | None
-) -> Iterator[Part | Present]:
+def _require_room(predictor: Predictor, videos: Sequence[Video]) -> None:
+    """Refuse frames that are too large before any is decoded, and not after the hours that the others take."""
+    for size, name in {video.size: video.name for video in reversed(videos)}.items():
+        predictor.require_room(size, f"a frame of video {name}")
+
+
+def _pending_parts(predictor: Predictor, videos: Sequence[Video], writer: StoreWriter) -> Iterator[Part | Present]:
     for video in videos:
-        # Digested before they are decoded: frames that change in between are noticed the next time.
-        frames = digests.video(video) if digests is not None else ""
-        yield from _parts(predictor, video, writer.pending(video.name, video.stems, video.size, frames=frames))
+        yield from _parts(predictor, video, writer.pending(video.name, video.stems, video.size))
 
 
 def _missing_parts(predictor: Predictor, videos: Sequence[Video], out: Path) -> Iterator[Part | Present]:

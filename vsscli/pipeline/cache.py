@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -95,13 +96,23 @@ def list_unreadable(workspace: Path) -> list[Unreadable]:
     ]
 
 
+def _own_stores(workspace: Path, talk: Talk) -> list[Path]:
+    """The stores of a workspace that lie in it: what a link leads out of it to is another's, unless it is named."""
+    found = {path: Path(os.path.realpath(path)) for path in find_stores(workspace)}
+    home = os.path.realpath(workspace)
+    for path, real in found.items():
+        if not real.is_relative_to(home):
+            talk.warn(f"left alone: {path} leads to {real}, out of {workspace}; name it with --stores to mean it")
+    return [path for path, real in found.items() if real.is_relative_to(home)]
+
+
 def verify_stores(workspace: Path, stores: Sequence[Path] = (), *, talk: Talk = SILENCE) -> list[Verdict]:
     """Compare every file of the stores with what its record says of it; nothing is changed."""
     verdicts = []
     if not stores:
         for _, error in unreadable_stores(workspace):
             talk.warn(f"not verified: {error.message} ({error.hint})")
-    for path in stores or find_stores(workspace):
+    for path in stores or _own_stores(workspace, talk):
         talk.say(f"verifying {path}")
         verdicts.append(Verdict(path, tuple(verify(open_store(path), talk))))
     return verdicts
@@ -120,7 +131,7 @@ def repair_stores(verdicts: Sequence[Verdict]) -> list[tuple[Path, Repair]]:
     ]
 
 
-def collect_leftovers(workspace: Path, stores: Sequence[Path] = ()) -> list[Path]:
+def collect_leftovers(workspace: Path, stores: Sequence[Path] = (), *, talk: Talk = SILENCE) -> list[Path]:
     """Remove what dead runs left of the stores named, or of all in the workspace. Returns what was removed.
 
     Raises
@@ -135,7 +146,14 @@ def collect_leftovers(workspace: Path, stores: Sequence[Path] = ()) -> list[Path
     paths = list(stores)
     if not paths:
         # A run may have died before its store had a header: then only the work folder is there.
-        folders = workspace.glob("stores/*/*/.*.zarr.work")
+        home = os.path.realpath(workspace)
+        folders = [
+            folder
+            for folder in sorted(workspace.glob("stores/*/*/.*.zarr.work"))
+            if Path(os.path.realpath(folder.parent)).is_relative_to(home)
+        ]
         beside = [folder.with_name(folder.name.removeprefix(".").removesuffix(".work")) for folder in folders]
-        paths = list(dict.fromkeys([*find_stores(workspace), *beside]))
+        # A link out of the workspace is passed over, and told of, where stores are found.
+        own = [path for path in beside if not path.is_symlink()]
+        paths = list(dict.fromkeys([*_own_stores(workspace, talk), *own]))
     return [removed for path in paths for removed in collect(path)]

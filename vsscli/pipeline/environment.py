@@ -165,7 +165,7 @@ def check_data(
         frames = sum(len(video) for video in videos)
         counted = f"{len(videos)} videos, {frames} frames, {'with' if masks else 'without'} masks"
         talk.say(f"{dataset.name}, {split}: {counted}")
-        faults += check_videos(videos, dataset.table, dataset.ids, masks=masks, talk=talk)
+        faults += check_videos(videos, dataset.meaning, masks=masks, what=f"split {split!r}", talk=talk).faults
         faults += _look_around(dataset, split, videos, talk)
     return list(dict.fromkeys(faults))  # a video may be in two splits
 

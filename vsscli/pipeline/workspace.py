@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vsscli.errors import VssError
+from vsscli.inside import require_inside
 from vsscli.names import plain_name, require_names
 from vsscli.store.header import Header, read_header
 
@@ -17,7 +18,14 @@ STORES = "stores/*/*/*.zarr"
 
 
 def run_folder(workspace: Path, recipe_name: str) -> Path:
-    """Folder of a training run."""
+    """Folder of a training run.
+
+    Raises
+    ------
+    VssError
+        A link leads it out of the workspace.
+    """
+    require_inside(workspace, workspace / recipe_name)
     return workspace / recipe_name
 
 
@@ -27,12 +35,15 @@ def store_path(workspace: Path, header: Header, name: str) -> Path:
     Raises
     ------
     VssError
-        The header names no data set or no split, or calls them what can't be the name of a folder.
+        The header names no data set or no split, or calls them what can't be the name of a folder; or a link leads it
+        out of the workspace. The store itself may be a link.
     """
     noted = [header.data.get(key) for key in ("name", "split")]
     parts = [part if isinstance(part, str) else "" for part in noted]
     require_names(parts, "data set and split of a store", "give --out, or make the stores it comes from again")
-    return workspace.joinpath("stores", *parts, f"{plain_name(name)}-{header.fingerprint[:8]}.zarr")
+    folder = workspace.joinpath("stores", *parts)
+    require_inside(workspace, folder)
+    return folder / f"{plain_name(name)}-{header.fingerprint[:8]}.zarr"
 
 
 def find_stores(workspace: Path, kind: str | None = None, split: str | None = None) -> list[Path]:

@@ -316,9 +316,31 @@ class Unlabelled(Section):
     pseudo_labels: str | None = Field(None, description="pseudo-label store; `vss train --pseudo` overrides it")
     batch_size: Batch = Field(8, description="unlabelled crops per step, over all processes")
     weight: float = Field(1.0, ge=0)
+    balance: Literal["layers", "none"] = Field(
+        "layers",
+        description="what this weight and the contrast's are of: one layer of the supervised loss, so that they are "
+        "multiplied by the layers that Mask2Former's sums (10 of the paper's networks) and mean the same for every "
+        "family; none: the sum",
+    )
     scale_weight: bool = Field(False, description="times all pixels over the reliable ones, as in U2PL")
-    drop: float = Field(20.0, ge=0, lt=100, description="teacher ema: per cent of pixels without label at the start")
-    sure: float = Field(20.0, gt=0, le=50, description="teacher ema: per cent that are anchors or negatives at first")
+    split: Literal["store", "narrowing"] = Field(
+        "store",
+        description="teacher store: which pixels are reliable. store: those of the pseudo-label store, all along; "
+        "narrowing: by `drop` and `sure` of the pixels of a step, of each class's where the store's threshold is by "
+        "class",
+    )
+    drop: float = Field(
+        20.0,
+        ge=0,
+        lt=100,
+        description="teacher ema, split narrowing: per cent of pixels without label at the start, none at the end",
+    )
+    sure: float = Field(
+        20.0,
+        gt=0,
+        le=50,
+        description="teacher ema, split narrowing: per cent that are anchors or negatives at first, none at the end",
+    )
     momentum: float = Field(0.99, ge=0, lt=1, description="of the averaged student")
     mixing: Literal["none", "cutmix", "classmix", "cutout"] = "none"
     mixing_share: Fraction = Field(0.5, description="of the steps whose unlabelled crops are mixed")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from vsscli.errors import VssError
+from vsscli.inside import Inside
 from vsscli.stages.job import Job
 from vsscli.store.reader import open_store
-from vsscli.store.upkeep import remove, remove_video
+from vsscli.store.upkeep import remove
 
 RUN = ("last.pt", "best.pt", "journal.jsonl")
 """The files of a training run."""
@@ -25,28 +26,13 @@ def discard(job: Job, name: str, stores: Iterable[Path]) -> None:
     kind = job.stage(name).do
     if kind == "train":
         for file in RUN:
-            (job.folder(name) / file).unlink(missing_ok=True)
+            Inside(job.workspace).unlink(job.folder(name) / file)
     # The paths come out of a file: only stores in this workspace are taken away.
     for store in stores if kind in STORES else ():
         place = store.resolve()
         inside = place.is_relative_to(job.workspace.resolve()) and place.suffix == ".zarr"
         if inside and (place / "zarr.json").is_file():
             remove(place)
-
-
-def leave_only(path: Path, names: Collection[str]) -> None:
-    """Remove the videos of a store that are not among some names: those that a split no longer has.
-
-    Raises
-    ------
-    VssError
-        A living process writes one of them, or the disk refuses.
-    """
-    if not (path / "zarr.json").is_file():
-        return
-    for video in open_store(path).videos(complete=False):
-        if video not in names:
-            remove_video(path, video)
 
 
 def store_fingerprint(path: Path) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import vsscli
 from vsscli.files import write_text
+from vsscli.inside import Inside
 from vsscli.pipeline.environment import examine
 from vsscli.recipes.graph import in_order
 from vsscli.recipes.pipeline import EvalStage
@@ -117,7 +118,7 @@ def write_summary(
         values = summary_values(job, outcomes, tables, command, seconds)
         write_text(summary, json.dumps(values, indent=1, allow_nan=False) + "\n")
         if table is None:
-            (job.home / TABLE).unlink(missing_ok=True)
+            Inside(job.workspace).unlink(job.home / TABLE)
         else:
             texts = [markdown_table(*scores.cells()) for scores in tables]
             if len(tables) > 1:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
+from vsscli.inside import Inside
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.evaluate import evaluate
@@ -60,7 +61,7 @@ def perform(
     VssError
         What its function refuses.
     """
-    stage, root, workspace = job.stage(name), job.place(job.recipe(name).data), job.workspace
+    stage, root, workspace = job.stage(name), job.root(job.recipe(name).data), job.workspace
     match stage:
         case TrainStage():
             return _train(job, name, results, talk)
@@ -103,8 +104,9 @@ def perform(
             return _evaluate(job, name, stage, results, talk)
         case ShowStage():
             folder = job.folder(name)
-            for old in folder.glob("*.png"):
-                old.unlink()
+            inside = Inside(workspace)
+            for old in sorted(folder.glob("*.png")):
+                inside.unlink(old)
             drawn = draw_pictures(
                 results[stage.of].path, folder, data_root=root, videos=stage.videos, frames=stage.frames, talk=talk
             )
@@ -190,7 +192,7 @@ def _evaluate(job: Job, name: str, stage: EvalStage, results: Mapping[str, Resul
         figures = evaluate(
             workspace=job.workspace,
             prediction=results[other].path,
-            data_root=job.place(job.recipe(other).data),
+            data_root=job.root(job.recipe(other).data),
             metrics=stage.metrics,
             protocol=stage.protocol,
             talk=talk,

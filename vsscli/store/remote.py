@@ -193,6 +193,22 @@ class RemotePath:
 class RemoteWork(WorkFolder):
     """The locks beside a store at a URL. Nothing is staged: an object appears whole."""
 
+    def __init__(self, store: Path) -> None:
+        self.store = store
+        self.path = store.with_name(f".{store.name}.work")
+
+    def drop(self, file: Path) -> None:
+        file.unlink(missing_ok=True)
+
+    def files(self, folder: Path) -> list[Path]:
+        return sorted(folder.rglob("*"))
+
+    def leads_out(self, path: Path) -> bool:
+        return False
+
+    def release(self, video: str) -> None:
+        self.lock_path(video).unlink(missing_ok=True)
+
     def lock(self, video: str) -> None:
         path = self.lock_path(video)
         holder = read_holder(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +10,9 @@ from vsscli.errors import VssError
 from vsscli.store.arrays import shard_name, specs_of
 from vsscli.store.header import Header, read_header
 from vsscli.store.record import read_record
-from vsscli.store.remote import is_remote, place_of, work_for
+from vsscli.store.remote import place_of, work_for
 from vsscli.store.verify import videos_of
+from vsscli.store.work import WorkFolder
 
 REMOVED = "__store__"
 """Where a store lies that is being removed; no video can be called so."""
@@ -63,10 +63,11 @@ def measure(path: Path) -> Usage:
     header = read_header(path)
     videos = []
     metadata = (path / "zarr.json").stat().st_size
-    leftovers = sum(_size(file) for file in _files(work_for(path).path))
+    work = work_for(path)
+    leftovers = sum(_size(file) for file in work.files(work.path))
     for name in videos_of(path):
         known = _recorded_files(path, header, name)
-        files = list(_files(path / name))
+        files = work.files(path / name)
         metadata += sum(_size(file) for file in files if file.name == "zarr.json")
         others = [file for file in files if file.name != "zarr.json"]
         leftovers += sum(_size(file) for file in others if file not in known)
@@ -98,13 +99,20 @@ def collect(path: Path) -> list[Path]:
         What was removed.
     """
     path = place_of(path)
+    try:
+        return _collect(path)
+    except OSError as error:
+        raise VssError(f"cannot clear {path}: {error.strerror or error}", "mend the cause and clear again") from error
+
+
+def _collect(path: Path) -> list[Path]:
     work = work_for(path)
     removed = work.collect()
     if not (path / "zarr.json").is_file():
         return removed
     header = read_header(path)
     for name in videos_of(path):
-        if not _unrecorded(path, header, name):
+        if not _unrecorded(path, header, name, work):
             continue
         try:
             work.lock(name)
@@ -112,10 +120,9 @@ def collect(path: Path) -> list[Path]:
             continue  # somebody is writing it: what lies there may be about to be recorded
         try:
             # Looked at again: until now another process may have been at it.
-            for file in _unrecorded(path, header, name):
-                file.unlink()
+            for file in _unrecorded(path, header, name, work):
+                work.drop(file)
                 removed.append(file)
-                _prune(file.parent, path / name)
         finally:
             work.release(name)
     work.tidy()
@@ -140,30 +147,7 @@ def remove(path: Path) -> None:
         raise VssError(f"cannot remove {path}: {error.strerror or error}", "mend the cause, or remove it") from error
 
 
-def remove_video(path: Path, video: str) -> None:
-    """Take a video out of a store in one step.
-
-    Raises
-    ------
-    VssError
-        A living process is writing it, or the disk refuses.
-    """
-    work = work_for(path)
-    try:
-        work.lock(video)
-        try:
-            work.remove_folder(video, path / video)
-        finally:
-            work.release(video)
-    except OSError as error:
-        raise VssError(
-            f"cannot remove {path / video}: {error.strerror or error}", "mend the cause, or remove it"
-        ) from error
-    finally:
-        work.tidy()
-
-
-def _unrecorded(path: Path, header: Header, video: str) -> list[Path]:
+def _unrecorded(path: Path, header: Header, video: str, work: WorkFolder) -> list[Path]:
     """Files of a video's arrays that belong to no recorded segment: a dead writer put them there and got no further."""
     try:
         record = read_record(path, video)
@@ -173,7 +157,7 @@ def _unrecorded(path: Path, header: Header, video: str) -> list[Path]:
         return []  # a lost record: for `repair` to judge too
     known = _recorded_files(path, header, video)
     folders = [path / video / name / "c" for name in specs_of(header, record.size)]
-    return [file for folder in folders for file in sorted(_files(folder)) if file not in known]
+    return [file for folder in folders for file in work.files(folder) if file not in known]
 
 
 def _recorded_files(path: Path, header: Header, video: str) -> dict[Path, str]:
@@ -192,21 +176,7 @@ def _recorded_files(path: Path, header: Header, video: str) -> dict[Path, str]:
     }
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return (file for file in folder.rglob("*") if file.is_file())
-
-
 def _size(file: Path) -> int:
     with suppress(FileNotFoundError):  # a writer at work
         return file.stat().st_size
     return 0
-
-
-def _prune(folder: Path, stop: Path) -> None:
-    """Remove a folder and those above it as far as they are empty."""
-    while not is_remote(folder) and folder != stop and folder.name != "c":
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-        folder = folder.parent

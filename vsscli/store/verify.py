@@ -52,6 +52,7 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
         damage, but arrays of a video without a record are.
     """
     damaged = []
+    work = work_for(store.path)
     records: dict[str, Record] = {}
     for video in videos_of(store.path):
         try:
@@ -61,11 +62,18 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
             continue
         if record is not None:
             records[video] = record
+        elif work.leads_out(store.path / video):
+            damaged.append(Damage(video, None, f"{store.path / video} is a link, which no part of a store is"))
         elif has_lost_record(store.path, store.header, video):
             damaged.append(Damage(video, None, f"{store.path / video / 'zarr.json'} is missing"))
     with talk.track("verify", sum(len(record.segments) for record in records.values()), "segment") as done:
         for video, record in records.items():
             specs = specs_of(store.header, record.size)
+            link = next((p for p in _folders_of(store.path / video, specs) if work.leads_out(p)), None)
+            if link is not None:
+                damaged.append(Damage(video, None, f"{link} is a link, and what it leads to is no part of the store"))
+                done(len(record.segments))
+                continue
             try:
                 for name, spec in specs.items():
                     check_array(store.path / video / name, spec, len(record.stems), record.segment)
@@ -74,7 +82,7 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
                 done(len(record.segments))
                 continue
             for number, digests in record.segments.items():
-                what = _damage(store.path / video, specs, number, digests)
+                what = _damage(store.path / video, specs, number, digests, work)
                 if what is not None:
                     damaged.append(Damage(video, number, what))
                 done(1)
@@ -139,11 +147,20 @@ def has_lost_record(path: Path, header: Header, video: str) -> bool:
     return any((folder / name / begun).is_dir() for name in specs_of(header, (1, 1)))
 
 
-def _damage(folder: Path, specs: Mapping[str, ArraySpec], number: int, digests: Mapping[str, str]) -> str | None:
+def _folders_of(video: Path, specs: Mapping[str, ArraySpec]) -> list[Path]:
+    """The folders of a video in which files of it lie."""
+    return [video, *(video / name for name in specs), *(video / name / "c" for name in specs)]
+
+
+def _damage(
+    folder: Path, specs: Mapping[str, ArraySpec], number: int, digests: Mapping[str, str], work: WorkFolder
+) -> str | None:
     for name, spec in specs.items():
         shard = folder / name / shard_name(number, spec)
         if not shard.is_file():
             return f"{shard} is missing"
+        if work.leads_out(shard):
+            return f"{shard} is a link, and what it leads to is no part of the store"
         if file_digest(shard) != digests.get(name):
             return f"{shard} is not as it was written"
     return None
@@ -155,10 +172,12 @@ def _forget_segments(store: Store, video: str, numbers: tuple[int, ...], work: W
         return
     specs = specs_of(store.header, record.size)
     # Looked at again, now that nobody else writes the video: it may have been mended meanwhile.
-    bad = [n for n in numbers if n in record.segments and _damage(store.path / video, specs, n, record.segments[n])]
+    bad = [
+        n for n in numbers if n in record.segments and _damage(store.path / video, specs, n, record.segments[n], work)
+    ]
     kept = {number: digests for number, digests in record.segments.items() if number not in bad}
     mended = json_bytes(group_json(replace(record, segments=kept).to_dict()))
     work.put(video, {store.path / video / "zarr.json": mended})
     for name, spec in specs.items():
         for number in bad:
-            (store.path / video / name / shard_name(number, spec)).unlink(missing_ok=True)
+            work.drop(store.path / video / name / shard_name(number, spec))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import socket
 import sys
 import time
@@ -17,25 +16,35 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
-from vsscli.store.files import move_file, move_folder, write_bytes
+from vsscli.inside import Inside
 from vsscli.structured import json_or_none
 
 if sys.platform != "win32":
     import fcntl
 
 
+FOLDERS = ("locks", "staging")
+
+TRIES = 1000
+"""How often the guard is looked for: whoever tidies up removes it, now and then, just before it is held."""
+
+
 class WorkFolder:
     """Where one store is worked on.
+
+    Nothing in it, nor in the store, is written or removed through a link: both may be a stranger's.
 
     Parameters
     ----------
     store
-        Path of the store.
+        Path of the store. Where it is a link, the store is what it leads to, and is worked on beside that.
     """
 
     def __init__(self, store: Path) -> None:
         self.store = store
-        self.path = store.with_name(f".{store.name}.work")
+        self._real = Path(os.path.realpath(store))
+        self.path = self._real.with_name(f".{self._real.name}.work")
+        self._inside = Inside(self._real.parent)
 
     def staging(self, name: str) -> Path:
         """Folder for what is not finished yet, of a video or of ``__root__``."""
@@ -59,14 +68,13 @@ class WorkFolder:
             if holder is not None and is_alive(holder):
                 raise self.held(video, holder)
             self.clear(video)
-            path.parent.mkdir(parents=True, exist_ok=True)
             # Not a plain write: who reads a lock finds it whole.
             fresh = path.with_suffix(".new")
             try:
-                fresh.write_text(json.dumps(this_process()), encoding="utf-8")
-                os.replace(fresh, path)
+                self._inside.write(fresh, json.dumps(this_process()).encode(), sync=False)
+                self._inside.move_file(fresh, path, sync=False)
             finally:
-                fresh.unlink(missing_ok=True)
+                self._inside.unlink(fresh)
 
     def held(self, video: str, holder: dict[str, Any]) -> VssError:
         """What to say of a video that somebody else writes."""
@@ -81,25 +89,59 @@ class WorkFolder:
         self.clear(name)
         staged = {target: self.staging(name) / str(number) for number, target in enumerate(files)}
         for target, data in files.items():
-            write_bytes(staged[target], data)
+            self._inside.write(staged[target], data)
         for target, place in staged.items():
-            move_file(place, target)
+            self._inside.move_file(place, self._place(target))
 
     def put_folder(self, name: str, target: Path, files: Mapping[str, bytes]) -> None:
         """Put a folder of files to its place in one step."""
+        if self._place(target).is_symlink():
+            raise VssError(f"{target} is a link, where a folder of the store belongs", "take it away, and go on")
         self.clear(name)
         for file, data in files.items():
-            write_bytes(self.staging(name) / file, data)
-        move_folder(self.staging(name), target)
+            self._inside.write(self.staging(name) / file, data)
+        self._inside.move_folder(self.staging(name), self._place(target))
 
     def remove_folder(self, name: str, target: Path) -> None:
         """Take a folder out of the store in one step, so that no reader finds half of it."""
-        if target.is_symlink():
+        if target == self.store and target.is_symlink():
             target.unlink()
+        elif self._place(target).is_symlink():
+            self._inside.unlink(self._place(target))
+        else:
+            self._inside.move_folder(self._place(target), self.staging(name) / "removed")
+
+    def drop(self, file: Path) -> None:
+        """Remove a file of the store, if it is there, and the folders of its array that are empty then."""
+        place = self._place(file)
+        link = next((part for part in reversed(place.parents) if part != self._real and self._is_link(part)), None)
+        if link is not None:
+            self._inside.unlink(link)  # by itself: what it leads to is no part of the store
             return
-        aside = self.staging(name) / "removed"
-        aside.parent.mkdir(parents=True, exist_ok=True)
-        target.rename(aside)
+        self._inside.unlink(place)
+        for folder in place.parents:
+            if folder.name == "c":
+                return
+            try:
+                self._inside.rmdir(folder)
+            except OSError:
+                return
+
+    def files(self, folder: Path) -> list[Path]:
+        """The files below a folder of the store or of this one, sorted; none where a link leads out of it."""
+        inside = [self._place(folder), *self._inside.files(self._place(folder))]
+        return [folder / file.relative_to(inside[0]) for file in inside[1:]]
+
+    def leads_out(self, path: Path) -> bool:
+        """Whether a path of the store is, or lies behind, a link."""
+        return not self._inside.holds(self._place(path))
+
+    def _is_link(self, place: Path) -> bool:
+        return place.is_relative_to(self._real) and place.is_symlink()
+
+    def _place(self, path: Path) -> Path:
+        """A path of the store as it is without the links that lead to the store."""
+        return self._real / path.relative_to(self.store) if path.is_relative_to(self.store) else path
 
     def bury(self, video: str) -> None:
         """Clear what a process left that died between its last record and giving the video back."""
@@ -114,17 +156,25 @@ class WorkFolder:
     def release(self, video: str) -> None:
         """Give a video back."""
         self.clear(video)
-        self.lock_path(video).unlink(missing_ok=True)
+        self._inside.unlink(self.lock_path(video))
 
     def clear(self, name: str) -> None:
         """Remove what is staged under this name."""
-        shutil.rmtree(self.staging(name), ignore_errors=True)
+        with suppress(OSError):
+            self._inside.remove(self.staging(name))
 
     def collect(self) -> list[Path]:
-        """Clear what dead processes left here: their locks and what they staged. Returns what was removed."""
+        """Clear what dead processes left here: their locks and what they staged. Returns what was removed.
+
+        No process of ours leaves links here. One that is there goes by itself; what it leads to stays.
+        """
+        removed = [place for place in (self.path, *map(self.path.joinpath, (*FOLDERS, "guard"))) if place.is_symlink()]
+        for link in removed:
+            self._inside.unlink(link)
+            if link == self.path:
+                return [link]
         if not self.path.is_dir():
-            return []
-        removed = []
+            return removed
         with self.guard():
             held = set()
             for lock in self._entries("locks"):
@@ -133,7 +183,7 @@ class WorkFolder:
                 if lock.suffix != ".new" and holder is not None and is_alive(holder):
                     held.add(lock.stem)
                 else:
-                    lock.unlink()
+                    self._inside.remove(lock)
                     removed.append(lock)
             for staged in self._entries("staging"):
                 if staged.name not in held:
@@ -152,15 +202,16 @@ class WorkFolder:
             return
         with self.guard():
             # Locks first: while somebody holds one, nothing is taken from under their feet.
-            for name in ("locks", "staging"):
-                if (self.path / name).exists():
-                    try:
-                        (self.path / name).rmdir()
-                    except OSError:
-                        return
-            (self.path / "guard").unlink(missing_ok=True)
+            for name in FOLDERS:
+                try:
+                    self._inside.rmdir(self.path / name)
+                except FileNotFoundError:
+                    continue
+                except OSError:
+                    return
+            self._inside.unlink(self.path / "guard")
         with suppress(OSError):
-            self.path.rmdir()
+            self._inside.rmdir(self.path)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -169,7 +220,7 @@ class WorkFolder:
         Held by the kernel and freed with the process. Where the file system can't do that, the moment is unguarded.
         """
         if sys.platform == "win32":
-            self.path.mkdir(parents=True, exist_ok=True)
+            self._inside.make(self.path)
             yield
             return
         handle = self._open_guard()
@@ -180,10 +231,10 @@ class WorkFolder:
 
     def _open_guard(self) -> int:
         path = self.path / "guard"
-        while True:
+        for _ in range(TRIES):
+            self._inside.make(self.path)
             try:
-                self.path.mkdir(parents=True, exist_ok=True)
-                handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+                handle = self._inside.open(path, os.O_RDWR | os.O_CREAT)
             except FileNotFoundError:
                 continue  # the last writer removed the folder in between
             if sys.platform != "win32":
@@ -194,6 +245,7 @@ class WorkFolder:
                 if os.path.samestat(os.fstat(handle), os.stat(path)):
                     return handle
             os.close(handle)
+        raise VssError(f"{self.path} is removed as often as it is made", "stop what removes it, and try again")
 
 
 def this_process() -> dict[str, Any]:
@@ -207,9 +259,13 @@ def this_process() -> dict[str, Any]:
 
 
 def read_holder(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock; None when nobody does or the file says nothing."""
+    """Who holds a lock; None when nobody does or the file says nothing.
+
+    Processes are numbered from 1: lower numbers stand for groups, of which there always is one.
+    """
     holder = json_or_none(path)
-    return holder if isinstance(holder, dict) and isinstance(holder.get("pid"), int) else None
+    known = isinstance(holder, dict) and type(holder.get("pid")) is int and holder["pid"] > 0
+    return holder if known else None
 
 
 def is_alive(holder: dict[str, Any]) -> bool:

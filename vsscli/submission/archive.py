@@ -6,7 +6,6 @@ permissions, stored as the PNGs they are. What is left is how these are deflated
 
 from __future__ import annotations
 
-import glob
 import os
 import stat
 import sys
@@ -25,7 +24,7 @@ from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import SizedLabels
 from vsscli.evaluation.order import in_order
-from vsscli.files import whole_file
+from vsscli.files import parts_of, whole_file
 from vsscli.store.files import file_digest
 from vsscli.submission.faults import Faults, in_pixels
 from vsscli.submission.layout import Layout, name_fault
@@ -207,7 +206,7 @@ def _claimed(part: Path) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    handle = os.open(part, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         with suppress(OSError):  # a file system that can't lock; then nothing is cleared there either
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -220,9 +219,12 @@ def _clear_dead(out: Path) -> None:
     """Remove what runs left that were killed while they wrote the same file; it can be gigabytes."""
     if sys.platform == "win32":
         return
-    for part in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+    for part in parts_of(out):
         with suppress(OSError):
-            handle = os.open(part, os.O_RDWR)
+            if part.is_symlink():
+                part.unlink()
+                continue
+            handle = os.open(part, os.O_RDWR | os.O_NOFOLLOW)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 part.unlink()

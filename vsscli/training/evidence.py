@@ -39,8 +39,28 @@ class MapMeaning:
         """Which pixels are reliable, bool, of labels (255 in padding) and stored entropies, uint8 of one shape."""
         if len(self.levels) == 1:
             return (entropy <= self.levels[0]) & (label != IGNORE)
-        by_label = torch.tensor(self.levels, device=label.device)
-        return (entropy <= by_label[label.long().clamp(max=len(self.levels) - 1)]) & (label != IGNORE)
+        return _up_to(torch.tensor(self.levels, device=label.device), label, entropy)
+
+    def surest(self, label: Tensor, entropy: Tensor, percent: float) -> Tensor:
+        """The largest stored entropy of the surest per cent of these pixels, (1,), or of each class's pixels, (C,)."""
+        classes = len(self.levels)
+        known = label != IGNORE
+        place = torch.where(known, label.long() if classes > 1 else 0, classes) * (MAX_LEVEL + 1) + entropy.long()
+        counts = torch.zeros((classes + 1) * (MAX_LEVEL + 1), dtype=torch.int64, device=label.device)
+        counts.scatter_add_(0, place.flatten(), torch.ones_like(place.flatten()))
+        until = counts.view(classes + 1, -1)[:classes].cumsum(1).double()
+        # A hair less, so that 80 % of 10 pixels are 8 and not 9, as where stores are thresholded.
+        wanted = until[:, -1:] * (percent / 100 * (1 - 1e-12))
+        return torch.searchsorted(until, wanted)[:, 0].clamp_max(MAX_LEVEL)
+
+
+@dataclass(frozen=True)
+class Narrowing:
+    """U2PL's split at a time of the run, on stored entropies: per cent of the pixels that get no label, and that are
+    reliable and unreliable for the contrast."""
+
+    dropped: float
+    share: float
 
 
 @dataclass(frozen=True)
@@ -83,8 +103,28 @@ def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return maps[..., down, :][..., across]
 
 
+def _up_to(levels: Tensor, label: Tensor, entropy: Tensor) -> Tensor:
+    """Which pixels have an entropy of at most the level of their label, or of the one level there is; no padding."""
+    return (entropy <= levels[label.long().clamp(max=len(levels) - 1)]) & (label != IGNORE)
+
+
+def stored_target(maps: Tensor, meaning: MapMeaning, narrowing: Narrowing | None = None) -> Tensor:
+    """The labels to learn (B, H, W) of stored maps (B, 3 + K, H, W), 255 where none; see `from_store`."""
+    label, entropy = maps[:, 0], maps[:, 1]
+    if narrowing is None:
+        return torch.where(meaning.reliable(label, entropy), label, IGNORE)
+    levels = meaning.surest(label, entropy, 100 - narrowing.dropped)
+    return torch.where(_up_to(levels, label, entropy), label, IGNORE)
+
+
 def from_store(
-    maps: Tensor, size: tuple[int, int], meaning: MapMeaning, *, confidence: float, num_classes: int
+    maps: Tensor,
+    size: tuple[int, int],
+    meaning: MapMeaning,
+    *,
+    confidence: float,
+    num_classes: int,
+    narrowing: Narrowing | None = None,
 ) -> Evidence:
     """Evidence from stored maps.
 
@@ -101,18 +141,27 @@ def from_store(
         Probability that an anchor has at least.
     num_classes
         C.
+    narrowing
+        Who is reliable at this time of the run; none: whom the store says, and all others are unreliable.
     """
-    label, entropy = maps[:, 0], maps[:, 1]
-    target = torch.where(meaning.reliable(label, entropy), label, IGNORE)
+    target = stored_target(maps, meaning, narrowing)
     small = shrink(maps, size).movedim(1, 0)  # (3 + K, B, h, w)
-    reliable = meaning.reliable(small[0], small[1])
+    if narrowing is None:
+        reliable = meaning.reliable(small[0], small[1])
+        unreliable = ~reliable & (small[0] != IGNORE)
+    else:
+        label, entropy = maps[:, 0], maps[:, 1]
+        sure, most = (meaning.surest(label, entropy, p) for p in (narrowing.share, 100 - narrowing.share))
+        reliable = _up_to(sure, small[0], small[1])
+        # Stored entropies are few, so many pixels have the very bound: these are not unreliable, or all could be.
+        unreliable = ~_up_to(most, small[0], small[1]) & (small[0] != IGNORE)
     sure_enough = small[2].float() > confidence * MAX_LEVEL
     classes = small[0].long()
     return Evidence(
         target,
         classes,
         reliable,
-        ~reliable & (small[0] != IGNORE),
+        unreliable,
         small[3 : 3 + meaning.kept].flatten(1).T.long(),
         label_mask(torch.where(sure_enough, classes, IGNORE), num_classes),
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
+from vsscli.files import write_text
+from vsscli.inside import require_inside
 from vsscli.structured import parse_json
 
 Figure = float | int | str | None
@@ -31,14 +33,16 @@ class Journal:
         kept = []
         if start and path.exists():
             kept = [line for line in _lines(path) if _step_of(line) <= start]
-        path.write_text("".join(kept))
-        self._file = path.open("a", buffering=1)
+        write_text(path, "".join(kept))  # whatever lay there goes, a link by itself
+        self._file = path.open("a", encoding="utf-8", buffering=1)
         self._board: Any = None
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             return
-        self._board = SummaryWriter(str(path.parent / "board"), purge_step=start or None)
+        board = path.parent / "board"
+        require_inside(path.parent, board)
+        self._board = SummaryWriter(str(board), purge_step=start or None)
 
     def record(self, step: int, figures: Mapping[str, Figure]) -> None:
         """Write the figures of one step; figures that are no number become null in JSON."""

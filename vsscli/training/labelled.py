@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import LabelledFrames, Portion, TrainItems
-from vsscli.data.check import check_once
-from vsscli.data.layouts import Dataset
+from vsscli.data.census import Census
 from vsscli.data.left import say_left_out
 from vsscli.data.numbering import say_order
 from vsscli.data.order import BLOCK
+from vsscli.data.sound import check_once, tell
 from vsscli.data.sources import Sources
+from vsscli.data.verdict import judge_absent, retold
+from vsscli.data.videos import FolderVideo
 from vsscli.talk import SILENCE, Talk
 
 
@@ -33,28 +36,34 @@ def labelled_items(sources: Sources, *, check: Path | None = None, talk: Talk = 
         A split is not there, or what is there is damaged.
     """
     augment, several = sources.recipe.augment, bool(sources.also)
-    labelled = _frames(sources.main, check, several, talk)
+    videos = [dataset.split("labelled") for dataset in sources.datasets]
+    for dataset, own in zip(sources.datasets, videos, strict=True):
+        say_order(own, talk)
+        say_left_out(dataset, "labelled", own, talk)
+    if check is not None:
+        _check(sources, videos, check, talk)
+    pairs = zip(sources.datasets, videos, strict=True)
+    frames = [LabelledFrames(own, dataset.ids, dataset.table.num_classes) for dataset, own in pairs]
     portions = []
-    for further in sources.also:
-        own = augment.model_copy(update={"size": further.section.size or augment.size})
-        frames = _frames(further.dataset, check, several, talk)
-        portions.append(Portion(frames, TrainAugment(own), further.section.thousandths))
-    items = TrainItems(labelled, TrainAugment(augment), portions)
+    for further, its_frames in zip(sources.also, frames[1:], strict=True):
+        own_size = augment.model_copy(update={"size": further.section.size or augment.size})
+        portions.append(Portion(its_frames, TrainAugment(own_size), further.section.thousandths))
+    items = TrainItems(frames[0], TrainAugment(augment), portions)
     if several:
-        names = [sources.main.name, *(further.dataset.name for further in sources.also)]
         told = (
-            f"{name} {len(portion.frames)} frames ({portion.thousandths / BLOCK:.1%} of the crops)"
-            for name, portion in zip(names, items.portions, strict=True)
+            f"{dataset.name} {len(portion.frames)} frames ({portion.thousandths / BLOCK:.1%} of the crops)"
+            for dataset, portion in zip(sources.datasets, items.portions, strict=True)
         )
         talk.say(f"labelled data: {', '.join(told)}")
     return items
 
 
-def _frames(dataset: Dataset, check: Path | None, several: bool, talk: Talk) -> LabelledFrames:
-    videos = dataset.split("labelled")
-    say_order(videos, talk)
-    say_left_out(dataset, "labelled", videos, talk)
-    if check is not None:
-        what = f"data {dataset.name}" if several else "data"
-        check_once(videos, dataset.table, dataset.ids, masks=True, record=check, what=what, talk=talk)
-    return LabelledFrames(videos, dataset.ids, dataset.table.num_classes)
+def _check(sources: Sources, videos: Sequence[Sequence[FolderVideo]], record: Path, talk: Talk) -> None:
+    """Look at every frame and mask, and at which classes occur: one that occurs in no set can't be learned."""
+    census, meaning = Census(), sources.main.meaning
+    for dataset, own in zip(sources.datasets, videos, strict=True):
+        what = f"data {dataset.name}" if sources.also else "data"
+        found = check_once(own, dataset.meaning, masks=True, record=record, what=what, talk=talk)
+        census += retold(found, dataset.meaning, meaning)
+    for remark in judge_absent(census, meaning, "the labelled data", "warning"):
+        tell(remark, talk)

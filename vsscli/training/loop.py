@@ -22,6 +22,9 @@ from vsscli.training.step import Batch, Losses, Stepper
 from vsscli.training.stop import StopRequest
 from vsscli.training.validation import validate
 
+BALANCE_EVERY = 10
+"""Lines of the journal from one to the next that says how the terms of the loss are balanced."""
+
 
 class Loop:
     """A run from the step its state is at to the last.
@@ -54,11 +57,13 @@ class Loop:
         waited, since, counted = 0.0, time.perf_counter(), 0
         with StopRequest() as request, self.talk.track(self.recipe.name, settings.steps, "step") as done:
             done(state.step)
+            if state.step and self._is_validated() and not state.figures:  # the run was cut off while it was scored
+                self._validate_and_save()
             while state.step < settings.steps:
                 before = time.perf_counter()
                 fetched = [next(batches) for _ in range(settings.accumulate)]
                 waited += time.perf_counter() - before
-                losses, rate = stepper.step(fetched)
+                losses, rate = stepper.step(fetched, measure=self._measures(state.step + 1))
                 counted += 1
                 done(1)
                 ended = state.step == settings.steps
@@ -69,13 +74,16 @@ class Loop:
                     elapsed = time.perf_counter() - since
                     self._record(losses, rate, data_time=waited / counted, step_time=elapsed / counted)
                     waited, since, counted = 0.0, time.perf_counter(), 0
-                due = ended or (settings.validate_every and state.step % settings.validate_every == 0)
-                if due and self.recipe.validated:
+                if self._is_validated():
                     before = time.perf_counter()
                     self._require_finite()
-                    self._validate()
+                    # Whatever happens while they are scored, no steps are lost. Without figures, at a step that is
+                    # scored, a checkpoint says that scoring is still to come.
+                    state.figures = {}
+                    self._save()
+                    self._validate_and_save()
                     since += time.perf_counter() - before
-                if ended or stop or state.step % settings.checkpoint_every == 0:
+                elif ended or stop or state.step % settings.checkpoint_every == 0:
                     self._require_finite()
                     self._save()
                 if ended:  # validation is long, and who asked during it must be obeyed all the same
@@ -85,6 +93,11 @@ class Loop:
         if self._journal is not None:
             self._journal.close()
         self.fabric.barrier()
+
+    def _measures(self, step: int) -> bool:
+        """Whether gradients are compared in this step: of the lines of the journal the first, every tenth, the last."""
+        settings = self.recipe.train
+        return step in (settings.log_every, settings.steps) or step % (BALANCE_EVERY * settings.log_every) == 0
 
     def _batches(self, items: TrainItems, unlabelled: TrainItems | None) -> Iterator[tuple[Batch, Batch | None]]:
         labelled = self._loaded(items, self.recipe.train.batch_size, stream=0)
@@ -136,6 +149,18 @@ class Loop:
             f"{what} at step {self.state.step}", f"lower train.lr, set train.clip, or train.precision: '32'; {kept}"
         )
 
+    def _is_validated(self) -> bool:
+        """Whether the step that the run is at is one that is scored."""
+        every, step = self.recipe.train.validate_every, self.state.step
+        due = step == self.recipe.train.steps or bool(every and step % every == 0)
+        return due and self.recipe.validated
+
+    def _validate_and_save(self) -> None:
+        self._validate()
+        self._save()
+        if self._journal is not None:
+            self._journal.record(self.state.step, self.state.figures)
+
     def _validate(self) -> None:
         """Score the evaluation split, keep the best weights."""
         state, network = self.state, self.state.network
@@ -148,8 +173,6 @@ class Loop:
         network.train()
         if raw is not None:
             network.load_state_dict(raw)
-        if self._journal is not None:
-            self._journal.record(state.step, state.figures)
         figures = (f"{name} {value:.4f}" for name, value in state.figures.items() if value is not None)
         self.talk.say(f"step {state.step}: {', '.join(figures)}")
         miou = state.figures.get("miou")  # only the first process scores

@@ -155,14 +155,15 @@ def open_unlabelled(
         )
     videos = dataset.split(store.header.split(path))
     _require_frames(store, videos, dataset)
-    _look(store, videos, contrast=recipe.unlabelled.contrast is not None, talk=talk)
-    if recipe.unlabelled.contrast is None:
+    contrast, narrowing = recipe.unlabelled.contrast, recipe.unlabelled.split == "narrowing"
+    _look(store, videos, contrast=contrast is not None and not narrowing, talk=talk)
+    if contrast is None and not narrowing:
         return UnlabelledData(UnlabelledFrames(videos, StoredLabels(path)))
     source = open_source(store)
     _require_frames(source, videos, dataset)
-    keep = source.encoding
-    kept = dataset.table.num_classes if keep.keep == "all" else min(keep.kept, dataset.table.num_classes)
-    kept = min(kept, rank_bounds(recipe.unlabelled.contrast, dataset.table.num_classes, kept).listed)
+    keep, classes = source.encoding, dataset.table.num_classes
+    kept = classes if keep.keep == "all" else min(keep.kept, classes)
+    kept = 0 if contrast is None else min(kept, rank_bounds(contrast, classes, kept).listed)
     levels = store.header.source.get("class_levels") or [store.header.source["level"]]
     meaning = MapMeaning(tuple(map(int, levels)), kept)
     return UnlabelledData(UnlabelledFrames(videos, StoredEvidence(source.path, kept)), meaning)

@@ -9,7 +9,6 @@ import torch
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import TrainItems
-from vsscli.data.check import check_once
 from vsscli.data.layouts import Dataset
 from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
@@ -27,11 +26,11 @@ from vsscli.recipes.schema import Mask2FormerModel, MmsegModel, Recipe
 from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
-from vsscli.training.labelled import labelled_items
 from vsscli.training.learner import Learner
 from vsscli.training.loop import Loop
 from vsscli.training.optimiser import build_optimiser
-from vsscli.training.pseudo import open_unlabelled, pseudo_label_path
+from vsscli.training.pseudo import pseudo_label_path
+from vsscli.training.ready import make_ready
 from vsscli.training.semi import build_semi
 from vsscli.training.state import CONTENT, TrainingState, lacks_content, load_state, other_run
 
@@ -80,7 +79,7 @@ def train(
     device, devices
         "auto", "cpu" or "cuda", and how many processes; more than one train with DDP.
     check
-        Look at every file of the training data before the first step.
+        Look at every file that the run will read before the first step.
 
     Raises
     ------
@@ -135,18 +134,8 @@ def train(
     if fresh and init is None:
         _require_start(recipe, talk)
     record = out / "checked.json" if check and fabric.is_global_zero else None
-    items = labelled_items(sources, check=record, talk=talk)
-    if recipe.data.val in recipe.data.train_splits:
-        if recipe.validated:
-            talk.warn(f"split {recipe.data.val!r} is trained on and validated on: its figures say nothing of new video")
-        else:
-            talk.say(
-                f"split {recipe.data.val!r} is trained on, so it is not validated on; train.validate_every asks for it"
-            )
-    others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
-    if others is not None and record is not None:
-        videos, what = others.frames.videos, "unlabelled data"
-        check_once(videos, dataset.table, dataset.ids, masks=False, record=record, what=what, talk=talk)
+    ready = make_ready(sources, pseudo_labels, record=record, talk=talk)
+    items, others = ready.items, ready.unlabelled
     unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, dataset, init, fresh=fresh, talk=talk)
@@ -190,7 +179,7 @@ def finished_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> TrainResu
     if not begun_run(out, recipe, inputs):
         return None
     checkpoint = load_checkpoint(out / "last.pt", weights=False)
-    if checkpoint.step < recipe.train.steps:
+    if checkpoint.step < recipe.train.steps or (recipe.validated and not checkpoint.figures):  # not scored yet
         return None
     return TrainResult(out / "last.pt", out / "best.pt", checkpoint.figures, checkpoint.step)
 

@@ -27,7 +27,17 @@ from vsscli.training.contrast import (
     plan_step,
     published_label_mask,
 )
-from vsscli.training.evidence import Evidence, MapMeaning, cell_shares, from_store, from_teacher, label_crops, shrink
+from vsscli.training.evidence import (
+    Evidence,
+    MapMeaning,
+    Narrowing,
+    cell_shares,
+    from_store,
+    from_teacher,
+    label_crops,
+    shrink,
+    stored_target,
+)
 from vsscli.training.learner import Learner, MeanTeacher
 from vsscli.training.mixing import mix
 from vsscli.training.ranks import Ranks, rank_bounds, rank_window
@@ -129,7 +139,8 @@ class SemiSupervision:
             maps, padding = mixed[:, :-1], mixed[:, -1] == 1
         pixels = (~padding).sum()
         if self.teacher is None:
-            return Prepared(images, maps[:, 0], None, pixels)
+            target = stored_target(maps, self.stored, self._narrowing(progress)) if self.stored else maps[:, 0]
+            return Prepared(images, target, None, pixels)
         split = len(labelled) if self.banks else 0
         outputs, features = self._ask(torch.cat([labelled[:split], images]))
         unlabelled = outputs.part(slice(split, None))
@@ -184,7 +195,14 @@ class SemiSupervision:
         size = (outputs.features.shape[-2], outputs.features.shape[-1]) if outputs.features is not None else None
         if self.stored is not None and contrast is not None and self.ranks is not None and size is not None:
             classes = self.ranks.num_classes
-            return from_store(maps, size, self.stored, confidence=contrast.confidence, num_classes=classes)
+            return from_store(
+                maps,
+                size,
+                self.stored,
+                confidence=contrast.confidence,
+                num_classes=classes,
+                narrowing=self._narrowing(progress),
+            )
         return from_teacher(
             outputs.scores,
             maps[:, 0],
@@ -194,6 +212,13 @@ class SemiSupervision:
             listed=self.ranks.listed if self.ranks else 1,
             confidence=contrast.confidence if contrast else 0.0,
         )
+
+    def _narrowing(self, progress: float) -> Narrowing | None:
+        """The split of a store's pixels at a time of the run, where it is not the store's own."""
+        if self.settings.split == "store":
+            return None
+        drop, sure = (narrowing_share(share, progress) for share in (self.settings.drop, self.settings.sure))
+        return Narrowing(drop, sure)
 
     def _cells(self, labelled: Outputs, labels: Tensor, evidence: Evidence) -> Cells:
         """What the contrast needs to know of all cells: those of labelled crops, then the others."""
@@ -255,7 +280,7 @@ def build_semi(
     contrast = settings.contrast
     if contrast is None:
         learner = Learner(network)
-        return learner, SemiSupervision(settings, learner, autocast=autocast)
+        return learner, SemiSupervision(settings, learner, stored=stored, autocast=autocast)
     if contrast.variant != "paper" and settings.teacher == "store":
         raise VssError(
             f"unlabelled.contrast.variant {contrast.variant} finds no negative with teacher store: the published code "

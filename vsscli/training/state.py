@@ -117,6 +117,9 @@ def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) ->
     """In what a checkpoint was trained otherwise than by this recipe and these inputs; empty when in nothing."""
     # Keys that came to recipes since then have their defaults in it.
     known = recipe_from_dict(checkpoint.recipe, "the recipe of the run that was begun").model_dump(mode="json")
+    if known["unlabelled"] and known["model"]["family"] == "mask2former":
+        # Before there was a choice, the weights were of the whole sum.
+        known["unlabelled"]["balance"] = checkpoint.recipe["unlabelled"].get("balance", "none")
     unnoted = {CONTENT: inputs[CONTENT]} if lacks_content(checkpoint, inputs) else {}
     there = {**known, "inputs": {**checkpoint.inputs, **unnoted}}
     wanted = {**recipe.model_dump(mode="json"), "inputs": inputs}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vsscli.models.network import Normalisation
 from vsscli.models.outputs import MaskOutputs, Outputs
 from vsscli.recipes.schema import Recipe
+from vsscli.training.balance import SUPERVISED, gradient_shares, layers_of, measured_parameters
 from vsscli.training.learner import Answer
 from vsscli.training.losses import cross_entropy_sum
 from vsscli.training.optimiser import set_learning_rate
@@ -39,10 +40,21 @@ class Batch:
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one step, and other figures of it; tensors, so that nobody waits for the device."""
+    """Losses of one step, and other figures of it; tensors, so that nobody waits for the device.
+
+    Attributes
+    ----------
+    total
+        What is minimised.
+    parts
+        Figures for the journal, without gradient.
+    terms
+        What the total is the sum of, each with its weight; none where there is but one.
+    """
 
     total: Tensor
     parts: dict[str, Tensor]
+    terms: dict[str, Tensor] = field(default_factory=dict)
 
     def named(self) -> dict[str, Tensor]:
         """As the journal calls them."""
@@ -50,7 +62,10 @@ class Losses:
 
 
 class StepLoss:
-    """``L = L_s + lambda_u L_u + lambda_c L_c``, equation 3 of the paper.
+    """``L = L_s + n (lambda_u L_u + lambda_c L_c)``, equation 3 of the paper with its terms on one scale.
+
+    n is 1 for a network that scores pixels, as in the paper. For a mask classifier, whose L_s is a sum over the layers
+    of its decoder, it is their number (`unlabelled.balance: layers`); L_s itself is as it was published.
 
     The first two are means over the labelled pixels of the whole batch, over all processes, so that two processes learn
     what one would. The third is each process's own, on banks that they share.
@@ -94,14 +109,18 @@ class StepLoss:
         unsupervised = global_mean(loss_sum, count)
         reliable = _global_share(count, prepared.pixels)
         weight = settings.weight / reliable.clamp_min(1e-6) if settings.scale_weight else settings.weight
-        total = supervised + weight * unsupervised
+        layers = layers_of(answer.outputs) if settings.balance == "layers" else 1
+        terms = {SUPERVISED: supervised, "unsupervised": weight * layers * unsupervised}
         parts = {"loss_supervised": supervised.detach(), "loss_unsupervised": unsupervised.detach()}
         if prepared.plan is not None and answer.anchors is not None and settings.contrast and semi.banks:
             contrast = semi.loss(answer.anchors, prepared.plan)
-            total = total + settings.contrast.weight * contrast
+            terms["contrast"] = settings.contrast.weight * layers * contrast
             parts["loss_contrast"] = contrast.detach()
             parts["banks"] = semi.banks.lengths.sum() / semi.banks.rows
-        return Losses(total, {**parts, "reliable": reliable})
+        total = supervised
+        for name in ("unsupervised", "contrast"):
+            total = total + terms[name] if name in terms else total
+        return Losses(total, {**parts, "reliable": reliable}, terms)
 
 
 class Stepper:
@@ -121,14 +140,19 @@ class Stepper:
         self.fabric, self.recipe, self.state = fabric, recipe, state
         self._module, self._optimiser = fabric.setup(state.learner, state.optimiser)
         self._loss = StepLoss(state.network.normalisation, state.semi)
+        # A compiled network gives its graph's memory away on the first way back.
+        self._measurable = not getattr(recipe.model, "compile", False)
 
-    def step(self, batches: Sequence[tuple[Batch, Batch | None]]) -> tuple[Losses, float]:
+    def step(self, batches: Sequence[tuple[Batch, Batch | None]], *, measure: bool = False) -> tuple[Losses, float]:
         """Take one optimiser step.
 
         Parameters
         ----------
         batches
             As many as gradients are accumulated over: labelled crops, and unlabelled ones or None.
+        measure
+            Also compare the gradients of the terms of the last batch's loss (`training.balance`), where it has several.
+            With several processes each compares its own.
 
         Returns
         -------
@@ -144,6 +168,8 @@ class Stepper:
         for number, (labelled, unlabelled) in enumerate(batches, start=1):
             with fabric.no_backward_sync(self._module, enabled=number < len(batches)):
                 losses = self._loss(self._module, labelled, unlabelled, state.step / settings.steps)
+                if measure and number == len(batches) and losses.terms and self._measurable:
+                    losses = replace(losses, parts={**losses.parts, **self._shares(losses.terms)})
                 fabric.backward(losses.total / len(batches))
         if settings.clip:
             # Gradients that are not finite are no error here: with precision 16 the scaler leaves such a step out, and
@@ -157,6 +183,11 @@ class Stepper:
         if state.semi is not None:
             state.semi.update(state.learner, state.step)
         return losses, rate
+
+    def _shares(self, terms: dict[str, Tensor]) -> dict[str, Tensor]:
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        scale = float(scaler.get_scale()) if scaler is not None else 1.0
+        return gradient_shares(terms, measured_parameters(self.state.network), scale)
 
 
 def supervised_loss(outputs: Outputs, labels: Tensor) -> Tensor:

@@ -1,0 +1,79 @@
+"""A census of masks: how many pixels hold each value, and in how many masks it occurs.
+
+It is taken in the pass of `data.check` that decodes every mask anyway, and by `evaluation.score` while it counts.
+What a census says of a data set's classes is `data.verdict`'s part.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+VALUES = 256
+
+
+def _zeros() -> np.ndarray:
+    return np.zeros(VALUES, np.int64)
+
+
+@dataclass(eq=False)
+class Census:
+    """What the masks of a split hold.
+
+    Parameters
+    ----------
+    frames, masks
+        Frames looked at, and how many of them have a mask that could be read.
+    pixels
+        (256,) int64: pixels of each value, as a data set's reader gives it.
+    within
+        (256,) int64: masks in which each value occurs.
+    """
+
+    frames: int = 0
+    masks: int = 0
+    pixels: np.ndarray = field(default_factory=_zeros)
+    within: np.ndarray = field(default_factory=_zeros)
+
+    def count(self, mask: np.ndarray) -> None:
+        """Count a mask, (H, W) uint8."""
+        self.count_values(np.bincount(mask.reshape(-1), minlength=VALUES))
+
+    def count_values(self, pixels: np.ndarray) -> None:
+        """Count a mask by its histogram, (256,)."""
+        self.masks += 1
+        self.pixels = self.pixels + pixels
+        self.within = self.within + (pixels > 0)
+
+    def __add__(self, other: Census) -> Census:
+        return Census(
+            self.frames + other.frames, self.masks + other.masks, self.pixels + other.pixels, self.within + other.within
+        )
+
+    @property
+    def values(self) -> list[int]:
+        """The values that occur, rising."""
+        found: list[int] = np.flatnonzero(self.pixels).tolist()
+        return found
+
+    def share(self, *values: int) -> float:
+        """The share of all pixels that hold some values; 0 where nothing was counted."""
+        total = int(self.pixels.sum())
+        return int(self.pixels[list(values)].sum()) / total if total else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, without what does not occur."""
+        rows = {str(value): [int(self.pixels[value]), int(self.within[value])] for value in self.values}
+        return {"frames": self.frames, "masks": self.masks, "values": rows}
+
+    @classmethod
+    def from_json(cls, told: Any) -> Census:
+        """The census that `to_json` wrote; ValueError, KeyError or TypeError where it is none."""
+        census = cls(int(told["frames"]), int(told["masks"]))
+        for value, (pixels, within) in dict(told["values"]).items():
+            if not 0 <= int(value) < VALUES:
+                raise ValueError(f"no mask holds {value}")
+            census.pixels[int(value)], census.within[int(value)] = int(pixels), int(within)
+        return census

@@ -1,0 +1,113 @@
+"""Videos that two splits have in common, whatever they are called in each.
+
+Names tell little: a list copied from another, a root without folders of splits, frames exported twice, links. So frames
+are compared as files, and by content where files of one size are in both splits; of each video a few frames, spread
+over it, since whoever repeats a video repeats more than one of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vsscli.data.videos import FolderVideo
+
+PROBES = 8
+"""Frames of a video that are compared by content."""
+
+TRIED = 16
+"""Files of one size that a frame is compared with at most."""
+
+READ = 2**17
+"""Bytes at the start of a file that tell it from others of its size: a compressed picture differs early."""
+
+
+class Shared(NamedTuple):
+    """A video of one split that is in the other as well: what it is called there."""
+
+    name: str
+    other: str
+
+    def __str__(self) -> str:
+        return self.name if self.name == self.other else f"{self.name} (as {self.other})"
+
+
+class _File(NamedTuple):
+    video: str
+    path: Path
+    place: tuple[int, int]
+    size: int
+
+
+def shared_videos(videos: Sequence[FolderVideo], others: Sequence[FolderVideo]) -> list[Shared]:
+    """The videos of which at least one frame is among those of others too.
+
+    Parameters
+    ----------
+    videos, others
+        Of two splits. Frames without an image, or whose file can't be looked at, count for nothing.
+
+    Returns
+    -------
+    list of Shared
+        In the order of `videos`.
+    """
+    by_place: dict[tuple[int, int], _File] = {}
+    by_size: dict[int, list[_File]] = {}
+    for video in others:
+        for file in _files(video):
+            by_place.setdefault(file.place, file)
+            by_size.setdefault(file.size, []).append(file)
+    digests: dict[Path, bytes] = {}
+    found = []
+    for video in videos:
+        other = _other(_files(video), by_place, by_size, digests)
+        if other is not None:
+            found.append(Shared(video.name, other))
+    return found
+
+
+def _other(
+    files: Sequence[_File],
+    by_place: dict[tuple[int, int], _File],
+    by_size: dict[int, list[_File]],
+    digests: dict[Path, bytes],
+) -> str | None:
+    """The video that one of some files is in too."""
+    for file in files:
+        if file.place in by_place:
+            return by_place[file.place].video
+    alike = [file for file in files if file.size in by_size]
+    for number in sorted({round(i * (len(alike) - 1) / max(PROBES - 1, 1)) for i in range(PROBES)} if alike else ()):
+        file = alike[number]
+        for candidate in by_size[file.size][:TRIED]:
+            if _digest(file.path, digests) == _digest(candidate.path, digests) != b"":
+                return candidate.video
+    return None
+
+
+def _files(video: FolderVideo) -> list[_File]:
+    found = []
+    for frame in video.frames:
+        if frame.image is None:
+            continue
+        try:
+            status = os.stat(frame.image)
+        except OSError:
+            continue
+        found.append(_File(video.name, frame.image, (status.st_dev, status.st_ino), status.st_size))
+    return found
+
+
+def _digest(path: Path, known: dict[Path, bytes]) -> bytes:
+    """Of the beginning of a file; empty where it can't be read."""
+    if path not in known:
+        try:
+            with path.open("rb") as file:
+                known[path] = hashlib.blake2b(file.read(READ), digest_size=16).digest()
+        except OSError:
+            known[path] = b""
+    return known[path]

@@ -1,0 +1,259 @@
+"""What a census says: masks that mean something else than the data set's description says.
+
+Nothing here is certain but that a split without a labelled pixel teaches and scores nothing. Values beyond the table,
+masks that seem to count from another number, a class that is alone or never occurs: each is said with what would mend
+it, most often a mapping of values into classes (`data.mapping`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import yaml
+
+from vsscli.data.census import Census
+from vsscli.data.classes import IGNORE, ClassTable
+from vsscli.data.mapping import Mapping
+from vsscli.data.masks import UNKNOWN, MaskIds, describe_values
+
+Weight = Literal["fault", "warning", "note"]
+
+MUCH = 0.01
+"""Share of the pixels from which on values without a meaning are warned of, where a recipe takes them for void."""
+
+SHOWN = 8
+"""Names and lines that are shown at most."""
+
+SMOOTH = 24
+"""As many values without a meaning as no table explains: edges were smoothed, or the file was compressed with loss."""
+
+
+@dataclass(frozen=True)
+class Remark:
+    """One thing that a census says.
+
+    Parameters
+    ----------
+    weight
+        A ``fault`` stops a run; a ``warning`` is said; a ``note`` is worth knowing.
+    what, remedy
+        In words.
+    """
+
+    weight: Weight
+    what: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.remedy})" if self.remedy else self.what
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """What the values of a data set's masks are said to mean.
+
+    Parameters
+    ----------
+    table, ids
+        The classes, and the values that stand for them.
+    classes
+        What a mapping's ``target`` would be: the class table's file or name.
+    """
+
+    table: ClassTable
+    ids: MaskIds
+    classes: str = ""
+
+    @property
+    def lookup(self) -> np.ndarray:
+        """(256,) uint8: class, 255 for void, 254 for a value that means nothing, whatever becomes of that."""
+        return replace(self.ids, unknown="error").lookup(self.table.num_classes)
+
+    @property
+    def last(self) -> int:
+        """The value of the last class."""
+        return self.ids.first + self.table.num_classes - 1
+
+    def labelled(self, census: Census) -> int:
+        """How many pixels have a class."""
+        return int(census.pixels[self.lookup < UNKNOWN].sum())
+
+    def unknown(self, census: Census) -> list[int]:
+        """The values that occur and mean nothing, rising."""
+        return [value for value in census.values if self.lookup[value] == UNKNOWN]
+
+    def absent(self, census: Census) -> list[int]:
+        """The classes that never occur, rising."""
+        there = {int(self.lookup[value]) for value in census.values}
+        return [number for number in range(self.table.num_classes) if number not in there]
+
+
+def judge(census: Census, meaning: Meaning, what: str = "the split") -> list[Remark]:
+    """All that a census of a split says of its masks, but for classes that never occur (`judge_absent`).
+
+    Parameters
+    ----------
+    census
+        Of the masks. Without any there is nothing to say.
+    meaning
+        What their values are said to mean.
+    what
+        What to call the split.
+    """
+    return list(_remarks(census, meaning, what)) if census.masks else []
+
+
+def judge_absent(census: Census, meaning: Meaning, what: str, weight: Weight = "warning") -> list[Remark]:
+    """Classes that never occur, in a split or in all that is trained on; ``weight``: how much that matters."""
+    absent = meaning.absent(census)
+    if not census.masks or not absent or not meaning.labelled(census) or len(absent) == meaning.table.num_classes - 1:
+        return []  # a lone class was spoken of already
+    names = meaning.table.names
+    listed = ", ".join(names[number] for number in absent[:SHOWN])
+    more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
+    said = f"{len(absent)} of {len(names)} classes never occur in {what}: {listed}{more}"
+    remedy = _other_start(census, meaning) if not _is_shifted(census, meaning) else ""
+    return [Remark(weight, said, remedy)]
+
+
+def retold(census: Census, meaning: Meaning, goal: Meaning) -> Census:
+    """A census in the values of another data set of the same classes; what has no class is its last value, void."""
+    told = Census(census.frames, census.masks)
+    for value in census.values:
+        number = int(meaning.lookup[value])
+        place = goal.ids.first + number if number < UNKNOWN else IGNORE
+        told.pixels[place] += census.pixels[value]
+        told.within[place] = max(told.within[place], census.within[value])
+    return told
+
+
+def unknown_remedy(census: Census, meaning: Meaning) -> str:
+    """What to do about values that mean nothing: never to throw away what may be the labels."""
+    unknown, ids = meaning.unknown(census), meaning.ids
+    if isinstance(ids.reader, Mapping):
+        return f"`vss remap --source {ids.reader.name} --show` says what becomes of each class"
+    if ids.first == 0 and unknown == [meaning.last + 1]:
+        return "masks that count classes from 1 look so: set data.first_id: 1 and data.void_ids: [0, 255]"
+    if len(unknown) > max(SMOOTH, 2 * meaning.table.num_classes):
+        return (
+            "so many values are no classes: save the masks without smoothing their edges and without lossy "
+            "compression, scale them with nearest neighbour"
+        )
+    means = _mapping_advice(census, meaning)
+    if meaning.labelled(census) > census.pixels[unknown].sum():
+        return f"if they mean no class, set data.unknown_ids: void; if they are classes, {means}"
+    return means
+
+
+def _remarks(census: Census, meaning: Meaning, what: str) -> Iterator[Remark]:
+    table, ids = meaning.table, meaning.ids
+    labelled, unknown = meaning.labelled(census), meaning.unknown(census)
+    if unknown:
+        share = census.share(*unknown)
+        masks = int(census.within[unknown].max())
+        said = (
+            f"masks of {what} hold {describe_values(unknown)} ({share:.1%} of the pixels, in {masks} or more of "
+            f"{census.masks} masks), outside the {table.num_classes} classes of {table.name} "
+            f"({ids.first}..{meaning.last})"
+        )
+        if ids.unknown == "error":
+            yield Remark("fault", said, unknown_remedy(census, meaning))
+            return
+        if labelled:
+            weight: Weight = "warning" if share >= MUCH else "note"
+            yield Remark(weight, f"{said}; they count as void", unknown_remedy(census, meaning))
+    if not labelled:
+        yield Remark("fault", _nothing_labelled(census, meaning, what), _nothing_remedy(census, meaning))
+        return
+    names = [table.names[number] for number in range(table.num_classes) if number not in meaning.absent(census)]
+    alone = f"all labelled pixels of {what} are {names[0]}" if len(names) == 1 < table.num_classes else ""
+    if _is_shifted(census, meaning):
+        yield Remark(
+            "warning",
+            f"masks of {what} hold 0, which is void, in {census.share(0):.1%} of the pixels, and never "
+            f"{meaning.last}, the last class {table.names[-1]!r}{': ' + alone if alone else ''}",
+            _other_start(census, meaning),
+        )
+    elif alone:
+        remedy = "label what is not of the class as another one"
+        if census.share(*_void(census, meaning)):
+            remedy += f"; if void values are classes, {_mapping_advice(census, meaning)}"
+        yield Remark("warning", f"{alone}, of {table.num_classes} classes: no other can be learned or scored", remedy)
+
+
+def _is_shifted(census: Census, meaning: Meaning) -> bool:
+    """Whether masks look as if they counted from 0 where classes begin at 1: no class is missing but the last."""
+    if meaning.ids.reader is not None or meaning.ids.first != 1 or not census.pixels[0]:
+        return False
+    return meaning.absent(census) == [meaning.table.num_classes - 1] and bool(meaning.labelled(census))
+
+
+def _other_start(census: Census, meaning: Meaning) -> str:
+    """The setting under which masks would count from another number, where that can be."""
+    absent, ids, count = meaning.absent(census), meaning.ids, meaning.table.num_classes
+    if ids.reader is not None:
+        return ""
+    if ids.first == 1 and count - 1 in absent and census.pixels[0]:
+        return "if masks count classes from 0, set data.first_id: 0 and data.void_ids: [255]"
+    if ids.first == 0 and absent[:1] == [0]:
+        return "if masks count classes from 1, set data.first_id: 1 and data.void_ids: [0, 255]"
+    return ""
+
+
+def _nothing_labelled(census: Census, meaning: Meaning, what: str) -> str:
+    told = [f"{value} ({census.share(value):.1%})" for value in census.values[:SHOWN]]
+    more = f" and {len(census.values) - SHOWN} more" if len(census.values) > SHOWN else ""
+    return (
+        f"no pixel of {what} has a class: its {census.masks} masks hold "
+        f"{', '.join(told)}{more}, and none of these is one of the {meaning.table.num_classes} classes of "
+        f"{meaning.table.name} ({meaning.ids.first}..{meaning.last})"
+    )
+
+
+def _nothing_remedy(census: Census, meaning: Meaning) -> str:
+    if isinstance(meaning.ids.reader, Mapping):
+        return (
+            f"mapping {meaning.ids.reader.name} leaves nothing of these masks: `vss remap --source "
+            f"{meaning.ids.reader.name} --show` says what becomes of each class"
+        )
+    if len(census.values) == 1 and not meaning.unknown(census):
+        return f"label them; or, if value {census.values[0]} is a class, {_mapping_advice(census, meaning)}"
+    return _mapping_advice(census, meaning)
+
+
+def _void(census: Census, meaning: Meaning) -> list[int]:
+    return [value for value in census.values if meaning.lookup[value] == IGNORE]
+
+
+def _mapping_advice(census: Census, meaning: Meaning) -> str:
+    """A mapping that would read these masks, as a line of YAML, and where it goes."""
+    return (
+        f"say which value is which class: write {_mapping_line(census, meaning)} into ids.yaml, corrected, in the data "
+        "set's folder, and set data.remap: ids.yaml (or rewrite the masks: vss remap --source ids.yaml)"
+    )
+
+
+def _mapping_line(census: Census, meaning: Meaning) -> str:
+    """A guess in one line: values without a meaning are the classes that do not occur, in rising order."""
+    lookup, names = meaning.lookup, meaning.table.names
+    known = {value: int(lookup[value]) for value in census.values if lookup[value] < UNKNOWN}
+    free = [number for number in range(len(names)) if number not in known.values()]
+    rest, void = meaning.unknown(census), _void(census, meaning)
+    # Void values are classes only where classes are left: beside values without a meaning 0 first, the background of
+    # many; alone, 255 first, what is not background in binary masks.
+    left = max(len(free) - len(rest), 0)
+    rest = sorted([*rest, *((void if rest else void[::-1])[:left])])
+    told = known | dict(zip(rest, free, strict=False))
+    lines = {value: names[told[value]] if value in told else "ignore" for value in census.values}
+    values: dict[str, object] = {"target": meaning.classes or meaning.table.name, "map": lines}
+    if len(lines) <= 2 * SHOWN:
+        return _flow(values)
+    return f"{_flow({**values, 'map': dict(list(lines.items())[: 2 * SHOWN])})} and so on"
+
+
+def _flow(values: dict[str, object]) -> str:
+    text: str = yaml.safe_dump(values, default_flow_style=True, width=10**9, allow_unicode=True, sort_keys=False)
+    return text.strip()

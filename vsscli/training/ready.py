@@ -1,0 +1,121 @@
+"""All that a run will read, opened and looked at before its first step: nothing is found missing after hours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsscli.data.batches import TrainItems
+from vsscli.data.overlap import Shared, shared_videos
+from vsscli.data.sound import check_once, tell
+from vsscli.data.sources import Sources
+from vsscli.data.verdict import judge_absent
+from vsscli.data.videos import FolderVideo
+from vsscli.errors import VssError
+from vsscli.talk import SILENCE, Talk
+from vsscli.training.labelled import labelled_items
+from vsscli.training.pseudo import UnlabelledData, open_unlabelled
+
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What there is to learn from: labelled crops, and frames without labels where the recipe takes some."""
+
+    items: TrainItems
+    unlabelled: UnlabelledData | None
+
+
+def make_ready(
+    sources: Sources, pseudo_labels: Path | None, *, record: Path | None = None, talk: Talk = SILENCE
+) -> Ready:
+    """Open the splits that a run trains and is validated on, and look at every file of them.
+
+    Parameters
+    ----------
+    sources
+        The data sets of the recipe.
+    pseudo_labels
+        The store to learn from, if not the recipe's.
+    record
+        Where to remember what was found sound. None: files are not looked at, but lists and folders are read.
+    talk
+        Hears of the looking, of classes that never occur, and of videos that are trained on and validated on.
+
+    Raises
+    ------
+    VssError
+        A split is not there, is damaged, has no labels, or pseudo-labels do not belong to it.
+    """
+    recipe, dataset = sources.recipe, sources.main
+    scored = _validated(sources, talk) if recipe.validated else []
+    items = labelled_items(sources, check=record, talk=talk)
+    if record is not None and scored:
+        what = f"split {recipe.data.val!r} (validation)"
+        census = check_once(scored, dataset.meaning, masks=True, sparse=True, record=record, what=what, talk=talk)
+        for remark in judge_absent(census, dataset.meaning, what, "note"):
+            tell(remark, talk)
+    others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
+    if others is not None and record is not None:
+        what = "unlabelled data"
+        check_once(others.frames.videos, dataset.meaning, masks=False, record=record, what=what, talk=talk)
+    warn_of_overlap(sources, scored, [] if others is None else others.frames.videos, talk)
+    return Ready(items, others)
+
+
+def _validated(sources: Sources, talk: Talk) -> list[FolderVideo]:
+    """The split that the run will be validated on."""
+    dataset, name = sources.main, sources.recipe.data.val
+    try:
+        videos = dataset.split("val")
+    except VssError as error:
+        hint = f"{error.hint}; or " if error.hint else ""
+        raise VssError(
+            f"{error.message}; the run would be validated on that split (data.val)",
+            f"{hint}set data.val to another split",
+        ) from error
+    frames = [frame for video in videos for frame in video.frames]
+    masks = sum(frame.mask is not None for frame in frames)
+    if not masks:
+        raise VssError(
+            f"{dataset.name}: none of the {len(frames)} frames of split {name!r} has a mask, so nothing can be "
+            "validated",
+            "add masks, or set data.val to a split that has some",
+        )
+    if masks < len(frames):
+        talk.warn(f"{masks} of {len(frames)} frames of split {name!r} have masks: validation counts these alone")
+    return videos
+
+
+def warn_of_overlap(
+    sources: Sources, scored: list[FolderVideo], unlabelled: list[FolderVideo], talk: Talk = SILENCE
+) -> None:
+    """Say which videos a run is validated on that it also learns from, whatever they are called there."""
+    data = sources.recipe.data
+    if not sources.recipe.validated:
+        talk.say(f"split {data.val!r} is trained on, so it is not validated on; train.validate_every asks for it")
+        return
+    if data.val in data.train_splits:
+        talk.warn(f"split {data.val!r} is trained on and validated on: its figures say nothing of new video")
+        return
+    trained = [video for dataset in sources.datasets for video in dataset.split("labelled")]
+    both = shared_videos(scored, trained)
+    if both:
+        talk.warn(
+            f"{_told(both, len(scored))} of split {data.val!r} are trained on and validated on: figures on them say "
+            "nothing of new video (data.train and data.val should share no frame)"
+        )
+    known = {shared.name for shared in both}
+    rest = [video for video in scored if video.name not in known]
+    without = shared_videos(rest, unlabelled)
+    if without:
+        talk.warn(
+            f"{_told(without, len(scored))} of split {data.val!r} are among the unlabelled frames that are learned "
+            "from: their figures are better than those of new video"
+        )
+
+
+def _told(shared: list[Shared], count: int) -> str:
+    more = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
+    return f"{len(shared)} of {count} videos ({', '.join(map(str, shared[:NAMED]))}{more})"
