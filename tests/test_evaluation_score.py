@@ -233,10 +233,11 @@ class TestFaults:
         Image.new("RGB", (4, 1)).save(small[1] / "street" / "0000.png")
         assert "0000.png" in self.refused(small, workers).message
 
-    def test_a_frame_without_a_mask_is_named(self, small: tuple[list[FolderVideo], Path], workers: int) -> None:
+    def test_a_split_without_a_mask_is_refused(self, small: tuple[list[FolderVideo], Path], workers: int) -> None:
         frames = small[0][0].frames
-        bare = FolderVideo("street", (*frames[:2], Frame("street", "0002", None, None)))
-        assert "street/0002" in self.refused(([bare], small[1]), workers).message
+        bare = FolderVideo("street", tuple(Frame("street", frame.stem, frame.image, None) for frame in frames))
+        assert f"none of the {len(frames)} frames has a mask" in self.refused(([bare], small[1]), workers).message
+        assert "street/0000" in self.refused(([bare], small[1]), workers).message
 
     def test_a_video_of_changing_size_is_named(
         self, small: tuple[list[FolderVideo], Path], workers: int, tmp_path: Path

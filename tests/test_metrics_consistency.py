@@ -135,6 +135,41 @@ def videos(arrays: dict[str, np.ndarray]) -> list[Video]:
     return [(arrays[f"gtraw_{name}"], arrays[f"pred_{name}"]) for name in VIDEOS]
 
 
+@pytest.mark.parametrize("protocol", sorted(PROTOCOLS))
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+def test_windows_that_hold_a_frame_without_ground_truth_do_not_count(protocol: str, share: float) -> None:
+    rng = np.random.default_rng(int(share * 100))
+    windows, consistency = (2, 3, 8), VideoConsistency((2, 3, 8), protocol)
+    expected: dict[int, list[float]] = {window: [] for window in windows}
+    bare = dict.fromkeys(windows, 0)
+    for length in (30, 20, 9):
+        truths, predictions = rng.integers(1, 3, (2, length, 3, 4)).astype(np.uint8)
+        truths[1:] = np.where(rng.random(truths[1:].shape) < 0.8, truths[:-1], truths[1:])
+        lacking = rng.random(length) < share
+        consistency.start_video(length)
+        for t in range(length):
+            if lacking[t]:
+                consistency.skip()
+            else:
+                consistency.update(truths[t], predictions[t])
+        consistency.end_video(str(length))
+        if not consistency.counts_video(length):
+            continue
+        for window in windows:
+            for start, value in enumerate(accuracies_by_definition(truths, predictions, window)):
+                hold = lacking[start : start + window].any()
+                bare[window] += hold
+                expected[window] += [] if hold else [value]
+    if PROTOCOLS[protocol].pooled:
+        expected = {window: [v for n in windows if n <= window for v in expected[n]] for window in windows}
+        bare = {window: sum(bare[n] for n in windows if n <= window) for window in windows}
+    for window, values in expected.items():
+        kept = np.array(values)[~np.isnan(values)] if values else np.empty(0)
+        np.testing.assert_equal(consistency.scores()[window], kept.mean() if len(kept) else np.nan)
+        assert consistency.counts()[window] == (len(values), int(np.isnan(values).sum()))
+        assert consistency.bare()[window] == bare[window]
+
+
 @pytest.mark.parametrize(("kind", "protocol"), [("raw", "vspw"), ("mapped", "mapped")])
 @pytest.mark.parametrize("window", [8, 16])
 class TestOfficialFunctions:

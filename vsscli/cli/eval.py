@@ -62,8 +62,7 @@ def evaluate(
     for reason in figures.reasons():
         console.warn(reason)
     if json:
-        origin = {"pred": str(done.prediction), "data": str(done.data), "split": done.split}
-        console.print_json(figures.to_json(per_class=per_class) | origin)
+        console.print_json(figures.to_json(per_class=per_class) | done.origin())
         return
     if per_class and figures.per_class:
         rows = [(row.name, f"{row.iou:.4f}", row.pixels) for row in figures.per_class]

@@ -61,8 +61,7 @@ def consistency(
     for reason in figures.reasons():
         console.warn(reason)
     if json:
-        origin = {"pred": str(done.prediction), "data": str(done.data), "split": done.split}
-        console.print_json(figures.to_json(per_video=per_video) | origin)
+        console.print_json(figures.to_json(per_video=per_video) | done.origin())
         return
     if per_video:
         rows = []

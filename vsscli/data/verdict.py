@@ -153,10 +153,11 @@ def _remarks(census: Census, meaning: Meaning, what: str) -> Iterator[Remark]:
     labelled, unknown = meaning.labelled(census), meaning.unknown(census)
     if unknown:
         share = census.share(*unknown)
-        masks = int(census.within[unknown].max())
+        masks = int(census.within[unknown].max())  # 0 where only pixels were counted
+        within = f", in {masks} or more of {census.masks} masks" if masks else ""
         said = (
-            f"masks of {what} hold {describe_values(unknown)} ({share:.1%} of the pixels, in {masks} or more of "
-            f"{census.masks} masks), outside the {table.num_classes} classes of {table.name} "
+            f"masks of {what} hold {describe_values(unknown)} ({share:.1%} of the pixels{within}), outside the "
+            f"{table.num_classes} classes of {table.name} "
             f"({ids.first}..{meaning.last})"
         )
         if ids.unknown == "error":

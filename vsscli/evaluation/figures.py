@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
+import numpy as np
+
+from vsscli.data.census import Census
 from vsscli.errors import VssError
 
 CONFUSION_METRICS = ("miou", "wiou", "acc", "class_acc")
@@ -52,13 +55,29 @@ class VideoFigure:
 
 @dataclass(frozen=True)
 class Counts:
-    """What the figures rest on: videos and frames counted, videos left out by the protocol, windows of each n."""
+    """What the figures rest on.
+
+    Attributes
+    ----------
+    videos, frames
+        Counted: those with masks.
+    left_out
+        Videos that the protocol leaves out.
+    windows, empty_windows
+        n to the windows that count, and those of them without a pixel that keeps its class.
+    unmasked
+        Frames that have no mask and count for nothing.
+    bare_windows
+        n to the windows that do not count because one of their frames has no mask.
+    """
 
     videos: int
     frames: int
     left_out: int
     windows: dict[int, int]
     empty_windows: dict[int, int]
+    unmasked: int = 0
+    bare_windows: dict[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -79,6 +98,10 @@ class Figures:
         Every class of the table; every counted video. `per_class` is empty when only VC was asked for.
     counts
         What the figures rest on.
+    matrix
+        (C, 256) pixels by class and predicted value; empty when only VC was asked for.
+    census
+        What the masks hold.
     """
 
     metrics: tuple[str, ...]
@@ -91,6 +114,8 @@ class Figures:
     per_class: tuple[ClassFigure, ...]
     per_video: tuple[VideoFigure, ...]
     counts: Counts
+    matrix: np.ndarray = field(default_factory=lambda: np.zeros((0, 256), np.int64), compare=False, repr=False)
+    census: Census = field(default_factory=Census, compare=False, repr=False)
 
     def value(self, metric: str) -> float:
         """One figure by its name, ``miou`` or ``vc8`` for example."""
@@ -105,7 +130,9 @@ class Figures:
         for window, value in self.vc.items():
             if f"vc{window}" not in self.metrics or not math.isnan(value):
                 continue
-            if not self.counts.windows[window]:
+            if self.counts.bare_windows.get(window) and not self.counts.windows[window]:
+                what = f"each of its {self.counts.bare_windows[window]} windows holds a frame without a mask"
+            elif not self.counts.windows[window]:
                 what = f"the longest video that counts has {longest} frames, and VC{window} needs more than {window}"
             else:
                 what = f"in no window of {window} frames a pixel keeps its class in the ground truth"
@@ -131,6 +158,8 @@ class Figures:
         values |= {"protocol": self.protocol, "videos": self.counts.videos, "frames": self.counts.frames}
         if self.counts.left_out:
             values["left_out"] = self.counts.left_out
+        if self.counts.unmasked:
+            values["without_mask"] = self.counts.unmasked
         if self.vc:
             values["windows"] = {f"vc{window}": count for window, count in self.counts.windows.items()}
         if per_class:

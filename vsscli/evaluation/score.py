@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vsscli.data.census import Census
 from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
 from vsscli.data.videos import FolderVideo, Frame
@@ -57,9 +58,9 @@ def score(
     Parameters
     ----------
     dataset_videos
-        The videos of the split; every frame has a mask.
+        The videos of the split. Frames without a mask count for nothing, and nor do windows of frames that hold one.
     prediction
-        Labels for every one of their frames, of the masks' size.
+        Labels for every one of their frames with a mask, of the masks' size.
     table
         The classes.
     ids
@@ -71,12 +72,13 @@ def score(
     workers
         Threads that decode and ask `prediction`; none: one per core this process may use; 1: the caller's own.
     talk
-        Follows the frames.
+        Follows the frames, and hears how many have no mask.
 
     Raises
     ------
     VssError
-        On an unknown metric or protocol, a frame without a mask or a prediction, sizes that differ, damaged files.
+        On an unknown metric or protocol, no frame with a mask, one of these without a prediction, sizes that differ,
+        damaged files.
     """
     names, windows = parse_metrics(metrics)
     lookup = replace(ids, unknown="void").lookup(table.num_classes)
@@ -94,25 +96,48 @@ def score(
     if left_out:
         talk.warn(f"protocol {protocol} leaves out {left_out} of {len(dataset_videos)} videos: they are too short")
     frames = sum(len(video.frames) for video in videos)
+    unmasked = sum(frame.mask is None for video in videos for frame in video.frames)
+    _require_masks(videos, frames, unmasked, windows=bool(windows), talk=talk)
+    census = Census(frames)
     decoded = closing(_decoded(videos, prediction, mask_reader(ids), workers))
-    with decoded as pairs, talk.track("score", frames) as done:
+    with decoded as pairs, talk.track("score", frames - unmasked) as done:
         for video in videos:
             consistency.start_video(len(video.frames))
-            for index, frame in enumerate(video.frames):
+            shape: tuple[int, ...] | None = None
+            for frame in video.frames:
+                if frame.mask is None:
+                    consistency.skip()
+                    continue
                 truth, label = next(pairs)
-                if index == 0:
-                    shape = truth.shape
-                elif truth.shape != shape:
+                shape = shape or truth.shape
+                if truth.shape != shape:
                     raise VssError(
                         f"mask {frame.mask} is {_size(truth.shape)}, the first of video {video.name} is {_size(shape)}",
                         "all frames of a video have one size",
                     )
                 if confusion is not None:
                     confusion.update(truth, label)
+                else:
+                    census.count(truth)
                 consistency.update(truth if to_class is None else _translate(truth, to_class), label)
                 done(1)
             consistency.end_video(video.name)
-    return _figures(names, table, videos, left_out, confusion, consistency)
+    if confusion is not None:
+        census = Census(frames, frames - unmasked, confusion.truths)
+    return _figures(names, table, videos, left_out, confusion, consistency, census)
+
+
+def _require_masks(videos: Sequence[FolderVideo], frames: int, unmasked: int, *, windows: bool, talk: Talk) -> None:
+    """Refuse a split without a mask, and say how many frames have none."""
+    if unmasked == frames:
+        first = videos[0].frames[0].address
+        raise VssError(
+            f"none of the {frames} frames has a mask to score against, {first} first",
+            "choose a split whose frames have masks, or add the files",
+        )
+    if unmasked:
+        of_windows = ", and VC the windows whose frames all have one" if windows else ""
+        talk.warn(f"{unmasked} of {frames} frames have no mask: the {frames - unmasked} others count{of_windows}")
 
 
 def _figures(
@@ -122,6 +147,7 @@ def _figures(
     left_out: int,
     confusion: ConfusionMatrix | None,
     consistency: VideoConsistency,
+    census: Census,
 ) -> Figures:
     """Gather what the metrics counted."""
     per_video = []
@@ -150,12 +176,16 @@ def _figures(
         per_class=per_class,
         per_video=tuple(per_video),
         counts=Counts(
-            videos=len(videos),
-            frames=sum(len(video.frames) for video in videos),
+            videos=sum(any(frame.mask is not None for frame in video.frames) for video in videos),
+            frames=census.masks,
             left_out=left_out,
             windows={window: total for window, (total, _) in windows.items()},
             empty_windows={window: empty for window, (_, empty) in windows.items()},
+            unmasked=census.frames - census.masks,
+            bare_windows={window: bare for window, bare in consistency.bare().items() if bare},
         ),
+        census=census,
+        **({} if confusion is None else {"matrix": confusion.by_value}),
     )
 
 
@@ -167,6 +197,8 @@ def _decoded(
     def jobs() -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
         for video in videos:
             for index, frame in enumerate(video.frames):
+                if frame.mask is None:
+                    continue
                 yield lambda frame=frame, index=index: _read(frame, index, prediction, read)  # type: ignore[misc]
 
     return in_order(jobs(), workers)
@@ -174,10 +206,7 @@ def _decoded(
 
 def _read(frame: Frame, index: int, prediction: LabelSource, read: ReadMask) -> tuple[np.ndarray, np.ndarray]:
     """Ground truth and label of one frame, of one size."""
-    if frame.mask is None:
-        raise VssError(
-            f"{frame.address} has no mask to score against", "choose a split whose frames have masks, or add the file"
-        )
+    assert frame.mask is not None
     truth = read(frame.mask)
     label = prediction.label(frame.video, index, frame.stem)
     if truth.shape != label.shape:

@@ -110,14 +110,25 @@ class ConfusionMatrix:
     def counts(self) -> np.ndarray:
         """(C, C + 1) int64: rows truth, columns prediction, the last column what was predicted as no class."""
         if self._counts is None:
-            by_value = self._pairs.reshape(256, 256)
-            by_class = np.zeros((self.num_classes, 256), np.int64)
-            valued = self._lookup < self.num_classes
-            np.add.at(by_class, self._lookup[valued], by_value[valued])
+            by_class = self.by_value
             none = by_class[:, self.num_classes :].sum(axis=1, keepdims=True)
             self._counts = np.hstack([by_class[:, : self.num_classes], none])
             self._counts.flags.writeable = False
         return self._counts
+
+    @property
+    def truths(self) -> np.ndarray:
+        """(256,) int64: pixels of each value of the ground truth, as it was given."""
+        values: np.ndarray = self._pairs.reshape(256, 256).sum(axis=1)
+        return values
+
+    @property
+    def by_value(self) -> np.ndarray:
+        """(C, 256) int64: rows truth, columns predicted values, classes or not."""
+        by_class = np.zeros((self.num_classes, 256), np.int64)
+        valued = self._lookup < self.num_classes
+        np.add.at(by_class, self._lookup[valued], self._pairs.reshape(256, 256)[valued])
+        return by_class
 
     @property
     def matrix(self) -> np.ndarray:

@@ -8,9 +8,10 @@ and a video of any length needs the same memory.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -30,12 +31,16 @@ class VideoScore:
         The video and its length.
     accuracies
         n to (windows,) float64: of the pixels constant in ground truth over the window, the share that is constant in
-        the prediction too. NaN where no pixel is constant in ground truth. Empty for a video too short for n.
+        the prediction too. NaN where no pixel is constant in ground truth, or a frame has none. Empty for a video too
+        short for n.
+    bare
+        n to how many of its windows hold a frame without ground truth.
     """
 
     name: str
     frames: int
     accuracies: dict[int, np.ndarray]
+    bare: dict[int, int] = field(default_factory=dict)
 
     def score(self, window: int) -> float:
         """Mean over this video's own windows of `window` frames; NaN if none counts."""
@@ -64,8 +69,9 @@ class VideoConsistency:
 
     Notes
     -----
-    The order of calls is ``start_video(length)``, ``update`` for each frame, ``end_video(name)``, for every video; then
-    `scores`. The prediction need not be right to be consistent, and void pixels count like others: so the definition.
+    The order of calls is ``start_video(length)``, ``update`` for each frame, or ``skip`` where it has no ground truth,
+    ``end_video(name)``, for every video; then `scores`. Windows that hold such a frame do not count. The prediction
+    need not be right to be consistent, and void pixels count like others: so the definition.
 
     Examples
     --------
@@ -111,6 +117,9 @@ class VideoConsistency:
         counted = self.counts_video(length)
         self._length = length
         self._frame = 0
+        self._since = 0  # all frames from this one on have ground truth
+        self._seen = False
+        self._bare = dict.fromkeys(self.windows, 0)
         self._wanted = {window: self.protocol.windows(length, window) if counted else 0 for window in self.windows}
         # Frames beyond the last that any window reaches, and all of a short video, are not looked at.
         self._needed = max((window - 1 + wanted for window, wanted in self._wanted.items() if wanted), default=0)
@@ -126,12 +135,12 @@ class VideoConsistency:
         prediction
             (H, W) uint8, classes.
         """
-        if self._frame >= self._length:
-            raise ValueError(f"frame {self._frame} given of a video of {max(self._length, 0)} frames")
+        self._require_place()
         if truth.shape != prediction.shape:
             raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
-        if self._frame == 0:
+        if not self._seen:
             self._reserve(truth.shape)
+            self._seen = True
         elif truth.shape != self._shape:
             raise ValueError(f"frame {self._frame} has shape {truth.shape}, the frames before {self._shape}")
         if self._frame < self._needed:
@@ -139,16 +148,21 @@ class VideoConsistency:
             np.copyto(self._last[0], truth)
             np.copyto(self._last[1], prediction)
         self._frame += 1
-        for window, accuracies in self._accuracies.items():
-            if self._frame >= window and len(accuracies) < self._wanted[window]:
-                accuracies.append(self._accuracy(window))
+        self._end_windows()
+
+    def skip(self) -> None:
+        """Take the next frame of the open video as one without ground truth."""
+        self._require_place()
+        self._frame += 1
+        self._since = self._frame
+        self._end_windows()
 
     def end_video(self, name: str) -> None:
         """Close the open video and keep its figures under `name`."""
         if self._frame != self._length:
             raise ValueError(f"{name} was announced with {self._length} frames, {self._frame} were given")
         accuracies = {window: np.array(values, np.float64) for window, values in self._accuracies.items()}
-        self._videos.append(VideoScore(name, self._length, accuracies))
+        self._videos.append(VideoScore(name, self._length, accuracies, self._bare))
         self._length = -1
 
     def scores(self) -> dict[int, float]:
@@ -162,9 +176,22 @@ class VideoConsistency:
         return {window: _mean(self._gather(window)) for window in self.windows}
 
     def counts(self) -> dict[int, tuple[int, int]]:
-        """For each n, the windows averaged over, and how many of them are NaN and dropped."""
-        gathered = {window: self._gather(window) for window in self.windows}
-        return {window: (values.size, int(np.isnan(values).sum())) for window, values in gathered.items()}
+        """For each n, the windows averaged over, and how many of them are NaN and dropped.
+
+        Windows that hold a frame without ground truth are none of them: `bare`.
+        """
+        gathered, bare = {window: self._gather(window) for window in self.windows}, self.bare()
+        return {
+            window: (values.size - bare[window], int(np.isnan(values).sum()) - bare[window])
+            for window, values in gathered.items()
+        }
+
+    def bare(self) -> dict[int, int]:
+        """For each n, the windows that hold a frame without ground truth."""
+        return {
+            window: sum(video.bare[n] for n in self._averaged(window) for video in self._videos)
+            for window in self.windows
+        }
 
     def per_video(self) -> tuple[VideoScore, ...]:
         """Each video's own windows, in the order of `end_video`. Pooling across n never applies here."""
@@ -172,9 +199,24 @@ class VideoConsistency:
 
     def _gather(self, window: int) -> np.ndarray:
         """Every window that VC_n averages over."""
-        shorter = [n for n in self.windows if n < window] if self.protocol.pooled else []
-        parts = [video.accuracies[n] for n in (*shorter, window) for video in self._videos]
+        parts = [video.accuracies[n] for n in self._averaged(window) for video in self._videos]
         return np.concatenate(parts) if parts else np.empty(0)
+
+    def _averaged(self, window: int) -> list[int]:
+        """The n whose windows VC_n averages over."""
+        return [*(n for n in self.windows if self.protocol.pooled and n < window), window]
+
+    def _require_place(self) -> None:
+        if self._frame >= self._length:
+            raise ValueError(f"frame {self._frame} given of a video of {max(self._length, 0)} frames")
+
+    def _end_windows(self) -> None:
+        """Score the windows that end with the frame before this one."""
+        for window, accuracies in self._accuracies.items():
+            if self._frame >= window and len(accuracies) < self._wanted[window]:
+                whole = self._frame - window >= self._since
+                accuracies.append(self._accuracy(window) if whole else math.nan)
+                self._bare[window] += not whole
 
     def _reserve(self, shape: tuple[int, ...]) -> None:
         """Buffers for frames of `shape`, allocated when it changes. First axis: truth, and both together."""
@@ -188,7 +230,7 @@ class VideoConsistency:
 
     def _lengthen(self, truth: np.ndarray, prediction: np.ndarray) -> None:
         """Runs go up by one where the value stayed, and start again at one where it changed."""
-        if self._frame == 0:
+        if self._frame == self._since:
             self._runs.fill(1)
             self._bound = 1  # no run is longer
             return

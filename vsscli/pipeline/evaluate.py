@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vsscli.data.numbering import say_order
+from vsscli.data.sound import tell
+from vsscli.errors import VssError
+from vsscli.evaluation.doubts import doubts
 from vsscli.evaluation.figures import Figures
 from vsscli.evaluation.score import score
 from vsscli.pipeline.predicted import open_predicted
@@ -17,12 +21,18 @@ from vsscli.talk import SILENCE, Talk
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures, and what they are figures of."""
+    """Figures, what they are figures of, and what makes them doubtful."""
 
     figures: Figures
     prediction: Path
     data: Path
     split: str
+    warnings: tuple[str, ...] = ()
+
+    def origin(self) -> dict[str, Any]:
+        """What they are figures of, as plain values."""
+        told: dict[str, Any] = {"pred": str(self.prediction), "data": str(self.data), "split": self.split}
+        return told | ({"warnings": list(self.warnings)} if self.warnings else {})
 
 
 def evaluate(
@@ -74,4 +84,10 @@ def evaluate(
         workers=workers,
         talk=talk,
     )
-    return Evaluation(figures, path, dataset.root, found.split)
+    remarks = doubts(figures, dataset.meaning, f"split {found.split!r}")
+    for remark in remarks:
+        if remark.weight == "fault":
+            raise VssError(remark.what, remark.remedy)
+        tell(remark, talk)
+    warned = [str(remark) for remark in remarks if remark.weight == "warning"]
+    return Evaluation(figures, path, dataset.root, found.split, tuple(warned))
