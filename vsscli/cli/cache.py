@@ -43,7 +43,7 @@ def cache(
         if json:
             console.print_json({"removed": [str(path) for path in removed]})
         else:
-            console.print("\n".join(map(str, removed)) or "nothing was left behind")
+            console.print(*(map(str, removed) if removed else ["nothing was left behind"]))
     elif action in ("verify", "repair"):
         _judge(console, workspace, named, mend=action == "repair", json=json)
     else:

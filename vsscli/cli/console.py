@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
 
+from vsscli.printable import printable, printable_text
+
 if TYPE_CHECKING:
     import rich.console
     from rich.progress import Progress
@@ -89,6 +91,7 @@ class Console:
         callable
             Called with the number of units just done, from any thread.
         """
+        label = printable(label)
         if self.quiet:
             yield lambda done: None
         elif is_terminal(sys.stderr):
@@ -108,10 +111,15 @@ class Console:
 
     # Results: stdout
 
-    def print(self, text: str = "") -> None:
-        """One piece of the result, as text."""
+    def print(self, *lines: str) -> None:
+        """Lines of the result. A line break within one is part of some name, and shown as such."""
         if self.first:
-            print(text, flush=True)
+            print("\n".join(map(printable, lines)), flush=True)
+
+    def print_text(self, text: str) -> None:
+        """A whole text as the result: a recipe, a schema."""
+        if self.first:
+            print(printable_text(text), flush=True)
 
     def print_json(self, values: object) -> None:
         """The result as one JSON object on one line; what is no number (NaN, infinity) becomes null."""
@@ -132,6 +140,7 @@ class Console:
     # Within
 
     def _line(self, text: str) -> None:
+        text = printable(text)
         # A line must go above the bars that are being drawn, not through them.
         progress = self._progress
         if progress is not None:

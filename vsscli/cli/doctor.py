@@ -61,7 +61,7 @@ def doctor(
         rows += [("GPU", name) for name in found.gpus or ("none that torch can use",)]
         console.print_table(("what", "found"), rows)
         for where, what, remedy in listed:
-            console.print(f"\n{where}: {what}\n  remedy: {remedy}")
+            console.print("", f"{where}: {what}", f"  remedy: {remedy}")
     if listed:
         count = "1 fault" if len(listed) == 1 else f"{len(listed)} faults"
         raise VssError(f"{count} found", "each is listed with its remedy")

@@ -11,6 +11,7 @@ import typer
 
 from vsscli.cli.console import is_first_process, plain
 from vsscli.errors import VssError
+from vsscli.printable import printable, printable_message, printable_text
 
 BAD_INPUT = 2
 UNEXPECTED = 1
@@ -68,7 +69,7 @@ def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
             print(f"interrupted; {go_on}" if go_on else "interrupted", file=sys.stderr)
         return 143 if isinstance(cause, Terminated) else 130
     if debug:
-        traceback.print_exception(cause)
+        print(printable_text("".join(traceback.format_exception(cause))), end="", file=sys.stderr)
     message, hint, code = _reason(cause)
     print(_complaint(message, hint), file=sys.stderr)
     return code
@@ -141,7 +142,7 @@ def _usage(cause: typer.TyperException) -> str:
 def _complaint(message: str, hint: str) -> str:
     """The text of an error, at most `LINES` lines of at most `COLUMNS` characters."""
     tail = ["", f"{_coloured('hint', 36)}: {_one_line(hint)}"] if hint else []
-    lines = [line if len(line) <= COLUMNS else f"{line[:COLUMNS]}…" for line in printable(message).splitlines()]
+    lines = [line if len(line) <= COLUMNS else f"{line[:COLUMNS]}…" for line in printable_message(message)]
     room = LINES - len(tail)
     if len(lines) > room:
         lines = [*lines[: room - 1], f"  … and {len(lines) - room + 1} more lines"]
@@ -149,13 +150,8 @@ def _complaint(message: str, hint: str) -> str:
 
 
 def _one_line(text: str) -> str:
-    line = " ".join(printable(text).split("\n"))
+    line = printable(" ".join(text.split("\n")))
     return line if len(line) <= 2 * COLUMNS else f"{line[: 2 * COLUMNS]}…"
-
-
-def printable(text: str) -> str:
-    """A text without control characters: a file's name or content must not steer the terminal."""
-    return "".join(sign if sign.isprintable() or sign == "\n" else repr(sign)[1:-1] for sign in text)
 
 
 def _coloured(word: str, colour: int) -> str:

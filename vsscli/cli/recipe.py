@@ -58,7 +58,7 @@ def recipe(
     else:
         from vsscli.recipes.jsonschema import schema_text
 
-        console.print(schema_text().rstrip("\n"))
+        console.print_text(schema_text().rstrip("\n"))
 
 
 def _list(console: Console, *, json: bool) -> None:
@@ -79,7 +79,7 @@ def _show(console: Console, name: str, overrides: Sequence[str], *, json: bool) 
     if json:
         console.print_json(values)
     else:
-        console.print(dump_yaml(values).rstrip("\n"))
+        console.print_text(dump_yaml(values).rstrip("\n"))
 
 
 def _copy(console: Console, name: str, destination: Path, *, force: bool, json: bool) -> None:
@@ -89,7 +89,7 @@ def _copy(console: Console, name: str, destination: Path, *, force: bool, json: 
     if json:
         console.print_json({"copied": copied})
     else:
-        console.print("\n".join(map(str, copied)))
+        console.print(*map(str, copied))
 
 
 def _validate(console: Console, names: Sequence[str], overrides: Sequence[str], *, files: bool, json: bool) -> None:

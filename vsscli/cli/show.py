@@ -43,4 +43,4 @@ def show(
     if json:
         console.print_json({"store": path, "pictures": pictures})
     else:
-        console.print("\n".join(map(str, pictures)))
+        console.print(*map(str, pictures))

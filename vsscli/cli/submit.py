@@ -87,7 +87,6 @@ def submit(
 
 def _report(found: SubmissionCheck, console: Console, *, json: bool) -> None:
     """Print what a check came to, and end with an error when something is wrong."""
-    from vsscli.cli.failure import printable
     from vsscli.errors import VssError
 
     checked = found.checked
@@ -100,7 +99,7 @@ def _report(found: SubmissionCheck, console: Console, *, json: bool) -> None:
         for kind, count in checked.counts.items():
             faults = [fault for fault in checked.faults if fault.kind == kind]
             for fault in faults:
-                console.print(printable(f"{kind}: {fault.entry} {fault.what}"))
+                console.print(f"{kind}: {fault.entry} {fault.what}")
             if count > len(faults):
                 console.print(f"{kind}: … and {count - len(faults)} more")
     if not checked.ok:

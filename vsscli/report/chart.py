@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from vsscli.printable import printable
+
 WIDTH, HEIGHT = 560, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 24, 40, 56
 COLOURS = ("#1b6ca8", "#c4562a", "#3d8b40", "#7a4fa3")
@@ -85,4 +87,4 @@ def _percent(value: float, shown: tuple[float, float]) -> str:
 
 def _text(x: float, y: float, text: str, *, size: int = 12, anchor: str = "middle", colour: str = "#1e1e1e") -> str:
     place = f'x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{colour}"'
-    return f"<text {place}>{escape(text)}</text>"
+    return f"<text {place}>{escape(printable(text))}</text>"

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import TYPE_CHECKING
+
+from vsscli.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,7 +82,7 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
     """
     names, cells, right = _layout(columns, rows)
     widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
-    lines = [title] if title else []
+    lines = [printable(title)] if title else []
     for line in [names, *cells]:
         padded = [
             cell.rjust(width) if to_right else cell.ljust(width)
@@ -92,9 +96,9 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> 
     """The table as GitHub's Markdown; arguments as in `plain_table`."""
     names, cells, right = _layout(columns, rows)
     rule = ["---:" if to_right else "---" for to_right in right]
-    bold = [[f"**{cell[1:]}**" if cell.startswith("*") else cell for cell in line] for line in cells]
-    escaped = [[cell.replace("|", r"\|") for cell in line] for line in [names, rule, *bold]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
+    lines = [[_in_markdown(cell) for cell in line] for line in [names, *cells]]
+    lines.insert(1, rule)
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def rich_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
@@ -104,11 +108,11 @@ def rich_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: 
     from rich.text import Text
 
     names, cells, right = _layout(columns, rows)
-    table = Table(title=Text(title) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
+    table = Table(title=Text(printable(title)) if title else None, title_justify="left", box=box.SIMPLE_HEAD)
     for name, to_right in zip(names, right, strict=True):
         table.add_column(Text(name), justify="right" if to_right else "left")
     for line in cells:
-        table.add_row(*(Text(cell, style="bold" if cell.startswith("*") else "") for cell in line))
+        table.add_row(*(Text(cell, style="bold" if _is_best(cell) else "") for cell in line))
     return table
 
 
@@ -119,7 +123,19 @@ def _layout(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> tuple[l
         if len(row) != len(columns):
             raise ValueError(f"a row of {len(row)} cells under {len(columns)} headings: {row}")
     right = [bool(cells) and all(_is_number(row[i]) for row in cells) for i in range(len(columns))]
-    return list(columns), cells, right
+    return [_cell(name) for name in columns], cells, right
+
+
+def _is_best(cell: str) -> bool:
+    """Whether a cell is a figure that `score_table` marked; a name may begin with a star too."""
+    return cell.startswith("*") and _is_number(cell[1:])
+
+
+def _in_markdown(cell: str) -> str:
+    """A cell that Markdown, and the HTML that is made of it, show as it is."""
+    if _is_best(cell):
+        return f"**{cell[1:]}**"
+    return re.sub(r"[\\`*\[\]|]", r"\\\g<0>", escape(cell, quote=False))
 
 
 def _cell(value: object) -> str:
@@ -127,7 +143,7 @@ def _cell(value: object) -> str:
         return "-"
     if isinstance(value, float):
         return f"{value:.4f}" if math.isfinite(value) else "-"
-    return " ".join(str(value).split())
+    return printable(" ".join(str(value).strip().split(" ")))
 
 
 def _is_number(cell: str) -> bool:
