@@ -82,13 +82,13 @@ def mixed(root: Path) -> TrainItems:
 def test_a_thousand_samples_hold_each_set_by_its_share_and_its_frames_in_epochs() -> None:
     order = Order(3, (7, 5, 4), (600, 300, 100))
     taken = [order.at(sample) for sample in range(2 * BLOCK)]
-    assert Counter(part for part, _ in taken[:BLOCK]) == {0: 600, 1: 300, 2: 100}
-    assert Counter(part for part, _ in taken[BLOCK:]) == {0: 600, 1: 300, 2: 100}
+    assert Counter(part for part, _, _ in taken[:BLOCK]) == {0: 600, 1: 300, 2: 100}
+    assert Counter(part for part, _, _ in taken[BLOCK:]) == {0: 600, 1: 300, 2: 100}
     for part, length in enumerate(order.lengths):
-        own = [frame for of, frame in taken if of == part]
+        own = [frame for of, frame, _ in taken if of == part]
         epochs = [own[start : start + length] for start in range(0, len(own) - length + 1, length)]
         assert all(sorted(epoch) == list(range(length)) for epoch in epochs)
-    halves = Counter(part for part, _ in taken[:100])
+    halves = Counter(part for part, _, _ in taken[:100])
     assert 40 < halves[0] < 80  # not one set after the other
     assert taken != [Order(4, (7, 5, 4), (600, 300, 100)).at(sample) for sample in range(2 * BLOCK)]
 

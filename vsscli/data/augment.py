@@ -47,11 +47,26 @@ class Geometry:
     flip: bool
 
 
-def draw_geometry(augment: Augment, size: tuple[int, int], label: np.ndarray | None = None) -> Geometry:
+@dataclass(frozen=True)
+class Wanted:
+    """A class, and how many pixels of it in the frame a crop should hold."""
+
+    number: int
+    pixels: float
+
+    def within(self, label: np.ndarray) -> bool:
+        """Whether a part of a label holds as many."""
+        return bool((label == self.number).sum() >= self.pixels)
+
+
+def draw_geometry(
+    augment: Augment, size: tuple[int, int], label: np.ndarray | None = None, wanted: Wanted | None = None
+) -> Geometry:
     """Draw a geometry with torch's global generator.
 
     The place of the crop is drawn again, at most ten times, while one class covers more than
-    ``augment.single_class_limit`` of its pixels that are not void, or all are void; then the last one is taken.
+    ``augment.single_class_limit`` of its pixels that are not void, or all are void, or a wanted class is too little in
+    it; then the last one is taken.
 
     Parameters
     ----------
@@ -61,6 +76,8 @@ def draw_geometry(augment: Augment, size: tuple[int, int], label: np.ndarray | N
         (H, W) of the frame.
     label
         (H, W) uint8, class index or 255; none: the first place is taken.
+    wanted
+        What the crop should hold of a class; none: nothing.
     """
     base = 1.0 if augment.size is None else augment.size / min(size)
     scale = base * _uniform(*augment.scale)
@@ -69,7 +86,8 @@ def draw_geometry(augment: Augment, size: tuple[int, int], label: np.ndarray | N
     (height, resized_height), (width, resized_width) = sides
     for _ in range(CROP_DRAWS):
         top, left = _whole(size[0] - height), _whole(size[1] - width)
-        if label is None or _is_varied(label[top : top + height, left : left + width], augment.single_class_limit):
+        part = None if label is None else label[top : top + height, left : left + width]
+        if part is None or (_is_varied(part, augment.single_class_limit) and (wanted is None or wanted.within(part))):
             break
     return Geometry(size, (top, left, height, width), (resized_height, resized_width), augment.crop, flip)
 
@@ -138,7 +156,9 @@ class TrainAugment:
         in_pillow = v2.Compose([v2.ToPILImage(), jitter, v2.PILToTensor()])
         self.colours = v2.RandomApply([in_pillow], p=augment.colour_jitter)
 
-    def __call__(self, image: np.ndarray, label: np.ndarray | None) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, image: np.ndarray, label: np.ndarray | None, wanted: Wanted | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Augment a frame.
 
         Parameters
@@ -148,6 +168,8 @@ class TrainAugment:
         label
             (H, W) uint8, class index or 255; or (L, H, W), a label and other maps that belong to the frame; none: 0
             everywhere, and no crop is drawn again for it.
+        wanted
+            As for `draw_geometry`.
 
         Returns
         -------
@@ -158,7 +180,7 @@ class TrainAugment:
         """
         size = (image.shape[0], image.shape[1])
         first = label if label is None or label.ndim == 2 else label[0]
-        geometry = draw_geometry(self.augment, size, first)
+        geometry = draw_geometry(self.augment, size, first, wanted)
         if label is None:
             label = np.zeros(size, np.uint8)
         return apply_image(image, geometry, self.colours), apply_label(label, geometry)

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 
-from vsscli.data.augment import TrainAugment
+from vsscli.data.augment import TrainAugment, Wanted
 from vsscli.data.masks import MaskIds, to_classes
 from vsscli.data.order import BLOCK, Address, Order, StepSampler
 from vsscli.data.pixels import read_image
+from vsscli.data.rare import RareFirst
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 
@@ -79,8 +80,12 @@ class LabelledFrames:
     def load(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Decode a frame and its mask; see `Frames`."""
         frame, image, mask = self._frames[index]
-        label = to_classes(self._ids.read(mask), self._ids, self._num_classes, mask)
-        return _checked(frame, read_image(image), label, f"mask {mask}")
+        return _checked(frame, read_image(image), self.label(index), f"mask {mask}")
+
+    def label(self, index: int) -> np.ndarray:
+        """Decode a frame's mask alone, (H, W) uint8, class index or 255."""
+        mask = self._frames[index][2]
+        return to_classes(self._ids.read(mask), self._ids, self._num_classes, mask)
 
 
 class UnlabelledFrames:
@@ -144,11 +149,14 @@ class Portion:
         What to do with it.
     thousandths
         Of 1000 samples, how many come from this part.
+    rare
+        What chooses its frames by class; none: they come in turn.
     """
 
     frames: Frames
     augment: TrainAugment
     thousandths: int
+    rare: RareFirst | None = None
 
 
 class TrainItems(Dataset[tuple[Tensor, Tensor] | _Failure]):
@@ -160,11 +168,15 @@ class TrainItems(Dataset[tuple[Tensor, Tensor] | _Failure]):
         The main part; it takes the samples that no other does.
     also
         The other parts, each with its share of the samples.
+    rare
+        What chooses the main part's frames by class; none: they come in turn.
     """
 
-    def __init__(self, frames: Frames, augment: TrainAugment, also: Sequence[Portion] = ()) -> None:
+    def __init__(
+        self, frames: Frames, augment: TrainAugment, also: Sequence[Portion] = (), rare: RareFirst | None = None
+    ) -> None:
         rest = BLOCK - sum(portion.thousandths for portion in also)
-        self.portions = (Portion(frames, augment, rest), *also)
+        self.portions = (Portion(frames, augment, rest, rare), *also)
 
     def __len__(self) -> int:
         """Frames of all parts together."""
@@ -177,7 +189,9 @@ class TrainItems(Dataset[tuple[Tensor, Tensor] | _Failure]):
         except VssError as error:
             return _Failure(error.message, error.hint)
         with _generators(address.seed, address.step, address.slot):
-            return portion.augment(image, label)
+            if address.wanted is None or portion.rare is None:
+                return portion.augment(image, label)
+            return portion.augment(image, label, Wanted(address.wanted, portion.rare.settings.pixels / 2))
 
     def order(self, seed: int) -> Order:
         """Which part and frame each sample takes."""
@@ -185,6 +199,7 @@ class TrainItems(Dataset[tuple[Tensor, Tensor] | _Failure]):
             seed,
             tuple(len(portion.frames) for portion in self.portions),
             tuple(portion.thousandths for portion in self.portions),
+            tuple(portion.rare for portion in self.portions),
         )
 
 

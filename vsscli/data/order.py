@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import Sampler
 
+from vsscli.data.rare import RareFirst
 from vsscli.errors import VssError
 
 BLOCK = 1000
@@ -26,13 +27,15 @@ MIXING = 2**32 - 1
 
 
 class Address(NamedTuple):
-    """Where an item stands in training, and which frame of which part of the data it takes."""
+    """Where an item stands in training, which frame of which part of the data it takes, and of which class its crop
+    should hold some; none: of any."""
 
     seed: int
     step: int
     slot: int
     frame: int
     part: int = 0
+    wanted: int | None = None
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,8 @@ class Order:
         How many frames each part of the data has.
     shares
         Of `BLOCK` samples, how many come from each part; they sum to `BLOCK`.
+    rare
+        Of each part, what chooses its frames by class instead, if anything does; empty: nothing.
 
     Raises
     ------
@@ -57,6 +62,7 @@ class Order:
     seed: int
     lengths: tuple[int, ...]
     shares: tuple[int, ...] = (BLOCK,)
+    rare: tuple[RareFirst | None, ...] = ()
 
     def __post_init__(self) -> None:
         if 0 in self.lengths:
@@ -64,16 +70,20 @@ class Order:
         if len(self.lengths) != len(self.shares) or sum(self.shares) != BLOCK or min(self.shares) < 1:
             raise ValueError(f"shares of {len(self.lengths)} parts that sum to {BLOCK}, not {self.shares}")
 
-    def at(self, sample: int) -> tuple[int, int]:
-        """Part and frame of a sample."""
+    def at(self, sample: int) -> tuple[int, int, int | None]:
+        """Part and frame of a sample, and the class that its crop is chosen for."""
         part, place = 0, sample
         if len(self.lengths) > 1:
             block, within = divmod(sample, BLOCK)
             parts, before = _mixture(self.shares, self.seed, block)
             part = int(parts[within])
             place = block * self.shares[part] + int(before[within])
+        rare = self.rare[part] if self.rare else None
+        drawn = rare.draw(self.seed, sample, part) if rare is not None else None
+        if drawn is not None:
+            return part, *drawn
         epoch, index = divmod(place, self.lengths[part])
-        return part, int(_permutation(self.lengths[part], self.seed, epoch, part)[index])
+        return part, int(_permutation(self.lengths[part], self.seed, epoch, part)[index]), None
 
 
 class StepSampler(Sampler[list[Address]]):
@@ -113,8 +123,8 @@ class StepSampler(Sampler[list[Address]]):
             yield [self._address(step, slot) for slot in self._slots]
 
     def _address(self, step: int, slot: int) -> Address:
-        part, frame = self._order.at(step * self._batch_size + slot)
-        return Address(self._order.seed, step, slot, frame, part)
+        part, frame, wanted = self._order.at(step * self._batch_size + slot)
+        return Address(self._order.seed, step, slot, frame, part, wanted)
 
 
 @lru_cache(maxsize=16)

@@ -255,6 +255,16 @@ class Augment(Section):
         return self
 
 
+class RareClasses(Section):
+    """Crops chosen by class, rare ones first, as DAFormer does (Hoyer et al. 2022)."""
+
+    temperature: float = Field(0.01, ge=0.001, description="the higher, the more alike all classes are")
+    share: float = Field(1.0, gt=0, le=1, description="of the labelled crops that are chosen so")
+    pixels: Positive = Field(
+        3000, description="of a class that a frame must hold to be chosen for it; its crop holds half as many"
+    )
+
+
 class Train(Section):
     """Optimisation."""
 
@@ -281,6 +291,7 @@ class Train(Section):
     checkpoint_every: Positive = 200
     log_every: Positive = 10
     init: str | None = Field(None, description="checkpoint whose weights the network starts from")
+    rare: RareClasses | None = Field(None, description="choose labelled crops by class, rare ones first; none: in turn")
 
 
 class Contrast(Section):

@@ -8,9 +8,11 @@ from pathlib import Path
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import LabelledFrames, Portion, TrainItems
 from vsscli.data.census import Census
+from vsscli.data.layouts import Dataset
 from vsscli.data.left import say_left_out
 from vsscli.data.numbering import say_order
 from vsscli.data.order import BLOCK
+from vsscli.data.rare import RareFirst, class_counts, say_rare
 from vsscli.data.sound import check_once, tell
 from vsscli.data.sources import Sources
 from vsscli.data.verdict import judge_absent, retold
@@ -44,11 +46,12 @@ def labelled_items(sources: Sources, *, check: Path | None = None, talk: Talk = 
         _check(sources, videos, check, talk)
     pairs = zip(sources.datasets, videos, strict=True)
     frames = [LabelledFrames(own, dataset.ids, dataset.table.num_classes) for dataset, own in pairs]
+    chosen = [_rare_first(sources, dataset, its, talk) for dataset, its in zip(sources.datasets, frames, strict=True)]
     portions = []
-    for further, its_frames in zip(sources.also, frames[1:], strict=True):
+    for further, its_frames, rare in zip(sources.also, frames[1:], chosen[1:], strict=True):
         own_size = augment.model_copy(update={"size": further.section.size or augment.size})
-        portions.append(Portion(its_frames, TrainAugment(own_size), further.section.thousandths))
-    items = TrainItems(frames[0], TrainAugment(augment), portions)
+        portions.append(Portion(its_frames, TrainAugment(own_size), further.section.thousandths, rare))
+    items = TrainItems(frames[0], TrainAugment(augment), portions, chosen[0])
     if several:
         told = (
             f"{dataset.name} {len(portion.frames)} frames ({portion.thousandths / BLOCK:.1%} of the crops)"
@@ -56,6 +59,16 @@ def labelled_items(sources: Sources, *, check: Path | None = None, talk: Talk = 
         )
         talk.say(f"labelled data: {', '.join(told)}")
     return items
+
+
+def _rare_first(sources: Sources, dataset: Dataset, frames: LabelledFrames, talk: Talk) -> RareFirst | None:
+    """What chooses a data set's frames by class, if the recipe asks for it; every process looks at all masks."""
+    settings = sources.recipe.train.rare
+    if settings is None:
+        return None
+    rare = RareFirst(class_counts(frames, dataset.table.num_classes, dataset.name, talk), settings)
+    say_rare(rare, dataset.table.names, f"data {dataset.name}", talk)
+    return rare
 
 
 def _check(sources: Sources, videos: Sequence[Sequence[FolderVideo]], record: Path, talk: Talk) -> None:
