@@ -199,6 +199,35 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, form: str) -> None:
             read_image(tmp_path / "f")
 
 
+@pytest.mark.parametrize("more", [{}, {"subsampling": 0}, {"restart_marker_blocks": 3}, {"optimize": True}])
+@pytest.mark.parametrize("size", [(120, 161), (48, 64), (33, 41)])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_jpeg_that_was_cut_and_closed_again_is_refused(
+    tmp_path: Path, more: dict[str, object], size: tuple[int, int], share: float
+) -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)).save(file, "JPEG", **more)
+    whole = file.getvalue()
+    start = whole.index(b"\xff\xda") + 14
+    cut = whole[: start + int((len(whole) - 2 - start) * share)].rstrip(b"\xff")
+    (tmp_path / "f.jpg").write_bytes(cut + b"\xff\xd9")
+    with pytest.raises(VssError, match=r"is damaged: .*truncated"):
+        read_image(tmp_path / "f.jpg")
+
+
+@pytest.mark.parametrize("colour", [(0, 0, 0), (128, 128, 128), (255, 255, 255), (90, 120, 30)])
+@pytest.mark.parametrize("more", [{}, {"progressive": True}, {"subsampling": 0}, {"restart_marker_blocks": 3}])
+def test_a_flat_bottom_is_no_damage(tmp_path: Path, colour: tuple[int, int, int], more: dict[str, object]) -> None:
+    for size in ((120, 161), (48, 64), (17, 9), (1, 1)):
+        values = np.random.default_rng(0).integers(0, 255, (*size, 3), np.uint8)
+        values[size[0] // 2 :] = colour
+        for behind in (b"", bytes(300), b"\xff\xd9 and more"):
+            file = io.BytesIO()
+            Image.fromarray(values).save(file, "JPEG", **more)
+            (tmp_path / "f.jpg").write_bytes(file.getvalue() + behind)
+            np.testing.assert_array_equal(read_image(tmp_path / "f.jpg"), np.array(Image.open(file)))
+
+
 # Bounded
 
 

@@ -95,19 +95,19 @@ def jpeg_bits(path: Path) -> int | None:
     return None
 
 
-def jpeg_ends(data: bytes) -> bool:
-    """Whether a JPEG's scans go on to the marker of its end (ITU-T T.81, B.1).
+def jpeg_end(data: bytes) -> int | None:
+    """Where in a JPEG the marker stands that ends it, behind all scans (ITU-T T.81, B.1); none where there is none.
 
     Where a download broke off and the rest of the file is zeros, these decode, to grey, and no end follows.
     """
     start = 2
-    while len(data) >= start + 4:
+    while len(data) >= start + 2:
         marker = MARKER.search(data, start)
         if marker is None:
-            return False
+            return None
         kind, start = data[marker.start() + 1], marker.end()
         if kind == 0xD9:
-            return True
+            return marker.start()
         if kind != 0x01:
             start += int.from_bytes(data[start : start + 2], "big")
-    return data[-2:] == b"\xff\xd9"
+    return None

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vsscli.data.kinds import jpeg_bits, jpeg_ends, picture_kind, read_head, video_kind
+from vsscli.data.kinds import jpeg_bits, jpeg_end, picture_kind, read_head, video_kind
 from vsscli.data.orientation import image_turn
 from vsscli.data.png import SIGNATURE, Png, parse_png, read_notes
 from vsscli.errors import VssError
@@ -120,8 +120,8 @@ def opened(path: Path, formats: tuple[str, ...], what: str) -> Iterator[tuple[Im
         with Image.open(io.BytesIO(data), formats=formats) as image:
             require_pixels(image.height, image.width, f"{what} {path}")
             _require_single(_pictures(image), path, what)
-            if data.startswith(b"\xff\xd8") and not jpeg_ends(data):
-                raise ValueError("it is truncated: what follows its pixels does not end it")
+            if image.format in ("JPEG", "MPO"):
+                _require_scans(image, data)
             yield image, None
 
 
@@ -184,6 +184,24 @@ def _pictures(image: Image.Image) -> int:
         pages += not image.tag_v2.get(254, 0) & 5  # type: ignore[attr-defined]  # NewSubfileType: smaller, or a mask
     image.seek(0)
     return pages
+
+
+def _require_scans(image: Image.Image, data: bytes) -> None:
+    """Refuse a JPEG that was cut, whether or not somebody closed it again; the image is loaded.
+
+    The decoder takes blocks that are missing before the end for flat ones, which go on to the last corner. Where that
+    is flat, the end is replaced by zeros: with these, the decoder asks for more unless it has all blocks already.
+    """
+    end = jpeg_end(data)
+    if end is None:
+        raise ValueError("it is truncated: what follows its pixels does not end it")
+    image.load()
+    width, height = image.size
+    corner = (max(width - 1 - (width - 1) % 8, width - 4), max(height - 1 - (height - 1) % 8, height - 4))
+    if "progressive" in image.info or image.crop((*corner, width, height)).getcolors(1) is None:
+        return
+    with Image.open(io.BytesIO(data[:end] + bytes(12)), formats=("JPEG",)) as again:
+        again.load()
 
 
 def _require_single(pictures: int, path: Path, what: str) -> None:
