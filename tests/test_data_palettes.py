@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from png_samples import palette_file, png_file
 
-from vsscli.data.classes import ClassTable, Colour, made_up_colour
+from vsscli.data.classes import ClassTable, Colour, load_class_table, made_up_colour
 from vsscli.data.mapping import load_mapping
 from vsscli.data.masks import MaskIds, read_mask, write_mask
 from vsscli.data.palettes import Legend, legend_of
@@ -127,8 +127,6 @@ def test_palettes_that_have_nothing_to_do_with_the_table_do_not_count(
 
 
 def test_the_shipped_tables_do_not_mistake_vocs_palette(tmp_path: Path) -> None:
-    from vsscli.data.classes import load_class_table
-
     for name in ("vspw124", "camvid11", "cityscapes19", "ade20k150"):
         table = load_class_table(name)
         mask = np.arange(table.num_classes, dtype=np.uint8)[None]
@@ -161,6 +159,14 @@ def test_a_colour_nobody_sees_tells_nothing(tmp_path: Path) -> None:
     mask = np.array([[0, 1, 2]], np.uint8)
     data = palette_file(mask, [COLOURS[4], COLOURS[1], COLOURS[0]], alpha=b"\xff\x00")
     assert "is not" in refusal(tmp_path, data)
+
+
+@pytest.mark.parametrize("colours", [[BLACK], [BLACK, COLOURS[1]], [COLOURS[0], BLACK]])
+def test_black_at_the_number_of_a_class_is_refused(tmp_path: Path, colours: list[Colour]) -> None:
+    """Void may have become the number of a class, or somebody painted that class black."""
+    mask = np.arange(len(colours), dtype=np.uint8)[None]
+    assert "void's colour" in refusal(tmp_path, palette_file(mask, colours), legend_of(TABLE))
+    np.testing.assert_array_equal(read(tmp_path, palette_file(mask, [*colours, *RANDOM[:9]]), legend_of(TABLE)), mask)
 
 
 def test_a_colour_of_two_classes_is_refused(tmp_path: Path) -> None:
@@ -210,6 +216,44 @@ def test_grey_masks_of_one_bit_are_refused_where_255_may_be_meant(tmp_path: Path
 def test_grey_masks_of_4_bits_keep_values_that_could_not_be_others(tmp_path: Path) -> None:
     mask = np.array([[0, 3, 7, 8]], np.uint8)
     np.testing.assert_array_equal(read(tmp_path, png_file(mask, 4)), mask)
+
+
+@pytest.mark.parametrize("name", ["vspw124", "camvid11", "cityscapes19", "ade20k150", "cocostuff171"])
+def test_no_optimised_mask_is_read_wrong_and_hardly_any_refused(tmp_path: Path, name: str) -> None:
+    table, rng, refused = load_class_table(name), np.random.default_rng(len(name)), 0
+    for round_ in range(120):
+        first = int(rng.integers(2))
+        void = (0, 255) if first else (255,)
+        values = rng.choice([*range(first, first + table.num_classes), *void], rng.integers(1, 9), replace=False)
+        mask = rng.choice(values.astype(np.uint8), (6, 7))
+        used = np.unique(mask).tolist()
+        numbers, colours = renumbered(
+            mask, table.palette(first), rng.permutation(used).tolist() if round_ % 2 else used
+        )
+        merged = list(dict.fromkeys(colours))
+        numbers = np.array([merged.index(colour) for colour in colours], np.uint8)[numbers]
+        try:
+            found = read(tmp_path, palette_file(numbers, merged), legend_of(table, first, void))
+        except VssError:
+            refused += 1
+            continue
+        np.testing.assert_array_equal(
+            np.where(np.isin(found, void), 255, found), np.where(np.isin(mask, void), 255, mask)
+        )
+    assert refused <= 12
+
+
+@pytest.mark.parametrize("other", ["vspw124", "camvid11", "cityscapes19"])
+def test_palettes_of_other_tables_are_none_of_this_ones(tmp_path: Path, other: str) -> None:
+    rng, palette = np.random.default_rng(0), load_class_table(other).palette(1)
+    colours = [(palette[3 * value], palette[3 * value + 1], palette[3 * value + 2]) for value in range(256)]
+    for name in {"vspw124", "camvid11", "cityscapes19", "ade20k150", "cocostuff171"} - {other}:
+        table = load_class_table(name)
+        for most in (1, 2, 5, table.num_classes):
+            mask = rng.integers(0, most + 1, (6, 7)).astype(np.uint8)
+            np.testing.assert_array_equal(
+                read(tmp_path, palette_file(mask, colours), legend_of(table, 1, (0, 255))), mask
+            )
 
 
 def test_every_reader_hears_it(tmp_path: Path) -> None:

@@ -143,7 +143,8 @@ def read_few_bits(samples: np.ndarray, depth: int, legend: Legend | None, where:
 def _is_plain(palette: bytes, legend: Legend | None) -> bool:
     """Whether numbers are values whichever of them are used."""
     entries = _entries(palette)
-    if legend is not None and any(_strays(index, colour, legend) for index, colour in enumerate(entries)):
+    odd = _strays, _is_void_painted
+    if legend is not None and any(is_odd(i, colour, legend) for i, colour in enumerate(entries) for is_odd in odd):
         return False
     entries = entries[: _length(entries, ())]
     return any(not _is_grey(colour) for colour in entries) or _is_ramp(entries)
@@ -158,6 +159,9 @@ def _reading(palette: bytes, alpha: bytes, used: tuple[int, ...], legend: Legend
     trimmed = len(used) >= _length(entries, used)
     if legend is not None and any(_strays(index, entries[index], legend) for index in used):
         return _by_table(entries, alpha, used, legend, trimmed)
+    related = legend is not None and trimmed and all(_is_void_or_own(i, entries[i], legend) for i in used)
+    if related and legend is not None and any(_is_void_painted(i, entries[i], legend) for i in used):
+        return "its black, void's colour, stands at the number of a class with another one"
     agrees = legend is not None and any(legend.own.get(index) == entries[index] for index in used)
     return INDEX if agrees or not trimmed else _by_grey(entries, used, legend)
 
@@ -168,8 +172,8 @@ def _by_table(
     """The reading of a palette that has colours of classes at numbers that are not theirs."""
     length = _length(entries, used)
     standard = _is_ramp(entries[:length]) or _is_voc(entries[:length])
-    if standard and not legend.told:
-        return INDEX
+    if not legend.told and (standard or not trimmed):
+        return INDEX  # others use the same colours
     places = [
         (index, legend.values[colour]) for index, colour in enumerate(entries[:length]) if colour in legend.values
     ]
@@ -200,7 +204,7 @@ def _by_table(
         reading[index] = values[0] if values else (0 if 0 in legend.void else legend.void[0])
     if not trimmed and any(legend.own.get(index) == entries[index] for index in used):
         return "some of its colours are of classes with other numbers, some of those with their own"
-    if all(map(_is_grey, (entries[index] for index in used))):
+    if all(_is_grey(entries[index]) and legend.knows(entries[index][0]) for index in used):
         return "its greys may be values, or colours of classes with other numbers"
     return tuple(reading)
 
@@ -237,6 +241,15 @@ def _length(entries: list[Colour], used: tuple[int, ...]) -> int:
 def _strays(index: int, colour: Colour, legend: Legend) -> bool:
     """Whether a number is painted as a class that has another one."""
     return colour in legend.values and legend.own.get(index) != colour
+
+
+def _is_void_painted(index: int, colour: Colour, legend: Legend) -> bool:
+    """Whether the number of a class that has a colour is painted black, as void is."""
+    return legend.told and colour == BLACK and bool(legend.void) and legend.own.get(index, BLACK) != BLACK
+
+
+def _is_void_or_own(index: int, colour: Colour, legend: Legend) -> bool:
+    return colour == BLACK or legend.own.get(index) == colour
 
 
 def _is_grey(colour: Colour) -> bool:
