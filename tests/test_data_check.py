@@ -156,11 +156,22 @@ class TestOnce:
         with pytest.raises(VssError, match=r"03\.png: image is damaged"):
             self.check(folder, record)
 
-    def test_a_touched_file_is_looked_at_again(self, folder: Path, tmp_path: Path) -> None:
+    def test_a_touched_file_is_not(self, folder: Path, tmp_path: Path) -> None:
         record = tmp_path / "checked.json"
         self.check(folder, record)
         os.utime(folder / "origin" / "03.png", ns=(1, 1))
-        assert self.check(folder, record) == []
+        assert len(self.check(folder, record)) == 1
+
+    def test_a_file_that_changed_behind_its_size_and_time_is_looked_at_again(
+        self, folder: Path, tmp_path: Path
+    ) -> None:
+        record, path = tmp_path / "checked.json", folder / "mask" / "03.png"
+        self.check(folder, record)
+        before, content = path.stat(), path.read_bytes()
+        path.write_bytes(content[:-20] + bytes(20))
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        with pytest.raises(VssError, match=r"03\.png"):
+            self.check(folder, record)
 
     def test_another_question_is_another_check(self, folder: Path, tmp_path: Path) -> None:
         record = tmp_path / "checked.json"

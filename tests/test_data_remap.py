@@ -222,6 +222,40 @@ class TestMasks:
         assert remap_masks(masks, out, mapping, workers=1).skipped == 2
         np.testing.assert_array_equal(read_mask(out / "two" / "a.png"), [[255, 255]])
 
+    def test_a_source_that_an_older_file_replaced_is_written_again(self, masks: Path, tmp_path: Path) -> None:
+        mapping, out = load_mapping(written(tmp_path)), tmp_path / "out"
+        write_mask(tmp_path / "older.png", np.array([[3, 1]], np.uint8))
+        os.utime(tmp_path / "older.png", ns=(1, 1))
+        remap_masks(masks, out, mapping, workers=1)
+        (masks / "two" / "a.png").touch()  # the content stays
+        assert remap_masks(masks, out, mapping, workers=1).skipped == 3
+        shutil.copy2(tmp_path / "older.png", masks / "two" / "a.png")
+        listener = Listener()
+        report = remap_masks(masks, out, mapping, workers=1, talk=listener)
+        assert report.skipped == 2
+        assert listener.said[0] == "remap: 1 of 3 masks were written again: their source holds something else now"
+        shutil.copytree(masks, tmp_path / "copy")
+        fresh = remap_masks(tmp_path / "copy", tmp_path / "fresh", mapping, workers=1)
+        assert fresh.counts == report.counts
+        assert (out / "two/a.png").read_bytes() == (tmp_path / "fresh/two/a.png").read_bytes()
+
+    def test_a_mask_that_was_corrected_by_hand_stays(self, masks: Path, tmp_path: Path) -> None:
+        mapping, out = load_mapping(written(tmp_path)), tmp_path / "out"
+        remap_masks(masks, out, mapping, workers=1)
+        write_mask(out / "two" / "a.png", np.array([[1, 1]], np.uint8))
+        assert remap_masks(masks, out, mapping, workers=1).skipped == 3
+
+    def test_masks_of_an_earlier_version_stay_unless_their_source_came_later(self, masks: Path, tmp_path: Path) -> None:
+        mapping, out = load_mapping(written(tmp_path)), tmp_path / "out"
+        write_mask(tmp_path / "older.png", np.array([[3, 1]], np.uint8))
+        os.utime(tmp_path / "older.png", ns=(1, 1))
+        remap_masks(masks, out, mapping, workers=1)
+        (out / "remap.sources").unlink()
+        time.sleep(0.02)
+        (tmp_path / "older.png").rename(masks / "two" / "a.png")
+        assert remap_masks(masks, out, mapping, workers=1).skipped == 2
+        assert remap_masks(masks, out, mapping, workers=1).skipped == 3
+
     def test_another_mapping_into_the_same_folder_is_refused_until_forced(self, masks: Path, tmp_path: Path) -> None:
         remap_masks(masks, tmp_path / "out", load_mapping(written(tmp_path)), workers=1)
         other = load_mapping(written(tmp_path, MAPPING.replace("Road: 18", "Road: path")))

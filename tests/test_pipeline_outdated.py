@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from store_samples import distributions, prediction_header, snapshot, write_pred
 from vsscli.errors import VssError
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.store.reader import open_store
 
 
 def predict(path: Path, seed: int) -> Path:
@@ -54,3 +56,36 @@ def test_pseudo_labels_of_what_has_changed_are_forced(tmp_path: Path, by_class: 
     forced = snapshot(made)
     shutil.rmtree(first)
     assert snapshot(labels()) == forced
+
+
+def of_frames(path: Path, frames: str) -> Path:
+    """Note what the frames of a store's videos held."""
+    for file in path.glob("*/zarr.json"):
+        values = json.loads(file.read_text())
+        values["attributes"]["vss"]["frames"] = frames * 64
+        file.write_text(json.dumps(values))
+    return path
+
+
+def test_predictions_of_other_images_of_the_same_names_are_not_fused(tmp_path: Path) -> None:
+    stores = [predict(tmp_path / "a.zarr", 2), predict(tmp_path / "b.zarr", 3)]
+    of_frames(stores[0], "a")
+    ensemble(stores, workspace=tmp_path)  # of the other nobody knows
+    of_frames(stores[1], "b")
+    with pytest.raises(VssError, match="different images of video lane") as caught:
+        ensemble(stores, workspace=tmp_path)
+    assert "predict" in caught.value.hint
+
+
+def test_what_is_made_of_predictions_says_from_which_images(tmp_path: Path) -> None:
+    stores = [of_frames(predict(tmp_path / name, seed), "a") for name, seed in (("a.zarr", 2), ("b.zarr", 3))]
+    fused = ensemble(stores, workspace=tmp_path)
+    labels = pseudo_label([], store=fused, workspace=tmp_path, threshold=0.5).store
+    for store in (fused, labels):
+        assert {open_store(store).record(video).frames for video in ("lane", "street")} == {"a" * 64}
+    before = snapshot(labels)
+    for store in stores:  # other files, the same predictions: no need to force anything
+        of_frames(store, "c")
+    again = pseudo_label([], store=ensemble(stores, workspace=tmp_path), workspace=tmp_path, threshold=0.5).store
+    assert open_store(again).record("lane").frames == "c" * 64
+    assert {name for name in before if before[name] != snapshot(again)[name]} == {"lane/zarr.json", "street/zarr.json"}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from listener import Listener
 from PIL import Image
 from small import small_recipe
 from store_samples import snapshot
@@ -142,3 +144,139 @@ def test_the_documentation_names_what_headers_hold(models: tuple[Path, Path], tm
     ]
     assert [name for source in sources for name in source if f"`{name}`" not in line] == []
     assert "normalisation" not in store.header.source
+
+
+def masks_of(model: Path, source: Path, out: Path) -> dict[str, bytes]:
+    predict_input(model, source, out, hardware=CPU)
+    return {path.name: path.read_bytes() for path in sorted((out / "clip").glob("*.png"))}
+
+
+def write_frame(path: Path, seed: int) -> None:
+    """Another image of the same size in bytes, pixels and time."""
+    before = path.stat() if path.exists() else None
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (32, 64, 3), np.uint8)).save(path)
+    if before is not None:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def test_masks_of_frames_that_hold_something_else_are_predicted_again(
+    models: tuple[Path, Path], frames: Path, tmp_path: Path
+) -> None:
+    out, clip = tmp_path / "masks", frames / "clip"
+    before = masks_of(models[0], frames, out)
+    write_frame(clip / "001.png", 7)
+    write_frame(clip / "002.png", 8)
+    (clip / "000.png").touch()
+    listener = Listener()
+    assert predict_input(models[0], frames, out, hardware=CPU, talk=listener) == 2
+    assert listener.said == [f"1 masks in {out} are of other frames than are there now (video clip); predicted again"]
+    after = masks_of(models[0], frames, out)
+    assert after == masks_of(models[0], frames, tmp_path / "fresh")
+    assert after["000.png"] == before["000.png"]
+    for one, other in (("000", "001"), ("002", "000")):  # swapped
+        (clip / f"{one}.png").rename(clip / "x")
+        (clip / f"{other}.png").rename(clip / f"{one}.png")
+        (clip / "x").rename(clip / f"{other}.png")
+    assert masks_of(models[0], frames, out) == masks_of(models[0], frames, tmp_path / "swapped")
+
+
+def test_masks_of_a_frame_that_went_and_came_back_otherwise_are_predicted_again(
+    models: tuple[Path, Path], frames: Path, tmp_path: Path
+) -> None:
+    out, clip = tmp_path / "masks", frames / "clip"
+    masks_of(models[0], frames, out)
+    (clip / "001.png").unlink()
+    listener = Listener()
+    assert predict_input(models[0], frames, out, hardware=CPU, talk=listener) == 0
+    assert "1 masks" in listener.warned[0]
+    assert "no longer there" in listener.warned[0]
+    write_frame(clip / "001.png", 9)
+    assert predict_input(models[0], frames, out, hardware=CPU) == 1
+
+
+def test_masks_of_an_earlier_version_are_kept_with_a_word(
+    models: tuple[Path, Path], frames: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "masks"
+    masks_of(models[0], frames, out)
+    note = json.loads((out / "clip.json").read_text())
+    del note["frames"]
+    (out / "clip.json").write_text(json.dumps(note))
+    for _ in range(2):  # what nobody knows does not become known by being looked at
+        listener = Listener()
+        assert predict_input(models[0], frames, out, hardware=CPU, talk=listener) == 0
+        assert "--force" in listener.warned[0]
+    assert predict_input(models[0], frames, out, hardware=CPU, force=True) == 2
+    listener = Listener()
+    assert predict_input(models[0], frames, out, hardware=CPU, talk=listener) == 0
+    assert listener.warned == []
+
+
+class TestSplit:
+    """Predicting a split again, after its frames changed."""
+
+    @pytest.fixture
+    def model(self, models: tuple[Path, Path], tmp_path: Path) -> Path:
+        """A model whose data is a copy of its own."""
+        shutil.copytree(models[0].parent / "data", tmp_path / "data")
+        return models[0]
+
+    def predict(self, model: Path, tmp_path: Path, *, force: bool = False) -> tuple[Path, int, Listener]:
+        listener = Listener()
+        done = predict_split(
+            model,
+            "train",
+            workspace=tmp_path / "runs",
+            data_root=tmp_path / "data",
+            hardware=CPU,
+            force=force,
+            talk=listener,
+        )
+        return done.store, done.predicted, listener
+
+    def test_only_videos_that_changed_are_predicted_again(self, model: Path, tmp_path: Path) -> None:
+        store, predicted, _ = self.predict(model, tmp_path)
+        before = snapshot(store)
+        assert predicted == 12
+        assert self.predict(model, tmp_path)[1] == 0
+        origin = tmp_path / "data/data/train-001/origin"
+        shutil.copy2(origin / "00003.jpg", origin / "00001.jpg")
+        _, predicted, listener = self.predict(model, tmp_path)
+        assert predicted == 6
+        assert listener.said[0] == (
+            f"1 video has other frames than {store} was predicted from: train-001; predicted again"
+        )
+        after = snapshot(store)
+        assert {name.split("/")[0] for name in after if after[name] != before[name]} == {"train-001"}
+        shutil.rmtree(store)
+        self.predict(model, tmp_path)
+        assert snapshot(store) == after
+
+    def test_frames_that_are_touched_renamed_added_or_taken_away(self, model: Path, tmp_path: Path) -> None:
+        self.predict(model, tmp_path)
+        data = tmp_path / "data/data/train-000"
+        for path in data.rglob("*.*"):
+            path.touch()
+        assert self.predict(model, tmp_path)[1] == 0
+        for part, suffix in (("origin", "jpg"), ("mask", "png")):
+            (data / part / f"00005.{suffix}").rename(data / part / f"00007.{suffix}")
+        assert self.predict(model, tmp_path)[1] == 6
+        for part, suffix in (("origin", "jpg"), ("mask", "png")):
+            (data / part / f"00007.{suffix}").unlink()
+        assert self.predict(model, tmp_path)[1] == 5
+
+    def test_a_store_of_an_earlier_version_is_kept_with_a_word(self, model: Path, tmp_path: Path) -> None:
+        store, _, _ = self.predict(model, tmp_path)
+        whole = snapshot(store)
+        for path in store.glob("*/zarr.json"):
+            values = json.loads(path.read_text())
+            del values["attributes"]["vss"]["frames"]
+            path.write_text(json.dumps(values))
+        old = open_store(store).content()
+        _, predicted, listener = self.predict(model, tmp_path)
+        assert predicted == 0
+        assert "train-000, train-001" in listener.warned[0]
+        assert "--force" in listener.warned[0]
+        assert self.predict(model, tmp_path, force=True)[1] == 12
+        assert snapshot(store) == whole
+        assert open_store(store).content() == old  # what was made of it need not be made again

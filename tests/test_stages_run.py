@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,11 @@ from small import CHAIN, small_loop
 
 from vsscli.errors import VssError
 from vsscli.stages.job import open_job
+from vsscli.stages.key import Frames, splits_of
 from vsscli.stages.lock import PipelineLock, only_one
-from vsscli.stages.record import read_record
+from vsscli.stages.record import read_record, write_record
 from vsscli.stages.run import Ran, run_pipeline
+from vsscli.store.reader import open_store
 
 ALL = ["student", "unlabelled", "pseudo", "again", "first", "second", "fused", "scores", "zip"]
 
@@ -145,6 +148,71 @@ def test_other_frames_are_noticed(finished: Place, tmp_path: Path) -> None:
     assert told["student"] == "frames of val changed"
     assert told["first"] == "frames of val changed"
     assert "unlabelled" not in told
+
+
+@pytest.fixture
+def elsewhere(finished: Place, tmp_path: Path) -> Place:
+    """A copy of all of it, data too."""
+    shutil.copytree(finished.recipe.parent, tmp_path / "elsewhere")
+    return Place(tmp_path / "elsewhere/loop.yaml", tmp_path / "elsewhere/runs")
+
+
+def test_a_mask_corrected_at_the_same_size_and_time_is_noticed(elsewhere: Place) -> None:
+    assert reasons(elsewhere.run()) == {}  # another place, another time, the same content
+    mask = next(elsewhere.workspace.glob("*/data/val-*/mask/*.png"))
+    before, content = mask.stat(), bytearray(mask.read_bytes())
+    palette = content.index(b"PLTE") + 4
+    content[palette] ^= 1
+    content[palette + 768 : palette + 772] = zlib.crc32(content[palette - 4 : palette + 768]).to_bytes(4, "big")
+    mask.write_bytes(content)
+    os.utime(mask, ns=(before.st_atime_ns, before.st_mtime_ns))
+    told = reasons(elsewhere.run())
+    assert told["student"] == "frames of val changed"
+    assert told["scores"] == "frames of val changed"
+    assert "first" not in told  # the same network came out, and no frame changed
+    assert reasons(elsewhere.run()) == {}
+
+
+def test_only_the_videos_that_changed_are_predicted_again(elsewhere: Place) -> None:
+    student = read_record(elsewhere.workspace / "chain/student")
+    assert student is not None
+    first, second = sorted(elsewhere.workspace.glob("*/data/val-000/origin/*.jpg"))[:2]
+    store = read_record(elsewhere.workspace / "chain/first").result.path  # type: ignore[union-attr]
+    content = first.read_bytes(), second.read_bytes()
+    first.write_bytes(content[1])
+    second.write_bytes(content[0])
+    listener = Listener()
+    job = open_job(elsewhere.recipe, workspace=elsewhere.workspace)
+    run_pipeline(job, talk=listener)
+    assert f"1 video has other frames than {store} was predicted from: val-000; predicted again" in listener.said
+    assert not [line for line in listener.said if line.startswith("unlabelled: ") and "cached" not in line]
+
+
+def test_a_video_that_left_the_split_leaves_the_store(elsewhere: Place) -> None:
+    (data,) = {path.parent for path in elsewhere.workspace.glob("*/unlabelled.txt")}
+    (data / "unlabelled.txt").write_text("unlabelled-001\n")
+    told = reasons(elsewhere.run())
+    assert told["unlabelled"].startswith("frames of unlabelled changed")
+    store = read_record(elsewhere.workspace / "chain/unlabelled").result.path  # type: ignore[union-attr]
+    assert open_store(store).videos() == ("unlabelled-001",)
+    assert reasons(elsewhere.run()) == {}
+
+
+def test_what_an_earlier_version_did_is_kept_with_a_word(elsewhere: Place) -> None:
+    job = open_job(elsewhere.recipe, workspace=elsewhere.workspace)
+    frames = Frames(job)
+    for name in ("student", "unlabelled", "first"):
+        record = read_record(job.folder(name))
+        assert record is not None
+        old = {told: frames.by_size(data, split, masks=masks) for told, data, split, masks in splits_of(job, name)}
+        write_record(job.folder(name), replace(record, key={**record.key, "frames": old}))
+    listener = Listener()
+    assert reasons(run_pipeline(job, talk=listener)) == {}
+    assert [line.split()[0] for line in listener.warned] == ["student", "unlabelled", "first"]
+    assert all("names and sizes" in line for line in listener.warned)
+    listener = Listener()
+    assert reasons(run_pipeline(job, talk=listener)) == {}
+    assert listener.warned == []  # from now on content tells
 
 
 def test_an_optional_stage_runs_when_it_is_named(place: Place) -> None:

@@ -82,7 +82,7 @@ def predict(
         if without:
             raise VssError(f"{without[0]} is for predicting a split, and means nothing with --input", "leave it out")
         predicted = predict_input(
-            model, input, out, tta=tta, plan=tta_plan, hardware=hardware, force=force, talk=console
+            model, input, out, tta=tta, plan=tta_plan, hardware=hardware, force=force, workspace=workspace, talk=console
         )
         facts: dict[str, object] = {"masks": str(out), "predicted": predicted}
     else:

@@ -16,7 +16,6 @@ those. An encoding also tells which files of a folder are masks, and the name of
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -66,8 +65,8 @@ class Encoding(Protocol):
         """
         ...
 
-    def changed(self, path: Path) -> int:
-        """When what `read` reads was last changed, in nanoseconds."""
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """All files that `read` reads of a mask."""
         ...
 
 
@@ -96,9 +95,9 @@ class Values:
         """Decode a mask; see `Encoding`."""
         return read_mask(path, self.legend)
 
-    def changed(self, path: Path) -> int:
-        """The file's own time."""
-        return os.stat(path).st_mtime_ns
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """The file alone."""
+        return (path,)
 
 
 @dataclass(frozen=True)
@@ -166,9 +165,9 @@ class Endings:
             )
         return table[raw]
 
-    def changed(self, path: Path) -> int:
-        """The file's own time."""
-        return os.stat(path).st_mtime_ns
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """The file alone."""
+        return (path,)
 
     def _place(self, name: str) -> int | None:
         fits = (place for place, ending in enumerate(self.endings) if name.lower().endswith(ending.ending.lower()))
@@ -209,9 +208,9 @@ class Panoptic:
             )
         return np.where(void, np.uint8(0), categories[places])
 
-    def changed(self, path: Path) -> int:
-        """The time of the PNG or of the JSON, whichever is later."""
-        return max(os.stat(path).st_mtime_ns, os.stat(segments_beside(path.parent)).st_mtime_ns)
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """The PNG and the JSON."""
+        return path, segments_beside(path.parent)
 
     def _check_names(self, told: dict[int, str], categories: np.ndarray, path: Path) -> None:
         for category, name in self.names:

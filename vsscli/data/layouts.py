@@ -231,6 +231,11 @@ def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENC
     return Dataset(data.name, place, table, ids, data)
 
 
+def data_place(data: Data) -> Path:
+    """The folder that a data set is read from where no other is given; it need not be there."""
+    return _choose_root(data, None)[0]
+
+
 def class_table(data: Data, root: str | Path | None = None) -> ClassTable:
     """The class table of a data set that need not be there, if the table is."""
     place, _ = _choose_root(data, root)

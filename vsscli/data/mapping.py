@@ -95,6 +95,14 @@ class Mapping:
         told = {name: None if index == IGNORE else names[index] for name, index in self.classes}
         return {"source": self.name, "target": self.target.name, "mapping": told}
 
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """All files that `read` reads of a mask; see `Encoding.parts`."""
+        return self.encoding.parts(path)
+
+    def meaning(self) -> dict[str, Any]:
+        """What decides what `read` makes of them, as plain JSON values."""
+        return {"files": self.files, "targets": list(self.targets), "target": list(self.target.names)}
+
     def masks(self, names: Iterable[str]) -> dict[str, str]:
         """Which of a folder's files are masks of the source, by the names of their frames; see `Encoding.masks`."""
         return self.encoding.masks(names)

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
@@ -34,6 +34,14 @@ class MaskReader(Protocol):
 
     def read(self, path: Path) -> np.ndarray:
         """The values of a mask, (H, W) uint8."""
+        ...
+
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """All files that `read` reads of a mask."""
+        ...
+
+    def meaning(self) -> dict[str, Any]:
+        """What decides the values beside the files, as plain JSON values."""
         ...
 
 
@@ -64,6 +72,15 @@ class MaskIds:
     def read(self, path: Path) -> np.ndarray:
         """The values of a mask, (H, W) uint8; as `read_mask`, unless a `reader` knows better."""
         return read_mask(path, self.legend) if self.reader is None else self.reader.read(path)
+
+    def parts(self, path: Path) -> tuple[Path, ...]:
+        """All files that `read` reads of a mask."""
+        return (path,) if self.reader is None else self.reader.parts(path)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All that says what masks mean, as plain JSON values."""
+        reader = None if self.reader is None else self.reader.meaning()
+        return {"void": list(self.void), "first": self.first, "unknown": self.unknown, "reader": reader}
 
     def lookup(self, num_classes: int) -> np.ndarray:
         """The class of every mask value.

@@ -6,7 +6,6 @@ a file is there whole or not at all; the same call again continues where an earl
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -16,25 +15,33 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock, Thread
-from typing import Any
 
 import numpy as np
 
+from vsscli.data.content import Digests, digest_of_frames
 from vsscli.data.folders import some
 from vsscli.data.left import PICTURES
 from vsscli.data.mapping import FIRST_ID, Mapping, load_mapping
-from vsscli.data.masks import UNKNOWN, read_mask, write_mask
-from vsscli.data.palettes import legend_of
+from vsscli.data.masks import write_mask
+from vsscli.data.remapped import (
+    SOURCES,
+    Job,
+    before_writing,
+    clear,
+    finished,
+    read_sources,
+    refuse_foreign,
+    source_line,
+    write_record,
+)
 from vsscli.data.walk import folders_below, kinds, visible
 from vsscli.errors import VssError
-from vsscli.files import clear_folder, write_text
-from vsscli.inside import Inside, require_inside
-from vsscli.structured import json_or_none
+from vsscli.files import clear_folder
+from vsscli.inside import require_inside
 from vsscli.talk import SILENCE, Talk
 
 __all__ = ["Mapping", "RemapReport", "load_mapping", "remap_masks"]
 
-RECORD = "remap.json"
 FILES_PER_TASK = 16
 
 
@@ -74,16 +81,10 @@ class RemapReport:
 
 
 @dataclass(frozen=True)
-class _Job:
-    source: Path
-    goal: Path
-
-
-@dataclass(frozen=True)
 class _Outcome:
-    """Masks done, masks that were there already, and pixels by mask value as written (256,)."""
+    """Masks done with what their sources held, masks that were there already, and pixels by mask value (256,)."""
 
-    masks: int
+    done: tuple[tuple[Job, str], ...]
     skipped: int
     counts: np.ndarray
 
@@ -99,14 +100,14 @@ def remap_masks(
 ) -> RemapReport:
     """Rewrite a folder of masks.
 
-    The same call again continues where one was interrupted: masks that are there and newer than their source stay.
+    The same call again continues where one was interrupted: masks whose source holds what it held stay.
 
     Parameters
     ----------
     masks
         Folder of PNG masks; folders in it are kept.
     out
-        Folder to write to, with ``remap.json`` in it that says what was written.
+        Folder to write to, with ``remap.json`` and ``remap.sources`` in it that say what was written.
     mapping
         What becomes of each value.
     force
@@ -130,23 +131,35 @@ def remap_masks(
     files = _mask_files(masks, mapping, talk)
     if out.resolve() == masks.resolve() or masks.resolve() in out.resolve().parents:
         raise VssError(f"--out {out} lies in the folder of masks {masks}", "choose a folder outside of it")
-    jobs = [_Job(masks / source, out / goal) for goal, source in files]
+    made_of = {} if force else read_sources(out)
+    jobs = [Job(masks / source, out / goal, made_of.get(goal.as_posix(), "")) for goal, source in files]
     folders = dict.fromkeys(job.goal.parent for job in jobs)
     for folder in folders:
         require_inside(out, folder)
     if force:
-        _clear(out, jobs, talk)
+        clear(out, jobs, talk)
     else:
-        _refuse_foreign(out, masks, mapping)
+        refuse_foreign(out, masks, mapping)
     for folder in folders:
         clear_folder(folder, ".png")
-    _write_record(out, masks, mapping)
-    counts, skipped = np.zeros(256, np.int64), 0
-    with talk.track("remap", len(jobs), "mask") as advance:
-        for outcome in _run(jobs, mapping, workers or os.cpu_count() or 1):
+    write_record(out, masks, mapping)
+    counts, skipped, again = np.zeros(256, np.int64), 0, 0
+    with (
+        (out / SOURCES).open("a", encoding="utf-8", errors="surrogateescape") as sources,
+        talk.track("remap", len(jobs), "mask") as advance,
+    ):
+        for outcome in _run(jobs, mapping, out, workers or os.cpu_count() or 1):
+            # After the masks: of what is not noted, times tell (`finished`).
+            sources.writelines(
+                source_line(job.goal.relative_to(out), held) for job, held in outcome.done if held != job.made_of
+            )
+            sources.flush()
             counts += outcome.counts
             skipped += outcome.skipped
-            advance(outcome.masks)
+            again += sum(job.made_of not in ("", held) for job, held in outcome.done)
+            advance(len(outcome.done))
+    if again:
+        talk.say(f"remap: {again} of {len(jobs)} masks were written again: their source holds something else now")
     if skipped:
         talk.say(f"remap: {skipped} of {len(jobs)} masks were there from an earlier run")
     return _report(len(jobs), skipped, counts, mapping)
@@ -176,76 +189,11 @@ def _mask_files(masks: Path, mapping: Mapping, talk: Talk) -> list[tuple[Path, P
     return files
 
 
-def _refuse_foreign(out: Path, masks: Path, mapping: Mapping) -> None:
-    """Masks that were written by another mapping or from other masks must not be taken for finished ones."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise VssError(f"--out {out} is a file", "choose a folder")
-    before = _read_record(out / RECORD)
-    if before is None:
-        if any(not name.startswith(".") for name in os.listdir(out)):
-            raise VssError(f"--out {out} holds files that no remapping wrote", "choose another --out, or give --force")
-        return
-    if not any(path.suffix.lower() == ".png" for path in out.rglob("*")):
-        return  # whatever run was here stopped before its first mask
-    anew = "choose another --out, or give --force to write everything anew"
-    if not _agrees(before, mapping):
-        raise VssError(f"--out {out} was written with another mapping ({before.get('mapping')})", anew)
-    if before.get("masks") != str(masks.resolve()):
-        raise VssError(f"--out {out} was written from other masks ({before.get('masks')})", anew)
-
-
-def _agrees(before: dict[str, Any], mapping: Mapping) -> bool:
-    """Whether masks of an earlier run would come out the same now.
-
-    They do also when lines were added for values on which the mapping was silent: no mask written had any of those.
-    """
-    targets = before.get("targets")
-    if before.get("files", "values") != mapping.files:
-        return False
-    if before.get("target") != mapping.target.to_dict() or not isinstance(targets, list) or len(targets) != 256:
-        return False
-    return all(old in (UNKNOWN, new) for old, new in zip(targets, mapping.targets, strict=True))
-
-
-def _clear(out: Path, jobs: Sequence[_Job], talk: Talk) -> None:
-    """Take away what will be written anew, first of all, so that no interrupted run leaves a mixture behind."""
-    try:
-        inside = Inside(out)
-        for job in jobs:
-            inside.unlink(job.goal)
-    except OSError as cause:
-        raise VssError(f"--out {out} can't be cleared: {cause.strerror or cause}", "choose another --out") from cause
-    left = sum(path.suffix.lower() == ".png" for path in out.rglob("*")) if out.is_dir() else 0
-    if left:
-        talk.warn(f"{out} holds {left} PNG files of earlier that these masks do not replace; they stay as they are")
-
-
-def _write_record(out: Path, masks: Path, mapping: Mapping) -> None:
-    """Say in ``out`` what its masks are written from."""
-    told = {
-        "mapping": mapping.name,
-        "masks": str(masks.resolve()),
-        "files": mapping.files,
-        "targets": mapping.targets,
-        "target": mapping.target.to_dict(),
-    }
-    write_text(out / RECORD, json.dumps(told) + "\n")
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    values = json_or_none(path)
-    return values if isinstance(values, dict) else {}  # whatever it was, it is not what is asked for now
-
-
-def _run(jobs: Sequence[_Job], mapping: Mapping, workers: int) -> Iterator[_Outcome]:
+def _run(jobs: Sequence[Job], mapping: Mapping, out: Path, workers: int) -> Iterator[_Outcome]:
     batches = [jobs[start : start + FILES_PER_TASK] for start in range(0, len(jobs), FILES_PER_TASK)]
     if workers == 1 or len(batches) == 1:
         for batch in batches:
-            yield _remap_files(batch, mapping)
+            yield _remap_files(batch, mapping, out)
         return
     # Processes, because half of the work holds Python's lock; started afresh, because forking a process that has
     # threads (a progress bar's, say) can hang.
@@ -255,7 +203,7 @@ def _run(jobs: Sequence[_Job], mapping: Mapping, workers: int) -> Iterator[_Outc
     try:
         running: set[Future[_Outcome]] = set()
         for batch in batches:
-            running.add(pool.submit(_remap_files, batch, mapping))
+            running.add(pool.submit(_remap_files, batch, mapping, out))
             if len(running) >= 4 * workers:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -286,28 +234,23 @@ def _end_with_parent() -> None:
             os._exit(1)
 
 
-def _remap_files(jobs: Sequence[_Job], mapping: Mapping) -> _Outcome:
+def _remap_files(jobs: Sequence[Job], mapping: Mapping, out: Path) -> _Outcome:
     palette = mapping.target.palette(FIRST_ID)
     counts, skipped = np.zeros(256, np.int64), 0
+    digests, done = Digests(), []
     for job in jobs:
-        label = _finished(job, mapping)
+        held = digest_of_frames(digests.of_all(mapping.parts(job.source)))
+        label = finished(job, mapping, held)
         skipped += label is not None
         if label is None:
+            if job.made_of not in ("", held) and job.goal.exists():
+                before_writing(out, job)
             label = mapping.read(job.source)
             with _writing:
                 write_mask(job.goal, label, palette)
+        done.append((job, held))
         counts += np.bincount(label.ravel(), minlength=256)
-    return _Outcome(len(jobs), skipped, counts)
-
-
-def _finished(job: _Job, mapping: Mapping) -> np.ndarray | None:
-    """What an earlier run wrote, if it is newer than its source; a file is there whole or not at all."""
-    try:
-        if job.goal.stat().st_mtime_ns < mapping.encoding.changed(job.source):
-            return None
-        return read_mask(job.goal, legend_of(mapping.target, FIRST_ID))
-    except (OSError, VssError):
-        return None
+    return _Outcome(tuple(done), skipped, counts)
 
 
 def _report(masks: int, skipped: int, counts: np.ndarray, mapping: Mapping) -> RemapReport:

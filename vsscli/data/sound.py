@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from vsscli.data.census import Census
 from vsscli.data.check import RULES, check_videos, raise_faults
+from vsscli.data.content import Digests
 from vsscli.data.verdict import Meaning, Remark, judge
 from vsscli.data.videos import FolderVideo
 from vsscli.files import write_text
@@ -27,6 +27,7 @@ def check_once(
     record: Path,
     sparse: bool = False,
     what: str = "data",
+    digests: Digests | None = None,
     workers: int | None = None,
     talk: Talk = SILENCE,
 ) -> Census:
@@ -35,10 +36,12 @@ def check_once(
     Parameters
     ----------
     record
-        A small JSON file that remembers digests of sound data: of all paths, sizes and times of change, and of what
-        was asked of them; and the census of each. It is made when it isn't there, and ignored when it is damaged.
+        A small JSON file that remembers digests of sound data: of the content of all files, and of what was asked of
+        them; and the census of each. It is made when it isn't there, and ignored when it is damaged.
     what
         What to call the data.
+    digests
+        Tell what files hold. None: all are read for it.
 
     Returns
     -------
@@ -51,7 +54,8 @@ def check_once(
         There are faults; see `raise_faults`.
     """
     frames = sum(len(video) for video in videos)
-    digest = _digest(videos, meaning, masks, sparse)
+    digests = digests or Digests()
+    digest = _digest(videos, meaning, masks, sparse, digests, talk)
     remembered = _read_record(record)
     if digest in remembered:
         talk.say(f"{what}: {frames} frames unchanged since they were found sound, not checked again ({record})")
@@ -64,7 +68,7 @@ def check_once(
     for remark in look.remarks:
         tell(remark, talk)
     # The digest is taken again: files that changed while they were looked at are not vouched for.
-    if _digest(videos, meaning, masks, sparse) == digest:
+    if _digest(videos, meaning, masks, sparse, digests, talk) == digest:
         kept = dict(list({**remembered, digest: look.census}.items())[-REMEMBERED:])
         write_text(record, json.dumps({"sound": {key: told.to_json() for key, told in kept.items()}}, indent=1) + "\n")
     return look.census
@@ -75,24 +79,19 @@ def tell(remark: Remark, talk: Talk) -> None:
     (talk.say if remark.weight == "note" else talk.warn)(str(remark))
 
 
-def _digest(videos: Sequence[FolderVideo], meaning: Meaning, masks: bool, sparse: bool) -> str:
-    """SHA-256 of what was asked and of path, size and time of change of every file."""
-    digest = hashlib.sha256(repr((RULES, meaning.table.num_classes, meaning.ids, masks, sparse)).encode())
-    for video in videos:
-        for frame in video.frames:
-            for path in (frame.image, frame.mask if masks else None):
-                digest.update(f"{video.name}\0{_state(path)}\n".encode(errors="surrogateescape"))
-    return digest.hexdigest()
-
-
-def _state(path: Path | None) -> str:
-    if path is None:
-        return "none"
-    try:
-        status = os.stat(path)
-    except OSError:
-        return f"{path}\0unreadable"
-    return f"{os.path.abspath(path)}\0{status.st_size}\0{status.st_mtime_ns}"
+def _digest(
+    videos: Sequence[FolderVideo], meaning: Meaning, masks: bool, sparse: bool, digests: Digests, talk: Talk
+) -> str:
+    """SHA-256 of what was asked and of the name and content of every file."""
+    content = digests.split(videos, meaning.table, meaning.ids if masks else None, talk)
+    names = [
+        path.name if path is not None else ""
+        for video in videos
+        for frame in video.frames
+        for path in (frame.image, frame.mask if masks else None)
+    ]
+    asked = repr((RULES, meaning.table.num_classes, meaning.ids, masks, sparse, content, names))
+    return hashlib.sha256(asked.encode(errors="backslashreplace")).hexdigest()
 
 
 def _read_record(path: Path) -> dict[str, Census]:

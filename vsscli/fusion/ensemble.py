@@ -20,7 +20,7 @@ import numpy as np
 from vsscli.errors import VssError
 from vsscli.fusion.grid import enlarge, neighbours
 from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mix
-from vsscli.fusion.sources import data_note, read_source, require_alike, source_note
+from vsscli.fusion.sources import data_note, frames_of, read_source, require_alike, source_note
 from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
@@ -100,7 +100,8 @@ def fuse(
         how = Mean(told[speaking], tuple(temperatures[index] for index in speaking if temperatures), method)
         for video in videos:
             stems, size = stores[0].stems(video), stores[0].size(video)
-            segments = writer.pending(video, stems, size, [store.digest(video) for store in stores])
+            digests = [store.digest(video) for store in stores]
+            segments = writer.pending(video, stems, size, digests, frames_of(stores, video))
             there = len(stems) - sum(map(len, segments))
             skipped += there
             done(there)

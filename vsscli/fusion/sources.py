@@ -59,6 +59,11 @@ def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
             if first.stems(video) != store.stems(video):
                 stems = _unlike(first.stems(video), store.stems(video))
                 raise VssError(f"{both} have different frames of video {video}: {stems}", "predict the same frames")
+            if len({one.record(video).frames for one in (first, store)} - {""}) > 1:
+                raise VssError(
+                    f"{both} were predicted from different images of video {video}, of the same names",
+                    "predict the frames that are there now with every model: run the same predict commands again",
+                )
     return videos
 
 
@@ -112,6 +117,11 @@ def read_source(store: Store, video: str, t: int) -> Lists | Dense:
         return Dense(logits.reshape(len(logits), -1))
     lists = store.read(video, "top_class", t), store.read(video, "top_probability", t)
     return Lists(*(array.reshape(len(array), -1) for array in lists))
+
+
+def frames_of(stores: Sequence[Store], video: str) -> str:
+    """What the frames of a video held that stores were predicted from; empty where one of them does not say."""
+    return min(store.record(video).frames for store in stores)
 
 
 def source_note(store: Store, out: Path) -> dict[str, str]:

@@ -111,7 +111,7 @@ def smooth(
     ):
         for video in videos:
             stems, size = store.stems(video), store.size(video)
-            pending = writer.pending(video, stems, size, [store.digest(video)])
+            pending = writer.pending(video, stems, size, [store.digest(video)], store.record(video).frames)
             done(len(stems) - sum(map(len, pending)))
             for segment in pending:
                 known: dict[int, Frame] = {}

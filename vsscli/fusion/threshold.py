@@ -239,7 +239,7 @@ def write_pseudo(
     ):
         for video in videos:
             stems, size = store.stems(video), store.size(video)
-            pending = writer.pending(video, stems, size, [store.digest(video)])
+            pending = writer.pending(video, stems, size, [store.digest(video)], store.record(video).frames)
             for segment in _segments(len(stems), pending):
                 labels = np.empty((len(segment), *size), np.uint8) if segment in pending else None
                 split = partial(_split_frame, store, video, threshold)

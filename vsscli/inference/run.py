@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vsscli.data.content import Digests
 from vsscli.data.masks import write_mask
 from vsscli.data.videos import Video
 from vsscli.errors import VssError
@@ -65,6 +66,7 @@ def predict_videos(
     videos: Sequence[Video],
     writer: StoreWriter,
     *,
+    digests: Digests | None = None,
     talk: Talk = SILENCE,
     rank: int = 0,
     world: int = 1,
@@ -79,6 +81,8 @@ def predict_videos(
         All videos, the same in every process.
     writer
         The store; its header says how distributions are kept.
+    digests
+        Tell what frames hold, which is noted with each video. None: it is not noted.
     talk
         Follows the frames, and is warned when the batch had to be halved.
     rank, world
@@ -103,7 +107,7 @@ def predict_videos(
     with (
         talk.track("predicting", total) as advance,
         WriteBehind(writer.write, SEGMENTS_BEHIND) as write,
-        closing(read_ahead(_pending_parts(predictor, mine, writer), PARTS_AHEAD)) as parts,
+        closing(read_ahead(_pending_parts(predictor, mine, writer, digests), PARTS_AHEAD)) as parts,
     ):
         for part in parts:
             if isinstance(part, Present):
@@ -181,9 +185,13 @@ def _require_room(predictor: Predictor, videos: Sequence[Video]) -> None:
         predictor.require_room(size, f"a frame of video {name}")
 
 
-def _pending_parts(predictor: Predictor, videos: Sequence[Video], writer: StoreWriter) -> Iterator[Part | Present]:
+def _pending_parts(
+    predictor: Predictor, videos: Sequence[Video], writer: StoreWriter, digests: Digests | None
+) -> Iterator[Part | Present]:
     for video in videos:
-        yield from _parts(predictor, video, writer.pending(video.name, video.stems, video.size))
+        # Digested before they are decoded: frames that change in between are noticed the next time.
+        frames = digests.video(video) if digests is not None else ""
+        yield from _parts(predictor, video, writer.pending(video.name, video.stems, video.size, frames=frames))
 
 
 def _missing_parts(predictor: Predictor, videos: Sequence[Video], out: Path) -> Iterator[Part | Present]:

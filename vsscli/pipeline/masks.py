@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vsscli.data.content import INDEX, Digests
+from vsscli.data.folders import some
 from vsscli.data.inputs import open_input
 from vsscli.data.videos import Video
 from vsscli.errors import VssError
@@ -19,6 +22,7 @@ from vsscli.models.checkpoints import restore_network
 from vsscli.pipeline.predict import Hardware, chosen_plan, made_by, read_out
 from vsscli.pipeline.source import open_model, with_weights
 from vsscli.recipes.load import recipe_from_dict
+from vsscli.store.record import is_name
 from vsscli.structured import json_or_none
 from vsscli.talk import SILENCE, Talk
 
@@ -32,11 +36,13 @@ def predict_input(
     plan: str | None = None,
     hardware: Hardware = Hardware(),
     force: bool = False,
+    workspace: Path | None = None,
     talk: Talk = SILENCE,
 ) -> int:
     """Predict one's own frames, a video file or folders of images, into palette masks ``<out>/<video>/<stem>.png``.
 
-    What made them stands beside them, in ``<out>/<video>.json``.
+    What made them stands beside them, in ``<out>/<video>.json``: the network, and what the frames held. Masks of frames
+    that hold something else now are predicted again.
 
     Parameters
     ----------
@@ -48,6 +54,8 @@ def predict_input(
         Folder of the masks; masks there of the same model and plan are kept.
     force
         Keep none: predict again.
+    workspace
+        Where it is remembered what files hold, so that unchanged ones are not read to know it. None: nowhere.
 
     Returns
     -------
@@ -72,11 +80,14 @@ def predict_input(
     for video in videos:
         require_inside(out, out / video.name)
         clear_folder(out / video.name, ".png")
-        if force:
-            for index in range(len(video)):
-                Inside(out).unlink(mask_path(out, video, index))
-        # Before the first mask, so that none lies there without it.
-        write_text(_note_path(out, video), json.dumps(note, indent=1) + "\n")
+    with Digests(None if workspace is None else workspace / INDEX) as digests:
+        found = [_look(out, video, digests, force=force, talk=talk) for video in videos]
+    for there in found:
+        for path in there.outdated:
+            Inside(out).unlink(path)
+        # Before the first mask, so that none lies there without it, and behind those that it would not be true of.
+        write_text(_note_path(out, there.video), json.dumps({**note, "frames": there.frames}, indent=1) + "\n")
+    _tell(out, found, force=force, talk=talk)
     predictor = Predictor(
         restore_network(with_weights(checkpoint)),
         checkpoint.normalisation,
@@ -97,19 +108,87 @@ def _require_elsewhere(out: Path, source: Path, videos: Sequence[Video]) -> None
             raise VssError(f"--out {out}: masks would lie among the frames of --input {source}", "give another --out")
 
 
+@dataclass(frozen=True)
+class _There:
+    """The masks of a video that lie there.
+
+    Parameters
+    ----------
+    video
+        Its frames.
+    outdated
+        Masks of frames that held something else.
+    frames
+        What to note: what each frame holds that a mask is of, None where that is not known.
+    left
+        Masks of frames that are no longer there.
+    """
+
+    video: Video
+    outdated: list[Path]
+    frames: dict[str, str | None]
+    left: list[Path]
+
+
+def _look(out: Path, video: Video, digests: Digests, *, force: bool, talk: Talk) -> _There:
+    found = digests.frames(video, talk)
+    contents = found if len(found) == len(video) else found * len(video)  # of a video file all have the same
+    note = _read_note(out, video) or {}
+    noted = note.get("frames")
+    known = noted if isinstance(noted, dict) else {}
+    outdated, frames = [], dict[str, str | None]()
+    for index, (stem, content) in enumerate(zip(video.stems, contents, strict=True)):
+        path = mask_path(out, video, index)
+        frames[stem] = content
+        if not path.is_file():
+            continue
+        if force or (noted is not None and known.get(stem, "") not in (None, content)):
+            outdated.append(path)
+        elif known.get(stem) is None:
+            frames[stem] = None
+    gone = [stem for stem in known if stem not in frames and is_name(stem)]
+    left = {stem: path for stem in gone if (path := out / video.name / f"{stem}.png").is_file()}
+    if not force:
+        frames |= {stem: known[stem] for stem in left}
+    return _There(video, outdated, frames, list(left.values()))
+
+
+def _tell(out: Path, found: Sequence[_There], *, force: bool, talk: Talk) -> None:
+    """Say what is predicted again, and which masks are not known to be of the frames that are there."""
+    changed = [there for there in found if there.outdated]
+    if changed and not force:
+        number = sum(len(there.outdated) for there in changed)
+        names = some([there.video.name for there in changed])
+        talk.say(f"{number} masks in {out} are of other frames than are there now (video {names}); predicted again")
+    unknown = [there.video.name for there in found if any(there.frames[stem] is None for stem in there.video.stems)]
+    if unknown:
+        talk.warn(
+            f"masks in {out} are of an earlier version, which did not note what frames hold: if those of "
+            f"{some(unknown)} have changed since, --force predicts them again"
+        )
+    left = [f"{there.video.name}/{path.name}" for there in found for path in there.left]
+    if left:
+        talk.warn(f"{len(left)} masks in {out} are of frames that are no longer there, and stay: {some(left)}")
+
+
 def _require_same_origin(out: Path, video: Video, wanted: dict[str, Any]) -> None:
     """Refuse masks that something else made, or nobody knows what."""
     there = next((path for i in range(len(video)) if (path := mask_path(out, video, i)).is_file()), None)
     if there is None:
         return
     hint = "give another --out, or --force to predict these frames again"
-    note = _note_path(out, video)
-    found = json_or_none(note)
-    if not isinstance(found, dict):
+    found = _read_note(out, video)
+    if found is None:
+        note = _note_path(out, video)
         raise VssError(f"{there} is there, and {note}, which would say what made it, is not", hint)
     for name, value in wanted.items():
         if found.get(name) != value:
             raise VssError(f"the masks in {there.parent} were made with {name} = {found.get(name)}, not {value}", hint)
+
+
+def _read_note(out: Path, video: Video) -> dict[str, Any] | None:
+    found = json_or_none(_note_path(out, video))
+    return found if isinstance(found, dict) else None
 
 
 def _note_path(out: Path, video: Video) -> Path:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vsscli.data.content import INDEX, Digests
+from vsscli.data.folders import some
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.left import say_left_out
 from vsscli.data.numbering import say_order
@@ -25,7 +27,7 @@ from vsscli.recipes.schema import Predict, Recipe
 from vsscli.recipes.schema import Store as StoreSection
 from vsscli.store.header import COMPACT, FINE, Encoding, Header
 from vsscli.store.reader import open_store
-from vsscli.store.writer import StoreWriter
+from vsscli.store.writer import StoreWriter, unlike_frames
 from vsscli.talk import SILENCE, Silence, Talk
 
 # Raised only when a change of the code alters predictions, so that old stores are not continued with new numbers.
@@ -79,7 +81,9 @@ def predict_split(
     begin: Callable[[Path], object] | None = None,
     talk: Talk = SILENCE,
 ) -> Prediction:
-    """Predict every frame of a split into a store; what is there already is kept.
+    """Predict every frame of a split into a store; what is there already of these very frames is kept.
+
+    A video whose frames hold something else than when they were predicted, or are others, is predicted again.
 
     Parameters
     ----------
@@ -100,7 +104,8 @@ def predict_split(
         "top" (the most likely classes), "fine" (more of them), "compact" (fewer and coarser ones) or "all" (logits as
         float16); none: what the recipe says.
     force
-        Write a new store beside one of other settings at the same place.
+        Write a new store beside one of other settings at the same place; and predict again what an earlier version
+        predicted, which did not note what the frames held.
     begin
         Hears where the store will lie, before anything is written there.
 
@@ -127,7 +132,12 @@ def predict_split(
             begin(path)
         with StoreWriter(path, header, force=force) as writer:  # refuses what is there if it is something else
             path = writer.path
-    missing = total - _present_frames(path, videos)
+        with Digests(workspace / INDEX) as digests:
+            there = _look(path, videos, digests, force=force)
+    missing = total - there.frames
+    if not fabric.is_global_zero:
+        talk = Silence()
+    there.tell(path, talk)
     fabric.barrier()  # every process has counted before one of them writes
     if not missing:
         talk.say(f"cached: {path} holds all {total} frames of {split}; no network was loaded")
@@ -143,12 +153,13 @@ def predict_split(
         fabric.device,
         batch_size=hardware.batch_size,
     )
-    with StoreWriter(path, header, force=force) as writer:
+    with digests, StoreWriter(path, header, force=force, renew=True) as writer:
         predict_videos(
             predictor,
             videos,
             writer,
-            talk=talk if fabric.is_global_zero else Silence(),
+            digests=digests,
+            talk=talk,
             rank=fabric.global_rank,
             world=fabric.world_size,
         )
@@ -156,18 +167,56 @@ def predict_split(
     return Prediction(path, missing, total - missing)
 
 
-def _present_frames(path: Path, videos: Sequence[Video]) -> int:
-    """How many frames of these videos a store holds; none of a video whose frames are others than the store's."""
+@dataclass(frozen=True)
+class _There:
+    """What a store holds of some videos.
+
+    Parameters
+    ----------
+    frames
+        How many frames need no prediction.
+    changed
+        Videos that it holds with other frames; nothing of them counts.
+    unnoted
+        Videos of which it does not say what their frames held.
+    """
+
+    frames: int
+    changed: tuple[str, ...]
+    unnoted: tuple[str, ...]
+
+    def tell(self, path: Path, talk: Talk) -> None:
+        if self.changed:
+            which = f"{len(self.changed)} video{'s have' if len(self.changed) > 1 else ' has'} other frames"
+            talk.say(f"{which} than {path} was predicted from: {some(self.changed)}; predicted again")
+        if self.unnoted:
+            talk.warn(
+                f"{path} is of an earlier version, which did not note what frames hold: if those of "
+                f"{some(self.unnoted)} have changed since, --force predicts them again"
+            )
+
+
+def _look(path: Path, videos: Sequence[Video], digests: Digests, *, force: bool) -> _There:
+    """Compare the frames of a store's videos with those that are there now."""
     if not (path / "zarr.json").exists():
-        return 0  # nothing, or the empty folder that a writer accepts
+        return _There(0, (), ())  # nothing, or the empty folder that a writer accepts
     store = open_store(path)
     there = set(store.videos(complete=False))
-    present = 0
+    frames, changed, unnoted = 0, [], []
     for video in videos:
-        if video.name in there and store.stems(video.name) == video.stems:
-            record = store.record(video.name)
-            present += sum(len(record.bounds(number)) for number in record.segments)
-    return present
+        if video.name not in there:
+            continue
+        record = store.record(video.name)
+        wanted = replace(record, stems=video.stems, size=video.size, frames=digests.video(video))
+        if not record.segments:
+            continue
+        if unlike_frames(record, wanted, unknown=force):
+            changed.append(video.name)
+            continue
+        frames += sum(len(record.bounds(number)) for number in record.segments)
+        if not record.frames:
+            unnoted.append(video.name)
+    return _There(frames, tuple(changed), tuple(unnoted))
 
 
 def read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:

@@ -115,7 +115,7 @@ def forecast(
     """
     stages = chosen_stages(job, names, until, force)
     refuse_leaks(job, stages)
-    frames = Frames(job)
+    frames = Frames(job, talk)
     steps = make_plan(job, stages, frames, force)
     rows = []
     with talk.track("counting", len(steps), "stage") as done:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vsscli.data.layouts import data_place
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.names import require_names
 from vsscli.pipeline.predict import Hardware, chosen_plan
@@ -67,6 +68,10 @@ class Job:
     def root(self, data: Data) -> Path | None:
         """The folder to read a data set from, where it is not the recipe's: that of what is predicted may be given."""
         return self.data_root if self.data_root is not None and self.predicts(data) else None
+
+    def place(self, data: Data) -> Path:
+        """The folder that stages read a data set from, whatever a checkpoint or store in the workspace says."""
+        return self.root(data) or data_place(data)
 
     def predicts(self, data: Data) -> bool:
         """Whether stages predict a data set; without such stages every one counts."""

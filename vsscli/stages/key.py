@@ -13,20 +13,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from vsscli.data.classes import ClassTable
-from vsscli.data.layouts import open_dataset
+from vsscli.data.content import INDEX, Digests
+from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.videos import FolderVideo
 from vsscli.recipes.load import PLACES_AND_ADVICE
-from vsscli.recipes.pipeline import AnyStage, EvalStage, PredictStage, PseudoStage, TrainStage
+from vsscli.recipes.pipeline import AnyStage, EvalStage, PredictStage, PseudoStage, ShowStage, TrainStage
 from vsscli.recipes.schema import Data, Recipe
 from vsscli.stages.job import Job, further_data
 from vsscli.store.files import digest_of
+from vsscli.talk import SILENCE, Talk
 
 # Raised when a change of the code gives a kind of stage other results from the same key.
 VERSIONS = {"train": 3, "predict": 2, "ensemble": 1, "pseudo": 1, "eval": 1, "show": 1, "submit": 1}
 
 ENDS = 2**20
 """Bytes at both ends of a file of weights that are looked at. A torch zip has the checksums of all its parts there."""
+
+CONTENT = "content "
+"""Before a fingerprint of the content of files; those of earlier versions were of names and sizes."""
 
 LISTED = 3
 """Differences between two keys that are told."""
@@ -35,18 +39,21 @@ Key = dict[str, Any]
 
 
 class Frames:
-    """Fingerprints of the frames of splits: names and sizes of their files, looked at once.
+    """Fingerprints of the frames of splits: of the content of their files, looked at once.
 
     Parameters
     ----------
     job
-        Says where data sets lie.
+        Says where data sets lie, and where it is remembered what files hold.
+    talk
+        Follows the looking.
     """
 
-    def __init__(self, job: Job) -> None:
-        self._job = job
+    def __init__(self, job: Job, talk: Talk = SILENCE) -> None:
+        self._job, self._talk = job, talk
+        self.files = Digests(job.workspace / INDEX)
         self._digests: dict[tuple[str, str, bool], str] = {}
-        self._videos: dict[tuple[str, str], tuple[ClassTable, list[FolderVideo]]] = {}
+        self._videos: dict[tuple[str, str], tuple[Dataset, list[FolderVideo]]] = {}
 
     def videos(self, data: Data, split: str) -> list[FolderVideo]:
         """The videos of a split; raises as `digest` does."""
@@ -62,20 +69,26 @@ class Frames:
         """
         place = (data.model_dump_json(), split, masks)
         if place not in self._digests:
-            table, videos = self._open(data, split)
-            digest = hashlib.sha256(json.dumps(table.to_dict()).encode())
-            for frame in (frame for video in videos for frame in video.frames):
-                files = (frame.image, frame.mask if masks else None)
-                sizes = (-1 if file is None else os.stat(file).st_size for file in files)
-                digest.update(f"{frame.address} {' '.join(map(str, sizes))}\n".encode())
-            self._digests[place] = digest.hexdigest()
-        return self._digests[place]
+            dataset, videos = self._open(data, split)
+            self._digests[place] = self.files.split(videos, dataset.table, dataset.ids if masks else None, self._talk)
+            self.files.save()
+        return CONTENT + self._digests[place]
 
-    def _open(self, data: Data, split: str) -> tuple[ClassTable, list[FolderVideo]]:
+    def by_size(self, data: Data, split: str, *, masks: bool) -> str:
+        """The fingerprint that earlier versions took: of names and sizes of files."""
+        dataset, videos = self._open(data, split)
+        digest = hashlib.sha256(json.dumps(dataset.table.to_dict()).encode())
+        for frame in (frame for video in videos for frame in video.frames):
+            files = (frame.image, frame.mask if masks else None)
+            sizes = (-1 if file is None else os.stat(file).st_size for file in files)
+            digest.update(f"{frame.address} {' '.join(map(str, sizes))}\n".encode())
+        return digest.hexdigest()
+
+    def _open(self, data: Data, split: str) -> tuple[Dataset, list[FolderVideo]]:
         place = (data.model_dump_json(), split)
         if place not in self._videos:
             dataset = open_dataset(data, self._job.root(data))
-            self._videos[place] = (dataset.table, dataset.split(split))
+            self._videos[place] = (dataset, dataset.split(split))
         return self._videos[place]
 
 
@@ -105,10 +118,36 @@ def key_of(job: Job, name: str, inputs: Mapping[str, str], frames: Frames) -> Ke
     }
     if isinstance(stage, TrainStage):
         key["recipe"] = _content(recipe)
-        key["files"] = {str(path): file_digest(path) for path in weight_files(recipe)}
+        key["files"] = {str(path): CONTENT + frames.files.of(path) for path in weight_files(recipe)}
+        frames.files.save()
     # As it will be read back from a record.
     plain: Key = json.loads(json.dumps(key))
     return plain
+
+
+def brought_up(old: Key, job: Job, name: str, frames: Frames) -> Key:
+    """A key of an earlier version, which told files by names and sizes, as it would be told today.
+
+    Where names and sizes are still those, content is taken to be that of today: a training is not done again for how
+    it was noted. What is scored is, which is soon done.
+
+    Raises
+    ------
+    VssError
+        Data is not there.
+    """
+    stage = job.stage(name)
+    if isinstance(stage, EvalStage) or "frames" not in old:
+        return old
+    key = {**old, "frames": {**(old.get("frames") or {})}, "files": {**(old.get("files") or {})}}
+    for told, data, split, masks in splits_of(job, name):
+        noted = str(key["frames"].get(told, CONTENT))
+        if not noted.startswith(CONTENT) and noted == frames.by_size(data, split, masks=masks):
+            key["frames"][told] = frames.digest(data, split, masks=masks)
+    for path, noted in key["files"].items():
+        if not str(noted).startswith(CONTENT) and noted == file_digest(Path(path)):
+            key["files"][path] = CONTENT + frames.files.of(path)
+    return key if "files" in old else {part: value for part, value in key.items() if part != "files"}
 
 
 def differences(old: Key, new: Key, stage: AnyStage) -> str:
@@ -136,6 +175,8 @@ def _own_splits(job: Job, name: str) -> list[tuple[str, bool]]:
         return [(stage.split, False)]
     if isinstance(stage, EvalStage):
         return [(split, True) for split in dict.fromkeys(job.split(row.of) for row in stage.rows)]
+    if isinstance(stage, ShowStage):
+        return [(job.split(name), True)]
     return []
 
 
@@ -147,7 +188,7 @@ def weight_files(recipe: Recipe) -> list[Path]:
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file's size and of its both ends."""
+    """SHA-256 of a file's size and of its both ends: what earlier versions told a file of weights by."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(str(size).encode() + file.read(ENDS))

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from vsscli.errors import VssError
 from vsscli.inside import Inside
 from vsscli.stages.job import Job
 from vsscli.store.reader import open_store
-from vsscli.store.upkeep import remove
+from vsscli.store.upkeep import remove, remove_video
 
 RUN = ("last.pt", "best.pt", "journal.jsonl")
 """The files of a training run."""
@@ -33,6 +33,21 @@ def discard(job: Job, name: str, stores: Iterable[Path]) -> None:
         inside = place.is_relative_to(job.workspace.resolve()) and place.suffix == ".zarr"
         if inside and (place / "zarr.json").is_file():
             remove(place)
+
+
+def leave_only(path: Path, names: Collection[str]) -> None:
+    """Remove the videos of a store that are not among some names: those that a split no longer has.
+
+    Raises
+    ------
+    VssError
+        A living process writes one of them, or the disk refuses.
+    """
+    if not (path / "zarr.json").is_file():
+        return
+    for video in open_store(path).videos(complete=False):
+        if video not in names:
+            remove_video(path, video)
 
 
 def store_fingerprint(path: Path) -> str:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from vsscli.errors import VssError
 from vsscli.recipes.graph import in_order
-from vsscli.recipes.pipeline import TrainStage
+from vsscli.recipes.pipeline import PredictStage, TrainStage
 from vsscli.stages.job import Job
-from vsscli.stages.key import Frames, differences, key_of
+from vsscli.stages.key import Frames, brought_up, differences, key_of
+from vsscli.stages.left import STORES
 from vsscli.stages.record import Record, Result, read_record
 from vsscli.stages.work import fault
 
@@ -75,14 +76,17 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
         return Step(name, "waits", f"waits for {', '.join(waiting)}", record)
     try:
         key = key_of(job, name, {other: results[other].fingerprint for other in stage.takes()}, frames)
+        before = brought_up(record.key, job, name, frames)
     except (VssError, OSError) as error:
         return Step(name, "run", str(error), record)
-    differing = differences(record.key, key, stage)
+    differing = differences(before, key, stage)
     if differing and force:
         return forced
     if differing:
-        # No path of a store tells these three apart, so whatever was made under the earlier key goes.
-        anew = any(record.key.get(part) != key.get(part) for part in ("frames", "files", "version"))
+        # Nothing that was made under the earlier key tells these three apart, so it goes; but for predictions, which
+        # know the frames of each video.
+        parts = ("version",) if isinstance(stage, PredictStage) else ("frames", "files", "version")
+        anew = any(before.get(part) != key.get(part) for part in parts)
         if isinstance(stage, TrainStage) and stage.pseudo is not None:
             # A checkpoint of an earlier version doesn't tell which labels it learned from.
             anew = anew or (record.key.get("inputs") or {}).get(stage.pseudo) != key["inputs"][stage.pseudo]
@@ -93,7 +97,16 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
     if wrong:
         anew = "is gone" not in wrong
         return Step(name, "run", wrong, record, anew, last if anew else ())
-    return Step(name, "cached", "", record)
+    return Step(name, "cached", "", replace(record, key=key))
+
+
+def without_earlier(job: Job, step: Step) -> Step:
+    """A step to run as one that takes away the stores of earlier runs: what they were made from is gone for good."""
+    record = step.record
+    if record is None or job.stage(step.name).do not in STORES:
+        return step
+    last = () if record.result is None else (record.result.path,)
+    return replace(step, anew=True, stores=(*record.stores, *last))
 
 
 def also_done(job: Job, results: Mapping[str, Result], frames: Frames) -> list[Step]:

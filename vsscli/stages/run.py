@@ -15,13 +15,14 @@ from vsscli.errors import VssError
 from vsscli.inference.processes import launch
 from vsscli.inside import require_inside
 from vsscli.recipes.graph import chosen, require_stage
+from vsscli.recipes.pipeline import PredictStage
 from vsscli.stages.cost import stage_cost
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, key_of
-from vsscli.stages.left import DERIVED, STORES, discard, outdated
+from vsscli.stages.left import DERIVED, STORES, discard, leave_only, outdated
 from vsscli.stages.lock import only_one
 from vsscli.stages.needs import refuse_leaks, refuse_missing
-from vsscli.stages.plan import Step, also_done, look, make_plan
+from vsscli.stages.plan import Step, also_done, look, make_plan, without_earlier
 from vsscli.stages.record import Record, Result, read_record, write_record
 from vsscli.stages.summary import Outcome, write_summary
 from vsscli.stages.work import TOGETHER, is_other_run, perform
@@ -88,24 +89,32 @@ def run_pipeline(
     talk = talk if leader else Silence()
     threads = torch.get_num_threads()
     with only_one(job.home) if leader else nullcontext():
-        frames = Frames(job)
+        frames = Frames(job, talk)
         with fabric.rank_zero_first():  # one process draws what there is to draw
             plan = make_plan(job, stages, frames, force)
             refuse_missing(job, [step.name for step in plan if step.status != "cached"], frames)
         results: dict[str, Result] = {}
         outcomes = []
+        gone: set[str] = set()  # stages whose earlier result was taken away, and that left another one
         for name in stages:
             fabric.barrier()  # all look at what the last stage left, and then at this one, before anybody writes
             step = look(job, name, results, frames, force=name in force)
             if step.result is not None:
                 talk.say(f"{name}: cached, skipping")
+                if leader:
+                    _bring_up(job, step, talk)
                 outcomes.append(Outcome(name, "cached", "", step.record, step.result))
             else:
                 talk.say(f"{name}: {step.reason}")
+                if gone.intersection(job.stage(name).takes()):
+                    step = without_earlier(job, step)
                 fabric.barrier()
                 record = _run(job, step, results, frames, leader=leader, barrier=fabric.barrier, talk=talk)
                 torch.set_num_threads(threads)  # a recipe's thread count is that of its own training
                 assert record.result is not None
+                earlier = step.record.result if step.record is not None else None
+                if step.anew and earlier is not None and earlier.fingerprint != record.result.fingerprint:
+                    gone.add(name)
                 outcomes.append(Outcome(name, "done", step.reason, record, record.result))
             results[name] = outcomes[-1].result
         fabric.barrier()
@@ -133,6 +142,17 @@ def chosen_stages(job: Job, names: Sequence[str], until: str | None, force: Sequ
     return stages
 
 
+def _bring_up(job: Job, step: Step, talk: Talk) -> None:
+    """Note what frames hold with a stage that an earlier version did."""
+    noted = read_record(job.folder(step.name))
+    if step.record is not None and noted is not None and noted.key != step.record.key:
+        talk.warn(
+            f"{step.name} was done by an earlier version, which told frames by names and sizes: if one was exchanged "
+            f"for another of its size since, --force {step.name} does it anew; from now on content tells"
+        )
+        write_record(job.folder(step.name), step.record)
+
+
 def _run(
     job: Job,
     step: Step,
@@ -145,6 +165,7 @@ def _run(
 ) -> Record:
     """Do the work of one stage, between two records of it."""
     name, folder = step.name, job.folder(step.name)
+    stage = job.stage(name)
     key = key_of(job, name, {other: result.fingerprint for other, result in results.items()}, frames)
     fresh = step.record is None or step.record.status == "done" or step.record.key != key
     anew = step.anew or is_other_run(job, name, results)
@@ -159,6 +180,8 @@ def _run(
         if leader:
             if anew or (sources and outdated(place, sources)):
                 discard(job, name, [place])
+            if isinstance(stage, PredictStage):
+                leave_only(place, {video.name for video in frames.videos(job.recipe(name).data, stage.split)})
             stores.append(place)
             write_record(folder, Record("begun", key, forced, stores=_there(stores, place)))
 

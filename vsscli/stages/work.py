@@ -61,7 +61,7 @@ def perform(
     VssError
         What its function refuses.
     """
-    stage, root, workspace = job.stage(name), job.root(job.recipe(name).data), job.workspace
+    stage, root, workspace = job.stage(name), job.place(job.recipe(name).data), job.workspace
     match stage:
         case TrainStage():
             return _train(job, name, results, talk)
@@ -192,7 +192,7 @@ def _evaluate(job: Job, name: str, stage: EvalStage, results: Mapping[str, Resul
         figures = evaluate(
             workspace=job.workspace,
             prediction=results[other].path,
-            data_root=job.root(job.recipe(other).data),
+            data_root=job.place(job.recipe(other).data),
             metrics=stage.metrics,
             protocol=stage.protocol,
             talk=talk,

@@ -53,6 +53,8 @@ class Record:
         Of each segment that is there, by number: SHA-256 of the file of each array.
     sources
         Of a store made from others: the digests of their records of this video, in their order.
+    frames
+        What the frames held that were predicted (`vsscli.data.content`); empty where that was not noted.
     """
 
     stems: tuple[str, ...]
@@ -60,6 +62,7 @@ class Record:
     segment: int
     segments: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
+    frames: str = ""
 
     @property
     def num_segments(self) -> int:
@@ -72,8 +75,11 @@ class Record:
 
     @property
     def digest(self) -> str:
-        """SHA-256 that changes with any byte of the video's arrays."""
-        return digest_of(self.to_dict())
+        """SHA-256 that changes with any byte of the video's arrays, and with nothing else.
+
+        Frames that changed and are predicted alike change nothing of what is made from the predictions.
+        """
+        return digest_of(replace(self, frames="").to_dict())
 
     def bounds(self, number: int) -> Segment:
         """The frames of a segment."""
@@ -93,6 +99,8 @@ class Record:
         }
         if self.sources:
             values["sources"] = list(self.sources)
+        if self.frames:
+            values["frames"] = self.frames
         return values
 
     @classmethod
@@ -106,7 +114,7 @@ class Record:
         """
         try:
             stems, size, segment = values["stems"], values["size"], values["segment"]
-            sources = values.get("sources", [])
+            sources, frames = values.get("sources", []), values.get("frames", "")
             _require(isinstance(stems, list) and all(isinstance(stem, str) for stem in stems), "stems")
             _require(all(map(is_name, stems)), "stems")
             _require(len(stems) > 0 and len(set(stems)) == len(stems), "stems")
@@ -114,8 +122,10 @@ class Record:
             _require(all(0 < side <= MAX_SIDE for side in size) and size[0] * size[1] <= MAX_PIXELS, "size")
             _require(type(segment) is int and 0 < segment <= MAX_SEGMENT, "segment")
             _require(isinstance(sources, list) and all(_is_digest(digest) for digest in sources), "sources")
+            _require(frames == "" or _is_digest(frames), "frames")
             segments = {int(number): dict(digests) for number, digests in values["segments"].items()}
-            record = cls(tuple(stems), (size[0], size[1]), segment, dict(sorted(segments.items())), tuple(sources))
+            there = dict(sorted(segments.items()))
+            record = cls(tuple(stems), (size[0], size[1]), segment, there, tuple(sources), frames)
             for number, digests in segments.items():
                 _require(0 <= number < record.num_segments, f"segments.{number}")
                 _require(all(map(_is_digest, digests.values())), f"segments.{number}")

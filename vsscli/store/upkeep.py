@@ -147,6 +147,29 @@ def remove(path: Path) -> None:
         raise VssError(f"cannot remove {path}: {error.strerror or error}", "mend the cause, or remove it") from error
 
 
+def remove_video(path: Path, video: str) -> None:
+    """Take a video out of a store in one step.
+
+    Raises
+    ------
+    VssError
+        A living process is writing it, or the disk refuses.
+    """
+    work = work_for(path)
+    try:
+        work.lock(video)
+        try:
+            work.remove_folder(video, path / video)
+        finally:
+            work.release(video)
+    except OSError as error:
+        raise VssError(
+            f"cannot remove {path / video}: {error.strerror or error}", "mend the cause, or remove it"
+        ) from error
+    finally:
+        work.tidy()
+
+
 def _unrecorded(path: Path, header: Header, video: str, work: WorkFolder) -> list[Path]:
     """Files of a video's arrays that belong to no recorded segment: a dead writer put them there and got no further."""
     try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -29,6 +30,8 @@ __all__ = ["Segment", "StoreWriter"]
 ROOT = "__root__"
 """Where the root group is staged; no video can be called so."""
 
+OTHER_IMAGES = "was predicted from other images than are there now"
+
 
 class StoreWriter:
     """Makes a store, or goes on with one.
@@ -44,7 +47,9 @@ class StoreWriter:
     force
         Where the path holds something else, write beside it, with the first eight digits of the fingerprint in the
         name, instead of refusing; `path` then says where. A video of it that has other frames, or was made from other
-        predictions, is made anew in its place.
+        predictions, is made anew in its place, and so is one of which it is not noted from what frames.
+    renew
+        Make videos that have other frames anew also without ``force``.
 
     Raises
     ------
@@ -52,10 +57,10 @@ class StoreWriter:
         The path holds a store with another header (the field and both values are named), or no store.
     """
 
-    def __init__(self, path: str | Path, header: Header, *, force: bool = False) -> None:
+    def __init__(self, path: str | Path, header: Header, *, force: bool = False, renew: bool = False) -> None:
         self.path = place_of(path)
         self.header = header
-        self._force = force
+        self._force, self._renew = force, renew or force
         self._records: dict[str, Record] = {}
         try:
             self._agrees()
@@ -75,7 +80,7 @@ class StoreWriter:
         self.close()
 
     def pending(
-        self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str] = ()
+        self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str] = (), frames: str = ""
     ) -> list[Segment]:
         """The segments of a video that are not there yet; claims the video if there are any.
 
@@ -89,22 +94,24 @@ class StoreWriter:
             H, W.
         sources
             Of a store made from others: the digests of their records of this video.
+        frames
+            What the frames hold, as `Record.frames`; empty where that is not known.
 
         Raises
         ------
         VssError
             What is recorded of the video differs, or a living process is writing it.
         """
-        size = (int(size[0]), int(size[1]))
-        check_video(video, stems, size)
+        wanted = Record(tuple(stems), (int(size[0]), int(size[1])), 1, sources=tuple(sources), frames=frames)
+        check_video(video, stems, wanted.size)
         with self._disk():
             self._create_root()
-            record = self._recorded(video, stems, size, sources)
+            record = self._recorded(video, wanted)
             if record is not None and record.is_complete:
                 self._work.bury(video)
                 return []
             if video not in self._records:
-                self._records[video] = self._claim(video, stems, size, sources)
+                self._records[video] = self._claim(video, wanted)
             record = self._records[video]
         missing = [number for number in range(record.num_segments) if number not in record.segments]
         if not missing:
@@ -186,27 +193,27 @@ class StoreWriter:
             )
         return True
 
-    def _recorded(
-        self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]
-    ) -> Record | None:
+    def _recorded(self, video: str, wanted: Record) -> Record | None:
         """What is there of a video, if anything of these frames is."""
         record = read_record(self.path, video)
-        unlike = "" if record is None else _unlike(record, stems, size, sources)
-        if unlike and not self._force:
+        unlike = "" if record is None else unlike_frames(record, wanted, unknown=self._force)
+        # What is made of the same predictions comes out the same, and is soon made.
+        renew = self._renew or (unlike == OTHER_IMAGES and len(wanted.sources) > 0)
+        if unlike and not renew:
             raise VssError(
                 f"video {video} in {self.path} {unlike}",
                 f"--force makes that video anew in its place; or remove {self.path / video}",
             )
         return None if unlike else record
 
-    def _claim(self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]) -> Record:
+    def _claim(self, video: str, wanted: Record) -> Record:
         self._work.lock(video)
         try:
             # Read again: the previous holder may have gone on until just now.
-            record = self._recorded(video, stems, size, sources)
+            record = self._recorded(video, wanted)
             if record is None and read_record(self.path, video) is not None:
                 self._work.remove_folder(video, self.path / video)
-            return record or self._create_video(video, stems, size, sources)
+            return record or self._create_video(video, wanted)
         except BaseException:
             self._work.release(video)
             raise
@@ -224,17 +231,17 @@ class StoreWriter:
                     self._work.clear(ROOT)
         self._agrees()
 
-    def _create_video(self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]) -> Record:
+    def _create_video(self, video: str, wanted: Record) -> Record:
         if not is_remote(self.path) and has_lost_record(self.path, self.header, video):
             raise VssError(
                 f"{self.path / video} holds arrays and no record of them",
                 "`vss cache repair` drops them; then run the same command to make that video again",
             )
-        specs = specs_of(self.header, size)
-        record = Record(tuple(stems), size, segment_frames(specs), sources=tuple(sources))
+        specs = specs_of(self.header, wanted.size)
+        record = replace(wanted, segment=segment_frames(specs))
         files = {"zarr.json": json_bytes(group_json(record.to_dict()))}
         for name, spec in specs.items():
-            files[f"{name}/zarr.json"] = json_bytes(array_json(spec, len(stems), record.segment))
+            files[f"{name}/zarr.json"] = json_bytes(array_json(spec, len(record.stems), record.segment))
         self._work.put_folder(video, self.path / video, files)
         return record
 
@@ -250,18 +257,30 @@ class StoreWriter:
             ) from error
 
 
-def _unlike(record: Record, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str]) -> str:
-    """In what a video's record differs from what is to be written, in words; empty when in nothing."""
-    if record.size != size:
-        return f"has frames of {record.size[0]}x{record.size[1]}, not {size[0]}x{size[1]}"
-    if record.stems != tuple(stems):
-        if sorted(record.stems) == sorted(stems):
-            there, now = next(pair for pair in zip(record.stems, stems, strict=True) if pair[0] != pair[1])
+def unlike_frames(record: Record, wanted: Record, *, unknown: bool = False) -> str:
+    """In what a video's record differs from what is to be written, in words; empty when in nothing.
+
+    Parameters
+    ----------
+    record, wanted
+        What is there, and what is to be; of that one `segment` and `segments` do not count.
+    unknown
+        Whether it is a difference that one does not note what its frames held.
+    """
+    if record.size != wanted.size:
+        return f"has frames of {record.size[0]}x{record.size[1]}, not {wanted.size[0]}x{wanted.size[1]}"
+    if record.stems != wanted.stems:
+        if sorted(record.stems) == sorted(wanted.stems):
+            there, now = next(pair for pair in zip(record.stems, wanted.stems, strict=True) if pair[0] != pair[1])
             return (
                 f"was made in another order of the same frames, {there!r} where {now!r} comes: "
                 "earlier versions took names as strings, not their numbers"
             )
-        pairs = zip(record.stems, stems, strict=False)
+        pairs = zip(record.stems, wanted.stems, strict=False)
         first = next((f"{there!r}, not {now!r}" for there, now in pairs if there != now), "the same as far as both")
-        return f"has {len(record.stems)} frames, not {len(stems)}; the first unlike: {first}"
-    return "was made from other predictions than are there now" if record.sources != tuple(sources) else ""
+        return f"has {len(record.stems)} frames, not {len(wanted.stems)}; the first unlike: {first}"
+    if record.sources != wanted.sources:
+        return "was made from other predictions than are there now"
+    if wanted.frames and record.frames != wanted.frames and (record.frames or unknown):
+        return OTHER_IMAGES if record.frames else "does not say from which images it was predicted"
+    return ""
