@@ -67,4 +67,4 @@ def evaluate(
     if per_class and figures.per_class:
         rows = [(row.name, f"{row.iou:.4f}", row.pixels) for row in figures.per_class]
         console.print_table(("class", "IoU", "pixels"), rows)
-    console.print_table(figures.metrics, [tuple(f"{figures.value(name):.4f}" for name in figures.metrics)])
+    console.print_table(*done.table())

@@ -89,14 +89,14 @@ def pseudo(
     )
     judged = None
     if report:
-        from vsscli.pipeline.reliability import COLUMNS, report_reliability
+        from vsscli.pipeline.reliability import report_reliability
 
         judged = report_reliability(made.predictions, made.report.threshold, data_root=data, talk=console)
     if json:
-        console.print_json({**made.to_json(), **({"report": judged.reliability.to_json()} if judged else {})})
+        console.print_json({**made.to_json(), **({"report": judged.to_json()} if judged else {})})
         return
     if judged is not None:
-        console.print_table(COLUMNS, judged.rows())
+        console.print_table(judged.columns, judged.rows())
         console.print_table(("class", "of all pixels", "of these reliable", "of these right"), judged.class_rows())
         console.print_table(("chart", "figures"), [(str(judged.chart), str(judged.figures))])
         return

@@ -71,4 +71,4 @@ def consistency(
             rows.append((video.name, video.frames, *scores, *worst, *[""] * (len(scores) - len(worst))))
         columns = [f"VC{window}" for window in figures.vc]
         console.print_table(("video", "frames", *columns, *[f"{column} worst from" for column in columns]), rows)
-    console.print_table(figures.metrics, [tuple(f"{figures.value(name):.4f}" for name in figures.metrics)])
+    console.print_table(*done.table())

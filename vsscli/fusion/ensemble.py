@@ -272,5 +272,5 @@ def fused_header(
         },
         encoding=encoding.to_dict(),
         data=first.data,
-        summary=data_note(first),
+        summary=data_note(*(store.header for store in stores)),
     )

@@ -129,9 +129,17 @@ def source_note(store: Store, out: Path) -> dict[str, str]:
     return {"address": relative_address(store.path, out), "fingerprint": store.fingerprint}
 
 
-def data_note(header: Header) -> dict[str, Any]:
-    """The recipe's data section, if the source's header notes it: how what is made of it finds the frames."""
-    return {"data": header.summary["data"]} if "data" in header.summary else {}
+def data_note(header: Header, *others: Header) -> dict[str, Any]:
+    """What a store that is made of others notes: how to find the frames, and what any of its networks learned from.
+
+    The first header's data section of the recipe, if it notes one.
+    """
+    told = {"data": header.summary["data"]} if "data" in header.summary else {}
+    learned: list[Any] = []
+    for source in (header, *others):
+        own = source.summary.get("learned")
+        learned += [data for data in own if data not in learned] if isinstance(own, list) else []
+    return told | ({"learned": learned} if learned else {})
 
 
 def _unlike(one: Any, other: Any) -> str:

@@ -13,6 +13,7 @@ from vsscli.errors import VssError
 from vsscli.evaluation.doubts import doubts
 from vsscli.evaluation.figures import Figures
 from vsscli.evaluation.score import score
+from vsscli.pipeline.learned import learned_frames, learned_remark
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.pipeline.workspace import newest_evaluation_store
 from vsscli.recipes.schema import Recipe
@@ -21,18 +22,29 @@ from vsscli.talk import SILENCE, Talk
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures, what they are figures of, and what makes them doubtful."""
+    """Figures, what they are figures of, what makes them doubtful, and how many frames the networks learned from."""
 
     figures: Figures
     prediction: Path
     data: Path
     split: str
     warnings: tuple[str, ...] = ()
+    learned: int = 0
 
     def origin(self) -> dict[str, Any]:
         """What they are figures of, as plain values."""
         told: dict[str, Any] = {"pred": str(self.prediction), "data": str(self.data), "split": self.split}
+        if self.learned:
+            told["trained_on"] = self.learned
         return told | ({"warnings": list(self.warnings)} if self.warnings else {})
+
+    def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """Columns and the one row of the metrics' table; figures of frames that were trained on are marked."""
+        metrics = self.figures.metrics
+        row = tuple(f"{self.figures.value(name):.4f}" for name in metrics)
+        if not self.learned:
+            return metrics, [row]
+        return (*metrics, "trained on"), [(*row, f"{self.learned} of {self.figures.counts.frames} frames")]
 
 
 def evaluate(
@@ -90,4 +102,9 @@ def evaluate(
             raise VssError(remark.what, remark.remedy)
         tell(remark, talk)
     warned = [str(remark) for remark in remarks if remark.weight == "warning"]
-    return Evaluation(figures, path, dataset.root, found.split, tuple(warned))
+    judged = [frame for video in videos for frame in video.frames if frame.mask is not None]
+    learned = learned_frames(found.header, dataset, judged) if found.header is not None else 0
+    if learned:
+        warned.append(learned_remark(learned, len(judged)))
+        talk.warn(warned[-1])
+    return Evaluation(figures, path, dataset.root, found.split, tuple(warned), learned)

@@ -20,6 +20,7 @@ from vsscli.inference.run import predict_videos
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import fixed_crop
 from vsscli.models.checkpoints import Checkpoint, restore_network
+from vsscli.pipeline.learned import learned_note
 from vsscli.pipeline.source import open_model, take_classes, with_weights
 from vsscli.pipeline.workspace import store_path
 from vsscli.recipes.load import recipe_from_dict
@@ -258,5 +259,10 @@ def _header(
         source=made_by(checkpoint, how),
         encoding=encoding.to_dict(),
         data={"name": dataset.name, "split": split, "root": str(dataset.root.resolve())},
-        summary={"model": recipe.name, "plan": how.plan.name, "data": recipe.data.model_dump(mode="json")},
+        summary={
+            "model": recipe.name,
+            "plan": how.plan.name,
+            "data": recipe.data.model_dump(mode="json"),
+            **learned_note(checkpoint, recipe),
+        },
     )

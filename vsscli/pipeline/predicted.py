@@ -19,12 +19,13 @@ from vsscli.store.remote import place_of
 
 @dataclass(frozen=True)
 class Predicted:
-    """Labels, the data set whose frames they belong to, and which of its splits."""
+    """Labels, the data set whose frames they belong to, and which of its splits; the header of a store."""
 
     path: Path
     labels: FolderLabels | StoreLabels
     dataset: Dataset
     split: str
+    header: Header | None = None
 
 
 def open_predicted(
@@ -60,7 +61,7 @@ def open_predicted(
             "name the data set whose classes it predicts",
         )
     labels = StoreLabels(open_store(path)) if header else FolderLabels(path, legend_of(dataset.table))
-    return Predicted(path, labels, dataset, split or (header.split(path) if header else otherwise))
+    return Predicted(path, labels, dataset, split or (header.split(path) if header else otherwise), header)
 
 
 def noted_dataset(path: Path, header: Header, data_root: Path | None) -> Dataset:

@@ -13,6 +13,7 @@ from vsscli.data.masks import to_classes
 from vsscli.evaluation.decode import mask_reader
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
 from vsscli.fusion.threshold import Threshold
+from vsscli.pipeline.learned import learned_frames, learned_remark
 from vsscli.pipeline.predicted import noted_dataset
 from vsscli.report.chart import line_chart
 from vsscli.store.header import MAX_LEVEL
@@ -25,12 +26,25 @@ COLUMNS = ("reliable", "threshold", "right", "seldom reliable")
 
 @dataclass(frozen=True)
 class ReliabilityReport:
-    """The counts, the threshold that pseudo-labels were made with, and where chart and figures lie."""
+    """The counts, the threshold that pseudo-labels were made with, and where chart and figures lie.
+
+    ``learned``: how many of the judged frames the networks were trained on. How right these are says nothing of others.
+    """
 
     reliability: Reliability
     threshold: Threshold
     chart: Path
     figures: Path
+    learned: int = 0
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """`COLUMNS`, marked where frames were judged that were trained on."""
+        return tuple(f"{name} (trained on)" if name == "right" and self.learned else name for name in COLUMNS)
+
+    def to_json(self) -> dict[str, object]:
+        """The counts as plain values, and how many of the judged frames were trained on if any."""
+        return self.reliability.to_json() | ({"trained_on": self.learned} if self.learned else {})
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Lines of a table under `COLUMNS`, one for each tenth of the pixels.
@@ -79,13 +93,16 @@ def report_reliability(
         As `measure_reliability`; or the data set is not there.
     """
     store = open_store(predictions)
-    counts = measure_reliability(store, _truth(store, data_root), talk=talk)
+    truth, learned = _truth(store, data_root)
+    counts = measure_reliability(store, truth, talk=talk)
     if counts.judged_frames < counts.frames:
         talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks: how right pixels are is known of these")
     chart, figures = (beside(predictions, f".reliability.{kind}") for kind in ("svg", "json"))
-    report = ReliabilityReport(counts, threshold, chart, figures)
+    if learned:
+        talk.warn(learned_remark(learned, counts.judged_frames))
+    report = ReliabilityReport(counts, threshold, chart, figures, learned)
     put_text(report.chart, draw_reliability(counts, threshold))
-    put_text(report.figures, json.dumps(counts.to_json(), indent=1) + "\n")
+    put_text(report.figures, json.dumps(report.to_json(), indent=1) + "\n")
     return report
 
 
@@ -122,17 +139,21 @@ def _levels(threshold: Threshold) -> int | tuple[int, ...]:
     return threshold.class_levels or threshold.level
 
 
-def _truth(store: Store, data_root: Path | None) -> Truth:
+def _truth(store: Store, data_root: Path | None) -> tuple[Truth, int]:
+    """The masks of a store's frames, and how many of those that have one were trained on."""
     dataset = noted_dataset(store.path, store.header, data_root)
     read = mask_reader(dataset.ids)
-    masks = {
-        (video.name, frame.stem): frame.mask
+    there = {name: frozenset(store.stems(name)) for name in store.videos()}
+    frames = [
+        frame
         for video in dataset.split(store.header.split(store.path))
         for frame in video.frames
-    }
+        if frame.mask is not None and frame.stem in there.get(video.name, ())
+    ]
+    masks = {(frame.video, frame.stem): frame.mask for frame in frames}
 
     def truth(video: str, t: int) -> np.ndarray | None:
         mask = masks.get((video, store.stems(video)[t]))
         return None if mask is None else to_classes(read(mask), dataset.ids, dataset.table.num_classes, mask)
 
-    return truth
+    return truth, learned_frames(store.header, dataset, frames)

@@ -25,6 +25,8 @@ from vsscli.store.files import digest_of
 
 TABLE = "table.md"
 
+MARK = "frames that were trained on are scored"
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -84,7 +86,9 @@ def tables_of(job: Job, outcomes: Sequence[Outcome]) -> list[Scores]:
                 ScoreRow(row.name, {metric: float("nan") if v is None else v for metric, v in scores[row.of].items()})
                 for row in stage.rows
             )
-            papers, notes = tuple(row.paper for row in stage.rows), tuple(row.note for row in stage.rows)
+            learned = outcome.result.facts.get("trained_on", {})
+            papers = tuple(row.paper for row in stage.rows)
+            notes = tuple("; ".join(filter(None, (row.note, MARK if row.of in learned else ""))) for row in stage.rows)
             tables.append(Scores(outcome.name, rows, stage.metrics, papers, notes))
     return tables
 

@@ -188,15 +188,20 @@ def _fingerprint(checkpoint: Checkpoint) -> str:
 
 def _evaluate(job: Job, name: str, stage: EvalStage, results: Mapping[str, Result], talk: Talk) -> Result:
     scores: dict[str, dict[str, float | None]] = {}
+    learned: dict[str, int] = {}
     for other in stage.takes():
-        figures = evaluate(
+        done = evaluate(
             workspace=job.workspace,
             prediction=results[other].path,
             data_root=job.place(job.recipe(other).data),
             metrics=stage.metrics,
             protocol=stage.protocol,
             talk=talk,
-        ).figures
+        )
+        figures = done.figures
+        if done.learned:
+            learned[other] = done.learned
         values = {metric: figures.value(metric) for metric in stage.metrics}
         scores[other] = {metric: None if math.isnan(value) else value for metric, value in values.items()}
-    return Result(job.folder(name), digest_of(scores), {"scores": scores})
+    facts = {"scores": scores} | ({"trained_on": learned} if learned else {})
+    return Result(job.folder(name), digest_of(scores), facts)

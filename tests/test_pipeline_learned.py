@@ -1,0 +1,121 @@
+"""Figures on frames that were trained on are marked."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from listener import Listener
+from PIL import Image
+from store_samples import distributions, prediction_header, write_predictions
+
+from vsscli.cli.app import run
+from vsscli.data.classes import ClassTable
+from vsscli.data.layouts import open_dataset, plain_data
+from vsscli.data.masks import write_mask
+from vsscli.fusion.sources import data_note
+from vsscli.fusion.threshold import Threshold
+from vsscli.pipeline.evaluate import evaluate
+from vsscli.pipeline.reliability import report_reliability
+from vsscli.recipes.schema import Data
+
+TABLE, SIZE, FRAMES = ClassTable("street", ("road", "sky"), ((1, 2, 3), (4, 5, 6))), (8, 12), 6
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two videos; `copy` is `v` again."""
+    root = tmp_path / "street"
+    rng = np.random.default_rng(1)
+    for video in ("v", "w"):
+        for t in range(FRAMES):
+            place = root / "data" / video / "origin"
+            place.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(rng.integers(0, 255, (*SIZE, 3)).astype(np.uint8)).save(place / f"{t:05d}.png")
+            mask = np.repeat(np.array([1, 2], np.uint8), 6)[None].repeat(8, 0)
+            write_mask(root / "data" / video / "mask" / f"{t:05d}.png", mask)
+    shutil.copytree(root / "data" / "v", root / "data" / "copy")
+    for name in ("train", "val", "copy"):
+        (root / f"{name}.txt").write_text({"train": "v", "val": "w", "copy": "copy"}[name] + "\n")
+    (root / "labelled.txt").write_text("v/00000\nv/00003\n")
+    (root / "classes.json").write_text(json.dumps(TABLE.to_dict()))
+    return root
+
+
+def store_of(root: Path, out: Path, split: str, video: str, summary: dict[str, Any]) -> Path:
+    header = replace(
+        prediction_header(2),
+        table=TABLE,
+        data={"name": "street", "split": split, "root": str(root)},
+        summary=summary,
+    )
+    write_predictions(out, header, {video: distributions(1, FRAMES, 2, SIZE)})
+    return out
+
+
+def note(root: Path, **data: Any) -> dict[str, Any]:
+    told = plain_data(root).model_copy(update={"name": "street", **data}).model_dump(mode="json")
+    return {"data": told, "learned": [told]}
+
+
+@pytest.mark.parametrize(
+    ("split", "video", "data", "learned"),
+    [
+        ("train", "v", {}, 6),
+        ("train", "v", {"labelled": "labelled.txt"}, 2),
+        ("copy", "copy", {}, 6),
+        ("copy", "copy", {"labelled": "labelled.txt"}, 6),
+        ("val", "w", {}, 0),
+        ("val", "w", {"train": ("train", "val")}, 6),
+        ("copy", "copy", {"train": "gone"}, 0),
+    ],
+)
+def test_frames_that_were_trained_on_are_counted_and_marked(
+    root: Path, tmp_path: Path, split: str, video: str, data: dict[str, Any], learned: int
+) -> None:
+    store = store_of(root, tmp_path / "a.zarr", split, video, note(root, **data))
+    heard = Listener()
+    done = evaluate(workspace=tmp_path, prediction=store, metrics=("miou",), protocol="vspw", workers=1, talk=heard)
+    assert done.learned == learned
+    assert done.origin().get("trained_on", 0) == learned
+    columns, (row,) = done.table()
+    said = f"{learned} of 6 frames with masks were trained on: figures on them say nothing of new video"
+    assert (columns[1:], row[1:]) == ((("trained on",), (f"{learned} of 6 frames",)) if learned else ((), ()))
+    assert (said in heard.warned) == bool(learned)
+
+
+def test_the_report_on_reliable_pixels_is_marked(root: Path, tmp_path: Path) -> None:
+    store = store_of(root, tmp_path / "a.zarr", "train", "v", note(root))
+    heard = Listener()
+    report = report_reliability(store, Threshold(0.5), talk=heard)
+    assert report.learned == 6
+    assert report.columns[2] == "right (trained on)"
+    assert json.loads(report.figures.read_text())["trained_on"] == 6
+    assert "6 of 6 frames with masks were trained on" in heard.warned[-1]
+    other = report_reliability(store_of(root, tmp_path / "b.zarr", "val", "w", note(root)), Threshold(0.5))
+    assert (other.learned, other.columns[2]) == (0, "right")
+
+
+def test_what_is_made_of_several_stores_knows_what_all_of_them_learned_from() -> None:
+    one, other = ({"data": {"name": "a"}, "learned": [{"name": name}]} for name in ("a", "b"))
+    headers = [replace(prediction_header(2), summary=summary) for summary in (one, other, one, {})]
+    assert data_note(*headers) == {"data": {"name": "a"}, "learned": [{"name": "a"}, {"name": "b"}]}
+    assert data_note(headers[3]) == {}
+
+
+def test_stores_of_earlier_versions_are_known_by_their_data(root: Path, tmp_path: Path) -> None:
+    summary = {"data": note(root)["data"]}
+    store = store_of(root, tmp_path / "a.zarr", "train", "v", summary)
+    assert evaluate(workspace=tmp_path, prediction=store, metrics=("miou",), protocol="vspw").learned == 6
+    assert open_dataset(Data.model_validate(summary["data"])).split("train")
+
+
+@pytest.mark.parametrize("told", [3, [3], [{"name": 3}], {"a": 1}])
+def test_a_note_that_is_none_is_no_reason_to_fail(root: Path, tmp_path: Path, told: Any) -> None:
+    store = store_of(root, tmp_path / "a.zarr", "train", "v", note(root) | {"learned": told})
+    assert run(["eval", "--pred", str(store), "--metric", "miou", "--quiet"]) == 0
