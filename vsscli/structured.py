@@ -65,7 +65,11 @@ def read_text(path: Path, what: str, limits: Limits = WRITTEN) -> str:
     try:
         with path.open("rb") as file:
             # As many bytes at once would take as much memory, however short the file is.
-            raw = file.read(min(limits.bytes, os.fstat(file.fileno()).st_size or limits.bytes) + 1)
+            size = 0
+            if file.seekable():  # a pipe is not; and fstat knows no objects of a store at a URL
+                size = file.seek(0, os.SEEK_END)
+                file.seek(0)
+            raw = file.read(min(limits.bytes, size or limits.bytes) + 1)
     except IsADirectoryError as cause:
         raise VssError(f"{what} {path} is a folder", "name the file in it") from cause
     except OSError as cause:

@@ -14,10 +14,13 @@ from vsscli.store.encode import ArraySpec, decode_lists, decode_logits, dequanti
 from vsscli.store.files import digest_of
 from vsscli.store.header import Encoding, Header, read_header
 from vsscli.store.record import Record, read_record
-from vsscli.store.remote import is_remote, place_of
+from vsscli.store.remote import URL, is_remote, place_of
 
 __all__ = ["Store", "open_source", "open_store", "read_header"]
 
+
+STORES = "stores"
+"""The folder of a workspace in which stores lie, two levels down."""
 
 REMEMBERED = 1024
 """Records, arrays or indexes of shards that a store keeps in mind."""
@@ -246,10 +249,29 @@ def open_store(path: str | Path) -> Store:
 
 
 def _neighbour(path: Path, address: str) -> Path:
-    """The store at an address that another store notes: a URL, or relative to the folder the other lies in."""
-    if is_remote(path) or "://" in address:
-        return place_of(address)
-    return Path(os.path.normpath(path.absolute().parent / address))
+    """The store at an address that another store notes: beside it, below that, or in the same workspace.
+
+    The store may be a stranger's. What it names elsewhere, at a URL above all, is not looked for.
+
+    Raises
+    ------
+    VssError
+        The address leads elsewhere.
+    """
+    if is_remote(path):
+        if address.startswith(f"{path.parent}/") and ".." not in address.split("/"):
+            return place_of(address)
+    elif URL.fullmatch(address) is None and "\0" not in address:
+        here = Path(os.path.abspath(path)).parent
+        there = Path(os.path.normpath(here / address))
+        stores = here.parents[1] if len(here.parents) > 1 else here
+        near = stores if stores.name == STORES else here
+        if there.is_relative_to(near):
+            return there
+    raise VssError(
+        f"{path} was made from predictions at {address}, which is neither beside it nor in its workspace",
+        "put both stores in one folder, or make pseudo-labels there: vss pseudo --store PREDICTIONS",
+    )
 
 
 def open_source(store: Store) -> Store:

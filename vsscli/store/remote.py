@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from vsscli.errors import VssError
 from vsscli.files import write_text
@@ -24,7 +24,7 @@ from vsscli.store.work import WorkFolder, is_alive, read_holder, this_process
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
 
-URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)")
+URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 
 
 def place_of(path: str | Path) -> Path:
@@ -45,14 +45,18 @@ def place_of(path: str | Path) -> Path:
         place = Path(path)
         return place if place.name not in ("", "..") else Path(os.path.abspath(place))
     kind, key = match[1], match[2].rstrip("/")
-    if kind == "file":
-        return Path(f"/{key}")  # a disk of this machine, where files can be renamed
+    if kind in ("file", "local"):
+        return place_of(f"/{key.removeprefix('localhost/')}")  # a disk of this machine, where files can be renamed
+    if not key or ".." in PurePosixPath(key).parts:
+        raise VssError(f"{path} names no store", f"name one, as in {kind}://bucket/folder/a.zarr")
     import fsspec
 
     try:
         return cast("Path", RemotePath(fsspec.filesystem(kind), kind, PurePosixPath(key)))
-    except (ImportError, ValueError) as error:
-        raise VssError(f"{path} can't be opened: {error}", f"install what fsspec needs for {kind}://") from error
+    except Exception as error:  # each kind has its own ways to say that it lacks something
+        raise VssError(
+            f"{path} can't be opened: {_reason(error)}", f"install and set up what fsspec needs for {kind}://"
+        ) from error
 
 
 def is_remote(path: object) -> bool:
@@ -142,43 +146,60 @@ class RemotePath:
         return RemotePath(self._files, self._kind, self._key.with_name(name))
 
     def exists(self) -> bool:
-        return bool(self._files.exists(str(self._key)))
+        return self._kind_there() != ""
 
     def is_file(self) -> bool:
-        return bool(self._files.isfile(str(self._key)))
+        return self._kind_there() == "file"
 
     def is_dir(self) -> bool:
-        return bool(self._files.isdir(str(self._key)))
+        return self._kind_there() == "directory"
+
+    def _kind_there(self) -> str:
+        # Not fsspec's own `exists`: that takes a store which does not answer for one that is empty.
+        with _reached(self):
+            try:
+                return str(self._files.info(str(self._key))["type"])
+            except (FileNotFoundError, NotADirectoryError):
+                return ""
 
     def is_symlink(self) -> bool:
         return False
 
     def iterdir(self) -> Iterator[RemotePath]:
         if self.is_dir():
-            for key in self._files.ls(str(self._key), detail=False):
+            with _reached(self):
+                keys = list(self._files.ls(str(self._key), detail=False))
+            for key in keys:
                 yield self / PurePosixPath(key).name
 
     def rglob(self, pattern: str) -> Iterator[RemotePath]:
         """All objects below; ``pattern`` is ``*``."""
-        for key in self._files.find(str(self._key)):
+        with _reached(self):
+            keys = list(self._files.find(str(self._key)))
+        for key in keys:
             yield RemotePath(self._files, self._kind, PurePosixPath(key.lstrip("/")))
 
     def stat(self) -> Size:
-        return Size(int(self._files.size(str(self._key)) or 0))
+        with _reached(self):
+            return Size(int(self._files.size(str(self._key)) or 0))
 
     def open(self, mode: str = "rb") -> IO[bytes]:
         # Ranges are asked for as they are read: reading ahead would fetch frames that nobody wants.
-        return cast("IO[bytes]", self._files.open(str(self._key), mode, cache_type="none"))
+        with _reached(self):
+            return cast("IO[bytes]", _Opened(self._files.open(str(self._key), mode, cache_type="none"), self))
 
     def read_bytes(self) -> bytes:
-        return bytes(self._files.cat_file(str(self._key)))
+        with _reached(self):
+            return bytes(self._files.cat_file(str(self._key)))
 
     def write_bytes(self, data: bytes) -> None:
-        self._files.pipe_file(str(self._key), data)
+        with _reached(self):
+            self._files.pipe_file(str(self._key), data)
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            self._files.rm_file(str(self._key))
+            with _reached(self):
+                self._files.rm_file(str(self._key))
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -187,7 +208,54 @@ class RemotePath:
         """Remove all objects below, the group's own first, so that no reader finds half a video."""
         (self / "zarr.json").unlink(missing_ok=True)
         if self.exists():
-            self._files.rm(str(self._key), recursive=True)
+            with _reached(self):
+                self._files.rm(str(self._key), recursive=True)
+
+
+class _Opened:
+    """A file in an object store that says what it is when it can't be read any more."""
+
+    def __init__(self, file: Any, place: RemotePath) -> None:
+        self._file, self._place = file, place
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._file, name)
+        if not callable(value):
+            return value
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            with _reached(self._place):
+                return value(*arguments, **options)
+
+        return call
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _reached(place: RemotePath) -> Iterator[None]:
+    """Turn whatever an object store, or the way to it, says into an error with a remedy. That nothing is there, stays.
+
+    It must not be taken for damage: `vss cache repair` would drop what is merely out of reach.
+    """
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, ValueError, VssError):
+        raise
+    except Exception as error:  # each kind of store has errors of its own
+        raise VssError(
+            f"{place} can't be reached: {_reason(error)}",
+            "what is recorded is whole; run the same command again, it goes on, once the store answers",
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    what = getattr(error, "strerror", None) or str(error)
+    return f"{type(error).__name__}: {what}" if what else type(error).__name__
 
 
 class RemoteWork(WorkFolder):
