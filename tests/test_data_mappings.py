@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
+from small import small_recipe
 
 from vsscli.data.classes import load_class_table, read_class_entries
 from vsscli.data.mapping import SHIPPED, load_mapping
+from vsscli.stages.job import open_job
+from vsscli.stages.key import Frames, brought_up, differences, key_of, splits_of
 
 # Source, its class table, how many classes it has and how many of them are kept.
 SOURCES = {
@@ -201,3 +206,31 @@ def test_the_ids_are_those_of_the_data_sets() -> None:
     ]:
         assert VSPW.names[load_mapping(source).targets[value]] == name
     assert load_mapping("cocostuff").targets[11] == 254
+
+
+def test_a_mapping_that_changed_is_another_key_of_a_training(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for split in ("train", "val"):
+        for part, kind in (("images", "RGB"), ("masks", "L")):
+            (root / part / split).mkdir(parents=True)
+            Image.new(kind, (64, 64), 1 if kind == "L" else (9, 9, 9)).save(root / part / split / "a.png")
+    data = {
+        "name": "photos",
+        "root": str(root),
+        "layout": "images",
+        "images": "images/{split}",
+        "masks": "masks/{split}",
+    }
+    recipe = small_recipe(root).model_dump(mode="json") | {"data": {**data, "remap": "m.yaml", "classes": "vspw124"}}
+    (tmp_path / "one.yaml").write_text(yaml.safe_dump(recipe))
+    (tmp_path / "chain.yaml").write_text("name: chain\nstages: {one: {do: train, recipe: one.yaml}}\n")
+    keys = []
+    for target in ("sea", "sky"):
+        (root / "m.yaml").write_text(f"target: vspw124\nmap: {{1: {target}}}\n")
+        job = open_job(tmp_path / "chain.yaml", (), workspace=tmp_path / "runs")
+        keys.append(key_of(job, "one", {}, Frames(job)))
+    assert "frames of labelled changed" in differences(*keys, job.stage("one"))
+    # Earlier versions noted names and sizes, and of a mapping its name.
+    frames = Frames(job)
+    noted = {told: frames.by_size(data, split, masks=masks) for told, data, split, masks in splits_of(job, "one")}
+    assert brought_up(keys[1] | {"frames": noted}, job, "one", frames)["frames"] == noted

@@ -129,7 +129,8 @@ def brought_up(old: Key, job: Job, name: str, frames: Frames) -> Key:
     """A key of an earlier version, which told files by names and sizes, as it would be told today.
 
     Where names and sizes are still those, content is taken to be that of today: a training is not done again for how
-    it was noted. What is scored is, which is soon done.
+    it was noted. What is scored is, which is soon done; and what learned from remapped masks, because what became of
+    their classes was not noted, and the mappings that ship have changed.
 
     Raises
     ------
@@ -142,7 +143,8 @@ def brought_up(old: Key, job: Job, name: str, frames: Frames) -> Key:
     key = {**old, "frames": {**(old.get("frames") or {})}, "files": {**(old.get("files") or {})}}
     for told, data, split, masks in splits_of(job, name):
         noted = str(key["frames"].get(told, CONTENT))
-        if not noted.startswith(CONTENT) and noted == frames.by_size(data, split, masks=masks):
+        remapped = masks and data.remap is not None
+        if not (noted.startswith(CONTENT) or remapped) and noted == frames.by_size(data, split, masks=masks):
             key["frames"][told] = frames.digest(data, split, masks=masks)
     for path, noted in key["files"].items():
         if not str(noted).startswith(CONTENT) and noted == file_digest(Path(path)):
