@@ -14,6 +14,7 @@ from vsscli.models.light import LightConfig, build_light
 from vsscli.models.mask2former import Mask2FormerNetworkConfig, build_mask2former
 from vsscli.models.mmseg import MmsegConfig, build_mmseg
 from vsscli.models.network import Network
+from vsscli.models.norm import settle_norms
 from vsscli.talk import SILENCE, Talk
 
 # A family is a name, the dataclass of its configuration, and a function that builds it from
@@ -51,7 +52,9 @@ def build_network(
     read = read_config(config)
     if config["family"] != "mmseg":
         require_room(config, lambda: build(read, num_classes, False, SILENCE))
-    return build(read, num_classes, load_pretrained, talk)
+    network = build(read, num_classes, load_pretrained, talk)
+    settle_norms(network)
+    return network
 
 
 def read_config(config: Mapping[str, Any]) -> Any:

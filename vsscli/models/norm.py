@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are those of the batch of all processes."""
+"""Batch norm whose statistics are those of the batch of all processes, and whose gradients are right for one image."""
 
 from __future__ import annotations
 
@@ -10,6 +10,35 @@ import torch.nn.functional as F
 from timm.layers import BatchNormAct2d
 from timm.layers.norm_act import convert_sync_batchnorm
 from torch import Tensor, nn
+
+
+def settled(images: Tensor) -> Tensor:
+    """The same map (B, C, h, w), in memory that can be read in one way only.
+
+    A single image made of tokens, (1, h * w, C) turned and unflattened, counts as ``channels_last`` for one half of
+    torch's batch norm on the CPU (2.14) and not for the other, because the stride of a batch of one may be anything.
+    Where its gradient is of such memory and the input is not, or the other way about, one of both is read in the order
+    of the other, and gradients are wrong without a word.
+    """
+    last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
+    return images.contiguous() if last and images.stride(0) < images.numel() and len(images) == 1 else images
+
+
+def settle_norms(network: nn.Module) -> None:
+    """Let all batch norms of a network see settled maps and gradients, whatever is before and after them."""
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(_settle_input)
+            module.register_forward_hook(_settle_gradient)
+
+
+def _settle_input(norm: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(settled(images) for images in inputs)
+
+
+def _settle_gradient(norm: nn.Module, inputs: tuple[Tensor, ...], normalised: Tensor) -> None:
+    if len(normalised) == 1 and normalised.requires_grad and not torch.compiler.is_compiling():
+        normalised.register_hook(settled)
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
@@ -83,8 +112,8 @@ class _JointNorm(torch.autograd.Function):
         images, weight, mean, variance, count = ctx.saved_tensors
         # With the statistics held fixed, torch's own kernel gives the direct gradient and both sums over this process.
         direct, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
-            grads[0],
-            images,
+            settled(grads[0]),
+            settled(images),
             weight,
             mean,
             variance,
@@ -156,4 +185,5 @@ def _synced(norm: nn.BatchNorm2d) -> SyncedBatchNorm2d:
     if isinstance(norm, BatchNormAct2d):
         synced.drop, synced.act = norm.drop, norm.act
     synced.train(norm.training)
+    settle_norms(synced)
     return synced

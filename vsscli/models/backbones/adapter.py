@@ -20,6 +20,7 @@ from vsscli.errors import VssError
 from vsscli.models.backbones.backbone import Backbone, TrunkConfig, initialise
 from vsscli.models.backbones.relative_position import lookup_index
 from vsscli.models.heads.deformable import DeformableAttention, Shapes
+from vsscli.models.norm import settled
 
 EPS = 1e-6  # of its layer norms, also where the trunk's have another
 
@@ -132,7 +133,7 @@ class AdapterBackbone(Backbone):
         maps = [self.up(maps[0]) + finest, *maps]
         factors = (4.0, 2.0, 1.0, 0.5)
         return [
-            getattr(self, f"norm{level + 1}")(map_ + _scaled(result, factor))
+            getattr(self, f"norm{level + 1}")(settled(map_ + _scaled(result, factor)))
             for level, (map_, result, factor) in enumerate(zip(maps, results, factors, strict=True))
         ]
 

@@ -1,0 +1,102 @@
+"""Whether gradients are true: those of float32 against float64, those of float64 against finite differences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+
+STEP = 1e-6
+Losses = Callable[[nn.Module, Tensor], dict[str, Tensor]]
+
+
+def assert_true_gradients(network: nn.Module, images: Tensor, losses: Losses, parts: int = 2) -> None:
+    """Hold the gradients of all parameters against what the losses do when the parameters move.
+
+    Parameters
+    ----------
+    network
+        Its dropout must be off; it is left in float64.
+    images
+        (B, 3, H, W) float32.
+    losses
+        From network and images to losses by name; equal for equal parameters, and of the images' type.
+    parts
+        Words of a parameter's name that tell the parts of the network: all parameters of one are moved together.
+    """
+    single = _gradients(network, losses(network, images))
+    with _double():
+        network.double()
+        images = images.double()
+        exact = _gradients(network, losses(network, images))
+        members = defaultdict(list)
+        for name, _ in network.named_parameters():
+            members[".".join(name.split(".")[:parts])].append(name)
+        parameters = dict(network.named_parameters())
+        for loss, gradients in exact.items():
+            largest = max(float(gradient.norm()) for gradient in gradients.values())
+            for name, gradient in gradients.items():
+                error = float((single[loss][name] - gradient).norm())
+                assert error <= 0.01 * float(gradient.norm()) + 1e-5 * largest, f"{loss}: {name} in float32"
+        for part, names in members.items():
+            moves = {name: _directions(exact, name) for name in names}
+            with torch.no_grad():
+                ahead = _moved(network, images, losses, parameters, moves, STEP)
+                behind = _moved(network, images, losses, parameters, moves, -STEP)
+            for loss, gradients in exact.items():
+                slope = (ahead[loss] - behind[loss]) / (2.0 * STEP)
+                told = sum(float((gradients[name] * move).sum()) for name, move in moves.items())
+                largest = max(float(gradient.norm()) for gradient in gradients.values())
+                assert abs(slope - told) <= 1e-3 * abs(told) + 1e-6 * largest, f"{loss}: {part}: {slope}, not {told}"
+
+
+def _gradients(network: nn.Module, losses: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    names, parameters = zip(*network.named_parameters(), strict=True)
+    found = {}
+    for number, (loss, value) in enumerate(losses.items(), start=1):
+        gradients = torch.autograd.grad(value, parameters, retain_graph=number < len(losses), allow_unused=True)
+        found[loss] = {
+            name: torch.zeros_like(parameter, dtype=torch.float64) if gradient is None else gradient.double()
+            for name, parameter, gradient in zip(names, parameters, gradients, strict=True)
+        }
+    return found
+
+
+def _directions(gradients: dict[str, dict[str, Tensor]], name: str) -> Tensor:
+    """Uphill for every loss, and a little to the side: a gradient of a wrong length or turned shows as well."""
+    uphill = [by_name[name] / by_name[name].norm().clamp_min(1e-12) for by_name in gradients.values()]
+    aside = torch.randn(uphill[0].shape, generator=torch.Generator().manual_seed(len(name)), dtype=torch.float64)
+    return torch.stack(uphill).sum(dim=0) + aside / aside.norm()
+
+
+def _moved(
+    network: nn.Module,
+    images: Tensor,
+    losses: Losses,
+    parameters: dict[str, nn.Parameter],
+    moves: dict[str, Tensor],
+    step: float,
+) -> dict[str, float]:
+    before = {name: parameters[name].clone() for name in moves}
+    for name, move in moves.items():
+        parameters[name].add_(move, alpha=step)
+    found = {name: float(loss) for name, loss in losses(network, images).items()}
+    for name, values in before.items():
+        parameters[name].copy_(values)
+    return found
+
+
+@contextmanager
+def _double() -> Iterator[None]:
+    """Let what asks for float32 have float64: losses and read-outs do, to be exact under autocast."""
+    single, default = Tensor.float, torch.get_default_dtype()
+    Tensor.float = lambda tensor: tensor.double()  # type: ignore[method-assign, assignment]
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        Tensor.float = single  # type: ignore[method-assign]
+        torch.set_default_dtype(default)
