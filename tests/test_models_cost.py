@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from vsscli.cli.app import run
+from vsscli.errors import VssError
 from vsscli.models.build import build_network
-from vsscli.models.cost import _peak, count_cost
+from vsscli.models.catalogue import find_listed
+from vsscli.models.cost import _peak, count_cost, listed_cost
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import ScoreKind, Scores
 
@@ -83,3 +85,19 @@ def test_the_verb_lists_and_informs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "multiples of 32" in capsys.readouterr().err
     assert run(["model", "info"]) == 2
     assert run(["model", "info", "vgg"]) == 2
+
+
+def test_what_is_counted_is_the_read_out_that_will_run() -> None:
+    swin, size = find_listed("swin_t"), (256, 256)
+    published, grid = (listed_cost(swin, size, 1, 124, readout) for readout in (None, "grid"))
+    assert find_listed("swin_l").config()["readout"] == swin.config()["readout"] == "full"
+    assert published.plain == count_cost(swin.config(), 124, size)
+    assert published.plain.predict > grid.plain.predict
+    with pytest.raises(VssError, match="one way alone"):
+        listed_cost(find_listed("light"), readout="full")
+
+
+def test_the_verb_says_which_read_out_it_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["model", "info", "swin_tiny", "--crop", "64", "96", "--readout", "full", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["size"], told["readout"]) == ([64, 96], "full")

@@ -68,14 +68,14 @@ def test_mask2former_on_swin_l_is_known() -> None:
 def test_vit_adapter_l_is_known() -> None:
     official = known(official_state("vit_adapter_l"))
     assert official.kind is Kind.VIT_ADAPTER
-    assert official.backbone == TrunkSizes(1024, 24, heads=16, patch=16, grid=56, hidden=4096)
+    assert official.backbone == TrunkSizes(1024, 24, heads=16, patch=16, grid=(56, 56), hidden=4096)
     assert official.adapter == AdapterSizes(64, ((0, 5), (6, 11), (12, 17), (18, 23)), 16, 4, 0.5, 0.25, 2)
     assert official.head is not None
     assert (official.num_classes, official.head.queries, official.head.width) == (150, 200, 1024)
     assert (official.head.encoder_heads, official.head.decoder_heads, official.head.decoder_ffn) == (32, 32, 4096)
     assert (official.head.encoder_layers, official.head.decoder_layers, official.head.encoder_ffn) == (6, 9, 4096)
     assert official.head.in_channels == (1024, 1024, 1024, 1024)
-    assert official.crop == 896
+    assert official.crop == (896, 896)
     assert official.normalisation == IMAGENET
     assert official.assumed[-1] == "adapter interactions over blocks 0-5, 6-11, 12-17, 18-23"
 
@@ -83,11 +83,11 @@ def test_vit_adapter_l_is_known() -> None:
 def test_one_peace_is_known() -> None:
     official = known(official_state("one_peace_g"))
     assert official.kind is Kind.ONE_PEACE
-    assert official.backbone == TrunkSizes(1536, 40, heads=24, patch=16, grid=56, hidden=6144)
+    assert official.backbone == TrunkSizes(1536, 40, heads=24, patch=16, grid=(56, 56), hidden=6144)
     assert official.adapter == AdapterSizes(64, ((0, 9), (10, 19), (20, 29), (30, 39)), 24, 4, 0.5, 0.25, 2)
     assert official.head is not None
     assert official.head.in_channels == (1536, 1536, 1536, 1536)
-    assert (official.crop, official.num_classes) == (896, 150)
+    assert (official.crop, official.num_classes) == ((896, 896), 150)
     assert official.normalisation.mean == (122.771, 116.746, 104.094)
     assert official.normalisation.std == (68.5, 66.632, 70.323)
 
@@ -97,10 +97,10 @@ def test_one_peace_is_known() -> None:
 
 def test_a_shrunken_vit_adapter_is_known_by_its_shapes() -> None:
     official = known(official_state("full_vitadapter_mmseg"))
-    assert official.backbone == TrunkSizes(32, 4, heads=4, patch=16, grid=4, hidden=128)
+    assert official.backbone == TrunkSizes(32, 4, heads=4, patch=16, grid=(4, 4), hidden=128)
     assert official.adapter == AdapterSizes(8, ((0, 0), (1, 1), (2, 2), (3, 3)), 4, 4, 0.5, 0.25, 2)
     assert official.head == HeadSizes(7, (32, 32, 32, 32), 32, 32, 10, 2, 48, 4, 4, 4, 64, 4)
-    assert official.crop == 64
+    assert official.crop == (64, 64)
 
 
 def test_backbones_alone_are_known_with_and_without_a_prefix() -> None:
@@ -109,7 +109,7 @@ def test_backbones_alone_are_known_with_and_without_a_prefix() -> None:
         official = known(state)
         assert official.kind is Kind.VIT_ADAPTER
         assert official.head is official.num_classes is None
-        assert official.backbone == TrunkSizes(32, 8, heads=4, patch=16, grid=4, hidden=128)
+        assert official.backbone == TrunkSizes(32, 8, heads=4, patch=16, grid=(4, 4), hidden=128)
         assert set(official.state) == {f"backbone.{name}" for name in official_state("beit_adapter_64")}
     swin = recognise(official_state("swin_d2"), "x")
     assert swin.kind is Kind.SWIN
@@ -131,7 +131,7 @@ def test_interactions_of_unequal_length_come_from_the_checkpoints_configuration_
     given = recognise({"state_dict": state, "meta": {"cfg": "nonsense"}}, "x", Assumptions(interactions=spans))
     assert given.adapter is not None
     assert given.adapter.interactions == spans
-    assert given.backbone == TrunkSizes(32, 6, heads=4, patch=16, grid=4, hidden=48)
+    assert given.backbone == TrunkSizes(32, 6, heads=4, patch=16, grid=(4, 4), hidden=48)
 
 
 def test_other_assumptions_change_what_depends_on_them() -> None:
@@ -177,10 +177,10 @@ def test_trunks_of_pretraining_are_known() -> None:
     for container in ("model", "module"):
         official = recognise({container: trunk | {"head.weight": torch.zeros(1)}, "epoch": 1}, "x")
         assert official.kind is Kind.BEIT
-        assert official.crop == 896
+        assert official.crop == (896, 896)
     shared = {name: value for name, value in trunk.items() if "relative_position" not in name}
     shared["rel_pos_bias.relative_position_bias_table"] = torch.zeros(27 * 27 + 3, 16)
-    assert recognise({"model": shared}, "x").crop == 224
+    assert recognise({"model": shared}, "x").crop == (224, 224)
 
 
 def test_one_peace_is_found_in_its_model_for_all_senses() -> None:

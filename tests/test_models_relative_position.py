@@ -9,12 +9,13 @@ import torch
 
 from vsscli.models.backbones.relative_position import (
     gather_bias,
+    index_fits,
     lookup_index,
     relative_position_index,
     resize_positions,
     resize_table,
-    square_window,
     table_rows,
+    windows_of,
 )
 
 FIXTURE = torch.load(Path(__file__).parent / "fixtures/relpos_resize.pt", weights_only=True)
@@ -23,7 +24,7 @@ FIXTURE = torch.load(Path(__file__).parent / "fixtures/relpos_resize.pt", weight
 @pytest.mark.parametrize(("case", "source", "target"), [("64to112", 4, 7), ("64to96", 4, 6), ("224to896", 14, 56)])
 def test_a_resized_table_has_the_official_numbers(case: str, source: int, target: int) -> None:
     table = FIXTURE[case]["table_in"]
-    assert square_window(table) == (source, source)
+    assert windows_of(len(table))[0] == (source, source)
     resized = resize_table(table, (source, source), (target, target))
     torch.testing.assert_close(resized, FIXTURE[case]["table_out"], atol=1e-6, rtol=0)
     assert len(resized) == table_rows((target, target))
@@ -78,6 +79,15 @@ def test_a_gathered_bias_is_the_table_at_the_index(learning: bool) -> None:
         assert torch.equal(table.grad, torch.bincount(index.flatten()).float()[:, None].expand(-1, 2))
 
 
-def test_rows_that_make_no_square_have_no_window() -> None:
-    assert square_window(torch.zeros(3 + 7 * 9, 2)) is None
-    assert square_window(torch.zeros(2, 2)) is None
+def test_rows_tell_windows_but_not_which_side_is_which() -> None:
+    assert windows_of(table_rows((4, 6))) == [(4, 6), (6, 4)]
+    assert windows_of(table_rows((8, 8))) == [(8, 8), (5, 13), (13, 5), (3, 23), (23, 3), (2, 38), (38, 2)]
+    assert windows_of(table_rows((1, 4))) == [(1, 4), (4, 1)]
+    assert windows_of(2) == windows_of(3) == windows_of(table_rows((4, 4)) + 1) == []
+
+
+@pytest.mark.parametrize("window", [(4, 6), (6, 4), (5, 5)])
+def test_the_index_of_a_file_tells_which_side_is_which(window: tuple[int, int]) -> None:
+    index = relative_position_index(window)
+    assert [other for other in windows_of(table_rows(window)) if index_fits(index, other)] == [window]
+    assert not index_fits(torch.zeros_like(index), window)

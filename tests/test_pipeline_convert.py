@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from vsscli.errors import VssError
 from vsscli.inference.parity import official_mean, official_scores
 from vsscli.models.backbones.relative_position import resize_table
 from vsscli.models.build import build_network
-from vsscli.models.checkpoints import load_checkpoint
+from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.models.mask2former import Mask2Former
 from vsscli.pipeline.convert import convert_checkpoint, read_spans
 from vsscli.pipeline.masks import predict_input
@@ -205,8 +206,6 @@ class TestOnePeace:
             assert_maps(network.backbone(numbers["input"]), numbers["eval_outputs"])
             assert network(numbers["input"]).values.shape == (2, CLASSES, 16, 16)
         assert (network.normalisation.mean[0], done.fresh) == (122.771, ())
-        train = recipe_from_dict(load_checkpoint(tmp_path / "t.pt").recipe, "recipe").train
-        assert train.layer_decay == 0.95
 
     def test_spans_are_told_by_the_configuration_beside_the_weights(self, tmp_path: Path) -> None:
         config = f"backbone=dict(interaction_indexes={[list(span) for span in self.SPANS]})"
@@ -267,6 +266,37 @@ class TestPretraining:
         config = SMALL | {"head": {**SMALL["head"], "queries": 12}, "pretrained": str(mmseg)}
         with pytest.raises(VssError, match=r"t\.pt.*predictor\.query_feat\.weight is \(10, 32\), not \(12, 32\)"):
             build_network(config, CLASSES, load_pretrained=True)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_a_compiled_network_converts_as_the_plain_one(mmseg: Path, prefix: str, tmp_path: Path) -> None:
+    state = official("full_vitadapter_mmseg")["state_dict"]
+    source = write_mmseg(tmp_path / "o.pth", {f"{prefix}{name}": value for name, value in state.items()})
+    assert convert_checkpoint(source, tmp_path / "t.pt").fingerprint == load_checkpoint(mmseg).fingerprint
+    loaded = build_network(SMALL | {"pretrained": str(source)}, CLASSES, load_pretrained=True).state_dict()
+    assert torch.equal(loaded["backbone.cls_token"], state["backbone.cls_token"])
+
+
+def test_parts_compiled_by_themselves_convert_too(mmseg: Path, tmp_path: Path) -> None:
+    state = official("full_vitadapter_mmseg")["state_dict"]
+    wrapped = {name.replace("backbone.", "backbone._orig_mod.", 1): value for name, value in state.items()}
+    done = convert_checkpoint(write_mmseg(tmp_path / "o.pth", wrapped), tmp_path / "t.pt")
+    assert done.fingerprint == load_checkpoint(mmseg).fingerprint
+
+
+def test_a_checkpoint_of_ours_that_was_saved_compiled_is_restored(mmseg: Path, tmp_path: Path) -> None:
+    checkpoint = load_checkpoint(mmseg)
+    wrapped = {f"_orig_mod.{name}": value for name, value in checkpoint.weights.items()}
+    save_checkpoint(tmp_path / "t.pt", replace(checkpoint, weights=wrapped))
+    assert torch.equal(restored(tmp_path / "t.pt").backbone.cls_token, checkpoint.weights["backbone.cls_token"])
+    loaded = build_network(SMALL | {"pretrained": str(tmp_path / "t.pt")}, CLASSES, load_pretrained=True).state_dict()
+    assert torch.equal(loaded["backbone.cls_token"], checkpoint.weights["backbone.cls_token"])
+
+
+def test_a_converted_checkpoint_claims_nothing_that_nobody_chose(mmseg: Path) -> None:
+    recipe = load_checkpoint(mmseg).recipe
+    assert recipe.keys() == {"name", "data", "model", "predict", "store"}
+    assert recipe_from_dict(recipe, "recipe").predict.window == (64, 64)
 
 
 class TestRefusals:

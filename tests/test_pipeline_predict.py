@@ -21,7 +21,7 @@ from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fused_header
 from vsscli.fusion.temporal import smoothed_header
 from vsscli.fusion.threshold import Threshold, pseudo_header
-from vsscli.models.build import build_network
+from vsscli.models.build import build_network, score_kind
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.pipeline.masks import predict_input
 from vsscli.pipeline.predict import Hardware, predict_split
@@ -280,3 +280,27 @@ class TestSplit:
         assert self.predict(model, tmp_path, force=True)[1] == 12
         assert snapshot(store) == whole
         assert open_store(store).content() == old  # what was made of it need not be made again
+
+
+def test_a_store_says_the_kind_of_its_scores_and_goes_on_where_an_earlier_version_said_the_family(
+    tmp_path: Path,
+) -> None:
+    model = write_model(tmp_path / "m.pt", 1)
+    path = tmp_path / "s.zarr"
+    predict_split(model, "val", workspace=tmp_path, out=path, hardware=CPU)
+    header = open_store(path).header
+    assert (header.scores, header.source["family"]) == ("logits", "light")
+    root = path / "zarr.json"
+    about = json.loads(root.read_text())
+    earlier = about["attributes"]["vss"]
+    earlier["scores"] = earlier["source"].pop("family")
+    root.write_text(json.dumps(about))
+    assert open_store(path).fingerprint == header.fingerprint
+    assert predict_split(model, "val", workspace=tmp_path, out=path, hardware=CPU).predicted == 0
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"), [(CONFIG, "logits"), ({"family": "mask2former", "backbone": "swin_tiny"}, "mask_scores")]
+)
+def test_the_kind_of_scores_is_known_before_a_network_is_built(config: dict[str, str], kind: str) -> None:
+    assert score_kind(config) == kind

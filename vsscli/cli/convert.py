@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from vsscli.cli.options import Debug, Force, Json, Quiet
+from vsscli.cli.options import Crop, Debug, Force, Json, Quiet, read_crop
 
 
 def convert(
@@ -19,9 +19,7 @@ def convert(
     backbone: Annotated[
         str | None, Option("--backbone", metavar="NAME", help="What to build around a trunk: see `vss model ls`.")
     ] = None,
-    crop: Annotated[
-        int | None, Option("--crop", metavar="N", help="Side of the images it will take, a multiple of 32.")
-    ] = None,
+    crop: Crop = None,
     readout: Annotated[
         Literal["grid", "full"] | None,
         Option("--readout", help="Add up masks at stride 4, or at full size. [default: as published]"),
@@ -48,6 +46,7 @@ def convert(
 
       vss convert mask2former_swin_l.pkl --to swin.pt
       vss convert one_peace_g.pth --to g.pt --crop 640
+      vss convert vit_adapter.pth --to wide.pt --crop 512 896
       vss convert beit_large.pth --to beit.pt --backbone vit_adapter_l --classes vspw124
     """
     from vsscli.cli.console import Console
@@ -59,7 +58,7 @@ def convert(
         to,
         classes=classes,
         backbone=backbone,
-        crop=crop,
+        crop=read_crop(crop),
         readout=readout,
         interactions=read_spans(interactions) if interactions else None,
         heads=heads,

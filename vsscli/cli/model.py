@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from vsscli.cli.options import Debug, Json, Quiet
+from vsscli.cli.options import Crop, Debug, Json, Quiet, read_crop
 
 if TYPE_CHECKING:
     from vsscli.cli.console import Console
@@ -15,11 +15,13 @@ if TYPE_CHECKING:
 def model(
     action: Annotated[Literal["ls", "info"], Argument(help="List the networks, or say what one of them costs.")],
     name: Annotated[str | None, Argument(metavar="[NAME]", help="The network, with info.")] = None,
-    crop: Annotated[
-        int | None, Option("--crop", metavar="N", help="Side of the images. [default: as published]")
-    ] = None,
+    crop: Crop = None,
     batch: Annotated[int, Option("--batch", min=1, metavar="N", help="Images at a time.")] = 1,
     classes: Annotated[int, Option("--classes", min=1, metavar="N", help="How many it tells apart.")] = 124,
+    readout: Annotated[
+        Literal["grid", "full"] | None,
+        Option("--readout", help="Count adding up masks at stride 4, or at full size. [default: as published]"),
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -37,7 +39,7 @@ def model(
 
     console = Console(quiet=quiet)
     if action == "ls":
-        if name is not None or crop is not None:
+        if name is not None or crop:
             raise VssError("vss model ls takes neither a name nor a crop", f"vss model info {name or 'NAME'}")
         rows = [(one.name, f"{one.size[0]}x{one.size[1]}", one.about) for one in CATALOGUE.values()]
         if json:
@@ -47,15 +49,25 @@ def model(
         return
     if name is None:
         raise VssError("vss model info needs the name of a network", "vss model ls lists them")
-    _info(console, name, crop, batch, classes, json=json)
+    _info(console, name, read_crop(crop), batch, classes, readout, json=json)
 
 
-def _info(console: Console, name: str, crop: int | None, batch: int, classes: int, *, json: bool) -> None:
+def _info(
+    console: Console,
+    name: str,
+    crop: tuple[int, int] | None,
+    batch: int,
+    classes: int,
+    readout: str | None,
+    *,
+    json: bool,
+) -> None:
     from vsscli.models.catalogue import find_listed
     from vsscli.models.cost import listed_cost
 
     listed = find_listed(name)
-    costs = listed_cost(listed, crop, batch, classes)
+    costs = listed_cost(listed, crop, batch, classes, readout)
+    way = readout or listed.readout
     plain, checkpointed = costs.plain, costs.checkpointed
     if json:
         console.print_json(
@@ -65,6 +77,7 @@ def _info(console: Console, name: str, crop: int | None, batch: int, classes: in
                 "size": costs.size,
                 "batch": batch,
                 "classes": classes,
+                "readout": way or None,
                 "parameters": plain.parameters,
                 "flops": plain.flops,
                 "memory": {
@@ -86,6 +99,7 @@ def _info(console: Console, name: str, crop: int | None, batch: int, classes: in
         ("parameters", f"{plain.parameters / 1e6:.1f} M with {classes} classes"),
         ("operations", f"{plain.flops / 1e12:.3g} TFLOP an image (matrix products and convolutions)"),
         ("weights", _gib(plain.weights)),
+        *([("read-out", f"{way} (model.readout: {way}){'' if readout else ', as published'}")] if way else []),
         ("memory to predict", f"{_gib(plain.predict)} for {images}"),
         ("memory to train", f"{_gib(plain.train)} for {images}, with AdamW"),
     ]

@@ -80,6 +80,12 @@ Models = Annotated[
 Stores = Annotated[list[Path] | None, Option("--stores", metavar="STORE...", help="Prediction stores.")]
 Weights = Annotated[list[float] | None, Option("--weights", metavar="W...", help="One weight for each, in order.")]
 
+SIDES = "N|H W"
+Crop = Annotated[
+    list[str] | None,
+    Option("--crop", metavar=SIDES, help="Side of the images, or height and width: 640, 64 96 or 64x96."),
+]
+
 # How much is said, and how.
 Workers = Annotated[
     int | None, Option("--workers", min=1, metavar="N", help="How many work side by side; one a core when not given.")
@@ -179,9 +185,10 @@ class Verb(TyperCommand):
                 current, waiting = "", "" if equals or name not in taking else name
                 yield argument
                 continue
-            elif current:
+            elif current and (waiting or _takes(named[current], argument)):
                 values = _values(named[current], argument)
             else:
+                current = ""
                 yield argument
                 continue
             for value in values:
@@ -189,6 +196,24 @@ class Verb(TyperCommand):
                 yield from (current, value)
         if waiting and not ctx.resilient_parsing:
             ctx.fail(f"Option {waiting!r} requires a value.")
+
+
+def read_crop(values: Sequence[str] | None) -> tuple[int, int] | None:
+    """Height and width from what ``--crop`` was given: one side of a square, two sides, or both in one word."""
+    from vsscli.errors import VssError
+
+    if not values:
+        return None
+    text = " ".join(values)
+    sides = [part for part in re.split(r"[x×,\s]+", text.strip().lower()) if part]
+    if not 1 <= len(sides) <= 2 or not all(re.fullmatch(r"-?\d{1,6}", side) for side in sides):
+        raise VssError(f"--crop {text} is no size", "give the side of a square, --crop 640, or --crop HEIGHT WIDTH")
+    return int(sides[0]), int(sides[-1])
+
+
+def _takes(option: TyperOption, argument: str) -> bool:
+    """Whether a word may be a further value of a list option; after sides a positional argument may follow."""
+    return option.metavar != SIDES or re.fullmatch(r"\d[\dx×,]*", argument) is not None
 
 
 def _values(option: TyperOption, text: str) -> list[str]:

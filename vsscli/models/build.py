@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,9 +12,10 @@ from vsscli.errors import VssError
 from vsscli.models.fits import require_room, require_sizes
 from vsscli.models.light import LightConfig, build_light
 from vsscli.models.mask2former import Mask2FormerNetworkConfig, build_mask2former
-from vsscli.models.mmseg import MmsegConfig, build_mmseg
+from vsscli.models.mmseg import MmsegConfig, build_mmseg, kind_of
 from vsscli.models.network import Network
 from vsscli.models.norm import settle_norms
+from vsscli.models.scores import ScoreKind
 from vsscli.talk import SILENCE, Talk
 
 # A family is a name, the dataclass of its configuration, and a function that builds it from
@@ -69,6 +70,46 @@ def fixed_crop(config: Mapping[str, Any]) -> tuple[int, int] | None:
     """Height and width of the only images that a network takes, without building it; None where it takes any."""
     read = read_config(config)
     return getattr(read.trunk, "crop", None) if isinstance(read, Mask2FormerNetworkConfig) else None
+
+
+def score_kind(config: Mapping[str, Any]) -> ScoreKind:
+    """The kind of scores that a network gives, without building it; raises as `build_network` does."""
+    read = read_config(config)
+    if isinstance(read, MmsegConfig):
+        return kind_of(read.model)
+    return ScoreKind.LOGITS if isinstance(read, LightConfig) else ScoreKind.MASK_SCORES
+
+
+def other_reading(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    """In what two configurations read the same tensors otherwise, where no shape tells: crop, heads, blocks.
+
+    Rates, read-out, frozen parts and the file of the first weights are no matter of reading. Empty where in nothing.
+    """
+    if there.get("family") != here.get("family"):
+        return f"family {there.get('family')}, not {here.get('family')}"
+    pair = [_read_by(read_config(config)) for config in (there, here)]
+    for name, value in pair[0].items():
+        if value != pair[1].get(name):
+            return f"{name} {_shown(value)}, not {_shown(pair[1].get(name))}"
+    return ""
+
+
+def _read_by(config: Any) -> dict[str, Any]:
+    if isinstance(config, LightConfig):
+        return {"encoder": config.encoder.partition(".")[0]}
+    if not isinstance(config, Mask2FormerNetworkConfig):
+        return {}
+    trunk: dict[str, Any] = asdict(config.trunk)
+    head: dict[str, Any] = asdict(config.decoder)
+    adapter: dict[str, Any] = trunk.pop("adapter", {})
+    kept: dict[str, Any] = {name: trunk[name] for name in ("crop", "window", "heads", "taps") if name in trunk}
+    kept |= {f"adapter.{name}": adapter[name] for name in ("interactions", "heads", "points") if name in adapter}
+    decoder_heads = head["decoder_heads"] or head["heads"]
+    return {**kept, "head.heads": head["heads"], "head.points": head["points"], "head.decoder_heads": decoder_heads}
+
+
+def _shown(value: Any) -> str:
+    return "x".join(map(str, value)) if isinstance(value, tuple) and len(value) == 2 else str(value)
 
 
 def _family(config: Mapping[str, Any]) -> tuple[type, Callable[[Any, int, bool, Talk], Network]]:

@@ -28,6 +28,9 @@ class Listed:
         One line.
     size
         Height and width of the images that it was published with.
+    readout
+        How it was published to be read out (``model.readout``), as `vss convert` sets it; empty where there is but one
+        way.
     checkpoint
         Which file `vss convert` makes one of; empty where there is none.
     publisher
@@ -43,12 +46,13 @@ class Listed:
     publisher: str = ""
     pretraining: str = ""
     pretraining_publisher: str = ""
+    readout: str = "grid"
 
     def config(self, **changes: Any) -> dict[str, Any]:
         """Its configuration, as `vsscli.models.build.build_network` takes it."""
         if self.name == "light":
             return {"family": "light", "pretrained": "none", **changes}
-        return {"family": "mask2former", "backbone": self.name, **changes}
+        return {"family": "mask2former", "backbone": self.name, "readout": self.readout, **changes}
 
 
 CATALOGUE: Mapping[str, Listed] = {
@@ -62,6 +66,7 @@ CATALOGUE: Mapping[str, Listed] = {
             MASK2FORMER,
             "swin_large_patch4_window12_384_22k.pth",
             SWIN,
+            readout="full",
         ),
         Listed(
             "beit_l",
@@ -97,7 +102,9 @@ CATALOGUE: Mapping[str, Listed] = {
             "one-peace-vision.pkl",
             ONE_PEACE,
         ),
-        Listed("swin_t", "Mask2Former on Swin-T", (512, 512), "Mask2Former's .pkl with Swin-T", MASK2FORMER),
+        Listed(
+            "swin_t", "Mask2Former on Swin-T", (512, 512), "Mask2Former's .pkl with Swin-T", MASK2FORMER, readout="full"
+        ),
         Listed("swin_tiny", "a Swin of width 24, for trying things out", (256, 256)),
         Listed("beit_tiny", "a BEiT of width 192, for trying things out", (256, 256)),
         Listed("vit_adapter_tiny", "a ViT-Adapter of width 192, for trying things out", (256, 256)),
@@ -108,6 +115,7 @@ CATALOGUE: Mapping[str, Listed] = {
             (480, 480),
             pretraining="ImageNet weights of timm's model, fetched by themselves",
             pretraining_publisher="https://github.com/huggingface/pytorch-image-models",
+            readout="",
         ),
     )
 }

@@ -33,6 +33,7 @@ from vsscli.models.build import build_network
 from vsscli.models.misfits import misfits
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.torchfile import read_torch
+from vsscli.models.wrappers import unwrapped
 from vsscli.structured import parse_json
 
 FORMAT = 1
@@ -186,13 +187,14 @@ def load_weights(network: Network, checkpoint: Checkpoint) -> None:
     VssError
         Tensors are missing, surplus or of another shape; the first are named.
     """
-    faults = misfits(checkpoint.weights, network.state_dict())
+    weights = unwrapped(checkpoint.weights)  # a compiled network may have been saved by its owner
+    faults = misfits(weights, network.state_dict())
     if faults:
         raise VssError(
             f"the weights of checkpoint {checkpoint.path or ''} do not fit the network: {faults}",
             "a checkpoint fits the network configuration and the number of classes it was trained with",
         )
-    network.load_state_dict(checkpoint.weights)
+    network.load_state_dict(weights)
 
 
 def export_safetensors(checkpoint: Checkpoint, path: Path) -> None:

@@ -25,6 +25,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
+from vsscli.errors import VssError
 from vsscli.models.build import build_network, fixed_crop
 from vsscli.models.catalogue import Listed
 from vsscli.models.network import Network
@@ -155,7 +156,13 @@ class ListedCost:
     checkpointed: Cost | None
 
 
-def listed_cost(listed: Listed, crop: int | None = None, batch: int = 1, num_classes: int = 124) -> ListedCost:
+def listed_cost(
+    listed: Listed,
+    crop: tuple[int, int] | None = None,
+    batch: int = 1,
+    num_classes: int = 124,
+    readout: str | None = None,
+) -> ListedCost:
     """Count what a network of the catalogue costs.
 
     Parameters
@@ -163,18 +170,23 @@ def listed_cost(listed: Listed, crop: int | None = None, batch: int = 1, num_cla
     listed
         From `vsscli.models.catalogue`.
     crop
-        Side of the images; none: those that it was published with.
+        Height and width of the images; none: those that it was published with.
     batch, num_classes
         As in `count_cost`.
+    readout
+        ``grid`` or ``full``; none: as it was published.
 
     Raises
     ------
     VssError
-        The network can't take such images.
+        The network can't take such images, or has one read-out alone.
     """
-    size = listed.size if crop is None else (crop, crop)
+    size = crop or listed.size
     own = fixed_crop(listed.config())
-    changes = {"crop": size} if own is not None else {}
+    changes: dict[str, Any] = {"crop": size} if own is not None else {}
+    if readout is not None and not listed.readout:
+        raise VssError(f"{listed.name} is read out in one way alone", "leave out --readout")
+    changes |= {"readout": readout} if readout is not None else {}
     plain = count_cost(listed.config(**changes), num_classes, size, batch)
     if listed.name == "light":
         return ListedCost(size, plain, None)

@@ -38,6 +38,9 @@ class MmsegConfig:
     model: dict[str, Any]
 
 
+MASK_HEADS = ("Mask2FormerHead", "MaskFormerHead", "SideAdapterCLIPHead")
+
+
 class MmsegNetwork(Network):
     """A segmentor of mmsegmentation.
 
@@ -180,6 +183,18 @@ def build_mmseg(config: MmsegConfig, num_classes: int, load_pretrained: bool, ta
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own of a call without an option, once
         return MmsegNetwork(segmentor, config.model, num_classes)
+
+
+def kind_of(model: Mapping[str, Any]) -> ScoreKind:
+    """Kind of the scores of a config's ``model`` section, as `MmsegNetwork` gives them, without building it."""
+    head = model.get("decode_head")
+    if isinstance(head, list | tuple) and head:
+        head = head[-1]
+    named = head.get("type") if isinstance(head, Mapping) else None
+    heads = importlib.import_module("mmseg.models.decode_heads")
+    made = importlib.import_module("mmseg.registry").MODELS.get(named) if isinstance(named, str) else None
+    masks = tuple(getattr(heads, name) for name in MASK_HEADS)
+    return ScoreKind.MASK_SCORES if isinstance(made, type) and issubclass(made, masks) else ScoreKind.LOGITS
 
 
 def last_head(segmentor: Any) -> Any:

@@ -25,6 +25,7 @@ from vsscli.models.mmseg import number_of_classes, read_preprocessor
 from vsscli.models.official.unpickle import read_official
 from vsscli.models.openmmlab import GUEST, OWN, first_line, import_mmseg
 from vsscli.models.torchfile import check_file
+from vsscli.models.wrappers import unwrapped
 from vsscli.structured import read_json, read_text
 from vsscli.talk import SILENCE, Talk
 from vsscli.yamltext import TAG, Key, YamlReader
@@ -155,7 +156,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     weights = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(t, Tensor) for t in weights.values()):
         raise VssError(f"{path} is no checkpoint of mmsegmentation: it holds no state_dict", "check the path")
-    named = {str(name).removeprefix("module."): tensor for name, tensor in weights.items()}
+    named = unwrapped({str(name): tensor for name, tensor in weights.items()})
     meta = content.get("meta")
     kept = {name: tensor for name, tensor in named.items() if not name.startswith("auxiliary_head.")}
     return kept, meta if isinstance(meta, Mapping) else {}

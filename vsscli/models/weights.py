@@ -21,6 +21,7 @@ from vsscli.errors import VssError
 from vsscli.models.misfits import first_of
 from vsscli.models.network import Normalisation
 from vsscli.models.torchfile import read_safetensors, read_torch
+from vsscli.models.wrappers import unwrapped
 from vsscli.talk import SILENCE, Talk
 
 # Python packages that carry the ImageNet weights of an encoder. Their tensors have names of their own, but are those
@@ -180,14 +181,14 @@ def _no_progress_bars() -> Iterator[None]:
 def _read_file(path: Path) -> dict[str, Tensor]:
     """Tensors of a state dict, however it is wrapped."""
     if path.suffix == ".safetensors":
-        return dict(read_safetensors(path, "weights"))
+        return unwrapped(read_safetensors(path, "weights"))
     content = read_torch(path, "weights")
     if not isinstance(content, dict):
         content = {}
     if "vss" in content:
         raise VssError(f"weights {path} are a vss checkpoint of a whole network", "name it as train.init instead")
     wrapped = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
-    tensors = {name: value for name, value in wrapped.items() if isinstance(value, Tensor)}
+    tensors = unwrapped({str(name): value for name, value in wrapped.items() if isinstance(value, Tensor)})
     if not tensors:
         raise VssError(f"weights {path} hold no state dict", "save one with torch.save(model.state_dict(), path)")
     return tensors

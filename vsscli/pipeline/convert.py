@@ -12,14 +12,17 @@ from vsscli.data.classes import ClassTable, load_class_table
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.models.official.convert import Converted, convert
-from vsscli.models.official.recognise import Kind, Official, recognise
+from vsscli.models.official.recognise import Official, recognise
 from vsscli.models.official.report import check_classes
 from vsscli.models.official.sizes import Assumptions, Span, describe
 from vsscli.models.official.unpickle import read_official
-from vsscli.recipes.schema import Augment, Data, Mask2FormerModel, Predict, Recipe, Train
+from vsscli.recipes.schema import Data, Mask2FormerModel, Predict, Recipe
 from vsscli.talk import SILENCE, Talk
 
 SWIN_SIZE = 640  # short side at which Mask2Former on Swin was trained and is tested (specs: mask2former.md)
+READ_OUT = {"name", "data", "model", "predict", "store"}
+"""Sections of the recipe that a converted checkpoint carries; nobody here chose how it was trained."""
+
 STEP = 4 / 7  # of the sliding window: 512 of 896 (specs: vit_adapter.md, Data)
 
 
@@ -65,7 +68,7 @@ def convert_checkpoint(
     *,
     classes: str | None = None,
     backbone: str | None = None,
-    crop: int | None = None,
+    crop: int | tuple[int, int] | None = None,
     readout: Literal["grid", "full"] | None = None,
     interactions: Sequence[Span] | None = None,
     heads: int | None = None,
@@ -84,8 +87,11 @@ def convert_checkpoint(
         The checkpoint.
     classes
         A class table, by name or file. None: what the file says of its classes, or numbers.
-    backbone, crop, readout
+    backbone, readout
         As `vsscli.models.official.convert.convert` takes them.
+    crop
+        Height and width of the images that the network will take, or one side of square ones; None: those of the file.
+        Where the file was made for wide or tall images and does not say for which, also what it was made for.
     interactions, heads, points
         What the shapes of tensors can't tell: spans of the adapter's blocks, heads of the mask decoder, points of
         deformable attention. None: what the file says, or as in the published networks.
@@ -107,21 +113,22 @@ def convert_checkpoint(
     """
     if out.exists() and not force:
         raise VssError(f"{out} is there already", "name another file with --to, or replace it with --force")
+    size = (crop, crop) if isinstance(crop, int) else crop
     assumed = Assumptions(
-        points if points is not None else Assumptions.points, heads, tuple(interactions) if interactions else None
+        points if points is not None else Assumptions.points, heads, tuple(interactions) if interactions else None, size
     )
     official = recognise(read_official(source), f"checkpoint {source}", assumed)
     talk.say(f"{official.source}: {official.kind}; {describe(official.backbone)}")
     table = _classes(official, classes, source)
-    converted = convert(official, table.num_classes, backbone=backbone, crop=crop, readout=readout)
+    converted = convert(official, table.num_classes, backbone=backbone, crop=size, readout=readout)
     converted.fitted.tell(official, talk)
-    recipe = _recipe(official, converted, table, out.stem, classes)
+    recipe = _recipe(converted, table, out.stem, classes)
     checkpoint = Checkpoint(
         network=recipe.model.model_dump(mode="json"),
         weights=converted.fitted.weights,
         table=table,
         normalisation=converted.normalisation,
-        recipe=recipe.model_dump(mode="json"),
+        recipe=recipe.model_dump(mode="json", include=READ_OUT),
         figures={},
         step=0,
     )
@@ -171,21 +178,18 @@ def _classes(official: Official, named: str | None, source: Path) -> ClassTable:
     return ClassTable(source.stem, names, official.colours) if official.colours else made_up
 
 
-def _recipe(official: Official, converted: Converted, table: ClassTable, name: str, classes: str | None) -> Recipe:
+def _recipe(converted: Converted, table: ClassTable, name: str, classes: str | None) -> Recipe:
     """How the network is read out, as where it was published; its data is the user's to name."""
     crop = converted.crop
     if crop is None:
-        predict, shown = Predict(size=SWIN_SIZE), (SWIN_SIZE, SWIN_SIZE)
+        predict = Predict(size=SWIN_SIZE)
     else:
         down, across = (max(int(side * STEP) // 4, 1) * 4 for side in crop)
-        predict, shown = Predict(size=min(crop), window=crop, step=(down, across)), crop
-    decay = 1.0 if crop is None else 0.95 if official.kind in (Kind.ONE_PEACE, Kind.ONE_PEACE_TRUNK) else 0.9
+        predict = Predict(size=min(crop), window=crop, step=(down, across))
     return Recipe(
         name=_name(name),
         data=Data(name=_name(table.name), root=f"data/{_name(table.name)}", classes=classes or "classes.json"),
         model=Mask2FormerModel.model_validate(converted.config),
-        augment=Augment(size=predict.size, crop=shown),
-        train=Train(layer_decay=decay),
         predict=predict,
     )
 

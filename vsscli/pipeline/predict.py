@@ -18,7 +18,7 @@ from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.inference.processes import launch
 from vsscli.inference.run import predict_videos
 from vsscli.inference.windows import chosen_window
-from vsscli.models.build import fixed_crop
+from vsscli.models.build import fixed_crop, score_kind
 from vsscli.models.checkpoints import Checkpoint, restore_network
 from vsscli.pipeline.learned import learned_note
 from vsscli.pipeline.source import open_model, take_classes, with_weights
@@ -26,7 +26,7 @@ from vsscli.pipeline.workspace import store_path
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Predict, Recipe
 from vsscli.recipes.schema import Store as StoreSection
-from vsscli.store.header import COMPACT, FINE, Encoding, Header
+from vsscli.store.header import COMPACT, FAMILY, FINE, Encoding, Header
 from vsscli.store.reader import open_store
 from vsscli.store.writer import StoreWriter, unlike_frames
 from vsscli.talk import SILENCE, Silence, Talk
@@ -255,8 +255,8 @@ def _header(
     return Header(
         kind="prediction",
         table=checkpoint.table,
-        scores=checkpoint.network["family"],
-        source=made_by(checkpoint, how),
+        scores=score_kind(checkpoint.network).value,
+        source={**made_by(checkpoint, how), FAMILY: checkpoint.network["family"]},
         encoding=encoding.to_dict(),
         data={"name": dataset.name, "split": split, "root": str(dataset.root.resolve())},
         summary={

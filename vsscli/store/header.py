@@ -30,6 +30,9 @@ MAX_LEVEL = 255
 
 Kind = Literal["prediction", "fusion", "pseudo"]
 
+FAMILY = "family"
+"""Key of a prediction's source: the family of its network, which stores before this key had for `Header.scores`."""
+
 WHEREABOUTS = ("root", "address")
 """Keys that say where something lies. They decide nothing and may change when folders move."""
 
@@ -137,7 +140,8 @@ class Header:
     table
         The classes.
     scores
-        Kind of the network's scores (``logits``, ``probabilities``, ``mask_scores``); ``""`` where none ran.
+        Kind of the network's scores (``logits``, ``probabilities``, ``mask_scores``); ``""`` where none ran. Stores of
+        earlier versions have the family of the network here.
     source
         Plain JSON values that say what made it. Of a prediction: digest of weights and normalisation, scales, flips,
         windows, ``numerics``. Of a fusion: ``method`` and ``stores``. Of pseudo-labels: the threshold and ``store``.
@@ -252,6 +256,8 @@ class Header:
         del values["summary"]
         values["table"] = {"classes": [entry["name"] for entry in values["table"]["classes"]]}
         values["source"] = _without_places(values["source"])
+        # By the family, as it was before kinds were noted: a store keeps its fingerprint, and goes on.
+        values["scores"] = values["source"].pop(FAMILY, values["scores"])
         values["data"] = _without_places(values["data"])
         return values
 

@@ -16,7 +16,7 @@ from vsscli.files import clear_parts
 from vsscli.inference.devices import autocast
 from vsscli.inference.processes import launch
 from vsscli.inference.windows import chosen_window
-from vsscli.models.build import build_network
+from vsscli.models.build import build_network, other_reading
 from vsscli.models.catalogue import where_pretrained
 from vsscli.models.checkpoints import load_checkpoint, load_weights
 from vsscli.models.network import Network
@@ -264,6 +264,12 @@ def _initial_network(recipe: Recipe, dataset: Dataset, init: Path | None, *, fre
             raise VssError(
                 f"{init} knows the classes of {checkpoint.table.name!r}, the recipe those of {dataset.table.name!r}",
                 "start from a checkpoint of the same class table",
+            )
+        if other := other_reading(checkpoint.network, config):
+            raise VssError(
+                f"{init} was trained with {other} as the recipe has it: its weights would be read wrongly",
+                "set `model` as it was there; for another crop name the checkpoint as model.pretrained instead, "
+                "which resizes position tables",
             )
         load_weights(network, checkpoint)
         if checkpoint.normalisation != network.normalisation:

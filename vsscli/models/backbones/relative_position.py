@@ -6,6 +6,8 @@ more: from the class token to a patch, from a patch to the class token, and from
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -119,12 +121,30 @@ def resize_positions(positions: Tensor, source: Window, target: Window) -> Tenso
     return torch.cat([token, resized.flatten(2)[0].T.to(positions)])
 
 
-def square_window(table: Tensor) -> Window | None:
-    """Window of a table (rows, heads), which must be square for its rows to tell; None where they make no square."""
-    side = round(max(0, len(table) - TOKEN_ROWS) ** 0.5)
-    if side * side != len(table) - TOKEN_ROWS or side % 2 == 0:
-        return None
-    return (side + 1) // 2, (side + 1) // 2
+def windows_of(rows: int) -> list[Window]:
+    """All windows whose tables have so many rows, the squarest first; 4x6 has as many as 6x4, so rows do not tell.
+
+    Windows of a single row or column are left out where there are others.
+    """
+    offsets = rows - TOKEN_ROWS
+    if offsets < 1 or offsets % 2 == 0:
+        return []
+    spans = [span for span in range(1, math.isqrt(offsets) + 1, 2) if offsets % span == 0]
+    found = [((span + 1) // 2, (offsets // span + 1) // 2) for span in reversed(spans)]
+    found = [window for window in found if window[0] > 1] or found
+    return [turned for window in found for turned in dict.fromkeys([window, window[::-1]])]
+
+
+def index_fits(index: Tensor, window: Window) -> bool:
+    """Whether an index of relative positions, as official files hold it, is that of a window."""
+    tokens = window[0] * window[1] + 1
+    if tuple(index.shape) != (tokens, tokens) or index.is_meta:
+        return False
+    # The row of the first patch says all: how far each patch is below and to the right of it.
+    place = torch.arange(tokens - 1)
+    down, across = place // window[1], place % window[1]
+    expected = (window[0] - 1 - down) * (2 * window[1] - 1) + window[1] - 1 - across
+    return torch.equal(index[1, 1:].long().cpu(), expected)
 
 
 def _spread_offsets(count: int, target: int) -> np.ndarray:

@@ -61,7 +61,7 @@ def convert(
     num_classes: int,
     *,
     backbone: str | None = None,
-    crop: int | None = None,
+    crop: tuple[int, int] | None = None,
     readout: Literal["grid", "full"] | None = None,
 ) -> Converted:
     """Make a network of an official checkpoint.
@@ -76,8 +76,8 @@ def convert(
         What to call the backbone; none: the published network of this kind. Where a checkpoint holds a trunk alone, the
         adapter and the head around it are fresh ones, and those that are usual with this name.
     crop
-        Side of the images that the network will take, in pixels; none: that of the checkpoint. Position tables are
-        resized.
+        Height and width of the images that the network will take, in pixels; none: those of the checkpoint. Position
+        tables are resized.
     readout
         None: as where the checkpoint was published, ``full`` for detectron2's and ``grid`` for the others.
 
@@ -115,7 +115,7 @@ def _backbone(official: Official, named: str | None) -> str:
     return named or usual
 
 
-def _config(official: Official, backbone: str, crop: int | None) -> dict[str, Any]:
+def _config(official: Official, backbone: str, crop: tuple[int, int] | None) -> dict[str, Any]:
     """The configuration of a network that the checkpoint fits."""
     sizes = official.backbone
     preset = PRESETS[backbone]
@@ -128,10 +128,10 @@ def _config(official: Official, backbone: str, crop: int | None) -> dict[str, An
     # Stochastic depth is a matter of the recipe that trains on; what was converted drops nothing.
     config: dict[str, Any] = {"backbone": backbone, "sizes": _others(given, usual) or None, "drop_path": 0.0}
     if isinstance(sizes, TrunkSizes):
-        side = crop if crop is not None else -(-sizes.crop // DIVISOR) * DIVISOR
-        config["crop"] = (side, side)
+        height, width = (-(-side // DIVISOR) * DIVISOR for side in sizes.crop)
+        config["crop"] = crop if crop is not None else (height, width)
     elif crop is not None:
-        config["crop"] = (crop, crop)  # refused where the configuration is read
+        config["crop"] = crop  # refused where the configuration is read
     if official.head is not None:
         config["head"] = _head(official.head, official.source)
     return config

@@ -10,6 +10,7 @@ from torch import Tensor
 from vsscli.errors import VssError
 from vsscli.models.backbones.one_peace import OnePeaceConfig
 from vsscli.models.backbones.presets import BackboneConfig
+from vsscli.models.backbones.relative_position import Window
 from vsscli.models.backbones.swin import SwinConfig
 from vsscli.models.official.head import mmseg_head_to_detectron
 from vsscli.models.official.pretraining import (
@@ -20,6 +21,7 @@ from vsscli.models.official.pretraining import (
 )
 from vsscli.models.official.recognise import Official
 from vsscli.models.official.report import split_unneeded
+from vsscli.models.official.sizes import TrunkSizes
 
 BACKBONE, HEAD = "backbone.", "head."
 DETECTRON2, MMSEG = "sem_seg_head.", "decode_head."
@@ -51,7 +53,9 @@ def map_official(official: Official, trunk: BackboneConfig) -> Mapped:
         Tensors of the trunk are missing or of another shape, or a table can't be resized.
     """
     state, unneeded = split_unneeded(official)
-    mapped = map_backbone(state, trunk, official.source)
+    sizes = official.backbone
+    grid = sizes.grid if isinstance(sizes, TrunkSizes) else None
+    mapped = map_backbone(state, trunk, official.source, grid)
     tensors = dict(mapped.tensors)
     theirs = [name.removeprefix(MMSEG) for name in state if name.startswith(MMSEG)]
     ours = mmseg_head_to_detectron(theirs)
@@ -66,8 +70,10 @@ def map_official(official: Official, trunk: BackboneConfig) -> Mapped:
     return Mapped(tensors, mapped.resized, (*unneeded, *mapped.unused))
 
 
-def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str) -> Mapped:
+def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str, grid: Window | None = None) -> Mapped:
     """Map what is under ``backbone.``, of an official checkpoint or one of ours, to a trunk of another crop.
+
+    ``grid`` are the patches down and across that its position tables were made for, which their rows do not tell.
 
     Raises
     ------
@@ -76,21 +82,19 @@ def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str
     """
     inside = {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
     try:
-        taken = _trunk(inside, trunk)
+        taken = _trunk(inside, trunk, grid)
     except VssError as error:
         raise VssError(f"{source}: {error.message}", error.hint) from error
     rest = {name: inside[name] for name in taken.unused}  # of an adapter or a pyramid around the trunk
     resized = tuple(
-        BACKBONE + name
-        for name, tensor in taken.state.items()
-        if name not in inside or inside[name].shape != tensor.shape
+        BACKBONE + name for name, tensor in taken.state.items() if name not in inside or name in taken.resized
     )
     return Mapped({BACKBONE + name: tensor for name, tensor in (taken.state | rest).items()}, resized, ())
 
 
-def _trunk(state: Mapping[str, Tensor], trunk: BackboneConfig) -> Pretrained:
+def _trunk(state: Mapping[str, Tensor], trunk: BackboneConfig, grid: Window | None) -> Pretrained:
     if isinstance(trunk, SwinConfig):
         return swin_pretraining(state, trunk)
     if isinstance(trunk, OnePeaceConfig):
-        return one_peace_pretraining(state, trunk)
-    return beit_pretraining(state, trunk)
+        return one_peace_pretraining(state, trunk, grid)
+    return beit_pretraining(state, trunk, grid)

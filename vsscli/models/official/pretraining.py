@@ -5,9 +5,10 @@ What all of them leave behind, tables of indices and masks, is computed anew and
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,8 @@ from vsscli.models.backbones.relative_position import (
     Window,
     resize_positions,
     resize_table,
-    square_window,
     table_rows,
+    windows_of,
 )
 from vsscli.models.backbones.swin import Swin, SwinConfig
 from vsscli.models.misfits import first_of, misfits
@@ -31,13 +32,15 @@ COMPUTED = ("relative_position_index", "rp_bucket", "attn_mask")
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Tensors of a trunk, by the names of our backbones, in float32; and names in the file that were not used."""
+    """Tensors of a trunk, by the names of our backbones, in float32; names in the file that were not used; and our
+    names of the tables that were resized."""
 
     state: dict[str, Tensor]
     unused: tuple[str, ...]
+    resized: frozenset[str] = frozenset()
 
 
-def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig) -> Pretrained:
+def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig, grid: Window | None = None) -> Pretrained:
     """Take the trunk of a BEiT or BEiTv2, pre-trained or fine-tuned for classification, official or timm's.
 
     Pre-training shares one table of relative positions, of which every block gets a copy; tables are resized to the
@@ -49,6 +52,8 @@ def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig) -> Pretra
         The file's state dict (official files: what is under ``model`` or ``module``).
     config
         Of a `Beit` or a `VitAdapter`.
+    grid
+        Patches down and across that the tables were made for. None: the square that their rows make.
 
     Raises
     ------
@@ -60,11 +65,13 @@ def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig) -> Pretra
         expected = {"cls_token": torch.empty(1, 1, config.width), **trunk.state_dict()}
     shared = "rel_pos_bias.relative_position_bias_table"
     tables = [f"blocks.{block}.attn.relative_position_bias_table" for block in range(config.depth)]
-    found, used = _with_tables(state, shared, tables, config.grid)
-    return _checked("BEiT", state, found, used, expected)
+    found, used, resized = _with_tables(state, shared, tables, grid, config.grid)
+    return replace(_checked("BEiT", state, found, used, expected), resized=resized)
 
 
-def one_peace_pretraining(state: Mapping[str, Tensor], config: OnePeaceConfig) -> Pretrained:
+def one_peace_pretraining(
+    state: Mapping[str, Tensor], config: OnePeaceConfig, grid: Window | None = None
+) -> Pretrained:
     """Take the vision trunk of ``one-peace-vision.pkl``, or of all of ONE-PEACE's ``one-peace.pt``.
 
     Tables of relative positions are copied and resized as those of BEiT, position embeddings resized bicubically.
@@ -75,6 +82,8 @@ def one_peace_pretraining(state: Mapping[str, Tensor], config: OnePeaceConfig) -
         The file's state dict (what is under ``model``).
     config
         Of a `OnePeace`.
+    grid
+        As for `beit_pretraining`.
 
     Raises
     ------
@@ -87,17 +96,19 @@ def one_peace_pretraining(state: Mapping[str, Tensor], config: OnePeaceConfig) -
     renamed = {name: state[original] for name, original in names.items()}
     shared = "image_adapter.rel_pos_table_list.0.weight"
     tables = [f"encoder.layers.{layer}.rel_pos_table.weight" for layer in range(config.depth)]
-    found, used = _with_tables(renamed, shared, tables, config.grid)
+    found, used, resized = _with_tables(renamed, shared, tables, grid, config.grid)
     places = "image_adapter.pos_embed"
     if places in found:
         positions = found[places]
-        side = round(max(0, len(positions) - 1) ** 0.5)
-        if len(positions) != config.grid[0] * config.grid[1] + 1:
-            if side * side != len(positions) - 1 or side == 0:
-                raise _no_square(names[places], positions)
-            found[places] = resize_positions(positions, (side, side), config.grid)
+        side = math.isqrt(max(0, len(positions) - 1))
+        source = grid if grid is not None and len(positions) == grid[0] * grid[1] + 1 else (side, side)
+        if len(positions) != source[0] * source[1] + 1 or side == 0:
+            raise _no_window(names[places], positions)
+        if source != config.grid:
+            found[places] = resize_positions(positions, source, config.grid)
+            resized |= {places}
     pretrained = _checked("ONE-PEACE", renamed, found, used, trunk.state_dict())
-    return Pretrained(pretrained.state, tuple(names[name] for name in pretrained.unused))
+    return Pretrained(pretrained.state, tuple(names[name] for name in pretrained.unused), resized)
 
 
 def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig) -> Pretrained:
@@ -127,33 +138,44 @@ def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig) -> Pretrai
 
 
 def _with_tables(
-    state: Mapping[str, Tensor], shared: str, tables: list[str], grid: Window
-) -> tuple[dict[str, Tensor], set[str]]:
-    """All tensors in float32, with a table for every block, resized to the grid; and the names these came from."""
+    state: Mapping[str, Tensor], shared: str, tables: list[str], source: Window | None, grid: Window
+) -> tuple[dict[str, Tensor], set[str], frozenset[str]]:
+    """All tensors in float32, with a table for every block, resized to the grid; the names these came from; and the
+    tables that were resized."""
     found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     used = {shared} & found.keys()
-    resized = _fitted(shared, found.pop(shared), grid) if used else None
+    first = found.pop(shared, None)
+    copied: Tensor | None = None
+    resized = set()
     for name in tables:
-        if resized is not None:
-            found[name] = resized.clone()
-        elif name in found:
-            found[name] = _fitted(name, found[name], grid)
-    return found, used
+        table = first if first is not None else found.get(name)
+        if table is None:
+            continue
+        window = _window_of(shared if first is not None else name, table, source)
+        if first is None:
+            found[name] = resize_table(table, window, grid)
+        else:
+            copied = resize_table(table, window, grid) if copied is None else copied
+            found[name] = copied.clone()
+        if window != grid:
+            resized.add(name)
+    return found, used, frozenset(resized)
 
 
-def _fitted(name: str, table: Tensor, grid: Window) -> Tensor:
-    if len(table) == table_rows(grid):
-        return table
-    source = square_window(table)
-    if source is None:
-        raise _no_square(name, table)
-    return resize_table(table, source, grid)
+def _window_of(name: str, table: Tensor, source: Window | None) -> Window:
+    """What a table was made for: the window that is known, where its rows are as many, else a square."""
+    if source is not None and len(table) == table_rows(source):
+        return source
+    square = next((window for window in windows_of(len(table)) if window[0] == window[1]), None)
+    if square is None:
+        raise _no_window(name, table)
+    return square
 
 
-def _no_square(name: str, tensor: Tensor) -> VssError:
+def _no_window(name: str, tensor: Tensor) -> VssError:
     return VssError(
         f"{name} is {tuple(tensor.shape)}, which is the table of no square window",
-        "only weights that were trained on square images can be resized",
+        "convert the file first, and say what images it was made for: vss convert FILE --to OURS.pt --crop H W",
     )
 
 

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor
 
 from vsscli.errors import VssError
+from vsscli.models.backbones.relative_position import index_fits
 from vsscli.models.network import Normalisation
 from vsscli.models.official.sizes import (
     DETECTRON2,
+    INDEX_NAMES,
     MMSEG,
     AdapterSizes,
     Assumptions,
@@ -32,6 +34,7 @@ from vsscli.models.official.sizes import (
     swin_sizes,
 )
 from vsscli.models.weights import CONTAINERS
+from vsscli.models.wrappers import unwrapped
 
 # specs: mask2former.md, vit_adapter.md (ImageNet's), one_peace.md (near CLIP's)
 IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
@@ -89,8 +92,8 @@ class Official:
         return self.head.num_classes if self.head else None
 
     @property
-    def crop(self) -> int | None:
-        """Side of the square crop that its position tables are made for; None where any size will do."""
+    def crop(self) -> tuple[int, int] | None:
+        """Height and width that its position tables are made for; None where any size will do."""
         return None if isinstance(self.backbone, SwinSizes) else self.backbone.crop
 
 
@@ -119,13 +122,15 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
     shapes = Shapes(state, source)
     told = _told_interactions(content) if assumptions.interactions is None else None
     chosen = replace(assumptions, interactions=told) if told else assumptions
+    if (crop := _told_crop(content)) is not None:
+        chosen = replace(chosen, crop=crop)
     backbone: SwinSizes | TrunkSizes
     if kind in (Kind.SWIN_MASK2FORMER, Kind.SWIN):
         backbone = swin_sizes(shapes)
     elif kind in (Kind.VIT_ADAPTER, Kind.BEIT):
-        backbone = beit_sizes(shapes)
+        backbone = beit_sizes(shapes, chosen)
     else:
-        backbone = one_peace_sizes(shapes)
+        backbone = one_peace_sizes(shapes, chosen)
     adapter = head = None
     if kind in (Kind.VIT_ADAPTER, Kind.ONE_PEACE) and not isinstance(backbone, SwinSizes):
         adapter = adapter_sizes(shapes, backbone.width, backbone.depth, chosen)
@@ -146,7 +151,7 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
         normalisation=ONE_PEACE_NORMALISATION if one_peace else IMAGENET,
         classes=classes,
         colours=colours,
-        assumed=tuple(_assumed(adapter, head, assumptions, told is not None)),
+        assumed=(*_assumed(adapter, head, assumptions, told is not None), *_assumed_crop(backbone, state)),
     )
 
 
@@ -161,8 +166,7 @@ def _tensors(content: Any, source: str) -> dict[str, Tensor]:
             value = torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
         if isinstance(name, str) and isinstance(value, Tensor):
             tensors[name] = value
-    while tensors and all(name.startswith("module.") for name in tensors):  # as wrapped for several processes
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    tensors = unwrapped(tensors)
     if not tensors:
         raise VssError(f"{source} holds no state dict", "name a file with the weights of a network")
     return tensors
@@ -277,6 +281,18 @@ def _told_interactions(content: Any) -> tuple[Span, ...] | None:
     return None
 
 
+def _told_crop(content: Any) -> tuple[int, int] | None:
+    """Height and width of the images, from the same configuration, where it tells them apart."""
+    meta = content.get("meta") if isinstance(content, dict) else None
+    texts = [meta.get(name) for name in ("config", "cfg")] if isinstance(meta, dict) else []
+    for text in texts:
+        pattern = r"(?:img_size|crop_size)\s*=\s*[(\[]\s*(\d{1,5})\s*,\s*(\d{1,5})\s*[)\]]"
+        found = re.search(pattern, text) if type(text) is str else None
+        if found:
+            return int(found[1]), int(found[2])
+    return None
+
+
 def _told_classes(content: Any) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int, int], ...] | None]:
     """Names and colours of the classes, which mmsegmentation writes beside the weights, 0.x in capitals."""
     meta = content.get("meta") if isinstance(content, dict) else None
@@ -295,6 +311,14 @@ def _told_classes(content: Any) -> tuple[tuple[str, ...] | None, tuple[tuple[int
     if table.shape != (len(names), 3) or not ((table >= 0) & (table <= 255)).all():
         return tuple(names), None
     return tuple(names), tuple((int(red), int(green), int(blue)) for red, green, blue in table)
+
+
+def _assumed_crop(backbone: SwinSizes | TrunkSizes, state: Mapping[str, Tensor]) -> list[str]:
+    if isinstance(backbone, SwinSizes) or backbone.grid[0] == backbone.grid[1]:
+        return []
+    if any(name.endswith(INDEX_NAMES) and index_fits(tensor, backbone.grid) for name, tensor in state.items()):
+        return []
+    return [f"images of {backbone.crop[0]}x{backbone.crop[1]}, and not of {backbone.crop[1]}x{backbone.crop[0]}"]
 
 
 def _assumed(adapter: AdapterSizes | None, head: HeadSizes | None, given: Assumptions, told: bool) -> list[str]:

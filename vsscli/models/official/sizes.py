@@ -14,6 +14,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from vsscli.errors import VssError
+from vsscli.models.backbones.relative_position import Window, index_fits, windows_of
 
 Span = tuple[int, int]
 
@@ -32,11 +33,15 @@ class Assumptions:
     interactions
         First and last block of each of the adapter's interactions. None: what the checkpoint's own configuration says
         where it holds one, else spans as equal as can be (published: blocks 0-5, 6-11, … of 24; 0-9, 10-19, … of 40).
+    crop
+        Height and width of the images that position tables were made for, where these are no square and nothing in the
+        checkpoint says which side is which.
     """
 
     points: int = 4
     decoder_heads: int | None = None
     interactions: tuple[Span, ...] | None = None
+    crop: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -54,18 +59,18 @@ class SwinSizes:
 @dataclass(frozen=True)
 class TrunkSizes:
     """A plain transformer, BEiT or ONE-PEACE's; ``hidden`` is the width inside its feed-forward networks, ``grid`` the
-    side of the square of patches that its position tables are made for."""
+    patches down and across that its position tables are made for."""
 
     width: int
     depth: int
     heads: int
     patch: int
-    grid: int
+    grid: Window
     hidden: int
 
     @property
-    def crop(self) -> int:
-        return self.grid * self.patch
+    def crop(self) -> tuple[int, int]:
+        return self.grid[0] * self.patch, self.grid[1] * self.patch
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,7 @@ def swin_sizes(shapes: Shapes) -> SwinSizes:
     return SwinSizes(width, tuple(depths), tuple(heads), windows.pop(), side, hidden / width)
 
 
-def beit_sizes(shapes: Shapes) -> TrunkSizes:
+def beit_sizes(shapes: Shapes, assumptions: Assumptions = Assumptions()) -> TrunkSizes:
     """Sizes of ``backbone.*`` as a BEiT, with a position table for each block or one for all."""
     width, _, patch, _ = shapes.of("backbone.patch_embed.proj.weight", 4)
     shared = "backbone.rel_pos_bias.relative_position_bias_table"
@@ -216,25 +221,59 @@ def beit_sizes(shapes: Shapes) -> TrunkSizes:
         raise shapes.odd(table, f"has as many columns as heads there, which divide the width {width}")
     hidden = shapes.of("backbone.blocks.0.mlp.fc1.weight", 2)[0]
     depth = shapes.count("backbone.blocks.#.norm1.weight")
-    return TrunkSizes(width, depth, heads, patch, shapes.side(table, rows, extra=3), hidden)
+    grid = _window(shapes, table, rows, patch, assumptions)
+    return TrunkSizes(width, depth, heads, patch, grid, hidden)
 
 
-def one_peace_sizes(shapes: Shapes) -> TrunkSizes:
+def one_peace_sizes(shapes: Shapes, assumptions: Assumptions = Assumptions()) -> TrunkSizes:
     """Sizes of ``backbone.*`` as ONE-PEACE's vision trunk."""
     width = shapes.of("backbone.image_adapter.cls_embedding", 3)[2]
     patch = math.prod(shapes.of(f"backbone.image_adapter.embed_images.{conv}.weight", 4)[2] for conv in (0, 3, 6))
     shared = "backbone.image_adapter.rel_pos_table_list.0.weight"
     table = shared if shared in shapes.state else "backbone.encoder.layers.0.rel_pos_table.weight"
     rows, heads = shapes.of(table, 2)
-    grid = shapes.side(table, rows, extra=3)
     positions = shapes.of("backbone.image_adapter.pos_embed", 2)[0]
-    if positions != grid * grid + 1:
-        raise shapes.odd("backbone.image_adapter.pos_embed", f"has {grid}^2 + 1 rows there, as {table} says")
+    if not any(height * width == positions - 1 for height, width in windows_of(rows)):
+        grids = ", ".join(f"{height}x{width}" for height, width in windows_of(rows)) or "no window"
+        raise shapes.odd(
+            "backbone.image_adapter.pos_embed",
+            f"has a row for each patch and one more, and {table} is of {grids}",
+        )
+    grid = _window(shapes, table, rows, patch, assumptions, patches=positions - 1)
     hidden = shapes.of("backbone.encoder.layers.0.image_ffn.0.wi_0.weight", 2)[0]
     depth = shapes.count("backbone.encoder.layers.#.self_attn_layer_norm.weight")
     if width % heads:
         raise shapes.odd(table, f"has as many columns as heads there, which divide the width {width}")
     return TrunkSizes(width, depth, heads, patch, grid, hidden)
+
+
+def _window(
+    shapes: Shapes, table: str, rows: int, patch: int, assumptions: Assumptions, patches: int | None = None
+) -> Window:
+    """The window of a position table: by its index where the file has one, by what was said, or the square one."""
+    windows = windows_of(rows)
+    if not windows:
+        raise shapes.odd(table, "has (2h - 1)(2w - 1) + 3 rows there, for a window of h x w")
+    if patches is not None:
+        windows = [window for window in windows if window[0] * window[1] == patches]
+    indices = [tensor for name, tensor in shapes.state.items() if name.endswith(INDEX_NAMES) and not tensor.is_meta]
+    exact = [window for window in windows if indices and index_fits(indices[0], window)]
+    if exact:
+        return exact[0]
+    told = assumptions.crop
+    if told is not None and (grid := (-(-told[0] // patch), -(-told[1] // patch))) in windows:
+        return grid
+    squares = [window for window in windows if window[0] == window[1]]
+    if squares:
+        return squares[0]
+    usual = " or ".join(f"{height * patch}x{width * patch}" for height, width in windows[:4])
+    raise VssError(
+        f"{shapes.source} was trained on images of {usual}: its tensors fit either, and nothing in it says which",
+        "convert it with the one that is right: vss convert FILE --to OURS.pt --crop H W",
+    )
+
+
+INDEX_NAMES = ("relative_position_index", "rp_bucket")
 
 
 def adapter_sizes(shapes: Shapes, width: int, depth: int, assumptions: Assumptions) -> AdapterSizes:

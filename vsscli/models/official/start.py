@@ -8,13 +8,17 @@ from typing import Any
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.presets import BackboneConfig
+from vsscli.models.backbones.backbone import TrunkConfig
+from vsscli.models.backbones.presets import BackboneConfig, backbone_config
+from vsscli.models.backbones.relative_position import Window
 from vsscli.models.misfits import first_of, misfits
 from vsscli.models.network import Network
 from vsscli.models.official.mapping import BACKBONE, HEAD, Mapped, map_backbone, map_official
 from vsscli.models.official.recognise import recognise
 from vsscli.models.official.report import COUNTER
 from vsscli.models.official.unpickle import read_official
+from vsscli.models.wrappers import unwrapped
+from vsscli.structured import parse_json
 from vsscli.talk import SILENCE, Talk
 
 CLASSES = "head.predictor.class_embed."
@@ -67,7 +71,8 @@ def _read(path: Path, source: str, trunk: BackboneConfig) -> Mapped:
     own = _own_weights(content)
     if own is None:
         return map_official(recognise(content, source), trunk)
-    backbone = map_backbone(own, trunk, source)
+    grid = _own_grid(content, source)
+    backbone = map_backbone(own, trunk, source, grid)
     rest = {name: tensor for name, tensor in own.items() if not name.startswith(BACKBONE)}
     return Mapped(backbone.tensors | rest, backbone.resized, backbone.unused)
 
@@ -77,7 +82,18 @@ def _own_weights(content: Any) -> dict[str, Tensor] | None:
     if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
         return None
     weights = content.get("weights")
-    return dict(weights) if isinstance(weights, dict) else None
+    return unwrapped(weights) if isinstance(weights, dict) else None
+
+
+def _own_grid(content: Any, source: str) -> Window | None:
+    """The patches down and across that the tables of a vss checkpoint are made for; None where it has none."""
+    about = parse_json(content["vss"], f"the description in {source}", "copy it again", finite=False)
+    config = about.get("network") if isinstance(about, dict) else None
+    if not isinstance(config, dict) or config.get("family") != "mask2former":
+        return None
+    crop = config.get("crop")
+    trunk = backbone_config(config.get("backbone", ""), config.get("sizes") or {}, crop=tuple(crop) if crop else None)
+    return trunk.grid if isinstance(trunk, TrunkConfig) else None
 
 
 def _part(name: str) -> str:
