@@ -17,4 +17,6 @@ def test_keep_chooses_between_lists_fewer_lists_and_everything() -> None:
     assert _encoding(Store(grid=2, kept=5), "fine", 124) == replace(FINE, grid=2)
     assert _encoding(Store(kept=12), "fine", 124) == replace(FINE, kept=12)
     assert _encoding(Store(), "all", 124).keep == "all"
+    assert _encoding(Store(kept=20, drop=0), "top", 124) == Encoding(kept=20, drop=0)
+    assert _encoding(Store(drop=0.002), "fine", 124) == replace(FINE, drop=0.002)
     assert Encoding.from_dict(COMPACT.to_dict()) == COMPACT

@@ -182,6 +182,14 @@ def test_what_could_not_be_learnt_is_said_before_the_first_step(begun: Begun, tm
     heard = Listener()
     open_unlabelled(recipe, dataset, thresholded(percentile=100), heard)
     assert any("will give no negatives" in text for text in heard.warned)
+    # A window that ends among what a store does not list is not what it says.
+    heard = Listener()
+    ends = semi_recipe(begun.data, {"contrast": {**CONTRAST, "high_rank": 5}}, steps=2)
+    open_unlabelled(ends, dataset, begun.store, heard)
+    assert any("lists no class less likely than 0.008" in text for text in heard.warned)
+    heard = Listener()
+    open_unlabelled(recipe, dataset, begun.store, heard)
+    assert not heard.warned
 
     with pytest.raises(VssError, match=r"unlabelled\.teacher ema, which labels frames itself"):
         open_unlabelled(semi_recipe(begun.data, {"teacher": "ema"}), dataset, begun.store)

@@ -162,8 +162,8 @@ def batch(frames: Frames, rng: np.random.Generator) -> Batch:
 
 
 @torch.no_grad()
-def predicted(network: Network, frames: Frames) -> Frames:
-    """The frames with what a store would say of them, maps (T, 3 + K, H, W)."""
+def predicted(network: Network, frames: Frames, drop: float) -> Frames:
+    """The frames with what a store would say of them, maps (T, 3 + K, H, W); it lists no less likely class."""
     network.eval()
     maps = []
     for image in frames.images.split(8):
@@ -172,7 +172,8 @@ def predicted(network: Network, frames: Frames) -> Frames:
         entropy = -(shares * (shares + 1e-10).log()).sum(1) / np.log(CLASSES)
         top = shares.topk(LISTED, dim=1)
         level = (top.values[:, :1] * 255).round()
-        maps.append(torch.cat([top.indices[:, :1], (entropy * 255).round()[:, None], level, top.indices], 1).byte())
+        listed = torch.where((top.values >= drop) | (torch.arange(LISTED)[:, None, None] == 0), top.indices, IGNORE)
+        maps.append(torch.cat([top.indices[:, :1], (entropy * 255).round()[:, None], level, listed], 1).byte())
     return Frames(frames.images, torch.cat(maps))
 
 
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("--shift", type=float, default=7.0, help="of a class's colour, by video")
     parser.add_argument("--weight", type=float, default=0.1, help="of the contrast")
     parser.add_argument("--split", nargs="+", choices=["store", "narrowing"], default=["store"])
+    parser.add_argument("--drop", type=float, default=0.0, help="probability under which a store lists no class")
     parser.add_argument("--anchors", type=int, default=32)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -234,7 +236,7 @@ def main() -> None:
         begin = {**common, "lr": 5e-3, "steps": arguments.base}
         learn(network, Recipe(name="base", seed=seed, train=begin), labelled)
         weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-        maps = predicted(network, unlabelled)
+        maps = predicted(network, unlabelled, arguments.drop)
         level = int(torch.quantile(maps.labels[:, 1].flatten()[::7].float(), 0.8))
         right = (maps.labels[:, 0] == unlabelled.labels).float()
         sure = maps.labels[:, 1] <= level

@@ -241,11 +241,11 @@ def made_by(checkpoint: Checkpoint, how: ReadOut) -> dict[str, Any]:
 
 
 def _encoding(store: StoreSection, keep: str, num_classes: int) -> Encoding:
-    if keep == "compact":
-        return replace(COMPACT, grid=store.grid, kept=min(COMPACT.kept, num_classes))
-    if keep == "fine":
-        return replace(FINE, grid=store.grid, kept=min(max(FINE.kept, store.kept), num_classes))
-    return Encoding(grid=store.grid, kept=min(store.kept, num_classes), keep=keep)
+    preset = {"compact": COMPACT, "fine": FINE}.get(keep)
+    encoding = preset or Encoding(kept=store.kept, keep=keep)
+    kept = COMPACT.kept if keep == "compact" else max(encoding.kept, store.kept)
+    drop = encoding.drop if store.drop is None else store.drop
+    return replace(encoding, grid=store.grid, kept=min(kept, num_classes), drop=drop)
 
 
 def _header(

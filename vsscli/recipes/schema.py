@@ -394,6 +394,9 @@ class Store(Section):
     keep: Keep = Field(
         "top", description="the most likely classes, more of them, fewer and coarser ones, or all logits as float16"
     )
+    drop: float | None = Field(
+        None, ge=0, lt=1, description="classes less likely than this are not listed; none: 0.008, or as `keep` says"
+    )
 
 
 class Recipe(Section):

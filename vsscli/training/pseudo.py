@@ -163,7 +163,17 @@ def open_unlabelled(
     _require_frames(source, videos, dataset)
     keep, classes = source.encoding, dataset.table.num_classes
     kept = classes if keep.keep == "all" else min(keep.kept, classes)
-    kept = 0 if contrast is None else min(kept, rank_bounds(contrast, classes, kept).listed)
+    if contrast is None:
+        kept = 0
+    else:
+        ranks = rank_bounds(contrast, classes, kept)
+        kept = min(kept, ranks.listed)
+        if ranks.high < classes and keep.keep != "all" and keep.drop > 0:
+            talk.warn(
+                f"{source.path} lists no class less likely than {keep.drop:g}: those that it ranks from {ranks.low} to "
+                f"{ranks.high - 1} are what an unreliable pixel may well be, not what it surely is not (leave "
+                "unlabelled.contrast.high_rank out, or predict with store.drop: 0)"
+            )
     levels = store.header.source.get("class_levels") or [store.header.source["level"]]
     meaning = MapMeaning(tuple(map(int, levels)), kept)
     return UnlabelledData(UnlabelledFrames(videos, StoredEvidence(source.path, kept)), meaning)
