@@ -18,7 +18,7 @@ from vsscli.errors import VssError
 from vsscli.fusion import fit as module
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.fit import fit_weights, sweep
-from vsscli.pipeline.fitting import plot_sweep
+from vsscli.pipeline.fitting import Masks, plot_sweep
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store, open_store
 
@@ -216,3 +216,20 @@ def test_masks_that_fit_no_frame_or_label_nothing_are_refused(made: tuple) -> No
             attempt(stores, frames, lambda video, t: np.kron(truth[video][t], np.ones((2, 2), np.uint8)))
     with pytest.raises(VssError, match="masks of 4 frames from lane on label no pixel"):
         fit_weights(stores, frames, lambda video, t: truth[video][t] if video == "alley" else np.full(SIZE, 255, "u1"))
+
+
+def test_masks_are_found_where_a_name_is_spelled_otherwise_than_in_the_store(tmp_path: Path) -> None:
+    composed, decomposed = "all\u00e9e", "alle\u0301e"
+    frames = np.full((2, CLASSES, *SIZE), 1 / CLASSES, np.float32)
+    store = write_predictions(tmp_path / "a.zarr", prediction_header(CLASSES), {composed: frames})
+    for kind in ("origin", "mask"):
+        folder = tmp_path / "street" / "data" / decomposed / kind
+        folder.mkdir(parents=True)
+        for stem in stems(2):
+            picture = np.ones(SIZE, np.uint8) if kind == "mask" else np.zeros((*SIZE, 3), np.uint8)
+            Image.fromarray(picture).save(folder / f"{stem}.png")
+    (tmp_path / "street" / "classes.json").write_text(json.dumps(store.header.table.to_dict()))
+    (tmp_path / "street" / "val.txt").write_text(decomposed)
+    masks = Masks(store, tmp_path / "street", "val")
+    assert masks.frames == [(composed, 0), (composed, 1)]
+    assert masks.label(composed, 0).max() == 0

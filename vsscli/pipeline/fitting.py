@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.masks import to_classes
+from vsscli.data.spelling import plain
 from vsscli.evaluation.decode import mask_reader
 from vsscli.files import write_text
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
@@ -39,14 +40,15 @@ class Masks:
     def __init__(self, store: Store, data_root: Path | None = None, split: str | None = None) -> None:
         found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
         self.dataset = found.dataset
-        self.videos = {video.name: video for video in found.dataset.split(found.split)}
+        self.videos = {plain(video.name): video for video in found.dataset.split(found.split)}
         self.frames: list[Place] = []
         self._read = mask_reader(found.dataset.ids)
         self._paths: dict[Place, Path] = {}
         for name in store.videos():
-            masks = {frame.stem: frame.mask for frame in self.videos[name].frames} if name in self.videos else {}
+            video = self.videos.get(plain(name))
+            masks = {plain(frame.stem): frame.mask for frame in video.frames} if video is not None else {}
             for t, stem in enumerate(store.stems(name)):
-                mask = masks.get(stem)
+                mask = masks.get(plain(stem))
                 if mask is not None:
                     self.frames.append((name, t))
                     self._paths[name, t] = mask

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.content import Digests
+from vsscli.data.spelling import plain
 from vsscli.errors import VssError
 from vsscli.fusion.temporal import Reader, smooth
 from vsscli.pipeline.predicted import open_predicted
@@ -59,20 +60,21 @@ def smooth_store(
 
 def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:
     found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
-    videos = {video.name: video for video in found.dataset.split(found.split)}
+    videos = {plain(video.name): video for video in found.dataset.split(found.split)}
     digests = Digests()
     for name in store.videos():
-        if name not in videos or videos[name].stems != store.stems(name):
+        video = videos.get(plain(name))
+        if video is None or [*map(plain, video.stems)] != [*map(plain, store.stems(name))]:
             what = f"{found.dataset.root} has other frames of video {name} than {store.path}"
             raise VssError(what, "add --data ROOT")
         predicted_from = store.record(name).frames
-        if predicted_from and predicted_from != digests.video(videos[name]):
+        if predicted_from and predicted_from != digests.video(video):
             raise VssError(
                 f"the images of video {name} in {found.dataset.root} are others than {store.path} was predicted from",
                 "predict them again (the same `vss predict` command), or add --data ROOT",
             )
 
     def read(video: str, t: int) -> np.ndarray:
-        return videos[video].read(t)
+        return videos[plain(video)].read(t)
 
     return read
