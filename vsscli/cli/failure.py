@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
+import re
 import sys
 import traceback
 
@@ -136,7 +138,37 @@ def _usage(cause: typer.TyperException) -> str:
     given = faults()[0]["input"] if callable(faults) else None
     if given is not None and repr(given) not in message:
         message += f" (got {given!r})"
+    message += _meant(message)
     return message[:1].lower() + message[1:]
+
+
+OTHER_WORDS = {
+    "list": "ls",
+    "dir": "ls",
+    "copy": "cp",
+    "check": ("verify", "validate"),
+    "test": ("verify", "validate"),
+    "clean": "gc",
+    "clear": "gc",
+    "prune": "gc",
+    "fix": "repair",
+    "size": "du",
+    "print": "show",
+    "cat": "show",
+}
+"""What other programs call what some verbs do."""
+
+
+def _meant(message: str) -> str:
+    """A suggestion, where a message says that a word is none of those that there are."""
+    found = re.fullmatch(r".*?'([^']*)' is not one of ((?:'[^']*'(?:, )?)+).*", message)
+    if found is None:
+        return ""
+    given, choices = found[1].lower(), re.findall(r"'([^']*)'", found[2])
+    others = OTHER_WORDS.get(given, ())
+    near = [word for word in ((others,) if isinstance(others, str) else others) if word in choices]
+    near = near or difflib.get_close_matches(given, choices, n=1)
+    return f"; did you mean '{near[0]}'?" if near else ""
 
 
 def _complaint(message: str, hint: str) -> str:

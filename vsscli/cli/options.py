@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from typer import Context, Exit, Option
+from typer import Argument, Context, Exit, Option
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from vsscli import __version__
@@ -35,7 +35,10 @@ TtaPlan = Annotated[
 
 # Where things are.
 RecipeFile = Annotated[
-    str, Option("--recipe", metavar="FILE", help="Recipe: a YAML file, or one that ships with vss (teacher, …).")
+    str | None, Option("--recipe", metavar="FILE", help="Recipe: a YAML file, or one that ships with vss (teacher, …).")
+]
+RecipeAlone = Annotated[
+    str | None, Argument(metavar="[RECIPE]", show_default=False, help="The recipe, without --recipe before it.")
 ]
 Assignments = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE...", help="Change the recipe: --set train.steps=200.")
@@ -131,8 +134,9 @@ class Verb(TyperCommand):
     """A command whose list options take several values: up to the next option, by commas, or by repetition.
 
     ``--metric miou vc8,vc16`` becomes ``--metric miou --metric vc8 --metric vc16`` before typer sees it. Commas do not
-    split paths or ``KEY=VALUE``. A positional argument right after such an option would be swallowed, so verbs
-    that have such options take none. In the help text an indented paragraph, or one of command lines, keeps its lines.
+    split paths or ``KEY=VALUE``; what has no ``=`` ends a list of those. A positional argument right after another such
+    option would be swallowed, so verbs that have those take none. In the help text an indented paragraph, or one of
+    command lines, keeps its lines.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -212,7 +216,9 @@ def read_crop(values: Sequence[str] | None) -> tuple[int, int] | None:
 
 
 def _takes(option: TyperOption, argument: str) -> bool:
-    """Whether a word may be a further value of a list option; after sides a positional argument may follow."""
+    """Whether a word may be a further value of a list option; after some a positional argument may follow."""
+    if "=" in (option.metavar or ""):
+        return "=" in argument
     return option.metavar != SIDES or re.fullmatch(r"\d[\dx×,]*", argument) is not None
 
 

@@ -17,13 +17,15 @@ from vsscli.cli.options import (
     Force,
     Json,
     Quiet,
+    RecipeAlone,
     RecipeFile,
     Workspace,
 )
 
 
 def train(
-    recipe: RecipeFile,
+    alone: RecipeAlone = None,
+    recipe: RecipeFile = None,
     out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder of the run.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue from the last checkpoint of the run.")] = False,
     pseudo: Annotated[
@@ -45,16 +47,20 @@ def train(
 
     Leaves last.pt, best.pt and journal.jsonl in the run's folder, by default WORKSPACE/NAME.
 
-      vss train --recipe recipes/camvid/student.yaml
+      vss train recipes/camvid/student.yaml
       vss train --recipe recipes/camvid/student.yaml --resume
     """
     from vsscli.cli.console import Console
+    from vsscli.errors import VssError
     from vsscli.pipeline.workspace import run_folder
     from vsscli.recipes.load import load_recipe
     from vsscli.training.run import train as run
 
     console = Console(quiet=quiet)
-    loaded = load_recipe(recipe, assignments or ())
+    if (alone is None) == (recipe is None):
+        what = "no recipe is named" if recipe is None else f"two recipes are named: {alone}, and --recipe {recipe}"
+        raise VssError(what, "name one: vss train recipes/camvid/student.yaml; `vss recipe ls` lists those that ship")
+    loaded = load_recipe(str(alone or recipe), assignments or ())
     folder = out or run_folder(workspace, loaded.name)
     result = run(
         loaded,

@@ -253,6 +253,10 @@ def _nearest_key(key: Key, values: Any, schema: type[BaseModel]) -> str:
     name = str(key[-1])
     if schema is Pipeline and len(key) == 3 and "set" in siblings and name in Recipe.model_fields:
         return "; what changes the stage's recipe belongs under `set`"
+    # One letter off in the right section is nearer than the same word in another one: `train.step` means `steps`.
+    alike = difflib.get_close_matches(name, siblings, n=1, cutoff=0.8)
+    if alike:
+        return f"; did you mean `{alike[0]}`?"
     top = keys_at(schema, (), values)
     elsewhere = [section for section in top if name in keys_at(schema, (section,), values)]
     if elsewhere:

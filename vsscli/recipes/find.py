@@ -13,6 +13,9 @@ SHIPPED = Path(__file__).parent / "shipped"
 
 SUFFIXES = (".yaml", ".yml")
 
+LISTED = 8
+"""Recipes of one's own that a hint lists."""
+
 
 def shipped_folder() -> Path:
     """The folder of the recipes that come with vss: the wheel's, or that of a checkout of the sources."""
@@ -43,7 +46,7 @@ def find_recipe(source: str | Path) -> Path:
         There is neither; names the nearest.
     """
     path = Path(os.path.expanduser(source))  # unlike Path.expanduser, leaves ~nobody alone
-    return path if path.is_file() else _shipped(path)
+    return path if path.is_file() else _shipped(path, path)
 
 
 def find_named(source: str, file: Path) -> Path:
@@ -53,11 +56,11 @@ def find_named(source: str, file: Path) -> Path:
     if path.is_file():
         short = Path(os.path.normpath(path))  # `a/../b.yaml` is b.yaml, unless `a` is a link
         return short if short.is_file() and short.samefile(path) else path
-    return _shipped(named)
+    return _shipped(named, path)
 
 
-def _shipped(path: Path) -> Path:
-    """The shipped recipe of a name, or the error that there is no recipe of it at all."""
+def _shipped(path: Path, beside: Path) -> Path:
+    """The shipped recipe of a name, or the error that there is no recipe of it at all, nor one's own ``beside``."""
     shipped = shipped_recipes()
     if not path.is_absolute():
         name = path.with_suffix("") if path.suffix in SUFFIXES else path
@@ -69,6 +72,24 @@ def _shipped(path: Path) -> Path:
         raise VssError(f"recipe {path} is a folder", f"name one of {', '.join(inside)}" if inside else "name a file")
     # The name alone is compared as well: `student-camvid.yaml` is near `camvid/student` to a person, not to difflib.
     near = difflib.get_close_matches(path.with_suffix("").as_posix(), [*shipped, *(f"recipes/{n}" for n in shipped)])
-    names = [f"recipes/{name.removeprefix('recipes/')}.yaml" for name in near or shipped]
-    listed = ", ".join(dict.fromkeys(names))
-    raise VssError(f"no recipe {path}", f"did you mean {listed}?" if near else f"give a YAML file, or one of {listed}")
+    own = _own(beside)
+    mine = [own[stem] for stem in difflib.get_close_matches(path.stem.lower(), list(own))]
+    names = [*mine, *(f"recipes/{name.removeprefix('recipes/')}.yaml" for name in near)]
+    if names:
+        raise VssError(f"no recipe {path}", f"did you mean {', '.join(dict.fromkeys(names))}?")
+    yours = f"yours are {', '.join(list(own.values())[:LISTED])}; " if own else ""
+    listed = ", ".join(f"recipes/{name}.yaml" for name in shipped)
+    raise VssError(f"no recipe {path}", f"{yours}give a YAML file, or one of {listed}")
+
+
+def _own(path: Path) -> dict[str, str]:
+    """One's own recipes by stem: the YAML files in the folder of a path, and in the working directory."""
+    found: dict[str, str] = {}
+    for folder in (path.parent, Path()):
+        try:
+            files = sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES and file.is_file())
+        except OSError:
+            continue
+        for file in files:
+            found.setdefault(file.stem.lower(), str(file))
+    return found
