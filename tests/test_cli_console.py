@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsscli.cli.console import Console, Pace, duration
+from vsscli.cli import console as console_module
+from vsscli.cli.console import Console, Pace, duration, pace
 
 
 @dataclass
@@ -106,7 +107,7 @@ def test_progress_without_a_terminal_tells_each_tenth_unless_that_is_too_often()
     clock.now = 1.0
     assert pace.advance(1) == ""
     clock.now = 4.0
-    assert pace.advance(1) == "remap: 2/10 masks (20 %), 0.5 masks/s, 16 s left"
+    assert pace.advance(1) == "remap: 2/10 masks (20 %), 30.0 masks/min, 16 s left"
     clock.now = 5.0
     assert pace.advance(8) == ""
     assert pace.summary() == "remap: 10 masks in 5 s, 2.0 masks/s"
@@ -116,7 +117,7 @@ def test_progress_of_unknown_length_has_a_rate_only() -> None:
     clock = Clock()
     pace = Pace("read", 0, "frame", clock)
     clock.now = 20.0
-    assert pace.advance(10) == "read: 10 frames, 0.5 frames/s"
+    assert pace.advance(10) == "read: 10 frames, 30.0 frames/min"
 
 
 @pytest.mark.parametrize(
@@ -157,3 +158,53 @@ def test_no_color_is_honoured_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> 
     Console().print_table(("method", "mIoU"), [("student", "*63.75"), ("teacher", "62.00")])
     assert "63.75" in stream.getvalue()
     assert "\x1b[3" not in stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rate", "text"),
+    [
+        (250.0, ("250", "s")),
+        (1.0, ("1.0", "s")),
+        (0.04, ("2.4", "min")),
+        (0.9, ("54.0", "min")),
+        (0.01, ("36.0", "h")),
+        (0.0, ("0.0", "s")),
+    ],
+)
+def test_a_slow_pace_is_one_a_minute(rate: float, text: tuple[str, str]) -> None:
+    assert pace(rate) == text
+
+
+def test_what_was_there_before_does_not_count_for_the_time_that_is_left() -> None:
+    clock = Clock()
+    resumed = Pace("student", 1000, "step", clock)
+    assert resumed.advance(500) == ""
+    clock.now = 50.0
+    assert resumed.advance(10) == "student: 510/1000 steps (51 %), 12.0 steps/min, 40 min 50 s left"
+
+
+LONG = "runs/stores/camvid/val/student-with-a-name-as-long-as-people-give-them-paper-0123abcd.zarr"
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_names_to_copy_are_whole_on_narrow_screens(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, width: int
+) -> None:
+    monkeypatch.setattr(console_module, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "dumb")
+    why = "recipe.train.steps changed from 1000 to 2000, and more words of that kind follow here"
+    Console().print_table(("stage", "why", "frames", "store"), [("student", why, 101, LONG), ("b", "", 7, LONG)])
+    said = capsys.readouterr().out
+    assert said.count(LONG) == 2
+    assert all(word in said.split() for word in why.split())
+    assert all(len(line) <= width for line in said.splitlines() if LONG not in line)
+    assert [line.split() for line in said.splitlines()[:2]] == [["stage", "frames"], ["student", "101"]]
+
+
+def test_a_table_that_fits_is_drawn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console_module, "is_terminal", lambda stream: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    Console().print_table(("stage", "frames"), [("student", 101)])
+    assert "──" in capsys.readouterr().out

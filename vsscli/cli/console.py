@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_TENTHS = 2.0
 
+SECONDS_OF_SPEED = 600.0
+"""A bar's speed is that of the last minutes: a step of a large network takes one."""
+
+AT_ONCE = 1.0
+"""What is done by then, in one piece, was there before: it tells nothing of how fast things go."""
+
 
 def is_first_process() -> bool:
     """Whether this is the process that speaks; launchers number processes in these variables."""
@@ -130,10 +136,15 @@ class Console:
         """The result as a table: drawn on a terminal, else aligned text."""
         if not self.first:
             return
-        from vsscli.report.table import plain_table, rich_table
+        from vsscli.report.table import fits, narrow_table, plain_table, rich_table
 
+        rows = [list(row) for row in rows]
         if is_terminal(sys.stdout):
-            _rich(sys.stdout).print(rich_table(columns, rows, title))
+            screen = _rich(sys.stdout)
+            if fits(columns, rows, screen.width):
+                screen.print(rich_table(columns, rows, title))
+            else:  # drawn, it would cut what people copy
+                print(narrow_table(columns, rows, screen.width, title), flush=True)
         else:
             print(plain_table(columns, rows, title), flush=True)
 
@@ -157,8 +168,16 @@ class Console:
             self._bars += 1
             progress = self._progress
         task = progress.add_task(label, total=total or None, unit=f"{unit}s")
+        began, first = self._clock(), [True]
+
+        def advance(done: int) -> None:
+            if first and first.pop() and self._clock() - began < AT_ONCE:
+                progress.reset(task, completed=done)
+            else:
+                progress.advance(task, done)
+
         try:
-            yield lambda done: progress.advance(task, done)
+            yield advance
         finally:
             progress.stop_task(task)
             with self._lock:
@@ -181,22 +200,24 @@ class Pace:
 
     def __init__(self, label: str, total: int, unit: str, clock: Callable[[], float]) -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.done = 0
+        self.done = self._there = 0
         self._clock = clock
         self._began = self._told = clock()
         self._tenth = 0
 
     def advance(self, done: int) -> str:
         """Count; give a line every ten seconds, or every tenth of the work if that is not too often."""
-        self.done += done
         now = self._clock()
+        if not self.done and now - self._began < AT_ONCE:
+            self._there = done
+        self.done += done
         tenth = 10 * self.done // self.total if self.total else 0
         silent = now - self._told
         due = silent >= SECONDS_BETWEEN_LINES or (tenth > self._tenth and silent >= SECONDS_BETWEEN_TENTHS)
         if not due or (self.total and self.done >= self.total):
             return ""
         self._told, self._tenth = now, tenth
-        rate = self.done / (now - self._began)
+        rate = (self.done - self._there) / (now - self._began)
         if not self.total:
             return f"{self.label}: {self.done} {self.unit}s, {self._speed(rate)}"
         share = f"{100 * self.done // self.total} %"
@@ -206,14 +227,20 @@ class Pace:
     def summary(self) -> str:
         """The line at the end."""
         seconds = self._clock() - self._began
-        speed = f", {self._speed(self.done / seconds)}" if seconds >= 1 else ""
+        speed = f", {self._speed((self.done - self._there) / seconds)}" if seconds >= 1 else ""
         units = self.unit if self.done == 1 else f"{self.unit}s"
         return f"{self.label}: {self.done} {units} in {duration(seconds)}{speed}"
 
     def _speed(self, rate: float) -> str:
-        if 0 < rate < 0.1:
-            return f"{60 * rate:.2g} {self.unit}s/min"
-        return f"{rate:.{0 if rate >= 100 else 1}f} {self.unit}s/s"
+        number, per = pace(rate)
+        return f"{number} {self.unit}s/{per}"
+
+
+def pace(rate: float) -> tuple[str, str]:
+    """A rate a second as a number that says something, and what it is by: ``("12", "min")`` for 0.2."""
+    factor, per = (1, "s") if rate >= 1 or not rate else (60, "min") if rate * 60 >= 1 else (3600, "h")
+    scaled = rate * factor
+    return f"{scaled:.{0 if scaled >= 100 else 1}f}", per
 
 
 def duration(seconds: float) -> str:
@@ -236,7 +263,7 @@ def _progress() -> Progress:
     class Speed(ProgressColumn):
         def render(self, task: Task) -> Text:
             speed = task.finished_speed or task.speed
-            return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
+            return Text("/".join(pace(speed)) if speed else "", style="progress.data.speed")
 
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -246,6 +273,7 @@ def _progress() -> Progress:
         Speed(),
         Remaining(elapsed_when_finished=True),
         console=_rich(sys.stderr),
+        speed_estimate_period=SECONDS_OF_SPEED,
     )
 
 

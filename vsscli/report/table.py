@@ -7,12 +7,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 from vsscli.printable import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+BORDER = 3
+"""Columns of text that a drawn table takes beside each of its own."""
 
 HEADINGS = {"miou": "mIoU", "wiou": "wIoU", "accuracy": "accuracy"}
 
@@ -90,6 +94,59 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         ]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def fits(columns: Sequence[str], rows: Iterable[Sequence[object]], width: int) -> bool:
+    """Whether a table can be drawn in so many columns of text with nothing cut."""
+    names, cells, _ = _layout(columns, rows)
+    return _drawn(_widths([names, *cells]), BORDER) <= width
+
+
+def narrow_table(columns: Sequence[str], rows: Iterable[Sequence[object]], width: int, title: str = "") -> str:
+    """A table for narrow screens, in which no word is broken: what is too long stands on lines of its own.
+
+    Parameters
+    ----------
+    columns, rows, title
+        As in `plain_table`.
+    width
+        Columns of text that there are.
+
+    Returns
+    -------
+    str
+        Aligned text of what fits, below each row the other cells with their headings. A name longer than the screen
+        stays in one piece, so that it can be copied.
+    """
+    names, cells, right = _layout(columns, rows)
+    widths = _widths([names, *cells])
+    kept = list(range(len(names)))
+    while len(kept) > 1 and _drawn([widths[i] for i in kept], 2) > width:
+        kept.remove(max((i for i in kept if not right[i]), key=lambda i: widths[i], default=kept[-1]))
+    taken = [i for i in range(len(names)) if i not in kept]
+    lines = [*([printable(title)] if title else [])]
+    for number, line in enumerate([names, *cells]):
+        padded = [line[i].rjust(widths[i]) if right[i] else line[i].ljust(widths[i]) for i in kept]
+        lines.append("  ".join(padded).rstrip())
+        for i in taken if number else ():
+            if line[i]:
+                lines += wrap(
+                    f"{names[i]}: {line[i]}",
+                    max(width, 20),
+                    initial_indent="    ",
+                    subsequent_indent="      ",
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+    return "\n".join(lines)
+
+
+def _widths(lines: Sequence[Sequence[str]]) -> list[int]:
+    return [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+
+
+def _drawn(widths: Sequence[int], between: int) -> int:
+    return sum(widths) + between * len(widths)
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -96,7 +96,7 @@ def run_pipeline(
         results: dict[str, Result] = {}
         outcomes = []
         gone: set[str] = set()  # stages whose earlier result was taken away, and that left another one
-        for name in stages:
+        for number, name in enumerate(stages, 1):
             fabric.barrier()  # all look at what the last stage left, and then at this one, before anybody writes
             step = look(job, name, results, frames, force=name in force)
             if step.result is not None:
@@ -105,7 +105,7 @@ def run_pipeline(
                     _bring_up(job, step, talk)
                 outcomes.append(Outcome(name, "cached", "", step.record, step.result))
             else:
-                talk.say(f"{name}: {step.reason}")
+                talk.say(f"{name}: {step.reason} (stage {number} of {len(stages)})")
                 if gone.intersection(job.stage(name).takes()):
                     step = without_earlier(job, step)
                 fabric.barrier()
