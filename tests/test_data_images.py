@@ -19,7 +19,7 @@ from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.evaluation.score import score
-from vsscli.pipeline.environment import check_data
+from vsscli.pipeline.inspection import inspect_data
 from vsscli.recipes.schema import Data
 
 NAMES = load_class_table("vspw124").names
@@ -100,9 +100,9 @@ def test_published_trees_are_videos_of_one_frame_in_vspws_classes(layout: str, v
 def test_the_doctor_knows_published_trees_without_a_recipe(layout: str, tmp_path: Path) -> None:
     draw(tmp_path, layout)
     assert plain_data(tmp_path).layout == layout
-    assert check_data(plain_data(tmp_path), None, described=False) == []
+    assert inspect_data(plain_data(tmp_path), None, described=False).faults == []
     next(tmp_path.glob(PLACES[layout][0][1].format("*"))).write_bytes(b"")
-    faults = check_data(plain_data(tmp_path), None, described=False)
+    faults = inspect_data(plain_data(tmp_path), None, described=False).faults
     assert ["empty" in fault.what for fault in faults] == [True]
 
 

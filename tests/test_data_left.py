@@ -20,7 +20,7 @@ from vsscli.data.remap import remap_masks
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
 from vsscli.evaluation.score import score
-from vsscli.pipeline.environment import check_data
+from vsscli.pipeline.inspection import inspect_data
 from vsscli.recipes.schema import Data
 from vsscli.submission.check import check_submission
 from vsscli.submission.layout import Layout
@@ -55,7 +55,7 @@ def miou(dataset: Dataset, labels: FolderLabels | StoreLabels) -> float:
 
 
 def faults(root: Path, talk: Listener | None = None) -> list[str]:
-    found = check_data(plain_data(root), None, described=False, splits=("val",), talk=talk or Listener())
+    found = inspect_data(plain_data(root), None, described=False, splits=("val",), talk=talk or Listener()).faults
     return [f"{fault.path.name}: {fault.what}" for fault in found]
 
 

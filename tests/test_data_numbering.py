@@ -22,7 +22,7 @@ from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.evaluation.score import score
 from vsscli.fusion.temporal import smooth
-from vsscli.pipeline.environment import check_data
+from vsscli.pipeline.inspection import inspect_data
 from vsscli.store.encode import encode
 from vsscli.store.header import Encoding
 from vsscli.store.reader import Store, open_store
@@ -149,7 +149,7 @@ def test_the_doctor_names_twins_uneven_padding_and_gaps(tmp_path: Path) -> None:
         (folder / "5.png").unlink()
         (folder / "01.png").write_bytes((folder / "1.png").read_bytes())
     talk = Listener()
-    faults = check_data(plain_data(root), None, described=False, splits=("val",), talk=talk)
+    faults = inspect_data(plain_data(root), None, described=False, splits=("val",), talk=talk).faults
     assert [fault.what for fault in faults] == [
         "frames 01 and 1 of video v have the same number: which is first is not known"
     ]

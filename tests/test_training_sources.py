@@ -25,7 +25,7 @@ from vsscli.data.sources import open_sources
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
-from vsscli.pipeline.environment import check_recipe_data
+from vsscli.pipeline.inspection import inspect_recipe
 from vsscli.recipes.load import recipe_digest, recipe_from_dict
 from vsscli.recipes.schema import Augment, Recipe
 from vsscli.training.run import train
@@ -213,10 +213,10 @@ def test_the_doctor_looks_at_all_sets_of_a_recipe(tmp_path: Path) -> None:
     data = street_pictures(tmp_path / "more", recipe_with(tmp_path))
     recipe = recipe_with(tmp_path, {"data": data, "share": 0.5})
     heard = Listener()
-    assert check_recipe_data(recipe, None, talk=heard) == []
+    assert inspect_recipe(recipe, None, talk=heard).faults == []
     assert "pictures, labelled: 3 videos, 3 frames, with masks" in heard.said
     (tmp_path / "more" / "masks" / "1.png").write_bytes(b"")
-    assert ["empty" in fault.what for fault in check_recipe_data(recipe, None)] == [True]
+    assert ["empty" in fault.what for fault in inspect_recipe(recipe, None).faults] == [True]
 
 
 @pytest.mark.parametrize(

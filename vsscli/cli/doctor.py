@@ -19,9 +19,10 @@ def doctor(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Look for what is wrong with the installation, and with a data set.
+    """Look for what is wrong with the installation, with a data set, and with all that a recipe needs.
 
-    Every image and mask is decoded, and every fault listed with its remedy. Exits with 2 when there is any.
+    Every image and mask is decoded, and every fault listed with its remedy. Exits with 2 when there is any. It says
+    what it looked at, and what not.
 
       vss doctor
       vss doctor --data ROOT
@@ -30,18 +31,23 @@ def doctor(
     from vsscli.cli.console import Console
     from vsscli.data.layouts import plain_data
     from vsscli.errors import VssError
-    from vsscli.pipeline.environment import check_data, check_recipe_data, examine
+    from vsscli.pipeline.environment import examine
+    from vsscli.pipeline.inspection import Inspection, inspect_data, inspect_recipe, not_installed
     from vsscli.recipes.load import load_recipe
 
     console = Console(quiet=quiet)
-    faults = []
+    seen = Inspection(looked=["the installation"])
     if recipe is not None:
-        faults = check_recipe_data(load_recipe(recipe), data, talk=console)
+        seen.add(inspect_recipe(load_recipe(recipe), data, talk=console))
     elif data is not None:
-        faults = check_data(plain_data(data), None, described=False, talk=console)
+        seen.add(inspect_data(plain_data(data), None, described=False, talk=console))
+    else:
+        seen.missed.append("data: name a folder with --data ROOT or a recipe with --recipe FILE")
+    seen.missed += not_installed()
     found = examine(workspace)
-    listed = [(str(fault.path), fault.what, fault.remedy) for fault in faults]
+    listed = [(str(fault.path), fault.what, fault.remedy) for fault in seen.faults]
     listed += [("installation", problem.what, problem.remedy) for problem in found.problems]
+    warned = [(str(fault.path), fault.what, fault.remedy) for fault in seen.warnings]
     if json:
         console.print_json(
             {
@@ -51,7 +57,10 @@ def doctor(
                 "memory": found.memory,
                 "disk": found.disk,
                 "gpus": found.gpus,
-                "faults": [{"where": where, "what": what, "remedy": remedy} for where, what, remedy in listed],
+                "faults": [dict(zip(("where", "what", "remedy"), fault, strict=True)) for fault in listed],
+                "warnings": [dict(zip(("where", "what", "remedy"), fault, strict=True)) for fault in warned],
+                "looked_at": seen.looked,
+                "not_looked_at": seen.missed,
             }
         )
     else:
@@ -62,7 +71,16 @@ def doctor(
         console.print_table(("what", "found"), rows)
         for where, what, remedy in listed:
             console.print("", f"{where}: {what}", f"  remedy: {remedy}")
+        for where, what, remedy in warned:
+            console.print("", f"warning: {where}: {what}", *([f"  remedy: {remedy}"] if remedy else []))
+        console.print("", "looked at:", *(f"  {line}" for line in seen.looked))
+        if seen.missed:
+            console.print("not looked at:", *(f"  {line}" for line in seen.missed))
     if listed:
         count = "1 fault" if len(listed) == 1 else f"{len(listed)} faults"
         raise VssError(f"{count} found", "each is listed with its remedy")
-    console.say("nothing wrong was found")
+    if warned:
+        count = "1 warning is" if len(warned) == 1 else f"{len(warned)} warnings are"
+        console.say(f"no fault was found, but {count} listed: {warned[0][1]}{' …' if len(warned) > 1 else ''}")
+    else:
+        console.say("nothing wrong was found in what was looked at")

@@ -96,10 +96,13 @@ def _validate(console: Console, names: Sequence[str], overrides: Sequence[str], 
     from vsscli.errors import VssError
     from vsscli.recipes.find import shipped_recipes
     from vsscli.recipes.validate import validate_recipe
-    from vsscli.stages.faults import value_faults
+    from vsscli.stages.faults import network_faults, value_faults
 
     chosen = names or list(shipped_recipes())
-    faults = {name: validate_recipe(name, overrides, files=files, further=value_faults) for name in chosen}
+    faults = {
+        name: validate_recipe(name, overrides, files=files, further=value_faults, networks=network_faults)
+        for name in chosen
+    }
     count = sum(map(len, faults.values()))
     if json:
         told = [{"recipe": name, **fault._asdict()} for name, found in faults.items() for fault in found]
@@ -115,4 +118,7 @@ def _validate(console: Console, names: Sequence[str], overrides: Sequence[str], 
             "correct them; --no-files leaves out files that are not there" if files else "correct them",
         )
     if not json:
+        # Files are looked for, data is not looked into.
+        looked = "values, networks' names and files that must be there" if files else "values and networks' names"
         console.print(f"{len(chosen)} {'recipe' if len(chosen) == 1 else 'recipes'}, nothing wrong")
+        console.say(f"looked at: {looked}; not looked at: what is in the data (`vss doctor --recipe FILE`)")

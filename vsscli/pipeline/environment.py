@@ -1,4 +1,4 @@
-"""What a run finds around it: libraries, machine, data. Used by ``vss doctor``."""
+"""What a run finds around it: libraries and machine. Used by ``vss doctor``."""
 
 from __future__ import annotations
 
@@ -8,23 +8,14 @@ import os
 import platform
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from vsscli import __version__
-from vsscli.data.check import Fault, check_videos
-from vsscli.data.layouts import Dataset, open_dataset
-from vsscli.data.left import left_out
-from vsscli.data.numbering import same_numbers, say_numbering, say_order
-from vsscli.data.sources import open_sources
-from vsscli.data.videos import FolderVideo
-from vsscli.errors import VssError
 from vsscli.models.fits import memory
-from vsscli.recipes.schema import Data, Recipe
-from vsscli.talk import SILENCE, Talk
 
 LIBRARIES = ("torch", "torchvision", "timm", "lightning-fabric", "zarr", "numcodecs", "numpy", "scikit-image", "pillow")
 EXTRAS = {
@@ -120,101 +111,12 @@ def examine(
     return Environment(versions, _cores(), memory(), _free_disk(workspace), gpus, tuple(problems))
 
 
-def check_data(
-    data: Data,
-    root: Path | None,
-    *,
-    described: bool,
-    splits: Sequence[str] | None = None,
-    talk: Talk = SILENCE,
-) -> list[Fault]:
-    """Look at every file of a data set.
-
-    Parameters
-    ----------
-    data
-        What the data set is.
-    root
-        Its folder, if not the one that ``data`` names.
-    described
-        Whether ``data`` comes from a recipe, whose splits must all be there. Otherwise train, val and test are looked
-        at where they are, and masks are asked for in splits that have any.
-    splits
-        Which to look at, if not all of these.
-    talk
-        Hears of progress.
-
-    Returns
-    -------
-    list of Fault
-        Empty when nothing is wrong.
-    """
-    try:
-        dataset = open_dataset(data, root)
-    except VssError as error:
-        return [Fault(Path(root or data.root), error.message, error.hint)]
-    faults: list[Fault] = []
-    for split in splits or _splits(dataset, described=described):
-        try:
-            videos = dataset.split(split)
-        except VssError as error:
-            faults.append(Fault(dataset.root, error.message, error.hint))
-            continue
-        labelled = any(frame.mask is not None for video in videos for frame in video.frames)
-        masks = split in ("labelled", "val") if described else labelled
-        frames = sum(len(video) for video in videos)
-        counted = f"{len(videos)} videos, {frames} frames, {'with' if masks else 'without'} masks"
-        talk.say(f"{dataset.name}, {split}: {counted}")
-        faults += check_videos(videos, dataset.meaning, masks=masks, what=f"split {split!r}", talk=talk).faults
-        faults += _look_around(dataset, split, videos, talk)
-    return list(dict.fromkeys(faults))  # a video may be in two splits
-
-
-def _look_around(dataset: Dataset, split: str, videos: Sequence[FolderVideo], talk: Talk) -> list[Fault]:
-    """Look at names, at the order they give, and at what lies beside the files that are read."""
-    say_order(videos, talk)
-    say_numbering(videos, talk)
-    faults = []
-    for left in left_out(dataset, split, videos):
-        if left.labels and split != "unlabelled":
-            faults.append(Fault(left.place, left.what, left.remedy))
-        else:
-            talk.warn(f"{left.place}: {left.what}; {left.remedy}")
-    for video in videos:
-        for one, other in same_numbers(video.stems):
-            place = next((f.image or f.mask for f in video.frames if f.stem == one), None) or dataset.root
-            what = f"frames {one} and {other} of video {video.name} have the same number: which is first is not known"
-            faults.append(Fault(place, what, "take one of them away, or number the frames anew"))
-    return faults
-
-
-def check_recipe_data(recipe: Recipe, root: Path | None, *, talk: Talk = SILENCE) -> list[Fault]:
-    """Look at every file of the data that a recipe is about; ``root`` is the folder of its main data set, if given."""
-    faults = check_data(recipe.data, root, described=True, talk=talk)
-    for other in recipe.also:
-        faults += check_data(other.data, None, described=True, splits=("labelled",), talk=talk)
-    try:
-        open_sources(recipe, root)
-    except VssError as error:
-        if not faults:  # whatever is missing is listed already
-            faults.append(Fault(Path(root or recipe.data.root), error.message, error.hint))
-    return faults
-
-
 def installed_version(name: str) -> str | None:
     """Version of an installed distribution, or none."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         return None
-
-
-def _splits(dataset: Dataset, *, described: bool) -> list[str]:
-    data = dataset.recipe
-    if described:
-        return ["labelled", "val", *(["unlabelled"] if data.labelled or data.unlabelled else [])]
-    there = [name for name in ("train", "val", "test") if dataset.has(name)]
-    return there or ["train"]  # says itself what is missing
 
 
 def _torchvision_problems(versions: dict[str, str | None], import_module: Callable[[str], ModuleType]) -> list[Problem]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,17 @@ TABLES = (".json", ".yaml", ".yml")
 """Class tables and mappings with such an ending are files, others ship with vss."""
 
 
+Networks = Callable[[Recipe], Sequence[tuple[Key, str]]]
+"""Finds what is wrong with the network that a recipe names: keys and words, as of `vsscli.recipes.graph.faults`."""
+
+
 def validate_recipe(
-    source: str | Path, overrides: Sequence[str] = (), *, files: bool = True, further: Further = nothing_further
+    source: str | Path,
+    overrides: Sequence[str] = (),
+    *,
+    files: bool = True,
+    further: Further = nothing_further,
+    networks: Networks = lambda recipe: (),
 ) -> list[Fault]:
     """Everything that is wrong with a recipe of a stage or a pipeline, and with the recipes of its training stages.
 
@@ -34,6 +43,8 @@ def validate_recipe(
         Whether files that a recipe names and that are missing count as faults.
     further
         Finds what else is wrong with a pipeline: see `vsscli.recipes.faults.examine`.
+    networks
+        Finds what is wrong with networks.
     """
     try:
         path, document = open_document(source, overrides)
@@ -41,19 +52,19 @@ def validate_recipe(
         return [_fault(cause)]
     if not is_pipeline(document):
         recipe, faults = examine(document, Recipe)
-        return faults if recipe is None or not files else list(missing_files(recipe, document))
+        return faults if recipe is None else [*_networks(recipe, document, networks), *_files(recipe, document, files)]
     pipeline, faults = examine(document, Pipeline, further)
     if pipeline is None:
         return faults
     found: list[Fault] = []
     for stage in pipeline.stages.values():
         if isinstance(stage, TrainStage):
-            found += _stage_faults(path, document, stage, pipeline.holdout, files=files)
+            found += _stage_faults(path, document, stage, pipeline.holdout, files=files, networks=networks)
     return list(dict.fromkeys(found))  # stages of one recipe share its faults
 
 
 def _stage_faults(
-    path: Path, pipeline: Document, stage: TrainStage, holdout: str | None, *, files: bool
+    path: Path, pipeline: Document, stage: TrainStage, holdout: str | None, *, files: bool, networks: Networks
 ) -> list[Fault]:
     try:
         document, file = stage_document(path, pipeline, stage, holdout)
@@ -62,6 +73,14 @@ def _stage_faults(
     recipe, faults = examine(document, Recipe)
     if recipe is None:
         return [fault if fault.place else Fault(str(file), fault.what) for fault in faults]
+    return [*_networks(recipe, document, networks), *_files(recipe, document, files, stage)]
+
+
+def _networks(recipe: Recipe, document: Document, networks: Networks) -> list[Fault]:
+    return [fault_at(document, key, what) for key, what in networks(recipe)]
+
+
+def _files(recipe: Recipe, document: Document, files: bool, stage: TrainStage | None = None) -> list[Fault]:
     return list(missing_files(recipe, document, stage)) if files else []
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with values of a pipeline, as the functions find that stages call hours later."""
+"""What is wrong with values of pipelines and recipes, as the functions find that are called hours later."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from functools import partial
 from vsscli.errors import VssError
 from vsscli.evaluation.figures import parse_metrics
 from vsscli.fusion.ensemble import normalised_weights
+from vsscli.models.encoders import require_encoder
 from vsscli.recipes.pipeline import AnyStage, EnsembleStage, EvalStage, Pipeline, SubmitStage
+from vsscli.recipes.schema import LightModel, Mask2FormerModel, Recipe
 from vsscli.recipes.text import Key
 from vsscli.submission.layout import Layout
 
@@ -31,6 +33,28 @@ def value_faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
                 hint = f"; {error.hint}" if isinstance(stage, EvalStage) else ""
                 found.append((("stages", name, *key), f"{error.message}{hint}"))
     return found
+
+
+def network_faults(recipe: Recipe) -> list[tuple[Key, str]]:
+    """A network that can't be built because nothing is called so: an encoder that timm does not know, a backbone.
+
+    Returns
+    -------
+    list of tuple
+        As of `vsscli.recipes.graph.faults`.
+    """
+    model = recipe.model
+    try:
+        if isinstance(model, LightModel):
+            require_encoder(model.encoder)
+        elif isinstance(model, Mask2FormerModel):
+            from vsscli.models.backbones.presets import backbone_config
+
+            backbone_config(model.backbone, {})
+    except VssError as error:
+        key = "encoder" if isinstance(model, LightModel) else "backbone"
+        return [(("model", key), f"{error.message}; {error.hint}")]
+    return []
 
 
 def _calls(stage: AnyStage) -> Iterator[tuple[Key, Callable[[], object]]]:

@@ -19,10 +19,11 @@ from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network, other_reading
 from vsscli.models.catalogue import where_pretrained
 from vsscli.models.checkpoints import load_checkpoint, load_weights
+from vsscli.models.encoders import require_encoder
 from vsscli.models.network import Network
 from vsscli.models.norm import convert_sync
 from vsscli.models.torchfile import check_file
-from vsscli.recipes.schema import Mask2FormerModel, MmsegModel, Recipe
+from vsscli.recipes.schema import LightModel, Mask2FormerModel, MmsegModel, Recipe
 from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
@@ -92,6 +93,8 @@ def train(
             f"recipe {recipe.name}: a network of mmsegmentation is read out as it is, vss does not train it",
             "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
         )
+    if isinstance(recipe.model, LightModel):
+        require_encoder(recipe.model.encoder)  # before all data is looked at
     if resume and force:
         raise VssError(
             "--resume goes on with the run that is there, and --force starts anew in its place",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
 
 import timm
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vsscli.errors import VssError
+from vsscli.models.encoders import require_encoder
 
 STRIDES = (4, 8, 16, 32)
 PROBE = 96  # side of an image to try an encoder with
@@ -104,13 +104,7 @@ class Encoder(nn.Module):
 
 
 def _create(name: str, drop_path: float) -> nn.Module:
-    # `is_model` also keeps out names like hf-hub:… that would fetch from anywhere.
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=3)
-        raise VssError(
-            f"timm {timm.__version__} has no encoder named {name!r}",
-            f"did you mean {', '.join(near)}?" if near else 'see python -c "import timm; print(timm.list_models())"',
-        )
+    require_encoder(name)
     try:
         if drop_path > 0:
             return timm.create_model(name, pretrained=False, features_only=True, drop_path_rate=drop_path)

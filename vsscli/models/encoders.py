@@ -1,0 +1,54 @@
+"""Which encoders timm knows, without importing it: that imports torch, which takes seconds."""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import re
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+from vsscli.errors import VssError
+
+REGISTERED = re.compile(r"^@register_model\s*\n(?:@[^\n]*\n)*def (\w+)\(", re.MULTILINE)
+"""How timm's source says that a function makes a model of its name."""
+
+
+@cache
+def encoder_names() -> frozenset[str]:
+    """The names of timm's models, as its source registers them; empty where that can't be read."""
+    spec = importlib.util.find_spec("timm")
+    places = [] if spec is None else list(spec.submodule_search_locations or ())
+    found: set[str] = set()
+    for place in places:
+        for path in sorted((Path(place) / "models").glob("*.py")):
+            try:
+                found |= set(REGISTERED.findall(path.read_text(encoding="utf-8")))
+            except (OSError, UnicodeDecodeError):
+                continue
+    return frozenset(found)
+
+
+def require_encoder(name: str) -> None:
+    """Refuse a name that is none of timm's models.
+
+    Names like ``hf-hub:…``, which would fetch from anywhere, are none.
+
+    Raises
+    ------
+    VssError
+        With the nearest names.
+    """
+    if name.partition(".")[0] in encoder_names():
+        return
+    # Old names are registered in other ways: timm itself has the last word.
+    import timm
+
+    if timm.is_model(name):
+        return
+    near = difflib.get_close_matches(name, sorted(encoder_names()) or timm.list_models(), n=3)
+    raise VssError(
+        f"timm {metadata.version('timm')} has no encoder named {name!r}",
+        f"did you mean {', '.join(near)}?" if near else 'see python -c "import timm; print(timm.list_models())"',
+    )

@@ -1,0 +1,259 @@
+"""What ``vss doctor`` looks at in data and recipes, what it finds there, and what it could not look at."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vsscli.data.check import Fault, check_videos
+from vsscli.data.classes import load_class_table
+from vsscli.data.layouts import Dataset, open_dataset
+from vsscli.data.left import left_out
+from vsscli.data.numbering import same_numbers, say_numbering, say_order
+from vsscli.data.overlap import shared_videos
+from vsscli.data.sources import open_sources
+from vsscli.data.verdict import judge_absent
+from vsscli.data.videos import FolderVideo
+from vsscli.errors import VssError
+from vsscli.models.encoders import require_encoder
+from vsscli.models.torchfile import check_file
+from vsscli.pipeline.environment import installed_version
+from vsscli.recipes.schema import Data, LightModel, MmsegModel, Recipe
+from vsscli.store.reader import open_store
+from vsscli.talk import SILENCE, Talk
+
+TABLES = ("classes.json", "classes.yaml", "classes.yml")
+USUAL = ("train", "val", "test")
+
+
+@dataclass
+class Inspection:
+    """What was found.
+
+    Parameters
+    ----------
+    faults
+        What must be mended.
+    warnings
+        What may be otherwise than it should: where, what, and what would mend it.
+    looked, missed
+        What was looked at, and what not, and why.
+    """
+
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    looked: list[str] = field(default_factory=list)
+    missed: list[str] = field(default_factory=list)
+
+    def add(self, other: Inspection) -> None:
+        """Put what else was found behind this; what is there already is left out."""
+        self.faults += [one for one in other.faults if one not in self.faults]
+        self.warnings += [one for one in other.warnings if one not in self.warnings]
+        self.looked += [one for one in other.looked if one not in self.looked]
+        self.missed += [one for one in other.missed if one not in self.missed]
+
+
+def inspect_data(
+    data: Data,
+    root: Path | None,
+    *,
+    described: bool,
+    splits: Sequence[str] | None = None,
+    talk: Talk = SILENCE,
+) -> Inspection:
+    """Look at every file of a data set.
+
+    Parameters
+    ----------
+    data
+        What the data set is.
+    root
+        Its folder, if not the one that ``data`` names.
+    described
+        Whether ``data`` comes from a recipe, whose splits must all be there. Otherwise train, val and test are looked
+        at where they are, and masks in splits that have any.
+    splits
+        Which to look at, if not all of these.
+    talk
+        Hears of progress.
+    """
+    found = Inspection()
+    try:
+        dataset = open_dataset(data, root)
+    except VssError as error:
+        found.faults.append(Fault(Path(root or data.root), error.message, error.hint))
+        return found
+    _look_at_classes(dataset, found, described=described)
+    there: dict[str, list[FolderVideo]] = {}
+    for split in splits or _splits(dataset, described=described):
+        try:
+            videos = dataset.split(split)
+        except VssError as error:
+            found.faults.append(Fault(dataset.root, error.message, error.hint))
+            continue
+        there[split] = videos
+        _look_at_split(dataset, split, videos, found, described=described, talk=talk)
+    if not described and splits is None:
+        found.missed += [
+            f"{dataset.name}: split {split!r}, there is none in {dataset.root}" for split in USUAL if split not in there
+        ]
+    _look_for_overlap(dataset, there, found)
+    found.faults = list(dict.fromkeys(found.faults))  # a video may be in two splits
+    found.warnings = list(dict.fromkeys(found.warnings))
+    return found
+
+
+def inspect_recipe(recipe: Recipe, root: Path | None, *, talk: Talk = SILENCE) -> Inspection:
+    """Look at all that a recipe needs: every file of its data, its encoder, the weights and labels it starts from.
+
+    ``root`` is the folder of its main data set, if given.
+    """
+    found = inspect_data(recipe.data, root, described=True, talk=talk)
+    for other in recipe.also:
+        found.add(inspect_data(other.data, None, described=True, splits=("labelled",), talk=talk))
+    try:
+        open_sources(recipe, root)
+    except VssError as error:
+        if not found.faults:  # whatever is missing is listed already
+            found.faults.append(Fault(Path(root or recipe.data.root), error.message, error.hint))
+    _look_at_network(recipe, found)
+    return found
+
+
+def _look_at_classes(dataset: Dataset, found: Inspection, *, described: bool) -> None:
+    """Which class table is taken, and whether another one lies there and is not."""
+    table, data = dataset.table, dataset.recipe
+    lying = [name for name in TABLES if (dataset.root / name).is_file()]
+    others = []
+    for name in lying:
+        try:
+            if load_class_table(name, dataset.root).names != table.names:
+                others.append(name)
+        except VssError as error:
+            others.append(name)
+            found.warnings.append(Fault(dataset.root / name, error.message, error.hint))
+    taken = f"{dataset.name}: the {table.num_classes} classes of {data.classes}"
+    found.looked.append(taken if lying or described else f"{taken}, as there is no {TABLES[0]} in {dataset.root}")
+    if others and data.classes not in others:
+        found.warnings.append(
+            Fault(
+                dataset.root / others[0],
+                f"this class table is not used: {table.num_classes} classes of {data.classes} are",
+                f"set data.classes: {others[0]} if masks are told in its classes, or take the file away",
+            )
+        )
+
+
+def _look_at_split(
+    dataset: Dataset, split: str, videos: list[FolderVideo], found: Inspection, *, described: bool, talk: Talk
+) -> None:
+    frames = [frame for video in videos for frame in video.frames]
+    masked = sum(frame.mask is not None for frame in frames)
+    masks = split in ("labelled", "val") if described else bool(masked)
+    sparse = split != "labelled"
+    some = f"{masked} of {len(frames)} frames have masks" if masks and 0 < masked < len(frames) else ""
+    counted = f"{len(videos)} videos, {len(frames)} frames, {some or ('with masks' if masks else 'without masks')}"
+    talk.say(f"{dataset.name}, {split}: {counted}")
+    found.looked.append(f"{dataset.name}, split {split!r}: {counted}")
+    look = check_videos(
+        videos, dataset.meaning, masks=masks, sparse=sparse, what=f"split {split!r} of {dataset.name}", talk=talk
+    )
+    found.faults += [*look.faults, *_look_around(dataset, split, videos, talk)]
+    if some and sparse and (split != "val" or not described):
+        remedy = "to train on them, list the frames that have labels in data.labelled"
+        found.warnings.append(Fault(dataset.root, f"split {split!r}: {some}", remedy))
+    elif some and sparse:
+        found.warnings.append(Fault(dataset.root, f"split {split!r}: {some}", "only these are scored"))
+    absent = judge_absent(
+        look.census, dataset.meaning, f"split {split!r}", "warning" if split == "labelled" else "note"
+    )
+    for remark in (*look.remarks, *absent):
+        if remark.weight == "warning":
+            found.warnings.append(Fault(dataset.root, remark.what, remark.remedy))
+        else:
+            talk.say(str(remark))
+
+
+def _look_around(dataset: Dataset, split: str, videos: Sequence[FolderVideo], talk: Talk) -> list[Fault]:
+    """Look at names, at the order they give, and at what lies beside the files that are read."""
+    say_order(videos, talk)
+    say_numbering(videos, talk)
+    faults = []
+    for left in left_out(dataset, split, videos):
+        if left.labels and split != "unlabelled":
+            faults.append(Fault(left.place, left.what, left.remedy))
+        else:
+            talk.warn(f"{left.place}: {left.what}; {left.remedy}")
+    for video in videos:
+        for one, other in same_numbers(video.stems):
+            place = next((f.image or f.mask for f in video.frames if f.stem == one), None) or dataset.root
+            what = f"frames {one} and {other} of video {video.name} have the same number: which is first is not known"
+            faults.append(Fault(place, what, "take one of them away, or number the frames anew"))
+    return faults
+
+
+def _look_for_overlap(dataset: Dataset, there: dict[str, list[FolderVideo]], found: Inspection) -> None:
+    """Videos that are trained on and scored, by content."""
+    trained = next((name for name in ("labelled", "train") if name in there), None)
+    if trained is None:
+        return
+    for scored in ("val", "test"):
+        if scored not in there or (trained == "labelled" and dataset.recipe.val in dataset.recipe.train_splits):
+            continue
+        both = shared_videos(there[scored], there[trained])
+        if both:
+            named = ", ".join(map(str, both[:5])) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
+            what = f"{len(both)} of {len(there[scored])} videos of split {scored!r} are trained on as well: {named}"
+            remedy = "figures on them say nothing of new video: training and validation should share no frame"
+            found.warnings.append(Fault(dataset.root, what, remedy))
+
+
+def _look_at_network(recipe: Recipe, found: Inspection) -> None:
+    """The encoder, and the files that training or reading out starts from."""
+    model = recipe.model
+    files: list[tuple[str, str | None]] = [("train.init", recipe.train.init)]
+    if isinstance(model, MmsegModel):
+        files.append(("model.checkpoint", model.checkpoint))
+        found.missed.append(f"model.config {model.config}: it is read when the network is built")
+    elif model.pretrained == "imagenet":
+        found.missed.append(
+            "model.pretrained imagenet: from a package, the hub's cache or the hub when training starts"
+        )
+    elif model.pretrained != "none":
+        files.append(("model.pretrained", model.pretrained))
+    if isinstance(model, LightModel):
+        try:
+            require_encoder(model.encoder)
+            found.looked.append(f"model.encoder {model.encoder}")
+        except VssError as error:
+            found.faults.append(Fault(Path("model.encoder"), error.message, error.hint))
+    for key, name in files:
+        if name is None:
+            continue
+        try:
+            check_file(Path(os.path.expanduser(name)), key)
+            found.looked.append(f"{key} {name}: it is there")
+        except VssError as error:
+            found.faults.append(Fault(Path(name), error.message, error.hint))
+    labels = recipe.unlabelled.pseudo_labels if recipe.unlabelled is not None else None
+    if labels is not None:
+        try:
+            open_store(Path(labels))
+            found.looked.append(f"unlabelled.pseudo_labels {labels}")
+        except VssError as error:
+            found.faults.append(Fault(Path(labels), error.message, error.hint))
+
+
+def not_installed() -> list[str]:
+    """What can't be done because a library is not there that only some need."""
+    return [] if installed_version("av") else ['video files: pip install "vsscli[video]" reads them']
+
+
+def _splits(dataset: Dataset, *, described: bool) -> list[str]:
+    data = dataset.recipe
+    if described:
+        return ["labelled", "val", *(["unlabelled"] if data.labelled or data.unlabelled else [])]
+    there = [name for name in USUAL if dataset.has(name)]
+    return there or ["train"]  # says itself what is missing
