@@ -61,7 +61,7 @@ def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: st
     predicted = predict_split(result.last, "val", workspace=tmp_path, hardware=CPU)
     store = open_store(predicted.store)
     assert store.header.source["window"] == [64, 64]
-    assert store.header.scores == "mask2former"
+    assert (store.header.scores, store.header.source["family"]) == ("mask_scores", "mask2former")
     again = predict_split(result.last, "val", workspace=tmp_path, hardware=CPU)
     assert (again.predicted, again.cached) == (0, predicted.predicted)
     masks = predict_input(result.last, next((tmp_path / "data").rglob("origin")), tmp_path / "masks", hardware=CPU)

@@ -59,6 +59,9 @@ class Checkpoint:
         What it was trained by, how well it did, and for how many steps: plain JSON values.
     inputs
         What else went into the training, by fingerprint: the checkpoint it started from, pseudo-labels.
+    fresh
+        Parameters that had no weights when training began, or will begin: of a converted trunk, all that was put around
+        it. They learn at the full rate (`vsscli.models.network.Network.fresh`).
     training
         What training needs to go on: dicts, lists, tuples, strings, numbers, tensors. None: it can't.
     fingerprint
@@ -76,6 +79,7 @@ class Checkpoint:
     figures: dict[str, Any]
     step: int
     inputs: dict[str, str] = field(default_factory=dict)
+    fresh: tuple[str, ...] = ()
     training: dict[str, Any] | None = None
     fingerprint: str = ""
     path: Path | None = field(default=None, compare=False)
@@ -151,6 +155,7 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
             figures=dict(about["figures"]),
             step=_whole(about["step"]),
             inputs=dict(about["inputs"]),
+            fresh=tuple(map(str, about.get("fresh", ()))),
             training=content.get("training") if weights else None,
             fingerprint=str(about["fingerprint"]),
             path=path,
@@ -226,8 +231,10 @@ def fingerprint_of(weights: Mapping[str, Tensor], network: Mapping[str, Any], no
 
 
 def _describe(checkpoint: Checkpoint, training: str | None) -> str:
+    fresh = {"fresh": list(checkpoint.fresh)} if checkpoint.fresh else {}
     return _json(
-        {
+        fresh
+        | {
             "format": FORMAT,
             "vsscli": vsscli.__version__,
             "network": checkpoint.network,

@@ -66,5 +66,6 @@ def build_light(config: LightConfig, num_classes: int, load_pretrained: bool, ta
     """Build a light network, with the encoder weights its configuration names if ``load_pretrained``."""
     network = LightNetwork(config, num_classes)
     if load_pretrained:
-        load_encoder(network.encoder.features, config.encoder, config.pretrained, talk)
+        loaded = load_encoder(network.encoder.features, config.encoder, config.pretrained, talk)
+        network.note_loaded({f"encoder.features.{name}" for name in loaded})
     return network

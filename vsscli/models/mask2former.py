@@ -172,6 +172,8 @@ def build_mask2former(
     network = Mask2Former(config, num_classes)
     if load_pretrained and config.pretrained != "none":
         load_start(network, config.trunk, Path(config.pretrained).expanduser(), talk)
+    elif load_pretrained:
+        network.note_loaded(())
     return network
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -65,10 +66,13 @@ class Network(nn.Module, ABC):
         D, channels of the features in ``outputs``; 0 where it gives none.
     crop
         Height and width of the only images it takes, so that larger ones are seen in windows; None where it takes any.
+    fresh
+        Names of the parameters that no weights were loaded for, as whoever loads says; empty where that is not known.
     """
 
     feature_channels: int = 0
     crop: tuple[int, int] | None = None
+    fresh: frozenset[str] = frozenset()
 
     def __init__(self, num_classes: int, stride: int, divisor: int, normalisation: Normalisation) -> None:
         super().__init__()
@@ -103,7 +107,8 @@ class Network(nn.Module, ABC):
         Parameters
         ----------
         layer_decay
-            Factor per layer of the encoder, counted from the last: ``lr_scale`` is this to the power of the depth.
+            Factor per layer of the encoder, counted from the last: ``lr_scale`` is this to the power of the depth. It
+            spares what was learned before, so fresh parameters have depth 0, wherever they lie.
 
         Returns
         -------
@@ -113,7 +118,8 @@ class Network(nn.Module, ABC):
         members: dict[tuple[bool, int, bool], list[nn.Parameter]] = {}
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
-                place = (*self.place_of(name), self.decays(name, parameter))
+                encoder, depth = self.place_of(name)
+                place = (encoder, 0 if name in self.fresh else depth, self.decays(name, parameter))
                 members.setdefault(place, []).append(parameter)
         groups = []
         for (encoder, depth, decay), parameters in members.items():
@@ -121,6 +127,10 @@ class Network(nn.Module, ABC):
             name = f"{part} {'with' if decay else 'without'} weight decay"
             groups.append(ParameterGroup(name, tuple(parameters), layer_decay**depth, decay, encoder))
         return groups
+
+    def note_loaded(self, names: Collection[str]) -> None:
+        """Note which tensors were loaded: all other parameters are fresh."""
+        self.fresh = frozenset(name for name, _ in self.named_parameters() if name not in names)
 
     def check_sides(self, images: Tensor) -> None:
         """Refuse images (B, 3, H, W) whose sides are no multiples of the divisor."""

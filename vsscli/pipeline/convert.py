@@ -131,6 +131,7 @@ def convert_checkpoint(
         recipe=recipe.model_dump(mode="json", include=READ_OUT),
         figures={},
         step=0,
+        fresh=converted.fitted.fresh,
     )
     save_checkpoint(out, checkpoint)
     fitted = converted.fitted

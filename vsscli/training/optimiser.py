@@ -10,7 +10,7 @@ from vsscli.recipes.schema import Train
 
 
 def build_optimiser(network: Network, train: Train, head: nn.Module | None = None) -> torch.optim.AdamW:
-    """AdamW with the recipe's rates; norms and biases are not decayed, encoder stages have rates of their own.
+    """AdamW with the recipe's rates; norms and biases are not decayed, layers that were loaded have rates of their own.
 
     Every group keeps its full rate under ``base_lr``; the loop multiplies it with the schedule's factor. A ``head``
     beside the network learns at the full rate.

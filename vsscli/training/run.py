@@ -141,7 +141,7 @@ def train(
     items, others = ready.items, ready.unlabelled
     unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
     torch.manual_seed(recipe.seed)
-    network = _initial_network(recipe, dataset, init, fresh=fresh, talk=talk)
+    network = _initial_network(recipe, dataset, init, last, fresh=fresh, talk=talk)
     _check_crop(network, recipe)
     if fabric.world_size > 1:
         convert_sync(network, world=fabric.world_size, device=fabric.device)
@@ -258,9 +258,13 @@ def _check_crop(network: Network, recipe: Recipe) -> None:
         )
 
 
-def _initial_network(recipe: Recipe, dataset: Dataset, init: Path | None, *, fresh: bool, talk: Talk) -> Network:
+def _initial_network(
+    recipe: Recipe, dataset: Dataset, init: Path | None, last: Path, *, fresh: bool, talk: Talk
+) -> Network:
     config = recipe.model.model_dump(mode="json")
     network = build_network(config, dataset.table.num_classes, load_pretrained=fresh and init is None, talk=talk)
+    if not fresh:  # what learns at which rate stays as it was when the run began
+        network.fresh = frozenset(load_checkpoint(last, weights=False).fresh)
     if fresh and init is not None:
         checkpoint = load_checkpoint(init)
         if checkpoint.table != dataset.table:
@@ -275,6 +279,7 @@ def _initial_network(recipe: Recipe, dataset: Dataset, init: Path | None, *, fre
                 "which resizes position tables",
             )
         load_weights(network, checkpoint)
+        network.fresh = frozenset(checkpoint.fresh if checkpoint.step == 0 else ())  # what was trained is fresh no more
         if checkpoint.normalisation != network.normalisation:
             # Encoders of the same tensors may want their images otherwise: the weights would fit and be of no use.
             there, here = checkpoint.normalisation, network.normalisation

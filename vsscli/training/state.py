@@ -82,6 +82,7 @@ def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTab
             figures=state.figures,
             step=state.step,
             inputs=state.inputs,
+            fresh=tuple(sorted(state.network.fresh)) if resumable else (),
             training=training,
         ),
     )

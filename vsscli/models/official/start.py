@@ -45,7 +45,7 @@ def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk =
         The file can't be read, is of another network, or lacks tensors.
     """
     source = f"weights {path}"
-    mapped = _read(path, source, trunk)
+    mapped, unlearned = _read(path, source, trunk)
     target = network.state_dict()
     found = {name: tensor for name, tensor in mapped.tensors.items() if not _other_classes(name, tensor, target)}
     # A file of a trunk has no adapter, pyramid or head; a part that is there must be whole.
@@ -58,6 +58,7 @@ def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk =
             "check model.backbone, model.sizes and model.head in the recipe",
         )
     network.load_state_dict(found, strict=False)
+    network.note_loaded(found.keys() - unlearned)
     fresh = [name for name in target if name not in found and not name.endswith(COUNTER)]
     talk.say(f"{source}: {len(found)} tensors loaded, {len(mapped.resized)} of them resized to the crop")
     if mapped.unused:
@@ -66,15 +67,18 @@ def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk =
         talk.say(f"{len(fresh)} tensors start from scratch ({first_of(fresh)})")
 
 
-def _read(path: Path, source: str, trunk: BackboneConfig) -> Mapped:
+def _read(path: Path, source: str, trunk: BackboneConfig) -> tuple[Mapped, frozenset[str]]:
+    """The tensors of a file under our names, and those of them that were never trained."""
     content = read_official(path, "weights")
     own = _own_weights(content)
     if own is None:
-        return map_official(recognise(content, source), trunk)
-    grid = _own_grid(content, source)
-    backbone = map_backbone(own, trunk, source, grid)
+        return map_official(recognise(content, source), trunk), frozenset()
+    about = parse_json(content["vss"], f"the description in {source}", "copy it again", finite=False)
+    about = about if isinstance(about, dict) else {}
+    backbone = map_backbone(own, trunk, source, _own_grid(about))
+    unlearned = frozenset(about.get("fresh") or ()) if about.get("step") == 0 else frozenset()
     rest = {name: tensor for name, tensor in own.items() if not name.startswith(BACKBONE)}
-    return Mapped(backbone.tensors | rest, backbone.resized, backbone.unused)
+    return Mapped(backbone.tensors | rest, backbone.resized, backbone.unused), unlearned
 
 
 def _own_weights(content: Any) -> dict[str, Tensor] | None:
@@ -85,10 +89,9 @@ def _own_weights(content: Any) -> dict[str, Tensor] | None:
     return unwrapped(weights) if isinstance(weights, dict) else None
 
 
-def _own_grid(content: Any, source: str) -> Window | None:
+def _own_grid(about: dict[str, Any]) -> Window | None:
     """The patches down and across that the tables of a vss checkpoint are made for; None where it has none."""
-    about = parse_json(content["vss"], f"the description in {source}", "copy it again", finite=False)
-    config = about.get("network") if isinstance(about, dict) else None
+    config = about.get("network")
     if not isinstance(config, dict) or config.get("family") != "mask2former":
         return None
     crop = config.get("crop")
