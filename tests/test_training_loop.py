@@ -227,3 +227,10 @@ def test_a_checkpoint_whose_images_were_normalised_otherwise_is_no_start(tmp_pat
     save_checkpoint(tmp_path / "other.pt", checkpoint)
     with pytest.raises(VssError, match=r"mean and deviation \(127\.5, 127\.5, 127\.5\)"):
         train(recipe, tmp_path / "other", init=tmp_path / "other.pt")
+
+
+def test_one_crop_of_one_cell_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "data", batch_size=1)
+    recipe = recipe.model_copy(update={"augment": recipe.augment.model_copy(update={"crop": (32, 32)})})
+    with pytest.raises(VssError, match=r"augment\.crop: one crop of 32x32 a step leaves batch norm one cell"):
+        train(recipe, tmp_path / "run")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import TrainItems
@@ -255,6 +256,13 @@ def _check_crop(network: Network, recipe: Recipe) -> None:
             f"{network.divisor}",
             f"choose {-(-height // network.divisor) * network.divisor}x"
             f"{-(-width // network.divisor) * network.divisor} for example",
+        )
+    crops = min([recipe.train.batch_size, *([recipe.unlabelled.batch_size] if recipe.unlabelled else [])])
+    learns = any(isinstance(part, _BatchNorm) for part in network.modules())
+    if learns and height * width // network.divisor**2 * crops == 1:
+        raise VssError(
+            f"augment.crop: one crop of {height}x{width} a step leaves batch norm one cell, which has no spread",
+            "take larger crops, or several a step (train.batch_size)",
         )
 
 
