@@ -59,6 +59,10 @@ class Frames:
         """The videos of a split; raises as `digest` does."""
         return self._open(data, split)[1]
 
+    def dataset(self, data: Data, split: str) -> Dataset:
+        """The data set that a split is of; raises as `digest` does."""
+        return self._open(data, split)[0]
+
     def digest(self, data: Data, split: str, *, masks: bool) -> str:
         """SHA-256 over the frames of a split, and over the masks where they are read too.
 

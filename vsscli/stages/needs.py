@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
+from vsscli.data.sound import check_once
 from vsscli.errors import VssError
 from vsscli.models.catalogue import where_pretrained
 from vsscli.recipes.pipeline import EvalStage, TrainStage
 from vsscli.recipes.schema import Data, Mask2FormerModel, Recipe
 from vsscli.stages.job import Job, further_data
 from vsscli.stages.key import Frames, splits_of, weight_files
+from vsscli.talk import SILENCE, Talk
 
 
 def missing(job: Job, names: Sequence[str], frames: Frames, *, drawing: bool = True) -> list[str]:
@@ -43,6 +46,40 @@ def refuse_missing(job: Job, names: Sequence[str], frames: Frames) -> None:
     if found:
         lines = [f"pipeline {job.pipeline.name} lacks what it needs, nothing was run", *(f"  {line}" for line in found)]
         raise VssError("\n".join(lines), "put it there, and run the same command again")
+
+
+def require_sound(job: Job, names: Sequence[str], frames: Frames, talk: Talk = SILENCE) -> None:
+    """Look at every file of the data that some stages read, before the first of them runs.
+
+    What is found sound is remembered in `checked_record`, where training looks as well.
+
+    Raises
+    ------
+    VssError
+        Files are damaged or missing, or masks that are learned from or scored have no labels.
+    """
+    wanted: dict[tuple[str, str], tuple[Data, str, bool]] = {}
+    for name in names:
+        for _, data, split, masks in splits_of(job, name):
+            key = (data.model_dump_json(), split)
+            wanted[key] = (data, split, masks or (key in wanted and wanted[key][2]))
+    for data, split, masks in wanted.values():
+        check_once(
+            frames.videos(data, split),
+            frames.dataset(data, split).meaning,
+            masks=masks,
+            sparse=masks and split != "labelled",
+            record=checked_record(job),
+            what=f"split {split!r} of {data.name}",
+            digests=frames.files,
+            talk=talk,
+        )
+    frames.files.save()
+
+
+def checked_record(job: Job) -> Path:
+    """Where a pipeline remembers what data was found sound."""
+    return job.home / "checked.json"
 
 
 def refuse_leaks(job: Job, names: Sequence[str]) -> None:

@@ -21,7 +21,7 @@ from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, key_of
 from vsscli.stages.left import DERIVED, STORES, discard, leave_only, outdated
 from vsscli.stages.lock import only_one
-from vsscli.stages.needs import refuse_leaks, refuse_missing
+from vsscli.stages.needs import refuse_leaks, refuse_missing, require_sound
 from vsscli.stages.plan import Step, also_done, look, make_plan, without_earlier
 from vsscli.stages.record import Record, Result, read_record, write_record
 from vsscli.stages.summary import Outcome, write_summary
@@ -92,7 +92,10 @@ def run_pipeline(
         frames = Frames(job, talk)
         with fabric.rank_zero_first():  # one process draws what there is to draw
             plan = make_plan(job, stages, frames, force)
-            refuse_missing(job, [step.name for step in plan if step.status != "cached"], frames)
+            waiting = [step.name for step in plan if step.status != "cached"]
+            refuse_missing(job, waiting, frames)
+            if leader:
+                require_sound(job, waiting, frames, talk)
         results: dict[str, Result] = {}
         outcomes = []
         gone: set[str] = set()  # stages whose earlier result was taken away, and that left another one

@@ -30,6 +30,7 @@ from vsscli.recipes.pipeline import (
 from vsscli.stages.job import Job
 from vsscli.stages.key import read_out_digest
 from vsscli.stages.left import store_fingerprint
+from vsscli.stages.needs import checked_record
 from vsscli.stages.record import Result
 from vsscli.store.files import digest_of
 from vsscli.talk import SILENCE, Talk
@@ -160,6 +161,7 @@ def _train(job: Job, name: str, results: Mapping[str, Result], talk: Talk) -> Re
         init=init,
         pseudo_labels=pseudo,
         resume=True,
+        checked=checked_record(job),
         device=job.hardware.device,
         devices=job.hardware.devices,
         talk=talk,

@@ -59,6 +59,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     check: bool = True,
+    checked: Path | None = None,
     talk: Talk = SILENCE,
 ) -> TrainResult:
     """Train a network and leave ``last.pt``, ``best.pt`` and ``journal.jsonl`` in a folder.
@@ -80,8 +81,9 @@ def train(
         Start anew where a run of this name exists.
     device, devices
         "auto", "cpu" or "cuda", and how many processes; more than one train with DDP.
-    check
-        Look at every file that the run will read before the first step.
+    check, checked
+        Look at every file that the run will read before the first step, and where to remember what was sound; none:
+        ``checked.json`` in the folder.
 
     Raises
     ------
@@ -137,7 +139,7 @@ def train(
     fresh = not (resume and last.exists())
     if fresh and init is None:
         _require_start(recipe, talk)
-    record = out / "checked.json" if check and fabric.is_global_zero else None
+    record = (checked or out / "checked.json") if check and fabric.is_global_zero else None
     ready = make_ready(sources, pseudo_labels, record=record, talk=talk)
     items, others = ready.items, ready.unlabelled
     unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
