@@ -32,10 +32,16 @@ def only_one(home: Path) -> Iterator[None]:
     Raises
     ------
     VssError
-        A living process has it.
+        A living process has it, or the disk refuses.
     """
     lock = PipelineLock(home)
-    lock.lock(WHOLE)
+    try:
+        lock.lock(WHOLE)
+    except OSError as error:
+        raise VssError(
+            f"cannot write {home}: {error.strerror or error}",
+            "make room or mend the cause, or name another --workspace",
+        ) from error
     try:
         yield
     finally:
