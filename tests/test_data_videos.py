@@ -260,6 +260,14 @@ class TestFiles:
         with pytest.raises(VssError, match=r"clip\.avi is damaged"):
             len(FileVideo(path))
 
+    def test_a_table_that_claims_more_than_memory_holds_is_damage(self, tmp_path: Path) -> None:
+        path = self.write(tmp_path / "clip.mp4")
+        whole = path.read_bytes()
+        count = whole.index(b"stts") + 8  # how many entries the table of times has (ISO 14496-12, 8.6.1.2)
+        path.write_bytes(whole[:count] + b"\xff" * 4 + whole[count + 4 :])
+        with pytest.raises(VssError, match="is damaged or no video: Cannot allocate memory"):
+            FileVideo(path)
+
     def test_sound_alone_is_no_video(self, tmp_path: Path) -> None:
         import av
 

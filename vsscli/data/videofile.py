@@ -154,10 +154,10 @@ class FileVideo(Video):
                 codec.options = {"max_pixels": OPTIONS["max_pixels"]}
                 # Threads over frames would be faster but lose a decoding error that comes with the last frames.
                 yield container, stream
+        except av.FFmpegError as cause:  # also one that is a MemoryError: a damaged file claims more than there can be
+            raise self._damaged(cause.strerror or str(cause)) from cause
         except (VssError, MemoryError):
             raise
-        except av.FFmpegError as cause:
-            raise self._damaged(cause.strerror or str(cause)) from cause
         except Exception as cause:  # of a damaged file's numbers and texts PyAV can raise almost anything
             raise self._damaged(str(cause) or type(cause).__name__) from cause
 
