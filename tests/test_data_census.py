@@ -17,7 +17,9 @@ from vsscli.data.check import Look, check_videos
 from vsscli.data.classes import ClassTable
 from vsscli.data.folders import read_video_folder
 from vsscli.data.layouts import open_dataset
-from vsscli.data.masks import MaskIds, to_classes
+from vsscli.data.mapping import load_mapping
+from vsscli.data.masks import MaskIds, noted_first, to_classes, write_mask
+from vsscli.data.remap import remap_masks
 from vsscli.data.sound import check_once
 from vsscli.data.verdict import Meaning, judge, judge_absent, retold
 from vsscli.errors import VssError
@@ -223,3 +225,48 @@ def test_one_mask_alone_is_never_told_to_throw_all_of_itself_away() -> None:
     with pytest.raises(VssError) as caught:
         to_classes(np.array([[1, 77]], np.uint8), MaskIds(), 3, Path("a.png"))
     assert "data.unknown_ids: void" in caught.value.hint
+
+
+def test_predictions_put_among_labels_say_themselves_that_they_count_from_0(tmp_path: Path) -> None:
+    root = root_with(tmp_path, *[(1, 2, 3)] * 6)
+    mask = root / "data" / "v" / "mask"
+    for number in range(2, 6):
+        write_mask(mask / f"{number:02d}.png", np.resize(np.uint8([0, 1, 2]), SIZE), None, 0)
+    write_mask(mask / "01.png", np.resize(np.uint8([1, 2, 3]), SIZE), None, 1)
+    (fault,) = looked_at(root, meaning(3)).faults
+    assert fault.path.name == "02.png"
+    assert fault.what == ("4 of 6 masks, by the note that vss left there, count classes from 0; data.first_id is 1")
+    (written,) = re.findall(r"\{target.*\}", fault.remedy)
+    assert yaml.safe_load(written)["map"] == {0: "road", 1: "sky", 2: "car"}
+    assert [noted_first(mask / f"{number:02d}.png") for number in range(3)] == [None, 1, 0]
+
+
+def test_notes_are_read_behind_a_palette_and_nothing_else_is_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    write_mask(path, np.ones(SIZE, np.uint8), bytes(range(256)) * 3, 0)
+    assert noted_first(path) == 0
+    whole = path.read_bytes()
+    for damaged in (
+        b"",
+        whole[:20],
+        whole.replace(b"first_id\x000", b"first_id\x00x"),
+        whole.replace(b"tEXt", b"zTXt"),
+    ):
+        path.write_bytes(damaged)
+        assert noted_first(path) is None
+    assert noted_first(tmp_path / "gone.png") is None
+
+
+def test_remapping_that_keeps_nothing_is_refused_with_the_values(tmp_path: Path) -> None:
+    root = root_with(tmp_path / "data", (10, 20), (20, 30))
+    (tmp_path / "ids.yaml").write_text("{target: data/classes.json, others: ignore, map: {1: road, 2: sky}}")
+    mapping = load_mapping(tmp_path / "ids.yaml")
+    for _ in range(2):
+        with pytest.raises(
+            VssError, match="no pixel of 2 masks has a class of classes: the first hold values 10, 20, 30"
+        ):
+            remap_masks(root / "data" / "v" / "mask", tmp_path / "out", mapping, workers=1)
+    (tmp_path / "ids.yaml").write_text("{target: data/classes.json, map: {1: road}}")
+    with pytest.raises(VssError, match="silent") as caught:
+        remap_masks(root / "data" / "v" / "mask", tmp_path / "new", load_mapping(tmp_path / "ids.yaml"), workers=1)
+    assert "others: ignore" not in caught.value.hint

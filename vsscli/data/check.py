@@ -18,14 +18,14 @@ import numpy as np
 
 from vsscli.data.census import VALUES, Census
 from vsscli.data.left import unread_mask
-from vsscli.data.masks import MaskIds, describe_values
+from vsscli.data.masks import MaskIds, describe_values, noted_first
 from vsscli.data.pixels import read_image
-from vsscli.data.verdict import Meaning, Remark, judge, unknown_remedy
+from vsscli.data.verdict import Meaning, Remark, counted_remedy, judge, unknown_remedy
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
 
-RULES = 3
+RULES = 4
 """Raised when this file learns to see more, so that data found sound by an earlier version is looked at again."""
 
 FRAMES_PER_TASK = 8
@@ -67,6 +67,7 @@ class _Finding(NamedTuple):
     size: tuple[int, int] | None
     faults: tuple[Fault, ...]
     values: np.ndarray | None = None  # histogram of the mask
+    first: int | None = None  # value of class 0 that the mask itself notes
 
 
 def check_videos(
@@ -110,6 +111,7 @@ def check_videos(
     census = Census(frames=sum(len(video) for video in videos))
     strange: list[tuple[int, Path, list[int]]] = []  # masks with values that mean nothing
     bare: list[tuple[int, Frame]] = []
+    foreign: list[tuple[int, Path, int]] = []  # masks that count classes from another number, by their own word
     number = 0
     with talk.track("check data", census.frames) as advance:
         for video, findings in _look_at_videos(videos, meaning.ids, masks, workers or os.cpu_count() or 1):
@@ -120,6 +122,8 @@ def check_videos(
                     census.count_values(finding.values)
                     unknown = meaning.unknown(Census(pixels=finding.values))
                     strange += [(number, mask, unknown)] if unknown and meaning.ids.unknown == "error" else []
+                    if meaning.ids.reader is None and finding.first not in (None, meaning.ids.first):
+                        foreign.append((number, mask, finding.first or 0))
                 elif masks and mask is None:
                     bare.append((number, finding.frame))
                 if finding.size is not None:
@@ -127,6 +131,7 @@ def check_videos(
                     faults += [(number, fault) for fault in _odd_size(video, finding, expected)]
             advance(len(findings))
     faults += _unmasked(bare, census, sparse=sparse)
+    faults += _foreign(foreign, census, meaning)
     remarks = judge(census, meaning, what)
     if len(strange) <= NAMED:
         faults += [(at, _strange(path, values, census, meaning)) for at, path, values in strange]
@@ -208,7 +213,8 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
                 what = f"the mask is {_in_pixels(raw.shape)}, its image {_in_pixels(size)} (width x height)"
                 remedy = "label the image at its own size, or scale the mask with nearest neighbour"
                 faults.append(Fault(frame.mask, what, remedy))
-    return _Finding(frame, size, tuple(faults), values)
+    first = noted_first(frame.mask) if values is not None and frame.mask is not None else None
+    return _Finding(frame, size, tuple(faults), values, first)
 
 
 def _strange(path: Path, values: list[int], census: Census, meaning: Meaning) -> Fault:
@@ -216,6 +222,16 @@ def _strange(path: Path, values: list[int], census: Census, meaning: Meaning) ->
     return Fault(
         path, f"{what} {meaning.table.name} ({meaning.ids.first}..{meaning.last})", unknown_remedy(census, meaning)
     )
+
+
+def _foreign(found: Sequence[tuple[int, Path, int]], census: Census, meaning: Meaning) -> list[tuple[int, Fault]]:
+    """One fault for all masks that say themselves that they count otherwise, as predictions put among labels do."""
+    if not found:
+        return []
+    at, path, first = found[0]
+    some = f"{len(found)} of {census.masks} masks" if len(found) > 1 else "the mask"
+    what = f"{some}, by the note that vss left there, count classes from {first}; data.first_id is {meaning.ids.first}"
+    return [(at, Fault(path, what, counted_remedy(first, meaning)))]
 
 
 def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool) -> list[tuple[int, Fault]]:

@@ -125,8 +125,8 @@ class Mapping:
         if unmentioned:
             raise VssError(
                 f"mask {path} holds {describe_values(unmentioned)}; mapping {self.name} is silent on that",
-                "check that these are the source's masks; a mapping of your own may get a line for each in its `map:`, "
-                "or `others: ignore`",
+                "check that these are the source's masks; a mapping of your own may get a line for each in its `map:`"
+                + (", or `others: ignore`" if (lookup[raw] < UNKNOWN).any() else ""),
             )
         return np.where(lookup == IGNORE, IGNORE, lookup + np.uint8(FIRST_ID)).astype(np.uint8)[raw]
 

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from vsscli.data.classes import IGNORE
 from vsscli.data.orientation import image_turn
@@ -23,6 +24,13 @@ from vsscli.files import whole_file
 
 UNKNOWN = 254
 """In a `MaskIds.lookup`: a mask value that is neither void nor a class. No class has this index."""
+
+
+NOTE = "vss:first_id"
+"""Text in the masks that vss writes: which value is class 0. Predictions count from 0, labels from `data.first_id`."""
+
+NOTED_WITHIN = 4096
+"""Bytes at the start of a PNG that such a note lies in: only header and palette come before it."""
 
 
 class MaskReader(Protocol):
@@ -193,7 +201,7 @@ def read_colour_mask(path: Path) -> np.ndarray:
         return image_turn(image).apply(np.array(image.convert("RGB")))
 
 
-def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None) -> None:
+def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None, first: int | None = None) -> None:
     """Write a mask so that it is there whole or not at all.
 
     Parameters
@@ -204,6 +212,8 @@ def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None) -> N
         (H, W) uint8.
     palette
         768 bytes of colours (`ClassTable.palette`) for a palette PNG; without, it is a grey one.
+    first
+        Value of class 0, to be noted in the file: `noted_first` reads it.
 
     Raises
     ------
@@ -215,9 +225,27 @@ def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None) -> N
     image = Image.fromarray(np.ascontiguousarray(label))
     if palette is not None:
         image.putpalette(palette)
+    notes = PngInfo()
+    if first is not None:
+        notes.add_text(NOTE, str(first))
     # Not synced: a mask that a power cut leaves half does not decode, and is made again.
     with whole_file(path, "mask", sync=False) as part:
-        image.save(part, format="PNG")
+        image.save(part, format="PNG", pnginfo=notes)
+
+
+def noted_first(path: Path) -> int | None:
+    """The value of class 0 that a mask of ours notes; None where it notes none, or can't be read."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(NOTED_WITHIN)
+    except OSError:
+        return None
+    begin = f"tEXt{NOTE}\0".encode()
+    at = head.find(begin)
+    if at < 4:
+        return None
+    told = head[at + len(begin) : at + 4 + int.from_bytes(head[at - 4 : at], "big")]
+    return int(told) if told.isdigit() and len(told) <= 3 else None
 
 
 def to_classes(raw: np.ndarray, ids: MaskIds, num_classes: int, path: Path) -> np.ndarray:

@@ -18,11 +18,12 @@ from threading import Lock, Thread
 
 import numpy as np
 
+from vsscli.data.census import Census
 from vsscli.data.content import Digests, digest_of_frames
 from vsscli.data.folders import some
 from vsscli.data.left import PICTURES
 from vsscli.data.mapping import FIRST_ID, Mapping, load_mapping
-from vsscli.data.masks import write_mask
+from vsscli.data.masks import UNKNOWN, describe_values, write_mask
 from vsscli.data.remapped import (
     SOURCES,
     Job,
@@ -125,7 +126,8 @@ def remap_masks(
     Raises
     ------
     VssError
-        No masks, a damaged one, a value that the mapping is silent on, or ``out`` was written from something else.
+        No masks, a damaged one, a value that the mapping is silent on, ``out`` was written from something else, or no
+        pixel has a class in the end.
     """
     masks, out = Path(masks), Path(out)
     files = _mask_files(masks, mapping, talk)
@@ -162,7 +164,23 @@ def remap_masks(
         talk.say(f"remap: {again} of {len(jobs)} masks were written again: their source holds something else now")
     if skipped:
         talk.say(f"remap: {skipped} of {len(jobs)} masks were there from an earlier run")
-    return _report(len(jobs), skipped, counts, mapping)
+    report = _report(len(jobs), skipped, counts, mapping)
+    if not report.kept and any(index < UNKNOWN for index in mapping.targets):
+        raise _nothing_kept(jobs, mapping)
+    return report
+
+
+def _nothing_kept(jobs: Sequence[Job], mapping: Mapping) -> VssError:
+    """What to say where no pixel has a class: which values there are, which the mapping speaks of."""
+    census = Census()
+    for job in jobs[:FILES_PER_TASK]:
+        census.count(mapping.encoding.read(job.source))
+    spoken = [value for value, index in enumerate(mapping.targets) if index < UNKNOWN]
+    return VssError(
+        f"no pixel of {len(jobs)} masks has a class of {mapping.target.name}: the first hold "
+        f"{describe_values(census.values)}, mapping {mapping.name} makes classes of {describe_values(spoken)}",
+        "say in its `map:` which class each value of the masks is, or give the masks that it is for",
+    )
 
 
 def _mask_files(masks: Path, mapping: Mapping, talk: Talk) -> list[tuple[Path, Path]]:
@@ -247,7 +265,7 @@ def _remap_files(jobs: Sequence[Job], mapping: Mapping, out: Path) -> _Outcome:
                 before_writing(out, job)
             label = mapping.read(job.source)
             with _writing:
-                write_mask(job.goal, label, palette)
+                write_mask(job.goal, label, palette, FIRST_ID)
         done.append((job, held))
         counts += np.bincount(label.ravel(), minlength=256)
     return _Outcome(tuple(done), skipped, counts)

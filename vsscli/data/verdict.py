@@ -148,6 +148,19 @@ def unknown_remedy(census: Census, meaning: Meaning) -> str:
     return means
 
 
+def counted_remedy(first: int, meaning: Meaning) -> str:
+    """What to do about masks whose first class has another value, such as predictions that are to be labels."""
+    void = [255] if first == 0 else [0, 255]
+    names = meaning.table.names
+    lines = {first + number: name for number, name in enumerate(names[:SHOWN])}
+    more = " and so on" if len(names) > SHOWN else ""
+    line = _flow({"target": meaning.classes or meaning.table.name, "map": lines})
+    return (
+        f"if all masks are such, set data.first_id: {first} and data.void_ids: {void}; else rewrite these: write "
+        f"{line}{more} into ids.yaml, vss remap --source ids.yaml"
+    )
+
+
 def _remarks(census: Census, meaning: Meaning, what: str) -> Iterator[Remark]:
     table, ids = meaning.table, meaning.ids
     labelled, unknown = meaning.labelled(census), meaning.unknown(census)

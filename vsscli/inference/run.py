@@ -173,7 +173,7 @@ def predict_masks(
                 advance(part.frames)
                 continue
             for index, label in enumerate(predictor.labels(part.images, talk), part.start):
-                write(mask_path(out, part.video, index), label, palette)
+                write(mask_path(out, part.video, index), label, palette, 0)
             predicted += len(part.images)
             advance(len(part.images))
     return predicted

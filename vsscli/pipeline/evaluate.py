@@ -7,8 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vsscli.data.layouts import Dataset
+from vsscli.data.masks import noted_first
 from vsscli.data.numbering import say_order
 from vsscli.data.sound import tell
+from vsscli.data.verdict import Remark, counted_remedy
+from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.evaluation.doubts import doubts
 from vsscli.evaluation.figures import Figures
@@ -96,7 +100,7 @@ def evaluate(
         workers=workers,
         talk=talk,
     )
-    remarks = doubts(figures, dataset.meaning, f"split {found.split!r}")
+    remarks = [*_foreign(videos, dataset), *doubts(figures, dataset.meaning, f"split {found.split!r}")]
     for remark in remarks:
         if remark.weight == "fault":
             raise VssError(remark.what, remark.remedy)
@@ -108,3 +112,17 @@ def evaluate(
         warned.append(learned_remark(learned, len(judged)))
         talk.warn(warned[-1])
     return Evaluation(figures, path, dataset.root, found.split, tuple(warned), learned)
+
+
+def _foreign(videos: Sequence[FolderVideo], dataset: Dataset) -> list[Remark]:
+    """Masks that say themselves that they count classes from another number; the first of each video is asked."""
+    first = dataset.ids.first
+    masks = [next((frame.mask for frame in video.frames if frame.mask is not None), None) for video in videos]
+    for mask in masks if dataset.ids.reader is None else ():
+        noted = noted_first(mask) if mask is not None else None
+        if noted not in (None, first):
+            what = (
+                f"mask {mask}, by the note that vss left there, counts classes from {noted}; data.first_id is {first}"
+            )
+            return [Remark("warning", what, counted_remedy(noted or 0, dataset.meaning))]
+    return []
