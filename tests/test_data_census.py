@@ -231,7 +231,9 @@ def test_predictions_put_among_labels_say_themselves_that_they_count_from_0(tmp_
     root = root_with(tmp_path, *[(1, 2, 3)] * 6)
     mask = root / "data" / "v" / "mask"
     for number in range(2, 6):
-        write_mask(mask / f"{number:02d}.png", np.resize(np.uint8([0, 1, 2]), SIZE), None, 0)
+        # The palette says it as well, and its remedy would be another one.
+        palette = ClassTable("t", NAMES[:3], ((9, 1, 1), (2, 9, 2), (3, 3, 9))).palette()
+        write_mask(mask / f"{number:02d}.png", np.resize(np.uint8([0, 1, 2]), SIZE), palette, 0)
     write_mask(mask / "01.png", np.resize(np.uint8([1, 2, 3]), SIZE), None, 1)
     (fault,) = looked_at(root, meaning(3)).faults
     assert fault.path.name == "02.png"

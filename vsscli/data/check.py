@@ -25,7 +25,7 @@ from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
 
-RULES = 4
+RULES = 5
 """Raised when this file learns to see more, so that data found sound by an earlier version is looked at again."""
 
 FRAMES_PER_TASK = 8
@@ -67,7 +67,7 @@ class _Finding(NamedTuple):
     size: tuple[int, int] | None
     faults: tuple[Fault, ...]
     values: np.ndarray | None = None  # histogram of the mask
-    first: int | None = None  # value of class 0 that the mask itself notes
+    first: int | None = None  # value of class 0, where the mask itself notes another than it should have
 
 
 def check_videos(
@@ -122,8 +122,8 @@ def check_videos(
                     census.count_values(finding.values)
                     unknown = meaning.unknown(Census(pixels=finding.values))
                     strange += [(number, mask, unknown)] if unknown and meaning.ids.unknown == "error" else []
-                    if meaning.ids.reader is None and finding.first not in (None, meaning.ids.first):
-                        foreign.append((number, mask, finding.first or 0))
+                elif mask is not None and finding.first is not None:
+                    foreign.append((number, mask, finding.first))
                 elif masks and mask is None:
                     bare.append((number, finding.frame))
                 if finding.size is not None:
@@ -203,6 +203,9 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
         except VssError as error:
             faults.append(_as_fault(frame.image, error))
     if masks and frame.mask is not None:
+        first = noted_first(frame.mask) if ids.reader is None else None
+        if first not in (None, ids.first):
+            return _Finding(frame, size, tuple(faults), None, first)
         try:
             raw = ids.read(frame.mask)
         except VssError as error:
@@ -213,8 +216,7 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
                 what = f"the mask is {_in_pixels(raw.shape)}, its image {_in_pixels(size)} (width x height)"
                 remedy = "label the image at its own size, or scale the mask with nearest neighbour"
                 faults.append(Fault(frame.mask, what, remedy))
-    first = noted_first(frame.mask) if values is not None and frame.mask is not None else None
-    return _Finding(frame, size, tuple(faults), values, first)
+    return _Finding(frame, size, tuple(faults), values)
 
 
 def _strange(path: Path, values: list[int], census: Census, meaning: Meaning) -> Fault:
@@ -229,7 +231,7 @@ def _foreign(found: Sequence[tuple[int, Path, int]], census: Census, meaning: Me
     if not found:
         return []
     at, path, first = found[0]
-    some = f"{len(found)} of {census.masks} masks" if len(found) > 1 else "the mask"
+    some = f"{len(found)} of {census.masks + len(found)} masks" if len(found) > 1 else "the mask"
     what = f"{some}, by the note that vss left there, count classes from {first}; data.first_id is {meaning.ids.first}"
     return [(at, Fault(path, what, counted_remedy(first, meaning)))]
 
