@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from store_samples import distributions
 
 from vsscli.fusion import mix as module
-from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mix
+from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mix, rebuild
 from vsscli.store.encode import IGNORE, decode_lists, decode_logits, dequantise, encode
 from vsscli.store.header import Encoding
 
@@ -53,7 +53,7 @@ def entropy(mean: np.ndarray) -> np.ndarray:
 def assert_mixed(sources: Sequence[Lists | Dense], means: Sequence[np.ndarray], how: Mean, encoding: Encoding) -> None:
     """The mean's lists and divergence against the definition over all classes."""
     classes, weights, method = len(means[0]), how.weights, how.method
-    plain = means
+    plain = [mean if how.temperature(i) == 1 else np.ones((1, mean.shape[1])) for i, mean in enumerate(means)]
     if how.temperatures:
         means = [mean.astype(np.float64) ** (1 / t) for mean, t in zip(means, how.temperatures, strict=True)]
         means = [mean / mean.sum(axis=0) for mean in means]
@@ -105,7 +105,7 @@ def assert_mixed(sources: Sequence[Lists | Dense], means: Sequence[np.ndarray], 
     step=st.sampled_from([1, 3, 8]),
     method=st.sampled_from(["arithmetic", "geometric"]),
     by_class=st.booleans(),
-    heat=st.one_of(st.just(()), st.lists(st.floats(0.5, 3), min_size=4, max_size=4)),
+    heat=st.one_of(st.just(()), st.lists(st.floats(0.3, 3) | st.just(1.0), min_size=4, max_size=4)),
 )
 def test_the_mean_of_lists_equals_the_dense_mean(
     seed: int,
@@ -157,6 +157,18 @@ def test_bands_and_groups_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (again.top_class == whole.top_class).all()
         assert (again.top_probability == whole.top_probability).all()
         assert again.divergence == pytest.approx(whole.divergence, abs=1e-5)
+
+
+def test_a_temperature_of_a_hundredth_leaves_the_likeliest_class_alone() -> None:
+    # 0.1 to the power of 100 is below the smallest float32.
+    sources, _ = sources_of(3, 2, 40, [4, 4], 0.2, [False, True])
+    how = Mean(np.array([0.5, 0.5], np.float32), (0.01, 0.01))
+    assert np.isfinite(mean_of(sources, how, 40)).all()
+    alone = Mean(np.ones(1, np.float32), (0.01,))
+    for source in sources:
+        mixed = mix([source], alone, 40, Encoding(kept=4))
+        assert np.isfinite(mixed.divergence).all()
+        assert (mixed.top_class[0] == rebuild(source, 40).argmax(axis=0)).all()
 
 
 def test_the_agreed_class_leads_its_list_once() -> None:

@@ -3,7 +3,8 @@
 Two rules keep what the lists lose out of the result (measured in specs/store_measurements.md): where all sources'
 stored labels agree, theirs is the fused label (exact, since the class that leads in every source leads in their mean);
 and the fused entropy is the weighted mean of the stored entropies, which are dense, plus the divergence of the sources,
-which is all that is taken from the lists.
+which is all that is taken from the lists. Under a temperature a source is another distribution, whose entropy no store
+says: it is worked out from its list, what the list leaves to 1 spread evenly.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import numpy as np
 
 from vsscli.errors import VssError
 from vsscli.fusion.grid import enlarge, neighbours
-from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mix
+from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mean_of_dense, mix, plain_entropy, rebuild
 from vsscli.fusion.sources import data_note, frames_of, read_source, require_alike, source_note
 from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
@@ -30,6 +31,9 @@ from vsscli.talk import SILENCE, Talk
 
 NUMERICS = 2
 """Raised only when a change here alters fused stores."""
+
+TEMPERED = 2
+"""Raised only when a change here alters what is fused under temperatures, and noted there alone."""
 
 LABEL_PIXELS = 2**13
 """Pixels whose dense means are in memory at a time where the score grid is coarser than the frame."""
@@ -148,20 +152,27 @@ def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: st
     agree = np.logical_and.reduce([(label == labels[0]) & (how.weights.ndim == 1) for label in labels])
     sources = [read_source(store, video, t) for store in stores]
     same_grid = encoding.grid == 1
+    most = np.float32(max(math.log(num_classes), 1e-9))
     agreed = np.where(agree, labels[0], IGNORE).astype(np.uint8)
     mixed = mix(sources, how, num_classes, encoding, agreed.reshape(-1) if same_grid else None)
     divergence = mixed.divergence.reshape(h, w)
     top_class = mixed.top_class.reshape(-1, h, w)
+    label = labels[0].copy()
     if same_grid:
-        label = np.where(agree, labels[0], top_class[0])
+        label = np.where(agree, label, top_class[0])
+    elif how.is_tempered:
+        # Powers of what lies between two cells are not what lies between their powers.
+        where = np.indices(size).reshape(2, -1)
+        likeliest, divergence = pixels_at(sources, how, num_classes, (h, w), size, *where)
+        label, divergence = np.where(agree, label, likeliest.reshape(size)), divergence.reshape(size)
     else:
         divergence = enlarge(divergence, size)
-        label = labels[0].copy()
         rows, columns = np.nonzero(~agree)
         label[rows, columns] = labels_at(sources, how, num_classes, (h, w), size, rows, columns)
-    entropy = divergence / np.float32(max(math.log(num_classes), 1e-9))
-    for store, weight in zip(stores, how.weights, strict=True):
-        entropy += np.take(np.float32(weight.mean()) * SHARE, store.read(video, "entropy", t))
+    entropy = divergence / most
+    for index, (store, weight) in enumerate(zip(stores, how.weights, strict=True)):
+        if how.temperature(index) == 1:
+            entropy += np.take(np.float32(weight.mean()) * SHARE, store.read(video, "entropy", t))
     return {
         "label": label,
         "entropy": quantise(entropy, encoding.entropy_step),
@@ -197,18 +208,65 @@ def labels_at(
     ndarray
         (P,) uint8.
     """
-    (up, down, rise), (left, right, run) = neighbours(grid[0], size[0]), neighbours(grid[1], size[1])
     label = np.empty(len(rows), np.uint8)
     for start in range(0, len(label), LABEL_PIXELS):
-        y, x = rows[start : start + LABEL_PIXELS], columns[start : start + LABEL_PIXELS]
-        mean = np.zeros((num_classes, len(y)), np.float32)
-        for row, vertical in ((up[y], 1 - rise[y]), (down[y], rise[y])):
-            for column, horizontal in ((left[x], 1 - run[x]), (right[x], run[x])):
-                places = row * grid[1] + column
-                cut = [type(source)(*(array[:, places] for array in source)) for source in sources]
-                mean += vertical * horizontal * mean_of(cut, how, num_classes)
-        label[start : start + LABEL_PIXELS] = mean.argmax(axis=0)
+        here = slice(start, start + LABEL_PIXELS)
+        mean = np.zeros((num_classes, len(rows[here])), np.float32)
+        for places, share in _corners(grid, size, rows[here], columns[here]):
+            mean += share * mean_of([_at(source, places) for source in sources], how, num_classes)
+        label[here] = mean.argmax(axis=0)
     return label
+
+
+def pixels_at(
+    sources: Sequence[Lists | Dense],
+    how: Mean,
+    num_classes: int,
+    grid: tuple[int, int],
+    size: tuple[int, int],
+    rows: np.ndarray,
+    columns: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The mean at some pixels of the frame, each source enlarged from the score grid before it is tempered.
+
+    All classes of a band are at hand, which takes longer than `labels_at`. Parameters as there.
+
+    Returns
+    -------
+    tuple
+        Most likely classes, (P,) uint8, and the divergence as `mix` gives it, (P,) float32.
+    """
+    label, divergence = np.empty(len(rows), np.uint8), np.empty(len(rows), np.float32)
+    for start in range(0, len(label), LABEL_PIXELS):
+        here = slice(start, start + LABEL_PIXELS)
+        corners = _corners(grid, size, rows[here], columns[here])
+        dense = [
+            np.add.reduce([share * rebuild(_at(source, places), num_classes) for places, share in corners], axis=0)
+            for source in sources
+        ]
+        own = np.zeros(len(rows[here]), np.float32)
+        for index, (one, weight) in enumerate(zip(dense, how.weights, strict=True)):
+            if how.temperature(index) == 1:
+                own += np.float32(weight.mean()) * plain_entropy(one)
+        mean = mean_of_dense(dense, how)
+        label[here], divergence[here] = mean.argmax(axis=0), plain_entropy(mean) - own
+    return label, divergence
+
+
+def _corners(
+    grid: tuple[int, int], size: tuple[int, int], rows: np.ndarray, columns: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The four cells of the score grid that pixels of the frame lie between, as places in its one row, and shares."""
+    (up, down, rise), (left, right, run) = neighbours(grid[0], size[0]), neighbours(grid[1], size[1])
+    return [
+        (row * grid[1] + column, vertical * horizontal)
+        for row, vertical in ((up[rows], 1 - rise[rows]), (down[rows], rise[rows]))
+        for column, horizontal in ((left[columns], 1 - run[columns]), (right[columns], run[columns]))
+    ]
+
+
+def _at(source: Lists | Dense, places: np.ndarray) -> Lists | Dense:
+    return type(source)(*(array[:, places] for array in source))
 
 
 def normalised_weights(
@@ -266,6 +324,7 @@ def fused_header(
         source={
             "method": method,
             "numerics": NUMERICS,
+            **({"tempered": TEMPERED} if any(np.float32(one) != 1 for one in temperatures) else {}),
             "weights": list(weights),
             "temperatures": list(temperatures),
             "stores": [source_note(store, out) for store in stores],

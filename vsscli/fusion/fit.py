@@ -193,7 +193,8 @@ class _Sample:
     def truth_under(self, temperature: float) -> np.ndarray:
         """Probability of the true class under a temperature, (P,)."""
         power = np.float32(1 / temperature)
-        listed, each = self.listed**power, self.each**power
+        most = np.maximum(self.listed.max(axis=0), self.each)
+        listed, each = (self.listed / most) ** power, (self.each / most) ** power
         total = listed.sum(axis=0) + self.others * each
         rows = np.concatenate([listed, each[None]])
         return np.take_along_axis(rows, self.place[None], axis=0)[0] / total

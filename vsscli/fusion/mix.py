@@ -10,7 +10,7 @@ Letters: S sources, C classes, K kept, N candidates (all lists together), P pixe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import combinations
@@ -62,7 +62,7 @@ class Mean:
         Positive numbers, (S,), that sum to 1; or (S, C), one for each class, that do for every class. float32.
     temperatures
         S positive numbers, or none: before the mean, probabilities of a source are raised to the power of 1 / T and
-        divided by their sum. Above 1 it becomes less sure, below surer.
+        divided by their sum. Above 1 it becomes less sure, below surer. What a list leaves is spread evenly first.
     method
         ``arithmetic``, or ``geometric``: the product of powers, divided by its sum.
     """
@@ -75,6 +75,11 @@ class Mean:
         return np.float32(self.temperatures[source] if self.temperatures else 1)
 
     @property
+    def is_tempered(self) -> bool:
+        """Whether some source is at another temperature than 1."""
+        return any(np.float32(temperature) != 1 for temperature in self.temperatures)
+
+    @property
     def is_simple(self) -> bool:
         """Whether a class that a source does not list gets the same from it as all such classes."""
         return self.method == "arithmetic" and self.weights.ndim == 1
@@ -85,7 +90,8 @@ class Mixed(NamedTuple):
 
     ``top_class`` and ``top_probability``, (K, P) uint8, are its own lists as they are stored. ``divergence``, (P,)
     float32, is its entropy less the weighted mean of the sources' entropies, both rebuilt, in nats: of an arithmetic
-    mean the Jensen-Shannon divergence of the sources.
+    mean the Jensen-Shannon divergence of the sources. Only sources at temperature 1 are taken off, for which the stored
+    entropies are put in again: what a store says of a distribution does not hold for the tempered one.
     """
 
     top_class: np.ndarray
@@ -151,14 +157,19 @@ def mix(
 
 def mean_of(sources: Sequence[Lists | Dense], how: Mean, num_classes: int) -> np.ndarray:
     """The dense mean of a few pixels, (C, P) float32. Parameters as for `mix`."""
-    mean = np.zeros((num_classes, sources[0][0].shape[1]), np.float32)
-    for index, (source, weight) in enumerate(zip(sources, how.weights, strict=True)):
-        dense = rebuild(source, num_classes)
+    return mean_of_dense((rebuild(source, num_classes) for source in sources), how)
+
+
+def mean_of_dense(distributions: Iterable[np.ndarray], how: Mean) -> np.ndarray:
+    """The mean of distributions, each (C, P) float32 and perhaps changed; (C, P) float32."""
+    mean = np.zeros(1, np.float32)
+    for index, (dense, weight) in enumerate(zip(distributions, how.weights, strict=True)):
         if how.temperature(index) != 1:
+            dense /= dense.max(axis=0)  # else all of them can fall below the smallest float
             dense **= 1 / how.temperature(index)
             dense /= dense.sum(axis=0)
         share = weight if how.weights.ndim == 1 else weight[:, None]
-        mean += share * (dense if how.method == "arithmetic" else np.log(np.maximum(dense, FLOOR)))
+        mean = mean + share * (dense if how.method == "arithmetic" else np.log(np.maximum(dense, FLOOR)))
     if how.method == "geometric":
         np.exp(mean, out=mean)
     if not how.is_simple:
@@ -220,7 +231,8 @@ def _mix_alike(
     rebuilt = np.zeros(len(places), np.float32)
     for index, (level, weight) in enumerate(zip(levels, how.weights, strict=True)):
         mean += np.take(weight * _tempered(alone[None], each, others, how.temperature(index))[0][0], level)
-        rebuilt += np.take(weight * entropy, level)
+        if how.temperature(index) == 1:
+            rebuilt += np.take(weight * entropy, level)
     np.minimum(mean, 1, out=mean)
     out.divergence[places] = _part(mean) + others * _part((1 - mean) / others) - rebuilt
     top_class = sources[0].top_class.copy()
@@ -249,7 +261,8 @@ def _mix_band(
         listed, each = list_mass(source.top_class, source.top_probability, num_classes)
         there = source.top_class != IGNORE
         others = num_classes - np.add.reduce(there, axis=0, dtype=np.uint8).astype(np.float32)
-        entropies += weight * (plain_entropy(listed) + others * _part(each))
+        if how.temperature(index) == 1:
+            entropies += weight * (plain_entropy(listed) + others * _part(each))
         listed, each = _tempered(listed, each, others, how.temperature(index))
         base += weight * each
         # What a listed class has beyond the rest is added up class by class.
@@ -291,8 +304,9 @@ def _mix_dense(
     """The same over all classes of a band, for what lists alone do not tell."""
     mean = mean_of(sources, how, num_classes)
     divergence = plain_entropy(mean)
-    for source, weight in zip(sources, how.weights, strict=True):
-        divergence -= weight.mean() * plain_entropy(rebuild(source, num_classes))
+    for index, (source, weight) in enumerate(zip(sources, how.weights, strict=True)):
+        if how.temperature(index) == 1:
+            divergence -= weight.mean() * plain_entropy(rebuild(source, num_classes))
     return mean, np.arange(num_classes, dtype=np.uint8)[:, None], divergence
 
 
@@ -302,7 +316,8 @@ def _tempered(
     """Listed probabilities (K, n) and that of each of the ``others`` (n,) under a temperature; what is 0 stays 0."""
     if temperature == 1:
         return listed, each
-    listed, each = listed ** (1 / temperature), each ** (1 / temperature)
+    most = np.maximum(listed.max(axis=0), each)  # else all of them can fall below the smallest float
+    listed, each = (listed / most) ** (1 / temperature), (each / most) ** (1 / temperature)
     total = listed.sum(axis=0) + others * each
     return listed / total, each / total
 
