@@ -25,6 +25,7 @@ from vsscli.recipes.schema import Recipe, Unlabelled
 from vsscli.store.reader import open_store
 from vsscli.talk import Silence
 from vsscli.training.journal import read_journal
+from vsscli.training.learner import Learner
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.run import train
 from vsscli.training.semi import build_semi
@@ -126,6 +127,21 @@ def test_labels_are_compared_by_masks_where_there_are_masks_and_else_by_pixels()
     torch.testing.assert_close(pixels, torch.nn.functional.cross_entropy(values, labels.long()))
 
 
+@pytest.mark.parametrize("labelled", [20, 64])
+def test_a_training_does_with_void_as_its_recipe_says(labelled: int, tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+    labels = torch.randint(0, 3, (2, 64, 64), dtype=torch.uint8)
+    labels[:, :, labelled:] = 255
+    losses = []
+    for void in ("negative", "ignored"):
+        recipe = cut_down(tmp_path, "tiny/teacher", train={"void": void})
+        learner = Learner(untrained(recipe))
+        state = TrainingState(learner, build_optimiser(learner.network, recipe.train), None)
+        stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, state)
+        losses.append(stepper.step([(Batch(images, labels), None)])[0].total.item())
+    assert (losses[0] == losses[1]) is (labelled == 64)
+
+
 def test_every_group_of_a_mask_classifier_learns_at_the_rate_of_its_depth(tmp_path: Path) -> None:
     recipe = cut_down(tmp_path, "tiny/teacher", train={"layer_decay": 0.5})
     optimiser = build_optimiser(untrained(recipe), recipe.train)
@@ -151,7 +167,9 @@ def test_unlabelled_crops_are_learned_from_by_their_probabilities_and_features(t
     assert all(torch.isfinite(value) for step in losses for value in step.values())
     if teacher == "store":
         assert losses[-1]["loss_unsupervised"] < losses[0]["loss_unsupervised"]
-        torch.testing.assert_close(losses[0]["loss"], losses[0]["loss_supervised"] + losses[0]["loss_unsupervised"])
+        layers = HEAD["decoder_layers"] + 1  # weights are of one layer of the supervised loss (unlabelled.balance)
+        expected = losses[0]["loss_supervised"] + layers * losses[0]["loss_unsupervised"]
+        torch.testing.assert_close(losses[0]["loss"], expected)
     else:
         assert losses[-1]["banks"] > 0
 

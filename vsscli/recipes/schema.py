@@ -292,6 +292,12 @@ class Train(Section):
     log_every: Positive = 10
     init: str | None = Field(None, description="checkpoint whose weights the network starts from")
     rare: RareClasses | None = Field(None, description="choose labelled crops by class, rare ones first; none: in turn")
+    void: Literal["negative", "ignored"] = Field(
+        "negative",
+        description="what pixels without a label are to a network that classifies masks: outside of every mask, as "
+        "published, or left out of mask losses and matching, for labels that are partial; one that scores pixels "
+        "always leaves them out",
+    )
 
 
 class Contrast(Section):

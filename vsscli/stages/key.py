@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from vsscli.data.content import INDEX, Digests
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.videos import FolderVideo
@@ -134,7 +136,8 @@ def brought_up(old: Key, job: Job, name: str, frames: Frames) -> Key:
 
     Where names and sizes are still those, content is taken to be that of today: a training is not done again for how
     it was noted. What is scored is, which is soon done; and what learned from remapped masks, because what became of
-    their classes was not noted, and the mappings that ship have changed.
+    their classes was not noted, and the mappings that ship have changed. What recipes could not say then has its
+    default, which is what was done.
 
     Raises
     ------
@@ -145,6 +148,8 @@ def brought_up(old: Key, job: Job, name: str, frames: Frames) -> Key:
     if isinstance(stage, EvalStage) or "frames" not in old:
         return old
     key = {**old, "frames": {**(old.get("frames") or {})}, "files": {**(old.get("files") or {})}}
+    if "recipe" in old:
+        key["recipe"] = _filled(old["recipe"])
     for told, data, split, masks in splits_of(job, name):
         noted = str(key["frames"].get(told, CONTENT))
         remapped = masks and data.remap is not None
@@ -216,6 +221,15 @@ def _content(recipe: Recipe) -> dict[str, Any]:
         for key in PLACES_AND_ADVICE:
             data.pop(key)
     return values
+
+
+def _filled(content: dict[str, Any]) -> dict[str, Any]:
+    """What a key holds of a recipe, with defaults for what came to recipes since; unread where it is no recipe now."""
+    try:
+        filled: dict[str, Any] = json.loads(json.dumps(_content(Recipe.model_validate(content))))
+    except ValidationError:
+        return content
+    return filled
 
 
 def _section(job: Job, name: str) -> dict[str, Any]:

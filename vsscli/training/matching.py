@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -14,6 +15,9 @@ from torch.nn import functional
 from vsscli.data.classes import IGNORE
 from vsscli.errors import VssError
 from vsscli.models.outputs import QueryPrediction
+
+Void = Literal["negative", "ignored"]
+"""What pixels without a label are to masks: outside all of them, or nothing that is compared."""
 
 Draw = Callable[[tuple[int, int, int], torch.device], Tensor]  # uniform numbers in [0, 1) of a shape, on a device
 
@@ -27,7 +31,8 @@ def draw_uniform(shape: tuple[int, int, int], device: torch.device) -> Tensor:
 class TargetMasks:
     """The masks of a batch, one for each class that an image has; never stored, a label map is all of them.
 
-    A pixel without a label (255) belongs to none: every mask is 0 there (specs: mask2former.md, Losses).
+    A pixel without a label (255) belongs to none: every mask is 0 there (specs: mask2former.md, Losses). Whether it
+    counts as outside of all masks, as there, or not at all is `void`'s to say.
 
     Attributes
     ----------
@@ -35,10 +40,13 @@ class TargetMasks:
         (B, H, W), 255 for none.
     classes
         For each image the classes present, ascending.
+    void
+        What pixels without a label are.
     """
 
     labels: Tensor
     classes: tuple[tuple[int, ...], ...]
+    void: Void = "negative"
 
     def sample(self, image: int | Tensor, points: Tensor, classes: Tensor) -> Tensor:
         """Sample masks bilinearly, with zeros around them.
@@ -57,22 +65,50 @@ class TargetMasks:
         Tensor
             float32 of the shape that points and classes broadcast to.
         """
+        total = torch.zeros((), device=points.device)
+        for share, label in self._around(image, points):
+            total = total + share * (label == classes)
+        return total
+
+    def counted(self, image: int | Tensor, points: Tensor) -> Tensor | None:
+        """How much points count: what of the pixels around them has a label; None where all count whole.
+
+        A point between a pixel with a label and one without counts in part, so that its loss is the pixels' losses,
+        interpolated as the masks are. What is beyond the picture has no say in it.
+
+        Parameters
+        ----------
+        image, points
+            As for `sample`.
+
+        Returns
+        -------
+        Tensor or None
+            float32 of the shape that image and points broadcast to: exactly 1 far from void, exactly 0 within it.
+        """
+        if self.void == "negative":
+            return None
+        inside = void = torch.zeros((), device=points.device)
+        for share, label in self._around(image, points):
+            inside, void = inside + share, void + share * (label == IGNORE)
+        return 1.0 - void / inside
+
+    def _around(self, image: int | Tensor, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """The four pixels around points: bilinear share, 0 beyond the picture, and label."""
         height, width = self.labels.shape[-2:]
         x = points[..., 0] * width - 0.5
         y = points[..., 1] * height - 0.5
         left, top = x.floor(), y.floor()
-        total = torch.zeros((), device=points.device)
         for down in (0, 1):
             for right in (0, 1):
                 column, row = left + right, top + down
                 share = (1.0 - (x - column).abs()) * (1.0 - (y - row).abs())
                 share = share * ((column >= 0) & (column < width) & (row >= 0) & (row < height))
                 column, row = column.clamp(0, width - 1).long(), row.clamp(0, height - 1).long()
-                total = total + share * (self.labels[image, row, column].long() == classes)
-        return total
+                yield share, self.labels[image, row, column].long()
 
 
-def target_masks(labels: Tensor, num_classes: int) -> TargetMasks:
+def target_masks(labels: Tensor, num_classes: int, void: Void = "negative") -> TargetMasks:
     """Find the classes of each label map.
 
     Parameters
@@ -81,6 +117,8 @@ def target_masks(labels: Tensor, num_classes: int) -> TargetMasks:
         (B, H, W) uint8 or int64 class indices, 255 where there is none.
     num_classes
         C.
+    void
+        What pixels without a label are.
 
     Raises
     ------
@@ -97,7 +135,7 @@ def target_masks(labels: Tensor, num_classes: int) -> TargetMasks:
             f"a label map has the value {num_classes + int(surplus[0])}; the network knows {num_classes} classes",
             "train with the class table that the masks were made for, or remap them with `vss remap`",
         )
-    return TargetMasks(labels, tuple(tuple(row.nonzero().flatten().tolist()) for row in present))
+    return TargetMasks(labels, tuple(tuple(row.nonzero().flatten().tolist()) for row in present), void)
 
 
 @dataclass(frozen=True)
@@ -172,7 +210,8 @@ def match_costs(
     """Cost of each query for each mask, (Q, masks) for each layer and image; parameters as in `match`.
 
     ``weights.classes * -p(class) + weights.mask * BCE + weights.dice * dice``, both means over the points, dice with 1
-    added above and below (specs: mask2former.md, Losses). Float32, whatever the predictions are.
+    added above and below (specs: mask2former.md, Losses); of points that count in part (`TargetMasks.counted`), as in
+    `set_prediction`. Float32, whatever the predictions are.
     """
     device = targets.labels.device
     costs: list[list[Tensor]] = [[] for _ in layers]
@@ -181,14 +220,19 @@ def match_costs(
             classes = torch.tensor(present, dtype=torch.int64, device=device)
             places = torch.stack([layer[image] for layer in points])  # (layers, P, 2)
             masks = targets.sample(image, places[:, :, None], classes)  # (layers, P, masks)
+            counted = targets.counted(image, places)  # (layers, P)
             for number, layer in enumerate(layers):
                 logits = sample_points(layer.mask_logits[image][None].float(), places[number][None])[0]  # (Q, P)
                 mask = masks[number]
                 probability = layer.class_logits[image].float().softmax(dim=-1)[:, classes]
-                # BCE = t * softplus(-x) + (1 - t) * softplus(x) = softplus(x) - t * x
-                binary = (functional.softplus(logits).sum(dim=1, keepdim=True) - logits @ mask) / len(mask)
-                inside = logits.sigmoid()
-                total = inside.sum(dim=1, keepdim=True) + mask.sum(dim=0)
+                # BCE = t * softplus(-x) + (1 - t) * softplus(x) = softplus(x) - t * x, where masks are 0 in void.
+                outside, inside = functional.softplus(logits), logits.sigmoid()
+                claimed, compared = inside, torch.full((), float(len(mask)), device=device)
+                if counted is not None:
+                    outside, claimed = outside * counted[number], inside * counted[number]
+                    compared = counted[number].sum().clamp_min(1.0)
+                binary = (outside.sum(dim=1, keepdim=True) - logits @ mask) / compared
+                total = claimed.sum(dim=1, keepdim=True) + mask.sum(dim=0)
                 dice = 1.0 - (2.0 * (inside @ mask) + 1.0) / (total + 1.0)
                 costs[number].append(weights.mask * binary - weights.classes * probability + weights.dice * dice)
     return costs

@@ -19,6 +19,7 @@ from vsscli.training.matching import (
     Matches,
     MatchWeights,
     TargetMasks,
+    Void,
     draw_uniform,
     match,
     sample_points,
@@ -42,6 +43,9 @@ class SetPredictionSettings:
         Weight of "no object" in the class loss.
     class_weight, mask_weight, dice_weight
         Of the parts, in the loss and in the cost of a match.
+    void
+        Pixels without a label: "negative", outside of every mask, as in all published programs; or "ignored": points
+        there count neither in mask and dice losses nor in costs, all of which are of the points that are left.
     """
 
     points: int = 12544
@@ -51,6 +55,7 @@ class SetPredictionSettings:
     class_weight: float = 2.0
     mask_weight: float = 5.0
     dice_weight: float = 5.0
+    void: Void = "negative"
 
     def __post_init__(self) -> None:
         if self.points < 1 or self.oversample < 1.0 or not 0.0 <= self.uncertain <= 1.0:
@@ -106,7 +111,7 @@ class SetPredictionLoss:
         layers
             Class logits (B, Q, C + 1) and mask logits (B, Q, h, w) of each layer.
         labels
-            (B, H, W) class indices, 255 where there is none: such pixels are outside every mask, not left out.
+            (B, H, W) class indices, 255 where there is none.
 
         Raises
         ------
@@ -116,7 +121,7 @@ class SetPredictionLoss:
         settings = self.settings
         weights = MatchWeights(settings.class_weight, settings.mask_weight, settings.dice_weight)
         with torch.autocast(device_type=labels.device.type, enabled=False):
-            targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1)
+            targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1, settings.void)
             draws = [self._draw(layer, targets) for layer in layers]
             matches = match(layers, targets, [draw.matching for draw in draws], weights)
             classes = torch.stack(
@@ -143,7 +148,7 @@ class SetPredictionLoss:
         draws: Sequence[LayerDraws],
     ) -> tuple[Tensor, Tensor]:
         """Binary cross-entropy and dice of the matched masks of each layer, (layers,) each: sums over masks, divided by
-        the mean number of target masks of a process."""
+        the mean number of target masks of a process. A mask none of whose points count adds 0."""
         normaliser = _mean_over_processes(sum(map(len, targets.classes)), targets.labels.device).clamp_min(1.0)
         masks, dice = [], []
         for layer, found, draw in zip(layers, matches, draws, strict=True):
@@ -153,21 +158,33 @@ class SetPredictionLoss:
                 dice.append(predicted.sum())
                 continue
             with torch.no_grad():
-                points = self.uncertain_points(predicted, draw)  # (M, P, 2)
-                truth = targets.sample(found.image[:, None], points, found.target_class[:, None])  # (M, P)
+                image = found.image[:, None]
+                points = self.uncertain_points(predicted, draw, targets.counted(image, draw.candidates))  # (M, P, 2)
+                truth = targets.sample(image, points, found.target_class[:, None])  # (M, P)
+                counted = targets.counted(image, points)  # (M, P)
             logits = sample_points(predicted, points)[:, 0]
-            binary = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
             inside = logits.sigmoid()
             overlap = 2.0 * (inside * truth).sum(dim=1)
-            masks.append(binary.mean(dim=1).sum())
+            if counted is None:
+                binary = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=1)
+            else:
+                # Of what a point counts, the mask has `truth`.
+                within = truth / counted.clamp_min(1e-6)
+                binary = functional.binary_cross_entropy_with_logits(logits, within, counted, reduction="none")
+                binary = binary.sum(dim=1) / counted.sum(dim=1).clamp_min(1.0)
+                inside = inside * counted
+            masks.append(binary.sum())
             dice.append((1.0 - (overlap + 1.0) / (inside.sum(dim=1) + truth.sum(dim=1) + 1.0)).sum())
         return torch.stack(masks) / normaliser, torch.stack(dice) / normaliser
 
-    def uncertain_points(self, mask_logits: Tensor, draw: LayerDraws) -> Tensor:
-        """Choose P points for each mask (M, 1, h, w): candidates whose logit is nearest to 0, and plain ones."""
-        logits = sample_points(mask_logits, draw.candidates)[:, 0]
+    def uncertain_points(self, mask_logits: Tensor, draw: LayerDraws, counted: Tensor | None = None) -> Tensor:
+        """Choose P points for each mask (M, 1, h, w): candidates whose logit is nearest to 0, those that do not count
+        (M, candidates) last, and plain ones."""
+        doubt = sample_points(mask_logits, draw.candidates)[:, 0].abs().neg()
+        if counted is not None:
+            doubt = doubt.masked_fill(counted == 0, -torch.inf)
         count = self.settings.points - draw.plain.shape[1]
-        chosen = logits.abs().neg().topk(count, dim=1).indices
+        chosen = doubt.topk(count, dim=1).indices
         return torch.cat([draw.candidates.gather(1, chosen[..., None].expand(-1, -1, 2)), draw.plain], dim=1)
 
     def _draw(self, layer: QueryPrediction, targets: TargetMasks) -> LayerDraws:

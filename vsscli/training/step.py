@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,10 +18,11 @@ from vsscli.recipes.schema import Recipe
 from vsscli.training.balance import SUPERVISED, gradient_shares, layers_of, measured_parameters
 from vsscli.training.learner import Answer
 from vsscli.training.losses import cross_entropy_sum
+from vsscli.training.matching import Void
 from vsscli.training.optimiser import set_learning_rate
 from vsscli.training.schedule import learning_rate_factor
 from vsscli.training.semi import SemiSupervision, padding_of
-from vsscli.training.set_prediction import SetPredictionLoss
+from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSettings
 from vsscli.training.state import TrainingState
 
 SupervisedLoss = Callable[[Outputs, Tensor], Tensor]
@@ -139,7 +141,7 @@ class Stepper:
     def __init__(self, fabric: Fabric, recipe: Recipe, state: TrainingState) -> None:
         self.fabric, self.recipe, self.state = fabric, recipe, state
         self._module, self._optimiser = fabric.setup(state.learner, state.optimiser)
-        self._loss = StepLoss(state.network.normalisation, state.semi)
+        self._loss = StepLoss(state.network.normalisation, state.semi, partial(supervised_loss, void=recipe.train.void))
         # A compiled network gives its graph's memory away on the first way back.
         self._measurable = not getattr(recipe.model, "compile", False)
 
@@ -190,10 +192,11 @@ class Stepper:
         return gradient_shares(terms, measured_parameters(self.state.network), scale)
 
 
-def supervised_loss(outputs: Outputs, labels: Tensor) -> Tensor:
-    """The loss of labels (B, H, W) uint8: of matched masks where the network classifies masks, else of pixels."""
+def supervised_loss(outputs: Outputs, labels: Tensor, void: Void = "negative") -> Tensor:
+    """The loss of labels (B, H, W) uint8: of matched masks where the network classifies masks, else of pixels, which
+    never counts those without a label."""
     if isinstance(outputs, MaskOutputs):
-        return SetPredictionLoss()(outputs.layers, labels).total
+        return SetPredictionLoss(SetPredictionSettings(void=void))(outputs.layers, labels).total
     return global_mean(*cross_entropy_sum(outputs.scores, labels))
 
 
