@@ -25,6 +25,7 @@ from vsscli.inference.plans import NONE
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.recipes.load import load_recipe, recipe_from_dict
+from vsscli.recipes.schema import Data
 from vsscli.training.run import begun_run, train, training_inputs
 from vsscli.training.validation import LiveLabels
 
@@ -83,11 +84,11 @@ def main() -> None:
         print(f"| {row} | {' | '.join(cells)} |")
 
 
-def scored(path: Path, root: Path) -> list[float]:
-    """The four metrics and each class's IoU, per cent."""
+def scored(path: Path, root: Path, data: Data | None = None) -> list[float]:
+    """The four metrics and each class's IoU, per cent; on the data set that was trained on where no other is named."""
     checkpoint = load_checkpoint(path)
     recipe = recipe_from_dict(checkpoint.recipe, str(path))
-    dataset = open_dataset(recipe.data, root)
+    dataset = open_dataset(data or recipe.data, root)
     how = ReadOut(recipe.predict.size, recipe.predict.window, recipe.predict.step, NONE)
     predictor = Predictor(restore_network(checkpoint), checkpoint.normalisation, how, torch.device("cpu"))
     videos = dataset.split("val")

@@ -12,23 +12,16 @@ it again goes on, and prints the table of what there is.
 from __future__ import annotations
 
 import argparse
-import math
 import statistics
 import time
 from pathlib import Path
 
-import torch
+from rare import scored
 from unreliable import METRICS, Printed
 
 from vsscli.data.layouts import open_dataset
-from vsscli.evaluation.score import score
-from vsscli.inference.plans import NONE
-from vsscli.inference.predictor import Predictor, ReadOut
-from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.recipes.load import load_recipe
-from vsscli.recipes.schema import Data
 from vsscli.training.run import begun_run, train, training_inputs
-from vsscli.training.validation import LiveLabels
 
 
 def main() -> None:
@@ -51,7 +44,7 @@ def main() -> None:
                 changes.append(f"train.batch_size={arguments.batch}")
                 init = trained(arguments.out, shipped, f"{shipped}-{void}-{seed}", changes, init)
                 row = f"{shipped}, {void}"
-                figures.setdefault(row, []).append(scored(init, streets))
+                figures.setdefault(row, []).append(scored(init, Path(streets.root), streets))
                 print(f"{row}, seed {seed}: mIoU {figures[row][-1][0]:.2f}", flush=True)
     names = open_dataset(streets, Path(streets.root)).table.names
     print(f"| void | mIoU | wIoU | VC8 | VC16 | {' | '.join(names)} |")
@@ -75,19 +68,6 @@ def trained(out: Path, shipped: str, name: str, changes: list[str], init: Path |
     ).last
     print(f"{name}: {time.process_time() - since:.0f} s of processor", flush=True)
     return last
-
-
-def scored(path: Path, streets: Data) -> list[float]:
-    """The four metrics and each class's IoU, per cent."""
-    checkpoint = load_checkpoint(path)
-    dataset = open_dataset(streets, Path(streets.root))
-    predictor = Predictor(
-        restore_network(checkpoint), checkpoint.normalisation, ReadOut(None, None, None, NONE), torch.device("cpu")
-    )
-    videos = dataset.split("val")
-    found = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, workers=1)
-    by_class = [0.0 if math.isnan(row.iou) else row.iou for row in found.per_class]
-    return [100 * value for value in (*(found.value(name) for name in METRICS), *by_class)]
 
 
 if __name__ == "__main__":
