@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import builtins
 import collections
 import functools
@@ -26,7 +27,7 @@ import torch
 from safetensors.torch import save_file
 
 from vsscli.errors import VssError
-from vsscli.models.official.makers import HistoryBuffer
+from vsscli.models.official.makers import HistoryBuffer, Settings
 from vsscli.models.official.unpickle import read_official
 
 
@@ -183,6 +184,18 @@ def test_the_log_of_mmengine_is_held_without_its_class(
     assert found["meta"]["dataset_meta"]["classes"] == ("a",)
     assert found["sizes"] == (2, 3)
     same(found["state_dict"], state)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_what_a_script_was_called_with_is_held_as_plain_values(legacy: bool, tmp_path: Path) -> None:
+    called = argparse.Namespace(lr=1e-4, data_path="/data", nested=argparse.Namespace(layers=[1, 2]))
+    path = tmp_path / "mae.pth"
+    content = {"model": {"a": torch.ones(2)}, "args": called}
+    torch.save(content, path, _use_new_zipfile_serialization=not legacy)
+    read = read_official(path)
+    assert isinstance(read["args"], Settings)
+    assert read["args"].state == {"lr": 1e-4, "data_path": "/data", "nested": Settings({"layers": [1, 2]})}
+    assert torch.equal(read["model"]["a"], torch.ones(2))
 
 
 def test_what_optimisers_and_schedules_keep_is_read(tmp_path: Path) -> None:

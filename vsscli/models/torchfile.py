@@ -22,7 +22,7 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.models.official.machine import BrokenPickle, Machine, RefusedName
-from vsscli.models.official.makers import HistoryBuffer, finish, storage_type, table_of, view_bytes, whole
+from vsscli.models.official.makers import HistoryBuffer, Settings, finish, storage_type, table_of, view_bytes, whole
 
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file of torch before 1.6
 PROTOCOL = 1001
@@ -46,7 +46,8 @@ def read_torch(path: Path, what: str) -> Any:
     Returns
     -------
     object
-        Tensors on the CPU, NumPy arrays and numbers, `makers.HistoryBuffer`, in dicts, lists, tuples and sets. They
+        Tensors on the CPU, NumPy arrays and numbers, `makers.HistoryBuffer` and `Settings`, in dicts, lists, tuples and
+        sets. They
         are to be copied from, not written to.
 
     Raises
@@ -287,7 +288,7 @@ def check_values(content: Any) -> None:
                 below.extend(value.values())
             elif kind in (list, tuple, set, frozenset):
                 below.extend(value)
-            elif kind is HistoryBuffer:
+            elif kind in (HistoryBuffer, Settings):
                 below.append(value.state)
             elif kind is str:
                 value.encode()  # raises for halves of characters

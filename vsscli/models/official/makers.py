@@ -23,6 +23,7 @@ MOST_DIMENSIONS = 32
 MOST = 2**62  # of anything that is counted
 # Numbers and texts of fixed width; no objects, and no fields that could hold some.
 _DTYPE = re.compile(r"[<>|=]?(?:[?bhilqpBHILQPefdgFDG]|b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16)|[SU]\d{1,6})")
+SETTINGS = "argparse.Namespace"
 HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
 STATISTICS = ("min", "max", "current", "mean")  # methods of it that its state lists
 _LATIN = ("latin1", "latin-1", "iso-8859-1")
@@ -31,6 +32,13 @@ _LATIN = ("latin1", "latin-1", "iso-8859-1")
 @dataclass
 class HistoryBuffer:
     """What mmengine keeps of a logged figure: its state as it was written, without any of the methods."""
+
+    state: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Settings:
+    """What a training script was called with (``argparse.Namespace``), beside the weights of many an official file."""
 
     state: dict[str, Any] = field(default_factory=dict)
 
@@ -103,6 +111,7 @@ def table_of(nested: Callable[[bytes], Any]) -> dict[str, Maker | None]:
         **{name: _refusal(what) for name, what in OTHER_TENSORS.items()},
         **dict.fromkeys(f"torch.{numbers}Storage" for numbers in OTHER_NUMBERS),
         "torch.storage._load_from_bytes": lambda content: _whole_storage(nested(_as_bytes(content))),
+        SETTINGS: lambda: Settings(),
         # The only class beyond those of Python, NumPy and torch: mmengine's log, in checkpoints of mmsegmentation 1.x.
         HISTORY: lambda: HistoryBuffer(),
         **dict.fromkeys(f"{HISTORY}.{method}" for method in STATISTICS),
@@ -116,9 +125,9 @@ def finish(made: Any, state: Any) -> None:
         _fill_array(made, state)
     elif isinstance(made, np.dtype):
         _fill_dtype(made, state)
-    elif isinstance(made, HistoryBuffer):
+    elif isinstance(made, HistoryBuffer | Settings):
         if type(state) is not dict:
-            raise BrokenPickle("the state of a HistoryBuffer is no dict")
+            raise BrokenPickle(f"the state of a {type(made).__name__} is no dict")
         made.state = state
     elif type(made) is not dict:  # what torch hangs on a state dict, the versions of its modules, is not needed
         raise BrokenPickle(f"a {type(made).__name__} is given a state")

@@ -37,7 +37,8 @@ def read_official(path: Path, what: str = "checkpoint") -> Any:
     Returns
     -------
     object
-        Tensors on the CPU, NumPy arrays and numbers, `makers.HistoryBuffer`, in dicts, lists, tuples and sets. Tensors
+        Tensors on the CPU, NumPy arrays and numbers, `makers.HistoryBuffer` and `Settings`, in dicts, lists, tuples and
+        sets. Tensors
         of large files are mapped from the disk. They are to be copied from, not written to.
 
     Raises
