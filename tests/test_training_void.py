@@ -256,6 +256,17 @@ def test_a_point_beside_void_counts_in_part_and_one_at_the_edge_whole() -> None:
     assert TargetMasks(targets.labels, ((0,),)).counted(0, points) is None
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_points_within_void_are_those_that_do_not_count(batch: int) -> None:
+    targets = target_masks(sample_labels(batch, 0.6), CLASSES, "ignored")
+    image, points = torch.arange(batch)[:, None], torch.rand(batch, 2000, 2)
+    counted, within = targets.counted(image, points), targets.within_void(image, points)
+    assert counted is not None
+    assert within is not None
+    assert torch.equal(within, counted == 0)
+    assert 0 < within.sum() < within.numel()
+
+
 def test_bfloat16_predictions_have_losses_of_float32() -> None:
     exact = sample_layers(2)
     layers = [QueryPrediction(layer.class_logits.bfloat16(), layer.mask_logits.bfloat16()) for layer in exact]

@@ -93,6 +93,21 @@ class TargetMasks:
             inside, void = inside + share, void + share * (label == IGNORE)
         return 1.0 - void / inside
 
+    def within_void(self, image: int | Tensor, points: Tensor) -> Tensor | None:
+        """Whether points do not count at all, as `counted` says at more cost: of no pixel around them is there a label.
+
+        Parameters as for `sample`; bool of the shape that image and points broadcast to, None where all points count.
+        """
+        if self.void == "negative":
+            return None
+        height, width = self.labels.shape[-2:]
+        # Of each corner of a pixel, whether one of the four around it has a label.
+        labelled = functional.pad((self.labels != IGNORE).float()[:, None], (1, 1, 1, 1))
+        known = functional.max_pool2d(labelled, 2, stride=1)[:, 0] > 0  # (B, H + 1, W + 1)
+        column = (points[..., 0] * width + 0.5).long().clamp(0, width)
+        row = (points[..., 1] * height + 0.5).long().clamp(0, height)
+        return ~known[image, row, column]
+
     def _around(self, image: int | Tensor, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """The four pixels around points: bilinear share, 0 beyond the picture, and label."""
         height, width = self.labels.shape[-2:]

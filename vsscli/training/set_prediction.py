@@ -159,7 +159,8 @@ class SetPredictionLoss:
                 continue
             with torch.no_grad():
                 image = found.image[:, None]
-                points = self.uncertain_points(predicted, draw, targets.counted(image, draw.candidates))  # (M, P, 2)
+                void = targets.within_void(image, draw.candidates)
+                points = self.uncertain_points(predicted, draw, void)  # (M, P, 2)
                 truth = targets.sample(image, points, found.target_class[:, None])  # (M, P)
                 counted = targets.counted(image, points)  # (M, P)
             logits = sample_points(predicted, points)[:, 0]
@@ -177,12 +178,12 @@ class SetPredictionLoss:
             dice.append((1.0 - (overlap + 1.0) / (inside.sum(dim=1) + truth.sum(dim=1) + 1.0)).sum())
         return torch.stack(masks) / normaliser, torch.stack(dice) / normaliser
 
-    def uncertain_points(self, mask_logits: Tensor, draw: LayerDraws, counted: Tensor | None = None) -> Tensor:
-        """Choose P points for each mask (M, 1, h, w): candidates whose logit is nearest to 0, those that do not count
-        (M, candidates) last, and plain ones."""
+    def uncertain_points(self, mask_logits: Tensor, draw: LayerDraws, void: Tensor | None = None) -> Tensor:
+        """Choose P points for each mask (M, 1, h, w): candidates whose logit is nearest to 0, those in void (M,
+        candidates) last, and plain ones."""
         doubt = sample_points(mask_logits, draw.candidates)[:, 0].abs().neg()
-        if counted is not None:
-            doubt = doubt.masked_fill(counted == 0, -torch.inf)
+        if void is not None:
+            doubt = doubt.masked_fill(void, -torch.inf)
         count = self.settings.points - draw.plain.shape[1]
         chosen = doubt.topk(count, dim=1).indices
         return torch.cat([draw.candidates.gather(1, chosen[..., None].expand(-1, -1, 2)), draw.plain], dim=1)
