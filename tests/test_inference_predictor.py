@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -167,6 +169,11 @@ def test_scores_of_any_kind_and_layout_become_the_distribution_that_the_one_func
 
     found = predictor(Saying(classes)).maps([image(16, 24)] * 2)
     torch.testing.assert_close(torch.stack([views.maps[0] for views in found]), expected)
+    (found_otherwise, _) = predictor(Saying(classes), replace(read_out(), missing="normalise")).maps(
+        [image(16, 24)] * 2
+    )
+    expected = to_probabilities(Scores(values, kind), "normalise")
+    torch.testing.assert_close(found_otherwise.maps[0], expected[0])
 
 
 def test_a_frame_smaller_than_the_window_is_padded_and_the_padding_cut_off() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vsscli.models.scores import ScoreKind, Scores, to_probabilities
+from vsscli.models.scores import Missing, ScoreKind, Scores, to_probabilities
 
 
 def scores_of(kind: ScoreKind, seed: int, classes: int, scale: float) -> Scores:
@@ -58,11 +60,59 @@ def test_probabilities_are_left_as_they_are() -> None:
     assert torch.equal(to_probabilities(Scores(values, ScoreKind.PROBABILITIES)), values)
 
 
-@pytest.mark.parametrize("total", [0.0, 9e-7])
-def test_a_pixel_without_mask_scores_is_uniform(total: float) -> None:
+def test_what_mask_scores_lack_is_spread_evenly() -> None:
+    # A pixel that hardly any query claims is no sure one: 0.3 of 1, and the 0.7 for five classes.
+    values = torch.tensor([0.24, 0.06, 0.0, 0.0, 0.0]).view(1, 5, 1, 1)
+    scores = Scores(values, ScoreKind.MASK_SCORES)
+    assert to_probabilities(scores).flatten().tolist() == pytest.approx([0.38, 0.2, 0.14, 0.14, 0.14])
+    assert to_probabilities(scores, "normalise").flatten().tolist() == pytest.approx([0.8, 0.2, 0, 0, 0])
+
+
+@pytest.mark.parametrize("total", [1.0, 1.7, 40.0])
+def test_where_nothing_lacks_both_ways_are_one(total: float) -> None:
+    values = torch.tensor([0.7, 0.2, 0.1]).mul(total).view(1, 3, 1, 1)
+    scores = Scores(values, ScoreKind.MASK_SCORES)
+    torch.testing.assert_close(to_probabilities(scores), to_probabilities(scores, "normalise"))
+
+
+@pytest.mark.parametrize(("total", "missing"), [(0.0, "spread"), (0.0, "normalise"), (9e-7, "normalise")])
+def test_a_pixel_without_mask_scores_is_uniform(total: float, missing: Missing) -> None:
     values = torch.tensor([total, 0.0, 0.0, 0.0]).view(1, 4, 1, 1)
-    probabilities = to_probabilities(Scores(values, ScoreKind.MASK_SCORES))
+    probabilities = to_probabilities(Scores(values, ScoreKind.MASK_SCORES), missing)
     assert probabilities.flatten().tolist() == [0.25] * 4
+
+
+@settings(deadline=None, max_examples=60)
+@given(seed=st.integers(0, 2**31), classes=st.integers(2, 130), sharp=st.floats(0.3, 8))
+def test_the_more_lacks_the_less_sure_and_the_order_stays(seed: int, classes: int, sharp: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    shares = (torch.randn(classes, generator=generator) * sharp).softmax(0)
+    totals = torch.tensor([3.0, 1.0, 0.9, 0.5, 0.2, 0.01, 0.0])
+    values = (totals[:, None] * shares).view(len(totals), classes, 1, 1)
+    probabilities = to_probabilities(Scores(values, ScoreKind.MASK_SCORES))[..., 0, 0]
+    entropy = -(probabilities * probabilities.clamp_min(1e-30).log()).sum(1)
+    assert (entropy.diff() >= -1e-5).all()
+    assert float(entropy[-1]) == pytest.approx(math.log(classes), abs=1e-4)
+    likeliest = values[:-1].amax(1).flatten()
+    chosen = values[:-1, :, 0, 0].gather(1, probabilities[:-1].argmax(1, keepdim=True))[:, 0]
+    torch.testing.assert_close(chosen, likeliest, rtol=1e-3, atol=1e-6)  # rounding can put two classes level
+
+
+def test_the_gradient_of_spread_scores_is_that_of_finite_differences() -> None:
+    values = torch.tensor([[0.2, 0.1, 0.3], [0.9, 0.5, 0.4], [0.0, 0.0, 0.0]]).view(3, 3, 1, 1)
+    weights = torch.tensor([0.3, -1.0, 2.0]).view(1, 3, 1, 1)
+
+    def told(scores: torch.Tensor) -> torch.Tensor:
+        return (to_probabilities(Scores(scores, ScoreKind.MASK_SCORES)) * weights).sum()
+
+    variable = values.clone().requires_grad_()
+    (found,) = torch.autograd.grad(told(variable), variable)
+    for place in range(values.numel()):
+        moved = [values.clone(), values.clone()]
+        for step, one in zip((1e-2, -1e-2), moved, strict=True):
+            one.view(-1)[place] += step
+        expected = (told(moved[0]) - told(moved[1])) / 2e-2
+        assert float(found.view(-1)[place]) == pytest.approx(float(expected), abs=2e-3)
 
 
 def test_the_gradient_at_a_pixel_without_mask_scores_is_finite() -> None:

@@ -17,8 +17,11 @@ from small import CHAIN, small_loop
 from vsscli.data.layouts import open_dataset
 from vsscli.data.scene import MARKER
 from vsscli.errors import VssError
+from vsscli.recipes.load import load_recipe
+from vsscli.recipes.pipeline import PredictStage, TrainStage
+from vsscli.recipes.schema import Unlabelled
 from vsscli.stages.job import open_job
-from vsscli.stages.key import Frames, splits_of
+from vsscli.stages.key import VERSIONS, Frames, read_out_digest, splits_of, version_of
 from vsscli.stages.lock import PipelineLock, only_one
 from vsscli.stages.record import read_record, write_record
 from vsscli.stages.run import Ran, run_pipeline
@@ -88,6 +91,19 @@ def test_the_summary_says_what_made_it(finished: Place) -> None:
     assert [row["paper"] for row in rows] == [{"miou": 61.5, "vc8": 92.1}, {}]
     assert all(0 <= row["miou"] <= 1 for row in rows)
     assert (finished.workspace / summary["stages"][-1]["result"]) == finished.zip
+
+
+def test_only_what_reads_mask_scores_is_of_another_version() -> None:
+    masks, light = load_recipe("tiny/pvuw2024/student"), load_recipe("camvid/student")
+    learning = Unlabelled(teacher="ema")
+    train, predict = TrainStage(do="train", recipe="a"), PredictStage(do="predict", model="a", split="val")
+    assert version_of(predict, masks) == VERSIONS["predict"] + 1
+    assert version_of(train, masks.model_copy(update={"unlabelled": learning})) == VERSIONS["train"] + 1
+    as_before = masks.model_copy(update={"predict": masks.predict.model_copy(update={"missing": "normalise"})})
+    plain = [(predict, as_before), (train, masks), (predict, light), (train, light)]
+    plain += [(train, light.model_copy(update={"unlabelled": learning}))]
+    assert all(version_of(stage, recipe) == VERSIONS[stage.do] for stage, recipe in plain)
+    assert read_out_digest(as_before) != read_out_digest(masks)
 
 
 def test_another_threshold_runs_only_what_hangs_on_it(place: Place) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ from lightning_fabric import Fabric
 from small import SCENE
 
 from vsscli.errors import VssError
+from vsscli.inference.plans import NONE
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.models.network import Network
 from vsscli.models.outputs import MapOutputs, MaskOutputs, QueryPrediction
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.pipeline.masks import predict_input
-from vsscli.pipeline.predict import Hardware, predict_split
+from vsscli.pipeline.predict import Hardware, made_by, predict_split, read_out
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe, Unlabelled
 from vsscli.store.reader import open_store
@@ -63,6 +65,12 @@ def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: st
     store = open_store(predicted.store)
     assert store.header.source["window"] == [64, 64]
     assert (store.header.scores, store.header.source["family"]) == ("mask_scores", "mask2former")
+    checkpoint = load_checkpoint(result.last)
+    how = read_out(recipe.predict, NONE, None, checkpoint)
+    note = made_by(checkpoint, how)
+    assert (store.header.source["missing"], note.pop("missing")) == ("spread", "spread")
+    # What earlier versions predicted says nothing of it, and is what is asked for now and then.
+    assert made_by(checkpoint, replace(how, missing="normalise")) == note
     again = predict_split(result.last, "val", workspace=tmp_path, hardware=CPU)
     assert (again.predicted, again.cached) == (0, predicted.predicted)
     masks = predict_input(result.last, next((tmp_path / "data").rglob("origin")), tmp_path / "masks", hardware=CPU)

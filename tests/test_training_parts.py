@@ -80,6 +80,9 @@ def test_mask_scores_are_learnt_through_their_normalised_logarithm() -> None:
     loss, _ = cross_entropy_sum(Scores(values, ScoreKind.MASK_SCORES), label)
     shares = values / values.sum(1, keepdim=True)
     torch.testing.assert_close(loss, functional.nll_loss(shares.log(), label, reduction="sum"))
+    # So where next to nothing is claimed too, whatever predicting does with what lacks.
+    faint, _ = cross_entropy_sum(Scores(values / 10, ScoreKind.MASK_SCORES), label)
+    torch.testing.assert_close(faint, loss)
 
 
 def test_averaged_weights_follow_the_network_slowly_after_a_quick_start() -> None:

@@ -27,7 +27,7 @@ from vsscli.inference.memory import keep_freed_memory
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.inference.windows import Size, chosen_window, window_corners, window_step
 from vsscli.models.network import Network, Normalisation
-from vsscli.models.scores import Scores, to_probabilities
+from vsscli.models.scores import Missing, Scores, to_probabilities
 from vsscli.talk import SILENCE, Talk
 
 CPU_BATCH_PIXELS = 2**18
@@ -65,6 +65,8 @@ class ReadOut:
         The views.
     precision
         ``32``, ``bf16`` or ``16``.
+    missing
+        What becomes of what mask scores lack to 1; see `to_probabilities`.
     """
 
     size: int | None
@@ -72,6 +74,7 @@ class ReadOut:
     step: tuple[int, int] | None
     plan: AugmentationPlan
     precision: str = "32"
+    missing: Missing = "spread"
 
 
 def view_size(frame: tuple[int, int], size: int | None, scale: float, divisor: int) -> tuple[int, int]:
@@ -317,7 +320,7 @@ class Predictor:
             crops = torch.stack([views[view][top : top + height, left : left + width] for view, top, left in places])
             with autocast(self.device, self.read_out.precision):
                 scores = self.network(self._normalised(crops))
-            return _distribution(scores)
+            return _distribution(scores, self.read_out.missing)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -343,7 +346,7 @@ class Predictor:
         return images.view(number, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _distribution(scores: Scores) -> Tensor:
+def _distribution(scores: Scores, missing: Missing = "spread") -> Tensor:
     """Probabilities (B, C, h, w) float32, laid out in memory as the scores are.
 
     Torch's softmax over channels that lie innermost first copies them outward. Handed over as a list of pixels, many
@@ -351,9 +354,9 @@ def _distribution(scores: Scores) -> Tensor:
     """
     values = scores.values
     if values.shape[1] < 16 or not values.is_contiguous(memory_format=torch.channels_last):
-        return to_probabilities(scores)
+        return to_probabilities(scores, missing)
     number, classes, height, width = values.shape
-    pixels = to_probabilities(Scores(values.permute(0, 2, 3, 1).reshape(-1, classes), scores.kind))
+    pixels = to_probabilities(Scores(values.permute(0, 2, 3, 1).reshape(-1, classes), scores.kind), missing)
     return pixels.view(number, height, width, classes).permute(0, 3, 1, 2)
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 LEAST_SUM = 1e-6  # mask scores that add up to less than this say nothing: the uniform distribution (design: Words)
+
+Missing = Literal["spread", "normalise"]
+"""What becomes of what mask scores lack to 1: given to all classes evenly, or to each in proportion to what it has."""
 
 
 class ScoreKind(StrEnum):
@@ -26,7 +29,7 @@ class Scores(NamedTuple):
     kind: ScoreKind
 
 
-def to_probabilities(scores: Scores) -> Tensor:
+def to_probabilities(scores: Scores, missing: Missing = "spread") -> Tensor:
     """Turn scores into a distribution over the classes.
 
     Parameters
@@ -34,8 +37,12 @@ def to_probabilities(scores: Scores) -> Tensor:
     scores
         Values (B, C, h, w) of any floating type. Logits pass through a softmax. Probabilities stay as they are. Mask
         scores, which are sums over queries of class probability times mask probability and so at least 0, are divided
-        by their sum; a pixel whose sum is under 1e-6 gets the uniform distribution. A softmax of mask scores would
-        turn a pixel that is 95 % sure into 2 % at 124 classes, hence the kinds.
+        by their sum where it is above 1, and where it is below, all classes get the same of what lacks. A softmax of
+        mask scores would turn a pixel that is 95 % sure into 2 % at 124 classes, hence the kinds.
+    missing
+        ``normalise``: mask scores are divided by their sum where it is below 1 too, and only a pixel whose sum is
+        under 1e-6 gets the uniform distribution. So a pixel that hardly any query claims looks as sure as one that is
+        claimed by a sure one: the order of the classes is the same, the entropy is not.
 
     Returns
     -------
@@ -50,5 +57,7 @@ def to_probabilities(scores: Scores) -> Tensor:
         if scores.kind is ScoreKind.PROBABILITIES:
             return values
         total = values.sum(dim=1, keepdim=True)
+        if missing == "spread":
+            return values / total.clamp_min(1.0) + (1.0 - total).clamp_min(0.0) / values.shape[1]
         uniform = 1.0 / values.shape[1]
         return torch.where(total < LEAST_SUM, uniform, values / total.clamp_min(LEAST_SUM))

@@ -20,6 +20,7 @@ from vsscli.inference.run import predict_videos
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import fixed_crop, score_kind
 from vsscli.models.checkpoints import Checkpoint, restore_network
+from vsscli.models.scores import ScoreKind
 from vsscli.pipeline.learned import learned_note
 from vsscli.pipeline.source import open_model, take_classes, with_weights
 from vsscli.pipeline.workspace import store_path
@@ -223,11 +224,13 @@ def _look(path: Path, videos: Sequence[Video], digests: Digests, *, force: bool)
 def read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
     """How a checkpoint's network is read out: the recipe's section, a plan, and a precision if one is given."""
     window = chosen_window(predict.window, fixed_crop(checkpoint.network))
-    return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision)
+    return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision, predict.missing)
 
 
 def made_by(checkpoint: Checkpoint, how: ReadOut) -> dict[str, Any]:
     """What decides the predictions of a frame, as plain JSON values."""
+    # Where nothing can lack, or is filled up as earlier versions did, nothing is noted and their predictions are right.
+    lacking = score_kind(checkpoint.network) is ScoreKind.MASK_SCORES and how.missing != "normalise"
     return {
         "weights": checkpoint.fingerprint,
         "size": how.size,
@@ -237,6 +240,7 @@ def made_by(checkpoint: Checkpoint, how: ReadOut) -> dict[str, Any]:
         "flip": how.plan.flip,
         "precision": how.precision,
         "numerics": NUMERICS,
+        **({"missing": how.missing} if lacking else {}),
     }
 
 

@@ -388,6 +388,11 @@ class Predict(Section):
     step: Size | None = Field(None, description="step of the window; none: two thirds of it")
     tta: Literal["paper", "flip", "none"] | Plan = Field("paper", description="plan used with --tta")
     precision: Literal["32", "bf16", "16"] = "32"
+    missing: Literal["spread", "normalise"] = Field(
+        "spread",
+        description="of mask classifiers, what a pixel's scores lack to 1: spread evenly over the classes, or given to "
+        "them in proportion, as versions before did",
+    )
 
 
 class Store(Section):

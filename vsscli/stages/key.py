@@ -120,7 +120,7 @@ def key_of(job: Job, name: str, inputs: Mapping[str, str], frames: Frames) -> Ke
         "stage": _section(job, name),
         "inputs": {other: inputs[other] for other in stage.takes()},
         "frames": {told: frames.digest(data, split, masks=masks) for told, data, split, masks in splits_of(job, name)},
-        "version": VERSIONS[stage.do],
+        "version": version_of(stage, recipe),
     }
     if isinstance(stage, TrainStage):
         key["recipe"] = _content(recipe)
@@ -129,6 +129,13 @@ def key_of(job: Job, name: str, inputs: Mapping[str, str], frames: Frames) -> Ke
     # As it will be read back from a record.
     plain: Key = json.loads(json.dumps(key))
     return plain
+
+
+def version_of(stage: AnyStage, recipe: Recipe) -> int:
+    """The version of a kind of stage: one more than that of its kind where it reads what mask scores lack to 1."""
+    reads = isinstance(stage, PredictStage) and recipe.predict.missing != "normalise"
+    reads |= isinstance(stage, TrainStage) and recipe.unlabelled is not None  # what the moving average is sure of
+    return VERSIONS[stage.do] + (reads and recipe.model.family != "light")
 
 
 def brought_up(old: Key, job: Job, name: str, frames: Frames) -> Key:
@@ -217,6 +224,8 @@ def read_out_digest(recipe: Recipe) -> str:
 def _content(recipe: Recipe) -> dict[str, Any]:
     """A recipe without the places that may change and the advice to people."""
     values = recipe.model_dump(mode="json")
+    if recipe.predict.missing == "spread":
+        del values["predict"]["missing"]  # no training of before is done again for how it is read out: see `version_of`
     for data in (values["data"], *(other["data"] for other in values.get("also") or ())):
         for key in PLACES_AND_ADVICE:
             data.pop(key)

@@ -34,7 +34,8 @@ def cross_entropy_sum(scores: Scores, label: Tensor) -> tuple[Tensor, Tensor]:
     """
     label = label.long()
     count = (label != IGNORE).sum().float()
-    values = scores.values if scores.kind is ScoreKind.LOGITS else to_probabilities(scores)
+    # In proportion, whatever predicting does: what is learnt is which class, and what lacks has no class to pull down.
+    values = scores.values if scores.kind is ScoreKind.LOGITS else to_probabilities(scores, "normalise")
     if label.numel() * values.shape[1] <= WHOLE_BATCH_VALUES:
         return _upsampled_sum(values, label, scores.kind), count
     parts = [

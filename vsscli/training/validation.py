@@ -47,7 +47,7 @@ def validate(network: Network, dataset: Dataset, recipe: Recipe, fabric: Fabric)
     figures: dict[str, float | None] = {}
     if fabric.is_global_zero:
         predict = recipe.predict
-        how = ReadOut(predict.size, predict.window, predict.step, NONE, recipe.train.precision)
+        how = ReadOut(predict.size, predict.window, predict.step, NONE, recipe.train.precision, predict.missing)
         predictor = Predictor(network, network.normalisation, how, fabric.device, batch_size=1)
         videos = dataset.split("val")
         scored = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, workers=1)
