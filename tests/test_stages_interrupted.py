@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -208,10 +209,10 @@ def test_what_the_disk_refuses_to_remove_is_told(place: Place, monkeypatch: pyte
     job = place.job()
     store = next(place.workspace.glob("stores/*/*/*.zarr"))
 
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(VssError, match=rf"cannot remove .*{store.name}: Permission denied"):
         left.discard(job, "unlabelled", [store])
     assert store.is_dir()

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
+
+from vsscli.cli.signals import end_at_once, ended_like_interrupted, hold_streams, unbroken_talk
 
 if TYPE_CHECKING:
     from typer.core import TyperGroup
@@ -92,7 +91,10 @@ def build() -> TyperGroup:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run ``vss`` with ``sys.argv`` (which is left as it is: processes started beside this one read it too)."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    hold_streams()
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    end_at_once()
+    sys.exit(code)
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -109,10 +111,15 @@ def run(arguments: Sequence[str]) -> int:
         Exit code: 0, or as `vsscli.cli.failure.explain` says.
     """
     debug = "--debug" in arguments
-    command = None
     _wait_asleep()
+    with unbroken_talk():
+        return _run(arguments, debug=debug)
+
+
+def _run(arguments: Sequence[str], *, debug: bool) -> int:
+    command = None
     try:
-        with _terminated_like_interrupted(), _only_our_own_words(debug=debug):
+        with ended_like_interrupted(), _only_our_own_words(debug=debug):
             command = build()
             if "_VSS_COMPLETE" in os.environ:
                 command.main(prog_name="vss")
@@ -120,9 +127,12 @@ def run(arguments: Sequence[str]) -> int:
                 command.invoke(context)
             sys.stdout.flush()
     except (Exception, KeyboardInterrupt) as cause:
-        from vsscli.cli.failure import explain
+        try:
+            from vsscli.cli.failure import explain
 
-        return explain(cause, debug=debug, go_on=_how_to_go_on(command, arguments) if command else "")
+            return explain(cause, debug=debug, go_on=_how_to_go_on(command, arguments) if command else "")
+        except KeyboardInterrupt:
+            return 130
     return 0
 
 
@@ -163,29 +173,3 @@ def _only_our_own_words(*, debug: bool) -> Iterator[None]:
             yield
     finally:
         logging.disable(logging.NOTSET)
-
-
-@contextmanager
-def _terminated_like_interrupted() -> Iterator[None]:
-    """Turn SIGTERM into an exception while the block runs, so that files are closed as after Ctrl-C."""
-    main_thread = threading.current_thread() is threading.main_thread()
-    if not main_thread or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    owner = os.getpid()
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        if os.getpid() != owner:
-            # A forked worker, ended by its parent: die as if there were no handler.
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-            return
-        from vsscli.cli.failure import Terminated
-
-        raise Terminated
-
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)

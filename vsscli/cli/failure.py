@@ -6,6 +6,7 @@ import difflib
 import errno
 import os
 import re
+import signal
 import sys
 import traceback
 
@@ -41,7 +42,11 @@ TORCH_LACKS_MEMORY = ("DefaultCPUAllocator", "Storage size calculation overflowe
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, handled like Ctrl-C: what can be continued is left so that it can."""
+    """SIGTERM or SIGHUP, handled like Ctrl-C: what can be continued is left so that it can."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__(number)
+        self.number = int(number)
 
 
 def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
@@ -59,7 +64,7 @@ def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
     Returns
     -------
     int
-        Exit code: 2 for what the user can mend, 130 and 143 for signals, 1 for what must be a mistake of ours.
+        Exit code: 2 for what the user can mend, 128 and its number for a signal, 1 for what must be a mistake of ours.
     """
     if isinstance(cause, typer.Exit):
         return cause.exit_code
@@ -69,7 +74,7 @@ def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
     if isinstance(cause, KeyboardInterrupt | typer.Abort):
         if is_first_process():
             print(f"interrupted; {go_on}" if go_on else "interrupted", file=sys.stderr)
-        return 143 if isinstance(cause, Terminated) else 130
+        return 128 + cause.number if isinstance(cause, Terminated) else 130
     if debug:
         print(printable_text("".join(traceback.format_exception(cause))), end="", file=sys.stderr)
     message, hint, code = _reason(cause)

@@ -8,15 +8,18 @@ at step s sees what it would have seen: there is no loader state to save.
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import random
 import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Protocol
+from types import FrameType, TracebackType
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +33,9 @@ from vsscli.data.pixels import read_image
 from vsscli.data.rare import RareFirst
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
+
+Flag = Any
+"""A number that processes share (ctypes, which has no type of its own for it)."""
 
 LabelOf = Callable[[str, int], np.ndarray]
 
@@ -224,8 +230,8 @@ def _generators(seed: int, step: int, slot: int) -> Iterator[None]:
 class TrainingLoader:
     """Batches in order, from this process or from loader processes; made by `training_loader`."""
 
-    def __init__(self, loader: DataLoader[tuple[Tensor, Tensor] | _Failure]) -> None:
-        self._loader = loader
+    def __init__(self, loader: DataLoader[tuple[Tensor, Tensor] | _Failure], ending: Flag) -> None:
+        self._loader, self._ending = loader, ending
 
     def __len__(self) -> int:
         return len(self._loader)
@@ -241,13 +247,12 @@ class TrainingLoader:
                     raise VssError(batch.message, batch.hint)
                 yield batch
         except RuntimeError as error:
-            if not str(error).startswith("DataLoader worker"):
+            lost = lost_loader(error)
+            if lost is None:
                 raise
-            raise VssError(
-                f"a loader process died: {str(error).splitlines()[0]}",
-                "most often memory ran out: set train.workers lower (0 loads in the training process)",
-            ) from error
+            raise lost from error
         finally:
+            self._ending.value = 1  # what does not end by itself is ended by a signal
             # Torch ends its workers when the iterator goes. An error's traceback keeps this frame and would keep the
             # iterator, until a garbage collection that takes it apart in no order and waits seconds for each worker.
             del batches
@@ -290,18 +295,19 @@ def training_loader(
     VssError
         As `StepSampler`; while iterating, whatever was wrong with a frame or its label.
     """
+    ending: Flag = multiprocessing.get_context(_start_method()).RawValue("b", 0)
     loader: DataLoader[tuple[Tensor, Tensor] | _Failure] = DataLoader(
         items,
         batch_sampler=StepSampler(items.order(seed), batch_size, start, steps, rank, world),
         num_workers=workers,
         collate_fn=_collate,
-        worker_init_fn=_start_worker,
+        worker_init_fn=partial(_start_worker, ending, os.getpid()),
         prefetch_factor=2 if workers else None,
         multiprocessing_context=_start_method() if workers else None,
         pin_memory=pin,
         generator=torch.Generator(),  # else torch draws the workers' base seed from the global generator
     )
-    return TrainingLoader(loader)
+    return TrainingLoader(loader, ending)
 
 
 def _collate(items: list[tuple[Tensor, Tensor] | _Failure]) -> tuple[Tensor, Tensor] | _Failure:
@@ -312,10 +318,34 @@ def _collate(items: list[tuple[Tensor, Tensor] | _Failure]) -> tuple[Tensor, Ten
     return images, labels
 
 
-def _start_worker(number: int) -> None:
-    # Ctrl-C reaches every process of the terminal; the training process ends its workers, they need not say anything.
-    # Torch itself gives a worker one thread.
+def lost_loader(error: RuntimeError) -> VssError | None:
+    """The error for a loader process that died, if that is what torch says; it says so at any time, also elsewhere."""
+    first = (str(error).splitlines() or [""])[0]
+    if not first.startswith("DataLoader worker"):
+        return None
+    shared = "shared memory" in str(error) or "Bus error" in first
+    why = "shared memory ran out, which containers have little of" if shared else "most often memory ran out"
+    return VssError(
+        f"a loader process died: {first}",
+        f"{why}: --set train.workers=0 loads in the training process, a lower train.batch_size takes less",
+    )
+
+
+def _start_worker(ending: Flag, parent: int, number: int) -> None:
+    """Leave signals to the training process.
+
+    Ctrl-C reaches every process of a terminal, SIGTERM and SIGHUP every process of a job (`timeout`, systemd, SLURM):
+    the training process needs its loaders to finish its step, and ends them itself. Torch gives a worker one thread.
+    """
+
+    def end(signal_number: int, frame: FrameType | None) -> None:
+        if ending.value or os.getppid() != parent:
+            os._exit(128 + signal_number)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, end)
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.excepthook = _tell_unless_nobody_listens
 
 

@@ -9,10 +9,14 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from threading import Lock, Thread
 
@@ -44,6 +48,11 @@ from vsscli.talk import SILENCE, Talk
 __all__ = ["Mapping", "RemapReport", "load_mapping", "remap_masks"]
 
 FILES_PER_TASK = 16
+
+SIGNALS = {signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ())}
+
+PATIENCE = 3.0
+"""Seconds that a process which is asked to end gives the one that started it to say so itself."""
 
 
 @dataclass(frozen=True)
@@ -221,7 +230,8 @@ def _run(jobs: Sequence[Job], mapping: Mapping, out: Path, workers: int) -> Iter
     try:
         running: set[Future[_Outcome]] = set()
         for batch in batches:
-            running.add(pool.submit(_remap_files, batch, mapping, out))
+            with _started_in_peace():
+                running.add(pool.submit(_remap_files, batch, mapping, out))
             if len(running) >= 4 * workers:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -238,9 +248,36 @@ def _run(jobs: Sequence[Job], mapping: Mapping, out: Path, workers: int) -> Iter
 _writing = Lock()
 
 
+@contextmanager
+def _started_in_peace() -> Iterator[None]:
+    """Hold back signals while processes start, which inherit that: they would end with a traceback before they can
+    choose (`_start_worker`), and so would Python's process that looks after semaphores."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+
+
 def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it is gone: a pool's process that is waiting for work would stay."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Leave signals to the parent, and end when it is gone: a pool's process that is waiting for work would stay.
+
+    SIGTERM reaches all processes of a job, and the parent must be the first to end; the pool itself sends it to what is
+    left when one of its processes died. So it counts after a while.
+    """
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: Thread(target=_end_soon, daemon=True).start())
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     Thread(target=_end_with_parent, daemon=True).start()
 
 
@@ -248,8 +285,17 @@ def _end_with_parent() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
-        with _writing:  # not in the middle of a file, whose half would stay under its temporary name
-            os._exit(1)
+        _end()
+
+
+def _end_soon() -> None:
+    time.sleep(PATIENCE)
+    _end()
+
+
+def _end() -> None:
+    with _writing:  # not in the middle of a file, whose half would stay under its temporary name
+        os._exit(1)
 
 
 def _remap_files(jobs: Sequence[Job], mapping: Mapping, out: Path) -> _Outcome:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from vsscli.data.batches import TrainItems, training_loader
+from vsscli.data.batches import TrainItems, lost_loader, training_loader
 from vsscli.data.layouts import Dataset
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Recipe
@@ -55,7 +56,11 @@ class Loop:
         batches = self._batches(items, unlabelled)
         state.learner.train()
         waited, since, counted = 0.0, time.perf_counter(), 0
-        with StopRequest() as request, self.talk.track(self.recipe.name, settings.steps, "step") as done:
+        with (
+            StopRequest(self.talk) as request,
+            self._loaders_may_die(),
+            self.talk.track(self.recipe.name, settings.steps, "step") as done,
+        ):
             done(state.step)
             if state.step and self._is_validated() and not state.figures:  # the run was cut off while it was scored
                 self._validate_and_save()
@@ -93,6 +98,22 @@ class Loop:
         if self._journal is not None:
             self._journal.close()
         self.fabric.barrier()
+
+    @contextmanager
+    def _loaders_may_die(self) -> Iterator[None]:
+        """Say what to do when a loader process dies, which torch reports wherever the run happens to be just then."""
+        try:
+            yield
+        except RuntimeError as error:
+            lost = lost_loader(error)
+            if lost is None:
+                raise
+            kept = f"{self.last} is of step {self._kept}: --resume goes on from there" if self._kept else ""
+            raise VssError(lost.message, "; ".join(filter(None, (lost.hint, kept)))) from error
+        except VssError as error:
+            if isinstance(error.__cause__, RuntimeError) and lost_loader(error.__cause__) and self._kept:
+                error.hint = f"{error.hint}; {self.last} is of step {self._kept}: --resume goes on from there"
+            raise
 
     def _measures(self, step: int) -> bool:
         """Whether gradients are compared in this step: of the lines of the journal the first, every tenth, the last."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
+from vsscli.talk import SILENCE, Talk
+
 
 class StopRequest:
-    """Lets a first Ctrl-C or SIGTERM end the step in hand, so that a checkpoint of it can be written.
+    """Lets a first Ctrl-C, SIGTERM or SIGHUP end the step in hand, so that a checkpoint of it can be written.
 
-    A second one is immediate. Leaving the block hands the signals back to whoever handled them before.
+    It is answered at once, and a second one obeyed at once. Leaving the block hands the signals back to whoever handled
+    them before. Those that are ignored stay so: SIGHUP under `nohup`, Ctrl-C of what a shell runs in the background.
+
+    Parameters
+    ----------
+    talk
+        Is told that the first one was heard.
 
     Attributes
     ----------
@@ -19,15 +29,17 @@ class StopRequest:
         The signal that asked to stop, or None.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 
-    def __init__(self) -> None:
+    def __init__(self, talk: Talk = SILENCE) -> None:
+        self._talk, self._owner = talk, os.getpid()
         self.number: int | None = None
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # signals belong to the main thread
-            self._before = {number: signal.signal(number, self._ask) for number in self.SIGNALS}
+            heard = [number for number in self.SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._ask) for number in heard}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -49,3 +61,6 @@ class StopRequest:
         if self.number is not None:
             self.obey()
         self.number = number
+        if os.getpid() == self._owner:  # not in a loader process that has been forked just now
+            with suppress(RuntimeError):  # it came in the middle of another line
+                self._talk.warn("finishing the step, and saving; again to stop now")
