@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from cli_process import kill_training, vss
+from cli_process import environment, kill_training, vss
 from listener import Listener
 from small import small_recipe, write_recipe
 from store_crashes import dead_process
@@ -234,3 +235,91 @@ def test_one_crop_of_one_cell_is_refused_before_the_first_step(tmp_path: Path) -
     recipe = recipe.model_copy(update={"augment": recipe.augment.model_copy(update={"crop": (32, 32)})})
     with pytest.raises(VssError, match=r"augment\.crop: one crop of 32x32 a step leaves batch norm one cell"):
         train(recipe, tmp_path / "run")
+
+
+class TestData:
+    """A run knows the data that it learned from."""
+
+    @pytest.fixture
+    def begun(self, tmp_path: Path) -> Path:
+        train(small_recipe(tmp_path / "data", steps=4), tmp_path / "run", device="cpu")
+        return tmp_path
+
+    def again(self, folder: Path, talk: Listener | None = None, *, resume: bool = False, **settings: object) -> int:
+        recipe = small_recipe(folder / "data", steps=4, **settings)
+        return train(recipe, folder / "run", device="cpu", resume=resume, talk=talk or Listener()).trained_steps
+
+    def test_frames_that_came_are_said_with_the_remedy(self, begun: Path) -> None:
+        for part, suffix in (("origin", "jpg"), ("mask", "png")):
+            folder = begun / "data/data/train-000" / part
+            shutil.copy(folder / f"00005.{suffix}", folder / f"00006.{suffix}")
+        for resume in (False, True):
+            with pytest.raises(VssError, match="split 'labelled' had 12 frames and has 13") as caught:
+                self.again(begun, resume=resume)
+            assert "--force trains anew" in caught.value.hint
+
+    def test_a_mask_corrected_in_place_is_noticed_and_a_touched_one_is_none(self, begun: Path) -> None:
+        mask = begun / "data/data/train-000/mask/00003.png"
+        mask.touch()
+        assert self.again(begun) == 4
+        shutil.copy2(mask.with_name("00004.png"), mask)
+        with pytest.raises(VssError, match="hold something else, under the same names"):
+            self.again(begun)
+
+    def test_masks_of_validation_decide_no_weight(self, begun: Path) -> None:
+        mask = next((begun / "data/data").glob("val-*/mask/00003.png"))
+        shutil.copy2(mask.with_name("00014.png"), mask)
+        assert self.again(begun) == 4
+
+    def test_a_run_of_an_earlier_version_is_kept_with_a_word(self, begun: Path) -> None:
+        checkpoint = load_checkpoint(begun / "run/last.pt")
+        checkpoint.inputs = {}
+        save_checkpoint(begun / "run/last.pt", checkpoint)
+        listener = Listener()
+        assert self.again(begun, listener) == 4
+        assert "did not note the frames and masks it learned from" in listener.warned[0]
+
+    def test_what_decides_no_weight_may_change(self, tmp_path: Path) -> None:
+        recipe = small_recipe(tmp_path / "data", steps=4)
+        path = write_recipe(tmp_path / "recipe.yaml", recipe)
+        options = ["--recipe", str(path), "--out", str(tmp_path / "run"), "--set", "train.steps=100000"]
+        kill_training(options, tmp_path / "run/journal.jsonl", 4)
+        listener = Listener()
+        changed = small_recipe(tmp_path / "data", steps=100_000, log_every=3, workers=1, checkpoint_every=5)
+        with pytest.raises(VssError, match="steps was 100000 and is 7"):
+            train(small_recipe(tmp_path / "data", steps=7), tmp_path / "run", device="cpu", resume=True)
+
+        class Enough(Exception):
+            pass
+
+        def stop(*_: object, **__: object) -> None:
+            raise Enough
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Stepper, "step", stop)
+            with pytest.raises(Enough):
+                train(changed, tmp_path / "run", device="cpu", resume=True, talk=listener)
+        assert any("continuing" in line for line in listener.said)
+
+
+def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path / "recipe.yaml", small_recipe(tmp_path / "data", steps=100_000))
+    options = ["--recipe", str(recipe), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "vsscli", "train", *options, "--quiet"], env=environment(), stderr=subprocess.PIPE
+    )
+    journal, deadline = tmp_path / "run/journal.jsonl", time.monotonic() + 120
+    while not (journal.exists() and journal.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    try:
+        for also in ("--resume", "--force"):
+            refused = vss("train", *options, also, cwd=tmp_path)
+            assert refused.returncode == 2
+            assert f"is being trained in by process {process.pid}" in refused.stderr
+    finally:
+        process.kill()
+        process.communicate()
+    small = small_recipe(tmp_path / "data", steps=2)
+    assert train(small, tmp_path / "run", device="cpu", force=True).trained_steps == 2
+    assert not list(tmp_path.glob(".*.work"))

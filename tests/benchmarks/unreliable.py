@@ -29,7 +29,8 @@ from vsscli.pipeline.predict import Hardware
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
-from vsscli.training.run import begun_run, train, training_inputs
+from vsscli.training.inputs import training_inputs
+from vsscli.training.run import begun_run, train
 
 METRICS = ("miou", "wiou", "vc8", "vc16")
 NAMES = {

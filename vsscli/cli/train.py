@@ -73,6 +73,7 @@ def train(
         device=device,
         devices=devices,
         check=not no_check,
+        workspace=workspace,
         talk=console,
     )
     figures = {"steps": result.trained_steps, **result.figures}

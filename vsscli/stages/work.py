@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vsscli.data.content import INDEX, Digests
+from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
 from vsscli.inside import Inside
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
@@ -34,7 +36,8 @@ from vsscli.stages.needs import checked_record
 from vsscli.stages.record import Result
 from vsscli.store.files import digest_of
 from vsscli.talk import SILENCE, Talk
-from vsscli.training.run import begun_run, train, training_inputs
+from vsscli.training.inputs import data_inputs, training_inputs
+from vsscli.training.run import begun_run, train
 
 ZIP = "submission.zip"
 TOGETHER = ("train", "predict", "pseudo")
@@ -164,6 +167,7 @@ def _train(job: Job, name: str, results: Mapping[str, Result], talk: Talk) -> Re
         checked=checked_record(job),
         device=job.hardware.device,
         devices=job.hardware.devices,
+        workspace=job.workspace,
         talk=talk,
     )
     facts = {"steps": run.trained_steps, "best": run.best.name, **run.figures}
@@ -175,9 +179,13 @@ def is_other_run(job: Job, name: str, results: Mapping[str, Result]) -> bool:
     stage, recipe = job.stage(name), job.recipe(name)
     if not isinstance(stage, TrainStage):
         return False
+    if not (job.folder(name) / "last.pt").exists():
+        return False
     paths = [results[other].path if other is not None else None for other in (stage.init, stage.pseudo)]
+    with Digests(job.workspace / INDEX) as digests:
+        data = data_inputs(open_sources(recipe, job.root(recipe.data)), digests)
     try:
-        return begun_run(job.folder(name), recipe, training_inputs(recipe, *paths)) is False
+        return begun_run(job.folder(name), recipe, {**training_inputs(recipe, *paths), **data}) is False
     except VssError:
         return True  # a checkpoint that can't be read is no run to go on with
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import LabelledFrames, Portion, TrainItems
 from vsscli.data.census import Census
+from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset
 from vsscli.data.left import say_left_out
 from vsscli.data.numbering import say_order
@@ -20,7 +21,9 @@ from vsscli.data.videos import FolderVideo
 from vsscli.talk import SILENCE, Talk
 
 
-def labelled_items(sources: Sources, *, check: Path | None = None, talk: Talk = SILENCE) -> TrainItems:
+def labelled_items(
+    sources: Sources, *, check: Path | None = None, digests: Digests | None = None, talk: Talk = SILENCE
+) -> TrainItems:
     """Gather the labelled frames.
 
     Parameters
@@ -29,6 +32,8 @@ def labelled_items(sources: Sources, *, check: Path | None = None, talk: Talk = 
         The data sets.
     check
         Where to remember that files are sound: they are looked at first. None: they are not looked at.
+    digests
+        Tell what files hold.
     talk
         Told how many frames each data set has, where there are several, and of the looking.
 
@@ -43,7 +48,7 @@ def labelled_items(sources: Sources, *, check: Path | None = None, talk: Talk = 
         say_order(own, talk)
         say_left_out(dataset, "labelled", own, talk)
     if check is not None:
-        _check(sources, videos, check, talk)
+        _check(sources, videos, check, digests, talk)
     pairs = zip(sources.datasets, videos, strict=True)
     frames = [LabelledFrames(own, dataset.ids, dataset.table.num_classes) for dataset, own in pairs]
     chosen = [_rare_first(sources, dataset, its, talk) for dataset, its in zip(sources.datasets, frames, strict=True)]
@@ -71,12 +76,14 @@ def _rare_first(sources: Sources, dataset: Dataset, frames: LabelledFrames, talk
     return rare
 
 
-def _check(sources: Sources, videos: Sequence[Sequence[FolderVideo]], record: Path, talk: Talk) -> None:
+def _check(
+    sources: Sources, videos: Sequence[Sequence[FolderVideo]], record: Path, digests: Digests | None, talk: Talk
+) -> None:
     """Look at every frame and mask, and at which classes occur: one that occurs in no set can't be learned."""
     census, meaning = Census(), sources.main.meaning
     for dataset, own in zip(sources.datasets, videos, strict=True):
         what = f"data {dataset.name}" if sources.also else "data"
-        found = check_once(own, dataset.meaning, masks=True, record=record, what=what, talk=talk)
+        found = check_once(own, dataset.meaning, masks=True, record=record, what=what, digests=digests, talk=talk)
         census += retold(found, dataset.meaning, meaning)
     for remark in judge_absent(census, meaning, "the labelled data", "warning"):
         tell(remark, talk)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsscli.data.batches import TrainItems
+from vsscli.data.content import Digests
 from vsscli.data.overlap import Shared, shared_videos
 from vsscli.data.sound import check_once, tell
 from vsscli.data.sources import Sources
@@ -28,7 +29,12 @@ class Ready:
 
 
 def make_ready(
-    sources: Sources, pseudo_labels: Path | None, *, record: Path | None = None, talk: Talk = SILENCE
+    sources: Sources,
+    pseudo_labels: Path | None,
+    *,
+    record: Path | None = None,
+    digests: Digests | None = None,
+    talk: Talk = SILENCE,
 ) -> Ready:
     """Open the splits that a run trains and is validated on, and look at every file of them.
 
@@ -40,6 +46,8 @@ def make_ready(
         The store to learn from, if not the recipe's.
     record
         Where to remember what was found sound. None: files are not looked at, but lists and folders are read.
+    digests
+        Tell what files hold.
     talk
         Hears of the looking, of classes that never occur, and of videos that are trained on and validated on.
 
@@ -50,16 +58,20 @@ def make_ready(
     """
     recipe, dataset = sources.recipe, sources.main
     scored = _validated(sources, talk) if recipe.validated else []
-    items = labelled_items(sources, check=record, talk=talk)
+    items = labelled_items(sources, check=record, digests=digests, talk=talk)
     if record is not None and scored:
         what = f"split {recipe.data.val!r} (validation)"
-        census = check_once(scored, dataset.meaning, masks=True, sparse=True, record=record, what=what, talk=talk)
+        census = check_once(
+            scored, dataset.meaning, masks=True, sparse=True, record=record, what=what, digests=digests, talk=talk
+        )
         for remark in judge_absent(census, dataset.meaning, what, "note"):
             tell(remark, talk)
     others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
     if others is not None and record is not None:
         what = "unlabelled data"
-        check_once(others.frames.videos, dataset.meaning, masks=False, record=record, what=what, talk=talk)
+        check_once(
+            others.frames.videos, dataset.meaning, masks=False, record=record, what=what, digests=digests, talk=talk
+        )
     warn_of_overlap(sources, scored, [] if others is None else others.frames.videos, talk)
     return Ready(items, others)
 

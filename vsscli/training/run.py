@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from lightning_fabric import Fabric
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import TrainItems
+from vsscli.data.content import INDEX, Digests
 from vsscli.data.layouts import Dataset
-from vsscli.data.sources import open_sources
+from vsscli.data.sources import Sources, open_sources
 from vsscli.errors import VssError
 from vsscli.files import clear_parts
 from vsscli.inference.devices import autocast
@@ -25,16 +28,16 @@ from vsscli.models.network import Network
 from vsscli.models.norm import convert_sync
 from vsscli.models.torchfile import check_file
 from vsscli.recipes.schema import LightModel, Mask2FormerModel, MmsegModel, Recipe
-from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
+from vsscli.training.inputs import changed_data, data_inputs, lacks_data, training_inputs
 from vsscli.training.learner import Learner
+from vsscli.training.lock import only_one_trains
 from vsscli.training.loop import Loop
 from vsscli.training.optimiser import build_optimiser
-from vsscli.training.pseudo import pseudo_label_path
 from vsscli.training.ready import make_ready
 from vsscli.training.semi import build_semi
-from vsscli.training.state import CONTENT, TrainingState, lacks_content, load_state, other_run
+from vsscli.training.state import TrainingState, lacks_content, load_state, other_run
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,7 @@ def train(
     devices: int = 1,
     check: bool = True,
     checked: Path | None = None,
+    workspace: Path | None = None,
     talk: Talk = SILENCE,
 ) -> TrainResult:
     """Train a network and leave ``last.pt``, ``best.pt`` and ``journal.jsonl`` in a folder.
@@ -83,13 +87,16 @@ def train(
         "auto", "cpu" or "cuda", and how many processes; more than one train with DDP.
     check, checked
         Look at every file that the run will read before the first step, and where to remember what was sound; none:
-        ``checked.json`` in the folder.
+        ``checked.json`` in the folder. Without, only the names of frames tell whether data has changed since a run in
+        the folder began.
+    workspace
+        Where it is remembered what files hold, so that unchanged ones are not read to know it. None: nowhere.
 
     Raises
     ------
     VssError
-        The data is missing or damaged, the folder holds another run, there is nothing to learn from, or options
-        contradict each other.
+        The data is missing or damaged, the folder holds another run or one of other data, another process trains in
+        it, there is nothing to learn from, or options contradict each other.
     """
     if isinstance(recipe.model, MmsegModel):
         raise VssError(
@@ -108,39 +115,78 @@ def train(
         talk = Silence()
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
-    last, best = out / "last.pt", out / "best.pt"
+    last = out / "last.pt"
     init = init or (Path(recipe.train.init) if recipe.train.init else None)
-    inputs = training_inputs(recipe, init, pseudo_labels)
-    finished = finished_run(out, recipe, inputs) if not force else None
-    if finished is None and last.exists() and not (force or resume):
-        checkpoint = load_checkpoint(last, weights=False)
+    digests = Digests(None if workspace is None else workspace / INDEX)
+    with only_one_trains(out) if fabric.is_global_zero else nullcontext():
+        sources = open_sources(recipe, data_root, talk)
+        inputs = training_inputs(recipe, init, pseudo_labels)
+        with fabric.rank_zero_first(), digests:
+            inputs |= data_inputs(sources, digests if check else None, talk)
+        finished = finished_run(out, recipe, inputs) if not force else None
+        if last.exists() and not force:
+            _refuse_other(out, recipe, inputs, finished=finished is not None, resume=resume, talk=talk)
+        fabric.barrier()  # every process has looked before one of them writes
+        if finished is not None:
+            talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
+            return finished
+        record = (checked or out / "checked.json") if check and fabric.is_global_zero else None
+        return _train(fabric, sources, out, inputs, pseudo_labels, init, digests, record, resume=resume, talk=talk)
+
+
+def _refuse_other(
+    out: Path, recipe: Recipe, inputs: dict[str, str], *, finished: bool, resume: bool, talk: Talk
+) -> None:
+    """Refuse a folder whose run is another one, or of other data, unless it is gone on with; say what is not known."""
+    last = out / "last.pt"
+    checkpoint = load_checkpoint(last, weights=False)
+    changed = changed_data(checkpoint.inputs, inputs)
+    if changed:
+        raise VssError(
+            f"{last} was trained on other data: {changed}",
+            "--force trains anew in its place, --out FOLDER (or another name) puts the new run elsewhere",
+        )
+    if not finished and not resume:
         raise VssError(
             f"{out} holds a run of {checkpoint.recipe.get('name')!r}, {checkpoint.step} steps long",
             "--resume continues it, --force starts anew in its place, --out FOLDER puts the new run elsewhere",
         )
-    if last.exists() and not force and lacks_content(load_checkpoint(last, weights=False), inputs):
+    unnoted = [
+        *(["the frames and masks it learned from"] if lacks_data(checkpoint.inputs) else []),
+        *(["its pseudo-labels, only how they were made"] if lacks_content(checkpoint, inputs) else []),
+    ]
+    if unnoted:
         talk.warn(
-            f"{last} is of an earlier version, which noted how its pseudo-labels were made and not the labels: "
+            f"{last} is of an earlier version, which did not note {', nor '.join(unnoted)}: "
             "if these have changed since, --force trains anew"
         )
-    fabric.barrier()  # every process has looked before one of them writes
-    if finished is not None:
-        talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
-        return finished
 
+
+def _train(
+    fabric: Fabric,
+    sources: Sources,
+    out: Path,
+    inputs: dict[str, str],
+    pseudo_labels: Path | None,
+    init: Path | None,
+    digests: Digests,
+    record: Path | None,
+    *,
+    resume: bool,
+    talk: Talk,
+) -> TrainResult:
+    # What the checkpoint carries must find the data again without the options of this call.
+    recipe, dataset = sources.recipe, sources.main
+    last, best = out / "last.pt", out / "best.pt"
     _require_precision(recipe, fabric.device)
     _require_partners(recipe, fabric.world_size)
     if fabric.is_global_zero:
         for path in (last, best):
             clear_parts(path)
-    sources = open_sources(recipe, data_root, talk)
-    # What the checkpoint carries must find the data again without the options of this call.
-    recipe, dataset = sources.recipe, sources.main
     fresh = not (resume and last.exists())
     if fresh and init is None:
         _require_start(recipe, talk)
-    record = (checked or out / "checked.json") if check and fabric.is_global_zero else None
-    ready = make_ready(sources, pseudo_labels, record=record, talk=talk)
+    ready = make_ready(sources, pseudo_labels, record=record, digests=digests, talk=talk)
     items, others = ready.items, ready.unlabelled
     unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
     torch.manual_seed(recipe.seed)
@@ -165,19 +211,6 @@ def train(
     )
     Loop(fabric, recipe, dataset, state, out, talk).run(items, unlabelled)
     return TrainResult(last, best, state.figures, state.step)
-
-
-def training_inputs(recipe: Recipe, init: Path | None, pseudo_labels: Path | None) -> dict[str, str]:
-    """Fingerprints of what goes into a run beside recipe and data: its first weights, its pseudo-labels."""
-    inputs = {}
-    init = init or (Path(recipe.train.init) if recipe.train.init else None)
-    if init is not None:
-        inputs["init"] = load_checkpoint(init, weights=False).fingerprint
-    path = pseudo_label_path(recipe, pseudo_labels)
-    if path is not None:
-        store = open_store(path)
-        inputs |= {"pseudo_labels": store.fingerprint, CONTENT: store.content()}
-    return inputs
 
 
 def finished_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> TrainResult | None:

@@ -16,11 +16,12 @@ from vsscli.models.network import Network
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe
 from vsscli.training.averaging import AveragedWeights
+from vsscli.training.inputs import CONTENT, DATA, changed_data
 from vsscli.training.learner import Learner
 from vsscli.training.semi import SemiSupervision
 
-CONTENT = "pseudo_labels_content"
-"""Among what goes into a run: the fingerprint of its pseudo-labels. That of how they were made is `pseudo_labels`."""
+DECIDE_NOTHING = ("workers", "log_every", "validate_every", "checkpoint_every")
+"""Keys of `train` that decide no weight: a run may go on with others."""
 
 
 @dataclass
@@ -116,15 +117,18 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
 
 def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) -> str:
     """In what a checkpoint was trained otherwise than by this recipe and these inputs; empty when in nothing."""
+    changed = changed_data(checkpoint.inputs, inputs)
+    if changed:
+        return changed
     # Keys that came to recipes since then have their defaults in it.
     known = recipe_from_dict(checkpoint.recipe, "the recipe of the run that was begun").model_dump(mode="json")
     if known["unlabelled"] and known["model"]["family"] == "mask2former":
         # Before there was a choice, the weights were of the whole sum.
         known["unlabelled"]["balance"] = checkpoint.recipe["unlabelled"].get("balance", "none")
     unnoted = {CONTENT: inputs[CONTENT]} if lacks_content(checkpoint, inputs) else {}
-    there = {**known, "inputs": {**checkpoint.inputs, **unnoted}}
-    wanted = {**recipe.model_dump(mode="json"), "inputs": inputs}
-    return first_difference(_without_root(there), _without_root(wanted))
+    there = {**known, "inputs": {**_without_data(checkpoint.inputs), **unnoted}}
+    wanted = {**recipe.model_dump(mode="json"), "inputs": _without_data(inputs)}
+    return first_difference(_deciding(there), _deciding(wanted))
 
 
 def lacks_content(checkpoint: Checkpoint, inputs: dict[str, str]) -> bool:
@@ -132,10 +136,15 @@ def lacks_content(checkpoint: Checkpoint, inputs: dict[str, str]) -> bool:
     return CONTENT in inputs and CONTENT not in checkpoint.inputs and "pseudo_labels" in checkpoint.inputs
 
 
-def _without_root(values: dict[str, Any]) -> dict[str, Any]:
-    """Data may move to another place between two runs."""
+def _without_data(inputs: dict[str, str]) -> dict[str, str]:
+    return {name: noted for name, noted in inputs.items() if not name.startswith(DATA)}
+
+
+def _deciding(values: dict[str, Any]) -> dict[str, Any]:
+    """What decides weights: data may move to another place between two runs, and be looked at more often."""
     also = [{**other, "data": {**other["data"], "root": None}} for other in values["also"]]
-    return {**values, "data": {**values["data"], "root": None}, "also": also}
+    train = {name: value for name, value in values["train"].items() if name not in DECIDE_NOTHING}
+    return {**values, "data": {**values["data"], "root": None}, "also": also, "train": train}
 
 
 def first_difference(old: Any, new: Any, name: str = "") -> str:

@@ -1,0 +1,96 @@
+"""What goes into a training beside its recipe, by fingerprint: data, first weights, pseudo-labels."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from vsscli.data.content import Digests
+from vsscli.data.layouts import Dataset
+from vsscli.data.sources import Sources
+from vsscli.data.videos import FolderVideo
+from vsscli.models.checkpoints import load_checkpoint
+from vsscli.recipes.schema import Recipe
+from vsscli.store.reader import open_store
+from vsscli.talk import SILENCE, Talk
+from vsscli.training.pseudo import pseudo_label_path
+
+CONTENT = "pseudo_labels_content"
+"""Among what goes into a run: the fingerprint of its pseudo-labels. That of how they were made is `pseudo_labels`."""
+
+DATA = "data "
+"""Before the names of splits."""
+
+NOTED = re.compile(r"(\d+) frames, names ([0-9a-f]{16}), content ([0-9a-f]{64}|-)")
+
+
+def training_inputs(recipe: Recipe, init: Path | None, pseudo_labels: Path | None) -> dict[str, str]:
+    """Fingerprints of what goes into a run beside recipe and data: its first weights, its pseudo-labels."""
+    inputs = {}
+    init = init or (Path(recipe.train.init) if recipe.train.init else None)
+    if init is not None:
+        inputs["init"] = load_checkpoint(init, weights=False).fingerprint
+    path = pseudo_label_path(recipe, pseudo_labels)
+    if path is not None:
+        store = open_store(path)
+        inputs |= {"pseudo_labels": store.fingerprint, CONTENT: store.content()}
+    return inputs
+
+
+def data_inputs(sources: Sources, digests: Digests | None, talk: Talk = SILENCE) -> dict[str, str]:
+    """What the splits hold that a run learns from.
+
+    Parameters
+    ----------
+    sources
+        The data sets of its recipe.
+    digests
+        Tell what files hold. None: only how many frames there are and what they are called.
+    talk
+        Follows the looking.
+
+    Raises
+    ------
+    VssError
+        A split is not there.
+    """
+    splits = {"labelled": (sources.main, "labelled", True)}
+    splits |= {f"{other.dataset.name}/labelled": (other.dataset, "labelled", True) for other in sources.also}
+    if sources.recipe.unlabelled is not None:
+        splits["unlabelled"] = (sources.main, "unlabelled", False)
+    return {
+        DATA + name: _noted(dataset, dataset.split(split), masks, digests, talk)
+        for name, (dataset, split, masks) in splits.items()
+    }
+
+
+def changed_data(noted: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """In what the data of a run differs from what is there now, in words; empty when in nothing that was noted."""
+    for name, wanted in now.items():
+        before, after = NOTED.fullmatch(noted.get(name, "")), NOTED.fullmatch(wanted)
+        if not name.startswith(DATA) or before is None or after is None:
+            continue
+        split = name.removeprefix(DATA)
+        if before[1] != after[1]:
+            return f"split {split!r} had {before[1]} frames and has {after[1]}"
+        if before[2] != after[2]:
+            return f"split {split!r} has other frames, {after[1]} as before"
+        if "-" not in (before[3], after[3]) and before[3] != after[3]:
+            return f"frames or masks of split {split!r} hold something else, under the same names"
+    return ""
+
+
+def lacks_data(noted: Mapping[str, str]) -> bool:
+    """Whether a run is of a version that did not note its data."""
+    return not any(name.startswith(DATA) for name in noted)
+
+
+def _noted(dataset: Dataset, videos: list[FolderVideo], masks: bool, digests: Digests | None, talk: Talk) -> str:
+    frames = [frame.address for video in videos for frame in video.frames]
+    names = hashlib.sha256("\n".join(frames).encode(errors="surrogateescape")).hexdigest()[:16]
+    content = "-"
+    if digests is not None:
+        content = digests.split(videos, dataset.table, dataset.ids if masks else None, talk)
+    return f"{len(frames)} frames, names {names}, content {content}"
