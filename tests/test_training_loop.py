@@ -138,7 +138,7 @@ def diverge(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     """Let the weights of every run become NaN in one of its steps."""
     taken = Stepper.step
 
-    def step(self: Stepper, batches: Any) -> Any:
+    def step(self: Stepper, batches: Any, **how: Any) -> Any:
         answer = taken(self, batches)
         if self.state.step == at:
             with torch.no_grad():
@@ -170,7 +170,7 @@ def test_a_run_that_is_asked_to_stop_after_it_diverged_leaves_no_checkpoint(
     diverge(monkeypatch, at=3)
     diverged = Stepper.step
 
-    def step(self: Stepper, batches: Any) -> Any:
+    def step(self: Stepper, batches: Any, **how: Any) -> Any:
         answer = diverged(self, batches)
         if self.state.step == 3:
             signal.raise_signal(signal.SIGINT)

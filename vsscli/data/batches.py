@@ -32,6 +32,7 @@ from vsscli.data.order import BLOCK, Address, Order, StepSampler
 from vsscli.data.pixels import read_image
 from vsscli.data.rare import RareFirst
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.data.workers import in_peace_no_more, started_in_peace
 from vsscli.errors import VssError
 
 Flag = Any
@@ -237,7 +238,8 @@ class TrainingLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        batches = iter(self._loader)
+        with started_in_peace():
+            batches = iter(self._loader)
         try:
             while True:
                 batch = next(batches, None)
@@ -347,6 +349,7 @@ def _start_worker(ending: Flag, parent: int, number: int) -> None:
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     sys.excepthook = _tell_unless_nobody_listens
+    in_peace_no_more()
 
 
 def _tell_unless_nobody_listens(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

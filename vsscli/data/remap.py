@@ -9,14 +9,11 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from pathlib import Path
 from threading import Lock, Thread
 
@@ -40,6 +37,7 @@ from vsscli.data.remapped import (
     write_record,
 )
 from vsscli.data.walk import folders_below, kinds, visible
+from vsscli.data.workers import SIGNALS, in_peace_no_more, start_tracker, started_in_peace
 from vsscli.errors import VssError
 from vsscli.files import clear_folder
 from vsscli.inside import require_inside
@@ -48,8 +46,6 @@ from vsscli.talk import SILENCE, Talk
 __all__ = ["Mapping", "RemapReport", "load_mapping", "remap_masks"]
 
 FILES_PER_TASK = 16
-
-SIGNALS = {signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ())}
 
 PATIENCE = 3.0
 """Seconds that a process which is asked to end gives the one that started it to say so itself."""
@@ -224,13 +220,15 @@ def _run(jobs: Sequence[Job], mapping: Mapping, out: Path, workers: int) -> Iter
         return
     # Processes, because half of the work holds Python's lock; started afresh, because forking a process that has
     # threads (a progress bar's, say) can hang.
-    pool = ProcessPoolExecutor(
-        min(workers, len(batches)), multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
+    start_tracker()
+    with started_in_peace():
+        pool = ProcessPoolExecutor(
+            min(workers, len(batches)), multiprocessing.get_context("spawn"), initializer=_start_worker
+        )
     try:
         running: set[Future[_Outcome]] = set()
         for batch in batches:
-            with _started_in_peace():
+            with started_in_peace():
                 running.add(pool.submit(_remap_files, batch, mapping, out))
             if len(running) >= 4 * workers:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
@@ -248,25 +246,6 @@ def _run(jobs: Sequence[Job], mapping: Mapping, out: Path, workers: int) -> Iter
 _writing = Lock()
 
 
-@contextmanager
-def _started_in_peace() -> Iterator[None]:
-    """Hold back signals while processes start, which inherit that: they would end with a traceback before they can
-    choose (`_start_worker`), and so would Python's process that looks after semaphores."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        signal.signal(signal.SIGHUP, before)
-    held = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, held)
-
-
 def _start_worker() -> None:
     """Leave signals to the parent, and end when it is gone: a pool's process that is waiting for work would stay.
 
@@ -276,8 +255,7 @@ def _start_worker() -> None:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: Thread(target=_end_soon, daemon=True).start())
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+    in_peace_no_more()
     Thread(target=_end_with_parent, daemon=True).start()
 
 
