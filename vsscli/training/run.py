@@ -119,10 +119,18 @@ def train(
     init = init or (Path(recipe.train.init) if recipe.train.init else None)
     digests = Digests(None if workspace is None else workspace / INDEX)
     with only_one_trains(out) if fabric.is_global_zero else nullcontext():
-        sources = open_sources(recipe, data_root, talk)
         inputs = training_inputs(recipe, init, pseudo_labels)
-        with fabric.rank_zero_first(), digests:
-            inputs |= data_inputs(sources, digests if check else None, talk)
+        try:
+            sources = open_sources(recipe, data_root, talk)
+            with digests:  # every process for itself: an error must come to all of them
+                inputs |= data_inputs(sources, digests if check else None, talk)
+        except VssError as error:
+            done = finished_run(out, recipe, inputs) if not force else None
+            if done is None:
+                raise
+            talk.warn(f"whether the data of {last} has changed since can't be told: {error.message}")
+            talk.say(f"cached: {last} is finished ({done.trained_steps} steps); --force trains it again")
+            return done
         finished = finished_run(out, recipe, inputs) if not force else None
         if last.exists() and not force:
             _refuse_other(out, recipe, inputs, finished=finished is not None, resume=resume, talk=talk)
