@@ -423,12 +423,14 @@ ALLOWED = {
     "files.py": "beside the file, by names of our own",
     "store/work.py": "a link in the store's own place, by itself",
     "store/remote.py": "object stores know no links",
+    "data/remap.py": "goes on with a file that it has just written",
+    "data/remapped.py": "goes on with a file that it has just written",
     "data/scene.py": "in a folder made under our process's own name",
     "submission/archive.py": "unfinished files, held",
     "training/journal.py": "goes on with a file that it has just written",
 }
 REMOVING = re.compile(
-    r"\.unlink\(|rmtree|\.rmdir\(|os\.(replace|rename|remove)\b|\.rename\(|\.write_(text|bytes)\(|open\(\"[wax]"
+    r"\.unlink\(|rmtree|\.rmdir\(|\bos\.(replace|rename|remove)\b|\.rename\(|\.write_(text|bytes)\(|open\(\"[wax]"
 )
 
 

@@ -193,7 +193,7 @@ class TestCheckpoints:
     def test_the_history_is_passed_over_and_mmengine_not_imported(
         self, history: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        weights = OrderedDict({"module.backbone.w": torch.ones(2), "auxiliary_head.w": torch.ones(1)})
+        weights = OrderedDict({"module.backbone.w": torch.ones(2), "module.auxiliary_head.w": torch.ones(1)})
         best = np.float64(0.5)
         content = {
             "meta": {"dataset_meta": {"classes": ("a", "b")}, "seed": 3},

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from store_samples import prediction_header
 
-from vsscli.data.folders import open_input
+from vsscli.data.inputs import open_input
 from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.errors import VssError
 from vsscli.names import LONGEST, SHORT, name_fault, plain_name, video_fault

@@ -62,7 +62,7 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\ntrain:\n  stesp: 5\n", "a.yaml:3: train.stesp: unknown key; did you mean `steps`?"),
         ("name: a\nsteps: 5\n", "a.yaml:2: steps: unknown key; it belongs under `train`"),
         ("name: a\nsed: 5\n", "a.yaml:2: sed: unknown key; did you mean `seed`?"),
-        ("name: a\nstore:\n  xyzzy: 5\n", "a.yaml:3: store.xyzzy: unknown key (there are grid, kept, keep)"),
+        ("name: a\nstore:\n  xyzzy: 5\n", "a.yaml:3: store.xyzzy: unknown key (there are grid, kept, keep, drop)"),
         ("seed: 1\n", "recipe a.yaml: name: is missing"),
         ("name: a\ntrain:\n  steps: many\n", 'a.yaml:3: train.steps: should be a whole number, not "many"'),
         ("name: a\ntrain:\n  steps: '5'\n", 'a.yaml:3: train.steps: should be a whole number, not "5"'),

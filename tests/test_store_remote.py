@@ -165,11 +165,13 @@ def test_a_url_that_names_no_store_is_refused(url: str) -> None:
         place_of(url)
 
 
-ELSEWHERE = ["memory://other/b.zarr", "http://127.0.0.1:9/b.zarr", "/etc", "../../../../../etc", "s3:/x/b.zarr", "b\0"]
+ELSEWHERE = ["memory://other/b.zarr", "http://127.0.0.1:9/b.zarr", "b\0"]
 
 
-@pytest.mark.parametrize("address", ELSEWHERE)
-@pytest.mark.parametrize("remote", [False, True])
+@pytest.mark.parametrize(
+    ("address", "remote"),
+    [*((address, remote) for address in ELSEWHERE for remote in (False, True)), ("/etc", True), ("../../etc", True)],
+)
 def test_a_store_has_nothing_fetched_from_elsewhere(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, remote: bool
 ) -> None:
@@ -183,7 +185,7 @@ def test_a_store_has_nothing_fetched_from_elsewhere(
     (labels / "zarr.json").write_bytes(json.dumps(values).encode())
     store = open_store(labels)
     monkeypatch.setattr("vsscli.store.reader.open_store", lambda path: pytest.fail(f"{path} was opened"))
-    with pytest.raises(VssError, match="neither beside it nor in its workspace"):
+    with pytest.raises(VssError, match="which is not beside it"):
         open_source(store)
 
 

@@ -19,7 +19,6 @@ from vsscli.store.remote import URL, is_remote, place_of
 __all__ = ["Store", "open_source", "open_store", "read_header"]
 
 
-STORES = "stores"
 """The folder of a workspace in which stores lie, two levels down."""
 
 REMEMBERED = 1024
@@ -249,9 +248,10 @@ def open_store(path: str | Path) -> Store:
 
 
 def _neighbour(path: Path, address: str) -> Path:
-    """The store at an address that another store notes: beside it, below that, or in the same workspace.
+    """The store at an address that another store notes: on this machine's disk, or below the same place at a URL.
 
-    The store may be a stranger's. What it names elsewhere, at a URL above all, is not looked for.
+    The store may be a stranger's. What it names at a URL elsewhere is not fetched; on the disk nothing is at stake, for
+    a folder is opened only as a store, and taken only with the fingerprint that was noted.
 
     Raises
     ------
@@ -262,14 +262,9 @@ def _neighbour(path: Path, address: str) -> Path:
         if address.startswith(f"{path.parent}/") and ".." not in address.split("/"):
             return place_of(address)
     elif URL.fullmatch(address) is None and "\0" not in address:
-        here = Path(os.path.abspath(path)).parent
-        there = Path(os.path.normpath(here / address))
-        stores = here.parents[1] if len(here.parents) > 1 else here
-        near = stores if stores.name == STORES else here
-        if there.is_relative_to(near):
-            return there
+        return Path(os.path.normpath(Path(os.path.abspath(path)).parent / address))
     raise VssError(
-        f"{path} was made from predictions at {address}, which is neither beside it nor in its workspace",
+        f"{path} was made from predictions at {address}, which is not beside it",
         "put both stores in one folder, or make pseudo-labels there: vss pseudo --store PREDICTIONS",
     )
 
