@@ -140,7 +140,7 @@ def _wait_asleep() -> None:
     """Let torch's threads sleep while they wait for each other, unless the user says otherwise.
 
     By default they spin, which takes the core from whoever has the work that they wait for: with another program on the
-    machine training was many times slower by it (docs/results.md). OpenMP reads the variable when torch is loaded.
+    machine training was reported many times slower by it (`tests/benchmarks/waiting.py` measures it). OpenMP reads the variable when torch is loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
