@@ -139,8 +139,8 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
 def _wait_asleep() -> None:
     """Let torch's threads sleep while they wait for each other, unless the user says otherwise.
 
-    By default they spin, which takes the core from whoever has the work that they wait for: with another program on the
-    machine training was reported many times slower by it (`tests/benchmarks/waiting.py` measures it). OpenMP reads the variable when torch is loaded.
+    By default they spin, which takes the core from whoever has the work that they wait for: beside another program
+    training is slower by it (`tests/benchmarks/waiting.py`). OpenMP reads the variable when torch is loaded.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
