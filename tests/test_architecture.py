@@ -26,6 +26,7 @@ ROOMS = [
     "store",
     "models",
     "data",
+    "drawn",
     "metrics",
     "recipes",
 ]

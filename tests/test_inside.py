@@ -24,7 +24,7 @@ import vsscli
 from vsscli.cli.app import run
 from vsscli.data.mapping import load_mapping
 from vsscli.data.remap import remap_masks
-from vsscli.data.scene import draw_scene
+from vsscli.drawn.scene import draw_scene
 from vsscli.errors import VssError
 from vsscli.files import clear_folder, clear_parts, whole_file, write_text
 from vsscli.inside import Inside, require_folder, require_inside
@@ -425,7 +425,7 @@ ALLOWED = {
     "store/remote.py": "object stores know no links",
     "data/remap.py": "goes on with a file that it has just written",
     "data/remapped.py": "goes on with a file that it has just written",
-    "data/scene.py": "in a folder made under our process's own name",
+    "drawn/scene.py": "in a folder made under our process's own name",
     "submission/archive.py": "unfinished files, held",
     "training/journal.py": "goes on with a file that it has just written",
 }

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from small import CHAIN, small_loop
 
-from vsscli.data.drawn.canvas import CLASSES
+from vsscli.drawn.canvas import CLASSES
 from vsscli.inference.plans import NONE, PAPER
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.build import build_network

@@ -15,7 +15,7 @@ from listener import Listener
 from small import CHAIN, small_loop
 
 from vsscli.data.layouts import open_dataset
-from vsscli.data.scene import MARKER
+from vsscli.drawn.scene import MARKER
 from vsscli.errors import VssError
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.pipeline import PredictStage, TrainStage

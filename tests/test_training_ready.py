@@ -16,7 +16,7 @@ from small import small_recipe
 
 from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import read_mask, write_mask
-from vsscli.data.scene import MARKER
+from vsscli.drawn.scene import MARKER
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.recipes.schema import Recipe

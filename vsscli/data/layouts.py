@@ -30,7 +30,7 @@ from vsscli.data.images import TREES, guess_tree, read_images, require_masks, tr
 from vsscli.data.mapping import FIRST_ID, load_mapping
 from vsscli.data.masks import MaskIds
 from vsscli.data.palettes import legend_of
-from vsscli.data.scene import MARKER, draw_scene
+from vsscli.drawn.scene import MARKER, draw_scene
 from vsscli.data.spelling import plain, respelled
 from vsscli.data.verdict import Meaning
 from vsscli.data.videos import FolderVideo, Frame

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from vsscli.data.drawn.canvas import CLASSES
+from vsscli.drawn.canvas import CLASSES
 from vsscli.data.layouts import class_table
-from vsscli.data.scene import drawn_frames
+from vsscli.drawn.scene import drawn_frames
 from vsscli.errors import VssError
 from vsscli.inference.plans import NONE, AugmentationPlan
 from vsscli.inference.predictor import ReadOut, windows_of

@@ -8,14 +8,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from vsscli.data.drawn.canvas import CLASSES
-from vsscli.data.drawn.street import VOID, Street
+from vsscli.drawn.canvas import CLASSES
+from vsscli.drawn.street import VOID, Street
 from vsscli.errors import VssError
 from vsscli.files import clear_parts
 from vsscli.recipes.schema import Scene
@@ -30,8 +30,7 @@ SHORTEST_VAL = 24  # frames: VC16 needs more than one window of 16
 QUALITY = 92  # of the JPEGs
 
 
-@dataclass(frozen=True)
-class _Split:
+class _Split(NamedTuple):
     """One list of videos: how many, of how many frames, with masks or without."""
 
     name: str
@@ -60,14 +59,8 @@ def draw_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
     unlabelled videos), `train.txt`, `unlabelled.txt`, `val.txt`, `classes.json`, the mapping `fewer.yaml` and the
     marker `scene.json`. Everything is drawn in a folder beside `root` and renamed, so `root` is whole or not there.
 
-    Parameters
-    ----------
-    scene
-        How many videos of which size. Videos to score on have at least 24 frames, whatever `frames` says.
-    root
-        Folder to make. An empty one is taken.
-    talk
-        Told of the drawing, not of a folder that is reused.
+    Videos to score on have at least 24 frames, whatever ``scene.frames`` says. ``talk`` hears of the drawing, not of a
+    folder that is reused.
 
     Raises
     ------
@@ -122,19 +115,18 @@ def _is_drawn(scene: Scene, root: Path) -> bool:
     if found == wanted:
         return True
     found = found if isinstance(found, dict) else {}
-    differing = [
-        f"{name}: {found.get(name)} there, {wanted.get(name)} wanted"
-        for name in dict.fromkeys((*wanted, *found))
-        if found.get(name) != wanted.get(name)
-    ]
+    names = [name for name in dict.fromkeys((*wanted, *found)) if found.get(name) != wanted.get(name)]
+    differing = "; ".join(f"{name}: {found.get(name)} there, {wanted.get(name)} wanted" for name in names)
     raise VssError(
-        f"{root} holds synthetic videos of other parameters ({'; '.join(differing)})",
+        f"{root} holds synthetic videos of other parameters ({differing})",
         f"delete {root} to have it drawn anew, or choose another folder (`data.root` in the recipe)",
     )
 
 
 def _draw(scene: Scene, root: Path, talk: Talk) -> None:
-    splits, palette = _splits(scene), _palette()
+    splits = _splits(scene)
+    colours = [channel for _, colour in CLASSES for channel in colour]
+    palette = bytes([0, 0, 0, *colours]).ljust(768, b"\0")  # of value k + 1 the colour of class k; all else black
     total = sum(split.videos * split.frames for split in splits)
     talk.say(f"drawing {sum(split.videos for split in splits)} synthetic videos")
     with talk.track("drawing", total, "frame") as done:
@@ -145,17 +137,11 @@ def _draw(scene: Scene, root: Path, talk: Talk) -> None:
                 _draw_video(Street(rng, scene.size), split, root / "data" / name, palette)
                 done(split.frames)
             (root / f"{split.name}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    (root / FEWER).write_text(_fewer_classes(), encoding="utf-8")
+    told = "".join(f"  {name}: {'ignore' if name in UNTOLD else name}\n" for name, _ in CLASSES)
+    (root / FEWER).write_text(f"source: classes.json\ntarget: classes.json\nmap:\n  0: ignore\n{told}", encoding="utf-8")
     classes = [{"id": index, "name": name, "colour": colour} for index, (name, colour) in enumerate(CLASSES)]
     _write_json(root / "classes.json", {"name": "street", "classes": classes})
     _write_json(root / MARKER, _parameters(scene))
-
-
-def _fewer_classes() -> str:
-    """The mapping `FEWER`, as text: the scene's own classes, but for people and poles."""
-    names = [name for name, _ in CLASSES]
-    told = "".join(f"  {name}: {'ignore' if name in UNTOLD else name}\n" for name in names)
-    return f"source: classes.json\ntarget: classes.json\nmap:\n  0: ignore\n{told}"
 
 
 def _write_json(path: Path, values: dict[str, object]) -> None:
@@ -173,9 +159,3 @@ def _draw_video(street: Street, split: _Split, folder: Path, palette: bytes) -> 
             mask = Image.fromarray(np.where(label == VOID, 0, label + 1).astype(np.uint8))
             mask.putpalette(palette)
             mask.save(folder / "mask" / f"{t:05d}.png")
-
-
-def _palette() -> bytes:
-    """768 bytes: mask value k + 1 in the colour of class k, everything else black."""
-    colours = [channel for _, colour in CLASSES for channel in colour]
-    return bytes([0, 0, 0, *colours]).ljust(768, b"\0")

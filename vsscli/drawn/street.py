@@ -12,10 +12,10 @@ import math
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from vsscli.data.drawn import walls
-from vsscli.data.drawn.canvas import PAVEMENT, ROAD, SKY, Camera, Canvas, Colour, draw_colour, draw_noise
-from vsscli.data.drawn.choices import draw_light, draw_things, draw_walk
-from vsscli.data.drawn.things import RIM, Thing
+from vsscli.drawn import walls
+from vsscli.drawn.canvas import PAVEMENT, ROAD, SKY, Camera, Canvas, Colour, draw_colour, draw_noise
+from vsscli.drawn.choices import draw_light, draw_things, draw_walk
+from vsscli.drawn.things import RIM, Thing
 
 VOID = 255
 OVERSAMPLING = 2  # drawn twice as large and averaged: edges as soft as a lens makes them
@@ -28,12 +28,7 @@ GRAIN = 12.0  # of them per metre of ground
 class Street:
     """One street, its light, its traffic and the camera's walk, all drawn from `rng`.
 
-    Parameters
-    ----------
-    rng
-        Where every choice comes from; `frame` draws sensor noise from it, so frames are taken in order.
-    size
-        (H, W) of a frame.
+    `frame` draws sensor noise from it too, so frames are taken in order. ``size`` is (H, W) of a frame.
     """
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
@@ -61,15 +56,7 @@ class Street:
         self._gradient = rng.uniform(-0.1, 0.1, 2)
 
     def frame(self, t: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draw the frame at time `t`.
-
-        Returns
-        -------
-        image
-            (H, W, 3) uint8.
-        label
-            (H, W) uint8, class index; 255 where three classes meet in one pixel.
-        """
+        """Draw the frame at time `t`: (H, W, 3) uint8, and (H, W) uint8, class index, 255 where three classes meet."""
         camera = self._camera(t)
         seen = self._visible(camera, t)
         image, label = self._background(camera, self._shadows(camera, seen, t))

@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Protocol
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vsscli.data.drawn.canvas import CAR, PERSON, POLE, TREE, Canvas, Colour, draw_colour, paint_of
+from vsscli.drawn.canvas import CAR, PERSON, POLE, TREE, Canvas, Colour, draw_colour, paint_of
 
 Outline = tuple[tuple[float, float], ...]
 
 
 @dataclass(frozen=True)
 class Body:
-    """A car seen from its left side: corners as (share of the half length, metres up), front at 1.
+    """A car seen from its left side: corners as (share of the half length, metres up), front at 1."""
 
-    Attributes
-    ----------
-    outline
-        From the rear bumper over the roof to the front bumper.
-    glass
-        Which edges of the outline are the rear window and the windscreen.
-    panes
-        Windows of the side.
-    """
-
-    outline: Outline
-    glass: tuple[int, int]
-    panes: tuple[Outline, ...]
+    outline: Outline  # from the rear bumper over the roof to the front bumper
+    glass: tuple[int, int]  # which edges of it are the rear window and the windscreen
+    panes: tuple[Outline, ...]  # of the side
 
 
 HATCH = Body(
@@ -64,24 +54,27 @@ HALF_WIDTH = 0.88  # metres, of a car
 DETAIL = 22.0  # metres: plates, lamps and hubs are lost beyond it
 
 
-class Thing(Protocol):
-    """Anything that stands on the street."""
+@dataclass(frozen=True)
+class Thing(ABC):
+    """Anything on the street; X and Z are those of its foot in the first frame."""
+
+    x: float
+    z: float
 
     def place(self, t: int) -> tuple[float, float]:
         """X and Z of its foot at time `t`."""
-        ...
+        return self.x, self.z
 
+    @abstractmethod
     def footprint(self) -> tuple[float, float, float]:
         """Half its length along X, half its width along Z, and its height: what casts its shadow."""
-        ...
 
+    @abstractmethod
     def draw(self, canvas: Canvas, t: int) -> None: ...
 
 
 @dataclass(frozen=True)
-class Car:
-    x: float
-    z: float
+class Car(Thing):
     speed: float  # metres a frame along X; its sign, even that of zero, is where the car points
     body: Body
     length: float
@@ -132,9 +125,7 @@ class Car:
 
 
 @dataclass(frozen=True)
-class Person:
-    x: float
-    z: float
+class Person(Thing):
     velocity: tuple[float, float]  # metres a frame along X and Z
     height: float
     phase: float
@@ -178,16 +169,11 @@ class Person:
 
 
 @dataclass(frozen=True)
-class Tree:
-    x: float
-    z: float
+class Tree(Thing):
     trunk: float  # metres up to the middle of the crown
     crown: float  # metres across
     bark: Colour
     picture: Image.Image
-
-    def place(self, t: int) -> tuple[float, float]:
-        return self.x, self.z
 
     def footprint(self) -> tuple[float, float, float]:
         return self.crown / 2, self.crown / 2, self.trunk
@@ -204,17 +190,12 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Pole:
-    x: float
-    z: float
+class Pole(Thing):
     height: float
     radius: float
     metal: Colour
     top: str  # lamp, disc, triangle, plate or signals
     face: Colour
-
-    def place(self, t: int) -> tuple[float, float]:
-        return self.x, self.z
 
     def footprint(self) -> tuple[float, float, float]:
         return self.radius, self.radius, self.height
@@ -225,9 +206,8 @@ class Pole:
         scale = canvas.camera.focal / depth
         for left, right, shade in ((-self.radius, self.radius, 1.0), (0.2 * self.radius, self.radius, 0.7)):
             near, far = column + left * scale, column + right * scale
-            canvas.polygon(
-                [(near, foot), (far, foot), (far, top), (near, top)], canvas.lit(self.metal, depth, shade), POLE
-            )
+            shaft = [(near, foot), (far, foot), (far, top), (near, top)]
+            canvas.polygon(shaft, canvas.lit(self.metal, depth, shade), POLE)
 
         def disc(down: float, across: float, high: float, colour: Colour, shade: float = 1.0) -> None:
             radii = (across * scale, high * scale)
@@ -243,11 +223,11 @@ class Pole:
             disc(0.0, 0.46, 0.46, self.face)
             disc(0.0, 0.3, 0.3, WHITE)
         elif self.top == "triangle":
-            shape(((-1.0, 0.8), (1.0, 0.8), (0.0, -1.0)), 0.55, self.face)
-            shape(((-1.0, 0.8), (1.0, 0.8), (0.0, -1.0)), 0.33, WHITE)
+            for size, colour in ((0.55, self.face), (0.33, WHITE)):
+                shape(((-1.0, 0.8), (1.0, 0.8), (0.0, -1.0)), size, colour)
         elif self.top == "plate":
-            shape(((-0.5, -0.35), (0.5, -0.35), (0.5, 0.35), (-0.5, 0.35)), 1.0, WHITE)
-            shape(((-0.5, -0.35), (0.5, -0.35), (0.5, 0.35), (-0.5, 0.35)), 0.84, self.face)
+            for size, colour in ((1.0, WHITE), (0.84, self.face)):
+                shape(((-0.5, -0.35), (0.5, -0.35), (0.5, 0.35), (-0.5, 0.35)), size, colour)
         else:
             shape(((-0.17, -0.1), (0.17, -0.1), (0.17, 0.85), (-0.17, 0.85)), 1.0, self.metal, 0.6)
             burning = (int(self.x) + t // 30) % 3

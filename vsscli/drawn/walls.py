@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from vsscli.data.drawn.canvas import BUILDING, SKY, TREE, Span, draw_colour, paint_of
+from vsscli.drawn.canvas import BUILDING, SKY, TREE, Brush, Span, draw_colour
 
 TEXELS = 10  # per metre
 HEIGHT = 18  # metres
 LENGTH = 140  # metres; then the wall repeats
 
 
-@dataclass(frozen=True)
-class Wall:
-    """One side of the street by height (row 0 on top) and place along X.
-
-    Attributes
-    ----------
-    colour
-        (HEIGHT * TEXELS, LENGTH * TEXELS, 3) uint8.
-    label
-        (HEIGHT * TEXELS, LENGTH * TEXELS) uint8, `SKY` above the roofs.
-    height
-        (LENGTH * TEXELS,) metres: what casts a shadow on the ground.
-    """
+class Wall(NamedTuple):
+    """One side of the street: colour and class (row 0 on top, `SKY` above the roofs), and its height in metres along X,
+    which casts a shadow on the ground."""
 
     colour: np.ndarray
     label: np.ndarray
@@ -37,39 +27,11 @@ def _colour(rng: np.random.Generator, hue: Span, saturation: Span, value: Span) 
     return np.array(draw_colour(rng, hue, saturation, value))
 
 
-class _Brush:
-    """Paints colour and class of a wall alike."""
-
-    def __init__(self, colour: Image.Image, label: Image.Image) -> None:
-        self._paint, self._mark = ImageDraw.Draw(colour), ImageDraw.Draw(label)
-
-    def box(self, left: float, top: float, right: float, bottom: float, colour: np.ndarray, label: int) -> None:
-        self._paint.rectangle((left, top, right, bottom), fill=paint_of(colour))
-        self._mark.rectangle((left, top, right, bottom), fill=label)
-
-    def disc(self, x: float, y: float, radius: float, colour: np.ndarray, label: int) -> None:
-        box = (x - radius, y - radius, x + radius, y + radius)
-        self._paint.ellipse(box, fill=paint_of(colour))
-        self._mark.ellipse(box, fill=label)
-
-    def shape(self, points: list[tuple[int, int]], colour: np.ndarray, label: int) -> None:
-        self._paint.polygon(points, fill=paint_of(colour))
-        self._mark.polygon(points, fill=label)
-
-
 def paint_wall(rng: np.random.Generator, noise: np.ndarray) -> Wall:
-    """Paint a wall from left to right.
-
-    Parameters
-    ----------
-    rng
-        Where every choice comes from.
-    noise
-        (n, n) float32 tile, the grain of the walls.
-    """
+    """Paint a wall from left to right; ``noise``, a tile (n, n) float32, is its grain."""
     rows, columns = HEIGHT * TEXELS, LENGTH * TEXELS
     colour, label = Image.new("RGB", (columns, rows)), Image.new("L", (columns, rows), SKY)
-    brush = _Brush(colour, label)
+    brush = Brush(colour, label)
     height = np.zeros(columns, dtype=np.float32)
     left = 0
     while left < columns:
@@ -85,7 +47,7 @@ def paint_wall(rng: np.random.Generator, noise: np.ndarray) -> Wall:
     return Wall(textured.clip(0, 255).astype(np.uint8), np.asarray(label), height)
 
 
-def _paint_house(rng: np.random.Generator, brush: _Brush, left: int, right: int) -> float:
+def _paint_house(rng: np.random.Generator, brush: Brush, left: int, right: int) -> float:
     """Paint one house; return its height in metres."""
     ground, storeys = HEIGHT * TEXELS, int(rng.integers(1, 5))
     storey = rng.uniform(2.7, 3.3) * TEXELS
@@ -100,7 +62,7 @@ def _paint_house(rng: np.random.Generator, brush: _Brush, left: int, right: int)
         inset = int(rng.uniform(0.0, 0.5) * (right - left))
         chimney = int(rng.uniform(left + 0.3 * (right - left), right - 0.3 * (right - left)))
         brush.box(chimney, ridge - 7, chimney + 6, top - 1, wall * 0.7, BUILDING)
-        brush.shape([(left, top), (left + inset, ridge), (right - inset, ridge), (right - 1, top)], roof, BUILDING)
+        brush.polygon([(left, top), (left + inset, ridge), (right - inset, ridge), (right - 1, top)], roof, BUILDING)
     brush.box(left, top, right - 1, ground, wall, BUILDING)
     brush.box(left, top, right - 1, top + 2, wall * 0.6, BUILDING)
     brush.box(left, ground - 6, right - 1, ground, wall * 0.65, BUILDING)
@@ -129,7 +91,7 @@ def _paint_house(rng: np.random.Generator, brush: _Brush, left: int, right: int)
     return (ground - top) / TEXELS
 
 
-def _paint_greenery(rng: np.random.Generator, brush: _Brush, left: int, right: int) -> float:
+def _paint_greenery(rng: np.random.Generator, brush: Brush, left: int, right: int) -> float:
     """Paint a hedge or a thicket; return its height in metres."""
     ground, top = HEIGHT * TEXELS, rng.uniform(2.0, 6.0) * TEXELS
     leaf = _colour(rng, (0.14, 0.36), (0.3, 0.7), (0.2, 0.5))
@@ -137,5 +99,5 @@ def _paint_greenery(rng: np.random.Generator, brush: _Brush, left: int, right: i
     for _ in range(int((right - left) * top / 60)):
         radius = rng.uniform(4, 10)
         x, y = rng.uniform(left + radius, right - radius), rng.uniform(0, top - radius)
-        brush.disc(x, ground - y, radius, leaf * rng.uniform(0.6, 1.3) * (0.7 + 0.4 * y / top), TREE)
+        brush.ellipse(x, ground - y, (radius, radius), leaf * rng.uniform(0.6, 1.3) * (0.7 + 0.4 * y / top), TREE)
     return top / TEXELS

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vsscli.data.drawn.canvas import Colour, Light, draw_colour
-from vsscli.data.drawn.things import HATCH, SALOON, VAN, Body, Car, Person, Pole, Thing, Tree, paint_crown
+from vsscli.drawn.canvas import Colour, Light, draw_colour
+from vsscli.drawn.things import HATCH, SALOON, VAN, Body, Car, Person, Pole, Thing, Tree, paint_crown
 
 
 @dataclass(frozen=True)

@@ -29,9 +29,10 @@ Span = tuple[float, float]
 Colour = tuple[float, float, float]  # 0..255
 Point = tuple[float, float, float]  # X, Y, Z
 Paint = tuple[int, int, int]
+Tint = Sequence[float] | np.ndarray
 
 
-def paint_of(colour: Sequence[float] | np.ndarray) -> Paint:
+def paint_of(colour: Tint) -> Paint:
     """Round a colour of three numbers to what a picture can hold."""
     red, green, blue = colour
     return int(min(max(red, 0), 255)), int(min(max(green, 0), 255)), int(min(max(blue, 0), 255))
@@ -100,33 +101,39 @@ class Camera:
         return pixels, total / len(points)
 
 
-class Canvas:
+class Brush:
+    """Paints a picture and its classes alike; all places are in pixels."""
+
+    def __init__(self, image: Image.Image, label: Image.Image) -> None:
+        self.image, self.label = image, label
+        self._paint, self._mark = ImageDraw.Draw(image), ImageDraw.Draw(label)
+
+    def polygon(self, points: Sequence[tuple[float, float]], colour: Tint, label: int) -> None:
+        self._paint.polygon(points, fill=paint_of(colour))
+        self._mark.polygon(points, fill=label)
+
+    def ellipse(self, column: float, row: float, radii: tuple[float, float], colour: Tint, label: int) -> None:
+        box = (column - radii[0], row - radii[1], column + radii[0], row + radii[1])
+        self._paint.ellipse(box, fill=paint_of(colour))
+        self._mark.ellipse(box, fill=label)
+
+    def box(self, left: float, top: float, right: float, bottom: float, colour: Tint, label: int) -> None:
+        self._paint.rectangle((left, top, right, bottom), fill=paint_of(colour))
+        self._mark.rectangle((left, top, right, bottom), fill=label)
+
+
+class Canvas(Brush):
     """One frame in the making: the picture, its classes, and how the world falls on them."""
 
     def __init__(self, camera: Camera, light: Light, image: np.ndarray, label: np.ndarray) -> None:
+        super().__init__(Image.fromarray(image), Image.fromarray(label))
         self.camera, self.light = camera, light
-        self.image, self.label = Image.fromarray(image), Image.fromarray(label)
-        self._paint, self._mark = ImageDraw.Draw(self.image), ImageDraw.Draw(self.label)
 
     def lit(self, colour: Colour, depth: float, shade: float = 1.0) -> Paint:
         """Return the colour under this light at this distance; `shade` is its brightness before the light."""
         clear = math.exp(-depth / self.light.haze_distance)
-        red, green, blue = (
-            value * shade * tint * clear + haze * (1 - clear)
-            for value, tint, haze in zip(colour, self.light.tint, self.light.haze, strict=True)
-        )
-        return paint_of((red, green, blue))
-
-    def polygon(self, points: Sequence[tuple[float, float]], colour: Paint, label: int) -> None:
-        """Fill a polygon given in pixels."""
-        self._paint.polygon(points, fill=colour)
-        self._mark.polygon(points, fill=label)
-
-    def ellipse(self, column: float, row: float, radii: tuple[float, float], colour: Paint, label: int) -> None:
-        """Fill an ellipse given in pixels."""
-        box = (column - radii[0], row - radii[1], column + radii[0], row + radii[1])
-        self._paint.ellipse(box, fill=colour)
-        self._mark.ellipse(box, fill=label)
+        parts = zip(colour, self.light.tint, self.light.haze, strict=True)
+        return paint_of([value * shade * tint * clear + haze * (1 - clear) for value, tint, haze in parts])
 
     def solid(self, points: Sequence[Point], colour: Colour, label: int, shade: float = 1.0) -> None:
         """Fill a polygon of world points."""

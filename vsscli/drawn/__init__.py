@@ -1,0 +1,1 @@
+"""Small streets drawn by program, for when no real video is at hand."""
