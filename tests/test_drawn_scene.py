@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsscli.drawn import scene as scene_module
 from vsscli.data.classes import IGNORE
-from vsscli.drawn.street import Street
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.masks import read_mask, to_classes
 from vsscli.data.pixels import read_image
+from vsscli.drawn import scene as scene_module
 from vsscli.drawn.scene import draw_scene
+from vsscli.drawn.street import Street
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Data, Scene
 

@@ -30,11 +30,11 @@ from vsscli.data.images import TREES, guess_tree, read_images, require_masks, tr
 from vsscli.data.mapping import FIRST_ID, load_mapping
 from vsscli.data.masks import MaskIds
 from vsscli.data.palettes import legend_of
-from vsscli.drawn.scene import MARKER, draw_scene
 from vsscli.data.spelling import plain, respelled
 from vsscli.data.verdict import Meaning
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.data.walk import visible
+from vsscli.drawn.scene import MARKER, draw_scene
 from vsscli.errors import VssError
 from vsscli.names import plain_name, require_names
 from vsscli.recipes.schema import Data, Layout

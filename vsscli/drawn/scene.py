@@ -138,7 +138,9 @@ def _draw(scene: Scene, root: Path, talk: Talk) -> None:
                 done(split.frames)
             (root / f"{split.name}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     told = "".join(f"  {name}: {'ignore' if name in UNTOLD else name}\n" for name, _ in CLASSES)
-    (root / FEWER).write_text(f"source: classes.json\ntarget: classes.json\nmap:\n  0: ignore\n{told}", encoding="utf-8")
+    (root / FEWER).write_text(
+        f"source: classes.json\ntarget: classes.json\nmap:\n  0: ignore\n{told}", encoding="utf-8"
+    )
     classes = [{"id": index, "name": name, "colour": colour} for index, (name, colour) in enumerate(CLASSES)]
     _write_json(root / "classes.json", {"name": "street", "classes": classes})
     _write_json(root / MARKER, _parameters(scene))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from vsscli.drawn.canvas import CLASSES
 from vsscli.data.layouts import class_table
+from vsscli.drawn.canvas import CLASSES
 from vsscli.drawn.scene import drawn_frames
 from vsscli.errors import VssError
 from vsscli.inference.plans import NONE, AugmentationPlan
