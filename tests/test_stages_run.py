@@ -22,10 +22,11 @@ from vsscli.recipes.pipeline import PredictStage, TrainStage
 from vsscli.recipes.schema import Unlabelled
 from vsscli.stages.job import open_job
 from vsscli.stages.key import VERSIONS, Frames, read_out_digest, splits_of, version_of
-from vsscli.stages.lock import PipelineLock, only_one
 from vsscli.stages.record import read_record, write_record
 from vsscli.stages.run import Ran, run_pipeline
+from vsscli.store.lock import only_one
 from vsscli.store.reader import open_store
+from vsscli.store.work import WorkFolder
 
 ALL = ["student", "unlabelled", "pseudo", "again", "first", "second", "fused", "scores", "zip"]
 
@@ -268,9 +269,10 @@ def test_summary_and_table_tell_of_all_that_is_done_whatever_was_run(place: Plac
 
 def test_a_living_process_is_respected_and_a_dead_one_is_not(place: Place) -> None:
     home = place.workspace / "chain"
-    with only_one(home), pytest.raises(VssError, match=f"is being run by process {os.getpid()}"):
+    refused = pytest.raises(VssError, match=f"is being run by process {os.getpid()}")
+    with only_one(home, "pipeline", "run", "wait"), refused:
         place.run()
-    lock = PipelineLock(home)
+    lock = WorkFolder(home)
     lock.lock("pipeline")
     dead = json.loads(lock.lock_path("pipeline").read_text()) | {"started": 1}
     lock.lock_path("pipeline").write_text(json.dumps(dead))

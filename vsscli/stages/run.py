@@ -20,12 +20,12 @@ from vsscli.stages.cost import stage_cost
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, key_of
 from vsscli.stages.left import DERIVED, STORES, discard, leave_only, outdated
-from vsscli.stages.lock import only_one
 from vsscli.stages.needs import refuse_leaks, refuse_missing, require_sound
 from vsscli.stages.plan import Step, also_done, look, make_plan, without_earlier
 from vsscli.stages.record import Record, Result, read_record, write_record
 from vsscli.stages.summary import Outcome, write_summary
 from vsscli.stages.work import TOGETHER, is_other_run, perform
+from vsscli.store.lock import only_one
 from vsscli.structured import read_json
 from vsscli.talk import SILENCE, Silence, Talk
 
@@ -88,7 +88,8 @@ def run_pipeline(
     leader = fabric.is_global_zero
     talk = talk if leader else Silence()
     threads = torch.get_num_threads()
-    with only_one(job.home) if leader else nullcontext():
+    alone = only_one(job.home, "pipeline", "run", "wait for it, or stop it first")
+    with alone if leader else nullcontext():
         frames = Frames(job, talk)
         with fabric.rank_zero_first():  # one process draws what there is to draw
             plan = make_plan(job, stages, frames, force)

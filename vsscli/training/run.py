@@ -28,11 +28,11 @@ from vsscli.models.network import Network
 from vsscli.models.norm import convert_sync
 from vsscli.models.torchfile import check_file
 from vsscli.recipes.schema import LightModel, Mask2FormerModel, MmsegModel, Recipe
+from vsscli.store.lock import only_one
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.inputs import changed_data, data_inputs, lacks_data, training_inputs
 from vsscli.training.learner import Learner
-from vsscli.training.lock import only_one_trains
 from vsscli.training.loop import Loop
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.ready import make_ready
@@ -118,7 +118,8 @@ def train(
     last = out / "last.pt"
     init = init or (Path(recipe.train.init) if recipe.train.init else None)
     digests = Digests(None if workspace is None else workspace / INDEX)
-    with only_one_trains(out) if fabric.is_global_zero else nullcontext():
+    alone = only_one(out, "training", "trained in", "wait for it, stop it first, or give another --out")
+    with alone if fabric.is_global_zero else nullcontext():
         inputs = training_inputs(recipe, init, pseudo_labels)
         try:
             sources = open_sources(recipe, data_root, talk)
