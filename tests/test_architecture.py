@@ -30,7 +30,7 @@ ROOMS = [
     "metrics",
     "recipes",
 ]
-CELLAR = {"errors", "talk", "files", "structured", "yamltext", "names", "printable", "inside"}
+CELLAR = {"errors", "talk", "context", "files", "structured", "yamltext", "names", "printable", "inside"}
 
 
 def imported_rooms(path: Path) -> set[str]:

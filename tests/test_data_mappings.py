@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 from small import small_recipe
 
+from vsscli.context import Context
 from vsscli.data.classes import load_class_table, read_class_entries
 from vsscli.data.mapping import SHIPPED, load_mapping
 from vsscli.stages.job import open_job
@@ -227,7 +228,7 @@ def test_a_mapping_that_changed_is_another_key_of_a_training(tmp_path: Path) -> 
     keys = []
     for target in ("sea", "sky"):
         (root / "m.yaml").write_text(f"target: vspw124\nmap: {{1: {target}}}\n")
-        job = open_job(tmp_path / "chain.yaml", (), workspace=tmp_path / "runs")
+        job = open_job(tmp_path / "chain.yaml", (), context=Context(tmp_path / "runs"))
         keys.append(key_of(job, "one", {}, Frames(job)))
     assert "frames of labelled changed" in differences(*keys, job.stage("one"))
     # Earlier versions noted names and sizes, and of a mapping its name.

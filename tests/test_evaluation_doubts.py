@@ -11,6 +11,7 @@ import pytest
 from listener import Listener
 from PIL import Image
 
+from vsscli.context import Context
 from vsscli.data.layouts import plain_data
 from vsscli.data.masks import write_mask
 from vsscli.errors import VssError
@@ -47,7 +48,13 @@ def predictions(folder: Path, step: int = 0) -> Path:
 def scored(data: Data, pred: Path, metrics: tuple[str, ...] = ("miou", "vc2"), **how: Any) -> Evaluation:
     recipe = Recipe.model_validate({"name": "r", "data": data.model_dump()})
     return evaluate(
-        workspace=pred, prediction=pred, recipe=recipe, split="val", metrics=metrics, protocol="vspw", workers=1, **how
+        context=Context(pred, **how),
+        prediction=pred,
+        recipe=recipe,
+        split="val",
+        metrics=metrics,
+        protocol="vspw",
+        workers=1,
     )
 
 

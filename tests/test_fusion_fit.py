@@ -13,6 +13,7 @@ from PIL import Image
 from store_samples import class_table, prediction_header, stems, write_predictions
 
 from vsscli.cli.app import run
+from vsscli.context import Context
 from vsscli.data.layouts import plain_data
 from vsscli.errors import VssError
 from vsscli.fusion import fit as module
@@ -193,8 +194,8 @@ def test_one_store_has_no_weights(made: tuple, capfd: pytest.CaptureFixture[str]
 def test_a_sweep_is_of_the_mean_that_is_asked_for(made: tuple, tmp_path: Path) -> None:
     stores, truth, root = made
     paths = [store.path for store in stores]
-    plain = plot_sweep(paths, tmp_path / "a.svg", data_root=root)
-    product = plot_sweep(paths, tmp_path / "g.svg", data_root=root, method="geometric")
+    plain = plot_sweep(paths, tmp_path / "a.svg", context=Context(data_root=root))
+    product = plot_sweep(paths, tmp_path / "g.svg", context=Context(data_root=root), method="geometric")
     assert (product[0], product[-1]) == (plain[0], plain[-1])
     weight, miou = product[5]
     fused = open_store(fuse(stores, [weight, 1 - weight], tmp_path / "g.zarr", method="geometric"))

@@ -22,6 +22,7 @@ from store_samples import SIZE, distributions, prediction_header, snapshot, stem
 
 import vsscli
 from vsscli.cli.app import run
+from vsscli.context import Context
 from vsscli.data.mapping import load_mapping
 from vsscli.data.remap import remap_masks
 from vsscli.drawn.scene import draw_scene
@@ -414,7 +415,9 @@ def test_predicted_masks_replace_nothing_behind_a_link(
         monkeypatch.setattr(masks_module, name, lambda *a, **k: None)
     monkeypatch.setattr(masks_module, "made_by", lambda *a: {})
     with pytest.raises(VssError, match="out of"):
-        masks_module.predict_input(Path("m.pt"), tmp_path / "in", tmp_path / "out", force=True)
+        masks_module.predict_input(
+            Path("m.pt"), tmp_path / "in", tmp_path / "out", context=Context(tmp_path), force=True
+        )
     assert snapshot(others) == before
 
 

@@ -28,6 +28,7 @@ from PIL import Image
 from torch import nn
 
 from vsscli.cli.app import run
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.inference.parity import official_mean, official_scores
 from vsscli.models.backbones.relative_position import resize_table
@@ -36,7 +37,6 @@ from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.models.mask2former import Mask2Former
 from vsscli.pipeline.convert import convert_checkpoint, read_spans
 from vsscli.pipeline.masks import predict_input
-from vsscli.pipeline.predict import Hardware
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSettings
 
@@ -381,7 +381,7 @@ def test_it_predicts_ones_own_frames_in_windows(mmseg: Path, tmp_path: Path) -> 
     rng = np.random.default_rng(1)
     for number in range(2):
         Image.fromarray(rng.integers(0, 256, (50, 90, 3), np.uint8)).save(frames / f"{number:03d}.png")
-    assert predict_input(mmseg, frames, tmp_path / "masks", hardware=Hardware(device="cpu")) == 2
+    assert predict_input(mmseg, frames, tmp_path / "masks", context=Context(tmp_path, device="cpu")) == 2
     masks = [np.asarray(Image.open(path)) for path in sorted((tmp_path / "masks").rglob("*.png"))]
     assert [mask.shape for mask in masks] == [(50, 90), (50, 90)]
     assert all(mask.max() < CLASSES for mask in masks)

@@ -15,6 +15,7 @@ from PIL import Image
 from store_samples import distributions, prediction_header, write_predictions
 
 from vsscli.cli.app import run
+from vsscli.context import Context
 from vsscli.data.classes import ClassTable
 from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.masks import write_mask
@@ -80,7 +81,9 @@ def test_frames_that_were_trained_on_are_counted_and_marked(
 ) -> None:
     store = store_of(root, tmp_path / "a.zarr", split, video, note(root, **data))
     heard = Listener()
-    done = evaluate(workspace=tmp_path, prediction=store, metrics=("miou",), protocol="vspw", workers=1, talk=heard)
+    done = evaluate(
+        context=Context(tmp_path, talk=heard), prediction=store, metrics=("miou",), protocol="vspw", workers=1
+    )
     assert done.learned == learned
     assert done.origin().get("trained_on", 0) == learned
     columns, (row,) = done.table()
@@ -92,7 +95,7 @@ def test_frames_that_were_trained_on_are_counted_and_marked(
 def test_the_report_on_reliable_pixels_is_marked(root: Path, tmp_path: Path) -> None:
     store = store_of(root, tmp_path / "a.zarr", "train", "v", note(root))
     heard = Listener()
-    report = report_reliability(store, Threshold(0.5), talk=heard)
+    report = report_reliability(store, Threshold(0.5), context=Context(talk=heard))
     assert report.learned == 6
     assert report.columns[2] == "right (trained on)"
     assert json.loads(report.figures.read_text())["trained_on"] == 6
@@ -111,7 +114,7 @@ def test_what_is_made_of_several_stores_knows_what_all_of_them_learned_from() ->
 def test_stores_of_earlier_versions_are_known_by_their_data(root: Path, tmp_path: Path) -> None:
     summary = {"data": note(root)["data"]}
     store = store_of(root, tmp_path / "a.zarr", "train", "v", summary)
-    assert evaluate(workspace=tmp_path, prediction=store, metrics=("miou",), protocol="vspw").learned == 6
+    assert evaluate(context=Context(tmp_path), prediction=store, metrics=("miou",), protocol="vspw").learned == 6
     assert open_dataset(Data.model_validate(summary["data"])).split("train")
 
 

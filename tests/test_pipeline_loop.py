@@ -16,6 +16,7 @@ from cli_process import environment, vss
 from PIL import Image
 from small import small_loop
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.pipeline import predict
 from vsscli.pipeline.ensemble import ensemble
@@ -52,7 +53,7 @@ def run_loop(job: Job) -> LoopResult:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("loop")
-    job = open_job(small_loop(folder, steps=25, lr=3e-3), workspace=folder / "runs")
+    job = open_job(small_loop(folder, steps=25, lr=3e-3), context=Context(folder / "runs"))
     return Ran(job, run_loop(job))
 
 
@@ -89,7 +90,7 @@ def test_another_percentile_is_another_pseudo_label_stage(ran: Ran) -> None:
 
 def test_another_threshold_reads_the_cache(ran: Ran, no_network: None) -> None:
     def made(**how: float) -> object:
-        return pseudo_label(ran.models, workspace=ran.workspace, tta=True, **how)  # type: ignore[arg-type]
+        return pseudo_label(ran.models, context=Context(ran.workspace), tta=True, **how)  # type: ignore[arg-type]
 
     most, few = made(percentile=95.0), made(percentile=20.0)
     assert most.report.share >= 0.95 > few.report.share >= 0.2  # type: ignore[attr-defined]
@@ -143,7 +144,7 @@ def test_a_store_scores_as_the_same_labels_in_a_folder_do(ran: Ran, tmp_path: Pa
     def scores(prediction: Path) -> dict[str, object]:
         metrics = ["miou", "wiou", "vc8", "vc16"]
         done = evaluate(
-            workspace=ran.workspace, prediction=prediction, data_root=data, metrics=metrics, protocol="vspw"
+            context=Context(ran.workspace, data_root=data), prediction=prediction, metrics=metrics, protocol="vspw"
         )
         return done.figures.to_json()
 
@@ -152,7 +153,7 @@ def test_a_store_scores_as_the_same_labels_in_a_folder_do(ran: Ran, tmp_path: Pa
 
 def test_the_fusion_of_a_store_with_itself_is_the_store(ran: Ran, tmp_path: Path) -> None:
     path = ran.result.stores["student"]
-    fused = open_store(ensemble([path, path], [0.3, 0.7], workspace=tmp_path, out=tmp_path / "c.zarr"))
+    fused = open_store(ensemble([path, path], [0.3, 0.7], context=Context(tmp_path), out=tmp_path / "c.zarr"))
     store = open_store(path)
     for video in store.videos():
         for index in range(len(store.stems(video))):
@@ -177,10 +178,10 @@ def test_networks_are_retrained_only_on_pseudo_labels_that_fit(ran: Ran, tmp_pat
 
 def test_predicting_with_other_weights_into_the_same_store_is_refused(ran: Ran, tmp_path: Path) -> None:
     out = tmp_path / "p.zarr"
-    predict_split(ran.models[0], "val", workspace=tmp_path, out=out)
+    predict_split(ran.models[0], "val", context=Context(tmp_path), out=out)
     with pytest.raises(VssError, match="weights"):
-        predict_split(ran.models[1], "val", workspace=tmp_path, out=out)
-    beside = predict_split(ran.models[1], "val", workspace=tmp_path, out=out, force=True).store
+        predict_split(ran.models[1], "val", context=Context(tmp_path), out=out)
+    beside = predict_split(ran.models[1], "val", context=Context(tmp_path), out=out, force=True).store
     assert beside != out
     assert open_store(out).videos() == open_store(beside).videos()
 

@@ -16,6 +16,7 @@ from small import small_recipe
 from store_samples import snapshot
 
 from vsscli.cli.app import run
+from vsscli.context import Context
 from vsscli.data.layouts import open_dataset
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fused_header
@@ -24,11 +25,10 @@ from vsscli.fusion.threshold import Threshold, pseudo_header
 from vsscli.models.build import build_network, score_kind
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.pipeline.masks import predict_input
-from vsscli.pipeline.predict import Hardware, predict_split
+from vsscli.pipeline.predict import predict_split
 from vsscli.store.reader import open_store
 
 CONFIG = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
-CPU = Hardware("cpu")
 
 
 def write_model(path: Path, seed: int) -> Path:
@@ -62,21 +62,21 @@ def test_masks_of_the_same_model_are_kept_and_of_another_refused(
     models: tuple[Path, Path], frames: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "masks"
-    assert predict_input(models[0], frames, out, hardware=CPU) == 2
+    assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu")) == 2
     first = snapshot(out)
     assert sorted(first) == ["clip.json", "clip/000.png", "clip/001.png"]
     (out / "clip" / "001.png").unlink()
-    assert predict_input(models[0], frames, out, hardware=CPU) == 1
+    assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu")) == 1
     assert snapshot(out) == first
     with pytest.raises(VssError, match="were made with weights = "):
-        predict_input(models[1], frames, out, hardware=CPU)
+        predict_input(models[1], frames, out, context=Context(tmp_path, device="cpu"))
     with pytest.raises(VssError, match="were made with flip = False, not True"):
-        predict_input(models[0], frames, out, plan="flip", hardware=CPU)
+        predict_input(models[0], frames, out, plan="flip", context=Context(tmp_path, device="cpu"))
     assert snapshot(out) == first
-    assert predict_input(models[1], frames, out, hardware=CPU, force=True) == 2
+    assert predict_input(models[1], frames, out, context=Context(tmp_path, device="cpu"), force=True) == 2
     assert all(snapshot(out)[name] != before for name, before in first.items())
-    assert predict_input(models[1], frames, out, hardware=CPU) == 0
-    assert predict_input(models[1], frames, out, hardware=CPU, force=True) == 2
+    assert predict_input(models[1], frames, out, context=Context(tmp_path, device="cpu")) == 0
+    assert predict_input(models[1], frames, out, context=Context(tmp_path, device="cpu"), force=True) == 2
 
 
 def test_pictures_that_nothing_tells_the_origin_of_are_no_masks(
@@ -84,7 +84,7 @@ def test_pictures_that_nothing_tells_the_origin_of_are_no_masks(
 ) -> None:
     shutil.copytree(frames, tmp_path / "copies")
     with pytest.raises(VssError, match=r"000\.png is there, and .*clip\.json, which would say what made it, is not"):
-        predict_input(models[0], frames, tmp_path / "copies", hardware=CPU)
+        predict_input(models[0], frames, tmp_path / "copies", context=Context(tmp_path, device="cpu"))
     assert snapshot(tmp_path / "copies") == snapshot(frames)
 
 
@@ -99,7 +99,9 @@ def test_masks_do_not_go_among_the_frames(
     (tmp_path / "link").symlink_to(frames)
     for force in (False, True):
         with pytest.raises(VssError, match="masks would lie among the frames"):
-            predict_input(models[0], tmp_path / source, tmp_path / out, hardware=CPU, force=force)
+            predict_input(
+                models[0], tmp_path / source, tmp_path / out, context=Context(tmp_path, device="cpu"), force=force
+            )
     assert snapshot(frames) == before
 
 
@@ -126,16 +128,16 @@ def test_force_predicts_again(
 
 def test_an_empty_folder_is_where_a_store_may_go(models: tuple[Path, Path], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    done = predict_split(models[0], "val", workspace=tmp_path, out=tmp_path / "empty", hardware=CPU)
+    done = predict_split(models[0], "val", context=Context(tmp_path, device="cpu"), out=tmp_path / "empty")
     assert (done.store, done.predicted, done.cached) == (tmp_path / "empty", 24, 0)
-    again = predict_split(models[0], "val", workspace=tmp_path, out=tmp_path / "empty", hardware=CPU)
+    again = predict_split(models[0], "val", context=Context(tmp_path, device="cpu"), out=tmp_path / "empty")
     assert (again.predicted, again.cached) == (0, 24)
 
 
 def test_the_documentation_names_what_headers_hold(models: tuple[Path, Path], tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "store.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("| `source` |")]
-    store = open_store(predict_split(models[0], "val", workspace=tmp_path, hardware=CPU).store)
+    store = open_store(predict_split(models[0], "val", context=Context(tmp_path, device="cpu")).store)
     sources = [
         store.header.source,
         fused_header([store, store], [1.0, 1.0], tmp_path).source,
@@ -147,7 +149,7 @@ def test_the_documentation_names_what_headers_hold(models: tuple[Path, Path], tm
 
 
 def masks_of(model: Path, source: Path, out: Path) -> dict[str, bytes]:
-    predict_input(model, source, out, hardware=CPU)
+    predict_input(model, source, out, context=Context(out.parent, device="cpu"))
     return {path.name: path.read_bytes() for path in sorted((out / "clip").glob("*.png"))}
 
 
@@ -168,7 +170,7 @@ def test_masks_of_frames_that_hold_something_else_are_predicted_again(
     write_frame(clip / "002.png", 8)
     (clip / "000.png").touch()
     listener = Listener()
-    assert predict_input(models[0], frames, out, hardware=CPU, talk=listener) == 2
+    assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu", talk=listener)) == 2
     assert listener.said == [f"1 masks in {out} are of other frames than are there now (video clip); predicted again"]
     after = masks_of(models[0], frames, out)
     assert after == masks_of(models[0], frames, tmp_path / "fresh")
@@ -187,11 +189,11 @@ def test_masks_of_a_frame_that_went_and_came_back_otherwise_are_predicted_again(
     masks_of(models[0], frames, out)
     (clip / "001.png").unlink()
     listener = Listener()
-    assert predict_input(models[0], frames, out, hardware=CPU, talk=listener) == 0
+    assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu", talk=listener)) == 0
     assert "1 masks" in listener.warned[0]
     assert "no longer there" in listener.warned[0]
     write_frame(clip / "001.png", 9)
-    assert predict_input(models[0], frames, out, hardware=CPU) == 1
+    assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu")) == 1
 
 
 def test_masks_of_an_earlier_version_are_kept_with_a_word(
@@ -204,11 +206,11 @@ def test_masks_of_an_earlier_version_are_kept_with_a_word(
     (out / "clip.json").write_text(json.dumps(note))
     for _ in range(2):  # what nobody knows does not become known by being looked at
         listener = Listener()
-        assert predict_input(models[0], frames, out, hardware=CPU, talk=listener) == 0
+        assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu", talk=listener)) == 0
         assert "--force" in listener.warned[0]
-    assert predict_input(models[0], frames, out, hardware=CPU, force=True) == 2
+    assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu"), force=True) == 2
     listener = Listener()
-    assert predict_input(models[0], frames, out, hardware=CPU, talk=listener) == 0
+    assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu", talk=listener)) == 0
     assert listener.warned == []
 
 
@@ -224,13 +226,7 @@ class TestSplit:
     def predict(self, model: Path, tmp_path: Path, *, force: bool = False) -> tuple[Path, int, Listener]:
         listener = Listener()
         done = predict_split(
-            model,
-            "train",
-            workspace=tmp_path / "runs",
-            data_root=tmp_path / "data",
-            hardware=CPU,
-            force=force,
-            talk=listener,
+            model, "train", context=Context(tmp_path / "runs", tmp_path / "data", "cpu", talk=listener), force=force
         )
         return done.store, done.predicted, listener
 
@@ -287,7 +283,7 @@ def test_a_store_says_the_kind_of_its_scores_and_goes_on_where_an_earlier_versio
 ) -> None:
     model = write_model(tmp_path / "m.pt", 1)
     path = tmp_path / "s.zarr"
-    predict_split(model, "val", workspace=tmp_path, out=path, hardware=CPU)
+    predict_split(model, "val", context=Context(tmp_path, device="cpu"), out=path)
     header = open_store(path).header
     assert (header.scores, header.source["family"]) == ("logits", "light")
     root = path / "zarr.json"
@@ -296,7 +292,7 @@ def test_a_store_says_the_kind_of_its_scores_and_goes_on_where_an_earlier_versio
     earlier["scores"] = earlier["source"].pop("family")
     root.write_text(json.dumps(about))
     assert open_store(path).fingerprint == header.fingerprint
-    assert predict_split(model, "val", workspace=tmp_path, out=path, hardware=CPU).predicted == 0
+    assert predict_split(model, "val", context=Context(tmp_path, device="cpu"), out=path).predicted == 0
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.pipeline import pseudo
 from vsscli.pipeline.pseudo import pseudo_label
@@ -35,4 +36,4 @@ def test_bad_numbers_are_refused_before_hours_of_prediction(
     options: dict[str, Any], message: str, tmp_path: Path, no_prediction: None
 ) -> None:
     with pytest.raises(VssError, match=message):
-        pseudo_label([Path("a.pt"), Path("b.pt")], workspace=tmp_path, **options)
+        pseudo_label([Path("a.pt"), Path("b.pt")], context=Context(tmp_path), **options)

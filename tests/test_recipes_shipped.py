@@ -12,6 +12,7 @@ import torch
 from listener import Listener
 from PIL import Image
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.inference.plans import PAPER
 from vsscli.inference.predictor import ReadOut, windows_of
@@ -35,7 +36,7 @@ VSPW = 124
 
 @cache
 def job_of(name: str) -> Job:
-    return open_job(name, workspace=Path("runs"))
+    return open_job(name, context=Context(Path("runs")))
 
 
 def shape(stage: AnyStage) -> tuple[object, ...]:
@@ -243,7 +244,7 @@ def test_the_plan_is_counted_on_a_skeleton_of_vspw(tmp_path: Path, monkeypatch: 
             Image.new("RGB", (853, 480)).save(origin / f"{stem}.jpg")
         (tmp_path / "vspw" / f"{split}.txt").write_text(f"{split}-video\n")
     monkeypatch.setenv("VSPW_ROOT", str(tmp_path / "vspw"))
-    plan = forecast(open_job("pvuw2024", workspace=tmp_path / "runs"), tflops=100)
+    plan = forecast(open_job("pvuw2024", context=Context(tmp_path / "runs")), tflops=100)
     costs = {step.name: cost for step, cost in plan.rows}
     assert list(costs) == chosen(load_pipeline("pvuw2024"))
     predicted = ("teacher-unlabelled", "student-unlabelled", "semi-test", "teacher-semi-test")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from vsscli.context import Context
 from vsscli.pipeline.submit import Target, check
 from vsscli.recipes.load import load_pipeline
 from vsscli.recipes.pipeline import PredictStage, TrainStage
@@ -45,7 +46,7 @@ def write_cut(path: Path) -> Path:
 def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Ran]:
     folder = tmp_path_factory.mktemp("twin")
     path = write_cut(folder / "cut.yaml")
-    return path, folder / "runs", run_pipeline(open_job(path, workspace=folder / "runs"))
+    return path, folder / "runs", run_pipeline(open_job(path, context=Context(folder / "runs")))
 
 
 def ran_now(ran: Ran) -> list[str]:
@@ -76,24 +77,24 @@ def test_every_stage_runs_and_what_it_learns_from_is_drawn_in_the_workspace(cut:
 def test_the_zip_is_what_a_server_takes(cut: tuple[Path, Path, Ran]) -> None:
     _, workspace, ran = cut
     result = ran.result("submit")
-    found = check(Target(workspace, ran.result("fused-test").path), result.path)
+    found = check(Target(Context(workspace), ran.result("fused-test").path), result.path)
     assert not found.checked.faults
     assert found.checked.frames == 2
 
 
 def test_again_nothing_runs_and_another_threshold_runs_what_hangs_on_it(cut: tuple[Path, Path, Ran]) -> None:
     path, workspace, first = cut
-    again = run_pipeline(open_job(path, workspace=workspace))
+    again = run_pipeline(open_job(path, context=Context(workspace)))
     assert ran_now(again) == []
     assert [outcome.result for outcome in again.outcomes] == [outcome.result for outcome in first.outcomes]
-    other = run_pipeline(open_job(path, ["stages.pseudo.percentile=5"], workspace=workspace))
+    other = run_pipeline(open_job(path, ["stages.pseudo.percentile=5"], context=Context(workspace)))
     hanging_on_it = {"pseudo", "semi", "teacher-semi", "semi-test", "teacher-semi-test", "fused-test", "submit"}
     assert set(ran_now(other)) == hanging_on_it | {"semi-val", "teacher-semi-val", "ensemble", "scores"}
 
 
 @pytest.mark.slow
 def test_the_whole_twin_runs_in_minutes_and_the_second_time_not_at_all(tmp_path: Path) -> None:
-    job = open_job("tiny/pvuw2024", workspace=tmp_path / "runs")
+    job = open_job("tiny/pvuw2024", context=Context(tmp_path / "runs"))
     first = run_pipeline(job)
     assert first.table is not None
     table = first.table.read_bytes()

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from small import CHAIN, small_loop
 
+from vsscli.context import Context
 from vsscli.drawn.canvas import CLASSES
 from vsscli.inference.plans import NONE, PAPER
 from vsscli.inference.predictor import ReadOut, windows_of
@@ -95,7 +96,7 @@ def test_whatever_a_store_may_keep_has_a_size(classes: int) -> None:
 
 
 def test_a_forecast_runs_nothing_and_adds_up(tmp_path: Path) -> None:
-    job = open_job(small_loop(tmp_path, CHAIN, steps=4), workspace=tmp_path / "runs")
+    job = open_job(small_loop(tmp_path, CHAIN, steps=4), context=Context(tmp_path / "runs"))
     plan = forecast(job, tflops=0.001)
     assert not (tmp_path / "runs").exists()
     assert {step.status for step, _ in plan.rows} == {"run"}
@@ -116,7 +117,7 @@ def test_a_forecast_runs_nothing_and_adds_up(tmp_path: Path) -> None:
 
 
 def test_after_a_run_the_forecast_is_empty_and_the_rate_measured(tmp_path: Path) -> None:
-    job = open_job(small_loop(tmp_path, CHAIN, steps=2), workspace=tmp_path / "runs")
+    job = open_job(small_loop(tmp_path, CHAIN, steps=2), context=Context(tmp_path / "runs"))
     assert "give --tflops" in forecast(job).rate_told
     run_pipeline(job, until="unlabelled")
     plan = forecast(job)
@@ -124,7 +125,9 @@ def test_after_a_run_the_forecast_is_empty_and_the_rate_measured(tmp_path: Path)
     assert plan.measured
     assert plan.rate is not None
     assert plan.rate > 0
-    changed = open_job(tmp_path / "loop.yaml", ["stages.student.set={train.steps: 3}"], workspace=tmp_path / "runs")
+    changed = open_job(
+        tmp_path / "loop.yaml", ["stages.student.set={train.steps: 3}"], context=Context(tmp_path / "runs")
+    )
     rows = {step.name: step.reason for step, _ in forecast(changed).rows}
     assert rows["student"] == "train.steps: 2 → 3"
     assert rows["unlabelled"] == "waits for student"
@@ -161,7 +164,7 @@ def test_a_skeleton_of_vspw_is_enough_to_count_on(tmp_path: Path) -> None:
         },
     }
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(pipeline))
-    job = open_job(tmp_path / "p.yaml", workspace=tmp_path / "runs", data_root=skeleton(tmp_path / "vspw"))
+    job = open_job(tmp_path / "p.yaml", context=Context(tmp_path / "runs", data_root=skeleton(tmp_path / "vspw")))
     plan = forecast(job, tflops=100)
     costs = {step.name: cost for step, cost in plan.rows}
     assert costs["t"].passes == 80_000 * 8
@@ -180,7 +183,7 @@ def test_what_can_not_be_counted_is_told(tmp_path: Path) -> None:
             "stages.student.set={data.scene: null, data.root: nowhere, data.classes: vspw124}",
             "stages.again.set={model.encoder: no_such_encoder}",
         ],
-        workspace=tmp_path / "runs",
+        context=Context(tmp_path / "runs"),
     )
     plan = forecast(job, tflops=1)
     costs = {step.name: cost for step, cost in plan.rows}

@@ -8,6 +8,7 @@ import pytest
 from small import CHAIN, small_loop
 
 from vsscli.cli import app
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.metrics.protocols import PROTOCOLS
 from vsscli.recipes.graph import chosen, faults
@@ -108,7 +109,7 @@ def test_a_split_that_a_network_learned_from_is_not_scored(tmp_path: Path) -> No
     plain = "first: {do: predict, model: student}"
     chain = CHAIN.replace(plain, plain.replace("}", ", split: train}"))
     path = small_loop(tmp_path, chain.replace("model: again}", "model: again, split: train}"))
-    job = open_job(path, workspace=tmp_path / "runs")
+    job = open_job(path, context=Context(tmp_path / "runs"))
     with pytest.raises(VssError) as caught:
         refuse_leaks(job, chosen(job.pipeline))
     lines = caught.value.message.splitlines()
@@ -118,7 +119,7 @@ def test_a_split_that_a_network_learned_from_is_not_scored(tmp_path: Path) -> No
 
 def test_what_is_held_out_is_learned_by_no_stage(tmp_path: Path) -> None:
     path = small_loop(tmp_path, CHAIN.replace("stages:", "holdout: unlabelled\nstages:"))
-    job = open_job(path, workspace=tmp_path / "runs")
+    job = open_job(path, context=Context(tmp_path / "runs"))
     with pytest.raises(VssError, match=r"stages.again: learns from 'unlabelled', which the pipeline holds out"):
         refuse_leaks(job, chosen(job.pipeline))
     refuse_leaks(job, ["student"])
@@ -156,7 +157,7 @@ def test_values_that_a_stage_would_refuse_hours_later_are_refused_with_their_lin
         f"{path}:17: stages.zip.prefix: prefix '../x' climbs out of the folder it is unpacked in",
     ]
     with pytest.raises(VssError) as caught:
-        open_job(path, workspace=tmp_path / "runs")
+        open_job(path, context=Context(tmp_path / "runs"))
     assert [line.strip() for line in caught.value.message.splitlines()[1:]] == expected
     assert app.run(["recipe", "validate", str(path), "--no-files"]) == 2
     assert capsys.readouterr().out.splitlines() == expected

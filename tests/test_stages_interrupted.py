@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 from small import small_loop
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.pipeline.predict import Prediction
@@ -50,7 +51,9 @@ class Place:
 
     def job(self, *overrides: str) -> Job:
         data = self.workspace / "data"  # drawn by the first run; a checkpoint in a copy names the folder of the first
-        return open_job(self.recipe, overrides, workspace=self.workspace, data_root=data if data.is_dir() else None)
+        return open_job(
+            self.recipe, overrides, context=Context(self.workspace, data_root=data if data.is_dir() else None)
+        )
 
     def cached(self, *overrides: str, force: bool = False) -> int:
         """Frames that a run did not predict anew."""

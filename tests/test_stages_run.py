@@ -14,6 +14,7 @@ import pytest
 from listener import Listener
 from small import CHAIN, small_loop
 
+from vsscli.context import Context
 from vsscli.data.layouts import open_dataset
 from vsscli.drawn.scene import MARKER
 from vsscli.errors import VssError
@@ -39,7 +40,7 @@ class Place:
     workspace: Path
 
     def run(self, *overrides: str, names: Sequence[str] = (), force: Sequence[str] = ()) -> Ran:
-        return run_pipeline(open_job(self.recipe, overrides, workspace=self.workspace), names=names, force=force)
+        return run_pipeline(open_job(self.recipe, overrides, context=Context(self.workspace)), names=names, force=force)
 
     @property
     def zip(self) -> Path:
@@ -68,7 +69,7 @@ def reasons(ran: Ran) -> dict[str, str]:
 def test_the_second_time_nothing_runs_and_the_table_is_the_same(place: Place) -> None:
     table = (place.workspace / "chain/table.md").read_bytes()
     listener = Listener()
-    ran = run_pipeline(open_job(place.recipe, workspace=place.workspace), talk=listener)
+    ran = run_pipeline(open_job(place.recipe, context=Context(place.workspace)), talk=listener)
     assert [line for line in listener.said if "cached" in line] == [f"{name}: cached, skipping" for name in ALL]
     assert reasons(ran) == {}
     assert ran.table is not None
@@ -201,7 +202,7 @@ def test_only_the_videos_that_changed_are_predicted_again(elsewhere: Place) -> N
     first.write_bytes(content[1])
     second.write_bytes(content[0])
     listener = Listener()
-    job = open_job(elsewhere.recipe, workspace=elsewhere.workspace)
+    job = open_job(elsewhere.recipe, context=Context(elsewhere.workspace))
     run_pipeline(job, talk=listener)
     assert f"1 video has other frames than {store} was predicted from: val-000; predicted again" in listener.said
     assert not [line for line in listener.said if line.startswith("unlabelled: ") and "cached" not in line]
@@ -218,7 +219,7 @@ def test_a_video_that_left_the_split_leaves_the_store(elsewhere: Place) -> None:
 
 
 def test_what_an_earlier_version_did_is_kept_with_a_word(elsewhere: Place) -> None:
-    job = open_job(elsewhere.recipe, workspace=elsewhere.workspace)
+    job = open_job(elsewhere.recipe, context=Context(elsewhere.workspace))
     frames = Frames(job)
     for name in ("student", "unlabelled", "first"):
         record = read_record(job.folder(name))
@@ -287,7 +288,7 @@ def test_all_that_is_missing_is_named_before_anything_runs(tmp_path: Path) -> No
         "stages.again.set={data.scene: null, data.root: nowhere, model.pretrained: v.pth}",
     ]
     with pytest.raises(VssError) as caught:
-        run_pipeline(open_job(recipe, overrides, workspace=tmp_path / "runs"))
+        run_pipeline(open_job(recipe, overrides, context=Context(tmp_path / "runs")))
     told = caught.value.message
     assert "https://example.org/data" in told
     assert all(word in told for word in ("nowhere", "file w.pth is not there", "file v.pth is not there"))
@@ -296,7 +297,7 @@ def test_all_that_is_missing_is_named_before_anything_runs(tmp_path: Path) -> No
 
 def test_damaged_masks_that_a_later_stage_would_read_are_found_before_the_first_runs(tmp_path: Path) -> None:
     path = small_loop(tmp_path, CHAIN)
-    job = open_job(path, workspace=tmp_path / "runs")
+    job = open_job(path, context=Context(tmp_path / "runs"))
     open_dataset(job.recipe("student").data)
     root = tmp_path / "runs" / "data"
     name = (root / "val.txt").read_text().split()[0]

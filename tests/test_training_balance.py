@@ -10,11 +10,11 @@ import torch
 from small import small_recipe
 from torch import Tensor, nn
 
+from vsscli.context import Context
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs, MaskOutputs, Outputs, QueryPrediction
 from vsscli.models.scores import ScoreKind, Scores
-from vsscli.pipeline.predict import Hardware
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.schema import Recipe, Unlabelled
 from vsscli.training.balance import gradient_shares, measured_parameters
@@ -122,7 +122,7 @@ def test_shares_are_ratios_of_the_gradients_norms_and_leave_nothing_behind() -> 
 
 def test_the_journal_has_the_shares_and_measuring_changes_no_weight(tmp_path: Path) -> None:
     base = train(small_recipe(tmp_path / "data", steps=8, lr=3e-3), tmp_path / "base").last
-    store = pseudo_label([base], workspace=tmp_path, hardware=Hardware("cpu"), percentile=60).store
+    store = pseudo_label([base], context=Context(tmp_path, device="cpu"), percentile=60).store
     contrast = {"queue": 64, "keys": 32, "anchors": 16, "negatives": 8, "channels": 16}
     weights = []
     for log_every, lines in ((1, [1, 10, 12]), (5, [5, 12])):

@@ -13,6 +13,7 @@ import torch
 from lightning_fabric import Fabric
 from small import SCENE
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.inference.plans import NONE
 from vsscli.models.build import build_network
@@ -21,7 +22,7 @@ from vsscli.models.network import Network
 from vsscli.models.outputs import MapOutputs, MaskOutputs, QueryPrediction
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.pipeline.masks import predict_input
-from vsscli.pipeline.predict import Hardware, made_by, predict_split, read_out
+from vsscli.pipeline.predict import made_by, predict_split, read_out
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe, Unlabelled
 from vsscli.store.reader import open_store
@@ -35,7 +36,6 @@ from vsscli.training.set_prediction import SetPredictionLoss
 from vsscli.training.state import TrainingState
 from vsscli.training.step import Batch, Stepper, supervised_loss
 
-CPU = Hardware(device="cpu", batch_size=4)
 SIZES = {"width": 48, "depth": 4, "heads": 3, "hidden": 96}
 ADAPTER = {"stem": 8, "heads": 3, "interactions": [[0, 0], [1, 1], [2, 2], [3, 3]]}
 HEAD = {"channels": 64, "queries": 12, "encoder_layers": 1, "encoder_width": 64, "decoder_layers": 2}
@@ -61,7 +61,7 @@ def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: st
     assert len(losses) == 8
     assert sum(losses[-3:]) < 0.9 * sum(losses[:3])  # type: ignore[arg-type]
     assert result.figures["miou"] is not None
-    predicted = predict_split(result.last, "val", workspace=tmp_path, hardware=CPU)
+    predicted = predict_split(result.last, "val", context=Context(tmp_path, device="cpu", batch_size=4))
     store = open_store(predicted.store)
     assert store.header.source["window"] == [64, 64]
     assert (store.header.scores, store.header.source["family"]) == ("mask_scores", "mask2former")
@@ -71,9 +71,14 @@ def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: st
     assert (store.header.source["missing"], note.pop("missing")) == ("spread", "spread")
     # What earlier versions predicted says nothing of it, and is what is asked for now and then.
     assert made_by(checkpoint, replace(how, missing="normalise")) == note
-    again = predict_split(result.last, "val", workspace=tmp_path, hardware=CPU)
+    again = predict_split(result.last, "val", context=Context(tmp_path, device="cpu", batch_size=4))
     assert (again.predicted, again.cached) == (0, predicted.predicted)
-    masks = predict_input(result.last, next((tmp_path / "data").rglob("origin")), tmp_path / "masks", hardware=CPU)
+    masks = predict_input(
+        result.last,
+        next((tmp_path / "data").rglob("origin")),
+        tmp_path / "masks",
+        context=Context(tmp_path, device="cpu", batch_size=4),
+    )
     assert masks == len(list((tmp_path / "masks").rglob("*.png"))) > 0
 
 

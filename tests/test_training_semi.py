@@ -17,11 +17,11 @@ from listener import Listener
 from PIL import Image
 from small import small_recipe
 
+from vsscli.context import Context
 from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
 from vsscli.data.layouts import open_dataset
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
-from vsscli.pipeline.predict import Hardware
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.schema import Augment, Contrast, Recipe
 from vsscli.store.reader import open_source, open_store
@@ -47,7 +47,7 @@ class Begun:
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Begun:
     root = tmp_path_factory.mktemp("semi")
     last = train(small_recipe(root / "data", steps=20, lr=3e-3), root / "base").last
-    made = pseudo_label([last], workspace=root, hardware=Hardware("cpu"), percentile=60)
+    made = pseudo_label([last], context=Context(root, device="cpu"), percentile=60)
     return Begun(root / "data", last, made.store)
 
 
@@ -157,7 +157,7 @@ def test_maps_of_a_coarse_store_are_those_that_the_geometry_would_take(begun: Be
     values = small_recipe(begun.data, "coarse", steps=1).model_dump()
     recipe = Recipe.model_validate({**values, "store": {"grid": 2, "kept": 4}})
     last = train(recipe, tmp_path / "run").last
-    made = pseudo_label([last], workspace=tmp_path, hardware=Hardware("cpu"))
+    made = pseudo_label([last], context=Context(tmp_path, device="cpu"))
     source = open_store(made.predictions)
     video = source.videos()[0]
     maps = StoredEvidence(source.path, 2)(video, 0)
@@ -174,7 +174,7 @@ def test_what_could_not_be_learnt_is_said_before_the_first_step(begun: Begun, tm
     dataset = open_dataset(recipe.data)
 
     def thresholded(**how: float) -> Path:
-        made = pseudo_label([], store=open_source(open_store(begun.store)).path, workspace=tmp_path, **how)  # type: ignore[arg-type]
+        made = pseudo_label([], store=open_source(open_store(begun.store)).path, context=Context(tmp_path), **how)  # type: ignore[arg-type]
         return made.store
 
     with pytest.raises(VssError, match="has no reliable pixel"):

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vsscli.pipeline.predict import Hardware
+from vsscli.context import Context
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
@@ -134,13 +134,10 @@ class Experiment:
         made = pseudo_label(
             models,
             weights=weights,
-            workspace=self.out,
-            data_root=self.data_root,
+            context=Context(self.out, data_root=self.data_root, device="auto", talk=self.talk),
             tta=tta,
             percentile=self.percentile,
             by_class=self.by_class,
-            hardware=Hardware(device="auto"),
-            talk=self.talk,
         )
         return made.store
 

@@ -30,13 +30,13 @@ def demo(
       vss demo --recipes recipes/camvid
     """
     from vsscli.cli.console import Console
-    from vsscli.pipeline.predict import Hardware
+    from vsscli.context import Context
     from vsscli.stages.job import open_job
     from vsscli.stages.loop import loop_result, with_percentile
     from vsscli.stages.run import run_pipeline
 
     console = Console(quiet=quiet)
-    job = open_job(f"{recipes}/loop.yaml", workspace=workspace, data_root=data, hardware=Hardware(device=device))
+    job = open_job(f"{recipes}/loop.yaml", context=Context(workspace, data, device))
     if percentile is not None:
         job = with_percentile(job, percentile)
     result = loop_result(job, run_pipeline(job, command=["vss", *sys.argv[1:]], talk=console))

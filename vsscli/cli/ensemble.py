@@ -60,19 +60,21 @@ def ensemble(
     vss ensemble --stores a.zarr b.zarr --temporal 1
     """
     from vsscli.cli.console import Console
+    from vsscli.context import Context
     from vsscli.errors import VssError
     from vsscli.pipeline.ensemble import ensemble as run
     from vsscli.pipeline.fitting import fit, plot_sweep
     from vsscli.pipeline.smoothing import smooth_store
 
     console = Console(quiet=quiet)
+    context = Context(workspace, data, talk=console)
     named = stores or ()
     if sweep is not None:
         options = {"--weights": weights, "--fit-weights": fit_weights, "--temporal": temporal, "--out": out}
         without = [option for option, given in options.items() if given]
         if without:
             raise VssError(f"--sweep draws a curve and fuses nothing: {without[0]} means nothing to it", "leave it out")
-        points = plot_sweep(named, sweep, data_root=data, split=split, method=method, talk=console)
+        points = plot_sweep(named, sweep, context=context, split=split, method=method)
         if json:
             console.print_json({"plot": sweep, "points": [{"weight": w, "miou": miou} for w, miou in points]})
         else:
@@ -87,12 +89,12 @@ def ensemble(
                 f"--fit-weights finds weights of the arithmetic mean, not of the {method} one",
                 "leave out --method, or choose a weight by --sweep FILE --method geometric",
             )
-        found = fit(named, data_root=data, split=split, talk=console)
+        found = fit(named, context=context, split=split)
         weights = list(found.weights)
         if not json:
             _print_fit(console, named, found)
     temperatures = found.temperatures if found else ()
-    how: dict[str, Any] = {"workspace": workspace, "workers": workers, "force": force, "talk": console}
+    how: dict[str, Any] = {"context": context, "workers": workers, "force": force}
     if temporal and len(named) == 1:
         if weights or method != "arithmetic":
             raise VssError("--weights and --method tell how stores are fused, and there is one", "leave them out")
@@ -102,7 +104,7 @@ def ensemble(
         fused = None if temporal else out
         path = run(named, weights, out=fused, method=method, temperatures=temperatures, **how)
     if temporal:
-        path = smooth_store(path, temporal, out, data_root=data, split=split, force=force, talk=console)
+        path = smooth_store(path, temporal, out, context=context, split=split, force=force)
     if json:
         facts: dict[str, object] = {"store": str(path)}
         if found:

@@ -43,20 +43,19 @@ def evaluate(
     vss eval --data ROOT --split val --pred masks/ --metric miou wiou vc8 vc16 --json
     """
     from vsscli.cli.console import Console
+    from vsscli.context import Context
     from vsscli.pipeline.evaluate import evaluate as run
     from vsscli.recipes.load import load_recipe
 
     console = Console(quiet=quiet)
     done = run(
-        workspace=workspace,
+        context=Context(workspace, data, talk=console),
         prediction=pred,
-        data_root=data,
         split=split,
         recipe=load_recipe(recipe) if recipe else None,
         metrics=metric,
         protocol=protocol,
         workers=workers,
-        talk=console,
     )
     figures = done.figures
     for reason in figures.reasons():

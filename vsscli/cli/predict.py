@@ -66,12 +66,13 @@ def predict(
     vss predict --model runs/camvid-student/last.pt --input holiday.mp4 --out masks/
     """
     from vsscli.cli.console import Console
+    from vsscli.context import Context
     from vsscli.errors import VssError
     from vsscli.pipeline.masks import predict_input
-    from vsscli.pipeline.predict import Hardware, predict_split
+    from vsscli.pipeline.predict import predict_split
 
     console = Console(quiet=quiet)
-    hardware = Hardware(device, precision, batch_size, devices)
+    context = Context(workspace, data, device, devices, precision, batch_size, console)
     if keep not in ("", "top", "fine", "compact", "all"):
         raise VssError(f"--keep is top, fine, compact or all, not {keep!r}")
     if input is not None:
@@ -81,23 +82,18 @@ def predict(
         without = [option for option, given in options.items() if given]
         if without:
             raise VssError(f"{without[0]} is for predicting a split, and means nothing with --input", "leave it out")
-        predicted = predict_input(
-            model, input, out, tta=tta, plan=tta_plan, hardware=hardware, force=force, workspace=workspace, talk=console
-        )
+        predicted = predict_input(model, input, out, context=context, tta=tta, plan=tta_plan, force=force)
         facts: dict[str, object] = {"masks": str(out), "predicted": predicted}
     else:
         done = predict_split(
             model,
             split or "val",
-            workspace=workspace,
+            context=context,
             out=out,
-            data_root=data,
             tta=tta,
             plan=tta_plan,
-            hardware=hardware,
             keep=keep or None,
             force=force,
-            talk=console,
         )
         facts = {"store": str(done.store), "predicted": done.predicted, "cached": done.cached}
     if json:

@@ -67,31 +67,29 @@ def pseudo(
       vss pseudo --store PREDICTIONS --report
     """
     from vsscli.cli.console import Console
-    from vsscli.pipeline.predict import Hardware
+    from vsscli.context import Context
     from vsscli.pipeline.pseudo import pseudo_label
 
     console = Console(quiet=quiet)
+    context = Context(workspace, data, device, devices, precision, batch_size, console)
     made = pseudo_label(
         models or (),
         store=store,
         split=split,
-        workspace=workspace,
-        data_root=data,
+        context=context,
         tta=tta,
         plan=tta_plan,
         weights=weights,
         threshold=threshold,
         percentile=percentile,
         by_class=by_class,
-        hardware=Hardware(device, precision, batch_size, devices),
         force=force,
-        talk=console,
     )
     judged = None
     if report:
         from vsscli.pipeline.reliability import report_reliability
 
-        judged = report_reliability(made.predictions, made.report.threshold, data_root=data, talk=console)
+        judged = report_reliability(made.predictions, made.report.threshold, context=context)
     if json:
         console.print_json({**made.to_json(), **({"report": judged.to_json()} if judged else {})})
         return

@@ -56,12 +56,11 @@ def run(
       vss run recipes/demo/loop.yaml pseudo --dry-run
     """
     from vsscli.cli.console import Console
-    from vsscli.pipeline.predict import Hardware
+    from vsscli.context import Context
     from vsscli.stages.job import open_job
 
     console = Console(quiet=quiet)
-    hardware = Hardware(device=device, devices=devices)
-    job = open_job(recipe, assignments or (), workspace=workspace, data_root=data, hardware=hardware)
+    job = open_job(recipe, assignments or (), context=Context(workspace, data, device, devices))
     if dry_run:
         from vsscli.stages.forecast import forecast
 

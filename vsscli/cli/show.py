@@ -32,6 +32,7 @@ def show(
     vss show --store runs/stores/camvid/val/fused.zarr --video 0001TP --frames 8 --out pictures/
     """
     from vsscli.cli.console import Console
+    from vsscli.context import Context
     from vsscli.pipeline.pictures import draw_pictures, newest_prediction
 
     console = Console(quiet=quiet)
@@ -39,7 +40,8 @@ def show(
     folder = out or workspace / "pictures" / path.name.removesuffix(".zarr")
     if store is None:
         console.say(f"drawing the newest store, {path}")
-    pictures = draw_pictures(path, folder, data_root=data, video=video, videos=videos, frames=frames, talk=console)
+    context = Context(workspace, data, talk=console)
+    pictures = draw_pictures(path, folder, context=context, video=video, videos=videos, frames=frames)
     if json:
         console.print_json({"store": path, "pictures": pictures})
     else:

@@ -51,6 +51,7 @@ def submit(
     vss submit --check submission.zip --data ROOT --split test
     """
     from vsscli.cli.console import Console
+    from vsscli.context import Context
     from vsscli.errors import VssError
     from vsscli.pipeline import submit as pipeline
     from vsscli.recipes.load import load_recipe
@@ -59,18 +60,17 @@ def submit(
     if check is not None and out is not None:
         raise VssError("--check packs nothing, --out has no meaning beside it", "give one of the two")
     target = pipeline.Target(
-        workspace=workspace,
+        context=Context(workspace, data, talk=console),
         prediction=pred,
-        data_root=data,
         split=split,
         recipe=load_recipe(recipe) if recipe else None,
         label_offset=label_offset,
         prefix=prefix,
     )
     if check is not None:
-        _report(pipeline.check(target, check, workers=workers, talk=console), console, json=json)
+        _report(pipeline.check(target, check, workers=workers), console, json=json)
         return
-    done = pipeline.submit(target, out or workspace / "submission.zip", workers=workers, talk=console)
+    done = pipeline.submit(target, out or workspace / "submission.zip", workers=workers)
     written = done.written
     facts = {
         "file": str(written.path),

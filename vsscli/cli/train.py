@@ -51,30 +51,25 @@ def train(
       vss train --recipe recipes/camvid/student.yaml --resume
     """
     from vsscli.cli.console import Console
+    from vsscli.context import Context
     from vsscli.errors import VssError
-    from vsscli.pipeline.workspace import run_folder
+    from vsscli.pipeline.train import train_recipe
     from vsscli.recipes.load import load_recipe
-    from vsscli.training.run import train as run
 
     console = Console(quiet=quiet)
     if (alone is None) == (recipe is None):
         what = "no recipe is named" if recipe is None else f"two recipes are named: {alone}, and --recipe {recipe}"
         raise VssError(what, "name one: vss train recipes/camvid/student.yaml; `vss recipe ls` lists those that ship")
     loaded = load_recipe(str(alone or recipe), assignments or ())
-    folder = out or run_folder(workspace, loaded.name)
-    result = run(
+    result = train_recipe(
         loaded,
-        folder,
-        data_root=data,
+        out,
+        context=Context(workspace, data, device, devices, talk=console),
         pseudo_labels=pseudo,
         init=init,
         resume=resume,
         force=force,
-        device=device,
-        devices=devices,
         check=not no_check,
-        workspace=workspace,
-        talk=console,
     )
     figures = {"steps": result.trained_steps, **result.figures}
     if json:

@@ -42,20 +42,19 @@ def consistency(
     vss vc --n 4 --pred masks/ --data ROOT --protocol cffm
     """
     from vsscli.cli.console import Console
+    from vsscli.context import Context
     from vsscli.pipeline.evaluate import evaluate as run
     from vsscli.recipes.load import load_recipe
 
     console = Console(quiet=quiet)
     done = run(
-        workspace=workspace,
+        context=Context(workspace, data, talk=console),
         prediction=pred,
-        data_root=data,
         split=split,
         recipe=load_recipe(recipe) if recipe else None,
         metrics=[f"vc{window}" for window in n],
         protocol=protocol,
         workers=workers,
-        talk=console,
     )
     figures = done.figures
     for reason in figures.reasons():

@@ -5,27 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights
 from vsscli.fusion.mix import Method
 from vsscli.fusion.sources import require_alike
 from vsscli.pipeline.workspace import store_path
 from vsscli.store.reader import open_store
-from vsscli.talk import SILENCE, Talk
 
 
 def ensemble(
     stores: Sequence[Path],
     weights: Sequence[float] | None = None,
     *,
-    workspace: Path,
+    context: Context = Context(),
     out: Path | None = None,
     method: Method = "arithmetic",
     temperatures: Sequence[float] = (),
     workers: int | None = None,
     force: bool = False,
     begin: Callable[[Path], object] | None = None,
-    talk: Talk = SILENCE,
 ) -> Path:
     """Fuse prediction stores of the same frames into one.
 
@@ -35,9 +34,9 @@ def ensemble(
         Two or more.
     weights
         One for each; none: all alike.
-    workspace, out
+    context, out
         The fusion goes to its place in the workspace, or to ``out``.
-    method, temperatures, workers, force, talk
+    method, temperatures, workers, force
         As for :func:`vsscli.fusion.ensemble.fuse`.
     begin
         Hears where the fusion will lie, before anything is written there.
@@ -58,12 +57,14 @@ def ensemble(
     if out is None:
         shares = normalised_weights(given, len(sources))
         require_alike(sources)
-        header = fused_header(sources, shares, workspace, method, temperatures)
-        out = store_path(workspace, header, "fusion")
+        header = fused_header(sources, shares, context.workspace, method, temperatures)
+        out = store_path(context.workspace, header, "fusion")
     if begin is not None:
         begin(out)
-    path = fuse(sources, given, out, method=method, temperatures=temperatures, talk=talk, workers=workers, force=force)
-    talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
+    path = fuse(
+        sources, given, out, method=method, temperatures=temperatures, talk=context.talk, workers=workers, force=force
+    )
+    context.talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
     return path
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vsscli.context import Context
 from vsscli.data.layouts import Dataset
 from vsscli.data.masks import noted_first
 from vsscli.data.numbering import say_order
@@ -21,7 +22,6 @@ from vsscli.pipeline.learned import learned_frames, learned_remark
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.pipeline.workspace import newest_evaluation_store
 from vsscli.recipes.schema import Recipe
-from vsscli.talk import SILENCE, Talk
 
 
 @dataclass(frozen=True)
@@ -53,26 +53,24 @@ class Evaluation:
 
 def evaluate(
     *,
-    workspace: Path,
+    context: Context = Context(),
     prediction: Path | None = None,
-    data_root: Path | None = None,
     split: str | None = None,
     recipe: Recipe | None = None,
     metrics: Sequence[str],
     protocol: str,
     workers: int | None = None,
-    talk: Talk = SILENCE,
 ) -> Evaluation:
     """Score predictions.
 
     Parameters
     ----------
-    workspace
-        Where the newest store of an evaluation split is looked for when no prediction is named, of the recipe's data
-        set if there is one.
+    context
+        Its workspace is where the newest store of an evaluation split is looked for when no prediction is named, of
+        the recipe's data set if there is one.
     prediction
         A prediction store, or a folder of ``<video>/<stem>.png`` class-index masks.
-    data_root, recipe
+    recipe
         The data set: a recipe's, else the one that the store names, else whatever lies under the root.
     split
         Which videos; none: the store's own, or the recipe's evaluation split.
@@ -84,8 +82,9 @@ def evaluate(
     VssError
         There is nothing to score, or prediction and data do not fit together.
     """
-    path = prediction or newest_evaluation_store(workspace, None if recipe is None else recipe.data.name)
-    found = open_predicted(path, data_root=data_root, split=split, recipe=recipe, otherwise="val")
+    talk = context.talk
+    path = prediction or newest_evaluation_store(context.workspace, None if recipe is None else recipe.data.name)
+    found = open_predicted(path, data_root=context.data_root, split=split, recipe=recipe, otherwise="val")
     dataset = found.dataset
     talk.say(f"scoring {path} on split {found.split!r} of {dataset.root}, protocol {protocol!r}")
     videos = dataset.split(found.split)

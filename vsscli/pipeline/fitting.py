@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vsscli.context import Context
 from vsscli.data.masks import to_classes
 from vsscli.data.spelling import plain
 from vsscli.evaluation.decode import mask_reader
@@ -18,7 +19,6 @@ from vsscli.pipeline.ensemble import require_several
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.report.chart import line_chart
 from vsscli.store.reader import Store, open_store
-from vsscli.talk import SILENCE, Talk
 
 
 class Masks:
@@ -59,9 +59,7 @@ class Masks:
         return to_classes(self._read(path), self.dataset.ids, self.dataset.table.num_classes, path)
 
 
-def fit(
-    stores: Sequence[Path], *, data_root: Path | None = None, split: str | None = None, talk: Talk = SILENCE
-) -> Fit:
+def fit(stores: Sequence[Path], *, context: Context = Context(), split: str | None = None) -> Fit:
     """Find weights and temperatures for a fusion of stores on the labelled frames of a split.
 
     Raises
@@ -69,22 +67,21 @@ def fit(
     VssError
         Stores that can't be fused, or too few labelled frames.
     """
-    sources, masks = _open(stores, data_root, split)
-    return fit_weights(sources, masks.frames, masks.label, talk=talk)
+    sources, masks = _open(stores, context.data_root, split)
+    return fit_weights(sources, masks.frames, masks.label, talk=context.talk)
 
 
 def plot_sweep(
     stores: Sequence[Path],
     out: Path,
     *,
-    data_root: Path | None = None,
+    context: Context = Context(),
     split: str | None = None,
     method: Method = "arithmetic",
-    talk: Talk = SILENCE,
 ) -> list[tuple[float, float]]:
     """Draw mIoU against the weight of the first of two stores. Returns the points, weight and mIoU."""
-    sources, masks = _open(stores, data_root, split)
-    points = sweep(sources, masks.frames, masks.label, method=method, talk=talk)
+    sources, masks = _open(stores, context.data_root, split)
+    points = sweep(sources, masks.frames, masks.label, method=method, talk=context.talk)
     low, high = min(miou for _, miou in points), max(miou for _, miou in points)
     room = max(0.1 * (high - low), 0.001)
     best, top = max(points, key=lambda point: point[1])

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vsscli.context import Context
 from vsscli.data.content import INDEX, Digests
 from vsscli.data.folders import some
 from vsscli.data.inputs import open_input
@@ -19,12 +20,12 @@ from vsscli.inference.predictor import Predictor
 from vsscli.inference.run import mask_path, predict_masks
 from vsscli.inside import Inside, require_inside
 from vsscli.models.checkpoints import restore_network
-from vsscli.pipeline.predict import Hardware, chosen_plan, made_by, read_out
+from vsscli.pipeline.predict import chosen_plan, made_by, read_out
 from vsscli.pipeline.source import open_model, with_weights
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.store.record import is_name
 from vsscli.structured import json_or_none
-from vsscli.talk import SILENCE, Talk
+from vsscli.talk import Talk
 
 
 def predict_input(
@@ -32,12 +33,10 @@ def predict_input(
     source: Path,
     out: Path,
     *,
+    context: Context = Context(),
     tta: bool = False,
     plan: str | None = None,
-    hardware: Hardware = Hardware(),
     force: bool = False,
-    workspace: Path | None = None,
-    talk: Talk = SILENCE,
 ) -> int:
     """Predict one's own frames, a video file or folders of images, into palette masks ``<out>/<video>/<stem>.png``.
 
@@ -46,7 +45,7 @@ def predict_input(
 
     Parameters
     ----------
-    model, tta, plan, hardware
+    model, tta, plan
         As for :func:`vsscli.pipeline.predict.predict_split`.
     source
         As for :func:`vsscli.data.inputs.open_input`.
@@ -54,8 +53,9 @@ def predict_input(
         Folder of the masks; masks there of the same model and plan are kept.
     force
         Keep none: predict again.
-    workspace
-        Where it is remembered what files hold, so that unchanged ones are not read to know it. None: nowhere.
+    context
+        What the network runs on; in its workspace it is remembered what files hold, so that unchanged ones are not
+        read to know it.
 
     Returns
     -------
@@ -67,10 +67,11 @@ def predict_input(
     VssError
         The model or the input is unusable, ``out`` leads into the input, or masks of another origin are there.
     """
+    talk = context.talk
     checkpoint = open_model(model, talk=talk)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
     chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
-    how = read_out(recipe.predict, chosen, hardware.precision, checkpoint)
+    how = read_out(recipe.predict, chosen, context.precision, checkpoint)
     videos = open_input(source, talk)
     _require_elsewhere(out, source, videos)
     note = {**made_by(checkpoint, how), "classes": list(checkpoint.table.names)}
@@ -80,7 +81,7 @@ def predict_input(
     for video in videos:
         require_inside(out, out / video.name)
         clear_folder(out / video.name, ".png")
-    with Digests(None if workspace is None else workspace / INDEX) as digests:
+    with Digests(context.workspace / INDEX) as digests:
         found = [_look(out, video, digests, force=force, talk=talk) for video in videos]
     for there in found:
         for path in there.outdated:
@@ -92,8 +93,8 @@ def predict_input(
         restore_network(with_weights(checkpoint)),
         checkpoint.normalisation,
         how,
-        resolve_device(hardware.device),
-        batch_size=hardware.batch_size,
+        resolve_device(context.device),
+        batch_size=context.batch_size,
     )
     return predict_masks(predictor, videos, out, palette=checkpoint.table.palette(), talk=talk)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from vsscli.context import Context
 from vsscli.data.layouts import Dataset
 from vsscli.data.masks import to_classes
 from vsscli.data.videos import FolderVideo
@@ -14,18 +15,16 @@ from vsscli.pipeline.workspace import find_stores, with_unreadable
 from vsscli.report.overlay import overlay, save_picture
 from vsscli.store.header import read_header
 from vsscli.store.reader import Store, open_store
-from vsscli.talk import SILENCE, Talk
 
 
 def draw_pictures(
     store: Path,
     out: Path,
     *,
-    data_root: Path | None = None,
+    context: Context = Context(),
     video: str | None = None,
     videos: int = 1,
     frames: int = 4,
-    talk: Talk = SILENCE,
 ) -> list[Path]:
     """Draw frames of a store: prediction, truth where there is one, and entropy.
 
@@ -35,16 +34,14 @@ def draw_pictures(
         A prediction or a fusion.
     out
         Folder for ``<video>-<stem>.png``.
-    data_root
-        Where the frames lie; none: where they lay when they were predicted.
+    context
+        Its data root is where the frames lie; None: where they lay when they were predicted.
     video
         Take frames of this one.
     videos
         Otherwise of so many, evenly spaced among those of the store.
     frames
         Pictures of each video, evenly spaced.
-    talk
-        Hears of progress.
 
     Returns
     -------
@@ -59,11 +56,11 @@ def draw_pictures(
     opened = open_store(store)
     if opened.header.kind == "pseudo":
         raise VssError(f"{store} holds pseudo-labels, not predictions", "name the store that they were made from")
-    dataset = noted_dataset(opened.path, opened.header, data_root)
+    dataset = noted_dataset(opened.path, opened.header, context.data_root)
     folders = {folder.name: folder for folder in dataset.split(opened.header.split(store))}
     places = [(name, stem) for name in _chosen(opened, video, videos) for stem in spread(opened.stems(name), frames)]
     pictures = [out / f"{name}-{stem}.png" for name, stem in places]
-    with talk.track("draw", len(places), "picture") as advance:
+    with context.talk.track("draw", len(places), "picture") as advance:
         for (name, stem), path in zip(places, pictures, strict=True):
             _draw(opened, dataset, folders.get(name), name, stem, path)
             advance(1)

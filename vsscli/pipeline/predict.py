@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vsscli.context import Context
 from vsscli.data.content import INDEX, Digests
 from vsscli.data.folders import some
 from vsscli.data.layouts import Dataset, open_dataset
@@ -30,20 +31,10 @@ from vsscli.recipes.schema import Store as StoreSection
 from vsscli.store.header import COMPACT, FAMILY, FINE, Encoding, Header
 from vsscli.store.reader import open_store
 from vsscli.store.writer import StoreWriter, unlike_frames
-from vsscli.talk import SILENCE, Silence, Talk
+from vsscli.talk import Silence, Talk
 
 # Raised only when a change of the code alters predictions, so that old stores are not continued with new numbers.
 NUMERICS = 2
-
-
-@dataclass(frozen=True)
-class Hardware:
-    """What a network runs on; the same options for every verb that runs one."""
-
-    device: str = "auto"
-    precision: str | None = None
-    batch_size: int = 8
-    devices: int = 1
 
 
 @dataclass(frozen=True)
@@ -72,16 +63,13 @@ def predict_split(
     model: Path,
     split: str,
     *,
-    workspace: Path,
+    context: Context = Context(),
     out: Path | None = None,
-    data_root: Path | None = None,
     tta: bool = False,
     plan: str | AugmentationPlan | None = None,
-    hardware: Hardware = Hardware(),
     keep: str | None = None,
     force: bool = False,
     begin: Callable[[Path], object] | None = None,
-    talk: Talk = SILENCE,
 ) -> Prediction:
     """Predict every frame of a split into a store; what is there already of these very frames is kept.
 
@@ -94,14 +82,10 @@ def predict_split(
         whose network is trained already (see `vsscli.pipeline.source.open_model`).
     split
         "train", "val", "labelled", "unlabelled", or any other list of the data set.
-    workspace, out
+    context, out
         The store goes to its place in the workspace, or to ``out``.
-    data_root
-        Overrides the root of the checkpoint's data set.
     tta, plan
         Test-time augmentation: none, the recipe's plan, or another one, by name or itself.
-    hardware
-        Device, precision, batch size, processes.
     keep
         "top" (the most likely classes), "fine" (more of them), "compact" (fewer and coarser ones) or "all" (logits as
         float16); none: what the recipe says.
@@ -116,25 +100,26 @@ def predict_split(
     VssError
         The model or the data is unusable, or the store in that place holds other predictions.
     """
-    checkpoint = open_model(model, data_root=data_root, talk=talk)
+    talk = context.talk
+    checkpoint = open_model(model, data_root=context.data_root, talk=talk)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
     chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
-    how = read_out(recipe.predict, chosen, hardware.precision, checkpoint)
-    dataset = open_dataset(recipe.data, data_root, talk, noted=True)
+    how = read_out(recipe.predict, chosen, context.precision, checkpoint)
+    dataset = open_dataset(recipe.data, context.data_root, talk, noted=True)
     take_classes(checkpoint, dataset)
     videos = dataset.split(split)
     say_order(videos, talk)
     say_left_out(dataset, split, videos, talk)
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
-    path = out or store_path(workspace, header, f"{recipe.name}-{how.plan.name}")
+    path = out or store_path(context.workspace, header, f"{recipe.name}-{how.plan.name}")
     total = sum(len(video) for video in videos)
-    fabric = launch(hardware.device, hardware.devices)
+    fabric = launch(context.device, context.devices)
     with fabric.rank_zero_first():
         if begin is not None:
             begin(path)
         with StoreWriter(path, header, force=force) as writer:  # refuses what is there if it is something else
             path = writer.path
-        with Digests(workspace / INDEX) as digests:
+        with Digests(context.workspace / INDEX) as digests:
             there = _look(path, videos, digests, force=force)
     missing = total - there.frames
     if not fabric.is_global_zero:
@@ -153,7 +138,7 @@ def predict_split(
         checkpoint.normalisation,
         how,
         fabric.device,
-        batch_size=hardware.batch_size,
+        batch_size=context.batch_size,
     )
     with digests, StoreWriter(path, header, force=force, renew=True) as writer:
         predict_videos(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import normalised_weights
 from vsscli.fusion.threshold import (
@@ -17,10 +18,9 @@ from vsscli.fusion.threshold import (
 )
 from vsscli.inference.processes import launch
 from vsscli.pipeline.ensemble import ensemble
-from vsscli.pipeline.predict import Hardware, predict_split
+from vsscli.pipeline.predict import predict_split
 from vsscli.store.reader import open_store
 from vsscli.store.remote import beside, place_of
-from vsscli.talk import SILENCE, Talk
 
 DEFAULT_PERCENTILE = 80.0
 
@@ -55,18 +55,15 @@ def pseudo_label(
     *,
     store: Path | None = None,
     split: str = "unlabelled",
-    workspace: Path,
-    data_root: Path | None = None,
+    context: Context = Context(),
     tta: bool = False,
     plan: str | None = None,
     weights: Sequence[float] | None = None,
     threshold: float | None = None,
     percentile: float | None = None,
     by_class: bool = False,
-    hardware: Hardware = Hardware(),
     force: bool = False,
     begin: Callable[[Path], object] | None = None,
-    talk: Talk = SILENCE,
 ) -> PseudoLabels:
     """Predict a split with every model, fuse the predictions, keep the label of pixels with low entropy.
 
@@ -78,7 +75,7 @@ def pseudo_label(
         Checkpoints; several are fused.
     store
         A prediction store to threshold, instead of models.
-    split, workspace, data_root, tta, plan, hardware
+    split, context, tta, plan
         As for :func:`vsscli.pipeline.predict.predict_split`.
     weights
         Of the models in the fusion; none: all alike.
@@ -121,62 +118,35 @@ def pseudo_label(
     predictions = (
         place_of(store)
         if store is not None
-        else _predictions(
-            models,
-            split=split,
-            workspace=workspace,
-            data_root=data_root,
-            tta=tta,
-            plan=plan,
-            weights=weights,
-            hardware=hardware,
-            force=force,
-            talk=talk,
-        )
+        else _predictions(models, weights, split=split, context=context, tta=tta, plan=plan, force=force)
     )
-    with launch(hardware.device, hardware.devices).rank_zero_first():
+    with launch(context.device, context.devices).rank_zero_first():
         source = open_store(predictions)
         if threshold is not None:
             limit = Threshold(threshold)
         else:
-            limit = threshold_from_percentile(source, percentile, by_class=by_class, talk=talk)
+            limit = threshold_from_percentile(source, percentile, by_class=by_class, talk=context.talk)
         named = f"by-class-{limit.percentile:g}" if limit.class_levels else f"{limit.level:03d}"
         out = beside(predictions, f".pseudo-{named}.zarr")
         if begin is not None:
             begin(out)
-        report = write_pseudo(source, out, limit, talk=talk, force=force)
+        report = write_pseudo(source, out, limit, talk=context.talk, force=force)
     return PseudoLabels(report.path, predictions, source.header.table.names, report)
 
 
 def _predictions(
     models: Sequence[Path],
+    weights: Sequence[float] | None,
     *,
     split: str,
-    workspace: Path,
-    data_root: Path | None,
+    context: Context,
     tta: bool,
     plan: str | None,
-    weights: Sequence[float] | None,
-    hardware: Hardware,
     force: bool,
-    talk: Talk,
 ) -> Path:
     """The store of one model's predictions, or of the fusion of several."""
-    stores = [
-        predict_split(
-            model,
-            split,
-            workspace=workspace,
-            data_root=data_root,
-            tta=tta,
-            plan=plan,
-            hardware=hardware,
-            force=force,
-            talk=talk,
-        ).store
-        for model in models
-    ]
+    stores = [predict_split(model, split, context=context, tta=tta, plan=plan, force=force).store for model in models]
     if len(stores) == 1:
         return stores[0]
-    with launch(hardware.device, hardware.devices).rank_zero_first():
-        return ensemble(stores, weights, workspace=workspace, force=force, talk=talk)
+    with launch(context.device, context.devices).rank_zero_first():
+        return ensemble(stores, weights, context=context, force=force)

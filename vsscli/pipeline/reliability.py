@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vsscli.context import Context
 from vsscli.data.masks import to_classes
 from vsscli.data.spelling import plain
 from vsscli.evaluation.decode import mask_reader
@@ -20,7 +21,6 @@ from vsscli.report.chart import line_chart
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store, open_store
 from vsscli.store.remote import beside, put_text
-from vsscli.talk import SILENCE, Talk
 
 COLUMNS = ("reliable", "threshold", "right", "seldom reliable")
 
@@ -72,9 +72,7 @@ class ReliabilityReport:
         return list(zip(counts.names, *shown, strict=True))
 
 
-def report_reliability(
-    predictions: Path, threshold: Threshold, *, data_root: Path | None = None, talk: Talk = SILENCE
-) -> ReliabilityReport:
+def report_reliability(predictions: Path, threshold: Threshold, *, context: Context = Context()) -> ReliabilityReport:
     """Measure a prediction store and leave ``<store>.reliability.svg`` and ``.json`` beside it.
 
     Parameters
@@ -83,18 +81,17 @@ def report_reliability(
         A prediction or a fusion.
     threshold
         The one to mark, and to tell the classes' shares at.
-    data_root
-        Where masks lie; none: where the frames lay when they were predicted.
-    talk
-        Told of frames without mask.
+    context
+        Its data root is where masks lie; None: where the frames lay when they were predicted.
 
     Raises
     ------
     VssError
         As `measure_reliability`; or the data set is not there.
     """
+    talk = context.talk
     store = open_store(predictions)
-    truth, learned = _truth(store, data_root)
+    truth, learned = _truth(store, context.data_root)
     counts = measure_reliability(store, truth, talk=talk)
     if counts.judged_frames < counts.frames:
         talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks: how right pixels are is known of these")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vsscli.context import Context
 from vsscli.data.content import Digests
 from vsscli.data.spelling import plain
 from vsscli.errors import VssError
@@ -13,7 +14,6 @@ from vsscli.fusion.temporal import Reader, smooth
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.store.reader import Store, open_store
 from vsscli.store.remote import beside
-from vsscli.talk import SILENCE, Talk
 
 
 def smooth_store(
@@ -21,10 +21,9 @@ def smooth_store(
     reach: int,
     out: Path | None = None,
     *,
-    data_root: Path | None = None,
+    context: Context = Context(),
     split: str | None = None,
     force: bool = False,
-    talk: Talk = SILENCE,
 ) -> Path:
     """Average every frame of a store with its neighbours, moved by the optical flow of the frames if they are there.
 
@@ -36,26 +35,26 @@ def smooth_store(
         Frames before and behind.
     out
         The store to write; none: beside it.
-    data_root, split
-        The frames, if they are not where the store says.
-    force, talk
+    context, split
+        Where the frames are and which, if they are not where the store says.
+    force
         As for :func:`vsscli.fusion.temporal.smooth`.
 
     Raises
     ------
     VssError
-        A store that can't be smoothed; with ``data_root`` given, frames that are not there.
+        A store that can't be smoothed; where the context names a data root, frames that are not there.
     """
     store = open_store(path)
     try:
-        reader = _reader(store, data_root, split)
+        reader = _reader(store, context.data_root, split)
     except VssError as error:
-        if data_root is not None:
+        if context.data_root is not None:
             raise
-        talk.warn(f"without motion: {error.message}")
+        context.talk.warn(f"without motion: {error.message}")
         reader = None
     target = out or beside(path, f".temporal-{reach}{'' if reader else '-still'}.zarr")
-    return smooth(store, reach, target, reader=reader, talk=talk, force=force)
+    return smooth(store, reach, target, reader=reader, talk=context.talk, force=force)
 
 
 def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:

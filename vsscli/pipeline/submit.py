@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from vsscli.context import Context
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.palettes import legend_of
 from vsscli.pipeline.predicted import Predicted, open_predicted
@@ -13,7 +14,6 @@ from vsscli.recipes.schema import Recipe
 from vsscli.submission.archive import Written, write_submission
 from vsscli.submission.check import Checked, check_submission
 from vsscli.submission.layout import Layout
-from vsscli.talk import SILENCE, Talk
 
 SPLIT = "test"
 
@@ -24,11 +24,11 @@ class Target:
 
     Parameters
     ----------
-    workspace
-        Where the newest store of the split is looked for when no prediction is named.
+    context
+        Its workspace is where the newest store of the split is looked for when no prediction is named.
     prediction
         A prediction store, or a folder of ``<video>/<stem>.png`` class-index masks.
-    data_root, recipe
+    recipe
         The data set: a recipe's, else the one that the store names, else whatever lies under the root. Its split needs
         images only.
     split
@@ -39,9 +39,8 @@ class Target:
         Folder in the zip that holds the videos' folders.
     """
 
-    workspace: Path
+    context: Context = field(default_factory=Context)
     prediction: Path | None = None
-    data_root: Path | None = None
     split: str | None = None
     recipe: Recipe | None = None
     label_offset: int = 0
@@ -50,15 +49,17 @@ class Target:
     def predicted(self) -> Predicted:
         """Open the prediction, and find its data set."""
         data = self.recipe.data.name if self.recipe else None
-        path = self.prediction or newest_store(self.workspace, self.split or SPLIT, data)
-        return open_predicted(path, data_root=self.data_root, split=self.split, recipe=self.recipe, otherwise=SPLIT)
+        path = self.prediction or newest_store(self.context.workspace, self.split or SPLIT, data)
+        root = self.context.data_root
+        return open_predicted(path, data_root=root, split=self.split, recipe=self.recipe, otherwise=SPLIT)
 
     def data(self) -> tuple[Dataset, str]:
         """Find the data set and the split; only where neither recipe nor root is given, by the prediction."""
+        root = self.context.data_root
         if self.prediction is None and self.recipe is not None:
-            return open_dataset(self.recipe.data, self.data_root), self.split or SPLIT
-        if self.prediction is None and self.data_root is not None:
-            return open_dataset(plain_data(self.data_root)), self.split or SPLIT
+            return open_dataset(self.recipe.data, root), self.split or SPLIT
+        if self.prediction is None and root is not None:
+            return open_dataset(plain_data(root)), self.split or SPLIT
         found = self.predicted()
         return found.dataset, found.split
 
@@ -86,7 +87,7 @@ class SubmissionCheck:
     split: str
 
 
-def submit(target: Target, out: Path, *, workers: int | None = None, talk: Talk = SILENCE) -> Submission:
+def submit(target: Target, out: Path, *, workers: int | None = None) -> Submission:
     """Pack predictions of every frame of a split into a zip, which is there whole or not at all.
 
     Raises
@@ -95,6 +96,7 @@ def submit(target: Target, out: Path, *, workers: int | None = None, talk: Talk 
         There is nothing to pack, or not every frame has a prediction of its size; see
         :func:`vsscli.submission.archive.write_submission`.
     """
+    talk = target.context.talk
     found = target.predicted()
     layout = target.layout(found.dataset)
     talk.say(f"packing {found.path}, split {found.split!r} of {found.dataset.root}, into {out}")
@@ -103,7 +105,7 @@ def submit(target: Target, out: Path, *, workers: int | None = None, talk: Talk 
     return Submission(written, found.path, found.dataset.root, found.split)
 
 
-def check(target: Target, file: Path, *, workers: int | None = None, talk: Talk = SILENCE) -> SubmissionCheck:
+def check(target: Target, file: Path, *, workers: int | None = None) -> SubmissionCheck:
     """Compare a zip with the split that it answers. Nothing is unpacked to disk.
 
     Raises
@@ -111,6 +113,7 @@ def check(target: Target, file: Path, *, workers: int | None = None, talk: Talk 
     VssError
         The file is no zip, or the data set is not there. What is wrong with the zip is in what is returned.
     """
+    talk = target.context.talk
     dataset, split = target.data()
     layout = target.layout(dataset)
     talk.say(f"checking {file} against split {split!r} of {dataset.root}")

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vsscli.context import Context
 from vsscli.data.layouts import data_place
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.names import require_names
-from vsscli.pipeline.predict import Hardware, chosen_plan
+from vsscli.pipeline.predict import chosen_plan
 from vsscli.recipes.graph import upstream
 from vsscli.recipes.load import find_recipe, load_pipeline, stage_recipe
 from vsscli.recipes.pipeline import AnyStage, Pipeline, PredictStage, TrainStage
@@ -27,19 +28,18 @@ class Job:
         The stages.
     recipes
         Of the training stages, by name.
-    workspace
-        Where results go.
-    data_root
-        Folder of the data set, where the recipes' is not meant.
-    hardware
-        What networks run on.
+    context
+        Where results go, and what networks run on; its data root stands for that of what is predicted.
     """
 
     pipeline: Pipeline
     recipes: Mapping[str, Recipe]
-    workspace: Path
-    data_root: Path | None = None
-    hardware: Hardware = field(default_factory=Hardware)
+    context: Context = field(default_factory=Context)
+
+    @property
+    def workspace(self) -> Path:
+        """Where results go."""
+        return self.context.workspace
 
     @property
     def home(self) -> Path:
@@ -67,7 +67,8 @@ class Job:
 
     def root(self, data: Data) -> Path | None:
         """The folder to read a data set from, where it is not the recipe's: that of what is predicted may be given."""
-        return self.data_root if self.data_root is not None and self.predicts(data) else None
+        root = self.context.data_root
+        return root if root is not None and self.predicts(data) else None
 
     def place(self, data: Data) -> Path:
         """The folder that stages read a data set from, whatever a checkpoint or store in the workspace says."""
@@ -95,9 +96,7 @@ def open_job(
     source: str | Path,
     overrides: Sequence[str] = (),
     *,
-    workspace: Path,
-    data_root: Path | None = None,
-    hardware: Hardware = Hardware(),
+    context: Context = Context(),
 ) -> Job:
     """Read a pipeline and the recipes of its stages.
 
@@ -105,7 +104,7 @@ def open_job(
     ----------
     source, overrides
         As for `vsscli.recipes.load.load_pipeline`.
-    workspace, data_root, hardware
+    context
         As of `Job`.
 
     Raises
@@ -116,11 +115,11 @@ def open_job(
     pipeline = load_pipeline(source, overrides, value_faults)
     path = find_recipe(source)
     recipes = {
-        name: _drawn_in(workspace, stage_recipe(path, stage, pipeline.holdout))
+        name: _drawn_in(context.workspace, stage_recipe(path, stage, pipeline.holdout))
         for name, stage in pipeline.stages.items()
         if isinstance(stage, TrainStage)
     }
-    return Job(pipeline, recipes, workspace, data_root, hardware)
+    return Job(pipeline, recipes, context)
 
 
 def _drawn_in(workspace: Path, recipe: Recipe) -> Recipe:

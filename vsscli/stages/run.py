@@ -84,7 +84,7 @@ def run_pipeline(
     for folder in (job.home, *map(job.folder, stages)):
         require_inside(job.workspace, folder)
     refuse_leaks(job, stages)
-    fabric = launch(job.hardware.device, job.hardware.devices)
+    fabric = launch(job.context.device, job.context.devices)
     leader = fabric.is_global_zero
     talk = talk if leader else Silence()
     threads = torch.get_num_threads()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from vsscli.pipeline.pictures import draw_pictures
 from vsscli.pipeline.predict import predict_split
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.pipeline.submit import Target, submit
+from vsscli.pipeline.train import train_recipe
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.pipeline import (
     EnsembleStage,
@@ -37,7 +39,7 @@ from vsscli.stages.record import Result
 from vsscli.store.files import digest_of
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.inputs import data_inputs, training_inputs
-from vsscli.training.run import begun_run, train
+from vsscli.training.run import begun_run
 
 ZIP = "submission.zip"
 TOGETHER = ("train", "predict", "pseudo")
@@ -65,7 +67,8 @@ def perform(
     VssError
         What its function refuses.
     """
-    stage, root, workspace = job.stage(name), job.place(job.recipe(name).data), job.workspace
+    stage = job.stage(name)
+    context = replace(job.context, data_root=job.place(job.recipe(name).data), talk=talk)
     match stage:
         case TrainStage():
             return _train(job, name, results, talk)
@@ -73,34 +76,27 @@ def perform(
             done = predict_split(
                 results[stage.model].path,
                 stage.split,
-                workspace=workspace,
-                data_root=root,
+                context=context,
                 plan=job.plan(name),
-                hardware=job.hardware,
                 keep=stage.keep,
                 force=True,
                 begin=begin,
-                talk=talk,
             )
             return _store(done.store, {"frames": done.predicted + done.cached, "cached": done.cached})
         case EnsembleStage():
             stores = [results[other].path for other in stage.of]
-            fused = ensemble(
-                stores, stage.weights, workspace=workspace, method=stage.method, force=True, begin=begin, talk=talk
-            )
+            fused = ensemble(stores, stage.weights, context=context, method=stage.method, force=True, begin=begin)
             return _store(fused, {})
         case PseudoStage():
             labels = pseudo_label(
                 [],
                 store=results[stage.of].path,
-                workspace=workspace,
+                context=context,
                 threshold=stage.threshold,
                 percentile=stage.percentile,
                 by_class=stage.by_class,
-                hardware=job.hardware,
                 force=True,
                 begin=begin,
-                talk=talk,
             )
             told = labels.to_json()
             return _store(labels.store, {key: told[key] for key in ("threshold", "frames", "pixels", "reliable")})
@@ -108,19 +104,17 @@ def perform(
             return _evaluate(job, name, stage, results, talk)
         case ShowStage():
             folder = job.folder(name)
-            inside = Inside(workspace)
+            inside = Inside(job.workspace)
             for old in sorted(folder.glob("*.png")):
                 inside.unlink(old)
             drawn = draw_pictures(
-                results[stage.of].path, folder, data_root=root, videos=stage.videos, frames=stage.frames, talk=talk
+                results[stage.of].path, folder, context=context, videos=stage.videos, frames=stage.frames
             )
             names = [picture.name for picture in drawn]
             return Result(folder, digest_of(names), {"pictures": names})
         case SubmitStage():
-            target = Target(
-                workspace, results[stage.of].path, root, label_offset=stage.label_offset, prefix=stage.prefix
-            )
-            written = submit(target, job.folder(name) / ZIP, talk=talk).written
+            target = Target(context, results[stage.of].path, label_offset=stage.label_offset, prefix=stage.prefix)
+            written = submit(target, job.folder(name) / ZIP).written
             facts = {"videos": written.videos, "frames": written.frames, "bytes": written.bytes}
             return Result(written.path, written.sha256, facts)
 
@@ -157,18 +151,14 @@ def _train(job: Job, name: str, results: Mapping[str, Result], talk: Talk) -> Re
     assert isinstance(stage, TrainStage)
     init = results[stage.init].path if stage.init is not None else None
     pseudo = results[stage.pseudo].path if stage.pseudo is not None else None
-    run = train(
+    run = train_recipe(
         recipe,
         folder,
-        data_root=job.root(recipe.data),
+        context=replace(job.context, data_root=job.root(recipe.data), talk=talk),
         init=init,
         pseudo_labels=pseudo,
         resume=True,
         checked=checked_record(job),
-        device=job.hardware.device,
-        devices=job.hardware.devices,
-        workspace=job.workspace,
-        talk=talk,
     )
     facts = {"steps": run.trained_steps, "best": run.best.name, **run.figures}
     return Result(run.last, _fingerprint(load_checkpoint(run.last, weights=False)), facts)
@@ -201,12 +191,10 @@ def _evaluate(job: Job, name: str, stage: EvalStage, results: Mapping[str, Resul
     learned: dict[str, int] = {}
     for other in stage.takes():
         done = evaluate(
-            workspace=job.workspace,
+            context=replace(job.context, data_root=job.place(job.recipe(other).data), talk=talk),
             prediction=results[other].path,
-            data_root=job.place(job.recipe(other).data),
             metrics=stage.metrics,
             protocol=stage.protocol,
-            talk=talk,
         )
         figures = done.figures
         if done.learned:

@@ -1,0 +1,61 @@
+"""Where a piece of work takes place: the one object that every function of the library with results to keep accepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsscli.talk import SILENCE, Talk
+
+
+@dataclass(frozen=True, init=False)
+class Context:
+    """Where results go, where data lies, what networks run on, and who hears of it.
+
+    Parameters
+    ----------
+    workspace
+        Folder of all results.
+    data_root
+        Folder of the data set, where the one that a recipe, checkpoint or store names is not meant.
+    device
+        "auto", "cpu", "cuda" or "cuda:N".
+    devices
+        Processes to run side by side, one a device.
+    precision
+        Arithmetic of networks that predict, "32", "bf16" or "16"; None: the recipe's.
+    batch_size
+        Images at a time; halved by itself when memory is short.
+    talk
+        Hears of progress.
+    """
+
+    workspace: Path
+    data_root: Path | None
+    device: str
+    devices: int
+    precision: str | None
+    batch_size: int
+    talk: Talk
+
+    def __init__(
+        self,
+        workspace: str | Path = "runs",
+        data_root: str | Path | None = None,
+        device: str = "auto",
+        devices: int = 1,
+        precision: str | None = None,
+        batch_size: int = 8,
+        talk: Talk = SILENCE,
+    ) -> None:
+        values = {
+            "workspace": Path(workspace),
+            "data_root": None if data_root is None else Path(data_root),
+            "device": device,
+            "devices": devices,
+            "precision": precision,
+            "batch_size": batch_size,
+            "talk": talk,
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
