@@ -52,7 +52,7 @@ from vsscli.models.build import build_network
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from vsscli.models.network import Normalisation
 from vsscli.models.official.recognise import recognise
-from vsscli.models.official.unpickle import read_official
+from vsscli.models.torchfile import read_torch
 from vsscli.recipes.load import load_any, recipe_from_dict
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.validate import validate_recipe
@@ -309,7 +309,7 @@ def _checkpoint(path: Path) -> None:
 
 
 def _official(path: Path) -> None:
-    recognise(read_official(path), f"checkpoint {path}")
+    recognise(read_torch(path), f"checkpoint {path}")
 
 
 def _encoder(path: Path) -> None:

@@ -24,7 +24,7 @@ from vsscli.models.official.sizes import (
     TrunkSizes,
     describe,
 )
-from vsscli.models.official.unpickle import read_official
+from vsscli.models.torchfile import read_torch
 
 IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 CONFIG = "model = dict(\n    backbone=dict(interaction_indexes=[[0, 0], [1, 2], [3, 3], [4, 5]], with_cp=False))"
@@ -231,7 +231,7 @@ def test_arrays_become_tensors(tmp_path: Path) -> None:
     arrays = {name: tensor.numpy() for name, tensor in state.items()}
     arrays["patch_embed.proj.bias"] = np.arange(12, dtype=">f4")
     (tmp_path / "swin.pkl").write_bytes(pickle.dumps({"model": arrays, "__author__": "x"}, 5))
-    official = recognise(read_official(tmp_path / "swin.pkl"), "x")
+    official = recognise(read_torch(tmp_path / "swin.pkl"), "x")
     assert official.state["backbone.patch_embed.proj.bias"].tolist() == list(range(12))
     assert official.state["backbone.norm0.weight"].dtype == torch.float32
 

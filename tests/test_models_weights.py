@@ -216,7 +216,7 @@ def test_a_file_of_another_encoder_is_refused_with_shapes(tmp_path: Path) -> Non
     [
         (None, "is not there"),
         (b"", "is empty"),
-        (b"<html>not found</html>", "is not a file of torch.save"),
+        (b"<html>not found</html>", "of another kind"),
         ({"epoch": 3}, "hold no state dict"),
         ([1, 2], "hold no state dict"),
         ({"vss": "{}", "weights": {}}, "vss checkpoint"),

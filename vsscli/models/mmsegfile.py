@@ -22,9 +22,8 @@ from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, fingerprint_of
 from vsscli.models.mmseg import number_of_classes, read_preprocessor
-from vsscli.models.official.unpickle import read_official
 from vsscli.models.openmmlab import GUEST, OWN, first_line, import_mmseg
-from vsscli.models.torchfile import check_file
+from vsscli.models.torchfile import check_file, read_torch
 from vsscli.models.wrappers import unwrapped
 from vsscli.structured import read_json, read_text
 from vsscli.talk import SILENCE, Talk
@@ -152,7 +151,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
     VssError
         The file is missing, damaged, no checkpoint, or would run code.
     """
-    content = read_official(path)
+    content = read_torch(path)
     weights = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(t, Tensor) for t in weights.values()):
         raise VssError(f"{path} is no checkpoint of mmsegmentation: it holds no state_dict", "check the path")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import mmap
 import struct
+import tarfile
+import tempfile
 import warnings
 import zipfile
 import zlib
@@ -27,19 +29,23 @@ from vsscli.models.official.makers import HistoryBuffer, Settings, finish, stora
 MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file of torch before 1.6
 PROTOCOL = 1001
 ZIP = b"PK\x03\x04"
+TAR = b"ustar"
 MOST_VALUES = 5_000_000  # as many as the machine takes instructions
 DEEPEST = 200
 
-Content = bytes | bytearray | mmap.mmap
+# A packed file may unpack to this many times its size: weights hardly shrink, but the index buffers beside them do.
+MOST_UNPACKED, ALWAYS_UNPACKED = 20, 64 * 2**20
+JUNK = ("__MACOSX/", ".DS_Store", "/.DS_Store")
 
 
-def read_torch(path: Path, what: str) -> Any:
-    """Read a file of ``torch.save``, tensors mapped from the disk where its format allows.
+def read_torch(path: Path, what: str = "checkpoint") -> Any:
+    """Read a file of weights, in any format that vss, detectron2, mmsegmentation, timm or torch writes.
 
     Parameters
     ----------
     path
-        The file.
+        A file of ``torch.save`` of any age; a pickle, of NumPy arrays or tensors; safetensors; or a zip or tar with one
+        of these in it. Told by its content, not by its name.
     what
         What to call it in an error.
 
@@ -47,45 +53,22 @@ def read_torch(path: Path, what: str) -> Any:
     -------
     object
         Tensors on the CPU, NumPy arrays and numbers, `makers.HistoryBuffer` and `Settings`, in dicts, lists, tuples and
-        sets. They
-        are to be copied from, not written to.
+        sets. Tensors are mapped from the disk where the format allows: to be copied from, not written to.
 
     Raises
     ------
     VssError
-        The file is missing, empty, cut off or damaged, no file of tensors at all, claims more than it holds, or would
-        run code: the function it asks for is named.
-    """
-
-    def read(file: IO[bytes]) -> Any:
-        content = mapped(file)
-        # A zip holds the tensors as they are in memory. Before 1.6, torch wrote a row of pickles.
-        if content[:4] == ZIP:
-            with zipfile.ZipFile(file) as archive:
-                return read_zip(archive, content)
-        if content[:1] != b"\x80":
-            raise VssError(
-                f"{what} {path} is not a file of torch.save", "check the path; it may be another kind of file"
-            )
-        return read_row(content, content)
-
-    return guarded(path, what, read)
-
-
-def guarded(path: Path, what: str, read: Callable[[IO[bytes]], Any]) -> Any:
-    """Open a file and read it; whatever its bytes lead to is one clear error.
-
-    Raises
-    ------
-    VssError
-        As `read_torch`.
+        The file is missing, empty, cut off, damaged or of another kind, claims more than it holds, or would run code:
+        the function it asks for is named, and nothing of it has been run.
     """
     check_file(path, what)
     try:
         with path.open("rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of torch, that bytes can't be written to; of damaged text
-            content = read(file)
-            check_values(content)
+            if path.suffix == ".safetensors" or file.read(9)[8:] == b"{":
+                return read_safetensors(path, what)
+            content = _read(file, packed=False)
+            _check_values(content)
             return content
     except RefusedName as refusal:
         raise VssError(
@@ -95,17 +78,12 @@ def guarded(path: Path, what: str, read: Callable[[IO[bytes]], Any]) -> Any:
     except VssError:
         raise
     except Exception as error:  # damaged bytes lead to errors of struct, zipfile, text encodings, NumPy, …
-        raise damaged(path, what, error) from error
-
-
-def damaged(path: Path, what: str, error: Exception) -> VssError:
-    """The error for a file whose bytes make no sense."""
-    reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    said = f" ({reason[:200]})" if " " in reason else ""  # a lone word or number says nothing to a reader
-    return VssError(
-        f"{what} {path} can't be read, it is cut off, damaged or of another kind{said}",
-        "copy or download it again",
-    )
+        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        said = f" ({reason[:200]})" if " " in reason else ""  # a lone word or number says nothing to a reader
+        raise VssError(
+            f"{what} {path} can't be read, it is cut off, damaged or of another kind{said}",
+            "copy or download it again",
+        ) from error
 
 
 def check_file(path: Path, what: str) -> None:
@@ -122,13 +100,7 @@ def check_file(path: Path, what: str) -> None:
 
 
 def read_safetensors(path: Path, what: str) -> dict[str, Tensor]:
-    """Read a safetensors file.
-
-    Raises
-    ------
-    VssError
-        The file is missing, cut off or damaged.
-    """
+    """Read a safetensors file."""
     check_file(path, what)
     try:
         # The library checks that header and bytes agree, and that no two tensors share some.
@@ -137,26 +109,65 @@ def read_safetensors(path: Path, what: str) -> dict[str, Tensor]:
         raise VssError(f"{what} {path} is no whole safetensors file ({error})", "copy or download it again") from error
 
 
-def mapped(file: IO[bytes]) -> mmap.mmap:
-    """The bytes of an open file; copied on write, so that torch may have them: no byte of the file can change."""
-    return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+def _read(file: IO[bytes], *, packed: bool) -> Any:
+    """Read an open file; ``packed`` where it came out of a zip or tar already."""
+    # Copied on write, so that torch may have the bytes: none of the file can change.
+    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+    # Torch's zip holds tensors as they are in memory. Before 1.6 it wrote a row of pickles.
+    if content[:4] == ZIP:
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            if any(_root_of(name) is not None for name in names):
+                return _read_zip(archive, content)
+            if packed:
+                raise BrokenPickle("it is an archive in an archive")
+            return _read_only_member(file, names, archive.open)
+    if content[257:262] == TAR and not packed:
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            names = [member.name for member in archive.getmembers() if member.isfile()]
+            return _read_only_member(file, names, archive.extractfile)
+    return _read_row(content, content)
 
 
-def read_zip(archive: zipfile.ZipFile, content: mmap.mmap) -> Any:
+def _read_only_member(file: IO[bytes], names: list[str], open_member: Callable[[str], IO[bytes] | None]) -> Any:
+    """Unpack the one file of an archive into a nameless one, and read that."""
+    names = [name for name in names if not name.endswith("/") and not any(junk in name for junk in JUNK)]
+    if len(names) != 1:
+        raise BrokenPickle(f"it is an archive of {len(names)} files, none of them alone; unpack it and name one")
+    most = max(ALWAYS_UNPACKED, MOST_UNPACKED * file.seek(0, io.SEEK_END))
+    member = open_member(names[0])
+    if member is None:
+        raise BrokenPickle(f"{names[0]} in it is no file")
+    with tempfile.TemporaryFile() as unpacked, member:
+        while block := member.read(2**20):
+            unpacked.write(block)
+            if unpacked.tell() > most:
+                raise BrokenPickle(f"{names[0]} in it unpacks to more than {MOST_UNPACKED} times its size")
+        unpacked.flush()
+        return _read(unpacked, packed=True)
+
+
+def _root_of(name: str) -> str | None:
+    """The folder in a zip whose pickle, as torch writes it, a name is that of."""
+    return name.removesuffix("data.pkl") if name.split("/")[1:] == ["data.pkl"] else None
+
+
+def _read_zip(archive: zipfile.ZipFile, content: mmap.mmap) -> Any:
     """Read a zip of torch: a pickle, and a record for each storage."""
     records = {info.filename: info for info in archive.infolist()}
     if len(records) != len(archive.infolist()):
         raise BrokenPickle("it holds two records of one name")
     if any(info.compress_type != zipfile.ZIP_STORED for info in records.values()):
         raise BrokenPickle("its records are compressed, which torch never does")
-    roots = pickles_in(records)
+    roots = [root for name in records if (root := _root_of(name)) is not None]
     if len(roots) != 1:
         raise BrokenPickle(f"it holds {len(roots)} pickles, where torch writes one")
     root = roots[0]
     if f"{root}byteorder" in records and _bytes_of(content, records[f"{root}byteorder"]) != b"little":
         raise BrokenPickle("its numbers are big-endian")
     storages: dict[tuple[str, torch.dtype], Tensor] = {}
-    room = Room(len(content))
+    room = _Room(len(content))
 
     def storage(identifier: Any) -> Tensor:
         dtype, key, count, _ = _parts(identifier)
@@ -169,12 +180,7 @@ def read_zip(archive: zipfile.ZipFile, content: mmap.mmap) -> Any:
 
     # The storages are compared with nothing: reading them all would undo what mapping them gains.
     pickle = _bytes_of(content, records[f"{root}data.pkl"])
-    return Machine(table_of(_read_nested), finish, storage, len(pickle), len(content)).run(io.BytesIO(pickle))
-
-
-def pickles_in(names: Any) -> list[str]:
-    """The folders in a zip that hold a pickle as torch writes it."""
-    return [name.removesuffix("data.pkl") for name in names if name.split("/")[1:] == ["data.pkl"]]
+    return Machine(io.BytesIO(pickle), table_of(_read_nested), finish, storage, len(pickle), len(content)).load()
 
 
 def _bytes_of(content: mmap.mmap, info: zipfile.ZipInfo) -> bytes:
@@ -200,10 +206,10 @@ def _place(content: mmap.mmap, info: zipfile.ZipInfo, size: int) -> int:
 
 def _read_nested(content: bytes) -> Any:
     """Read a storage that was pickled by itself: a file of old torch, in a pickle."""
-    return read_row(io.BytesIO(content), content, nested=True)
+    return _read_row(io.BytesIO(content), content, nested=True)
 
 
-def read_row(file: Any, content: Content, *, nested: bool = False) -> Any:
+def _read_row(file: Any, content: bytes | mmap.mmap, *, nested: bool = False) -> Any:
     """Read a plain pickle, or the row of pickles and storages that torch wrote before 1.6."""
 
     def no_storage(_: Any) -> Any:
@@ -214,7 +220,7 @@ def read_row(file: Any, content: Content, *, nested: bool = False) -> Any:
 
     def next_pickle(persistent: Callable[[Any], Any] = no_storage) -> Any:
         size = len(content)
-        return Machine(table_of(too_deep if nested else _read_nested), finish, persistent, size, size).run(file)
+        return Machine(file, table_of(too_deep if nested else _read_nested), finish, persistent, size, size).load()
 
     first = next_pickle()
     if type(first) is not int or first != MAGIC:
@@ -223,7 +229,7 @@ def read_row(file: Any, content: Content, *, nested: bool = False) -> Any:
     if type(system) is not dict or (protocol, system.get("little_endian")) != (PROTOCOL, True):
         raise BrokenPickle("it is of a protocol or a byte order that vss does not know")
     storages: dict[str, Tensor] = {}
-    room = Room(len(content))
+    room = _Room(len(content))
 
     def storage(identifier: Any) -> Tensor:
         dtype, key, count, view = _parts(identifier)
@@ -250,7 +256,7 @@ def read_row(file: Any, content: Content, *, nested: bool = False) -> Any:
     return made
 
 
-class Room:
+class _Room:
     """The bytes of a file, which all its storages together must fit into."""
 
     def __init__(self, size: int) -> None:
@@ -274,7 +280,7 @@ def _parts(identifier: Any) -> tuple[torch.dtype, str, int, tuple[Any, ...] | No
     return storage_type(kind), key, whole(count, "the size of a storage"), view
 
 
-def check_values(content: Any) -> None:
+def _check_values(content: Any) -> None:
     """Refuse what would never end for whoever walks it: values in themselves, or shared so often that they are more
     than there were instructions to make them; and names that are half of a character.
     """

@@ -183,8 +183,6 @@ def _no_progress_bars() -> Iterator[None]:
 
 def _read_file(path: Path) -> dict[str, Tensor]:
     """Tensors of a state dict, however it is wrapped."""
-    if path.suffix == ".safetensors":
-        return unwrapped(read_safetensors(path, "weights"))
     content = read_torch(path, "weights")
     if not isinstance(content, dict):
         content = {}

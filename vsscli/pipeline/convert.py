@@ -15,7 +15,7 @@ from vsscli.models.official.convert import Converted, convert
 from vsscli.models.official.recognise import Official, recognise
 from vsscli.models.official.report import check_classes
 from vsscli.models.official.sizes import Assumptions, Span, describe
-from vsscli.models.official.unpickle import read_official
+from vsscli.models.torchfile import read_torch
 from vsscli.recipes.schema import Data, Mask2FormerModel, Predict, Recipe
 from vsscli.talk import SILENCE, Talk
 
@@ -117,7 +117,7 @@ def convert_checkpoint(
     assumed = Assumptions(
         points if points is not None else Assumptions.points, heads, tuple(interactions) if interactions else None, size
     )
-    official = recognise(read_official(source), f"checkpoint {source}", assumed)
+    official = recognise(read_torch(source), f"checkpoint {source}", assumed)
     talk.say(f"{official.source}: {official.kind}; {describe(official.backbone)}")
     table = _classes(official, classes, source)
     converted = convert(official, table.num_classes, backbone=backbone, crop=size, readout=readout)

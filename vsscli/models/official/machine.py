@@ -1,31 +1,34 @@
-"""A pickle machine that runs nothing.
+"""A pickle machine that runs nothing: Python's own, whose names stay names.
 
-A pickle is a program for a stack machine. Python's own machine imports what the program names and calls it; that is how
-a file runs code. This one never imports: a name stays a name (`Named`), calling one looks it up in a table of makers
-(`vsscli.models.official.makers`), and what is not in the table stops the reading before anything else happens. So there
-is no object on the stack that could be called, whatever the program does with it.
+A pickle is a program for a stack machine. Python's imports what the program names and calls it; that is how a file runs
+code. Here a name stays a name (`Named`), calling one looks it up in a table of makers (`official.makers`), and what is
+not in the table stops the reading before anything else happens. So there is no object on the stack that could be
+called, whatever the program does with it.
 
-It also keeps what a file can cost in proportion to what it weighs. The machine is a loop, so nesting can't overflow the
-stack. Every instruction adds one object at most, and there are only so many. What makers are given, and may copy, is
-counted, so that one value handed over a million times is not a million values. Keys of dictionaries are plain, because
-hashing tuples of tuples that share their parts takes time without end.
+What a file can cost is in proportion to what it weighs. Every instruction adds one object at most, and there are only
+so many. What makers are given, and may copy, is counted, so that one value handed over a million times is not a million
+values. Keys of dictionaries are plain: hashing tuples of tuples that share their parts takes time without end.
 
-The instructions are those of Python's ``pickletools``, which decodes them without obeying.
+It is built on Python's machine in Python, ``pickle._Unpickler``: that in C, and torch's reader of weights only, take a
+file's word for how much memory it needs (384 bytes, 16 GB).
 """
 
 from __future__ import annotations
 
+import pickle
 import pickletools
+import struct
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 LARGEST_KEY = 2**60  # beyond 2**61 - 1 integers can be made to collide
 MOST_INSTRUCTIONS = 5_000_000  # ONE-PEACE with the state of its optimiser takes two hundred thousand
 ALLOWANCE = 64 * 2**20  # bytes or entries that makers may be given, whatever the size of the file
 
 Maker = Callable[..., Any]
+SIZED = (str, bytes, bytearray, tuple, list, dict, set)
 
 
 class RefusedName(Exception):
@@ -47,30 +50,16 @@ class Named:
     name: str
 
 
-class Mark:
-    """The place on the stack that a group of values starts at."""
+class Machine(pickle._Unpickler):
+    """One run (`load`) over the pickle that starts where a file stands; it leaves the file at the pickle's end.
 
-
-MARK = Mark()
-PLAIN = {
-    "NONE": None,
-    "NEWTRUE": True,
-    "NEWFALSE": False,
-}
-SIZED = (str, bytes, bytearray, tuple, list, dict, set)
-# Instructions whose argument is the value to push.
-VALUES = {
-    "INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT",
-    "STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8",
-    "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8",
-}  # fmt: skip
-
-
-class Machine:
-    """One run over one pickle.
+    It raises `RefusedName` for what is not in the table and `BrokenPickle` for what breaks its rules; damaged bytes
+    lead it, and makers, to errors of many kinds.
 
     Parameters
     ----------
+    file
+        Its ``read`` gives no more bytes than there are, however many are asked for: a mapped file, or bytes in memory.
     makers
         What a name makes when it is called, from the arguments that the pickle gives; None for names that may be
         mentioned but not called.
@@ -84,84 +73,27 @@ class Machine:
         Bytes of the file that it is in, which what it makes of storages must be in proportion to.
     """
 
+    stack: list[Any]
+    read: Callable[[int], bytes]
+    pop_mark: Callable[[], list[Any]]
+
     def __init__(
         self,
+        file: Any,
         makers: Mapping[str, Maker | None],
         finish: Callable[[Any, Any], None],
         persistent: Callable[[Any], Any],
         size: int,
         file_size: int,
     ) -> None:
-        self.makers = makers
-        self.finish = finish
-        self.persistent = persistent
+        super().__init__(file, encoding="latin1")
+        self.makers, self.finish, self.persistent = makers, finish, persistent
         self.allowance = 4 * size + ALLOWANCE
         self.claims = 4 * file_size + ALLOWANCE
-        self.stack: list[Any] = []
-        self.memo: dict[int, Any] = {}
+        self.dispatch = _Instructions()  # type: ignore[misc]
 
-    def run(self, file: IO[bytes]) -> Any:
-        """Read the pickle that starts where a file stands, and leave the file at its end.
-
-        Raises
-        ------
-        RefusedName
-            It asks for what is not in the table.
-        BrokenPickle
-            It breaks the rules of pickles or of this machine.
-        Exception
-            Damaged bytes lead the decoder, and makers, to errors of many kinds.
-        """
-        for count, (code, argument, _) in enumerate(pickletools.genops(file)):
-            name = code.name
-            if count > MOST_INSTRUCTIONS:
-                raise BrokenPickle(f"it has more than {MOST_INSTRUCTIONS} instructions")
-            if name == "STOP":
-                return self.stack.pop()
-            if name in VALUES:
-                self.stack.append(argument)
-            elif name in PLAIN:
-                self.stack.append(PLAIN[name])
-            else:
-                instruction = getattr(self, f"_{name.lower()}", None)
-                if instruction is None:
-                    raise BrokenPickle(f"instruction {name} is not one that checkpoints use")
-                instruction(argument)
-        raise BrokenPickle("it has no end")
-
-    def _group(self) -> list[Any]:
-        """Take the values since the last mark off the stack."""
-        for place in range(len(self.stack) - 1, -1, -1):
-            if self.stack[place] is MARK:
-                values = self.stack[place + 1 :]
-                del self.stack[place:]
-                return values
-        raise BrokenPickle("a group has no start")
-
-    def _top(self, kind: type) -> Any:
-        top = self.stack[-1]
-        if type(top) is not kind:
-            raise BrokenPickle(f"a {type(top).__name__} is filled as if it were a {kind.__name__}")
-        return top
-
-    # Names. ``genops`` hands module and name joined by a space.
-
-    def _global(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self._ask(module, name)
-
-    def _stack_global(self, _: None) -> None:
-        name, module = self.stack.pop(), self.stack.pop()
-        if not (isinstance(module, str) and isinstance(name, str)):
-            raise BrokenPickle("a name is no text")
-        self._ask(module, name)
-
-    def _inst(self, argument: str) -> None:
-        module, _, name = argument.partition(" ")
-        self._ask(module, name)
-        raise BrokenPickle("it makes an instance as Python 1 did")
-
-    def _ask(self, module: str, name: str) -> None:
+    def find_class(self, module: str, name: str) -> Named:
+        """The name alone."""
         # Pickles of protocol 2 and before say things as Python 2 did.
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full = f"{module}.{name}"
@@ -169,9 +101,16 @@ class Machine:
         full = full.replace("numpy._core.", "numpy.core.", 1) if full.startswith("numpy._core.") else full
         if full not in self.makers:
             raise RefusedName(full)
-        self.stack.append(Named(full))
+        return Named(full)
 
-    def _reduce(self, _: None) -> None:
+    def persistent_load(self, pid: Any) -> Any:
+        """What lies outside the pickle."""
+        return self.persistent(pid)
+
+    def _instantiate(self, called: Any, arguments: list[Any]) -> None:
+        raise BrokenPickle("it makes an instance as Python 1 did")
+
+    def _reduce(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
         if not isinstance(called, Named) or not isinstance(arguments, tuple):
             raise BrokenPickle("it calls something that is no name")
@@ -186,10 +125,7 @@ class Machine:
             raise BrokenPickle("its tensors claim more than it holds")
         self.stack.append(made)
 
-    # An object made without its constructor's help is made as by a call here: makers decide.
-    _newobj = _reduce
-
-    def _build(self, _: None) -> None:
+    def _build(self) -> None:
         state = self.stack.pop()
         self._pay(state if type(state) is tuple else (state,))
         self.finish(self.stack[-1], state)
@@ -200,102 +136,89 @@ class Machine:
         if self.allowance < 0:
             raise BrokenPickle("it makes more of its content than there is")
 
-    def _binpersid(self, _: None) -> None:
-        self.stack.append(self.persistent(self.stack.pop()))
+    def _bytearray(self) -> None:
+        (length,) = struct.unpack("<Q", self.read(8))
+        self.stack.append(bytearray(self.read(length)))  # Python's own makes room for what is claimed
 
-    # Containers.
+    # What fills a container, which is one of Python's own and nothing else with methods of that name.
 
-    def _mark(self, _: None) -> None:
-        self.stack.append(MARK)
+    def _top(self, kind: type) -> Any:
+        top = self.stack[-1]
+        if type(top) is not kind:
+            raise BrokenPickle(f"a {type(top).__name__} is filled as if it were a {kind.__name__}")
+        return top
 
-    def _empty_tuple(self, _: None) -> None:
-        self.stack.append(())
-
-    def _tuple1(self, _: None) -> None:
-        self.stack[-1:] = [(self.stack[-1],)]
-
-    def _tuple2(self, _: None) -> None:
-        self.stack[-2:] = [(self.stack[-2], self.stack[-1])]
-
-    def _tuple3(self, _: None) -> None:
-        self.stack[-3:] = [(self.stack[-3], self.stack[-2], self.stack[-1])]
-
-    def _tuple(self, _: None) -> None:
-        self.stack.append(tuple(self._group()))
-
-    def _empty_list(self, _: None) -> None:
-        self.stack.append([])
-
-    def _list(self, _: None) -> None:
-        self.stack.append(self._group())
-
-    def _append(self, _: None) -> None:
+    def _append(self) -> None:
         value = self.stack.pop()
         self._top(list).append(value)
 
-    def _appends(self, _: None) -> None:
-        values = self._group()
+    def _appends(self) -> None:
+        values = self.pop_mark()
         self._top(list).extend(values)
 
-    def _empty_dict(self, _: None) -> None:
-        self.stack.append({})
-
-    def _dict(self, _: None) -> None:
-        values = self._group()
+    def _dict(self) -> None:
+        values = self.pop_mark()
         self.stack.append({})
         self._fill(values)
 
-    def _setitem(self, _: None) -> None:
+    def _setitem(self) -> None:
         value, key = self.stack.pop(), self.stack.pop()
         self._fill([key, value])
 
-    def _setitems(self, _: None) -> None:
-        self._fill(self._group())
+    def _setitems(self) -> None:
+        self._fill(self.pop_mark())
 
     def _fill(self, values: list[Any]) -> None:
         entries = self._top(dict)
         for key, value in zip(values[::2], values[1::2], strict=True):
             entries[check_key(key)] = value
 
-    def _empty_set(self, _: None) -> None:
-        self.stack.append(set())
-
-    def _additems(self, _: None) -> None:
-        values = self._group()
+    def _additems(self) -> None:
+        values = self.pop_mark()
         self._top(set).update(map(check_key, values))
 
-    def _frozenset(self, _: None) -> None:
-        self.stack.append(frozenset(map(check_key, self._group())))
+    def _frozenset(self) -> None:
+        values = self.pop_mark()
+        self.stack.append(frozenset(map(check_key, values)))
 
-    # The stack itself, and the memo.
 
-    def _pop(self, _: None) -> None:
-        self.stack.pop()
+_OWN = {
+    pickle.REDUCE: Machine._reduce,
+    pickle.NEWOBJ: Machine._reduce,  # made without its constructor's help: makers decide, as of a call
+    pickle.BUILD: Machine._build,
+    pickle.BYTEARRAY8: Machine._bytearray,
+    pickle.APPEND: Machine._append,
+    pickle.APPENDS: Machine._appends,
+    pickle.DICT: Machine._dict,
+    pickle.SETITEM: Machine._setitem,
+    pickle.SETITEMS: Machine._setitems,
+    pickle.ADDITEMS: Machine._additems,
+    pickle.FROZENSET: Machine._frozenset,
+}
+_FOREIGN = b"".join(
+    (pickle.PERSID, pickle.EXT1, pickle.EXT2, pickle.EXT4, pickle.NEWOBJ_EX, pickle.NEXT_BUFFER, pickle.READONLY_BUFFER)
+)
 
-    def _pop_mark(self, _: None) -> None:
-        self._group()
 
-    def _dup(self, _: None) -> None:
-        self.stack.append(self.stack[-1])
+class _Instructions(dict[int, Callable[[Any], None]]):
+    """What each instruction of a run does; every one that is asked for is counted."""
 
-    def _put(self, index: int) -> None:
-        self.memo[index] = self.stack[-1]
+    def __init__(self) -> None:
+        super().__init__(pickle._Unpickler.dispatch)
+        self.update({code[0]: method for code, method in _OWN.items()})
+        for code in _FOREIGN:
+            del self[code]
+        self.count = 0
 
-    _binput = _long_binput = _put
+    def __getitem__(self, code: int) -> Callable[[Any], None]:
+        self.count += 1
+        if self.count > MOST_INSTRUCTIONS:
+            raise BrokenPickle(f"it has more than {MOST_INSTRUCTIONS} instructions")
+        return super().__getitem__(code)
 
-    def _memoize(self, _: None) -> None:
-        self.memo[len(self.memo)] = self.stack[-1]
-
-    def _get(self, index: int) -> None:
-        self.stack.append(self.memo[index])
-
-    _binget = _long_binget = _get
-
-    def _proto(self, _: int) -> None:
-        """The protocol: instructions say themselves which they are."""
-
-    def _frame(self, _: int) -> None:
-        """A hint to readers of streams."""
+    def __missing__(self, code: int) -> Callable[[Any], None]:
+        name = next((known.name for known in pickletools.opcodes if ord(known.code) == code), str(code))
+        raise BrokenPickle(f"instruction {name} is not one that checkpoints use")
 
 
 def check_key(key: Any) -> Any:

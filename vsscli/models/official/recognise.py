@@ -103,7 +103,7 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
     Parameters
     ----------
     content
-        What `vsscli.models.official.unpickle.read_official` read.
+        What `vsscli.models.torchfile.read_torch` read.
     source
         What to call it in messages: ``checkpoint`` and its path.
     assumptions

@@ -16,7 +16,7 @@ from vsscli.models.network import Network
 from vsscli.models.official.mapping import BACKBONE, HEAD, Mapped, map_backbone, map_official
 from vsscli.models.official.recognise import recognise
 from vsscli.models.official.report import COUNTER
-from vsscli.models.official.unpickle import read_official
+from vsscli.models.torchfile import read_torch
 from vsscli.models.wrappers import unwrapped
 from vsscli.structured import parse_json
 from vsscli.talk import SILENCE, Talk
@@ -69,7 +69,7 @@ def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk =
 
 def _read(path: Path, source: str, trunk: BackboneConfig) -> tuple[Mapped, frozenset[str]]:
     """The tensors of a file under our names, and those of them that were never trained."""
-    content = read_official(path, "weights")
+    content = read_torch(path, "weights")
     own = _own_weights(content)
     if own is None:
         return map_official(recognise(content, source), trunk), frozenset()

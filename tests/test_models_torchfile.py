@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 from vsscli.errors import VssError
 from vsscli.models.official.makers import HistoryBuffer, Settings
-from vsscli.models.official.unpickle import read_official
+from vsscli.models.torchfile import read_torch
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_tensors_come_back_from_every_format_of_torch(
     write: Callable[[Path, Any], None], state: dict[str, torch.Tensor], tmp_path: Path
 ) -> None:
     write(tmp_path / "file.pth.tar", {"state_dict": collections.OrderedDict(state), "meta": {"epoch": 3}})
-    content = read_official(tmp_path / "file.pth.tar")
+    content = read_torch(tmp_path / "file.pth.tar")
     assert content["meta"] == {"epoch": 3}
     same(content["state_dict"], state)
 
@@ -108,7 +108,7 @@ def test_arrays_come_back_from_every_protocol_of_pickle(protocol: int, tmp_path:
     scalar = np.float64(0.25)
     content = {"model": arrays, "lr": scalar, "best": np.int32(7), "__author__": "third_party", "raw": b"\x00\xff"}
     (tmp_path / "model.pkl").write_bytes(pickle.dumps(content, protocol))
-    found = read_official(tmp_path / "model.pkl")
+    found = read_torch(tmp_path / "model.pkl")
     assert list(found["model"]) == list(arrays)
     for name, array in arrays.items():
         assert found["model"][name].dtype.newbyteorder("=") == array.dtype.newbyteorder("=")
@@ -127,13 +127,13 @@ def test_a_pickle_of_python_2_gives_text_and_the_numbers_of_its_strings(tmp_path
         b"\x89U" + bytes([len(raw)]) + raw + b"tbu."
     )
     (tmp_path / "old.pkl").write_bytes(program)
-    assert read_official(tmp_path / "old.pkl")["weight"].tolist() == [0.0, 1.0, 2.0]
+    assert read_torch(tmp_path / "old.pkl")["weight"].tolist() == [0.0, 1.0, 2.0]
 
 
 def test_safetensors_are_told_by_their_content(state: dict[str, torch.Tensor], tmp_path: Path) -> None:
     whole = {name: tensor.contiguous().clone() for name, tensor in state.items()}
     save_file(whole, tmp_path / "timm.bin")
-    found = read_official(tmp_path / "timm.bin")
+    found = read_torch(tmp_path / "timm.bin")
     same({name: found[name] for name in whole}, whole)
 
 
@@ -176,7 +176,7 @@ def test_the_log_of_mmengine_is_held_without_its_class(
     write(tmp_path / "iter_80000.pth", content)
     for name in ("mmengine", "mmengine.logging", "mmengine.logging.history_buffer"):
         monkeypatch.delitem(sys.modules, name)
-    found = read_official(tmp_path / "iter_80000.pth")
+    found = read_torch(tmp_path / "iter_80000.pth")
     log = found["message_hub"]["log_scalars"]["train/loss"]
     assert isinstance(log, HistoryBuffer)
     assert log.state["_log_history"].tolist() == [2.5, 1.5]
@@ -192,7 +192,7 @@ def test_what_a_script_was_called_with_is_held_as_plain_values(legacy: bool, tmp
     path = tmp_path / "mae.pth"
     content = {"model": {"a": torch.ones(2)}, "args": called}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    read = read_official(path)
+    read = read_torch(path)
     assert isinstance(read["args"], Settings)
     assert read["args"].state == {"lr": 1e-4, "data_path": "/data", "nested": Settings({"layers": [1, 2]})}
     assert torch.equal(read["model"]["a"], torch.ones(2))
@@ -213,7 +213,7 @@ def test_what_optimisers_and_schedules_keep_is_read(tmp_path: Path) -> None:
         "device": torch.device("cuda", 1),
     }
     torch.save(content, tmp_path / "training.pth")
-    found = read_official(tmp_path / "training.pth")
+    found = read_torch(tmp_path / "training.pth")
     assert torch.equal(found["optimizer"]["state"][0]["exp_avg"], optimiser.state_dict()["state"][0]["exp_avg"])
     assert found["schedule"]["milestones"] == {2: 1, 4: 1}
     assert torch.equal(found["parameter"], layer.weight)
@@ -270,7 +270,7 @@ def test_a_malicious_file_is_refused_by_name_and_nothing_runs(
     content, asked = attacks(sentinel)[name]
     write(tmp_path / "evil.pkl", content)
     with pytest.raises(VssError) as error:
-        read_official(tmp_path / "evil.pkl")
+        read_torch(tmp_path / "evil.pkl")
     assert asked in error.value.message
     assert "evil.pkl would run code" in error.value.message
     assert not sentinel.exists()
@@ -310,7 +310,7 @@ def test_a_malicious_file_is_refused_by_name_and_nothing_runs(
 def test_programs_that_pickle_would_obey_are_refused(program: bytes, says: str, tmp_path: Path) -> None:
     (tmp_path / "x.pkl").write_bytes(program)
     with pytest.raises(VssError) as error:
-        read_official(tmp_path / "x.pkl")
+        read_torch(tmp_path / "x.pkl")
     assert says in error.value.message
 
 
@@ -368,7 +368,7 @@ def test_a_small_file_that_claims_much_is_refused_at_once(name: str, tmp_path: P
     (tmp_path / "bomb.pth").write_bytes(program)
     start = time.perf_counter()
     with pytest.raises(VssError) as error:
-        read_official(tmp_path / "bomb.pth")
+        read_torch(tmp_path / "bomb.pth")
     assert says in error.value.message
     assert time.perf_counter() - start < 5
 
@@ -376,20 +376,20 @@ def test_a_small_file_that_claims_much_is_refused_at_once(name: str, tmp_path: P
 def test_a_value_nested_a_million_deep_is_refused_and_let_go(tmp_path: Path) -> None:
     (tmp_path / "deep.pkl").write_bytes(b"\x80\x02N" + b"\x85" * 1_000_000 + b".")
     with pytest.raises(VssError, match="nested more than 200 deep"):
-        read_official(tmp_path / "deep.pkl")
+        read_torch(tmp_path / "deep.pkl")
 
 
 def test_a_value_that_is_shared_without_end_is_refused(tmp_path: Path) -> None:
     (tmp_path / "shared.pkl").write_bytes(b"\x80\x02N" + b"q\x00h\x00\x86" * 60 + b".")
     with pytest.raises(VssError, match="more than 5000000 values"):
-        read_official(tmp_path / "shared.pkl")
+        read_torch(tmp_path / "shared.pkl")
 
 
 def test_an_archive_that_unpacks_to_far_more_than_it_is_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("model.pth", bytes(80 * 2**20))
     with pytest.raises(VssError, match="unpacks to more than"):
-        read_official(tmp_path / "bomb.zip")
+        read_torch(tmp_path / "bomb.zip")
 
 
 def test_a_compressed_record_of_torch_is_refused(tmp_path: Path) -> None:
@@ -398,7 +398,7 @@ def test_a_compressed_record_of_torch_is_refused(tmp_path: Path) -> None:
         for name in old.namelist():
             new.writestr(name, old.read(name))
     with pytest.raises(VssError, match="compressed"):
-        read_official(tmp_path / "b.pth")
+        read_torch(tmp_path / "b.pth")
 
 
 def test_an_archive_of_several_files_is_refused(tmp_path: Path) -> None:
@@ -407,7 +407,7 @@ def test_an_archive_of_several_files_is_refused(tmp_path: Path) -> None:
         archive.writestr("b.pth", b"b")
         archive.writestr("__MACOSX/b.pth", b"b")
     with pytest.raises(VssError, match="archive of 2 files"):
-        read_official(tmp_path / "two.zip")
+        read_torch(tmp_path / "two.zip")
 
 
 # Damage.
@@ -435,7 +435,7 @@ def test_a_file_cut_anywhere_is_one_clear_error(state: dict[str, torch.Tensor], 
             if path.stem == "tar_of_file" and length > len(content) - 10240:
                 continue
             with pytest.raises(VssError, match="cut"):
-                read_official(part)
+                read_torch(part)
 
 
 def test_a_file_with_bytes_changed_anywhere_never_fails_otherwise(
@@ -450,7 +450,7 @@ def test_a_file_with_bytes_changed_anywhere_never_fails_otherwise(
         part = tmp_path / f"changed{path.suffix}"
         part.write_bytes(content)
         try:
-            read_official(part)
+            read_torch(part)
         except VssError as error:
             refused += 1
             assert str(part) in error.message  # noqa: PT017 - many changes do no harm
@@ -461,4 +461,4 @@ def test_a_file_with_bytes_changed_anywhere_never_fails_otherwise(
 def test_a_file_of_another_kind_is_one_clear_error(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "other.pth").write_bytes(content)
     with pytest.raises(VssError, match=r"other.pth can't be read"):
-        read_official(tmp_path / "other.pth")
+        read_torch(tmp_path / "other.pth")
