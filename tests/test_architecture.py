@@ -15,6 +15,7 @@ HOUSE = Path(vsscli.__file__).parent
 # From the roof to the cellar; a room may import from the rooms below it.
 ROOMS = [
     "cli",
+    "api",
     "stages",
     "pipeline",
     "submission",

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from vsscli.cli import console as console_module
-from vsscli.cli.console import Console, Pace, duration, pace
+from vsscli.cli.console import Console
+from vsscli.report.progress import Pace, duration, pace
 
 
 @dataclass

@@ -1,3 +1,60 @@
-"""Semi-supervised video semantic segmentation: run the network once, decide many times."""
+"""Semi-supervised video semantic segmentation: run the network once, decide many times.
+
+>>> import vsscli
+>>> model = vsscli.load("runs/student/last.pt")  # doctest: +SKIP
+>>> label = model.label(frame)  # doctest: +SKIP
+
+Everything below is imported when it is first asked for, so that ``import vsscli`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vsscli.api.model import Model as Model
+    from vsscli.api.model import load as load
+    from vsscli.api.store import OpenStore as OpenStore
+    from vsscli.api.store import open_store as open_store
+    from vsscli.api.verbs import ensemble as ensemble
+    from vsscli.api.verbs import evaluate as evaluate
+    from vsscli.api.verbs import pseudo as pseudo
+    from vsscli.api.verbs import run as run
+    from vsscli.api.verbs import train as train
+    from vsscli.context import Context as Context
+    from vsscli.errors import VssError as VssError
+    from vsscli.recipes.load import load_recipe as load_recipe
+    from vsscli.report.progress import Progress as Progress
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Context": "context",
+    "Model": "api.model",
+    "OpenStore": "api.store",
+    "Progress": "report.progress",
+    "VssError": "errors",
+    "ensemble": "api.verbs",
+    "evaluate": "api.verbs",
+    "load": "api.model",
+    "load_recipe": "recipes.load",
+    "open_store": "api.store",
+    "pseudo": "api.verbs",
+    "run": "api.verbs",
+    "train": "api.verbs",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,8 +1,4 @@
-"""What a verb says: talk on stderr, data on stdout.
-
-On a terminal, progress is a bar; elsewhere a line now and then with count, rate and the time that is left. Where a
-program runs as several processes only the first of them speaks.
-"""
+"""What a verb says: talk on stderr, as `vsscli.report.progress` writes it, and data on stdout."""
 
 from __future__ import annotations
 
@@ -10,37 +6,12 @@ import json
 import math
 import os
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from vsscli.printable import printable, printable_text
-
-if TYPE_CHECKING:
-    import rich.console
-    from rich.progress import Progress
-
-SECONDS_BETWEEN_LINES = 10.0
-SECONDS_BETWEEN_TENTHS = 2.0
-
-SECONDS_OF_SPEED = 600.0
-"""A bar's speed is that of the last minutes: a step of a large network takes one."""
-
-AT_ONCE = 1.0
-"""What is done by then, in one piece, was there before: it tells nothing of how fast things go."""
-
-
-def is_first_process() -> bool:
-    """Whether this is the process that speaks; launchers number processes in these variables."""
-    return all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
-
-
-def is_terminal(stream: TextIO) -> bool:
-    """Whether a person watches a stream that can move its cursor."""
-    return stream.isatty() and os.environ.get("TERM") != "dumb"
+from vsscli.report.progress import Progress, is_terminal, screen
 
 
 def plain(stream: TextIO) -> bool:
@@ -48,74 +19,8 @@ def plain(stream: TextIO) -> bool:
     return bool(os.environ.get("NO_COLOR")) or not is_terminal(stream)
 
 
-class Console:
-    """The command line's listener (`vsscli.talk.Talk`), and the printer of its results.
-
-    Parameters
-    ----------
-    quiet
-        Say nothing but warnings.
-    clock
-        Seconds, for rates.
-    """
-
-    def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
-        self.first = is_first_process()
-        self.quiet = quiet or not self.first
-        self._clock = clock
-        self._lock = threading.Lock()
-        self._progress: Progress | None = None
-        self._bars = 0
-
-    # Talk: stderr
-
-    def say(self, text: str) -> None:
-        """Tell one fact, one line."""
-        if not self.quiet:
-            self._line(text)
-
-    def warn(self, text: str) -> None:
-        """Tell what will not be as the user may expect; ``--quiet`` does not silence it."""
-        if self.first:
-            self._line(f"warning: {text}")
-
-    @contextmanager
-    def track(self, label: str, total: int, unit: str = "frame") -> Iterator[Callable[[int], None]]:
-        """Follow long work.
-
-        Parameters
-        ----------
-        label
-            What is done.
-        total
-            How many units there are; 0: not known.
-        unit
-            One of them, in the singular.
-
-        Yields
-        ------
-        callable
-            Called with the number of units just done, from any thread.
-        """
-        label = printable(label)
-        if self.quiet:
-            yield lambda done: None
-        elif is_terminal(sys.stderr):
-            with self._bar(label, total, unit) as advance:
-                yield advance
-        else:
-            pace = Pace(label, total, unit, self._clock)
-
-            def report(done: int) -> None:
-                with self._lock:
-                    line = pace.advance(done)
-                    if line:
-                        print(line, file=sys.stderr, flush=True)
-
-            yield report
-            print(pace.summary(), file=sys.stderr, flush=True)
-
-    # Results: stdout
+class Console(Progress):
+    """The command line's listener, and the printer of its results."""
 
     def print(self, *lines: str) -> None:
         """Lines of the result. A line break within one is part of some name, and shown as such."""
@@ -140,147 +45,13 @@ class Console:
 
         rows = [list(row) for row in rows]
         if is_terminal(sys.stdout):
-            screen = _rich(sys.stdout)
-            if fits(columns, rows, screen.width):
-                screen.print(rich_table(columns, rows, title))
+            terminal = screen(sys.stdout)
+            if fits(columns, rows, terminal.width):
+                terminal.print(rich_table(columns, rows, title))
             else:  # drawn, it would cut what people copy
-                print(narrow_table(columns, rows, screen.width, title), flush=True)
+                print(narrow_table(columns, rows, terminal.width, title), flush=True)
         else:
             print(plain_table(columns, rows, title), flush=True)
-
-    # Within
-
-    def _line(self, text: str) -> None:
-        text = printable(text)
-        # A line must go above the bars that are being drawn, not through them.
-        progress = self._progress
-        if progress is not None:
-            progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
-            print(text, file=sys.stderr, flush=True)
-
-    @contextmanager
-    def _bar(self, label: str, total: int, unit: str) -> Iterator[Callable[[int], None]]:
-        with self._lock:
-            if self._progress is None:
-                self._progress = _progress()
-                self._progress.start()
-            self._bars += 1
-            progress = self._progress
-        task = progress.add_task(label, total=total or None, unit=f"{unit}s")
-        began, first = self._clock(), [True]
-
-        def advance(done: int) -> None:
-            if first and first.pop() and self._clock() - began < AT_ONCE:
-                progress.reset(task, completed=done)
-            else:
-                progress.advance(task, done)
-
-        try:
-            yield advance
-        finally:
-            progress.stop_task(task)
-            with self._lock:
-                self._bars -= 1
-                if self._bars == 0:
-                    progress.stop()
-                    self._progress = None
-
-
-class Pace:
-    """Progress as lines of text.
-
-    Parameters
-    ----------
-    label, total, unit
-        As in `Console.track`.
-    clock
-        Seconds.
-    """
-
-    def __init__(self, label: str, total: int, unit: str, clock: Callable[[], float]) -> None:
-        self.label, self.total, self.unit = label, total, unit
-        self.done = self._there = 0
-        self._clock = clock
-        self._began = self._told = clock()
-        self._tenth = 0
-
-    def advance(self, done: int) -> str:
-        """Count; give a line every ten seconds, or every tenth of the work if that is not too often."""
-        now = self._clock()
-        if not self.done and now - self._began < AT_ONCE:
-            self._there = done
-        self.done += done
-        tenth = 10 * self.done // self.total if self.total else 0
-        silent = now - self._told
-        due = silent >= SECONDS_BETWEEN_LINES or (tenth > self._tenth and silent >= SECONDS_BETWEEN_TENTHS)
-        if not due or (self.total and self.done >= self.total):
-            return ""
-        self._told, self._tenth = now, tenth
-        rate = (self.done - self._there) / (now - self._began)
-        if not self.total:
-            return f"{self.label}: {self.done} {self.unit}s, {self._speed(rate)}"
-        share = f"{100 * self.done // self.total} %"
-        left = f", {duration((self.total - self.done) / rate)} left" if rate else ""
-        return f"{self.label}: {self.done}/{self.total} {self.unit}s ({share}), {self._speed(rate)}{left}"
-
-    def summary(self) -> str:
-        """The line at the end."""
-        seconds = self._clock() - self._began
-        speed = f", {self._speed((self.done - self._there) / seconds)}" if seconds >= 1 else ""
-        units = self.unit if self.done == 1 else f"{self.unit}s"
-        return f"{self.label}: {self.done} {units} in {duration(seconds)}{speed}"
-
-    def _speed(self, rate: float) -> str:
-        number, per = pace(rate)
-        return f"{number} {self.unit}s/{per}"
-
-
-def pace(rate: float) -> tuple[str, str]:
-    """A rate a second as a number that says something, and what it is by: ``("12", "min")`` for 0.2."""
-    factor, per = (1, "s") if rate >= 1 or not rate else (60, "min") if rate * 60 >= 1 else (3600, "h")
-    scaled = rate * factor
-    return f"{scaled:.{0 if scaled >= 100 else 1}f}", per
-
-
-def duration(seconds: float) -> str:
-    """A time that people can read: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if seconds < 1:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def _progress() -> Progress:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-    from rich.text import Text
-
-    class Speed(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            speed = task.finished_speed or task.speed
-            return Text("/".join(pace(speed)) if speed else "", style="progress.data.speed")
-
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[unit]}", markup=False),
-        Speed(),
-        Remaining(elapsed_when_finished=True),
-        console=_rich(sys.stderr),
-        speed_estimate_period=SECONDS_OF_SPEED,
-    )
-
-
-def _rich(stream: TextIO) -> rich.console.Console:
-    from rich.console import Console as RichConsole
-
-    return RichConsole(file=stream)
 
 
 def _json(value: Any) -> Any:

@@ -12,9 +12,10 @@ import traceback
 
 import typer
 
-from vsscli.cli.console import is_first_process, plain
+from vsscli.cli.console import plain
 from vsscli.errors import VssError
 from vsscli.printable import printable, printable_message, printable_text
+from vsscli.report.progress import is_first_process
 
 BAD_INPUT = 2
 UNEXPECTED = 1

@@ -1,0 +1,207 @@
+"""A model: a checkpoint with the network, classes, data set and read-out that it carries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+
+from vsscli.api.store import OpenStore
+from vsscli.context import Context
+from vsscli.errors import VssError
+from vsscli.inference.bands import mean_map
+from vsscli.inference.devices import resolve_device
+from vsscli.inference.plans import AugmentationPlan
+from vsscli.inference.predictor import Predictor
+from vsscli.models.checkpoints import Checkpoint, restore_network
+from vsscli.models.network import Network
+from vsscli.pipeline.masks import predict_input
+from vsscli.pipeline.predict import chosen_plan, predict_split, read_out
+from vsscli.pipeline.source import open_model, with_weights
+from vsscli.recipes.load import recipe_from_dict
+from vsscli.recipes.schema import Recipe
+
+
+class Model:
+    """A network that labels frames; `load` opens one.
+
+    Parameters
+    ----------
+    path
+        A checkpoint, or a recipe of a network of mmsegmentation.
+    context
+        What the network runs on, and where the results of `predict` go.
+
+    Attributes
+    ----------
+    path, context
+        As given.
+    recipe
+        What the checkpoint was trained by, and how it is read out.
+
+    Raises
+    ------
+    VssError
+        The file is missing or unusable.
+    """
+
+    def __init__(self, path: str | Path, context: Context) -> None:
+        self.path = Path(path)
+        self.context = context
+        self._checkpoint: Checkpoint = open_model(self.path, data_root=context.data_root, talk=context.talk)
+        self.recipe: Recipe = recipe_from_dict(self._checkpoint.recipe, f"the recipe inside {path}")
+        self._predictors: dict[AugmentationPlan, Predictor] = {}
+
+    def __repr__(self) -> str:
+        return f"Model({str(self.path)!r}, {len(self.classes)} classes)"
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the C classes; a label is the number of its name here."""
+        return self._checkpoint.table.names
+
+    @property
+    def palette(self) -> np.ndarray:
+        """Colours of the classes, (256, 3) uint8, for pictures: ``model.palette[label]``."""
+        return np.frombuffer(self._checkpoint.table.palette(), np.uint8).reshape(256, 3)
+
+    @cached_property
+    def network(self) -> Network:
+        """The network with its weights, in evaluation mode, a `torch.nn.Module` that takes normalised images."""
+        return restore_network(with_weights(self._checkpoint)).to(resolve_device(self.context.device))
+
+    @overload
+    def label(self, frames: np.ndarray, *, tta: bool = False, plan: str | None = None) -> np.ndarray: ...
+    @overload
+    def label(
+        self, frames: Sequence[np.ndarray], *, tta: bool = False, plan: str | None = None
+    ) -> list[np.ndarray]: ...
+    def label(
+        self, frames: np.ndarray | Sequence[np.ndarray], *, tta: bool = False, plan: str | None = None
+    ) -> np.ndarray | list[np.ndarray]:
+        """Label one frame, or several of any sizes.
+
+        Parameters
+        ----------
+        frames
+            (H, W, 3) uint8, RGB; or a sequence of such, or (T, H, W, 3).
+        tta, plan
+            As for `predict`.
+
+        Returns
+        -------
+        ndarray or list of ndarray
+            The most likely class of every pixel, (H, W) uint8.
+
+        Raises
+        ------
+        VssError
+            What is no such frame; memory does not suffice.
+        """
+        predictor = self._predictor(tta, plan)
+        if isinstance(frames, np.ndarray) and frames.ndim == 3:
+            return predictor.label(_image(frames, "the frame"))
+        images = [_image(frame, f"frame {number}") for number, frame in enumerate(frames)]
+        return [predictor.label(image) for image in images]
+
+    def probabilities(self, frame: np.ndarray, *, tta: bool = False, plan: str | None = None) -> np.ndarray:
+        """The distribution over the classes at every pixel of a frame (H, W, 3) uint8: (C, H, W) float32."""
+        views = self._predictor(tta, plan).maps([_image(frame, "the frame")])[0]
+        return mean_map(views, views.size).cpu().numpy()
+
+    def predict(
+        self,
+        split: str = "val",
+        *,
+        tta: bool = False,
+        plan: str | None = None,
+        keep: str | None = None,
+        out: str | Path | None = None,
+        force: bool = False,
+    ) -> OpenStore:
+        """Predict a split of the model's data set into a store; what is there already is not predicted again.
+
+        Parameters
+        ----------
+        split
+            "train", "val", "labelled", "unlabelled", or any other list of the data set.
+        tta, plan
+            Test-time augmentation: none, the recipe's plan, or another one by name or file.
+        keep
+            "top", "fine", "compact" or "all"; None: what the recipe says.
+        out
+            Where the store goes; None: its place in the workspace.
+        force
+            Write a new store beside one of other settings at the same place.
+        """
+        done = predict_split(
+            self.path,
+            split,
+            context=self.context,
+            out=None if out is None else Path(out),
+            tta=tta,
+            plan=plan,
+            keep=keep,
+            force=force,
+        )
+        return OpenStore(done.store)
+
+    def predict_files(
+        self,
+        source: str | Path,
+        out: str | Path,
+        *,
+        tta: bool = False,
+        plan: str | None = None,
+        force: bool = False,
+    ) -> Path:
+        """Label a video file or folders of images into palette masks ``<out>/<video>/<stem>.png``.
+
+        Masks that are there of the same model and frames are kept unless ``force``. Returns ``out``.
+        """
+        predict_input(self.path, Path(source), Path(out), context=self.context, tta=tta, plan=plan, force=force)
+        return Path(out)
+
+    def _predictor(self, tta: bool, named: str | None) -> Predictor:
+        plan = chosen_plan(self.recipe.predict, tta=tta, named=named)
+        if plan not in self._predictors:
+            how = read_out(self.recipe.predict, plan, self.context.precision, self._checkpoint)
+            device = resolve_device(self.context.device)
+            self._predictors[plan] = Predictor(
+                self.network, self._checkpoint.normalisation, how, device, self.context.batch_size
+            )
+        return self._predictors[plan]
+
+
+def load(path: str | Path, context: Context | None = None) -> Model:
+    """Open a model.
+
+    Parameters
+    ----------
+    path
+        A checkpoint that `train` or ``vss convert`` left, or a recipe of a network of mmsegmentation.
+    context
+        What it runs on, and where results go; None: the defaults of the command line.
+
+    Examples
+    --------
+    >>> model = vsscli.load("runs/student/last.pt")  # doctest: +SKIP
+    >>> model.label(frame).shape  # doctest: +SKIP
+    (480, 853)
+    """
+    return Model(path, context or Context())
+
+
+def _image(frame: np.ndarray, what: str) -> np.ndarray:
+    """The frame, after making sure that it is what networks look at."""
+    values = np.asarray(frame)
+    if values.ndim != 3 or values.shape[2] != 3 or not values.size:
+        raise VssError(f"{what} has shape {values.shape}, not (H, W, 3)", "give RGB images, one or a sequence of them")
+    if values.dtype != np.uint8:
+        raise VssError(
+            f"{what} is of {values.dtype}, not uint8", "give RGB values from 0 to 255: frame.astype('uint8')"
+        )
+    return np.ascontiguousarray(values)

@@ -1,0 +1,138 @@
+"""A store, opened for whoever computes with what it holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from vsscli.store.header import Header
+from vsscli.store.reader import Store
+from vsscli.store.reader import open_store as open_reader
+
+
+class OpenVideo:
+    """One video of a store. Frames are read when they are asked for.
+
+    Parameters
+    ----------
+    store, name
+        The store's reader, and which video.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self.name = name
+
+    def __len__(self) -> int:
+        """T, the number of frames."""
+        return len(self.stems)
+
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"OpenVideo({self.name!r}, {len(self)} frames of {width}x{height})"
+
+    @property
+    def stems(self) -> tuple[str, ...]:
+        """Names of the frames, in order."""
+        return self._store.stems(self.name)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """H, W."""
+        return self._store.size(self.name)
+
+    def labels(self, frames: int | slice = slice(None)) -> np.ndarray:
+        """The most likely classes, uint8: (H, W) of one frame, (T, H, W) of several.
+
+        Of a store of pseudo-labels, those of the reliable pixels, and 255 elsewhere.
+        """
+        pseudo = self._store.header.kind == "pseudo"
+        return self._store.read(self.name, "pseudo_label" if pseudo else "label", frames)
+
+    def entropy(self, frames: int | slice = slice(None)) -> np.ndarray:
+        """Entropy of the distribution as a share of its maximum, float32 in [0, 1]: (H, W), or (T, H, W)."""
+        if isinstance(frames, int):
+            return self._store.entropy(self.name, frames)
+        chosen = range(len(self))[frames]
+        shape = (len(chosen), *self.size)
+        return np.stack([self._store.entropy(self.name, t) for t in chosen]) if chosen else np.zeros(shape, np.float32)
+
+    def top(self, frame: int, k: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """The k likeliest classes of a frame on the score grid, likeliest first.
+
+        Returns
+        -------
+        tuple
+            Classes (k, h, w) uint8, 255 behind the last that is listed, and their probabilities (k, h, w) float32.
+        """
+        classes, probabilities = self._store.lists(self.name, frame)
+        return classes[:k], probabilities[:k]
+
+    def probabilities(self, frame: int) -> np.ndarray:
+        """The distribution of a frame on the score grid, (C, h, w) float32, as far as it was kept."""
+        return self._store.probabilities(self.name, frame)
+
+
+class OpenStore(Mapping[str, OpenVideo]):
+    """The complete videos of a store by name; `open_store` opens one.
+
+    Parameters
+    ----------
+    path
+        The store, a folder or a URL.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self._store = open_reader(path)
+
+    def __getitem__(self, video: str) -> OpenVideo:
+        if video not in self._store.videos():
+            raise KeyError(video)
+        return OpenVideo(self._store, video)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._store.videos())
+
+    def __len__(self) -> int:
+        return len(self._store.videos())
+
+    def __repr__(self) -> str:
+        return f"OpenStore({str(self.path)!r}, {self.kind}, {len(self)} videos, {len(self.classes)} classes)"
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._store.path
+
+    @property
+    def header(self) -> Header:
+        """What it holds and what made it."""
+        return self._store.header
+
+    @property
+    def kind(self) -> str:
+        """``prediction``, ``fusion`` or ``pseudo``."""
+        return self.header.kind
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the C classes."""
+        return self.header.table.names
+
+
+def open_store(path: str | Path) -> OpenStore:
+    """Open predictions, a fusion or pseudo-labels.
+
+    Raises
+    ------
+    VssError
+        There is no store, it is damaged, or a later version wrote it.
+
+    Examples
+    --------
+    >>> store = vsscli.open_store("runs/stores/camvid/val/fusion-1a2b3c4d.zarr")  # doctest: +SKIP
+    >>> store["0016E5"].entropy(0).max()  # doctest: +SKIP
+    """
+    return OpenStore(path)
