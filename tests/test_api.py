@@ -110,7 +110,7 @@ def test_a_store_gives_what_was_predicted(model: vsscli.Model, stores: list[vssc
     classes, probabilities = video.top(1, 2)
     assert classes.shape == probabilities.shape == (2, *video.size)
     assert np.array_equal(classes[0], video.labels(1))
-    path = next(home.rglob(f"origin/{video.name}/{video.stems[1]}.*"))
+    path = next(home.rglob(f"{video.name}/origin/{video.stems[1]}.*"))
     with Image.open(path) as image:
         dense = model.probabilities(np.asarray(image.convert("RGB")))
     assert np.abs(video.probabilities(1) - dense).max() < 0.02
