@@ -31,6 +31,11 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
+def without(state: dict[str, Tensor], ending: str) -> dict[str, Tensor]:
+    """The tensors of an official backbone, but for the index that its networks keep and ours compute."""
+    return {name: tensor for name, tensor in state.items() if not name.endswith(ending)}
+
+
 def count(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 

@@ -64,7 +64,7 @@ from vsscli.store.verify import verify
 from vsscli.store.work import WorkFolder
 from vsscli.submission.check import check_submission
 from vsscli.submission.layout import Layout
-from vsscli.training.journal import Journal, read_journal
+from vsscli.training.journal import Journal
 
 ADDRESSES = 5 * 2**30
 """Bytes that the process may ask for: torch and its libraries take half of that."""
@@ -297,7 +297,6 @@ def _panoptic(path: Path) -> None:
 
 
 def _journal(path: Path) -> None:
-    read_journal(path)
     Journal(path, 5).close()
 
 
@@ -349,7 +348,7 @@ def _labels(folder: Path) -> None:
 def _run(folder: Path) -> None:
     load_checkpoint(folder / "last.pt")
     if (folder / "journal.jsonl").is_file():
-        read_journal(folder / "journal.jsonl")
+        Journal(folder / "journal.jsonl", 1).close()
 
 
 def _notes(folder: Path) -> None:

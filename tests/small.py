@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -37,6 +39,11 @@ def small_recipe(root: Path, name: str = "small", **train: object) -> Recipe:
             },
         }
     )
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's journal."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def write_recipe(path: Path, recipe: Recipe) -> Path:

@@ -17,7 +17,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors import safe_open
 
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
@@ -25,7 +24,6 @@ from vsscli.models import checkpoints
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import (
     Checkpoint,
-    export_safetensors,
     fingerprint_of,
     load_checkpoint,
     restore_network,
@@ -458,16 +456,3 @@ class TestRestoring:
         two = ClassTable("two", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
         with pytest.raises(VssError, match=r"decoder.classify.weight is \(3, 16, 1, 1\), not \(2, 16, 1, 1\)"):
             restore_network(replace(checkpoint, table=two))
-
-
-def test_an_export_holds_the_weights_and_says_what_they_are(tmp_path: Path) -> None:
-    checkpoint = tiny()
-    checkpoint.weights["tied"] = checkpoint.weights["b"]
-    path = tmp_path / "weights.safetensors"
-    export_safetensors(checkpoint, path)
-    with safe_open(path, "pt") as file:
-        assert set(file.keys()) == set(checkpoint.weights)
-        assert all(torch.equal(file.get_tensor(name), tensor) for name, tensor in checkpoint.weights.items())
-        assert json.loads(file.metadata()["vss"])["fingerprint"] == checkpoint.fingerprint
-    with pytest.raises(VssError, match=r"not a file of torch\.save"):
-        load_checkpoint(path)

@@ -13,11 +13,12 @@ from backbone_samples import (
     count,
     official_numbers,
     shapes_of,
+    without,
 )
 
 from vsscli.errors import VssError
 from vsscli.models.backbones.adapter import AdapterConfig
-from vsscli.models.backbones.one_peace import PRESETS, OnePeace, OnePeaceConfig, official_names
+from vsscli.models.backbones.one_peace import PRESETS, OnePeace, OnePeaceConfig
 from vsscli.models.backbones.relative_position import resize_positions, resize_table
 from vsscli.models.official.pretraining import one_peace_pretraining
 
@@ -39,7 +40,7 @@ def official() -> dict[str, Any]:
 @pytest.fixture
 def network(official: dict[str, Any]) -> OnePeace:
     network = OnePeace(config(64))
-    network.load_state_dict(official_names(official["state_dict"]))
+    network.load_state_dict(without(official["state_dict"], ".rp_bucket"))
     return network.eval()
 
 

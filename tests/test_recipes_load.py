@@ -12,7 +12,6 @@ from vsscli.recipes.find import find_recipe, shipped_recipes
 from vsscli.recipes.load import (
     load_any,
     load_recipe,
-    recipe_digest,
     recipe_from_dict,
 )
 from vsscli.recipes.schema import LightModel, MmsegModel
@@ -214,17 +213,3 @@ def test_a_recipe_in_a_checkpoint_of_another_version_is_refused() -> None:
     assert caught.value.message == "the recipe inside t.pt: train.stepps: unknown key; did you mean `steps`?"
     with pytest.raises(VssError, match=r"the recipe inside t\.pt is not a recipe"):
         recipe_from_dict([], "the recipe inside t.pt")  # type: ignore[arg-type]
-
-
-def test_the_digest_tells_what_a_recipe_asks_for_and_not_where_data_lies(recipe_file: Path) -> None:
-    digest = recipe_digest(load_recipe(recipe_file))
-    assert len(digest) == 64
-    assert recipe_digest(load_recipe(recipe_file, ["data.root=elsewhere", "data.publisher=them"])) == digest
-    assert recipe_digest(load_recipe(recipe_file, ["train.steps=6"])) != digest
-    assert recipe_digest(load_recipe(recipe_file, ["data.val=test"])) != digest
-
-
-def test_the_digest_of_some_parts_ignores_the_others(recipe_file: Path) -> None:
-    one, other = load_recipe(recipe_file), load_recipe(recipe_file, ["train.steps=6"])
-    assert recipe_digest(one, ("model", "predict")) == recipe_digest(other, ("model", "predict"))
-    assert recipe_digest(one, ("train",)) != recipe_digest(other, ("train",))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import small_recipe
+from small import read_journal, small_recipe
 from torch import Tensor, nn
 
 from vsscli.context import Context
@@ -18,7 +18,6 @@ from vsscli.models.scores import ScoreKind, Scores
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.schema import Recipe, Unlabelled
 from vsscli.training.balance import gradient_shares, measured_parameters
-from vsscli.training.journal import read_journal
 from vsscli.training.run import train
 from vsscli.training.semi import build_semi
 from vsscli.training.state import other_run

@@ -16,14 +16,13 @@ import pytest
 import torch
 from cli_process import environment, kill_training, vss
 from listener import Listener
-from small import small_recipe, write_recipe
+from small import read_journal, small_recipe, write_recipe
 from store_crashes import dead_process
 
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.models.network import Normalisation
 from vsscli.training import loop
-from vsscli.training.journal import read_journal
 from vsscli.training.run import train
 from vsscli.training.step import Stepper
 

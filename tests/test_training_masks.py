@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
-from small import SCENE
+from small import SCENE, read_journal
 
 from vsscli.context import Context
 from vsscli.errors import VssError
@@ -27,7 +27,6 @@ from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe, Unlabelled
 from vsscli.store.reader import open_store
 from vsscli.talk import Silence
-from vsscli.training.journal import read_journal
 from vsscli.training.learner import Learner
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.run import train

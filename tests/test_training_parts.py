@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small import read_journal
 from torch import nn
 from torch.nn import functional
 
@@ -16,7 +17,7 @@ from vsscli.models.scores import ScoreKind, Scores
 from vsscli.recipes.schema import Train
 from vsscli.training import losses
 from vsscli.training.averaging import AveragedWeights
-from vsscli.training.journal import Journal, read_journal
+from vsscli.training.journal import Journal
 from vsscli.training.losses import cross_entropy_sum
 from vsscli.training.optimiser import build_optimiser, set_learning_rate
 from vsscli.training.schedule import learning_rate_factor

@@ -15,7 +15,7 @@ import yaml
 from cli_process import kill_training, vss
 from listener import Listener
 from PIL import Image
-from small import small_recipe
+from small import read_journal, small_recipe
 
 from vsscli.context import Context
 from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
@@ -26,7 +26,6 @@ from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.schema import Augment, Contrast, Recipe
 from vsscli.store.reader import open_source, open_store
 from vsscli.store.writer import StoreWriter
-from vsscli.training.journal import read_journal
 from vsscli.training.pseudo import StoredEvidence, open_unlabelled
 from vsscli.training.ranks import rank_bounds
 from vsscli.training.run import train

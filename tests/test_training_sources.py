@@ -26,8 +26,9 @@ from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.pipeline.inspection import inspect_recipe
-from vsscli.recipes.load import recipe_digest, recipe_from_dict
+from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Augment, Recipe
+from vsscli.stages.key import _content
 from vsscli.training.run import train
 from vsscli.training.state import other_run
 
@@ -236,12 +237,11 @@ def test_impossible_mixtures_are_refused(also: list[dict[str, Any]], expected: s
         Recipe.model_validate({"name": "a", "also": also})
 
 
-def test_places_of_further_sets_change_no_digest() -> None:
-    def digest(share: float, **data: str) -> str:
-        return recipe_digest(
-            Recipe.model_validate({"name": "a", "also": [{"data": {"name": "b", **data}, "share": share}]})
-        )
+def test_places_of_data_sets_decide_nothing() -> None:
+    def content(share: float, **data: str) -> dict[str, Any]:
+        one = {"name": "b", **data}
+        return _content(Recipe.model_validate({"name": "a", "data": data, "also": [{"data": one, "share": share}]}))
 
-    assert digest(0.3) == digest(0.3, root="elsewhere", root_env="THERE", publisher="they", without="other")
-    assert digest(0.3) != digest(0.4)
-    assert digest(0.3) != digest(0.3, val="other")
+    assert content(0.3) == content(0.3, root="elsewhere", root_env="THERE", publisher="they", without="other")
+    assert content(0.3) != content(0.4)
+    assert content(0.3) != content(0.3, val="other")

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 import vsscli
@@ -200,21 +199,6 @@ def load_weights(network: Network, checkpoint: Checkpoint) -> None:
             "a checkpoint fits the network configuration and the number of classes it was trained with",
         )
     network.load_state_dict(weights)
-
-
-def export_safetensors(checkpoint: Checkpoint, path: Path) -> None:
-    """Write the weights as safetensors for other programs; the description goes into its metadata as ``vss``.
-
-    Raises
-    ------
-    VssError
-        The disk refuses.
-    """
-    # safetensors refuses tensors that share memory.
-    weights = {name: tensor.detach().cpu().clone().contiguous() for name, tensor in checkpoint.weights.items()}
-    checkpoint.fingerprint = fingerprint_of(weights, checkpoint.network, checkpoint.normalisation)
-    with whole_file(path, "export") as part:
-        save_file(weights, part, metadata={"vss": _describe(checkpoint, None)})
 
 
 def fingerprint_of(weights: Mapping[str, Tensor], network: Mapping[str, Any], normalisation: Normalisation) -> str:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -182,27 +180,3 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
     if not isinstance(values, dict):
         raise VssError(f"{source} is not a recipe but {shown(values)}", "make the file again with this version of vss")
     return check(Document(values), source, Recipe)
-
-
-def recipe_digest(recipe: Recipe, parts: Sequence[str] | None = None) -> str:
-    """A name for what a recipe asks for.
-
-    Parameters
-    ----------
-    recipe
-        The recipe.
-    parts
-        Top-level keys that count; none: all of them. The folder of the data and advice to people never count.
-
-    Returns
-    -------
-    str
-        SHA-256 of the canonical JSON, 64 hexadecimal digits.
-    """
-    values = recipe.model_dump(mode="json")
-    for data in (values["data"], *(other["data"] for other in values["also"])):
-        for key in PLACES_AND_ADVICE:
-            data.pop(key)
-    chosen = values if parts is None else {part: values[part] for part in parts}
-    text = json.dumps(chosen, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -32,7 +32,8 @@ class Journal:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if start and path.exists():
-            kept = [line for line in _lines(path) if _step_of(line) <= start]
+            lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+            kept = [line for line in lines if _step_of(line) <= start]
         write_text(path, "".join(kept))  # whatever lay there goes, a link by itself
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._board: Any = None
@@ -62,21 +63,8 @@ class Journal:
             self._board.close()
 
 
-def read_journal(path: Path) -> list[dict[str, Figure]]:
-    """All complete lines of a journal."""
-    return [_parsed(line) for line in _lines(path) if _step_of(line) < math.inf]
-
-
-def _lines(path: Path) -> list[str]:
-    return path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-
-
-def _parsed(line: str) -> Any:
-    return parse_json(line, "journal", finite=False)
-
-
 def _step_of(line: str) -> float:
     try:
-        return float(_parsed(line)["step"])
+        return float(parse_json(line, "journal", finite=False)["step"])
     except (VssError, ValueError, KeyError, TypeError):  # the line a kill cut off
         return math.inf

@@ -1,11 +1,10 @@
 """The vision trunk of ONE-PEACE (Wang et al. 2023, arXiv:2305.11172) with a ViT-Adapter.
 
-Parameters have the names of the official segmentation checkpoints (`official_names`).
+Parameters have the names of the official segmentation checkpoints.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -193,8 +192,3 @@ class GatedLinear(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """(B, N, D) to (B, N, hidden)."""
         return F.gelu(self.wi_0(tokens)) * self.wi_1(tokens)
-
-
-def official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take the tensors of an official backbone, named without ``backbone.``: all but the index, which is computed."""
-    return {name: tensor for name, tensor in state.items() if not name.endswith(".rp_bucket")}

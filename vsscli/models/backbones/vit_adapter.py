@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -41,7 +40,7 @@ PRESETS = {
 
 
 class VitAdapter(AdapterBackbone):
-    """BEiT with an adapter; parameters have the names of the official checkpoints (`official_names`)."""
+    """BEiT with an adapter; parameters have the names of the official checkpoints."""
 
     def __init__(self, config: VitAdapterConfig) -> None:
         super().__init__(config, config.adapter)
@@ -62,8 +61,3 @@ class VitAdapter(AdapterBackbone):
 
     def depth_of(self, name: str) -> int:
         return depth_in_trunk(name, len(self.blocks))
-
-
-def official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take the tensors of an official backbone, named without ``backbone.``: all but the index, which is computed."""
-    return {name: tensor for name, tensor in state.items() if not name.endswith(".relative_position_index")}
