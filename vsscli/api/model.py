@@ -204,4 +204,4 @@ def _image(frame: np.ndarray, what: str) -> np.ndarray:
         raise VssError(
             f"{what} is of {values.dtype}, not uint8", "give RGB values from 0 to 255: frame.astype('uint8')"
         )
-    return np.ascontiguousarray(values)
+    return np.require(values, requirements=["C", "W"])  # what torch takes as it is
