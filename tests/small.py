@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
-from vsscli.recipes.schema import Predict, Recipe, Unlabelled
+from vsscli.recipes.readout import Predict
+from vsscli.recipes.schema import Recipe
+from vsscli.recipes.training import Unlabelled
 
 SCENE = {"videos": 2, "unlabelled_videos": 2, "val_videos": 1, "frames": 6, "size": [48, 64]}
 

@@ -10,7 +10,7 @@ from torchvision.transforms.v2 import functional
 
 from vsscli.data import augment as augment_module
 from vsscli.data.augment import CROP_DRAWS, Geometry, TrainAugment, apply_image, apply_label, draw_geometry
-from vsscli.recipes.schema import Augment
+from vsscli.data.config import Augment
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(1, 256, (36, 48, 3), dtype=np.uint8)  # no 0: padding can be told from it

@@ -26,11 +26,11 @@ from vsscli.data.batches import (
     _tell_unless_nobody_listens,
     training_loader,
 )
+from vsscli.data.config import Augment
 from vsscli.data.masks import MaskIds, read_mask
 from vsscli.data.order import Address, Order, StepSampler
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Augment
 
 CLASSES = 5
 AUGMENT = Augment(crop=(16, 20))

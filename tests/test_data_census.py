@@ -15,6 +15,7 @@ from PIL import Image
 from vsscli.data.census import Census
 from vsscli.data.check import Look, check_videos
 from vsscli.data.classes import ClassTable
+from vsscli.data.config import Data
 from vsscli.data.folders import read_video_folder
 from vsscli.data.layouts import open_dataset
 from vsscli.data.mapping import load_mapping
@@ -23,7 +24,6 @@ from vsscli.data.remap import remap_masks
 from vsscli.data.sound import check_once
 from vsscli.data.verdict import Meaning, judge, judge_absent, retold
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Data
 from vsscli.talk import Silence
 
 SIZE = (6, 8)

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from vsscli.data.batches import LabelledFrames
 from vsscli.data.check import check_videos
 from vsscli.data.classes import load_class_table
+from vsscli.data.config import Data
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.evaluation.score import score
 from vsscli.pipeline.inspection import inspect_data
-from vsscli.recipes.schema import Data
 
 NAMES = load_class_table("vspw124").names
 SIZE = (6, 8)

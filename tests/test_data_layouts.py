@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from vsscli.data.config import Data
 from vsscli.data.inputs import open_input
 from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.videos import FolderVideo
+from vsscli.drawn.config import Scene
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Data, Scene
 
 PUBLISHER = "https://example.org/the-data"
 

@@ -13,6 +13,7 @@ from store_samples import distributions, prediction_header, write_predictions
 from submission_samples import zip_of
 
 from vsscli.data.check import check_videos
+from vsscli.data.config import Data
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.left import left_out, say_left_out
 from vsscli.data.mapping import load_mapping
@@ -21,7 +22,6 @@ from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
 from vsscli.evaluation.score import score
 from vsscli.pipeline.inspection import inspect_data
-from vsscli.recipes.schema import Data
 from vsscli.submission.check import check_submission
 from vsscli.submission.layout import Layout
 

@@ -13,6 +13,7 @@ from PIL import Image
 from vsscli.data.batches import LabelledFrames
 from vsscli.data.check import check_videos
 from vsscli.data.classes import load_class_table
+from vsscli.data.config import Data
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.mapping import load_mapping
 from vsscli.data.masks import read_mask, write_mask
@@ -20,7 +21,6 @@ from vsscli.data.remap import remap_masks
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.evaluation.score import score
-from vsscli.recipes.schema import Data
 
 SIZE = (6, 8)
 SKY = load_class_table("vspw124").names.index("sky")

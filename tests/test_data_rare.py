@@ -14,13 +14,13 @@ from small import small_recipe
 
 from vsscli.data.augment import TrainAugment, Wanted
 from vsscli.data.batches import LabelledFrames, TrainItems, training_loader
+from vsscli.data.config import Augment, RareClasses
 from vsscli.data.masks import MaskIds
 from vsscli.data.order import Order
 from vsscli.data.rare import RareFirst, class_counts
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
-from vsscli.recipes.schema import Augment, RareClasses
 from vsscli.training.run import train
 
 COUNTS = np.array([[900, 100, 0], [1000, 0, 0], [950, 30, 20], [990, 0, 10]])

@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 
 from vsscli.data.classes import IGNORE
+from vsscli.data.config import Data
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.masks import read_mask, to_classes
 from vsscli.data.pixels import read_image
 from vsscli.drawn import scene as scene_module
+from vsscli.drawn.config import Scene
 from vsscli.drawn.scene import draw_scene
 from vsscli.drawn.street import Street
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Data, Scene
 
 SMALL = Scene(videos=2, unlabelled_videos=1, val_videos=1, frames=5, size=(48, 64))
 TINY = Scene(videos=1, unlabelled_videos=1, val_videos=1, frames=1, size=(12, 16))

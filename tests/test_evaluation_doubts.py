@@ -12,11 +12,12 @@ from listener import Listener
 from PIL import Image
 
 from vsscli.context import Context
+from vsscli.data.config import Data
 from vsscli.data.layouts import plain_data
 from vsscli.data.masks import write_mask
 from vsscli.errors import VssError
 from vsscli.pipeline.evaluate import Evaluation, evaluate
-from vsscli.recipes.schema import Data, Recipe
+from vsscli.recipes.schema import Recipe
 
 FRAMES, SIZE = 12, (6, 9)
 

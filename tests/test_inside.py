@@ -25,6 +25,7 @@ from vsscli.cli.app import run
 from vsscli.context import Context
 from vsscli.data.mapping import load_mapping
 from vsscli.data.remap import remap_masks
+from vsscli.drawn.config import Scene
 from vsscli.drawn.scene import draw_scene
 from vsscli.errors import VssError
 from vsscli.files import clear_folder, clear_parts, whole_file, write_text
@@ -32,7 +33,6 @@ from vsscli.inside import Inside, require_folder, require_inside
 from vsscli.pipeline import masks as masks_module
 from vsscli.pipeline.cache import collect_leftovers, repair_stores, verify_stores
 from vsscli.pipeline.workspace import run_folder, store_path
-from vsscli.recipes.schema import Scene
 from vsscli.stages.left import RUN, discard
 from vsscli.store.lock import only_one
 from vsscli.store.reader import open_store

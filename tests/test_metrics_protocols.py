@@ -7,8 +7,7 @@ from typing import get_args
 import pytest
 
 from vsscli.errors import VssError
-from vsscli.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, get_protocol
-from vsscli.recipes.pipeline import ProtocolName
+from vsscli.metrics.protocols import DEFAULT_PROTOCOL, PROTOCOLS, ProtocolName, get_protocol
 
 
 def test_the_published_ways_have_names_and_a_sentence_each() -> None:

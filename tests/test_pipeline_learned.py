@@ -17,13 +17,13 @@ from store_samples import distributions, prediction_header, write_predictions
 from vsscli.cli.app import run
 from vsscli.context import Context
 from vsscli.data.classes import ClassTable
+from vsscli.data.config import Data
 from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.masks import write_mask
 from vsscli.fusion.sources import data_note
 from vsscli.fusion.threshold import Threshold
 from vsscli.pipeline.evaluate import evaluate
 from vsscli.pipeline.reliability import report_reliability
-from vsscli.recipes.schema import Data
 
 TABLE, SIZE, FRAMES = ClassTable("street", ("road", "sky"), ((1, 2, 3), (4, 5, 6))), (8, 12), 6
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from vsscli.pipeline.predict import _encoding
-from vsscli.recipes.schema import Store
+from vsscli.recipes.readout import Store
 from vsscli.store.header import COMPACT, FINE, Encoding
 
 

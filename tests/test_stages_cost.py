@@ -16,7 +16,7 @@ from vsscli.inference.plans import NONE, PAPER
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.build import build_network
 from vsscli.models.cost import count_cost, outline
-from vsscli.recipes.schema import Keep
+from vsscli.recipes.readout import Keep
 from vsscli.stages.cost import BYTES_A_PIXEL, bytes_a_pixel, measured_rate, stage_cost
 from vsscli.stages.forecast import forecast
 from vsscli.stages.job import open_job

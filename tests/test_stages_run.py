@@ -20,7 +20,7 @@ from vsscli.drawn.scene import MARKER
 from vsscli.errors import VssError
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.pipeline import PredictStage, TrainStage
-from vsscli.recipes.schema import Unlabelled
+from vsscli.recipes.training import Unlabelled
 from vsscli.stages.job import open_job
 from vsscli.stages.key import VERSIONS, Frames, read_out_digest, splits_of, version_of
 from vsscli.stages.record import read_record, write_record

@@ -16,7 +16,8 @@ from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs, MaskOutputs, Outputs, QueryPrediction
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.pipeline.pseudo import pseudo_label
-from vsscli.recipes.schema import Recipe, Unlabelled
+from vsscli.recipes.schema import Recipe
+from vsscli.recipes.training import Unlabelled
 from vsscli.training.balance import gradient_shares, measured_parameters
 from vsscli.training.run import train
 from vsscli.training.semi import build_semi

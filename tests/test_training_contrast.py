@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Contrast
+from vsscli.recipes.training import Contrast
 from vsscli.training.bank import Banks
 from vsscli.training.contrast import (
     Cells,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs, Outputs
 from vsscli.models.scores import ScoreKind, Scores
-from vsscli.recipes.schema import Contrast, Unlabelled
+from vsscli.recipes.training import Contrast, Unlabelled
 from vsscli.training.evidence import (
     MapMeaning,
     Narrowing,

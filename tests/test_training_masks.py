@@ -24,7 +24,8 @@ from vsscli.models.scores import ScoreKind, Scores
 from vsscli.pipeline.masks import predict_input
 from vsscli.pipeline.predict import made_by, predict_split, read_out
 from vsscli.recipes.load import load_recipe
-from vsscli.recipes.schema import Recipe, Unlabelled
+from vsscli.recipes.schema import Recipe
+from vsscli.recipes.training import Unlabelled
 from vsscli.store.reader import open_store
 from vsscli.talk import Silence
 from vsscli.training.learner import Learner

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vsscli.models.build import build_network
 from vsscli.models.scores import ScoreKind, Scores
-from vsscli.recipes.schema import Train
+from vsscli.recipes.training import Train
 from vsscli.training import losses
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.journal import Journal

@@ -19,11 +19,13 @@ from small import read_journal, small_recipe
 
 from vsscli.context import Context
 from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
+from vsscli.data.config import Augment
 from vsscli.data.layouts import open_dataset
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
 from vsscli.pipeline.pseudo import pseudo_label
-from vsscli.recipes.schema import Augment, Contrast, Recipe
+from vsscli.recipes.schema import Recipe
+from vsscli.recipes.training import Contrast
 from vsscli.store.reader import open_source, open_store
 from vsscli.store.writer import StoreWriter
 from vsscli.training.pseudo import StoredEvidence, open_unlabelled

@@ -19,17 +19,18 @@ from small import small_recipe
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import LabelledFrames, Portion, TrainItems, training_loader
+from vsscli.data.config import Augment
 from vsscli.data.masks import MaskIds
 from vsscli.data.order import BLOCK, Order, StepSampler
-from vsscli.data.sources import open_sources
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.pipeline.inspection import inspect_recipe
 from vsscli.recipes.load import recipe_from_dict
-from vsscli.recipes.schema import Augment, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.stages.key import _content
 from vsscli.training.run import train
+from vsscli.training.sources import open_sources
 from vsscli.training.state import other_run
 
 CROP = (16, 16)

@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from vsscli.models.build import build_network
 from vsscli.recipes.load import load_recipe
-from vsscli.recipes.schema import Contrast
+from vsscli.recipes.training import Contrast
 from vsscli.training.bank import Banks
 from vsscli.training.contrast import Cells, contrastive_loss, plan_step
 from vsscli.training.evidence import MapMeaning

@@ -30,7 +30,8 @@ from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs
 from vsscli.models.scores import ScoreKind, Scores
-from vsscli.recipes.schema import Contrast, Recipe, Unlabelled
+from vsscli.recipes.schema import Recipe
+from vsscli.recipes.training import Contrast, Unlabelled
 from vsscli.training.evidence import MapMeaning, shrink
 from vsscli.training.learner import Learner
 from vsscli.training.losses import cross_entropy_sum

@@ -19,13 +19,13 @@ from pathlib import Path
 import torch
 from unreliable import METRICS, Printed
 
+from vsscli.data.config import Data
 from vsscli.data.layouts import open_dataset
 from vsscli.evaluation.score import score
 from vsscli.inference.plans import NONE
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.recipes.load import load_recipe, recipe_from_dict
-from vsscli.recipes.schema import Data
 from vsscli.training.run import begun_run, train, training_inputs
 from vsscli.training.validation import LiveLabels
 

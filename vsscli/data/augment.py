@@ -16,7 +16,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from vsscli.data.classes import IGNORE
-from vsscli.recipes.schema import Augment
+from vsscli.data.config import Augment
 
 CROP_DRAWS = 10  # as in mmsegmentation's RandomCrop, which the paper's recipes use
 

@@ -21,12 +21,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vsscli.data.config import Data, Layout
 from vsscli.data.folders import IMAGE_SUFFIXES, by_stem, called_alike, masks_by_stem, some
 from vsscli.data.masks import MaskReader
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.data.walk import folders_below
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Data, Layout
 
 PLACE = "{split}"
 COCO_SPLITS = {"train": "train2017", "val": "val2017", "test": "test2017"}

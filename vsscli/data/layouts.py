@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from vsscli.data.classes import IGNORE, ClassTable, load_class_table, read_class_entries
+from vsscli.data.config import Data, Layout
 from vsscli.data.folders import has_images, read_list, read_video_folder, some
 from vsscli.data.images import TREES, guess_tree, read_images, require_masks, tree_of
 from vsscli.data.mapping import FIRST_ID, load_mapping
@@ -37,7 +38,6 @@ from vsscli.data.walk import visible
 from vsscli.drawn.scene import MARKER, draw_scene
 from vsscli.errors import VssError
 from vsscli.names import plain_name, require_names
-from vsscli.recipes.schema import Data, Layout
 from vsscli.talk import SILENCE, Talk
 
 

@@ -17,8 +17,8 @@ from typing import Protocol
 
 import numpy as np
 
+from vsscli.data.config import RareClasses
 from vsscli.errors import VssError
-from vsscli.recipes.schema import RareClasses
 from vsscli.talk import SILENCE, Talk
 
 APART = 2**32 - 2

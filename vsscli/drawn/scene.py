@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from vsscli.drawn.canvas import CLASSES
+from vsscli.drawn.config import Scene
 from vsscli.drawn.street import VOID, Street
 from vsscli.errors import VssError
 from vsscli.files import clear_parts
-from vsscli.recipes.schema import Scene
 from vsscli.structured import read_json
 from vsscli.talk import SILENCE, Talk
 

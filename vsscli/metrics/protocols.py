@@ -12,12 +12,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from vsscli.errors import VssError
 
-if TYPE_CHECKING:
-    from vsscli.recipes.pipeline import ProtocolName
+ProtocolName = Literal["vspw", "mapped", "pooled", "cffm"]
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from vsscli.data.classes import ClassTable, load_class_table
+from vsscli.data.config import Data
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.models.official.convert import Converted, convert
@@ -16,7 +17,8 @@ from vsscli.models.official.recognise import Official, recognise
 from vsscli.models.official.report import check_classes
 from vsscli.models.official.sizes import Assumptions, Span, describe
 from vsscli.models.torchfile import read_torch
-from vsscli.recipes.schema import Data, Mask2FormerModel, Predict, Recipe
+from vsscli.recipes.readout import Predict
+from vsscli.recipes.schema import Mask2FormerModel, Recipe
 from vsscli.talk import SILENCE, Talk
 
 SWIN_SIZE = 640  # short side at which Mask2Former on Swin was trained and is tested (specs: mask2former.md)

@@ -9,20 +9,21 @@ from pathlib import Path
 
 from vsscli.data.check import Fault, check_videos
 from vsscli.data.classes import load_class_table
+from vsscli.data.config import Data
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.left import left_out
 from vsscli.data.numbering import same_numbers, say_numbering, say_order
 from vsscli.data.overlap import shared_videos
-from vsscli.data.sources import open_sources
 from vsscli.data.verdict import judge_absent
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.models.encoders import require_encoder
 from vsscli.models.torchfile import check_file
 from vsscli.pipeline.environment import installed_version
-from vsscli.recipes.schema import Data, LightModel, MmsegModel, Recipe
+from vsscli.recipes.schema import LightModel, MmsegModel, Recipe
 from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Talk
+from vsscli.training.sources import open_sources
 
 TABLES = ("classes.json", "classes.yaml", "classes.yml")
 USUAL = ("train", "val", "test")

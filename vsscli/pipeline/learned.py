@@ -13,12 +13,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from vsscli.data.config import Data
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.overlap import shared_videos
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint
-from vsscli.recipes.schema import Data, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.store.header import Header
 
 

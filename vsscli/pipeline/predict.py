@@ -26,8 +26,9 @@ from vsscli.pipeline.learned import learned_note
 from vsscli.pipeline.source import open_model, take_classes, with_weights
 from vsscli.pipeline.workspace import store_path
 from vsscli.recipes.load import recipe_from_dict
-from vsscli.recipes.schema import Predict, Recipe
-from vsscli.recipes.schema import Store as StoreSection
+from vsscli.recipes.readout import Predict
+from vsscli.recipes.readout import Store as StoreSection
+from vsscli.recipes.schema import Recipe
 from vsscli.store.header import COMPACT, FAMILY, FINE, Encoding, Header
 from vsscli.store.reader import open_store
 from vsscli.store.writer import StoreWriter, unlike_frames

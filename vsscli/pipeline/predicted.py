@@ -7,11 +7,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from vsscli.data.config import Data
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.palettes import legend_of
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
-from vsscli.recipes.schema import Data, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.store.header import Header, read_header
 from vsscli.store.reader import open_store
 from vsscli.store.remote import place_of

@@ -9,11 +9,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from vsscli.metrics.protocols import ProtocolName
 from vsscli.names import SHORT
-from vsscli.recipes.schema import Keep, Plan, Positive, Section, Split
-
-ProtocolName = Literal["vspw", "mapped", "pooled", "cffm"]
-"""The ways to count of `vsscli.metrics.protocols`, which takes their names from here."""
+from vsscli.recipes.readout import Keep, Plan
+from vsscli.section import Positive, Section, Split
 
 Metric = Annotated[str, StringConstraints(to_lower=True)]
 

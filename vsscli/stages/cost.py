@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from vsscli.data.config import Data
 from vsscli.data.layouts import class_table
 from vsscli.drawn.canvas import CLASSES
 from vsscli.drawn.scene import drawn_frames
@@ -22,7 +23,7 @@ from vsscli.inference.plans import NONE, AugmentationPlan
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.cost import Outline, outline
 from vsscli.recipes.pipeline import EnsembleStage, PredictStage, PseudoStage, TrainStage
-from vsscli.recipes.schema import Data, Mask2FormerModel, Recipe
+from vsscli.recipes.schema import Mask2FormerModel, Recipe
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames
 from vsscli.stages.record import Record

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vsscli.context import Context
+from vsscli.data.config import Data
 from vsscli.data.layouts import data_place
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.names import require_names
@@ -14,7 +15,8 @@ from vsscli.pipeline.predict import chosen_plan
 from vsscli.recipes.graph import upstream
 from vsscli.recipes.load import find_recipe, load_pipeline, stage_recipe
 from vsscli.recipes.pipeline import AnyStage, Pipeline, PredictStage, TrainStage
-from vsscli.recipes.schema import Data, Plan, Recipe
+from vsscli.recipes.readout import Plan
+from vsscli.recipes.schema import Recipe
 from vsscli.stages.faults import value_faults
 
 

@@ -15,12 +15,13 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from vsscli.data.config import Data
 from vsscli.data.content import INDEX, Digests
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.videos import FolderVideo
 from vsscli.recipes.load import PLACES_AND_ADVICE
 from vsscli.recipes.pipeline import AnyStage, EvalStage, PredictStage, PseudoStage, ShowStage, TrainStage
-from vsscli.recipes.schema import Data, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.stages.job import Job, further_data
 from vsscli.store.files import digest_of
 from vsscli.talk import SILENCE, Talk

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from vsscli.data.config import Data
 from vsscli.data.sound import check_once
 from vsscli.errors import VssError
 from vsscli.models.catalogue import where_pretrained
 from vsscli.recipes.pipeline import EvalStage, TrainStage
-from vsscli.recipes.schema import Data, Mask2FormerModel, Recipe
+from vsscli.recipes.schema import Mask2FormerModel, Recipe
 from vsscli.stages.job import Job, further_data
 from vsscli.stages.key import Frames, splits_of, weight_files
 from vsscli.talk import SILENCE, Talk

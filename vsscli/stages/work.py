@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.data.content import INDEX, Digests
-from vsscli.data.sources import open_sources
 from vsscli.errors import VssError
 from vsscli.inside import Inside
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
@@ -40,6 +39,7 @@ from vsscli.store.files import digest_of
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.inputs import data_inputs, training_inputs
 from vsscli.training.run import begun_run
+from vsscli.training.sources import open_sources
 
 ZIP = "submission.zip"
 TOGETHER = ("train", "predict", "pseudo")

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vsscli.data.classes import IGNORE
-from vsscli.recipes.schema import Contrast
+from vsscli.recipes.training import Contrast
 from vsscli.training.bank import Banks, nth_true, piece_length
 
 EPSILON = 1e-8  # norms below count as this one, as in torch's cosine similarity

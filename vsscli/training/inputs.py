@@ -9,13 +9,13 @@ from pathlib import Path
 
 from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset
-from vsscli.data.sources import Sources
 from vsscli.data.videos import FolderVideo
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.recipes.schema import Recipe
 from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.pseudo import pseudo_label_path
+from vsscli.training.sources import Sources
 
 CONTENT = "pseudo_labels_content"
 """Among what goes into a run: the fingerprint of its pseudo-labels. That of how they were made is `pseudo_labels`."""

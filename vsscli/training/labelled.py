@@ -15,10 +15,10 @@ from vsscli.data.numbering import say_order
 from vsscli.data.order import BLOCK
 from vsscli.data.rare import RareFirst, class_counts, say_rare
 from vsscli.data.sound import check_once, tell
-from vsscli.data.sources import Sources
 from vsscli.data.verdict import judge_absent, retold
 from vsscli.data.videos import FolderVideo
 from vsscli.talk import SILENCE, Talk
+from vsscli.training.sources import Sources
 
 
 def labelled_items(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from vsscli.models.network import Network
-from vsscli.recipes.schema import Train
+from vsscli.recipes.training import Train
 
 
 def build_optimiser(network: Network, train: Train, head: nn.Module | None = None) -> torch.optim.AdamW:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Contrast
+from vsscli.recipes.training import Contrast
 from vsscli.talk import SILENCE, Talk
 
 PUBLISHED = 3, 19

@@ -9,13 +9,13 @@ from vsscli.data.batches import TrainItems
 from vsscli.data.content import Digests
 from vsscli.data.overlap import Shared, shared_videos
 from vsscli.data.sound import check_once, tell
-from vsscli.data.sources import Sources
 from vsscli.data.verdict import judge_absent
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.labelled import labelled_items
 from vsscli.training.pseudo import UnlabelledData, open_unlabelled
+from vsscli.training.sources import Sources
 
 NAMED = 5
 

@@ -14,7 +14,6 @@ from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import TrainItems
 from vsscli.data.content import INDEX, Digests
 from vsscli.data.layouts import Dataset
-from vsscli.data.sources import Sources, open_sources
 from vsscli.errors import VssError
 from vsscli.files import clear_parts
 from vsscli.inference.devices import autocast
@@ -37,6 +36,7 @@ from vsscli.training.loop import Loop
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.ready import make_ready
 from vsscli.training.semi import build_semi
+from vsscli.training.sources import Sources, open_sources
 from vsscli.training.state import TrainingState, lacks_content, load_state, other_run
 
 

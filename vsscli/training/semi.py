@@ -15,7 +15,7 @@ from vsscli.errors import VssError
 from vsscli.models.heads.projection import ProjectionHead
 from vsscli.models.network import Network
 from vsscli.models.outputs import Outputs
-from vsscli.recipes.schema import Unlabelled
+from vsscli.recipes.training import Unlabelled
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.bank import Banks
 from vsscli.training.contrast import (

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from vsscli.data.config import Also
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.errors import VssError
-from vsscli.recipes.schema import Also, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.talk import SILENCE, Talk
 
 

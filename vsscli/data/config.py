@@ -1,0 +1,121 @@
+"""What recipes say of data: where it is and what it means, and how crops of it are chosen and changed."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from vsscli.drawn.config import Scene
+from vsscli.names import sound_name
+from vsscli.section import Factor, Fraction, Positive, Section, Side, Size, Split
+
+Layout = Literal["vspw", "folders", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
+
+MAPPED_LAYOUTS = ("cocostuff", "coco-panoptic", "cityscapes")
+"""Layouts whose masks are not PNGs of the classes' numbers."""
+
+
+class Data(Section):
+    """Where the videos are and what their masks mean."""
+
+    name: Annotated[str, AfterValidator(sound_name)] = Field(
+        "vspw", description="what to call this data set in messages, and the folder of its stores"
+    )
+    root: str = Field("data/vspw", description="folder of the data set; relative to the working directory")
+    root_env: str | None = Field(None, description="environment variable that overrides `root` when set")
+    layout: Layout = Field("vspw", description="how files lie under `root`; of images, each is a video of one frame")
+    images: str | None = Field(None, description="layout images: folder of a split's images, as in `images/{split}`")
+    masks: str | None = Field(None, description="layout images: folder of a split's masks, as in `masks/{split}`")
+    classes: str = Field("vspw124", description="a class table that ships with vss, or a JSON/YAML file under the root")
+    void_ids: tuple[int, ...] = Field((0, 255), description="mask values that mean no class")
+    first_id: int = Field(1, ge=0, le=255, description="mask value of class 0; the others follow")
+    unknown_ids: Literal["error", "void"] = Field("error", description="what to do with mask values beyond the table")
+    remap: str | None = Field(
+        None,
+        description="masks are another data set's, read in `classes` by this mapping: ade20k, … or a YAML file; "
+        "the mapping then says what their values mean, and the three fields above do not count",
+    )
+    train: Split | Annotated[tuple[Split, ...], Field(min_length=1)] = Field(
+        "train", description="split with labels to train on, or several"
+    )
+    val: Split = Field("val", description="split to evaluate on")
+    labelled: str | None = Field(None, description="list of <video>/<stem>: only these labels of `train` count")
+    unlabelled: tuple[Split, ...] = Field(
+        (), description="splits predicted as unlabelled data beside the rest of `train`"
+    )
+    publisher: str = Field("", description="where the owners of the data publish it")
+    without: str = Field("", description="a recipe to try when the data is not at hand")
+    scene: Scene | None = Field(None, description="draw synthetic videos at `root` when they are not there")
+
+    @property
+    def train_splits(self) -> tuple[str, ...]:
+        """The splits to train on, one or several."""
+        return (self.train,) if isinstance(self.train, str) else self.train
+
+    @model_validator(mode="after")
+    def _tree_is_known(self) -> Data:
+        if self.layout == "images" and self.images is None:
+            raise ValueError("layout images needs `images`, the folder of a split's images: images/{split}")
+        for name, template in (("images", self.images), ("masks", self.masks)):
+            if template is None:
+                continue
+            if self.layout != "images":
+                raise ValueError(f"`{name}` belongs to layout images; layout {self.layout} knows its own folders")
+            if set(template.replace("{split}", "")) & set("{}"):
+                raise ValueError(f"`{name}` may hold {{split}} and no other braces, not {template!r}")
+        if self.layout in MAPPED_LAYOUTS and self.remap is None:
+            raise ValueError(
+                f"layout {self.layout} needs `remap`, which reads such masks: {self.layout}, or a mapping of your own"
+            )
+        return self
+
+
+class Also(Section):
+    """A further data set to train on, in the classes of `data`."""
+
+    data: Data
+    share: float = Field(ge=0.001, lt=1, description="of the labelled crops, on average, that come from this set")
+    size: Side | None = Field(None, description="short side of its frames at scale 1; none: as `augment.size` says")
+
+    @property
+    def thousandths(self) -> int:
+        """The share, as finely as it is kept."""
+        return round(self.share * 1000)
+
+    @model_validator(mode="after")
+    def _gives_labels_only(self) -> Also:
+        if self.data.unlabelled:
+            raise ValueError("data.unlabelled has no meaning here: unlabelled frames come from the main `data` alone")
+        return self
+
+
+class Augment(Section):
+    """Training augmentation, as in the paper."""
+
+    scale: tuple[Factor, Factor] = Field((0.5, 2.0), description="random resize, uniform in this range")
+    size: Side | None = Field(None, description="short side at scale 1; none: the frame's own")
+    crop: Size = (480, 480)
+    single_class_limit: Fraction = Field(0.75, description="crops where one class covers more are drawn again")
+    flip: Fraction = 0.5
+    brightness: float = Field(0.125, ge=0)
+    contrast: float = Field(0.5, ge=0)
+    saturation: float = Field(0.5, ge=0)
+    hue: float = Field(0.05, ge=0, le=0.5)
+    colour_jitter: Fraction = Field(0.8, description="how often colours are changed at all")
+
+    @model_validator(mode="after")
+    def _scales_are_a_range(self) -> Augment:
+        if self.scale[0] > self.scale[1]:
+            raise ValueError(f"scale should be a range, the lower end first, not {list(self.scale)}")
+        return self
+
+
+class RareClasses(Section):
+    """Crops chosen by class, rare ones first, as DAFormer does (Hoyer et al. 2022)."""
+
+    temperature: float = Field(0.01, ge=0.001, description="the higher, the more alike all classes are")
+    share: float = Field(1.0, gt=0, le=1, description="of the labelled crops that are chosen so")
+    pixels: Positive = Field(
+        3000, description="of a class that a frame must hold to be chosen for it; its crop holds half as many"
+    )

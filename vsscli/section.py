@@ -1,0 +1,28 @@
+"""What sections of recipes are made of: the base of all of them, and the numbers that they take."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from vsscli.names import sound_name
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[int, Field(gt=0, le=10**12)]
+Side = Annotated[int, Field(gt=0, le=2**16)]
+"""Of a picture, in pixels: what a store can hold."""
+Width = Annotated[int, Field(gt=0, le=2**16)]
+Layers = Annotated[int, Field(gt=0, le=1000)]
+Batch = Annotated[int, Field(gt=0, le=2**16)]
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+Factor = Annotated[float, Field(gt=0)]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Size = tuple[Side, Side]
+Split = Annotated[str, AfterValidator(sound_name)]
+
+
+class Section(BaseModel):
+    """A part of a recipe: closed to unknown keys, unchanged once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
