@@ -17,7 +17,6 @@ from vsscli.data.masks import read_colour_mask, read_mask, write_mask
 from vsscli.data.pixels import image_size, read_image
 from vsscli.data.png import chunk
 from vsscli.errors import VssError
-from vsscli.evaluation.decode import read_label
 
 SMOOTH = np.stack(np.meshgrid(np.linspace(0, 250, 48), np.linspace(0, 250, 32)), axis=-1)
 SMOOTH = np.concatenate([SMOOTH, SMOOTH[..., :1] * 0 + 90], axis=-1).astype(np.uint8)
@@ -78,7 +77,6 @@ def test_a_png_may_say_it_before_or_behind_its_pixels(tmp_path: Path, place: str
     path.write_bytes(png_file(MASK, **{place: note}))
     expected = np.rot90(MASK, -1)
     np.testing.assert_array_equal(read_mask(path), expected)
-    np.testing.assert_array_equal(read_label(path), expected)
     np.testing.assert_array_equal(read_image(path)[..., 0], expected)
     assert image_size(path) == (7, 6)
 
@@ -164,7 +162,7 @@ def test_rows_that_are_missing_are_missed(
     path = tmp_path / "short.png"
     whole = rows_of(values, depth, interlaced)
     path.write_bytes(png_file(values, depth, colour, interlaced=interlaced, before=palette, rows=whole[:-missing]))
-    for read in (read_image, *((read_mask, read_label) if colour in (0, 3) else ())):
+    for read in (read_image, *((read_mask,) if colour in (0, 3) else ())):
         with pytest.raises(VssError, match=r"short\.png is damaged: it is truncated: its rows take \d+ bytes"):
             read(path)
 
@@ -236,7 +234,7 @@ def test_what_claims_too_many_pixels_is_refused_before_anything_is_decoded(tmp_p
     rows = zlib.compress(bytes(2**22))
     for size in ((65000, 65000), (12000, 12000), (2**31 - 1, 2**31 - 1)):
         path.write_bytes(png_file(MASK, rows=rows, size=size))
-        for read in (read_image, image_size, read_mask, read_label):
+        for read in (read_image, image_size, read_mask):
             with pytest.raises(VssError, match=r"bomb\.png is (absurdly large: .*\d+ pixels|damaged)") as caught:
                 read(path)
         if size[0] < 2**31 - 1:

@@ -27,7 +27,6 @@ from scipy.ndimage import gaussian_filter
 from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds, read_mask, write_mask
 from vsscli.data.videos import FolderVideo
-from vsscli.evaluation.decode import read_label
 from vsscli.evaluation.labels import LabelSource
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
 from vsscli.fusion.reliability import measure_reliability
@@ -83,7 +82,7 @@ def sweep_store(store: Store, video: FolderVideo) -> Sweep:
     def truth(name: str, t: int) -> np.ndarray:
         mask = video.frames[t].mask
         assert mask is not None
-        return TO_CLASS.take(read_label(mask))
+        return TO_CLASS.take(read_mask(mask))
 
     counts = measure_reliability(store, truth, workers=1)
     levels = (THRESHOLDS * 255 + 1e-9).astype(int)
@@ -95,9 +94,9 @@ def sweep_files(labels: Path, entropies: Path, video: FolderVideo, thresholds: n
     pixels, counts = 0, np.zeros((len(thresholds), 3), np.int64)
     for frame in video.frames:
         assert frame.mask is not None
-        label = read_label(labels / video.name / f"{frame.stem}.png")
-        entropy = read_label(entropies / video.name / f"{frame.stem}.png")
-        truth = TO_CLASS.take(read_label(frame.mask))
+        label = read_mask(labels / video.name / f"{frame.stem}.png")
+        entropy = read_mask(entropies / video.name / f"{frame.stem}.png")
+        truth = TO_CLASS.take(read_mask(frame.mask))
         known, right = truth < CLASSES, truth == label
         pixels += label.size
         for index, threshold in enumerate(thresholds):
@@ -195,7 +194,7 @@ def main() -> None:
         }
         reading_both = {
             "store": lambda: [[store.read(video.name, a, t) for a in ("label", "entropy")] for t in range(len(stems))],
-            "PNGs": lambda: [[read_label(f / video.name / f"{stem}.png") for f in (palettes, greys)] for stem in stems],
+            "PNGs": lambda: [[read_mask(f / video.name / f"{stem}.png") for f in (palettes, greys)] for stem in stems],
         }
         print(f"sweep of {len(THRESHOLDS)} thresholds from | ms | ratio to store")
         for way, time_taken in took.items():

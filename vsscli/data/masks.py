@@ -16,15 +16,18 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from vsscli.data.classes import IGNORE
-from vsscli.data.orientation import image_turn
+from vsscli.data.orientation import UPRIGHT, image_turn
 from vsscli.data.palettes import Legend, read_few_bits, read_palette
-from vsscli.data.pixels import opened
+from vsscli.data.pixels import named, require_png
 from vsscli.errors import VssError
 from vsscli.files import whole_file
 
 UNKNOWN = 254
 """In a `MaskIds.lookup`: a mask value that is neither void nor a class. No class has this index."""
 
+
+MODES = {2: "RGB", 4: "LA", 6: "RGBA"}
+"""Kinds of colour by their number, as image programs call them."""
 
 NOTE = "vss:first_id"
 """Text in the masks that vss writes: which value is class 0. Predictions count from 0, labels from `data.first_id`."""
@@ -155,13 +158,19 @@ def read_mask(path: Path, legend: Legend | None = None) -> np.ndarray:
         The file is missing, damaged or truncated, is no PNG, holds colours or 16-bit values above 255 instead of class
         indices, or has a palette that contradicts its values.
     """
-    with opened(path, ("PNG",), "mask") as (image, png):
-        if png is None or png.colour not in (0, 3):
+    with named(path, ("PNG",), "mask"):
+        png = require_png(path.read_bytes(), path, "mask")
+        if png.colour not in (0, 3):
+            kind = "two-channel" if png.colour == 4 else "colour"
             raise VssError(
-                f"mask {path} is a {_kind(image.mode)} PNG (mode {image.mode}), not one of 8-bit class indices",
+                f"mask {path} is a {kind} PNG (mode {MODES[png.colour]}), not one of 8-bit class indices",
                 "save one channel of 8 bits, or a palette image, whose values are the class ids",
             )
-        values = np.array(image)
+        if png.depth == 8 and not png.notes:
+            values, turn = png.numbers(), UPRIGHT
+        else:
+            image = png.open(png.inflate())
+            values, turn = np.array(image), image_turn(image)
         if png.depth == 16 and values.max() > 255:
             raise VssError(
                 f"mask {path} is a 16-bit PNG that holds value {values.max()}; masks hold 0..255",
@@ -173,7 +182,7 @@ def read_mask(path: Path, legend: Legend | None = None) -> np.ndarray:
         elif png.depth < 8:
             stretch = {2: 85, 4: 17}.get(png.depth, 1)  # what Pillow multiplies them with, indices or not
             values = read_few_bits(values // stretch, png.depth, legend, f"mask {path}")
-        return image_turn(image).apply(values)
+        return turn.apply(values)
 
 
 def read_colour_mask(path: Path) -> np.ndarray:
@@ -189,9 +198,10 @@ def read_colour_mask(path: Path) -> np.ndarray:
     VssError
         The file is missing or damaged, is no PNG, or holds no colours.
     """
-    with opened(path, ("PNG",), "mask") as (image, png):
-        grey = png is None or png.colour in (0, 4)
-        if (grey and np.any(np.asarray(image))) or (png is not None and png.depth == 16):
+    with named(path, ("PNG",), "mask"):
+        png = require_png(path.read_bytes(), path, "mask")
+        image, grey = png.open(png.inflate()), png.colour in (0, 4)
+        if (grey and np.any(np.asarray(image))) or png.depth == 16:
             channels = "one channel" if grey else "16 bits a channel"
             raise VssError(
                 f"mask {path} has {channels} (mode {image.mode}), not three of 8 bits whose colours number segments",
@@ -299,7 +309,3 @@ def describe_values(values: list[int]) -> str:
     shown = ", ".join(map(str, values[:8]))
     more = f" and {len(values) - 8} more" if len(values) > 8 else ""
     return f"value{'s' if len(values) > 1 else ''} {shown}{more}"
-
-
-def _kind(mode: str) -> str:
-    return "colour" if mode in ("RGB", "RGBA") else "two-channel"

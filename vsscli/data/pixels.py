@@ -47,7 +47,7 @@ def read_image(path: Path) -> np.ndarray:
         The file is missing, empty, damaged, truncated, absurdly large, an animation, or has values of more than 8 bits
         whose range can't be known.
     """
-    with opened(path, IMAGE_FORMATS, "image") as (image, png):
+    with _opened(path) as (image, png):
         turn = image_turn(image)
         if png is not None and png.depth == 16:
             values = _narrowed(_deep(png, image), path)
@@ -68,7 +68,7 @@ def image_size(path: Path) -> tuple[int, int]:
     VssError
         The file is missing, empty, no image, or absurdly large.
     """
-    with _named(path, IMAGE_FORMATS, "image"):
+    with named(path, IMAGE_FORMATS, "image"):
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             height, width = image.height, image.width
             require_pixels(height, width, f"image {path}")
@@ -78,8 +78,7 @@ def image_size(path: Path) -> tuple[int, int]:
         if not notes:
             return height, width
         dot = Png(1, 1, 8, 0, False, notes=notes)  # Pillow would decode everything to look for them
-        with Image.open(io.BytesIO(dot.stored(b"\0\0")), formats=("PNG",)) as image:
-            return image_turn(image).size(height, width)
+        return image_turn(dot.open(b"\0\0")).size(height, width)
 
 
 def require_pixels(height: int, width: int, what: str) -> None:
@@ -99,38 +98,36 @@ def require_pixels(height: int, width: int, what: str) -> None:
 
 
 @contextmanager
-def opened(path: Path, formats: tuple[str, ...], what: str) -> Iterator[tuple[Image.Image, Png | None]]:
-    """Open an image file that is whole; whatever goes wrong until the block ends is an error that names the file.
-
-    Yields
-    ------
-    Image, Png or None
-        Not turned yet. A PNG is inflated already, and its chunks come with it.
-    """
-    with _named(path, formats, what):
+def _opened(path: Path) -> Iterator[tuple[Image.Image, Png | None]]:
+    """Open an image file that is whole, not turned yet; a PNG is inflated already, and its chunks come with it."""
+    with named(path, IMAGE_FORMATS, "image"):
         data = path.read_bytes()
-        if "PNG" in formats and data.startswith(SIGNATURE):
-            png = parse_png(data)
-            del data
-            require_pixels(png.height, png.width, f"{what} {path}")
-            _require_single(png.frames, path, what)
-            with Image.open(io.BytesIO(png.stored(png.inflate())), formats=("PNG",)) as image:
-                yield image, png
+        if data.startswith(SIGNATURE):
+            png = require_png(data, path, "image")
+            yield png.open(png.inflate()), png
             return
-        with Image.open(io.BytesIO(data), formats=formats) as image:
-            require_pixels(image.height, image.width, f"{what} {path}")
-            _require_single(_pictures(image), path, what)
+        with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as image:
+            require_pixels(image.height, image.width, f"image {path}")
+            _require_single(_pictures(image), path, "image")
             if image.format in ("JPEG", "MPO"):
                 _require_scans(image, data)
             yield image, None
 
 
+def require_png(data: bytes, path: Path, what: str) -> Png:
+    """The chunks of a file that is a PNG of one picture, which is not absurdly large."""
+    if not data.startswith(SIGNATURE):
+        raise Image.UnidentifiedImageError
+    png = parse_png(data)
+    require_pixels(png.height, png.width, f"{what} {path}")
+    _require_single(png.frames, path, what)
+    return png
+
+
 @contextmanager
-def _named(path: Path, formats: tuple[str, ...], what: str) -> Iterator[None]:
+def named(path: Path, formats: tuple[str, ...], what: str) -> Iterator[None]:
     """Whatever goes wrong until the block ends is an error that names the file."""
     try:
-        if os.path.getsize(path) == 0:
-            raise VssError(f"{what} {path} is empty (0 bytes)", "fetch or extract it again")
         yield
     except VssError:
         raise
@@ -152,23 +149,25 @@ def _unidentified(path: Path, formats: tuple[str, ...], what: str) -> VssError:
     """The error for a file that is none of the formats: what it is instead, where that can be told."""
     wanted = " or ".join(formats) if len(formats) < 3 else "image"
     head = read_head(path)
-    kind, named = picture_kind(head), f"{what} {path}"
+    kind, this = picture_kind(head), f"{what} {path}"
+    if os.path.getsize(path) == 0:
+        return VssError(f"{this} is empty (0 bytes)", "fetch or extract it again")
     if kind == "JPEG" and "JPEG" in formats and (jpeg_bits(path) or 8) > 8:
-        return VssError(f"{named} is a JPEG of {jpeg_bits(path)} bits a channel", "save it with 8 bits")
+        return VssError(f"{this} is a JPEG of {jpeg_bits(path)} bits a channel", "save it with 8 bits")
     if kind == "JPEG" and "JPEG" not in formats:
         return VssError(
-            f"{named} is damaged or no {wanted} file: it is a JPEG, which changes values where they meet others",
+            f"{this} is damaged or no {wanted} file: it is a JPEG, which changes values where they meet others",
             f"export it as {wanted} from where it was made",
         )
     if kind and kind.upper() not in formats:
         better = "PNG" if "JPEG" not in formats else "JPEG or PNG"
-        return VssError(f"{named} is damaged or no {wanted} file: it is {kind}", f"convert it to {better}")
+        return VssError(f"{this} is damaged or no {wanted} file: it is {kind}", f"convert it to {better}")
     if video_kind(head):
         return VssError(
-            f"{named} is damaged or no {wanted} file: it is {video_kind(head)}",
+            f"{this} is damaged or no {wanted} file: it is {video_kind(head)}",
             "give it a video's suffix, such as .mp4",
         )
-    return VssError(f"{named} is damaged or no {wanted} file", "fetch or extract it again")
+    return VssError(f"{this} is damaged or no {wanted} file", "fetch or extract it again")
 
 
 def _pictures(image: Image.Image) -> int:
@@ -235,12 +234,9 @@ def _deep(png: Png, image: Image.Image) -> np.ndarray:
         return np.asarray(image).astype(np.uint16)[..., None]
     rows = png.inflate()
     if png.colour == 4:  # four bytes a pixel, as in 8-bit RGBA, which Pillow gives whole
-        plain = Png(png.width, png.height, 8, 6, png.interlaced)
-        with Image.open(io.BytesIO(plain.stored(rows)), formats=("PNG",)) as four:
-            return np.array(four).view(">u2").astype(np.uint16)
-    high = np.array(image).astype(np.uint16)
-    with Image.open(io.BytesIO(png.stored(png.swapped(rows))), formats=("PNG",)) as second:
-        return high << 8 | np.asarray(second)
+        four = Png(png.width, png.height, 8, 6, png.interlaced).open(rows)
+        return np.array(four).view(">u2").astype(np.uint16)
+    return np.array(image).astype(np.uint16) << 8 | np.asarray(png.open(png.swapped(rows)))
 
 
 def _narrowed(values: np.ndarray, path: Path) -> np.ndarray:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from vsscli.data.folders import some
+from vsscli.data.masks import read_mask
 from vsscli.data.palettes import Legend
 from vsscli.data.pixels import image_size
 from vsscli.data.spelling import plain, respelled
 from vsscli.data.walk import visible
 from vsscli.errors import VssError
-from vsscli.evaluation.decode import read_label
 
 if TYPE_CHECKING:
     from vsscli.store.reader import Store
@@ -69,7 +69,7 @@ class FolderLabels:
         """Decode the mask of one frame."""
         path = self._find(video, stem)
         try:
-            return read_label(path, self.legend)
+            return read_mask(path, self.legend)
         except VssError as error:
             if path.exists():
                 raise

@@ -20,7 +20,6 @@ from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.evaluation.decode import mask_reader
 from vsscli.evaluation.figures import (
     CONFUSION_METRICS,
     DEFAULT_METRICS,
@@ -99,7 +98,7 @@ def score(
     unmasked = sum(frame.mask is None for video in videos for frame in video.frames)
     _require_masks(videos, frames, unmasked, windows=bool(windows), talk=talk)
     census = Census(frames)
-    decoded = closing(_decoded(videos, prediction, mask_reader(ids), workers))
+    decoded = closing(_decoded(videos, prediction, ids.read, workers))
     with decoded as pairs, talk.track("score", frames - unmasked) as done:
         for video in videos:
             consistency.start_video(len(video.frames))

@@ -10,7 +10,6 @@ import numpy as np
 from vsscli.context import Context
 from vsscli.data.masks import to_classes
 from vsscli.data.spelling import plain
-from vsscli.evaluation.decode import mask_reader
 from vsscli.files import write_text
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
 from vsscli.fusion.mix import Method
@@ -42,7 +41,7 @@ class Masks:
         self.dataset = found.dataset
         self.videos = {plain(video.name): video for video in found.dataset.split(found.split)}
         self.frames: list[Place] = []
-        self._read = mask_reader(found.dataset.ids)
+        self._read = found.dataset.ids.read
         self._paths: dict[Place, Path] = {}
         for name in store.videos():
             video = self.videos.get(plain(name))

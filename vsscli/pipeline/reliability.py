@@ -12,7 +12,6 @@ import numpy as np
 from vsscli.context import Context
 from vsscli.data.masks import to_classes
 from vsscli.data.spelling import plain
-from vsscli.evaluation.decode import mask_reader
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
 from vsscli.fusion.threshold import Threshold
 from vsscli.pipeline.learned import learned_frames, learned_remark
@@ -140,7 +139,7 @@ def _levels(threshold: Threshold) -> int | tuple[int, ...]:
 def _truth(store: Store, data_root: Path | None) -> tuple[Truth, int]:
     """The masks of a store's frames, and how many of those that have one were trained on."""
     dataset = noted_dataset(store.path, store.header, data_root)
-    read = mask_reader(dataset.ids)
+    read = dataset.ids.read
     there = {plain(name): frozenset(map(plain, store.stems(name))) for name in store.videos()}
     frames = [
         frame

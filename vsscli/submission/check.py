@@ -19,20 +19,18 @@ from typing import Any
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
-from PIL import Image
 
 from vsscli.data.masks import describe_values
 from vsscli.data.palettes import Legend, read_palette
-from vsscli.data.png import parse_png
+from vsscli.data.png import SIGNATURE, parse_png
 from vsscli.data.spelling import plain, respelled
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.evaluation.decode import Plain, decode_plain
 from vsscli.evaluation.order import in_order
 from vsscli.submission.archive import frame_size
 from vsscli.submission.faults import Fault, Faults, in_pixels
 from vsscli.submission.layout import Layout, name_fault
-from vsscli.submission.png import most_bytes, read_head
+from vsscli.submission.png import most_bytes
 from vsscli.talk import SILENCE, Talk
 
 ENCRYPTED = 0x1
@@ -204,22 +202,21 @@ def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, lege
         return _Finding("damaged", f"can't be unpacked: {cause or type(cause).__name__}")
     if len(data) != info.file_size:
         return _Finding("damaged", f"unpacks to {len(data)} bytes instead of {info.file_size}")
-    head = read_head(data)
-    if head is None:
+    if not data.startswith(SIGNATURE):
         return _Finding("mode", "is no PNG")
-    if not head.is_label:
-        return _Finding("mode", f"is a {head.mode} PNG, not one of 8-bit class indices")
-    if (head.height, head.width) != size:
-        there = in_pixels((head.height, head.width))
-        return _Finding("size", f"is {there}, its frame is {in_pixels(size)} (width x height)")
     try:
-        plain = _decode(data)
+        png = parse_png(data)
+        if png.depth != 8 or png.colour not in (0, 3):
+            return _Finding("mode", f"is a {png.mode} PNG, not one of 8-bit class indices")
+        if (png.height, png.width) != size:
+            there = in_pixels((png.height, png.width))
+            return _Finding("size", f"is {there}, its frame is {in_pixels(size)} (width x height)")
+        label = png.numbers()  # as they are stored: servers read these
     except Exception as cause:  # damaged data can make a decoder raise almost anything
         return _Finding("damaged", f"does not decode: {cause or type(cause).__name__}")
-    label = plain.values
-    if plain.palette:
+    if png.palette and png.colour == 3:
         try:
-            meant = read_palette(label, plain.palette, plain.alpha, legend, "it")
+            meant = read_palette(label, png.palette, png.alpha, legend, "it")
         except VssError as error:
             return _Finding("values", error.message.removeprefix("it "))
         if not np.array_equal(meant, label):
@@ -229,19 +226,6 @@ def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, lege
     if foreign:
         return _Finding("values", f"holds {describe_values(foreign)}, outside {layout.offset}..{layout.last}", values)
     return _Finding(values=values)
-
-
-def _decode(data: bytes) -> Plain:
-    """An 8-bit grey or palette PNG. Servers read the numbers in it, as they are stored."""
-    try:
-        plain = decode_plain(data)
-    except Exception:  # the careful way says what it was
-        plain = None
-    if plain is not None:
-        return plain
-    png = parse_png(data)
-    with Image.open(io.BytesIO(png.stored(png.inflate())), formats=("PNG",)) as image:
-        return Plain(np.array(image), png.palette, png.alpha)
 
 
 def _hint(infos: Sequence[ZipInfo], wanted: Container[str], foreign: set[int], layout: Layout) -> str:
