@@ -1,4 +1,4 @@
-"""Sessions: ``nox`` runs style, types and tests; ``slow``, ``mmseg`` and ``bench`` are run by name."""
+"""Sessions: ``nox`` runs style, types and tests; ``slow``, ``docs``, ``mmseg`` and ``bench`` are run by name."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
 def install(session: nox.Session) -> None:
-    session.install("-c", "constraints.txt", "-e", ".[test,video,weights]")
+    session.install("-c", "constraints.txt", "-e", ".[test,docs,video,weights]")
 
 
 @nox.session
@@ -44,6 +44,13 @@ def slow(session: nox.Session) -> None:
     # Of its own: a compilation that was once cut off leaves an empty library in the usual place, for ever.
     compiled = {"TORCHINDUCTOR_CACHE_DIR": session.create_tmp()}
     session.run("pytest", "-m", "slow", *session.posargs, env={**OFFLINE, **compiled})
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """The documentation as a site, in docs/_build."""
+    install(session)
+    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build", env=OFFLINE)
 
 
 @nox.session

@@ -1,0 +1,154 @@
+"""What the documentation shows is so: commands parse, recipes are valid, Python runs, and the site builds.
+
+A block that can't be run says why in a comment before it: ``<!-- not run: … -->``.
+"""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from small import small_recipe, write_recipe
+
+import vsscli
+from vsscli.cli.app import build
+from vsscli.models.build import build_network
+from vsscli.recipes.load import load_pipeline, load_recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"(?:<!-- not run: ([^>]+) -->\n+)?^```([^\n]*)\n(.*?)^```$", re.M | re.S)
+LANGUAGES = {"sh", "text", "yaml", "python", "{toctree}", "{eval-rst}"}
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: where it stands, its language, its text, and why it is not run if it is not."""
+
+    place: str
+    language: str
+    text: str
+    excuse: str
+
+
+def blocks() -> list[Block]:
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        for match in FENCE.finditer(text):
+            line = text[: match.start(2)].count("\n") + 1
+            found.append(Block(f"{page.relative_to(ROOT)}:{line}", match[2], match[3], match[1] or ""))
+    return found
+
+
+BLOCKS = blocks()
+
+
+def of(language: str) -> list[Any]:
+    return [pytest.param(block, id=block.place) for block in BLOCKS if block.language == language and not block.excuse]
+
+
+def test_every_block_says_what_it_is() -> None:
+    assert {block.place: block.language for block in BLOCKS if block.language not in LANGUAGES} == {}
+    assert len(BLOCKS) > 40
+
+
+def commands(text: str) -> list[list[str]]:
+    """The commands of a block, each as its words, without variables before it and comments behind it."""
+    found = []
+    for line in text.replace("\\\n", " ").splitlines():
+        words = shlex.split(re.sub(r"[\[\]]", "", line), comments=True)
+        while words and re.fullmatch(r"[A-Z_]+=.*", words[0]):
+            words.pop(0)
+        if words:
+            found.append(words)
+    return found
+
+
+@pytest.mark.parametrize("block", of("sh"))
+def test_commands_parse_and_what_they_name_of_ours_is_there(block: Block) -> None:
+    program: Any = build()
+    for words in commands(block.text):
+        for word in words:
+            if re.fullmatch(r"(recipes|tests)/[\w./-]+\.\w+", word):
+                assert (ROOT / word).is_file(), word
+        if words[0] == "vss" and len(words) > 1:
+            verb = program.commands[words[1]]
+            verb.make_context(words[1], words[2:])  # what the verb refuses is an error here
+
+
+@pytest.mark.parametrize("block", of("yaml"))
+def test_recipes_are_valid(block: Block, tmp_path: Path) -> None:
+    values = yaml.safe_load(block.text)
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump({"name": "mine", **values}, sort_keys=False))
+    if "stages" in values:
+        for name in ("teacher", "student", "retrain"):
+            shutil.copy(ROOT / "recipes" / "demo" / f"{name}.yaml", tmp_path)
+        assert load_pipeline(path).stages
+    else:
+        assert load_recipe(path).name == values.get("name", "mine")
+
+
+def prepared(page: str, home: Path) -> dict[str, Any]:
+    """What a reader of a page has at hand when they come to its Python."""
+    if page == "docs/models.md":
+        config = {"family": "mask2former", "backbone": "swin_tiny", "pretrained": "none"}
+        network = build_network(config, 5, load_pretrained=False)
+        return {"network": network, "torch": torch, "images": torch.zeros(1, 3, 64, 64), "height": 64, "width": 64}
+    for folder in ("runs/demo", "recipes/demo"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    for seed, name in enumerate(("teacher", "student")):
+        recipe = small_recipe(home / "data", name).model_copy(update={"seed": seed})
+        vsscli.train(recipe, home / "runs" / "demo" / name)
+    again = small_recipe(home / "data", "retrained", steps=2).model_dump(mode="json")
+    again["unlabelled"] = {"batch_size": 2}
+    for name in ("recipes/demo/retrain.yaml", "mine.yaml"):
+        write_recipe(home / name, vsscli.load_recipe(_written(home, again)))
+    return {"frame": np.zeros((48, 64, 3), np.uint8)}
+
+
+def _written(home: Path, values: dict[str, Any]) -> Path:
+    path = home / "values.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.mark.parametrize("block", of("python"))
+def test_python_runs(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = prepared(block.place.partition(":")[0], tmp_path)
+    exec(compile(block.text, block.place, "exec"), names)
+
+
+@pytest.mark.parametrize("path", sorted(path for path in (ROOT / "vsscli").rglob("*.py") if ">>>" in path.read_text()))
+def test_examples_in_docstrings_are_so(path: Path) -> None:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+    module = importlib.import_module(name)
+    result = doctest.testmod(module, optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    assert result.attempted or "doctest: +SKIP" in path.read_text()
+    assert not result.failed
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("_build"))
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
+    done = subprocess.run(
+        [*command, tmp_path / "docs", tmp_path / "site"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    commands_page = (tmp_path / "site" / "reference" / "commands.html").read_text()
+    assert all(f"vss {verb}" in commands_page for verb in build().commands)
+    assert "predict_files" in (tmp_path / "site" / "reference" / "python.html").read_text()
