@@ -31,7 +31,19 @@ ROOMS = [
     "drawn",
     "metrics",
 ]
-CELLAR = {"errors", "talk", "context", "files", "structured", "yamltext", "names", "printable", "inside", "section"}
+CELLAR = {
+    "errors",
+    "talk",
+    "context",
+    "files",
+    "structured",
+    "yamltext",
+    "names",
+    "printable",
+    "inside",
+    "section",
+    "threads",
+}
 
 
 def imported_rooms(path: Path) -> set[str]:

@@ -6,11 +6,10 @@ gathered, each with its remedy, and what masks hold is counted. `data.sound` rem
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +23,7 @@ from vsscli.data.verdict import Meaning, Remark, counted_remedy, judge, unknown_
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
+from vsscli.threads import in_order
 
 RULES = 5
 """Raised when this file learns to see more, so that data found sound by an earlier version is looked at again."""
@@ -113,8 +113,10 @@ def check_videos(
     bare: list[tuple[int, Frame]] = []
     foreign: list[tuple[int, Path, int]] = []  # masks that count classes from another number, by their own word
     number = 0
-    with talk.track("check data", census.frames) as advance:
-        for video, findings in _look_at_videos(videos, meaning.ids, masks, workers or os.cpu_count() or 1):
+    starts = ((video, start) for video in videos for start in range(0, len(video), FRAMES_PER_TASK))
+    jobs = (partial(_look_at_some, video, start, meaning.ids, masks) for video, start in starts)
+    with talk.track("check data", census.frames) as advance, closing(in_order(jobs, workers)) as looked:
+        for video, findings in looked:
             for finding in findings:
                 number, mask = number + 1, finding.frame.mask
                 faults += [(number, fault) for fault in finding.faults]
@@ -128,7 +130,7 @@ def check_videos(
                     bare.append((number, finding.frame))
                 if finding.size is not None:
                     expected = sizes.setdefault(id(video), finding.size)
-                    faults += [(number, fault) for fault in _odd_size(video, finding, expected)]
+                    faults += [(number, fault) for fault in _odd_size(finding, expected)]
             advance(len(findings))
     faults += _unmasked(bare, census, sparse=sparse)
     faults += _foreign(foreign, census, meaning)
@@ -165,28 +167,8 @@ def _in_words(fault: Fault) -> str:
     return f"{fault.path}: {fault.what}"
 
 
-def _look_at_videos(
-    videos: Sequence[FolderVideo], ids: MaskIds, masks: bool, workers: int
-) -> Iterator[tuple[FolderVideo, list[_Finding]]]:
-    """Look at all frames in parallel; findings come back in order, a few frames at a time."""
-    waiting: deque[tuple[FolderVideo, Future[list[_Finding]]]] = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
-        for video in videos:
-            for start in range(0, len(video), FRAMES_PER_TASK):
-                frames = video.frames[start : start + FRAMES_PER_TASK]
-                waiting.append((video, pool.submit(_look_at_frames, frames, ids, masks)))
-                if len(waiting) >= 4 * workers:  # so that a large data set does not become a large queue
-                    video_done, future = waiting.popleft()
-                    yield video_done, future.result()
-        for video_done, future in waiting:
-            yield video_done, future.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _look_at_frames(frames: Sequence[Frame], ids: MaskIds, masks: bool) -> list[_Finding]:
-    return [_look_at(frame, ids, masks) for frame in frames]
+def _look_at_some(video: FolderVideo, start: int, ids: MaskIds, masks: bool) -> tuple[FolderVideo, list[_Finding]]:
+    return video, [_look_at(frame, ids, masks) for frame in video.frames[start : start + FRAMES_PER_TASK]]
 
 
 def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
@@ -253,10 +235,10 @@ def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool
     return [(at, Fault(path, what, _mask_remedy(first)))]
 
 
-def _odd_size(video: FolderVideo, finding: _Finding, expected: tuple[int, int]) -> list[Fault]:
+def _odd_size(finding: _Finding, expected: tuple[int, int]) -> list[Fault]:
     if finding.frame.image is None or finding.size is None or finding.size == expected:
         return []
-    what = f"the frame is {_in_pixels(finding.size)}, video {video.name} starts with {_in_pixels(expected)}"
+    what = f"the frame is {_in_pixels(finding.size)}, video {finding.frame.video} starts with {_in_pixels(expected)}"
     return [Fault(finding.frame.image, what, "split the video, or bring its frames to one size")]
 
 

@@ -12,7 +12,8 @@ the sample's number, as everything else does (`data.order`).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -20,12 +21,10 @@ import numpy as np
 from vsscli.data.config import RareClasses
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
+from vsscli.threads import in_order
 
 APART = 2**32 - 2
 """Sets these draws apart from those of permutations and mixtures."""
-
-BATCH = 256
-"""Frames between two words of progress."""
 
 
 class Labels(Protocol):
@@ -86,14 +85,11 @@ def class_counts(frames: Labels, num_classes: int, what: str, talk: Talk = SILEN
     """Pixels of each class in each frame, (frames, C) int64; every mask is read once."""
     counts = np.zeros((len(frames), num_classes), np.int64)
 
-    def count(index: int) -> None:
-        counts[index] = np.bincount(frames.label(index).reshape(-1), minlength=256)[:num_classes]
-
-    with talk.track(f"classes of {what}", len(frames)) as done, ThreadPoolExecutor() as pool:
-        for start in range(0, len(frames), BATCH):
-            some = range(start, min(start + BATCH, len(frames)))
-            list(pool.map(count, some))
-            done(len(some))
+    jobs = (partial(frames.label, index) for index in range(len(frames)))
+    with talk.track(f"classes of {what}", len(frames)) as done, closing(in_order(jobs, None)) as labels:
+        for index, label in enumerate(labels):
+            counts[index] = np.bincount(label.reshape(-1), minlength=256)[:num_classes]
+            done(1)
     return counts
 
 

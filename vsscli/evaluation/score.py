@@ -30,11 +30,11 @@ from vsscli.evaluation.figures import (
     parse_metrics,
 )
 from vsscli.evaluation.labels import FolderLabels, LabelSource, StoreLabels
-from vsscli.evaluation.order import in_order
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.metrics.consistency import VideoConsistency
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL
 from vsscli.talk import SILENCE, Talk
+from vsscli.threads import in_order
 
 __all__ = ["Figures", "FolderLabels", "LabelSource", "StoreLabels", "score"]
 

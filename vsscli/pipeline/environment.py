@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import os
 import platform
 import re
 import shutil
@@ -16,6 +15,7 @@ from typing import Any
 
 from vsscli import __version__
 from vsscli.models.fits import memory
+from vsscli.threads import cores
 
 LIBRARIES = ("torch", "torchvision", "timm", "lightning-fabric", "zarr", "numcodecs", "numpy", "scikit-image", "pillow")
 EXTRAS = {
@@ -108,7 +108,7 @@ def examine(
         else:
             if versions["torchvision"] is not None:
                 problems += _torchvision_problems(versions, import_module)
-    return Environment(versions, _cores(), memory(), _free_disk(workspace), gpus, tuple(problems))
+    return Environment(versions, cores(), memory(), _free_disk(workspace), gpus, tuple(problems))
 
 
 def installed_version(name: str) -> str | None:
@@ -156,12 +156,6 @@ def _public(version: str | None) -> str:
 
 def _first_line(cause: Exception) -> str:
     return (str(cause).strip().splitlines() or [type(cause).__name__])[0][:200]
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _free_disk(folder: Path) -> int:

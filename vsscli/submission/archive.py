@@ -23,13 +23,13 @@ from vsscli.data.pixels import image_size
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import SizedLabels
-from vsscli.evaluation.order import in_order
 from vsscli.files import parts_of, whole_file
 from vsscli.store.files import file_digest
 from vsscli.submission.faults import Faults, in_pixels
 from vsscli.submission.layout import Layout, name_fault
 from vsscli.submission.png import encode_label
 from vsscli.talk import SILENCE, Talk
+from vsscli.threads import in_order
 
 if sys.platform != "win32":
     import fcntl

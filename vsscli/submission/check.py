@@ -26,12 +26,12 @@ from vsscli.data.png import SIGNATURE, parse_png
 from vsscli.data.spelling import plain, respelled
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.evaluation.order import in_order
 from vsscli.submission.archive import frame_size
 from vsscli.submission.faults import Fault, Faults, in_pixels
 from vsscli.submission.layout import Layout, name_fault
 from vsscli.submission.png import most_bytes
 from vsscli.talk import SILENCE, Talk
+from vsscli.threads import in_order
 
 ENCRYPTED = 0x1
 """Bit of an entry's flags."""

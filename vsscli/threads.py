@@ -25,7 +25,7 @@ def in_order(jobs: Iterable[Callable[[], Result]], workers: int | None) -> Gener
     workers
         Threads; none: one per core this process may use; 1: the caller's own.
     """
-    workers = workers or _cores()
+    workers = workers or cores()
     if workers == 1:
         yield from (job() for job in jobs)
         return
@@ -43,6 +43,6 @@ def in_order(jobs: Iterable[Callable[[], Result]], workers: int | None) -> Gener
                 future.cancel()
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
