@@ -65,7 +65,7 @@ class Model:
 
     @property
     def palette(self) -> np.ndarray:
-        """Colours of the classes, (256, 3) uint8, for pictures: ``model.palette[label]``."""
+        """Colours of the classes, (256, 3) uint8; ``model.palette[label]`` is a picture."""
         return np.frombuffer(self._checkpoint.table.palette(), np.uint8).reshape(256, 3)
 
     @cached_property
