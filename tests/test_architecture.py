@@ -27,9 +27,9 @@ ROOMS = [
     "report",
     "store",
     "models",
+    "metrics",
     "data",
     "drawn",
-    "metrics",
 ]
 CELLAR = {
     "errors",

@@ -73,6 +73,21 @@ def test_ground_truth_that_never_stays_or_has_no_label_is_said(
     assert "in no window of 2 frames a pixel keeps its class" in said
 
 
+def test_the_other_metrics_are_named_like_the_first(scored: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["eval", "--metric", "TC", "biou", "--json", "--quiet", *scored]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert list(told)[:3] == ["tc", "biou", "protocol"]
+    assert told["followed"] == 1.0
+    assert run(["eval", "--metric", "biou", "--per-class", *scored]) == 0
+    assert capsys.readouterr().out.split()[:2] == ["class", "BIoU"]
+    assert run(["vc", "--n", "2", "--tc", "--per-video", *scored]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    assert rows[0][:4] == ["video", "frames", "VC2", "TC"]
+    assert ["flickering", "4", "0.0000", "0.0000"] in [row[:4] for row in rows]
+    assert run(["eval", "--metric", "ece", "--quiet", *scored]) == 2
+    assert "ece needs probabilities" in capsys.readouterr().err
+
+
 def test_with_a_recipe_the_newest_store_is_one_of_its_data(
     scored: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -112,8 +112,8 @@ def test_images_are_scored_and_windows_of_several_frames_count_for_nothing(tmp_p
     put(tmp_path / "labels" / "a" / "a.png", np.full(SIZE, NAMES.index("sky"), np.uint8))
     labels = FolderLabels(tmp_path / "labels")
     scored = score(dataset.split("val"), labels, dataset.table, dataset.ids, metrics=("miou", "acc", "vc8"))
-    assert scored.acc == 1.0
-    assert np.isnan(scored.value("vc8"))
+    assert scored.values["acc"] == 1.0
+    assert np.isnan(scored.values["vc8"])
 
 
 def test_templates_say_where_images_and_masks_are(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def predictions(root: Path, name: str, video: str = "v") -> Path:
 
 
 def miou(dataset: Dataset, labels: FolderLabels | StoreLabels) -> float:
-    return score(dataset.split("val"), labels, dataset.table, dataset.ids, metrics=["miou"]).miou
+    return score(dataset.split("val"), labels, dataset.table, dataset.ids, metrics=["miou"]).values["miou"]
 
 
 def faults(root: Path, talk: Listener | None = None) -> list[str]:

@@ -92,7 +92,7 @@ def test_checking_and_scoring_read_through_the_mapping_too(tmp_path: Path) -> No
         label = read_mask(path)
         write_mask(path, np.where(label == 255, 0, label - 1).astype(np.uint8))
     figures = score(videos, FolderLabels(tmp_path / "labels"), dataset.table, dataset.ids, metrics=("miou", "acc"))
-    assert figures.acc == 1.0
+    assert figures.values["acc"] == 1.0
     write_mask(tmp_path / "data" / "one" / "mask" / "a.png", np.full(SIZE, 151, np.uint8))
     faults = check_videos(videos, dataset.meaning, masks=True).faults
     assert [(fault.path.name, "value 151" in fault.what) for fault in faults] == [("a.png", True)]

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +17,10 @@ from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds, write_mask
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.evaluation.figures import parse_metrics
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
+from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
+from vsscli.metrics.registry import metric_names
+from vsscli.store.header import Encoding
 
 FIXTURES = Path(__file__).parent / "fixtures"
 OFFICIAL = json.loads((FIXTURES / "vspw_metrics.json").read_text())
@@ -74,25 +75,26 @@ def test_protocol_vspw_gives_the_official_figures(official: tuple[list[FolderVid
     figures = score(videos, FolderLabels(labels), table_of(124), MaskIds(), metrics=metrics)
     names = ["mIoU", "weighted_IoU", "Acc", "Acc_class", "VC8_raw", "VC16_raw"]
     for metric, name in zip(metrics, names, strict=True):
-        assert figures.value(metric) == pytest.approx(EXACT[name], abs=1e-12), name
-    assert figures.counts.windows == {8: EXACT["VC8_raw_n_windows"], 16: EXACT["VC16_raw_n_windows"]}
-    assert figures.counts.empty_windows == {8: EXACT["VC8_raw_n_nan"], 16: EXACT["VC16_raw_n_nan"]}
-    assert (figures.counts.videos, figures.counts.left_out) == (10, 0)
-    assert figures.counts.frames == sum(len(video) for video in videos)
+        assert figures.values[metric] == pytest.approx(EXACT[name], abs=1e-12), name
+    assert figures.notes["windows"] == {f"vc{n}": EXACT[f"VC{n}_raw_n_windows"] for n in (8, 16)}
+    assert (figures.videos, figures.left_out) == (10, 0)
+    assert figures.frames == sum(len(video) for video in videos)
 
 
 def test_protocol_mapped_changes_consistency_alone(official: tuple[list[FolderVideo], Path]) -> None:
     videos, labels = official
     figures = score(videos, FolderLabels(labels), table_of(124), MaskIds(), protocol="mapped")
-    assert figures.miou == pytest.approx(EXACT["mIoU"], abs=1e-12)
-    assert figures.vc == pytest.approx({8: EXACT["VC8_mapped"], 16: EXACT["VC16_mapped"]}, abs=1e-12)
+    assert figures.values["miou"] == pytest.approx(EXACT["mIoU"], abs=1e-12)
+    assert [figures.values[f"vc{n}"] for n in (8, 16)] == pytest.approx(
+        [EXACT["VC8_mapped"], EXACT["VC16_mapped"]], abs=1e-12
+    )
 
 
 def test_protocol_pooled_gives_what_dvis_plus_prints(official: tuple[list[FolderVideo], Path]) -> None:
     videos, labels = official
     figures = score(videos, FolderLabels(labels), table_of(124), MaskIds(), protocol="pooled")
     printed = SCRIPTS["DVIS_Plus.eval_vc_vspw(VC8,VC16 with the reset bug)"]
-    assert list(figures.vc.values()) == pytest.approx(printed, abs=1e-12)
+    assert [figures.values["vc8"], figures.values["vc16"]] == pytest.approx(printed, abs=1e-12)
 
 
 class NoLabelsOfShortVideos:
@@ -121,11 +123,12 @@ def test_protocol_cffm_gives_what_cffm_prints_and_never_opens_short_videos(
     lines = SCRIPTS["VSS-CFFM.VC_perclip(VC16,VC8; +mIoU on videos>16 only)"]
     line = next(line for line in lines if line.startswith("Acc, Acc_class"))
     printed = ast.literal_eval(line.split(":", 1)[1].strip().replace("np.float64", ""))
-    assert [figures.value(metric) for metric in metrics[:4]] == pytest.approx(printed, abs=1e-12)
+    assert [figures.values[metric] for metric in metrics[:4]] == pytest.approx(printed, abs=1e-12)
     if "vc8" in metrics:
-        printed_vc = {n: next(float(x.split()[2]) for x in lines if x.startswith(f"VC{n} ")) for n in (8, 16)}
-        assert figures.vc == pytest.approx(printed_vc, abs=1e-12)
-    assert figures.counts.left_out == 4
+        for n in (8, 16):
+            printed_vc = next(float(x.split()[2]) for x in lines if x.startswith(f"VC{n} "))
+            assert figures.values[f"vc{n}"] == pytest.approx(printed_vc, abs=1e-12)
+    assert figures.left_out == 4
 
 
 def test_any_number_of_threads_gives_the_same_figures(official: tuple[list[FolderVideo], Path]) -> None:
@@ -161,16 +164,14 @@ def test_json_holds_what_was_asked_for_in_that_order(small: tuple[list[FolderVid
 def test_consistency_alone_leaves_the_other_figures_out(small: tuple[list[FolderVideo], Path]) -> None:
     videos, labels = small
     figures = score(videos, FolderLabels(labels), table_of(2), MaskIds(), metrics=["vc2"])
-    assert math.isnan(figures.miou)
-    assert figures.per_class == ()
-    assert "miou" not in figures.to_json()
+    assert figures.per_class == {}
+    assert list(figures.values) == ["vc2"]
 
 
 def test_miou_alone_has_videos_without_consistency(small: tuple[list[FolderVideo], Path]) -> None:
     videos, labels = small
     figures = score(videos, FolderLabels(labels), table_of(2), MaskIds(), metrics=["miou"])
-    assert figures.vc == {}
-    assert [(video.name, video.vc) for video in figures.per_video] == [("street", {})]
+    assert [(video.name, video.values) for video in figures.per_video] == [("street", {})]
     assert "windows" not in figures.to_json()
 
 
@@ -180,22 +181,22 @@ def test_the_frame_where_a_prediction_flickers_is_named(tmp_path: Path) -> None:
     write_labels(tmp_path, "street", labels)
     videos = [write_video(tmp_path, "street", np.ones((6, 1, 2), np.uint8))]
     figures = score(videos, FolderLabels(tmp_path / "labels"), table_of(2), MaskIds(), metrics=["vc2"])
-    assert figures.per_video[0].worst == {2: ("0003", 0.5)}
+    assert figures.per_video[0].worst == {"vc2": ("0003", 0.5)}
 
 
 def test_a_predicted_255_on_a_labelled_pixel_is_wrong(small: tuple[list[FolderVideo], Path]) -> None:
     videos, labels = small
     write_mask(labels / "street" / "0001.png", np.array([[255, 0, 1, 255]], np.uint8))
     figures = score(videos, FolderLabels(labels), table_of(2), MaskIds())
-    assert figures.miou == pytest.approx((5 / 6 + 1) / 2)
+    assert figures.values["miou"] == pytest.approx((5 / 6 + 1) / 2)
 
 
 def test_ids_that_mean_nothing_are_void_in_ground_truth(small: tuple[list[FolderVideo], Path]) -> None:
     videos, labels = small
     write_mask(videos[0].frames[0].mask or Path(), np.array([[1, 1, 2, 252]], np.uint8))
     figures = score(videos, FolderLabels(labels), table_of(2), MaskIds(unknown="error"), metrics=["miou", "vc2"])
-    assert figures.miou == 1.0
-    assert sum(row.pixels for row in figures.per_class) == 9
+    assert figures.values["miou"] == 1.0
+    assert sum(row["pixels"] for row in figures.per_class.values()) == 9
 
 
 def refusal(work: Callable[[], object]) -> VssError:
@@ -271,13 +272,13 @@ def test_a_set_of_which_nothing_counts_is_refused(small: tuple[list[FolderVideo]
     ],
 )
 def test_an_unknown_metric_is_answered_with_the_nearest(metrics: list[str], said: str, hint: str) -> None:
-    error = refusal(lambda: parse_metrics(metrics))
+    error = refusal(lambda: metric_names(metrics))
     assert said in error.message
     assert hint in error.hint
 
 
 def test_metrics_are_taken_once_and_in_any_case() -> None:
-    assert parse_metrics(["vc16", "MIOU", "VC8", "vc16"]) == (("vc16", "miou", "vc8"), (8, 16))
+    assert metric_names(["vc16", "MIOU", "VC8", "vc16"]) == ("vc16", "miou", "vc8")
 
 
 class CountedLabels:
@@ -341,7 +342,7 @@ class TwoVideos:
 
 def test_a_store_is_asked_for_frames_by_name(small: tuple[list[FolderVideo], Path]) -> None:
     labels = StoreLabels(TwoVideos())  # type: ignore[arg-type]
-    assert score(small[0], labels, table_of(2), MaskIds(), workers=2).miou == 1.0
+    assert score(small[0], labels, table_of(2), MaskIds(), workers=2).values["miou"] == 1.0
     assert labels.place("street", "0001") == "a.zarr: street/0001"
 
 
@@ -369,4 +370,68 @@ def test_a_store_scores_as_the_same_labels_in_a_folder_do(tmp_path: Path) -> Non
         for source in (StoreLabels(store), FolderLabels(tmp_path / "labels"))
     )
     assert from_store.to_json(per_class=True, per_video=True) == from_folder.to_json(per_class=True, per_video=True)
-    assert from_store.acc == 1.0
+    assert from_store.values["acc"] == 1.0
+
+
+class Recorder(Metric):
+    """Keeps all that it is given."""
+
+    names = ("all",)
+    needs = ("confidence", "entropy", "image")
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, np.ndarray]] = []
+
+    @classmethod
+    def build(cls, names: Sequence[str], setting: Setting) -> Recorder:
+        return cls()
+
+    def update(self, truth: np.ndarray, label: np.ndarray, extras: Extras = NOTHING) -> None:
+        self.seen.append({"truth": truth.copy(), "label": label.copy(), **extras})
+
+    def figures(self) -> dict[str, float]:
+        return {"all": float(len(self.seen))}
+
+
+@pytest.mark.parametrize("keep", ["top", "all"])
+def test_a_metric_is_given_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, keep: str) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(Recorder, "build", lambda names, setting: recorder)
+    monkeypatch.setattr("vsscli.metrics.registry.METRICS", (Recorder,))
+    means = distributions(0, 3)
+    header = prediction_header(encoding=Encoding(kept=3, keep=keep))
+    store = write_predictions(tmp_path / "a.zarr", header, {"street": means})
+    size = means.shape[2:]
+    frames = []
+    for t, name in enumerate(store.stems("street")):
+        write_mask(tmp_path / f"{name}.png", np.full(size, 2 * t, np.uint8))
+        Image.fromarray(np.full((*size, 3), t, np.uint8)).save(tmp_path / f"{name}.bmp")
+        frames.append(Frame("street", name, tmp_path / f"{name}.bmp", tmp_path / f"{name}.png"))
+    video = FolderVideo("street", tuple(frames))
+    figures = score([video], StoreLabels(store), table_of(CLASSES), MaskIds(), metrics=["all"], workers=2)
+    assert figures.values == {"all": 3.0}
+    for t, seen in enumerate(recorder.seen):
+        assert (seen["truth"] == (255 if t == 0 else 2 * t - 1)).all(), "classes, all void 255"
+        np.testing.assert_array_equal(seen["label"], means[t].argmax(axis=0))
+        np.testing.assert_allclose(seen["confidence"], means[t].max(axis=0), atol=0.003)
+        np.testing.assert_array_equal(seen["entropy"], store.entropy("street", t))
+        assert (seen["image"] == t).all()
+
+
+def test_probabilities_are_asked_of_stores_on_the_finest_grid_alone(
+    small: tuple[list[FolderVideo], Path], tmp_path: Path
+) -> None:
+    videos, labels = small
+    error = refusal(lambda: score(videos, FolderLabels(labels), table_of(2), MaskIds(), metrics=["miou", "ece"]))
+    assert "ece needs probabilities" in error.message
+    assert "prediction store" in error.hint
+    header = prediction_header(encoding=Encoding(kept=3, grid=2))
+    store = write_predictions(tmp_path / "c.zarr", header, {"street": distributions(0, 3, size=(4, 6))})
+    coarse = StoreLabels(store)
+    assert "coarser grid" in refusal(lambda: coarse.confidence("street", store.stems("street")[0])).message
+
+
+def test_a_metric_of_frames_names_the_frame_that_has_none(small: tuple[list[FolderVideo], Path]) -> None:
+    videos, labels = small
+    error = refusal(lambda: score(videos, FolderLabels(labels), table_of(2), MaskIds(), metrics=["tc"]))
+    assert "street/0000 has a mask but no image" in error.message

@@ -29,6 +29,13 @@ def test_figures_that_look_alike_are_both_the_best() -> None:
     assert [line[1] for line in score_table(rows, ("miou",))[1]] == ["*50.00", "*50.00"]
 
 
+def test_of_an_error_the_lowest_is_best() -> None:
+    rows = (ScoreRow("a", {"ece": 0.02, "biou": 0.4}), ScoreRow("b", {"ece": 0.1, "biou": 0.5}))
+    columns, cells = score_table(rows, ("ece", "biou"))
+    assert columns == ["method", "ECE", "BIoU"]
+    assert cells == [["a", "*2.00", "40.00"], ["b", "10.00", "*50.00"]]
+
+
 def test_a_single_line_has_no_best() -> None:
     assert score_table(ROWS[:1], ("miou",))[1] == [["student", "61.01"]]
 

@@ -64,7 +64,8 @@ def main() -> None:
             predictor = Predictor(network, checkpoint.normalisation, how, torch.device("cpu"), batch_size=1)
             scored = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=("miou", "vc8"))
             low, across = shifts(predictor, dataset)
-            figures = f"{100 * scored.value('miou'):.2f} | {100 * scored.value('vc8'):.2f} | {low:+.2f} | {across:+.2f}"
+            miou, vc8 = (f"{100 * value:.2f}" for value in scored.values.values())
+            figures = f"{miou} | {vc8} | {low:+.2f} | {across:+.2f}"
             print(f"| {path.parent.name} | {size} | {figures} |", flush=True)
 
 

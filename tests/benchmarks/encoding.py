@@ -201,7 +201,7 @@ class Scored:
         self.entropies.append(entropy.astype(np.float32))
 
     def figures(self) -> dict[str, float]:
-        if len(self.consistency.windows) and not self.consistency.per_video():
+        if len(self.consistency.windows) and not self.consistency.videos:
             self.consistency.end_video("video")
         scores = {f"vc{n}": value for n, value in self.consistency.scores().items()}
         return {"miou": self.confusion.miou, **scores}

@@ -158,7 +158,7 @@ def ours(videos: Sequence[FolderVideo], prediction: Path, workers: int | None) -
     names = tuple(f"class {index}" for index in range(CLASSES))
     table = ClassTable("benchmark", names, tuple((index, index, index) for index in range(CLASSES)))
     figures = score(videos, FolderLabels(prediction), table, MaskIds(), workers=workers)
-    return {metric: figures.value(metric) for metric in figures.metrics}
+    return dict(figures.values)
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def scored(path: Path, root: Path, data: Data | None = None) -> list[float]:
     videos = dataset.split("val")
     found = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, workers=1)
     by_class = [0.0 if math.isnan(row.iou) else row.iou for row in found.per_class]
-    return [100 * value for value in (*(found.value(name) for name in METRICS), *by_class)]
+    return [100 * value for value in (*(found.values[name] for name in METRICS), *by_class)]
 
 
 if __name__ == "__main__":

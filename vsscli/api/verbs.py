@@ -8,8 +8,8 @@ from typing import Literal
 
 from vsscli.api.store import OpenStore
 from vsscli.context import Context
-from vsscli.evaluation.figures import DEFAULT_METRICS
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL
+from vsscli.metrics.registry import DEFAULT_METRICS
 from vsscli.pipeline import ensemble as fusion
 from vsscli.pipeline import evaluate as scores
 from vsscli.pipeline.evaluate import Evaluation
@@ -185,7 +185,7 @@ def evaluate(
     Returns
     -------
     Evaluation
-        ``figures.value("miou")`` and the like, fractions.
+        ``figures.values["miou"]`` and the like, fractions.
     """
     loaded = recipe if isinstance(recipe, Recipe) or recipe is None else load_recipe(recipe)
     return scores.evaluate(

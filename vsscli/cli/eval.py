@@ -23,7 +23,8 @@ from vsscli.cli.options import (
 
 def evaluate(
     metric: Annotated[
-        list[str], Option("--metric", metavar="NAME...", help="miou, wiou, acc, class_acc, and vcN for any N.")
+        list[str],
+        Option("--metric", metavar="NAME...", help="miou, wiou, acc, class_acc, vcN for any N, biou, ece, tc."),
     ] = ["miou", "wiou", "vc8", "vc16"],  # noqa: B006 - typer copies it
     pred: Prediction = None,
     data: DataRoot = None,
@@ -37,13 +38,15 @@ def evaluate(
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
-    """Score predictions: mIoU, weighted IoU and video consistency, as fractions.
+    """Score predictions: mIoU, weighted IoU, video consistency and more, as fractions (docs/metrics.md).
 
     vss eval --metric miou vc8 vc16
+    vss eval --metric miou biou ece tc
     vss eval --data ROOT --split val --pred masks/ --metric miou wiou vc8 vc16 --json
     """
     from vsscli.cli.console import Console
     from vsscli.context import Context
+    from vsscli.metrics.registry import title
     from vsscli.pipeline.evaluate import evaluate as run
     from vsscli.recipes.load import load_recipe
 
@@ -58,12 +61,13 @@ def evaluate(
         workers=workers,
     )
     figures = done.figures
-    for reason in figures.reasons():
+    for reason in figures.reasons:
         console.warn(reason)
     if json:
         console.print_json(figures.to_json(per_class=per_class) | done.origin())
         return
     if per_class and figures.per_class:
-        rows = [(row.name, f"{row.iou:.4f}", row.pixels) for row in figures.per_class]
-        console.print_table(("class", "IoU", "pixels"), rows)
+        columns = [title(column) for column in next(iter(figures.per_class.values()))]
+        rows = [(name, *row.values()) for name, row in figures.per_class.items()]
+        console.print_table(("class", *columns), rows)
     console.print_table(*done.table())

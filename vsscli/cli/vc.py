@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from math import isnan
 from typing import Annotated
 
 from typer import Option
@@ -29,6 +28,7 @@ def consistency(
     split: Split = None,
     recipe: RecipeOfData = None,
     protocol: ProtocolName = "vspw",
+    tc: Annotated[bool, Option("--tc", help="Add consistency along the optical flow; reads the frames.")] = False,
     per_video: Annotated[bool, Option("--per-video", help="Add every video, the least consistent first.")] = False,
     workers: Workers = None,
     workspace: Workspace = RUNS,
@@ -38,11 +38,12 @@ def consistency(
 ) -> None:
     """Video consistency of predictions, and where they flicker.
 
-    vss vc --n 8 16 --per-video
+    vss vc --n 8 16 --tc --per-video
     vss vc --n 4 --pred masks/ --data ROOT --protocol cffm
     """
     from vsscli.cli.console import Console
     from vsscli.context import Context
+    from vsscli.metrics.registry import title
     from vsscli.pipeline.evaluate import evaluate as run
     from vsscli.recipes.load import load_recipe
 
@@ -52,22 +53,27 @@ def consistency(
         prediction=pred,
         split=split,
         recipe=load_recipe(recipe) if recipe else None,
-        metrics=[f"vc{window}" for window in n],
+        metrics=[*(f"vc{window}" for window in n), *(["tc"] if tc else [])],
         protocol=protocol,
         workers=workers,
     )
     figures = done.figures
-    for reason in figures.reasons():
+    for reason in figures.reasons:
         console.warn(reason)
     if json:
         console.print_json(figures.to_json(per_video=per_video) | done.origin())
         return
     if per_video:
-        rows = []
-        for video in figures.least_consistent_first():
-            scores = ["-" if isnan(value) else f"{value:.4f}" for value in video.vc.values()]
-            worst = [f"{stem} ({value:.4f})" for stem, value in video.worst.values()]
-            rows.append((video.name, video.frames, *scores, *worst, *[""] * (len(scores) - len(worst))))
-        columns = [f"VC{window}" for window in figures.vc]
+        videos = figures.worst_first()
+        rows = [
+            (
+                video.name,
+                video.frames,
+                *video.values.values(),
+                *("{} ({:.4f})".format(*video.worst[name]) if name in video.worst else "" for name in video.values),
+            )
+            for video in videos
+        ]
+        columns = [title(name) for name in videos[0].values]
         console.print_table(("video", "frames", *columns, *[f"{column} worst from" for column in columns]), rows)
     console.print_table(*done.table())

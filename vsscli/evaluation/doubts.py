@@ -10,7 +10,7 @@ import numpy as np
 from vsscli.data.classes import IGNORE
 from vsscli.data.masks import describe_values
 from vsscli.data.verdict import Meaning, Remark, judge, judge_absent
-from vsscli.evaluation.figures import CONFUSION_METRICS, Figures
+from vsscli.evaluation.figures import Figures
 
 MOST = 0.5
 """Share of the labelled pixels that are predicted as the class beside their own, from which on that is no accident."""
@@ -31,11 +31,11 @@ def doubts(figures: Figures, meaning: Meaning, what: str) -> list[Remark]:
     Returns
     -------
     list of Remark
-        A fault where no pixel has a class though figures were asked for that count classes.
+        A fault where no pixel has a class though figures were asked for that compare classes.
     """
     void = replace(meaning, ids=replace(meaning.ids, unknown="void"))
     found = judge(figures.census, void, what)
-    if not set(figures.metrics) & set(CONFUSION_METRICS):
+    if not len(figures.matrix):
         return [replace(remark, weight="warning") if remark.weight == "fault" else remark for remark in found]
     return [*found, *judge_absent(figures.census, void, what, "note"), *_of_predictions(figures.matrix)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +40,19 @@ class SizedLabels(LabelSource, Protocol):
 
     def size(self, video: str, stem: str) -> tuple[int, int] | None:
         """H, W of the label of one frame; none if it has no prediction."""
+        ...
+
+
+@runtime_checkable
+class SureLabels(LabelSource, Protocol):
+    """Labels of which is known how sure they are; (H, W) float32 in [0, 1], by frame."""
+
+    def confidence(self, video: str, stem: str) -> np.ndarray:
+        """Probability of the label."""
+        ...
+
+    def entropy(self, video: str, stem: str) -> np.ndarray:
+        """Normalised entropy of the distribution."""
         ...
 
 
@@ -131,13 +144,31 @@ class StoreLabels:
 
     def label(self, video: str, index: int, stem: str) -> np.ndarray:
         """Read one frame's label."""
+        return self._store.label(*self._find(video, stem))
+
+    def confidence(self, video: str, stem: str) -> np.ndarray:
+        """Read the probability of one frame's label."""
+        if self._store.encoding.grid != 1:
+            what = f"store {self._store.path} keeps probabilities on a coarser grid than its labels"
+            raise VssError(what, "predict with store.grid=1")
+        place = self._find(video, stem)
+        classes, shares = self._store.lists(*place)
+        shares[classes != self._store.label(*place)] = 0
+        return shares.max(axis=0)
+
+    def entropy(self, video: str, stem: str) -> np.ndarray:
+        """Read one frame's entropy."""
+        return self._store.entropy(*self._find(video, stem))
+
+    def _find(self, video: str, stem: str) -> tuple[str, int]:
+        """A frame's video, as the store spells it, and its number there."""
         hint = "run the same predict command again: it adds what is missing"
         if plain(video) not in self._videos:
             raise VssError(f"store {self._store.path} has no finished prediction of video {video}", hint)
         position = self._position(video, stem)
         if position is None:
             raise VssError(f"store {self._store.path} has no prediction of frame {video}/{stem}", hint)
-        return self._store.label(self._videos[plain(video)], position)
+        return self._videos[plain(video)], position
 
     def size(self, video: str, stem: str) -> tuple[int, int] | None:
         """Look at the record of a frame's video."""

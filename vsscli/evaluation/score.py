@@ -7,7 +7,6 @@ threads, and memory does not depend on the number of videos.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -18,27 +17,23 @@ import numpy as np
 from vsscli.data.census import Census
 from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
-from vsscli.data.videos import FolderVideo, Frame
+from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
-from vsscli.evaluation.figures import (
-    CONFUSION_METRICS,
-    DEFAULT_METRICS,
-    ClassFigure,
-    Counts,
-    Figures,
-    VideoFigure,
-    parse_metrics,
-)
-from vsscli.evaluation.labels import FolderLabels, LabelSource, StoreLabels
+from vsscli.evaluation.figures import Figures, VideoFigure
+from vsscli.evaluation.labels import FolderLabels, LabelSource, StoreLabels, SureLabels
 from vsscli.metrics.confusion import ConfusionMatrix
-from vsscli.metrics.consistency import VideoConsistency
-from vsscli.metrics.protocols import DEFAULT_PROTOCOL
+from vsscli.metrics.metric import Extras, Metric, Need, Setting
+from vsscli.metrics.protocols import DEFAULT_PROTOCOL, get_protocol
+from vsscli.metrics.registry import DEFAULT_METRICS, build_metrics, metric_names
 from vsscli.talk import SILENCE, Talk
 from vsscli.threads import in_order
 
 __all__ = ["Figures", "FolderLabels", "LabelSource", "StoreLabels", "score"]
 
 ReadMask = Callable[[Path], np.ndarray]
+
+Decoded = tuple[np.ndarray, np.ndarray, Extras]
+"""Truth as on disk, label, and what else metrics need of a frame."""
 
 
 def score(
@@ -65,7 +60,7 @@ def score(
     ids
         What mask values mean. Values that mean nothing count as void here, as the published scripts count them.
     metrics
-        Any of ``miou``, ``wiou``, ``acc``, ``class_acc`` and ``vcN`` for any N from 2.
+        Names of `metrics.registry`: ``miou``, ``vc8``, …
     protocol
         A name of `metrics.protocols`.
     workers
@@ -76,57 +71,95 @@ def score(
     Raises
     ------
     VssError
-        On an unknown metric or protocol, no frame with a mask, one of these without a prediction, sizes that differ,
-        damaged files.
+        On an unknown metric or protocol, a metric that needs more than `prediction` has, no frame with a mask, one of
+        these without a prediction, sizes that differ, damaged files.
     """
-    names, windows = parse_metrics(metrics)
+    names = metric_names(metrics)
     lookup = replace(ids, unknown="void").lookup(table.num_classes)
-    consistency = VideoConsistency(windows, protocol)
-    confusion = ConfusionMatrix(table.num_classes, lookup) if set(names) & set(CONFUSION_METRICS) else None
-    to_class = None if consistency.raw else lookup.tobytes()
+    setting = Setting(table.num_classes, lookup, get_protocol(protocol))
+    asked = build_metrics(names, setting)
+    needs = frozenset(need for metric in asked for need in metric.needs)
+    _require_given(asked, prediction)
+    # What masks and predictions hold is looked at wherever classes are compared; else what masks hold.
+    tally = next((metric for metric in asked if isinstance(metric, ConfusionMatrix)), None)
+    if tally is None and any(metric.of_classes for metric in asked):
+        tally = ConfusionMatrix(table.num_classes, lookup)
+    fed = asked if tally is None or tally in asked else [*asked, tally]
+    to_class = None if all(metric.raw for metric in fed) else lookup.tobytes()
 
-    videos = [video for video in dataset_videos if consistency.counts_video(len(video.frames))]
+    runs = [window for metric in asked for window in metric.windows]
+    videos = [video for video in dataset_videos if setting.protocol.counts_video(len(video.frames), runs)]
     if not videos:
         raise VssError(
             f"nothing to score: protocol {protocol!r} counts none of the {len(dataset_videos)} videos given",
-            consistency.protocol.description,
+            setting.protocol.description,
         )
     left_out = len(dataset_videos) - len(videos)
     if left_out:
         talk.warn(f"protocol {protocol} leaves out {left_out} of {len(dataset_videos)} videos: they are too short")
     frames = sum(len(video.frames) for video in videos)
     unmasked = sum(frame.mask is None for video in videos for frame in video.frames)
-    _require_masks(videos, frames, unmasked, windows=bool(windows), talk=talk)
+    _require_masks(videos, frames, unmasked, asked, talk)
     census = Census(frames)
-    decoded = closing(_decoded(videos, prediction, ids.read, workers))
-    with decoded as pairs, talk.track("score", frames - unmasked) as done:
+    decoded = closing(_decoded(videos, prediction, ids.read, needs, workers))
+    with decoded as given, talk.track("score", frames - unmasked) as done:
         for video in videos:
-            consistency.start_video(len(video.frames))
+            for metric in fed:
+                metric.start_video(len(video.frames))
             shape: tuple[int, ...] | None = None
             for frame in video.frames:
                 if frame.mask is None:
-                    consistency.skip()
+                    for metric in fed:
+                        metric.skip()
                     continue
-                truth, label = next(pairs)
+                truth, label, extras = next(given)
                 shape = shape or truth.shape
                 if truth.shape != shape:
                     raise VssError(
                         f"mask {frame.mask} is {_size(truth.shape)}, the first of video {video.name} is {_size(shape)}",
                         "all frames of a video have one size",
                     )
-                if confusion is not None:
-                    confusion.update(truth, label)
-                else:
+                if tally is None:
                     census.count(truth)
-                consistency.update(truth if to_class is None else _translate(truth, to_class), label)
+                classes = truth if to_class is None else _translate(truth, to_class)
+                for metric in fed:
+                    metric.update(truth if metric.raw else classes, label, extras)
                 done(1)
-            consistency.end_video(video.name)
-    if confusion is not None:
-        census = Census(frames, frames - unmasked, confusion.truths)
-    return _figures(names, table, videos, left_out, confusion, consistency, census)
+            for metric in fed:
+                metric.end_video(video.name)
+    if tally is not None:
+        census = Census(frames, frames - unmasked, tally.truths)
+    found = {name: value for metric in asked for name, value in metric.figures().items()}
+    compared = {} if tally is None else {"matrix": tally.by_value}
+    return Figures(
+        values={name: found[name] for name in names},
+        protocol=protocol,
+        videos=sum(any(frame.mask is not None for frame in video.frames) for video in videos),
+        frames=frames - unmasked,
+        left_out=left_out,
+        unmasked=unmasked,
+        notes={name: value for metric in asked for name, value in metric.notes().items()},
+        reasons=tuple(dict.fromkeys(reason for metric in asked for reason in metric.reasons())),
+        per_class=_by_class(table, asked),
+        per_video=_by_video(videos, asked),
+        census=census,
+        **compared,
+    )
 
 
-def _require_masks(videos: Sequence[FolderVideo], frames: int, unmasked: int, *, windows: bool, talk: Talk) -> None:
+def _require_given(asked: Sequence[Metric], prediction: LabelSource) -> None:
+    """Refuse metrics of probabilities where there are labels alone."""
+    unsure = [metric.names[0] for metric in asked if {"confidence", "entropy"} & set(metric.needs)]
+    if unsure and not isinstance(prediction, SureLabels):
+        raise VssError(
+            f"{', '.join(unsure)} needs probabilities, which masks do not have",
+            "score a prediction store, which `vss predict` writes, or leave the metric out",
+        )
+
+
+def _require_masks(
+    videos: Sequence[FolderVideo], frames: int, unmasked: int, asked: Sequence[Metric], talk: Talk
+) -> None:
     """Refuse a split without a mask, and say how many frames have none."""
     if unmasked == frames:
         first = videos[0].frames[0].address
@@ -135,76 +168,49 @@ def _require_masks(videos: Sequence[FolderVideo], frames: int, unmasked: int, *,
             "choose a split whose frames have masks, or add the files",
         )
     if unmasked:
-        of_windows = ", and VC the windows whose frames all have one" if windows else ""
-        talk.warn(f"{unmasked} of {frames} frames have no mask: the {frames - unmasked} others count{of_windows}")
+        gaps = "".join(f", and {metric.gaps}" for metric in asked if metric.gaps)
+        talk.warn(f"{unmasked} of {frames} frames have no mask: the {frames - unmasked} others count{gaps}")
 
 
-def _figures(
-    names: tuple[str, ...],
-    table: ClassTable,
-    videos: Sequence[FolderVideo],
-    left_out: int,
-    confusion: ConfusionMatrix | None,
-    consistency: VideoConsistency,
-    census: Census,
-) -> Figures:
-    """Gather what the metrics counted."""
-    per_video = []
-    for video, own in zip(videos, consistency.per_video(), strict=True):
-        worst = {}
-        for window in consistency.windows:
-            start = own.worst(window)
-            if start is not None:
-                worst[window] = (video.frames[start].stem, float(own.accuracies[window][start]))
-        vc = {window: own.score(window) for window in consistency.windows}
-        per_video.append(VideoFigure(own.name, own.frames, vc, worst))
+def _by_class(table: ClassTable, asked: Sequence[Metric]) -> dict[str, dict[str, float]]:
+    columns = {name: column.tolist() for metric in asked for name, column in metric.per_class().items()}
+    if not columns:
+        return {}
+    return {of: {name: column[index] for name, column in columns.items()} for index, of in enumerate(table.names)}
 
-    per_class: tuple[ClassFigure, ...] = ()
-    if confusion is not None:
-        rows = zip(table.names, confusion.iou(), confusion.pixels, strict=True)
-        per_class = tuple(ClassFigure(name, float(iou), int(pixels)) for name, iou, pixels in rows)
-    windows = consistency.counts()
-    return Figures(
-        metrics=names,
-        protocol=consistency.protocol.name,
-        miou=confusion.miou if confusion else math.nan,
-        wiou=confusion.wiou if confusion else math.nan,
-        acc=confusion.accuracy if confusion else math.nan,
-        class_acc=confusion.class_accuracy if confusion else math.nan,
-        vc=consistency.scores(),
-        per_class=per_class,
-        per_video=tuple(per_video),
-        counts=Counts(
-            videos=sum(any(frame.mask is not None for frame in video.frames) for video in videos),
-            frames=census.masks,
-            left_out=left_out,
-            windows={window: total for window, (total, _) in windows.items()},
-            empty_windows={window: empty for window, (_, empty) in windows.items()},
-            unmasked=census.frames - census.masks,
-            bare_windows={window: bare for window, bare in consistency.bare().items() if bare},
-        ),
-        census=census,
-        **({} if confusion is None else {"matrix": confusion.by_value}),
-    )
+
+def _by_video(videos: Sequence[FolderVideo], asked: Sequence[Metric]) -> tuple[VideoFigure, ...]:
+    told = [own for metric in asked if (own := metric.per_video())]
+    rows = []
+    for number, video in enumerate(videos):
+        own = [figures[number] for figures in told]
+        values = {name: value for figures in own for name, value in figures.values.items()}
+        worst = {name: (video.frames[t].stem, value) for figures in own for name, (t, value) in figures.worst.items()}
+        rows.append(VideoFigure(video.name, len(video.frames), values, worst))
+    return tuple(rows)
 
 
 def _decoded(
-    videos: Sequence[FolderVideo], prediction: LabelSource, read: ReadMask, workers: int | None
-) -> Generator[tuple[np.ndarray, np.ndarray]]:
-    """(truth as on disk, label) of every frame of every video in order, decoded ahead by `workers` threads."""
+    videos: Sequence[FolderVideo],
+    prediction: LabelSource,
+    read: ReadMask,
+    needs: frozenset[Need],
+    workers: int | None,
+) -> Generator[Decoded]:
+    """Every frame with a mask of every video in order, decoded ahead by `workers` threads."""
 
-    def jobs() -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
+    def jobs() -> Iterator[Callable[[], Decoded]]:
         for video in videos:
             for index, frame in enumerate(video.frames):
-                if frame.mask is None:
-                    continue
-                yield lambda frame=frame, index=index: _read(frame, index, prediction, read)  # type: ignore[misc]
+                if frame.mask is not None:
+                    yield lambda video=video, index=index: _read(video, index, prediction, read, needs)  # type: ignore[misc]
 
     return in_order(jobs(), workers)
 
 
-def _read(frame: Frame, index: int, prediction: LabelSource, read: ReadMask) -> tuple[np.ndarray, np.ndarray]:
-    """Ground truth and label of one frame, of one size."""
+def _read(video: FolderVideo, index: int, prediction: LabelSource, read: ReadMask, needs: frozenset[Need]) -> Decoded:
+    """Ground truth and label of one frame, of one size, and what else is needed."""
+    frame = video.frames[index]
     assert frame.mask is not None
     truth = read(frame.mask)
     label = prediction.label(frame.video, index, frame.stem)
@@ -214,7 +220,13 @@ def _read(frame: Frame, index: int, prediction: LabelSource, read: ReadMask) -> 
             f"its mask {frame.mask} is {_size(truth.shape)}",
             "predictions are scored at the size of the masks (height x width); resize with nearest neighbour",
         )
-    return truth, label
+    extras: dict[Need, np.ndarray] = {"image": video.read(index)} if "image" in needs else {}
+    if isinstance(prediction, SureLabels):
+        if "confidence" in needs:
+            extras["confidence"] = prediction.confidence(frame.video, frame.stem)
+        if "entropy" in needs:
+            extras["entropy"] = prediction.entropy(frame.video, frame.stem)
+    return truth, label, extras
 
 
 def _translate(mask: np.ndarray, table: bytes) -> np.ndarray:

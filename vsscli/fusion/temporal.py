@@ -11,10 +11,8 @@ from math import comb
 from pathlib import Path
 
 import numpy as np
-from skimage.color import rgb2gray
-from skimage.registration import optical_flow_ilk
-from skimage.transform import resize
 
+from vsscli.data.flow import flow, small_grey
 from vsscli.data.numbering import is_in_time
 from vsscli.errors import VssError
 from vsscli.fusion.mix import Dense, Lists, Mean, mix
@@ -27,13 +25,7 @@ from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
 NUMERICS = 1
-"""Raised only when a change here alters smoothed stores."""
-
-FLOW_SIDE = 240
-"""Short side of the frames that flow is computed on: half a pixel there is a pixel of a frame of 480."""
-
-DIFFERENCE = 0.1
-"""Grey values, of 1, by which a pixel and what the flow finds for it may differ; else it is taken for covered."""
+"""Raised only when a change here or in `data.flow` alters smoothed stores."""
 
 Reader = Callable[[str, int], np.ndarray]
 """Frame (H, W, 3) uint8 by video and number."""
@@ -49,12 +41,7 @@ class Frame:
         self.lists = source
         self.label = store.label(video, t).reshape(-1)
         self.entropy = store.read(video, "entropy", t).reshape(-1)
-        self.grey: np.ndarray | None = None
-        if reader is not None:
-            grey = rgb2gray(reader(video, t))
-            factor = min(1.0, FLOW_SIDE / min(grey.shape))
-            small = [max(1, round(side * factor)) for side in grey.shape]
-            self.grey = resize(grey, small, anti_aliasing=True).astype(np.float32)
+        self.grey = None if reader is None else small_grey(reader(video, t))
 
     def moved(self, places: np.ndarray, there: np.ndarray, own: Frame) -> Frame:
         """This frame's pixels at ``places`` (P,), another's where ``there`` is false."""
@@ -162,28 +149,11 @@ def smooth_frame(
 
 
 def motion(frame: Frame, other: Frame, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels of a frame lie in another.
-
-    Returns
-    -------
-    tuple
-        Places (P,) int in the other frame's row of pixels, and whether they can be trusted, (P,) bool. Without grey
-        values every pixel lies where it lies.
-    """
-    height, width = size
+    """As `flow`; without grey values every pixel lies where it lies."""
     if frame.grey is None or other.grey is None:
-        return np.arange(height * width), np.ones(height * width, bool)
-    down, right = optical_flow_ilk(frame.grey, other.grey, radius=7, num_warp=5, dtype=np.float32)
-    small = frame.grey.shape
-    rows, columns = (np.arange(side) * (s / side) for side, s in zip(size, small, strict=True))
-    cell = np.ix_(rows.astype(np.intp), columns.astype(np.intp))
-    y = np.arange(height)[:, None] + down[cell] * (height / small[0])
-    x = np.arange(width) + right[cell] * (width / small[1])
-    inside = (y >= -0.5) & (y < height - 0.5) & (x >= -0.5) & (x < width - 0.5)
-    y, x = np.rint(y).clip(0, height - 1).astype(np.intp), np.rint(x).clip(0, width - 1).astype(np.intp)
-    seen = other.grey[(y * small[0] // height), (x * small[1] // width)]
-    alike = np.abs(seen - frame.grey[cell]) < DIFFERENCE
-    return (y * width + x).reshape(-1), (inside & alike).reshape(-1)
+        pixels = size[0] * size[1]
+        return np.arange(pixels), np.ones(pixels, bool)
+    return flow(frame.grey, other.grey, size)
 
 
 def smoothed_header(store: Store, reach: int, out: Path, *, motion: bool) -> Header:

@@ -1,1 +1,1 @@
-"""Confusion matrix, video consistency, and the protocols they are counted by. NumPy only."""
+"""Metrics: accumulators over the frames of videos, one file each. No torch."""

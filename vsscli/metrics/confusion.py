@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Self
+
 import numpy as np
+
+from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
 
 # Above this share of words of eight pixels in which a label changes, counting pixels beats counting runs.
 DENSE = 1 / 3
 
 
-class ConfusionMatrix:
+class ConfusionMatrix(Metric):
     """Counts of (true class, predicted class) over every frame given, and mIoU and its kin.
 
     One matrix is kept over all frames of all videos; nothing is averaged by frame or by video. A pixel counts when its
@@ -37,10 +42,14 @@ class ConfusionMatrix:
     0.5
     """
 
+    names = ("miou", "wiou", "acc", "class_acc")
+    titles = ("mIoU", "wIoU", "IoU", "pixels")
+
     def __init__(self, num_classes: int, lookup: np.ndarray | None = None) -> None:
         if not 1 <= num_classes <= 255:
             raise ValueError(f"num_classes is {num_classes}; labels are uint8, so it lies between 1 and 255")
         self.num_classes = num_classes
+        self.raw = lookup is not None
         self._lookup = np.arange(256, dtype=np.uint8) if lookup is None else np.array(lookup, dtype=np.uint8)
         if self._lookup.shape != (256,):
             raise ValueError(f"lookup has shape {self._lookup.shape}, not (256,)")
@@ -49,7 +58,11 @@ class ConfusionMatrix:
         self._counts: np.ndarray | None = None
         self._size = 0
 
-    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
+    @classmethod
+    def build(cls, names: Sequence[str], setting: Setting) -> Self:
+        return cls(setting.num_classes, setting.lookup)
+
+    def update(self, truth: np.ndarray, prediction: np.ndarray, extras: Extras = NOTHING) -> None:
         """Count one frame.
 
         Parameters
@@ -154,6 +167,12 @@ class ConfusionMatrix:
         iou = np.full(self.num_classes, np.nan)
         np.divide(intersection, truth + predicted - intersection, out=iou, where=truth > 0)
         return iou
+
+    def figures(self) -> dict[str, float]:
+        return {"miou": self.miou, "wiou": self.wiou, "acc": self.accuracy, "class_acc": self.class_accuracy}
+
+    def per_class(self) -> dict[str, np.ndarray]:
+        return {"iou": self.iou(), "pixels": self.pixels}
 
     @property
     def miou(self) -> float:

@@ -9,14 +9,17 @@ and a video of any length needs the same memory.
 from __future__ import annotations
 
 import math
+import re
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.metrics.protocols import DEFAULT_PROTOCOL, Protocol, get_protocol
+from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting, VideoFigures
+from vsscli.metrics.protocols import DEFAULT_PROTOCOL, get_protocol
 
 LONGEST = 30_000  # runs are counted in at most 16 bits
 
@@ -46,13 +49,16 @@ class VideoScore:
         """Mean over this video's own windows of `window` frames; NaN if none counts."""
         return _mean(self.accuracies[window])
 
-    def worst(self, window: int) -> int | None:
-        """Index of the first frame of the least consistent window; none if no window counts."""
+    def worst(self, window: int) -> tuple[int, float] | None:
+        """Number of the first frame of the least consistent window, and its score; none if no window counts."""
         accuracies = self.accuracies[window]
-        return None if np.isnan(accuracies).all() else int(np.nanargmin(accuracies))
+        if np.isnan(accuracies).all():
+            return None
+        start = int(np.nanargmin(accuracies))
+        return start, float(accuracies[start])
 
 
-class VideoConsistency:
+class VideoConsistency(Metric):
     """VC_n of a set of videos, streamed frame by frame.
 
     Parameters
@@ -69,9 +75,8 @@ class VideoConsistency:
 
     Notes
     -----
-    The order of calls is ``start_video(length)``, ``update`` for each frame, or ``skip`` where it has no ground truth,
-    ``end_video(name)``, for every video; then `scores`. Windows that hold such a frame do not count. The prediction
-    need not be right to be consistent, and void pixels count like others: so the definition.
+    Windows that hold a frame without ground truth do not count. The prediction need not be right to be consistent, and
+    void pixels count like others: so the definition.
 
     Examples
     --------
@@ -84,6 +89,10 @@ class VideoConsistency:
     {2: 0.5}
     """
 
+    names = ("vc8", "vc16")
+    of_classes = False
+    gaps = "VC the windows whose frames all have one"
+
     def __init__(self, windows: Sequence[int], protocol: str = DEFAULT_PROTOCOL) -> None:
         for window in windows:
             if not 2 <= window <= LONGEST:
@@ -91,30 +100,30 @@ class VideoConsistency:
                     f"VC{window}: no window has {window} frames", f"give a number of frames from 2 to {LONGEST}"
                 )
         self.windows = tuple(sorted(set(windows)))
-        self.protocol: Protocol = get_protocol(protocol)
+        self.protocol = get_protocol(protocol)
+        self.raw = self.protocol.raw
         self._longest = max(self.windows, default=2)
         # Runs are cut back to the longest n when the type is full: not more often than every 128 frames.
         self._run_type: type[np.uint8] | type[np.uint16] = np.uint8 if self._longest <= 127 else np.uint16
         self._full = int(np.iinfo(self._run_type).max)
         self._shape: tuple[int, ...] | None = None
-        self._videos: list[VideoScore] = []
+        self.videos: list[VideoScore] = []  # pooling across n never applies to these
         self._length = -1  # no video is open
         self._frame = 0
 
-    @property
-    def raw(self) -> bool:
-        """Whether `update` takes ground truth as it is on disk; else as class indices, all void 255."""
-        return self.protocol.raw
+    @classmethod
+    def answers(cls, name: str) -> bool:
+        return re.fullmatch(r"vc[1-9][0-9]{0,8}", name) is not None
 
-    def counts_video(self, length: int) -> bool:
-        """Whether a video of this many frames counts for any figure, mIoU included."""
-        return self.protocol.counts_video(length, self.windows)
+    @classmethod
+    def build(cls, names: Sequence[str], setting: Setting) -> Self:
+        return cls([int(name[2:]) for name in names], setting.protocol.name)
 
     def start_video(self, length: int) -> None:
         """Open a video of `length` frames. The length says which window is the last, which no protocol counts."""
         if self._length >= 0:
             raise ValueError("the video before was not ended")
-        counted = self.counts_video(length)
+        counted = self.protocol.counts_video(length, self.windows)
         self._length = length
         self._frame = 0
         self._since = 0  # all frames from this one on have ground truth
@@ -125,16 +134,7 @@ class VideoConsistency:
         self._needed = max((window - 1 + wanted for window, wanted in self._wanted.items() if wanted), default=0)
         self._accuracies = {window: array("d") for window in self.windows}
 
-    def update(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """Take the next frame of the open video; both arrays are copied, so they may be used again.
-
-        Parameters
-        ----------
-        truth
-            (H, W) uint8, values on disk if `raw`, else classes.
-        prediction
-            (H, W) uint8, classes.
-        """
+    def update(self, truth: np.ndarray, prediction: np.ndarray, extras: Extras = NOTHING) -> None:
         self._require_place()
         if truth.shape != prediction.shape:
             raise ValueError(f"truth has shape {truth.shape}, prediction {prediction.shape}")
@@ -151,7 +151,6 @@ class VideoConsistency:
         self._end_windows()
 
     def skip(self) -> None:
-        """Take the next frame of the open video as one without ground truth."""
         self._require_place()
         self._frame += 1
         self._since = self._frame
@@ -162,7 +161,7 @@ class VideoConsistency:
         if self._frame != self._length:
             raise ValueError(f"{name} was announced with {self._length} frames, {self._frame} were given")
         accuracies = {window: np.array(values, np.float64) for window, values in self._accuracies.items()}
-        self._videos.append(VideoScore(name, self._length, accuracies, self._bare))
+        self.videos.append(VideoScore(name, self._length, accuracies, self._bare))
         self._length = -1
 
     def scores(self) -> dict[int, float]:
@@ -189,17 +188,42 @@ class VideoConsistency:
     def bare(self) -> dict[int, int]:
         """For each n, the windows that hold a frame without ground truth."""
         return {
-            window: sum(video.bare[n] for n in self._averaged(window) for video in self._videos)
+            window: sum(video.bare[n] for n in self._averaged(window) for video in self.videos)
             for window in self.windows
         }
 
-    def per_video(self) -> tuple[VideoScore, ...]:
-        """Each video's own windows, in the order of `end_video`. Pooling across n never applies here."""
-        return tuple(self._videos)
+    def figures(self) -> dict[str, float]:
+        return {f"vc{window}": score for window, score in self.scores().items()}
+
+    def reasons(self) -> list[str]:
+        bare, counts = self.bare(), self.counts()
+        longest = max((video.frames for video in self.videos), default=0)
+        told = []
+        for window in (window for window, score in self.scores().items() if math.isnan(score)):
+            if bare[window] and not counts[window][0]:
+                what = f"each of its {bare[window]} windows holds a frame without a mask"
+            elif not counts[window][0]:
+                what = f"the longest video that counts has {longest} frames, and VC{window} needs more than {window}"
+            else:
+                what = f"in no window of {window} frames a pixel keeps its class in the ground truth"
+            told.append(f"nothing to average for VC{window}: {what}")
+        return told
+
+    def notes(self) -> dict[str, Any]:
+        return {"windows": {f"vc{window}": windows for window, (windows, _) in self.counts().items()}}
+
+    def per_video(self) -> list[VideoFigures]:
+        return [
+            VideoFigures(
+                {f"vc{window}": video.score(window) for window in self.windows},
+                {f"vc{n}": worst for n in self.windows if (worst := video.worst(n)) is not None},
+            )
+            for video in self.videos
+        ]
 
     def _gather(self, window: int) -> np.ndarray:
         """Every window that VC_n averages over."""
-        parts = [video.accuracies[n] for n in self._averaged(window) for video in self._videos]
+        parts = [video.accuracies[n] for n in self._averaged(window) for video in self.videos]
         return np.concatenate(parts) if parts else np.empty(0)
 
     def _averaged(self, window: int) -> list[int]:

@@ -44,11 +44,11 @@ class Evaluation:
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Columns and the one row of the metrics' table; figures of frames that were trained on are marked."""
-        metrics = self.figures.metrics
-        row = tuple(f"{self.figures.value(name):.4f}" for name in metrics)
+        metrics = tuple(self.figures.values)
+        row = tuple(f"{value:.4f}" for value in self.figures.values.values())
         if not self.learned:
             return metrics, [row]
-        return (*metrics, "trained on"), [(*row, f"{self.learned} of {self.figures.counts.frames} frames")]
+        return (*metrics, "trained on"), [(*row, f"{self.learned} of {self.figures.frames} frames")]
 
 
 def evaluate(

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 BORDER = 3
 """Columns of text that a drawn table takes beside each of its own."""
 
-HEADINGS = {"miou": "mIoU", "wiou": "wIoU", "accuracy": "accuracy"}
-
 
 @dataclass(frozen=True)
 class ScoreRow:
@@ -50,21 +48,18 @@ def score_table(rows: Sequence[ScoreRow], metrics: Sequence[str]) -> tuple[list[
     Returns
     -------
     tuple
-        Columns and rows for `rich_table`, `plain_table` or `markdown_table`. The best of each metric is marked ``*``
-        where there is more than one line to compare.
+        Columns and rows for `rich_table`, `plain_table` or `markdown_table`. The best of each metric, the lowest of an
+        error, is marked ``*`` where there is more than one line to compare.
     """
+    from vsscli.metrics.registry import title
+
     best = {metric: max((_rank(row, metric) for row in rows), default=-math.inf) for metric in metrics}
     cells = []
     for row in rows:
         marks = ["*" if len(rows) > 1 and _rank(row, metric) == best[metric] > -math.inf else "" for metric in metrics]
         values = [_percent(row.scores.get(metric)) for metric in metrics]
         cells.append([row.name, *(f"{mark}{value}" for value, mark in zip(values, marks, strict=True))])
-    return ["method", *(heading(metric) for metric in metrics)], cells
-
-
-def heading(metric: str) -> str:
-    """How the field writes a metric: ``miou`` as mIoU, ``vc8`` as VC8."""
-    return HEADINGS.get(metric, metric.upper())
+    return ["method", *(title(metric) for metric in metrics)], cells
 
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> str:
@@ -219,5 +214,9 @@ def _percent(fraction: float | None) -> str:
 
 def _rank(row: ScoreRow, metric: str) -> float:
     """What is compared is what is shown: equal figures are both the best."""
+    from vsscli.metrics.registry import metric_of
+
     shown = _percent(row.scores.get(metric))
-    return -math.inf if shown == "-" else float(shown)
+    kind = metric_of(metric)
+    sign = -1 if kind is not None and kind.lower_is_better else 1
+    return -math.inf if shown == "-" else sign * float(shown)

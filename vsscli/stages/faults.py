@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from functools import partial
 
 from vsscli.errors import VssError
-from vsscli.evaluation.figures import parse_metrics
 from vsscli.fusion.ensemble import normalised_weights
+from vsscli.metrics.registry import metric_names
 from vsscli.models.encoders import require_encoder
 from vsscli.recipes.pipeline import AnyStage, EnsembleStage, EvalStage, Pipeline, SubmitStage
 from vsscli.recipes.schema import LightModel, Mask2FormerModel, Recipe
@@ -60,7 +60,7 @@ def network_faults(recipe: Recipe) -> list[tuple[Key, str]]:
 def _calls(stage: AnyStage) -> Iterator[tuple[Key, Callable[[], object]]]:
     match stage:
         case EvalStage():
-            yield from ((("metrics", i), partial(parse_metrics, [name])) for i, name in enumerate(stage.metrics))
+            yield from ((("metrics", i), partial(metric_names, [name])) for i, name in enumerate(stage.metrics))
         case EnsembleStage() if stage.weights is not None:
             yield ("weights",), partial(normalised_weights, stage.weights, len(stage.of))
         case SubmitStage():

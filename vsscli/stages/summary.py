@@ -15,10 +15,11 @@ from typing import Any, Literal
 import vsscli
 from vsscli.files import write_text
 from vsscli.inside import Inside
+from vsscli.metrics.registry import title
 from vsscli.pipeline.environment import examine
 from vsscli.recipes.graph import in_order
 from vsscli.recipes.pipeline import EvalStage
-from vsscli.report.table import ScoreRow, heading, markdown_table, score_table
+from vsscli.report.table import ScoreRow, markdown_table, score_table
 from vsscli.stages.job import Job
 from vsscli.stages.record import Record, Result
 from vsscli.store.files import digest_of
@@ -65,7 +66,7 @@ class Scores:
         """Columns and rows, the paper's figures beside the measured ones where any row has one."""
         columns, cells = score_table(self.rows, self.metrics)
         for metric in (metric for metric in self.metrics if any(metric in paper for paper in self.papers)):
-            columns = [*columns, f"paper {heading(metric)}"]
+            columns = [*columns, f"paper {title(metric)}"]
             cells = [
                 [*row, f"{paper[metric]:.2f}" if metric in paper else "-"]
                 for row, paper in zip(cells, self.papers, strict=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -196,10 +195,8 @@ def _evaluate(job: Job, name: str, stage: EvalStage, results: Mapping[str, Resul
             metrics=stage.metrics,
             protocol=stage.protocol,
         )
-        figures = done.figures
         if done.learned:
             learned[other] = done.learned
-        values = {metric: figures.value(metric) for metric in stage.metrics}
-        scores[other] = {metric: None if math.isnan(value) else value for metric, value in values.items()}
+        scores[other] = done.figures.plain()
     facts = {"scores": scores} | ({"trained_on": learned} if learned else {})
     return Result(job.folder(name), digest_of(scores), facts)

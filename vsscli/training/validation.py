@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 from lightning_fabric import Fabric
 
@@ -51,8 +49,6 @@ def validate(network: Network, dataset: Dataset, recipe: Recipe, fabric: Fabric)
         predictor = Predictor(network, network.normalisation, how, fabric.device, batch_size=1)
         videos = dataset.split("val")
         scored = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, workers=1)
-        for name in METRICS:
-            value = scored.value(name)
-            figures[name] = None if math.isnan(value) else value
+        figures = scored.plain()
     fabric.barrier()
     return figures

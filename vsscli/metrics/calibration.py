@@ -1,0 +1,61 @@
+"""Expected calibration error: how far probabilities are from the share of pixels that turn out right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Self
+
+import numpy as np
+
+from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
+
+BINS = 15
+
+
+class CalibrationError(Metric):
+    """Mean over the labelled pixels of what their bin's confidence differs from its accuracy.
+
+    Parameters
+    ----------
+    num_classes
+        C; pixels whose truth is no class count for nothing.
+    bins
+        M, of equal width.
+
+    Notes
+    -----
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, equation 3: pixels are sorted
+    into the bins ((m - 1) / M, m / M] by the probability of the predicted class, and ECE is the sum over bins of
+    ``|B_m| / n * |accuracy(B_m) - confidence(B_m)|``, with M = 15 as there. All labelled pixels of all frames are one
+    sample. 0 is best.
+
+    Stores keep probabilities as 255ths, or multiples of them (`keep: compact`: of 8), so a figure is as exact as that.
+    """
+
+    names = ("ece",)
+    lower_is_better = True
+    needs = ("confidence",)
+
+    def __init__(self, num_classes: int, bins: int = BINS) -> None:
+        self.num_classes = num_classes
+        self._pixels, self._right = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
+        self._confidence = np.zeros(bins)
+
+    @classmethod
+    def build(cls, names: Sequence[str], setting: Setting) -> Self:
+        return cls(setting.num_classes)
+
+    def update(self, truth: np.ndarray, label: np.ndarray, extras: Extras = NOTHING) -> None:
+        known = truth < self.num_classes
+        confidence, right = extras["confidence"][known], (truth == label)[known]
+        bins = len(self._pixels)
+        # 255ths fall on the upper edges of bins, and must not slip over them by a rounding error.
+        place = np.ceil(confidence.astype(np.float64) * bins - 1e-4).astype(np.intp).clip(1, bins) - 1
+        self._pixels += np.bincount(place, minlength=bins)
+        self._right += np.bincount(place[right], minlength=bins)
+        self._confidence += np.bincount(place, confidence, bins)
+
+    def figures(self) -> dict[str, float]:
+        total = self._pixels.sum()
+        return {"ece": float(np.abs(self._right - self._confidence).sum() / total) if total else math.nan}

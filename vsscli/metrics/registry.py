@@ -1,0 +1,66 @@
+"""Every metric by its name. A new one is a file here and a line in `METRICS`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from vsscli.errors import VssError
+from vsscli.metrics.boundary import BoundaryIoU
+from vsscli.metrics.calibration import CalibrationError
+from vsscli.metrics.confusion import ConfusionMatrix
+from vsscli.metrics.consistency import VideoConsistency
+from vsscli.metrics.metric import Metric, Setting
+from vsscli.metrics.warp import WarpedConsistency
+
+METRICS: tuple[type[Metric], ...] = (
+    ConfusionMatrix,
+    VideoConsistency,
+    BoundaryIoU,
+    CalibrationError,
+    WarpedConsistency,
+)
+
+DEFAULT_METRICS = ("miou", "wiou", "vc8", "vc16")
+
+
+def metric_names(asked: Sequence[str]) -> tuple[str, ...]:
+    """Check names of metrics.
+
+    Returns
+    -------
+    tuple
+        The names in lower case, each once, in the order given.
+
+    Raises
+    ------
+    VssError
+        On an unknown name, or none at all.
+    """
+    names = tuple(dict.fromkeys(name.lower() for name in asked))
+    known = [name for metric in METRICS for name in metric.names]
+    if not names:
+        raise VssError("no metric to score", f"name some of {', '.join(known)}")
+    for name in names:
+        if metric_of(name) is None:
+            near = get_close_matches(name, known, n=2)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"metrics: {', '.join(known)} (vcN for any N)"
+            raise VssError(f"no metric is called {name!r}", hint)
+    return names
+
+
+def metric_of(name: str) -> type[Metric] | None:
+    """The metric that gives a figure."""
+    return next((metric for metric in METRICS if metric.answers(name)), None)
+
+
+def build_metrics(names: Sequence[str], setting: Setting) -> list[Metric]:
+    """The accumulators that give some figures, each once, in the order of `METRICS`."""
+    asked = [(metric, [name for name in names if metric.answers(name)]) for metric in METRICS]
+    return [metric.build(own, setting) for metric, own in asked if own]
+
+
+def title(name: str) -> str:
+    """How the field writes a figure or a column: ``miou`` as mIoU, ``vc8`` as VC8."""
+    titles = (shown for metric in METRICS for shown in metric.titles)
+    return next((shown for shown in titles if shown.lower() == name), name.upper())
