@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
+from png_samples import palette_file
 
 from vsscli.data.census import Census
 from vsscli.data.check import Look, check_videos
@@ -20,6 +21,7 @@ from vsscli.data.folders import read_video_folder
 from vsscli.data.layouts import open_dataset
 from vsscli.data.mapping import load_mapping
 from vsscli.data.masks import MaskIds, noted_first, to_classes, write_mask
+from vsscli.data.palettes import legend_of
 from vsscli.data.remap import remap_masks
 from vsscli.data.sound import check_once
 from vsscli.data.verdict import Meaning, judge, judge_absent, retold
@@ -272,3 +274,28 @@ def test_remapping_that_keeps_nothing_is_refused_with_the_values(tmp_path: Path)
     with pytest.raises(VssError, match="silent") as caught:
         remap_masks(root / "data" / "v" / "mask", tmp_path / "new", load_mapping(tmp_path / "ids.yaml"), workers=1)
     assert "others: ignore" not in caught.value.hint
+
+
+def test_masks_that_were_read_by_their_colours_are_counted_and_said(tmp_path: Path) -> None:
+    table = ClassTable("abc", ("a", "b", "c"), ((200, 10, 10), (10, 200, 10), (10, 10, 200)))
+    told = Meaning(table, MaskIds(legend=legend_of(table, 1, (0, 255))))
+    folder = tmp_path / "data" / "v"
+    (folder / "origin").mkdir(parents=True)
+    (folder / "mask").mkdir()
+    values = np.array([[1, 2, 3, 1]], np.uint8)
+    for number in range(3):
+        Image.new("RGB", (4, 1)).save(folder / "origin" / f"{number}.png")
+        write_mask(folder / "mask" / f"{number}.png", values, table.palette(1))
+    # As a program leaves it that makes PNGs smaller: the same picture, its colours in another order.
+    data = palette_file(np.array([[2, 0, 1, 2]], np.uint8), [(10, 200, 10), (10, 10, 200), (200, 10, 10)])
+    (folder / "mask" / "1.png").write_bytes(data)
+    look = looked_at(tmp_path, told)
+    assert look.faults == ()
+    assert look.census.pixels[1:4].tolist() == [6, 3, 3]
+    assert look.census.by_colours == 1
+    (said,) = [remark for remark in look.remarks if "colours" in remark.what]
+    assert (said.weight, said.what[: said.what.index(":")]) == (
+        "note",
+        "1 of 3 masks of the split were read by their colours",
+    )
+    assert Census.from_json(look.census.to_json()).by_colours == 1

@@ -122,19 +122,26 @@ def test_the_shipped_tables_do_not_mistake_vocs_palette(tmp_path: Path) -> None:
             np.testing.assert_array_equal(read(tmp_path, palette_file(mask, VOC), legend_of(table, first)), mask)
 
 
-def refusal(tmp_path: Path, data: bytes, legend: Legend | None = LEGEND) -> str:
+def refusal(tmp_path: Path, data: bytes, legend: Legend | None = LEGEND, remedy: str = "grey, 8 bits") -> str:
     with pytest.raises(VssError, match=r"mask .*m\.png has a palette that contradicts its values") as caught:
         read(tmp_path, data, legend)
-    assert "grey, 8 bits" in caught.value.hint
+    assert remedy in caught.value.hint
     return caught.value.message
 
 
 def test_colours_in_order_but_shifted_are_refused(tmp_path: Path) -> None:
     """Either the numbers are one too low, or somebody forgot void in the palette."""
     mask = np.array([[0, 1, 2, 5]], np.uint8)
-    assert "1 below the values that data.first_id says" in refusal(tmp_path, palette_file(mask, list(COLOURS)))
+    # As predictions that are put among labels look: there the numbers are right, and what they count from is not.
+    from_0 = "set data.first_id: 0 and data.void_ids: [255]"
+    shown = refusal(tmp_path, palette_file(mask, list(COLOURS)), remedy=from_0)
+    assert "1 below the values that data.first_id says" in shown
     everything = np.arange(8, dtype=np.uint8)[None]
-    assert "in order" in refusal(tmp_path, palette_file(everything, list(COLOURS)))
+    assert "in order" in refusal(tmp_path, palette_file(everything, list(COLOURS)), remedy=from_0)
+    from_1 = "set data.first_id: 1 and data.void_ids: [0, 255]"
+    shown = refusal(tmp_path, palette_file(mask + 1, [BLACK, *COLOURS]), legend_of(TABLE), from_1)
+    assert "1 above the values that data.first_id says" in shown
+    np.testing.assert_array_equal(read(tmp_path, palette_file(mask, list(COLOURS)), legend_of(TABLE)), mask)
 
 
 def test_a_colour_of_no_class_among_those_of_others_is_refused(tmp_path: Path) -> None:

@@ -15,13 +15,14 @@ import pytest
 from cli_process import environment, vss
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from listener import Listener
 from PIL import Image
+from png_samples import palette_file
 
 from vsscli.data.classes import ClassTable, load_class_table
 from vsscli.data.masks import read_mask, write_mask
 from vsscli.data.remap import Mapping, load_mapping, remap_masks
 from vsscli.errors import VssError
-from vsscli.talk import Silence
 
 MAPPING = """
 source: [Sky, Road, Sign]
@@ -32,19 +33,6 @@ map:
   Road: 18
   Sign: ignore
 """
-
-
-class Listener(Silence):
-    """Keeps what is said and warned of."""
-
-    def __init__(self) -> None:
-        self.said: list[str] = []
-
-    def say(self, text: str) -> None:
-        self.said.append(text)
-
-    def warn(self, text: str) -> None:
-        self.said.append(text)
 
 
 def written(folder: Path, text: str = MAPPING) -> Path:
@@ -256,6 +244,30 @@ class TestMasks:
         assert remap_masks(masks, out, mapping, workers=1).skipped == 2
         assert remap_masks(masks, out, mapping, workers=1).skipped == 3
 
+    def test_masks_that_an_earlier_version_read_otherwise_are_written_again(self, masks: Path, tmp_path: Path) -> None:
+        mapping, out = load_mapping(written(tmp_path)), tmp_path / "out"
+        values = read_mask(masks / "two" / "a.png")
+        used = np.unique(values)
+        greys = [(int(value),) * 3 for value in used[::-1]]
+        numbers = (len(used) - 1 - np.searchsorted(used, values)).astype(np.uint8)
+        (masks / "two" / "a.png").write_bytes(palette_file(numbers, greys))  # the same picture, numbered anew
+        remap_masks(masks, out, mapping, workers=1)
+        right = (out / "two/a.png").read_bytes()
+        # What a version left that took the numbers for values, and a mask that somebody corrected since.
+        write_mask(out / "two" / "a.png", np.full_like(values, 29))
+        write_mask(out / "one" / "mask" / "a.png", np.array([[1, 1]], np.uint8))
+        told = json.loads((out / "remap.json").read_text())
+        assert told.pop("rules") == 2
+        (out / "remap.json").write_text(json.dumps(told))
+        listener = Listener()
+        assert remap_masks(masks, out, mapping, workers=1, talk=listener).skipped == 2
+        assert [text for text in listener.warned if text.startswith("remap: 1 of 3 masks were written again")]
+        assert (out / "two/a.png").read_bytes() == right
+        assert read_mask(out / "one" / "mask" / "a.png").tolist() == [[1, 1]]
+        listener = Listener()
+        assert remap_masks(masks, out, mapping, workers=1, talk=listener).skipped == 3
+        assert not listener.warned
+
     def test_another_mapping_into_the_same_folder_is_refused_until_forced(self, masks: Path, tmp_path: Path) -> None:
         remap_masks(masks, tmp_path / "out", load_mapping(written(tmp_path)), workers=1)
         other = load_mapping(written(tmp_path, MAPPING.replace("Road: 18", "Road: path")))
@@ -291,7 +303,7 @@ class TestMasks:
             remap_masks(masks / "two", tmp_path / "out", mapping, workers=1)
         listener = Listener()
         remap_masks(masks / "two", tmp_path / "out", mapping, force=True, workers=1, talk=listener)
-        assert "holds 3 PNG files" in listener.said[0]
+        assert "holds 3 PNG files" in listener.warned[0]
 
     def test_a_folder_with_other_things_in_it_is_not_written_to(self, masks: Path, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()

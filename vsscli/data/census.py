@@ -30,12 +30,15 @@ class Census:
         (256,) int64: pixels of each value, as a data set's reader gives it.
     within
         (256,) int64: masks in which each value occurs.
+    by_colours
+        Masks whose values were told from the colours of a palette that was numbered anew (`data.palettes`).
     """
 
     frames: int = 0
     masks: int = 0
     pixels: np.ndarray = field(default_factory=_zeros)
     within: np.ndarray = field(default_factory=_zeros)
+    by_colours: int = 0
 
     def count(self, mask: np.ndarray) -> None:
         """Count a mask, (H, W) uint8."""
@@ -49,7 +52,11 @@ class Census:
 
     def __add__(self, other: Census) -> Census:
         return Census(
-            self.frames + other.frames, self.masks + other.masks, self.pixels + other.pixels, self.within + other.within
+            self.frames + other.frames,
+            self.masks + other.masks,
+            self.pixels + other.pixels,
+            self.within + other.within,
+            self.by_colours + other.by_colours,
         )
 
     @property
@@ -66,12 +73,12 @@ class Census:
     def to_json(self) -> dict[str, Any]:
         """Plain values, without what does not occur."""
         rows = {str(value): [int(self.pixels[value]), int(self.within[value])] for value in self.values}
-        return {"frames": self.frames, "masks": self.masks, "values": rows}
+        return {"frames": self.frames, "masks": self.masks, "by_colours": self.by_colours, "values": rows}
 
     @classmethod
     def from_json(cls, told: Any) -> Census:
         """The census that `to_json` wrote; ValueError, KeyError or TypeError where it is none."""
-        census = cls(int(told["frames"]), int(told["masks"]))
+        census = cls(int(told["frames"]), int(told["masks"]), by_colours=int(told.get("by_colours", 0)))
         for value, (pixels, within) in dict(told["values"]).items():
             if not 0 <= int(value) < VALUES:
                 raise ValueError(f"no mask holds {value}")

@@ -67,6 +67,7 @@ class _Finding(NamedTuple):
     size: tuple[int, int] | None
     faults: tuple[Fault, ...]
     values: np.ndarray | None = None  # histogram of the mask
+    by_colours: bool = False
     first: int | None = None  # value of class 0, where the mask itself notes another than it should have
 
 
@@ -122,6 +123,7 @@ def check_videos(
                 faults += [(number, fault) for fault in finding.faults]
                 if mask is not None and finding.values is not None:
                     census.count_values(finding.values)
+                    census.by_colours += finding.by_colours
                     unknown = meaning.unknown(Census(pixels=finding.values))
                     strange += [(number, mask, unknown)] if unknown and meaning.ids.unknown == "error" else []
                 elif mask is not None and finding.first is not None:
@@ -175,6 +177,7 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
     faults: list[Fault] = []
     size: tuple[int, int] | None = None
     values: np.ndarray | None = None
+    by_colours = False
     if frame.image is None:
         faults.append(
             Fault(frame.mask or Path(frame.address), "there is no image for this mask", "add it, or remove the mask")
@@ -187,9 +190,9 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
     if masks and frame.mask is not None:
         first = noted_first(frame.mask) if ids.reader is None else None
         if first not in (None, ids.first):
-            return _Finding(frame, size, tuple(faults), None, first)
+            return _Finding(frame, size, tuple(faults), first=first)
         try:
-            raw = ids.read(frame.mask)
+            raw, by_colours, _ = ids.decode(frame.mask)
         except VssError as error:
             faults.append(_as_fault(frame.mask, error))
         else:
@@ -198,7 +201,7 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
                 what = f"the mask is {_in_pixels(raw.shape)}, its image {_in_pixels(size)} (width x height)"
                 remedy = "label the image at its own size, or scale the mask with nearest neighbour"
                 faults.append(Fault(frame.mask, what, remedy))
-    return _Finding(frame, size, tuple(faults), values)
+    return _Finding(frame, size, tuple(faults), values, by_colours)
 
 
 def _strange(path: Path, values: list[int], census: Census, meaning: Meaning) -> Fault:
@@ -249,7 +252,7 @@ def _as_fault(path: Path, error: VssError) -> Fault:
 
 
 def _mask_remedy(frame: Frame) -> str:
-    return f"add mask/{frame.stem}.png to the video, or list the frames that have labels in data.labelled"
+    return f"add mask/{frame.stem}.png to the video, or take the frame out of what is trained on (data.labelled)"
 
 
 def _in_pixels(size: tuple[int, ...]) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image
@@ -82,7 +82,13 @@ class MaskIds:
 
     def read(self, path: Path) -> np.ndarray:
         """The values of a mask, (H, W) uint8; as `read_mask`, unless a `reader` knows better."""
-        return read_mask(path, self.legend) if self.reader is None else self.reader.read(path)
+        return self.decode(path).values
+
+    def decode(self, path: Path) -> Decoded:
+        """The values of a mask, and what of them is not as it is stored; a `reader` does not say."""
+        if self.reader is None:
+            return decode_mask(path, self.legend)
+        return Decoded(self.reader.read(path), by_colours=False, turned=False)
 
     def parts(self, path: Path) -> tuple[Path, ...]:
         """All files that `read` reads of a mask."""
@@ -158,6 +164,20 @@ def read_mask(path: Path, legend: Legend | None = None) -> np.ndarray:
         The file is missing, damaged or truncated, is no PNG, holds colours or 16-bit values above 255 instead of class
         indices, or has a palette that contradicts its values.
     """
+    return decode_mask(path, legend).values
+
+
+class Decoded(NamedTuple):
+    """A mask's values (H, W) uint8, and whether they are not the numbers in its file, one by one: told from the colours
+    of a palette that was numbered anew, turned upright."""
+
+    values: np.ndarray
+    by_colours: bool
+    turned: bool
+
+
+def decode_mask(path: Path, legend: Legend | None = None) -> Decoded:
+    """Decode a mask as `read_mask` does, and say what of it is not as it is stored."""
     with named(path, ("PNG",), "mask"):
         png = require_png(path.read_bytes(), path, "mask")
         if png.colour not in (0, 3):
@@ -176,13 +196,13 @@ def read_mask(path: Path, legend: Legend | None = None) -> np.ndarray:
                 f"mask {path} is a 16-bit PNG that holds value {values.max()}; masks hold 0..255",
                 "save one channel of 8 bits, whose values are the class ids",
             )
-        values = values.astype(np.uint8, copy=False)
+        stored = values = values.astype(np.uint8, copy=False)
         if png.colour == 3:
-            values = read_palette(values, png.palette, png.alpha, legend, f"mask {path}")
+            values = read_palette(stored, png.palette, png.alpha, legend, f"mask {path}")
         elif png.depth < 8:
             stretch = {2: 85, 4: 17}.get(png.depth, 1)  # what Pillow multiplies them with, indices or not
             values = read_few_bits(values // stretch, png.depth, legend, f"mask {path}")
-        return turn.apply(values)
+        return Decoded(turn.apply(values), png.colour == 3 and values is not stored, turn != UPRIGHT)
 
 
 def read_colour_mask(path: Path) -> np.ndarray:

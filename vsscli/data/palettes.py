@@ -103,7 +103,9 @@ def read_palette(numbers: np.ndarray, palette: bytes, alpha: bytes, legend: Lege
     used = tuple(np.flatnonzero(np.bincount(numbers.ravel(), minlength=256)).tolist())
     reading = _reading(palette, alpha, used, legend)
     if isinstance(reading, str):
-        raise VssError(f"{where} has a palette that contradicts its values: {reading}", REMEDY)
+        first = _other_start(_entries(palette), used, legend) if legend is not None else None
+        remedy = REMEDY if first is None or first < 0 else _other_start_remedy(first)
+        raise VssError(f"{where} has a palette that contradicts its values: {reading}", remedy)
     return np.array(reading, np.uint8)[numbers] if reading else numbers
 
 
@@ -174,15 +176,13 @@ def _by_table(
     standard = _is_ramp(entries[:length]) or _is_voc(entries[:length])
     if not legend.told and (standard or not trimmed):
         return INDEX  # others use the same colours
-    places = [
-        (index, legend.values[colour]) for index, colour in enumerate(entries[:length]) if colour in legend.values
-    ]
+    places = _places(entries[:length], legend)
     foreign = [colour for colour in entries[:length] if colour not in legend.values and colour != BLACK]
     if len(foreign) > len(places):
         return INDEX  # one that has nothing to do with the table, but for a colour or two
-    shifts = {value - index for index, values in places for value in values}
-    if len(shifts) == 1 and (not trimmed or len(places) == len(legend.colours)):
-        shift = shifts.pop()
+    first = _other_start(entries, used, legend)
+    if first is not None:
+        shift = legend.colours[0][0] - first
         side = "below" if shift > 0 else "above"
         return f"it has the colours of the class table in order, {abs(shift)} {side} the values that data.first_id says"
     if standard:
@@ -207,6 +207,29 @@ def _by_table(
     if all(_is_grey(entries[index]) and legend.knows(entries[index][0]) for index in used):
         return "its greys may be values, or colours of classes with other numbers"
     return tuple(reading)
+
+
+def _places(entries: list[Colour], legend: Legend) -> list[tuple[int, list[int]]]:
+    """The numbers that have colours of classes, and the values of these."""
+    return [(index, legend.values[colour]) for index, colour in enumerate(entries) if colour in legend.values]
+
+
+def _other_start(entries: list[Colour], used: tuple[int, ...], legend: Legend) -> int | None:
+    """The number of class 0 in a palette that has the colours of the classes in order, from another number on."""
+    length = _length(entries, used)
+    places = _places(entries[:length], legend)
+    shifts = {value - index for index, values in places for value in values}
+    whole = len(used) < length or len(places) == len(legend.colours)
+    return legend.colours[0][0] - shifts.pop() if whole and len(shifts) == 1 and 0 not in shifts else None
+
+
+def _other_start_remedy(first: int) -> str:
+    """What to do about masks that count classes from another number: predictions do, from 0, that are to be labels."""
+    void = [255] if first == 0 else [0, 255]
+    return (
+        f"masks that count classes from {first} look so, as predictions do from 0: if all are such, set data.first_id: "
+        f"{first} and data.void_ids: {void} in the recipe; else rewrite these by a mapping (`vss remap --help`)"
+    )
 
 
 def _by_grey(entries: list[Colour], used: tuple[int, ...], legend: Legend | None) -> tuple[int, ...] | str:

@@ -26,6 +26,7 @@ from vsscli.data.left import PICTURES
 from vsscli.data.mapping import FIRST_ID, Mapping, load_mapping
 from vsscli.data.masks import UNKNOWN, describe_values, write_mask
 from vsscli.data.remapped import (
+    RULES,
     SOURCES,
     Job,
     before_writing,
@@ -35,6 +36,7 @@ from vsscli.data.remapped import (
     refuse_foreign,
     source_line,
     write_record,
+    written_by,
 )
 from vsscli.data.walk import folders_below, kinds, visible
 from vsscli.data.workers import SIGNALS, in_peace_no_more, start_tracker, started_in_peace
@@ -88,10 +90,12 @@ class RemapReport:
 
 @dataclass(frozen=True)
 class _Outcome:
-    """Masks done with what their sources held, masks that were there already, and pixels by mask value (256,)."""
+    """Masks done with what their sources held, masks that were there already, those that an earlier version read
+    otherwise, and pixels by mask value (256,)."""
 
     done: tuple[tuple[Job, str], ...]
     skipped: int
+    otherwise: int
     counts: np.ndarray
 
 
@@ -138,8 +142,8 @@ def remap_masks(
     files = _mask_files(masks, mapping, talk)
     if out.resolve() == masks.resolve() or masks.resolve() in out.resolve().parents:
         raise VssError(f"--out {out} lies in the folder of masks {masks}", "choose a folder outside of it")
-    made_of = {} if force else read_sources(out)
-    jobs = [Job(masks / source, out / goal, made_of.get(goal.as_posix(), "")) for goal, source in files]
+    made_of, rules = ({}, RULES) if force else (read_sources(out), written_by(out))
+    jobs = [Job(masks / source, out / goal, made_of.get(goal.as_posix(), ""), rules != RULES) for goal, source in files]
     folders = dict.fromkeys(job.goal.parent for job in jobs)
     for folder in folders:
         require_inside(out, folder)
@@ -149,8 +153,8 @@ def remap_masks(
         refuse_foreign(out, masks, mapping)
     for folder in folders:
         clear_folder(folder, ".png")
-    write_record(out, masks, mapping)
-    counts, skipped, again = np.zeros(256, np.int64), 0, 0
+    write_record(out, masks, mapping, rules)
+    counts, skipped, again, otherwise = np.zeros(256, np.int64), 0, 0, 0
     with (
         (out / SOURCES).open("a", encoding="utf-8", errors="surrogateescape") as sources,
         talk.track("remap", len(jobs), "mask") as advance,
@@ -164,7 +168,15 @@ def remap_masks(
             counts += outcome.counts
             skipped += outcome.skipped
             again += sum(job.made_of not in ("", held) for job, held in outcome.done)
+            otherwise += outcome.otherwise
             advance(len(outcome.done))
+    if rules != RULES:
+        write_record(out, masks, mapping)
+    if otherwise:
+        talk.warn(
+            f"remap: {otherwise} of {len(jobs)} masks were written again: an earlier version took what their source "
+            "stores for values, though a program that makes PNGs smaller had numbered its palette anew, or turned it"
+        )
     if again:
         talk.say(f"remap: {again} of {len(jobs)} masks were written again: their source holds something else now")
     if skipped:
@@ -278,13 +290,14 @@ def _end() -> None:
 
 def _remap_files(jobs: Sequence[Job], mapping: Mapping, out: Path) -> _Outcome:
     palette = mapping.target.palette(FIRST_ID)
-    counts, skipped = np.zeros(256, np.int64), 0
+    counts, skipped, otherwise = np.zeros(256, np.int64), 0, 0
     digests, done = Digests(), []
     for job in jobs:
         held = digest_of_frames(digests.of_all(mapping.parts(job.source)))
         label = finished(job, mapping, held)
         skipped += label is not None
         if label is None:
+            otherwise += job.doubted and job.made_of in ("", held) and job.goal.exists()
             if job.made_of not in ("", held) and job.goal.exists():
                 before_writing(out, job)
             label = mapping.read(job.source)
@@ -292,7 +305,7 @@ def _remap_files(jobs: Sequence[Job], mapping: Mapping, out: Path) -> _Outcome:
                 write_mask(job.goal, label, palette, FIRST_ID)
         done.append((job, held))
         counts += np.bincount(label.ravel(), minlength=256)
-    return _Outcome(tuple(done), skipped, counts)
+    return _Outcome(tuple(done), skipped, otherwise, counts)
 
 
 def _report(masks: int, skipped: int, counts: np.ndarray, mapping: Mapping) -> RemapReport:

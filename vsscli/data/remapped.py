@@ -17,7 +17,7 @@ import numpy as np
 
 from vsscli.data.content import DIGITS
 from vsscli.data.mapping import FIRST_ID, Mapping
-from vsscli.data.masks import UNKNOWN, read_mask
+from vsscli.data.masks import UNKNOWN, decode_mask, read_mask
 from vsscli.data.palettes import legend_of
 from vsscli.errors import VssError
 from vsscli.files import write_text
@@ -29,17 +29,22 @@ RECORD = "remap.json"
 SOURCES = "remap.sources"
 """Beside the masks: a line for each, what its source held and its name."""
 
+RULES = 2
+"""Raised when sources are read otherwise. 2: by the colours of palettes that were numbered anew, upright, whole."""
+
 NOBODY_KNOWS = "0" * DIGITS
 """Instead of what a source held, while its mask is written anew."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """A mask to write. ``made_of`` is what the source of the one that is there held; empty where that is not noted."""
+    """A mask to write. ``made_of`` is what the source of the one that is there held; empty where that is not noted.
+    ``doubted``: it may be of a version that read its source otherwise."""
 
     source: Path
     goal: Path
     made_of: str = ""
+    doubted: bool = False
 
 
 def refuse_foreign(out: Path, masks: Path, mapping: Mapping) -> None:
@@ -89,9 +94,17 @@ def clear(out: Path, jobs: Sequence[Job], talk: Talk) -> None:
         talk.warn(f"{out} holds {left} PNG files of earlier that these masks do not replace; they stay as they are")
 
 
-def write_record(out: Path, masks: Path, mapping: Mapping) -> None:
-    """Say in ``out`` what its masks are written from."""
+def written_by(out: Path) -> int:
+    """By which rules the masks that are there were read; `RULES` where there are none."""
+    before = read_record(out / RECORD)
+    rules = RULES if before is None else before.get("rules", 1)
+    return rules if isinstance(rules, int) else 1
+
+
+def write_record(out: Path, masks: Path, mapping: Mapping, rules: int = RULES) -> None:
+    """Say in ``out`` what its masks are written from, and by which rules the oldest of them was."""
     told = {
+        "rules": rules,
         "mapping": mapping.name,
         "masks": str(masks.resolve()),
         "files": mapping.files,
@@ -144,6 +157,15 @@ def finished(job: Job, mapping: Mapping, held: str) -> np.ndarray | None:
         times = [os.stat(path) for path in mapping.parts(job.source)]
         if not job.made_of and job.goal.stat().st_mtime_ns < max(max(t.st_mtime_ns, t.st_ctime_ns) for t in times):
             return None
-        return read_mask(job.goal, legend_of(mapping.target, FIRST_ID))
+        label = read_mask(job.goal, legend_of(mapping.target, FIRST_ID))
     except (OSError, VssError):
         return None
+    return None if job.doubted and _is_read_otherwise(job.source, mapping, label) else label
+
+
+def _is_read_otherwise(source: Path, mapping: Mapping, label: np.ndarray) -> bool:
+    """Whether a mask is another one by the rules of today: not where somebody corrected it whose source they leave."""
+    if mapping.files == "coco-panoptic":
+        return False  # its colours are numbers
+    decoded = decode_mask(source, getattr(mapping.encoding, "legend", None))
+    return (decoded.by_colours or decoded.turned) and not np.array_equal(mapping.read(source), label)

@@ -103,7 +103,11 @@ def judge(census: Census, meaning: Meaning, what: str = "the split") -> list[Rem
     what
         What to call the split.
     """
-    return list(_remarks(census, meaning, what)) if census.masks else []
+    told = list(_remarks(census, meaning, what)) if census.masks else []
+    if census.by_colours:
+        said = f"{census.by_colours} of {census.masks} masks of {what} were read by their colours"
+        told.append(Remark("note", f"{said}: a program that makes PNGs smaller has numbered their palettes anew", ""))
+    return told
 
 
 def judge_absent(census: Census, meaning: Meaning, what: str, weight: Weight = "warning") -> list[Remark]:
