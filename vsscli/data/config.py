@@ -40,7 +40,10 @@ class Data(Section):
         "train", description="split with labels to train on, or several"
     )
     val: Split = Field("val", description="split to evaluate on")
-    labelled: str | None = Field(None, description="list of <video>/<stem>: only these labels of `train` count")
+    labelled: str | None = Field(
+        None,
+        description="list of <video>/<stem>: only these labels of `train` count; none: those of all masks there are",
+    )
     unlabelled: tuple[Split, ...] = Field(
         (), description="splits predicted as unlabelled data beside the rest of `train`"
     )

@@ -40,8 +40,9 @@ class Train(Section):
     void: Literal["negative", "ignored"] = Field(
         "negative",
         description="what pixels without a label are to a network that classifies masks: outside of every mask, as "
-        "published, or left out of mask losses and matching, for labels that are partial; one that scores pixels "
-        "always leaves them out",
+        "published, or left out of mask losses and matching, for labels that are partial, though a query that matches "
+        "no label still learns that it is no object, wherever its mask lies; one that scores pixels always leaves "
+        "them out",
     )
 
 
