@@ -8,6 +8,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from vsscli.data.content import Digests
 from vsscli.data.folders import read_video_folder
 from vsscli.data.overlap import Shared, shared_videos
 from vsscli.data.videos import FolderVideo
@@ -23,7 +24,7 @@ def draw(folder: Path, *shades: int) -> FolderVideo:
 def test_videos_of_their_own_share_nothing(tmp_path: Path) -> None:
     # Files of equal size, so that contents are compared.
     one, other = draw(tmp_path / "one", *range(20)), draw(tmp_path / "other", *range(100, 120))
-    assert shared_videos([one], [other]) == []
+    assert shared_videos([one], [other], Digests()) == []
 
 
 def test_a_video_is_found_again_under_its_name_another_name_and_through_links(tmp_path: Path) -> None:
@@ -31,9 +32,9 @@ def test_a_video_is_found_again_under_its_name_another_name_and_through_links(tm
     shutil.copytree(tmp_path / "one", tmp_path / "copy")
     os.symlink(tmp_path / "one", tmp_path / "link")
     copy, link = (read_video_folder(tmp_path / name, name) for name in ("copy", "link"))
-    assert shared_videos([one], [one]) == [Shared("one", "one")]
-    assert [str(shared) for shared in shared_videos([copy, other], [one])] == ["copy (as one)"]
-    assert shared_videos([other, link], [one]) == [Shared("link", "one")]
+    assert shared_videos([one], [one], Digests()) == [Shared("one", "one")]
+    assert [str(shared) for shared in shared_videos([copy, other], [one], Digests())] == ["copy (as one)"]
+    assert shared_videos([other, link], [one], Digests()) == [Shared("link", "one")]
 
 
 def test_a_few_frames_with_labels_are_found_among_all_of_a_video(tmp_path: Path) -> None:
@@ -41,11 +42,11 @@ def test_a_few_frames_with_labels_are_found_among_all_of_a_video(tmp_path: Path)
     shutil.copytree(tmp_path / "one", tmp_path / "copy")
     one, copy = (read_video_folder(tmp_path / name, name) for name in ("one", "copy"))
     some = FolderVideo("one", one.frames[::4])
-    assert shared_videos([copy], [some]) == [Shared("copy", "one")]
-    assert shared_videos([FolderVideo("copy", copy.frames[8:9])], [some]) == [Shared("copy", "one")]
+    assert shared_videos([copy], [some], Digests()) == [Shared("copy", "one")]
+    assert shared_videos([FolderVideo("copy", copy.frames[8:9])], [some], Digests()) == [Shared("copy", "one")]
 
 
 def test_files_that_are_gone_count_for_nothing(tmp_path: Path) -> None:
     one, other = draw(tmp_path / "one", 1, 2), draw(tmp_path / "other", 3, 4)
     shutil.rmtree(tmp_path / "one")
-    assert shared_videos([one], [other]) == shared_videos([other], [one]) == []
+    assert shared_videos([one], [other], Digests()) == shared_videos([other], [one], Digests()) == []

@@ -72,9 +72,11 @@ def test_sparse_masks_are_one_line(root: Path) -> None:
     assert found.faults == []
     (said,) = found.warnings
     assert said.what == "split 'train': 1 of 4 frames have masks"
-    assert "data.labelled" in said.remedy
-    (fault,) = inspect_recipe(recipe(root), None).faults
-    assert fault.what == "1 of 4 frames have masks; this is the first without"
+    assert said.remedy == "the others are unlabelled data"
+    found = inspect_recipe(recipe(root), None)
+    assert found.faults == []
+    assert [said.what for said in found.warnings] == ["split 'labelled': 1 of 4 frames have masks"]
+    assert "street, split 'unlabelled': 1 videos, 3 frames, without masks" in found.looked
 
 
 def test_sparse_masks_of_what_is_scored_are_no_fault(root: Path) -> None:

@@ -18,6 +18,7 @@ from vsscli.context import Context
 from vsscli.data.layouts import open_dataset
 from vsscli.drawn.scene import MARKER
 from vsscli.errors import VssError
+from vsscli.models.checkpoints import load_checkpoint
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.pipeline import PredictStage, TrainStage
 from vsscli.recipes.training import Unlabelled
@@ -186,9 +187,15 @@ def test_a_mask_corrected_at_the_same_size_and_time_is_noticed(elsewhere: Place)
     content[palette + 768 : palette + 772] = zlib.crc32(content[palette - 4 : palette + 768]).to_bytes(4, "big")
     mask.write_bytes(content)
     os.utime(mask, ns=(before.st_atime_ns, before.st_mtime_ns))
-    told = reasons(elsewhere.run())
+    student = elsewhere.workspace / "chain/student"
+    weights = load_checkpoint(student / "last.pt").fingerprint
+    listener = Listener()
+    told = reasons(run_pipeline(open_job(elsewhere.recipe, context=Context(elsewhere.workspace)), talk=listener))
     assert told["student"] == "frames of val changed"
     assert told["scores"] == "frames of val changed"
+    assert [line for line in listener.warned if "its figures are taken anew" in line]  # no step is done again for it
+    assert load_checkpoint(student / "last.pt").fingerprint == weights
+    assert read_record(student).seconds is None  # type: ignore[union-attr]
     assert "first" not in told  # the same network came out, and no frame changed
     assert reasons(elsewhere.run()) == {}
 

@@ -167,3 +167,90 @@ def test_the_images_of_a_split_may_lie_anywhere(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path / "data", steps=1, data={"layout": "folders", "unlabelled": ()})
     train(recipe, tmp_path / "run", talk=heard)
     assert [text for text in heard.warned if "2 of 2 videos (a, b) of split 'val' are trained on" in text]
+
+
+def score_of(checkpoint: Path) -> dict[str, Any]:
+    return load_checkpoint(checkpoint, weights=False).figures
+
+
+def test_a_finished_run_is_scored_anew_when_the_masks_it_was_scored_on_have_changed(root: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(root, steps=4, validate_every=2, ema=0.9)
+    first = train(recipe, tmp_path / "run")
+    trained = load_checkpoint(first.last).fingerprint
+    lines = [line for line in read_journal(tmp_path / "run" / "journal.jsonl") if "loss" in line]
+    change(masks_of(root, "val"), np.r_[0, 2, 1, 3:256])  # two classes that were swapped
+    # Nothing is said of masks that nobody looks at.
+    assert train(recipe, tmp_path / "run", check=False) == first
+
+    heard = Listener()
+    again = train(recipe, tmp_path / "run", talk=heard)
+    (said,) = [text for text in heard.warned if "scored" in text]
+    assert said.startswith("frames or masks of split 'val' hold something else, under the same names since ")
+    assert again.figures != first.figures
+    last, best = (load_checkpoint(tmp_path / "run" / name) for name in ("last.pt", "best.pt"))
+    assert last.fingerprint == trained
+    assert [line for line in read_journal(tmp_path / "run" / "journal.jsonl") if "loss" in line] == lines
+
+    # The right figures are those of a run that never saw the other masks.
+    whole = train(recipe, tmp_path / "whole")
+    assert again.figures == whole.figures
+    assert last.figures == whole.figures
+    assert best.figures == score_of(tmp_path / "whole" / "best.pt")
+
+    heard = Listener()
+    assert train(recipe, tmp_path / "run", talk=heard).figures == whole.figures
+    assert any(text.startswith("cached: ") for text in heard.said)
+
+
+def test_a_run_that_goes_on_compares_what_it_was_best_at_on_the_masks_of_today(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = recipe_of(root, steps=4, validate_every=2)
+    save, steps = loop.Loop._save, []
+
+    def cut_off(self: loop.Loop) -> None:
+        save(self)
+        steps.append(self.state.step)
+        if steps == [2, 2]:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop.Loop, "_save", cut_off)
+    with pytest.raises(KeyboardInterrupt):
+        train(recipe, tmp_path / "run")
+    change(masks_of(root, "val"), np.r_[0, 2, 1, 3:256])
+    heard = Listener()
+    train(recipe, tmp_path / "run", resume=True, talk=heard)
+    assert [text for text in heard.warned if "figures are taken anew" in text]
+    monkeypatch.setattr(loop.Loop, "_save", save)
+    train(recipe, tmp_path / "whole")
+    for name in ("last.pt", "best.pt"):
+        one, other = (load_checkpoint(tmp_path / run / name) for run in ("run", "whole"))
+        assert (one.step, one.fingerprint, one.figures) == (other.step, other.fingerprint, other.figures)
+
+
+def test_frames_that_have_masks_are_trained_on_and_the_others_are_unlabelled_data(root: Path, tmp_path: Path) -> None:
+    masks = masks_of(root, "train")
+    for path in masks[1:]:
+        path.unlink()
+    recipe = recipe_of(root, steps=1)
+    heard = Listener()
+    train(recipe, tmp_path / "run", talk=heard)
+    assert "street: 1 of 12 frames of data.train have masks, the others are unlabelled data" in heard.warned
+    dataset = open_dataset(recipe.data)
+    (video,) = dataset.split("labelled")
+    assert [frame.mask for frame in video.frames] == [masks[0]]
+    first, second, *further = dataset.split("unlabelled")
+    assert (len(first), len(second)) == (5, 6)
+    assert masks[0].stem not in first.stems
+    assert {video.name for video in further} == set((root / "unlabelled.txt").read_text().split())
+    alone = recipe_of(root, data={"unlabelled": ()})
+    assert [video.name for video in open_dataset(alone.data).split("unlabelled")] == [first.name, second.name]
+
+
+def test_masks_that_cannot_be_read_do_not_make_their_frames_unlabelled(root: Path, tmp_path: Path) -> None:
+    path = masks_of(root, "train")[3]
+    Image.open(path).convert("RGB").save(path.with_suffix(".bmp"))
+    path.unlink()
+    with pytest.raises(VssError, match="only PNGs are read as masks"):
+        train(recipe_of(root, steps=1), tmp_path / "run")
+    assert not (tmp_path / "run" / "journal.jsonl").exists()

@@ -20,6 +20,7 @@ from small import read_journal, small_recipe
 from vsscli.context import Context
 from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
 from vsscli.data.config import Augment
+from vsscli.data.content import Digests
 from vsscli.data.layouts import open_dataset
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
@@ -233,6 +234,23 @@ def test_a_store_that_does_not_fit_is_refused_before_the_first_step(begun: Begun
         Image.open(frame.image).resize((80, 60)).save(frame.image)
     with pytest.raises(VssError, match=r"in 64x48, its frames in .* are 80x60"):
         open_unlabelled(plain, moved, begun.store)
+    shutil.rmtree(data)
+    shutil.copytree(begun.data, data)
+    labelled, learned = (open_unlabelled(recipe, moved, begun.store) for recipe in (plain, contrast))
+    assert labelled is not None
+    assert learned is not None
+    labelled.require_images(Digests())
+    first, second = (frame.image for frame in moved.split("unlabelled")[1].frames[:2])
+    assert first is not None
+    assert second is not None
+    first.write_bytes(second.read_bytes())  # exported again under its name
+    for data_of in (labelled, learned):
+        with pytest.raises(VssError, match=r"the images of video .* are others than .* was made from") as caught:
+            data_of.require_images(Digests())
+        assert "vss pseudo" in caught.value.hint
+    assert len(learned.stores) == 2
+    with pytest.raises(VssError, match=r"the images of video .* are others than"):
+        train(plain, tmp_path / "run", data_root=data, init=begun.network, pseudo_labels=begun.store)
     missing = Path(shutil.copytree(begun.store, tmp_path / "missing.zarr"))
     name = dataset.split("unlabelled")[0].name
     shutil.rmtree(missing / name)

@@ -77,9 +77,9 @@ class Dataset:
         ----------
         name
             ``train`` and ``val`` stand for the splits that the recipe names so, of which ``train`` may be several, one
-            after the other. ``labelled``: the frames of ``train`` whose labels count. ``unlabelled``: its other
-            frames, whatever masks lie beside them, and the splits that the recipe adds. Any other name is a split as
-            it lies on disk.
+            after the other. ``labelled``: the frames of ``train`` whose labels count, those that the recipe lists, or
+            that have a mask. ``unlabelled``: its other frames, whatever masks lie beside them, and the splits that the
+            recipe adds. Any other name is a split as it lies on disk.
 
         Raises
         ------
@@ -140,7 +140,7 @@ class Dataset:
             for split in self.recipe.train_splits:
                 require_masks(self.name, self.root, tree, split)
         if self.recipe.labelled is None:
-            return videos
+            return _only(videos, _has_mask) or videos  # where none has a mask, each lacks it
         chosen = self._addresses(videos)
         return _only(videos, lambda frame: frame.address in chosen)
 
@@ -162,14 +162,26 @@ class Dataset:
             )
         return frozenset(known[plain(address)] for address in listed)
 
+    def _without_mask(self) -> list[FolderVideo]:
+        """The frames of the training split that have no mask, where others have one."""
+        try:
+            train = self._train()
+        except VssError:
+            if not self.recipe.unlabelled:
+                raise
+            return []  # the further splits are all that is at hand
+        bare = _only(train, lambda frame: not _has_mask(frame))
+        return bare if _only(train, _has_mask) else []
+
     def _unlabelled(self) -> list[FolderVideo]:
-        videos: list[FolderVideo] = []
+        further = [video for split in self.recipe.unlabelled for video in self._listed(split)]
         if self.recipe.labelled is not None:
             train = self._train()
             chosen = self._addresses(train)
-            videos += _only(train, lambda frame: frame.address not in chosen)
-        for split in self.recipe.unlabelled:
-            videos += self._listed(split)
+            videos = _only(train, lambda frame: frame.address not in chosen) + further
+        else:
+            names = {video.name for video in further}
+            videos = [video for video in self._without_mask() if video.name not in names] + further
         twice = _twice(videos)
         if twice:
             raise VssError(
@@ -364,6 +376,10 @@ def _read_split_folder(dataset: Dataset, split: str) -> list[FolderVideo]:
 
 def _twice(videos: Sequence[FolderVideo]) -> list[str]:
     return [name for name, times in Counter(video.name for video in videos).items() if times > 1]
+
+
+def _has_mask(frame: Frame) -> bool:
+    return frame.mask is not None
 
 
 def _only(videos: Sequence[FolderVideo], keep: Callable[[Frame], bool]) -> list[FolderVideo]:

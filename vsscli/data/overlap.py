@@ -7,22 +7,21 @@ over it, since whoever repeats a video repeats more than one of them.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
+from vsscli.data.content import Digests
 from vsscli.data.videos import FolderVideo
+from vsscli.errors import VssError
 
 PROBES = 8
 """Frames of a video that are compared by content."""
 
 TRIED = 16
 """Files of one size that a frame is compared with at most."""
-
-READ = 2**17
-"""Bytes at the start of a file that tell it from others of its size: a compressed picture differs early."""
 
 
 class Shared(NamedTuple):
@@ -42,13 +41,15 @@ class _File(NamedTuple):
     size: int
 
 
-def shared_videos(videos: Sequence[FolderVideo], others: Sequence[FolderVideo]) -> list[Shared]:
+def shared_videos(videos: Sequence[FolderVideo], others: Sequence[FolderVideo], digests: Digests) -> list[Shared]:
     """The videos of which at least one frame is among those of others too.
 
     Parameters
     ----------
     videos, others
         Of two splits. Frames without an image, or whose file can't be looked at, count for nothing.
+    digests
+        Tell what files hold.
 
     Returns
     -------
@@ -61,7 +62,6 @@ def shared_videos(videos: Sequence[FolderVideo], others: Sequence[FolderVideo]) 
         for file in _files(video):
             by_place.setdefault(file.place, file)
             by_size.setdefault(file.size, []).append(file)
-    digests: dict[Path, bytes] = {}
     found = []
     for video in videos:
         other = _other(_files(video), by_place, by_size, digests)
@@ -74,7 +74,7 @@ def _other(
     files: Sequence[_File],
     by_place: dict[tuple[int, int], _File],
     by_size: dict[int, list[_File]],
-    digests: dict[Path, bytes],
+    digests: Digests,
 ) -> str | None:
     """The video that one of some files is in too."""
     for file in files:
@@ -83,9 +83,10 @@ def _other(
     alike = [file for file in files if file.size in by_size]
     for number in sorted({round(i * (len(alike) - 1) / max(PROBES - 1, 1)) for i in range(PROBES)} if alike else ()):
         file = alike[number]
-        for candidate in by_size[file.size][:TRIED]:
-            if _digest(file.path, digests) == _digest(candidate.path, digests) != b"":
-                return candidate.video
+        with suppress(VssError):  # what can't be read is told of elsewhere
+            for candidate in by_size[file.size][:TRIED]:
+                if digests.of(file.path) == digests.of(candidate.path):
+                    return candidate.video
     return None
 
 
@@ -100,14 +101,3 @@ def _files(video: FolderVideo) -> list[_File]:
             continue
         found.append(_File(video.name, frame.image, (status.st_dev, status.st_ino), status.st_size))
     return found
-
-
-def _digest(path: Path, known: dict[Path, bytes]) -> bytes:
-    """Of the beginning of a file; empty where it can't be read."""
-    if path not in known:
-        try:
-            with path.open("rb") as file:
-                known[path] = hashlib.blake2b(file.read(READ), digest_size=16).digest()
-        except OSError:
-            known[path] = b""
-    return known[path]

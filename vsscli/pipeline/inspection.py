@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from vsscli.data.check import Fault, check_videos
 from vsscli.data.classes import load_class_table
 from vsscli.data.config import Data
+from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.left import left_out
 from vsscli.data.numbering import same_numbers, say_numbering, say_order
@@ -150,10 +152,11 @@ def _look_at_classes(dataset: Dataset, found: Inspection, *, described: bool) ->
 def _look_at_split(
     dataset: Dataset, split: str, videos: list[FolderVideo], found: Inspection, *, described: bool, talk: Talk
 ) -> None:
-    frames = [frame for video in videos for frame in video.frames]
+    whole = dataset.split("train") if split == "labelled" and dataset.recipe.labelled is None else videos
+    frames = [frame for video in whole for frame in video.frames]
     masked = sum(frame.mask is not None for frame in frames)
     masks = split in ("labelled", "val") if described else bool(masked)
-    sparse = split != "labelled"
+    sparse = whole is not videos or split != "labelled"
     some = f"{masked} of {len(frames)} frames have masks" if masks and 0 < masked < len(frames) else ""
     counted = f"{len(videos)} videos, {len(frames)} frames, {some or ('with masks' if masks else 'without masks')}"
     talk.say(f"{dataset.name}, {split}: {counted}")
@@ -161,12 +164,10 @@ def _look_at_split(
     look = check_videos(
         videos, dataset.meaning, masks=masks, sparse=sparse, what=f"split {split!r} of {dataset.name}", talk=talk
     )
-    found.faults += [*look.faults, *_look_around(dataset, split, videos, talk)]
-    if some and sparse and (split != "val" or not described):
-        remedy = "to train on them, list the frames that have labels in data.labelled"
+    found.faults += [*look.faults, *_look_around(dataset, split, whole, talk)]
+    if some and sparse:
+        remedy = "only these are scored" if split == "val" else "the others are unlabelled data"
         found.warnings.append(Fault(dataset.root, f"split {split!r}: {some}", remedy))
-    elif some and sparse:
-        found.warnings.append(Fault(dataset.root, f"split {split!r}: {some}", "only these are scored"))
     absent = judge_absent(
         look.census, dataset.meaning, f"split {split!r}", "warning" if split == "labelled" else "note"
     )
@@ -200,10 +201,11 @@ def _look_for_overlap(dataset: Dataset, there: dict[str, list[FolderVideo]], fou
     trained = next((name for name in ("labelled", "train") if name in there), None)
     if trained is None:
         return
+    digests = Digests()
     for scored in ("val", "test"):
         if scored not in there or (trained == "labelled" and dataset.recipe.val in dataset.recipe.train_splits):
             continue
-        both = shared_videos(there[scored], there[trained])
+        both = shared_videos(there[scored], there[trained], digests)
         if both:
             named = ", ".join(map(str, both[:5])) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
             what = f"{len(both)} of {len(there[scored])} videos of split {scored!r} are trained on as well: {named}"
@@ -252,9 +254,16 @@ def not_installed() -> list[str]:
     return [] if installed_version("av") else ['video files: pip install "vsscli[video]" reads them']
 
 
+def _sparse(dataset: Dataset) -> bool:
+    """Whether some frames of the training split have no mask, which then are unlabelled data."""
+    with suppress(VssError):
+        return bool(dataset.split("unlabelled"))
+    return False
+
+
 def _splits(dataset: Dataset, *, described: bool) -> list[str]:
     data = dataset.recipe
     if described:
-        return ["labelled", "val", *(["unlabelled"] if data.labelled or data.unlabelled else [])]
+        return ["labelled", "val", *(["unlabelled"] if data.labelled or data.unlabelled or _sparse(dataset) else [])]
     there = [name for name in USUAL if dataset.has(name)]
     return there or ["train"]  # says itself what is missing

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from vsscli.data.config import Data
+from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.overlap import shared_videos
 from vsscli.data.videos import FolderVideo, Frame
@@ -55,7 +56,7 @@ def learned_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) ->
         else:
             by_video.setdefault(frame.video, []).append(frame)
     rest = [FolderVideo(name, tuple(own)) for name, own in by_video.items()]
-    return found + sum(len(by_video[shared.name]) for shared in shared_videos(rest, trained))
+    return found + sum(len(by_video[shared.name]) for shared in shared_videos(rest, trained, Digests()))
 
 
 def learned_remark(learned: int, judged: int) -> str:

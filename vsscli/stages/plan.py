@@ -11,10 +11,10 @@ from vsscli.errors import VssError
 from vsscli.recipes.graph import in_order
 from vsscli.recipes.pipeline import PredictStage, TrainStage
 from vsscli.stages.job import Job
-from vsscli.stages.key import Frames, brought_up, differences, key_of
+from vsscli.stages.key import Frames, Key, brought_up, differences, key_of
 from vsscli.stages.left import STORES
 from vsscli.stages.record import Record, Result, read_record
-from vsscli.stages.work import fault
+from vsscli.stages.work import fault, knows_its_score
 
 
 @dataclass(frozen=True)
@@ -85,8 +85,9 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
     if differing:
         # Nothing that was made under the earlier key tells these three apart, so it goes; but for predictions, which
         # know the frames of each video.
+        # And a training is not done again for what it was scored on, which it sees itself.
         parts = ("version",) if isinstance(stage, PredictStage) else ("frames", "files", "version")
-        anew = any(before.get(part) != key.get(part) for part in parts)
+        anew = any(_deciding(job, name, before, part) != _deciding(job, name, key, part) for part in parts)
         if isinstance(stage, TrainStage) and stage.pseudo is not None:
             # A checkpoint of an earlier version doesn't tell which labels it learned from.
             anew = anew or (record.key.get("inputs") or {}).get(stage.pseudo) != key["inputs"][stage.pseudo]
@@ -98,6 +99,14 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
         anew = "is gone" not in wrong
         return Step(name, "run", wrong, record, anew, last if anew else ())
     return Step(name, "cached", "", replace(record, key=key))
+
+
+def _deciding(job: Job, name: str, key: Key, part: str) -> object:
+    """A part of a key without the frames that a finished training is scored on anew, if these changed."""
+    told = key.get(part)
+    if part == "frames" and isinstance(told, dict) and knows_its_score(job, name):
+        return {split: digest for split, digest in told.items() if split != "val"}
+    return told
 
 
 def without_earlier(job: Job, step: Step) -> Step:

@@ -15,7 +15,7 @@ from vsscli.errors import VssError
 from vsscli.inference.processes import launch
 from vsscli.inside import require_inside
 from vsscli.recipes.graph import chosen, require_stage
-from vsscli.recipes.pipeline import PredictStage
+from vsscli.recipes.pipeline import PredictStage, TrainStage
 from vsscli.stages.cost import stage_cost
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, key_of
@@ -196,6 +196,7 @@ def _run(
         stale = anew and job.stage(name).do in STORES
         write_record(folder, Record("begun", key, forced, stores=_there(stores), stale=stale))
     barrier()
+    goes_on = isinstance(stage, TrainStage) and (folder / "last.pt").exists()
     since = time.perf_counter()
     result = None
     if leader or job.stage(name).do in TOGETHER:
@@ -203,7 +204,8 @@ def _run(
     seconds = time.perf_counter() - since
     if leader:
         flops = stage_cost(job, name, frames).flops
-        whole = fresh and not (result is not None and result.facts.get("cached"))  # else the time tells nothing
+        # Of a part of the work the time tells nothing.
+        whole = fresh and not goes_on and not (result is not None and result.facts.get("cached"))
         told = round(seconds, 3) if whole else None
         write_record(folder, Record("done", key, forced, told, flops, result, _there(stores)))
     barrier()

@@ -36,7 +36,7 @@ from vsscli.stages.needs import checked_record
 from vsscli.stages.record import Result
 from vsscli.store.files import digest_of
 from vsscli.talk import SILENCE, Talk
-from vsscli.training.inputs import data_inputs, training_inputs
+from vsscli.training.inputs import SCORED, data_inputs, training_inputs
 from vsscli.training.run import begun_run
 from vsscli.training.sources import open_sources
 
@@ -177,6 +177,16 @@ def is_other_run(job: Job, name: str, results: Mapping[str, Result]) -> bool:
         return begun_run(job.folder(name), recipe, {**training_inputs(recipe, *paths), **data}) is False
     except VssError:
         return True  # a checkpoint that can't be read is no run to go on with
+
+
+def knows_its_score(job: Job, name: str) -> bool:
+    """Whether a stage is a training whose checkpoint notes what its figures are of."""
+    if not isinstance(job.stage(name), TrainStage):
+        return False
+    try:
+        return SCORED in load_checkpoint(job.folder(name) / "last.pt", weights=False).inputs
+    except VssError:
+        return False
 
 
 def _fingerprint(checkpoint: Checkpoint) -> str:

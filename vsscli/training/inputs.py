@@ -10,6 +10,7 @@ from pathlib import Path
 from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset
 from vsscli.data.videos import FolderVideo
+from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.recipes.schema import Recipe
 from vsscli.store.reader import open_store
@@ -21,7 +22,10 @@ CONTENT = "pseudo_labels_content"
 """Among what goes into a run: the fingerprint of its pseudo-labels. That of how they were made is `pseudo_labels`."""
 
 DATA = "data "
-"""Before the names of splits."""
+"""Before the names of splits that are learned from."""
+
+SCORED = "scored on"
+"""Among what goes into a run, though it decides no weight: what its figures are of."""
 
 NOTED = re.compile(r"(\d+) frames, names ([0-9a-f]{16}), content ([0-9a-f]{64}|-)")
 
@@ -40,7 +44,7 @@ def training_inputs(recipe: Recipe, init: Path | None, pseudo_labels: Path | Non
 
 
 def data_inputs(sources: Sources, digests: Digests | None, talk: Talk = SILENCE) -> dict[str, str]:
-    """What the splits hold that a run learns from.
+    """What the splits hold that a run learns from, and the one that it is validated on.
 
     Parameters
     ----------
@@ -60,25 +64,55 @@ def data_inputs(sources: Sources, digests: Digests | None, talk: Talk = SILENCE)
     splits |= {f"{other.dataset.name}/labelled": (other.dataset, "labelled", True) for other in sources.also}
     if sources.recipe.unlabelled is not None:
         splits["unlabelled"] = (sources.main, "unlabelled", False)
-    return {
+    found = {
         DATA + name: _noted(dataset, dataset.split(split), masks, digests, talk)
         for name, (dataset, split, masks) in splits.items()
     }
+    if sources.recipe.validated:
+        found[SCORED] = _noted(sources.main, validation_split(sources), True, digests, talk)
+    return found
+
+
+def validation_split(sources: Sources) -> list[FolderVideo]:
+    """The split that a run is validated on.
+
+    Raises
+    ------
+    VssError
+        It is not there.
+    """
+    try:
+        return sources.main.split("val")
+    except VssError as error:
+        hint = f"{error.hint}; or " if error.hint else ""
+        raise VssError(
+            f"{error.message}; the run would be validated on that split (data.val)",
+            f"{hint}set data.val to another split",
+        ) from error
 
 
 def changed_data(noted: Mapping[str, str], now: Mapping[str, str]) -> str:
     """In what the data of a run differs from what is there now, in words; empty when in nothing that was noted."""
-    for name, wanted in now.items():
-        before, after = NOTED.fullmatch(noted.get(name, "")), NOTED.fullmatch(wanted)
-        if not name.startswith(DATA) or before is None or after is None:
-            continue
-        split = name.removeprefix(DATA)
-        if before[1] != after[1]:
-            return f"split {split!r} had {before[1]} frames and has {after[1]}"
-        if before[2] != after[2]:
-            return f"split {split!r} has other frames, {after[1]} as before"
-        if "-" not in (before[3], after[3]) and before[3] != after[3]:
-            return f"frames or masks of split {split!r} hold something else, under the same names"
+    learned = (name for name in now if name.startswith(DATA))
+    told = (_changed(repr(name.removeprefix(DATA)), noted.get(name, ""), now[name]) for name in learned)
+    return next(filter(None, told), "")
+
+
+def changed_score(noted: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """In what the split that a run was scored on differs from what is there now, in words; as `changed_data`."""
+    return _changed("'val'", noted.get(SCORED, ""), now.get(SCORED, ""))
+
+
+def _changed(split: str, noted: str, now: str) -> str:
+    before, after = NOTED.fullmatch(noted), NOTED.fullmatch(now)
+    if before is None or after is None:
+        return ""
+    if before[1] != after[1]:
+        return f"split {split} had {before[1]} frames and has {after[1]}"
+    if before[2] != after[2]:
+        return f"split {split} has other frames, {after[1]} as before"
+    if "-" not in (before[3], after[3]) and before[3] != after[3]:
+        return f"frames or masks of split {split} hold something else, under the same names"
     return ""
 
 

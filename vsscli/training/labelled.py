@@ -10,13 +10,14 @@ from vsscli.data.batches import LabelledFrames, Portion, TrainItems
 from vsscli.data.census import Census
 from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset
-from vsscli.data.left import say_left_out
+from vsscli.data.left import left_out, say_left_out
 from vsscli.data.numbering import say_order
 from vsscli.data.order import BLOCK
 from vsscli.data.rare import RareFirst, class_counts, say_rare
 from vsscli.data.sound import check_once, tell
 from vsscli.data.verdict import judge_absent, retold
 from vsscli.data.videos import FolderVideo
+from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.sources import Sources
 
@@ -47,6 +48,7 @@ def labelled_items(
     for dataset, own in zip(sources.datasets, videos, strict=True):
         say_order(own, talk)
         say_left_out(dataset, "labelled", own, talk)
+        _say_sparse(dataset, own, "left out" if dataset is not sources.main else "unlabelled data", talk)
     if check is not None:
         _check(sources, videos, check, digests, talk)
     pairs = zip(sources.datasets, videos, strict=True)
@@ -64,6 +66,26 @@ def labelled_items(
         )
         talk.say(f"labelled data: {', '.join(told)}")
     return items
+
+
+def _say_sparse(dataset: Dataset, labelled: list[FolderVideo], others: str, talk: Talk) -> None:
+    """Say how many frames of the training split have masks, where these are not all and no list names them.
+
+    Raises
+    ------
+    VssError
+        Masks that can't be read lie beside the others.
+    """
+    if dataset.recipe.labelled is not None:
+        return
+    whole = dataset.split("train")
+    masked, frames = sum(map(len, labelled)), sum(map(len, whole))
+    if masked == frames:
+        return
+    unread = next((left for left in left_out(dataset, "train", whole) if left.labels), None)
+    if unread is not None:
+        raise VssError(f"{unread.place}: {unread.what}", unread.remedy)
+    talk.warn(f"{dataset.name}: {masked} of {frames} frames of data.train have masks, the others are {others}")
 
 
 def _rare_first(sources: Sources, dataset: Dataset, frames: LabelledFrames, talk: Talk) -> RareFirst | None:

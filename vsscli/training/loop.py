@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from vsscli.data.batches import TrainItems, lost_loader, training_loader
 from vsscli.data.layouts import Dataset
 from vsscli.errors import VssError
+from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
 from vsscli.recipes.schema import Recipe
 from vsscli.talk import Talk
 from vsscli.training.journal import Journal
@@ -62,7 +64,10 @@ class Loop:
             self.talk.track(self.recipe.name, settings.steps, "step") as done,
         ):
             done(state.step)
-            if state.step and self._is_validated() and not state.figures:  # the run was cut off while it was scored
+            if state.outdated:
+                self._score_best_anew()
+            # The run was cut off while it was scored, or its figures are of other masks.
+            if state.step and self._is_validated() and not state.figures:
                 self._validate_and_save()
             while state.step < settings.steps:
                 before = time.perf_counter()
@@ -200,6 +205,20 @@ class Loop:
         if miou is not None and miou > state.best:
             state.best = miou
             save_state(self.best, state, self.recipe, self.dataset.table, resumable=False)
+
+    def _score_best_anew(self) -> None:
+        """Forget figures of masks that have changed since, and have the best weights so far compared on today's."""
+        state = self.state
+        self.talk.warn(f"{state.outdated} since {self.last} was scored: its figures are taken anew")
+        state.figures, state.best, state.outdated = {}, -1.0, ""
+        if not self.best.exists():
+            return
+        best = load_checkpoint(self.best)
+        network = restore_network(best).to(self.fabric.device)
+        figures = validate(network, self.dataset, self.recipe, self.fabric)
+        state.best = figures.get("miou") or -1.0
+        if self.leader:
+            save_checkpoint(self.best, replace(best, figures=figures, inputs=state.inputs))
 
     def _save(self) -> None:
         if self.leader:

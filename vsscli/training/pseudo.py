@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.batches import UnlabelledFrames
+from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
@@ -85,10 +86,30 @@ class UnlabelledData:
         To train on.
     meaning
         Of these maps; None where frames come with labels alone, or with none.
+    stores
+        What labels and maps are read from.
     """
 
     frames: UnlabelledFrames
     meaning: MapMeaning | None = None
+    stores: tuple[Store, ...] = ()
+
+    def require_images(self, digests: Digests) -> None:
+        """Refuse images that others lay in place of when the labels were made, as far as stores note what these held.
+
+        Raises
+        ------
+        VssError
+            It names the first video.
+        """
+        for store in self.stores:
+            for video in self.frames.videos:
+                made_from = store.record(video.name).frames
+                if made_from and made_from != digests.video(video):
+                    raise VssError(
+                        f"the images of video {video.name} are others than {store.path} was made from",
+                        "make pseudo-labels for the images that are there now: the same `vss pseudo` command does",
+                    )
 
 
 def pseudo_label_path(recipe: Recipe, given: Path | None) -> Path | None:
@@ -158,7 +179,7 @@ def open_unlabelled(
     contrast, narrowing = recipe.unlabelled.contrast, recipe.unlabelled.split == "narrowing"
     _look(store, videos, contrast=contrast is not None and not narrowing, talk=talk)
     if contrast is None and not narrowing:
-        return UnlabelledData(UnlabelledFrames(videos, StoredLabels(path)))
+        return UnlabelledData(UnlabelledFrames(videos, StoredLabels(path)), stores=(store,))
     source = open_source(store)
     _require_frames(source, videos, dataset)
     keep, classes = source.encoding, dataset.table.num_classes
@@ -176,7 +197,7 @@ def open_unlabelled(
             )
     levels = store.header.source.get("class_levels") or [store.header.source["level"]]
     meaning = MapMeaning(tuple(map(int, levels)), kept)
-    return UnlabelledData(UnlabelledFrames(videos, StoredEvidence(source.path, kept)), meaning)
+    return UnlabelledData(UnlabelledFrames(videos, StoredEvidence(source.path, kept)), meaning, (store, source))
 
 
 def _require_frames(store: Store, videos: list[FolderVideo], dataset: Dataset) -> None:

@@ -13,6 +13,7 @@ from vsscli.data.verdict import judge_absent
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
+from vsscli.training.inputs import validation_split
 from vsscli.training.labelled import labelled_items
 from vsscli.training.pseudo import UnlabelledData, open_unlabelled
 from vsscli.training.sources import Sources
@@ -57,6 +58,7 @@ def make_ready(
         A split is not there, is damaged, has no labels, or pseudo-labels do not belong to it.
     """
     recipe, dataset = sources.recipe, sources.main
+    digests = digests or Digests()
     scored = _validated(sources, talk) if recipe.validated else []
     items = labelled_items(sources, check=record, digests=digests, talk=talk)
     if record is not None and scored:
@@ -72,21 +74,15 @@ def make_ready(
         check_once(
             others.frames.videos, dataset.meaning, masks=False, record=record, what=what, digests=digests, talk=talk
         )
-    warn_of_overlap(sources, scored, [] if others is None else others.frames.videos, talk)
+        others.require_images(digests)
+    warn_of_overlap(sources, scored, [] if others is None else others.frames.videos, digests, talk)
     return Ready(items, others)
 
 
 def _validated(sources: Sources, talk: Talk) -> list[FolderVideo]:
     """The split that the run will be validated on."""
     dataset, name = sources.main, sources.recipe.data.val
-    try:
-        videos = dataset.split("val")
-    except VssError as error:
-        hint = f"{error.hint}; or " if error.hint else ""
-        raise VssError(
-            f"{error.message}; the run would be validated on that split (data.val)",
-            f"{hint}set data.val to another split",
-        ) from error
+    videos = validation_split(sources)
     frames = [frame for video in videos for frame in video.frames]
     masks = sum(frame.mask is not None for frame in frames)
     if not masks:
@@ -101,7 +97,7 @@ def _validated(sources: Sources, talk: Talk) -> list[FolderVideo]:
 
 
 def warn_of_overlap(
-    sources: Sources, scored: list[FolderVideo], unlabelled: list[FolderVideo], talk: Talk = SILENCE
+    sources: Sources, scored: list[FolderVideo], unlabelled: list[FolderVideo], digests: Digests, talk: Talk
 ) -> None:
     """Say which videos a run is validated on that it also learns from, whatever they are called there."""
     data = sources.recipe.data
@@ -112,7 +108,7 @@ def warn_of_overlap(
         talk.warn(f"split {data.val!r} is trained on and validated on: its figures say nothing of new video")
         return
     trained = [video for dataset in sources.datasets for video in dataset.split("labelled")]
-    both = shared_videos(scored, trained)
+    both = shared_videos(scored, trained, digests)
     if both:
         talk.warn(
             f"{_told(both, len(scored))} of split {data.val!r} are trained on and validated on: figures on them say "
@@ -120,7 +116,7 @@ def warn_of_overlap(
         )
     known = {shared.name for shared in both}
     rest = [video for video in scored if video.name not in known]
-    without = shared_videos(rest, unlabelled)
+    without = shared_videos(rest, unlabelled, digests)
     if without:
         talk.warn(
             f"{_told(without, len(scored))} of split {data.val!r} are among the unlabelled frames that are learned "

@@ -30,7 +30,7 @@ from vsscli.recipes.schema import LightModel, Mask2FormerModel, MmsegModel, Reci
 from vsscli.store.lock import only_one
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
-from vsscli.training.inputs import changed_data, data_inputs, lacks_data, training_inputs
+from vsscli.training.inputs import SCORED, changed_data, changed_score, data_inputs, lacks_data, training_inputs
 from vsscli.training.learner import Learner
 from vsscli.training.loop import Loop
 from vsscli.training.optimiser import build_optimiser
@@ -136,10 +136,12 @@ def train(
         if last.exists() and not force:
             _refuse_other(out, recipe, inputs, finished=finished is not None, resume=resume, talk=talk)
         fabric.barrier()  # every process has looked before one of them writes
-        if finished is not None:
+        scored_anew = finished is not None and changed_score(load_checkpoint(last, weights=False).inputs, inputs) != ""
+        if finished is not None and not scored_anew:
             talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
             return finished
         record = (checked or out / "checked.json") if check and fabric.is_global_zero else None
+        resume = resume or scored_anew
         return _train(fabric, sources, out, inputs, pseudo_labels, init, digests, record, resume=resume, talk=talk)
 
 
@@ -162,6 +164,7 @@ def _refuse_other(
         )
     unnoted = [
         *(["the frames and masks it learned from"] if lacks_data(checkpoint.inputs) else []),
+        *(["those it was scored on"] if SCORED in inputs and SCORED not in checkpoint.inputs else []),
         *(["its pseudo-labels, only how they were made"] if lacks_content(checkpoint, inputs) else []),
     ]
     if unnoted:

@@ -16,7 +16,7 @@ from vsscli.models.network import Network
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe
 from vsscli.training.averaging import AveragedWeights
-from vsscli.training.inputs import CONTENT, DATA, changed_data
+from vsscli.training.inputs import CONTENT, DATA, SCORED, changed_data, changed_score
 from vsscli.training.learner import Learner
 from vsscli.training.semi import SemiSupervision
 
@@ -32,6 +32,8 @@ class TrainingState:
     ----------
     precision
         The fabric's: with precision 16 it has the scale of the loss.
+    outdated
+        In what the split that the figures are of has changed since, in words; empty when in nothing.
     """
 
     learner: Learner
@@ -43,6 +45,7 @@ class TrainingState:
     best: float = -1.0
     figures: dict[str, Any] = field(default_factory=dict)
     precision: Precision = field(default_factory=Precision)
+    outdated: str = ""
 
     @property
     def network(self) -> Network:
@@ -113,6 +116,7 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
     state.step = checkpoint.step
     state.best = checkpoint.training["best"]
     state.figures = checkpoint.figures
+    state.outdated = changed_score(checkpoint.inputs, state.inputs)
 
 
 def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) -> str:
@@ -137,7 +141,7 @@ def lacks_content(checkpoint: Checkpoint, inputs: dict[str, str]) -> bool:
 
 
 def _without_data(inputs: dict[str, str]) -> dict[str, str]:
-    return {name: noted for name, noted in inputs.items() if not name.startswith(DATA)}
+    return {name: noted for name, noted in inputs.items() if not name.startswith((DATA, SCORED))}
 
 
 def _deciding(values: dict[str, Any]) -> dict[str, Any]:
