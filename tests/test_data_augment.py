@@ -11,6 +11,7 @@ from torchvision.transforms.v2 import functional
 from vsscli.data import augment as augment_module
 from vsscli.data.augment import CROP_DRAWS, Geometry, TrainAugment, apply_image, apply_label, draw_geometry
 from vsscli.data.config import Augment
+from vsscli.data.samples import Sample
 
 RNG = np.random.default_rng(0)
 IMAGE = RNG.integers(1, 256, (36, 48, 3), dtype=np.uint8)  # no 0: padding can be told from it
@@ -53,7 +54,7 @@ def test_crops_have_the_size_asked_for_whatever_the_frame(size: tuple[int, int])
     torch.manual_seed(0)
     augment = TrainAugment(Augment(crop=(40, 56)))
     for _ in range(10):
-        image, label = augment(np.full((*size, 3), 200, np.uint8), np.full(size, 3, np.uint8))
+        image, label, padding, _ = augment(Sample(np.full((*size, 3), 200, np.uint8), np.full(size, 3, np.uint8)))
         assert image.shape == (3, 40, 56)
         assert image.dtype == torch.uint8
         assert image.is_contiguous()
@@ -62,7 +63,8 @@ def test_crops_have_the_size_asked_for_whatever_the_frame(size: tuple[int, int])
         assert label.is_contiguous()
         assert type(image) is torch.Tensor
         assert type(label) is torch.Tensor
-        assert torch.equal(label == 255, (image == 0).all(dim=0))
+        assert torch.equal(label == 255, padding)
+        assert torch.equal((image == 0).all(dim=0), padding)
 
 
 def test_cutting_before_resizing_gives_what_resizing_the_whole_frame_gives() -> None:
@@ -91,7 +93,7 @@ def test_image_and_label_stay_on_top_of_each_other() -> None:
     augment = TrainAugment(Augment(crop=(64, 64), colour_jitter=0))
     torch.manual_seed(0)
     for _ in range(30):
-        crop, cropped_label = augment(image, label)
+        crop, cropped_label, *_ = augment(Sample(image, label))
         seen = cropped_label != 255
         agree = (crop[0][seen].int() - (30 * cropped_label[seen].int() + 10)).abs() < 15
         assert agree.float().mean() > 0.88  # the rest are edges, which bilinear resizing softens
@@ -190,7 +192,7 @@ def test_torchs_generator_decides_everything() -> None:
     crops = []
     for seed in (3, 3, 4):
         torch.manual_seed(seed)
-        crops.append(augment(IMAGE, LABEL))
+        crops.append(augment(Sample(IMAGE, LABEL)))
     assert torch.equal(crops[0][0], crops[1][0])
     assert torch.equal(crops[0][1], crops[1][1])
     assert not torch.equal(crops[0][0], crops[2][0])

@@ -18,23 +18,17 @@ from PIL import Image
 from torch import Tensor
 
 from vsscli.data.augment import TrainAugment, apply_image, apply_label, draw_geometry
-from vsscli.data.batches import (
-    LabelledFrames,
-    TrainingLoader,
-    TrainItems,
-    UnlabelledFrames,
-    _tell_unless_nobody_listens,
-    training_loader,
-)
+from vsscli.data.batches import TrainItems
 from vsscli.data.config import Augment
+from vsscli.data.loader import TrainingLoader, _tell_unless_nobody_listens, training_loader
 from vsscli.data.masks import MaskIds, read_mask
 from vsscli.data.order import Address, Order, StepSampler
+from vsscli.data.samples import Crops, LabelledFrames, StoredPixels, UnlabelledFrames
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 
 CLASSES = 5
 AUGMENT = Augment(crop=(16, 20))
-Batch = tuple[Tensor, Tensor]
 
 
 @pytest.fixture
@@ -59,7 +53,7 @@ def labelled(videos: list[FolderVideo]) -> TrainItems:
 
 def load(
     items: TrainItems, *, start: int = 0, steps: int = 5, workers: int = 0, rank: int = 0, world: int = 1, seed: int = 7
-) -> list[Batch]:
+) -> list[Crops]:
     loader = training_loader(
         items, batch_size=4, seed=seed, start=start, steps=steps, workers=workers, rank=rank, world=world
     )
@@ -68,15 +62,22 @@ def load(
     return batches
 
 
-def same(left: list[Batch], right: list[Batch]) -> bool:
+def same(left: list[Crops], right: list[Crops]) -> bool:
     assert len(left) == len(right)
-    return all(
-        torch.equal(a, b) for one, other in zip(left, right, strict=True) for a, b in zip(one, other, strict=True)
-    )
+    pairs = zip(map(tensors, left), map(tensors, right), strict=True)
+    return all(torch.equal(a, b) for one, other in pairs for a, b in zip(one, other, strict=True))
+
+
+def tensors(crops: Crops) -> list[Tensor]:
+    return [*crops[:3], *(crops.stored or ())]
 
 
 def test_batches_are_images_and_labels(videos: list[FolderVideo]) -> None:
-    for images, labels in load(labelled(videos)):
+    for images, labels, padding, stored in load(labelled(videos)):
+        assert padding.shape == (4, 16, 20)
+        assert padding.dtype == torch.bool
+        assert stored is None
+        assert (labels[padding] == 255).all()
         assert images.shape == (4, 3, 16, 20)
         assert images.dtype == torch.uint8
         assert labels.shape == (4, 16, 20)
@@ -93,7 +94,7 @@ def test_two_training_processes_share_the_batches_of_one(videos: list[FolderVide
     items = labelled(videos)
     first, second = load(items, rank=0, world=2), load(items, rank=1, world=2)
     together = [
-        (torch.stack([a[0], b[0]], 1).flatten(0, 1), torch.stack([a[1], b[1]], 1).flatten(0, 1))
+        Crops(*(torch.stack([one, other], 1).flatten(0, 1) for one, other in zip(a[:3], b[:3], strict=True)))
         for a, b in zip(first, second, strict=True)
     ]
     assert same(together, load(items))
@@ -161,7 +162,7 @@ def test_loading_and_the_training_process_do_not_touch_each_others_generators(
 
 def test_masks_become_classes(videos: list[FolderVideo]) -> None:
     frames = LabelledFrames(videos, MaskIds(), CLASSES)
-    _, label = frames.load(6)
+    label = frames.load(6).labels
     assert videos[1].frames[2].mask is not None
     mask = read_mask(videos[1].frames[2].mask)
     assert np.array_equal(label, np.where(mask == 0, 255, mask - 1))
@@ -176,11 +177,12 @@ class Store:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "opened": False}
 
-    def __call__(self, video: str, index: int) -> np.ndarray:
+    def __call__(self, video: str, index: int) -> tuple[np.ndarray, StoredPixels[np.ndarray]]:
         self.opened = True
         if self.faulty is not None:
             self.faulty()
-        return np.full(self.size, 10 * "abc".index(video) + index, np.uint8)
+        label = np.full(self.size, 10 * "abc".index(video) + index, np.uint8)
+        return label, StoredPixels(label + 1, label + 2, np.stack([label[::2, ::2]] * 3))
 
 
 def pseudo(videos: list[FolderVideo], store: Store) -> TrainItems:
@@ -189,22 +191,23 @@ def pseudo(videos: list[FolderVideo], store: Store) -> TrainItems:
 
 def test_pseudo_labels_are_asked_for_by_video_and_frame(videos: list[FolderVideo]) -> None:
     frames = UnlabelledFrames(videos, Store())
-    assert [int(frames.load(index)[1][0, 0]) for index in range(12)] == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
-    assert np.array_equal(frames.load(6)[0], videos[1].read(2))
+    assert [int(frames.load(index).labels[0, 0]) for index in range(12)] == [0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 23]
+    assert np.array_equal(frames.load(6).image, videos[1].read(2))
     assert len(UnlabelledFrames([], Store())) == 0
 
 
-def test_frames_without_labels_take_the_first_crop_and_only_padding_is_void(videos: list[FolderVideo]) -> None:
-    image, label = UnlabelledFrames(videos, None).load(5)
-    assert label is None
+def test_frames_without_labels_take_the_first_crop_and_know_their_padding(videos: list[FolderVideo]) -> None:
+    sample = UnlabelledFrames(videos, None).load(5)
+    assert sample.labels is None
     plain = Augment(crop=(20, 28), scale=(0.5, 0.9), colour_jitter=0)
     torch.manual_seed(4)
-    crop, mask = TrainAugment(plain)(image, label)
+    crop = TrainAugment(plain)(sample)
     after = torch.rand(())
     torch.manual_seed(4)
     geometry = draw_geometry(plain, (24, 32))
-    assert torch.equal(crop, apply_image(image, geometry))
-    assert torch.equal(mask, apply_label(np.zeros((24, 32), np.uint8), geometry))
+    assert torch.equal(crop.images, apply_image(sample.image, geometry))
+    assert (crop.labels == 255).all()
+    assert torch.equal(crop.padding, apply_label(np.zeros((24, 32), np.uint8), geometry) == 255)
     torch.rand(())  # whether colours change
     assert torch.equal(torch.rand(()), after)
 

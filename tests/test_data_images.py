@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from vsscli.data.batches import LabelledFrames
 from vsscli.data.check import check_videos
 from vsscli.data.classes import load_class_table
 from vsscli.data.config import Data
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
+from vsscli.data.samples import LabelledFrames
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.evaluation.score import score
@@ -91,7 +91,7 @@ def test_published_trees_are_videos_of_one_frame_in_vspws_classes(layout: str, v
     for split in ("train", "val", "labelled"):
         videos = dataset.split(split)
         assert [frame.address for video in videos for frame in video.frames] == [f"{stem}/{stem}"]
-        label = LabelledFrames(videos, dataset.ids, dataset.table.num_classes).load(0)[1]
+        label = LabelledFrames(videos, dataset.ids, dataset.table.num_classes).load(0).labels
         np.testing.assert_array_equal(label, np.full(SIZE, NAMES.index(CASES[layout][1])))
         assert check_videos(videos, dataset.meaning, masks=True).faults == ()
 
@@ -126,7 +126,7 @@ def test_templates_say_where_images_and_masks_are(tmp_path: Path) -> None:
     dataset = opened(tmp_path, "images", train=["a", "b"], **where)
     assert [frame.address for video in dataset.split("labelled") for frame in video.frames] == ["x/x", "more_x/x"]
     frames = LabelledFrames(dataset.split("labelled"), dataset.ids, 2)
-    assert [set(frames.load(index)[1].flat) for index in range(2)] == [{1}, {1}]
+    assert [set(frames.load(index).labels.flat) for index in range(2)] == [{1}, {1}]
     without = opened(tmp_path, "images", train="a", images="pictures/{split}", classes="classes.json")
     assert without.split("train")[0].frames[0].mask is None
     with pytest.raises(VssError, match=r"data\.masks is not set"):

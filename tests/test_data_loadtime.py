@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsscli.data.batches import LabelledFrames
 from vsscli.data.check import check_videos
 from vsscli.data.classes import load_class_table
 from vsscli.data.config import Data
@@ -18,6 +17,7 @@ from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.mapping import load_mapping
 from vsscli.data.masks import read_mask, write_mask
 from vsscli.data.remap import remap_masks
+from vsscli.data.samples import LabelledFrames
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.evaluation.score import score
@@ -60,7 +60,7 @@ def opened(root: Path, **values: Any) -> Dataset:
 
 def labels(dataset: Dataset) -> list[np.ndarray]:
     frames = LabelledFrames(dataset.split("train"), dataset.ids, dataset.table.num_classes)
-    return [frames.load(index)[1] for index in range(len(frames))]
+    return [frames.load(index).labels for index in range(len(frames))]
 
 
 @pytest.mark.parametrize("source", SOURCES)

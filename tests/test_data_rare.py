@@ -13,11 +13,13 @@ from PIL import Image
 from small import small_recipe
 
 from vsscli.data.augment import TrainAugment, Wanted
-from vsscli.data.batches import LabelledFrames, TrainItems, training_loader
+from vsscli.data.batches import TrainItems
 from vsscli.data.config import Augment, RareClasses
+from vsscli.data.loader import training_loader
 from vsscli.data.masks import MaskIds
 from vsscli.data.order import Order
 from vsscli.data.rare import RareFirst, class_counts
+from vsscli.data.samples import LabelledFrames, Sample
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
@@ -86,7 +88,7 @@ def test_crops_hold_the_class_they_are_for_with_any_number_of_workers(frames: La
 
     def batches(items: TrainItems, workers: int = 0, **share: int) -> list[torch.Tensor]:
         loader = training_loader(items, batch_size=4, seed=1, start=0, steps=8, workers=workers, **share)
-        return [labels for _, labels in loader]
+        return [crops.labels for crops in loader]
 
     chosen = batches(TrainItems(frames, TrainAugment(augment), rare=rare))
     plain = batches(TrainItems(frames, TrainAugment(augment)))
@@ -107,7 +109,7 @@ def test_a_crop_is_drawn_ten_times_for_its_class_and_then_taken() -> None:
     label[0, 0] = 1
     augment = TrainAugment(Augment(crop=(8, 8), scale=(1.0, 1.0), single_class_limit=1.0))
     image = np.zeros((40, 60, 3), np.uint8)
-    assert augment(image, label, Wanted(1, 2))[1].shape == (8, 8)
+    assert augment(Sample(image, label), Wanted(1, 2)).labels.shape == (8, 8)
 
 
 def test_a_recipe_chooses_rare_classes_and_resumes_bit_for_bit(tmp_path: Path) -> None:

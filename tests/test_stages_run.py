@@ -106,6 +106,9 @@ def test_only_what_reads_mask_scores_is_of_another_version() -> None:
     plain = [(predict, as_before), (train, masks), (predict, light), (train, light)]
     plain += [(train, light.model_copy(update={"unlabelled": learning}))]
     assert all(version_of(stage, recipe) == VERSIONS[stage.do] for stage, recipe in plain)
+    for teacher, more in (("store", 1), ("ema", 0)):  # which black rows were padding was guessed with a store alone
+        weighs = light.model_copy(update={"unlabelled": Unlabelled(teacher=teacher, scale_weight=True)})
+        assert version_of(train, weighs) == VERSIONS["train"] + more
     assert read_out_digest(as_before) != read_out_digest(masks)
 
 

@@ -11,18 +11,18 @@ from small import read_journal, small_recipe
 from torch import Tensor, nn
 
 from vsscli.context import Context
+from vsscli.data.samples import Crops
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs, MaskOutputs, Outputs, QueryPrediction
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.schema import Recipe
-from vsscli.recipes.training import Unlabelled
 from vsscli.training.balance import gradient_shares, measured_parameters
+from vsscli.training.objectives.labels import supervised_loss
+from vsscli.training.objectives.table import build_objectives
 from vsscli.training.run import train
-from vsscli.training.semi import build_semi
 from vsscli.training.state import other_run
-from vsscli.training.step import Batch, StepLoss, supervised_loss
 
 CLASSES = 4
 
@@ -57,10 +57,9 @@ def terms_of(network: Small, **unlabelled: Any) -> tuple[Tensor, dict[str, Tenso
     torch.manual_seed(1)
     images = torch.randint(256, (4, 3, 16, 16), dtype=torch.uint8)
     labels = torch.randint(CLASSES, (4, 16, 16), dtype=torch.uint8)
-    learner, semi = build_semi(Unlabelled(batch_size=2, **unlabelled), network, None)
-    losses = StepLoss(network.normalisation, semi)(
-        learner, Batch(images[:2], labels[:2]), Batch(images[2:], labels[2:]), 0.0
-    )
+    objectives = build_objectives(Recipe.model_validate({"name": "a", "unlabelled": unlabelled}), network)
+    crops = [Crops(images[some], labels[some], labels[some] == 255) for some in (slice(2), slice(2, None))]
+    losses = objectives(objectives.learner, *crops, 0.0)
     return losses.total, losses.terms
 
 
@@ -83,20 +82,12 @@ def test_the_supervised_loss_itself_is_the_published_one() -> None:
     network = Small(masks=True)
     images, labels = torch.rand(2, 3, 16, 16) * 255, torch.randint(CLASSES, (2, 16, 16), dtype=torch.uint8)
     torch.manual_seed(2)
-    alone = StepLoss(network.normalisation)(_Plain(network), Batch(images, labels), None, 0.0)
+    objectives = build_objectives(Recipe(name="a"), network)
+    alone = objectives(objectives.learner, Crops(images, labels, labels == 255), None, 0.0)
     torch.manual_seed(2)
     seen = network.normalisation(images).contiguous(memory_format=torch.channels_last)
     assert torch.equal(alone.total, supervised_loss(network.outputs(seen), labels))
-    assert alone.terms == {}
-
-
-class _Plain(nn.Module):
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Any:
-        return type("Answer", (), {"outputs": self.network.outputs(images), "anchors": None})()
+    assert list(alone.terms) == ["supervised"]
 
 
 def test_shares_are_ratios_of_the_gradients_norms_and_leave_nothing_behind() -> None:

@@ -6,23 +6,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from vsscli.data.samples import Crops, StoredPixels
 from vsscli.models.network import Network, Normalisation
-from vsscli.models.outputs import MapOutputs, Outputs
+from vsscli.models.outputs import MapOutputs
 from vsscli.models.scores import ScoreKind, Scores
-from vsscli.recipes.training import Contrast, Unlabelled
+from vsscli.recipes.schema import Recipe
 from vsscli.training.evidence import (
-    MapMeaning,
     Narrowing,
+    StoredEvidence,
+    StoreMeaning,
+    TeacherEvidence,
     cell_shares,
-    from_store,
-    from_teacher,
     label_crops,
     shrink,
-    stored_target,
 )
 from vsscli.training.learner import Learner, MeanTeacher
-from vsscli.training.semi import build_semi, padding_of
-from vsscli.training.step import Batch, StepLoss
+from vsscli.training.objectives.table import build_objectives
+from vsscli.training.ranks import Ranks
 
 
 class MaskNetwork(Network):
@@ -52,14 +52,20 @@ def test_an_edge_stays_within_half_a_cell_when_labels_are_shrunk_and_scores_enla
     assert abs(int((enlarged[0, 0] < 0.5).sum()) - edge) <= 2
 
 
+def stored_crop(labels: list[int], entropy: list[int], level: list[int], ranked: list[list[int]]) -> Crops:
+    """One crop of a single row of pixels; those without label are padding."""
+    maps = [torch.tensor(row, dtype=torch.uint8).view(1, 1, -1) for row in (labels, entropy, level)]
+    likeliest = torch.tensor(ranked, dtype=torch.uint8)[None, :, None]
+    images = torch.zeros(1, 3, 1, len(labels))
+    return Crops(images, maps[0], maps[0] == 255, StoredPixels(maps[1], maps[2], likeliest))
+
+
 def test_stored_maps_split_pixels_at_the_level_and_padding_is_neither() -> None:
-    label = torch.tensor([[[1, 2, 1, 255]]], dtype=torch.uint8)
-    entropy = torch.tensor([[[10, 60, 61, 255]]], dtype=torch.uint8)
-    level = torch.tensor([[[255, 77, 76, 255]]], dtype=torch.uint8)  # 0.3 of 255 is 76.5
-    ranked = torch.tensor([[[1, 2, 1, 255]], [[0, 0, 2, 255]]], dtype=torch.uint8)
-    maps = torch.cat([torch.stack([label[0], entropy[0], level[0]]), ranked])[None]
-    found = from_store(maps, (1, 4), MapMeaning((60,), 2), confidence=0.3, num_classes=3)
-    assert found.target.tolist() == [[[1, 2, 255, 255]]]
+    # 0.3 of 255 is 76.5
+    crop = stored_crop([1, 2, 1, 255], [10, 60, 61, 255], [255, 77, 76, 255], [[1, 2, 1, 255], [0, 0, 2, 255]])
+    evidence = StoredEvidence(crop, StoreMeaning((60,), 2))
+    assert evidence.target.tolist() == [[[1, 2, 255, 255]]]
+    found = evidence.cells((1, 4), Ranks(1, 3, 3), confidence=0.3)
     assert found.reliable.tolist() == [[[True, True, False, False]]]
     assert found.unreliable.tolist() == [[[False, False, True, False]]]
     assert found.ranked.tolist() == [[1, 0], [2, 0], [1, 2], [255, 255]]
@@ -67,17 +73,14 @@ def test_stored_maps_split_pixels_at_the_level_and_padding_is_neither() -> None:
 
 
 def test_a_split_that_narrows_ends_with_every_label_and_no_negative() -> None:
-    label = torch.tensor([0] * 10 + [1] * 10 + [255] * 4, dtype=torch.uint8).view(1, 1, 24)
+    labels = [0] * 10 + [1] * 10 + [255] * 4
     # Class 0 has entropies 0 to 9, class 1 those from 100 on, half of them the same.
-    entropy = torch.tensor([*range(10), *[100] * 5, *range(105, 110), *[255] * 4], dtype=torch.uint8).view(1, 1, 24)
-    maps = torch.cat([label, entropy, torch.full_like(label, 200), label])[None]
+    crop = stored_crop(labels, [*range(10), *[100] * 5, *range(105, 110), *[255] * 4], [200] * 24, [labels])
 
     def split(levels: tuple[int, ...], dropped: float, share: float) -> tuple[list[int], list[int], list[int]]:
-        found = from_store(
-            maps, (1, 24), MapMeaning(levels, 1), confidence=0.3, num_classes=2, narrowing=Narrowing(dropped, share)
-        )
-        assert torch.equal(found.target, stored_target(maps, MapMeaning(levels, 1), Narrowing(dropped, share)))
-        masks = (found.target != 255, found.reliable, found.unreliable)
+        evidence = StoredEvidence(crop, StoreMeaning(levels, 1), Narrowing(dropped, share))
+        found = evidence.cells((1, 24), Ranks(1, 2, 2), confidence=0.3)
+        masks = (evidence.target != 255, found.reliable, found.unreliable)
         return tuple(mask.flatten().nonzero()[:, 0].tolist() for mask in masks)  # type: ignore[return-value]
 
     assert split((60,), 20, 20) == ([*range(16)], [*range(4)], [*range(16, 20)])
@@ -89,11 +92,12 @@ def test_a_split_that_narrows_ends_with_every_label_and_no_negative() -> None:
 
 
 def test_stored_maps_split_pixels_at_the_level_of_their_class() -> None:
-    label = torch.tensor([[[0, 1, 1, 2, 255]]], dtype=torch.uint8)
-    entropy = torch.tensor([[[30, 30, 20, 200, 0]]], dtype=torch.uint8)
-    maps = torch.stack([label[0], entropy[0], label[0], label[0]])[None]
-    found = from_store(maps, (1, 5), MapMeaning((30, 20, 255), 1), confidence=0.3, num_classes=3)
-    assert found.target.tolist() == [[[0, 255, 1, 2, 255]]]
+    labels = [0, 1, 1, 2, 255]
+    evidence = StoredEvidence(
+        stored_crop(labels, [30, 30, 20, 200, 0], labels, [labels]), StoreMeaning((30, 20, 255), 1)
+    )
+    assert evidence.target.tolist() == [[[0, 255, 1, 2, 255]]]
+    found = evidence.cells((1, 5), Ranks(1, 3, 3), confidence=0.3)
     assert found.reliable.tolist() == [[[True, False, True, True, False]]]
     assert found.unreliable.tolist() == [[[False, True, False, False, False]]]
 
@@ -105,8 +109,9 @@ def test_a_teacher_labels_by_its_likeliest_class_and_drops_its_least_sure() -> N
     void[0, 0, 1] = True
     label = label_crops(scores, void)
     assert label.tolist() == [[[0, 255], [0, 0]]]
-    found = from_teacher(scores, label, dropped=40, share=40, listed=1, confidence=0.6)
-    assert found.target.tolist() == [[[0, 255], [0, 255]]]
+    evidence = TeacherEvidence(scores, label, Narrowing(dropped=40, share=40))
+    assert evidence.target.tolist() == [[[0, 255], [0, 255]]]
+    found = evidence.cells((2, 2), Ranks(1, 2, 2), confidence=0.6)
     assert found.reliable.tolist() == [[[True, False], [False, False]]]
     assert found.unreliable.tolist() == [[[False, False], [False, True]]]
     assert found.ranked.tolist() == [[0], [1], [0], [0]]
@@ -126,30 +131,23 @@ def test_cells_of_finer_scores_have_what_their_centre_has() -> None:
 def test_mask_scores_learn_from_unlabelled_crops_by_their_logarithm(teacher: str, finer: int) -> None:
     torch.manual_seed(0)
     network = MaskNetwork(finer=finer)
-    small = Contrast(confidence=0.0, queue=20, keys=10, anchors=8, negatives=4, channels=8)
-    settings = Unlabelled(teacher=teacher, contrast=small, mixing="cutmix", mixing_share=1.0)  # type: ignore[arg-type]
-    learner, semi = build_semi(settings, network, MapMeaning((100,), 1) if teacher == "store" else None)
-    seen: list[tuple[type, int]] = []
-
-    def supervised(outputs: Outputs, labels: Tensor) -> Tensor:
-        seen.append((type(outputs), len(labels)))
-        return outputs.scores.values.square().mean()
-
+    small = {"confidence": 0.0, "queue": 20, "keys": 10, "anchors": 8, "negatives": 4, "channels": 8}
+    settings = {"teacher": teacher, "contrast": small, "mixing": "cutmix", "mixing_share": 1.0}
+    recipe = Recipe.model_validate({"name": "a", "unlabelled": settings})
+    objectives = build_objectives(recipe, network, StoreMeaning((100,), 1) if teacher == "store" else None)
     label = torch.randint(5, (2, 16, 16), dtype=torch.uint8)
     level = torch.randint(200, label.shape, dtype=torch.uint8)
-    maps = (
-        torch.stack([label, level, 255 - level // 10, label], dim=1) if teacher == "store" else torch.zeros_like(label)
-    )
+    stored = StoredPixels(level, 255 - level // 10, label[:, None]) if teacher == "store" else None
     images = torch.randint(256, (2, 3, 16, 16), dtype=torch.uint8)
-    loss = StepLoss(network.normalisation, semi, supervised)
-    losses = loss(learner, Batch(images, label), Batch(images, maps), 0.25)
+    crops = Crops(images, label, torch.zeros(label.shape, dtype=torch.bool))
+    losses = objectives(objectives.learner, crops, crops._replace(stored=stored), 0.25)
     losses.total.backward()
-    assert seen == [(MapOutputs, 2)]
-    assert losses.parts["loss_contrast"] > 0
-    assert losses.parts["loss_unsupervised"] > 0
-    parts = sum(losses.parts[name] for name in ("loss_supervised", "loss_unsupervised", "loss_contrast"))
+    assert list(losses.terms) == ["supervised", "unsupervised", "contrast"]
+    assert losses.figures["loss_contrast"] > 0
+    assert losses.figures["loss_unsupervised"] > 0
+    parts = sum(losses.figures[f"loss_{name}"] for name in losses.terms)
     torch.testing.assert_close(losses.total.detach(), parts)
-    assert all(parameter.grad is not None for parameter in learner.parameters())
+    assert all(parameter.grad is not None for parameter in objectives.learner.parameters())
 
 
 def test_a_mean_teacher_averages_parameters_and_statistics_and_is_never_in_training() -> None:
@@ -175,23 +173,22 @@ def test_a_mean_teacher_averages_parameters_and_statistics_and_is_never_in_train
 def test_padding_is_no_pixel_of_which_a_share_is_reliable(mixing: str) -> None:
     torch.manual_seed(0)
     network = MaskNetwork()
-    settings = Unlabelled(mixing=mixing, mixing_share=1.0, scale_weight=True)  # type: ignore[arg-type]
-    learner, semi = build_semi(settings, network, None)
+    settings = {"mixing": mixing, "mixing_share": 1.0, "scale_weight": True}
+    objectives = build_objectives(Recipe.model_validate({"name": "a", "unlabelled": settings}), network)
     images = torch.randint(1, 256, (2, 3, 16, 16), dtype=torch.uint8)
     label = torch.randint(5, (2, 16, 16), dtype=torch.uint8)
     if mixing == "none":
-        label[:, :4] = 255  # not sure of it
-    images[:, :, 2, 2] = 0  # a black pixel
-    for crop, (rows, columns) in enumerate(((12, 16), (16, 8))):
-        images[crop, :, rows:], images[crop, :, :, columns:] = 0, 0
-        label[crop, rows:], label[crop, :, columns:] = 255, 255
-    assert padding_of(images, label).sum(dim=(1, 2)).tolist() == [4 * 16, 8 * 16]
-    losses = StepLoss(network.normalisation, semi)(learner, Batch(images, label), Batch(images, label), 0.0)
-    share = losses.parts["reliable"]
+        label[:, :4], images[:, :, :4] = 255, 0  # not sure of what is black from end to end, as a film's bars are
+    padding = torch.zeros(2, 16, 16, dtype=torch.bool)
+    padding[0, 12:], padding[1, :, 8:] = True, True
+    images.movedim(1, -1)[padding], label[padding] = 0, 255
+    crops = Crops(images, label, padding)
+    losses = objectives(objectives.learner, crops, crops, 0.0)
+    share = losses.figures["reliable"]
     if mixing == "none":
         pixels, sure = 12 * 16 + 16 * 8, 8 * 16 + 12 * 8
         assert share.item() == pytest.approx(sure / pixels)
-        expected = losses.parts["loss_supervised"] + pixels / sure * losses.parts["loss_unsupervised"]
+        expected = losses.figures["loss_supervised"] + pixels / sure * losses.figures["loss_unsupervised"]
         torch.testing.assert_close(losses.total.detach(), expected)
     else:
         assert (share == 1) == (mixing == "cutmix")  # which moves padding about, where cutout takes labels away

@@ -17,8 +17,8 @@ from vsscli.models.norm import SyncedBatchNorm2d, settle_norms, settled
 from vsscli.models.outputs import MaskOutputs
 from vsscli.training.learner import Learner
 from vsscli.training.losses import cross_entropy_sum
+from vsscli.training.objectives.labels import supervised_loss
 from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSettings
-from vsscli.training.step import supervised_loss
 
 LAYOUTS = {"plain": torch.contiguous_format, "channels-last": torch.channels_last}
 
@@ -37,7 +37,8 @@ def losses(learner: nn.Module, images: Tensor) -> dict[str, Tensor]:
     """All that a network learns by: labels, pseudo-labels, contrast."""
     labels = (torch.arange(len(images) * 64 * 96).view(len(images), 64, 96) // 1300 % 5).to(torch.uint8)
     labels[:, :5] = 255
-    answer = learner(images, torch.arange(0, len(images) * 16 * 24, 11)[None])
+    answer = learner(images, [torch.arange(0, len(images) * 16 * 24, 11)[None]])
+    (anchors,) = answer.projected
     outputs = answer.outputs
     masks = SetPredictionLoss(SetPredictionSettings(points=150), draws)
     labelled = (
@@ -47,7 +48,7 @@ def losses(learner: nn.Module, images: Tensor) -> dict[str, Tensor]:
     return {
         "labels": labelled,
         "pseudo-labels": unlabelled / count,
-        "contrast": (answer.anchors * waves(answer.anchors)).mean(),
+        "contrast": (anchors * waves(anchors)).mean(),
     }
 
 

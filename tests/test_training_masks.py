@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from small import SCENE, read_journal
 
 from vsscli.context import Context
+from vsscli.data.samples import Crops
 from vsscli.errors import VssError
 from vsscli.inference.plans import NONE
 from vsscli.models.build import build_network
@@ -28,13 +29,13 @@ from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Unlabelled
 from vsscli.store.reader import open_store
 from vsscli.talk import Silence
-from vsscli.training.learner import Learner
+from vsscli.training.objectives.labels import supervised_loss
+from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.run import train
-from vsscli.training.semi import build_semi
 from vsscli.training.set_prediction import SetPredictionLoss
 from vsscli.training.state import TrainingState
-from vsscli.training.step import Batch, Stepper, supervised_loss
+from vsscli.training.step import Stepper
 
 SIZES = {"width": 48, "depth": 4, "heads": 3, "hidden": 96}
 ADAPTER = {"stem": 8, "heads": 3, "interactions": [[0, 0], [1, 1], [2, 2], [3, 3]]}
@@ -148,10 +149,10 @@ def test_a_training_does_with_void_as_its_recipe_says(labelled: int, tmp_path: P
     losses = []
     for void in ("negative", "ignored"):
         recipe = cut_down(tmp_path, "tiny/teacher", train={"void": void})
-        learner = Learner(untrained(recipe))
-        state = TrainingState(learner, build_optimiser(learner.network, recipe.train), None)
+        network = untrained(recipe)
+        state = TrainingState(build_objectives(recipe, network), build_optimiser(network, recipe.train), None)
         stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, state)
-        losses.append(stepper.step([(Batch(images, labels), None)])[0].total.item())
+        losses.append(stepper.step([(Crops(images, labels, labels == 255), None)])[0].total.item())
     assert (losses[0] == losses[1]) is (labelled == 64)
 
 
@@ -167,13 +168,14 @@ def test_unlabelled_crops_are_learned_from_by_their_probabilities_and_features(t
     recipe = cut_down(tmp_path, "tiny/teacher")
     contrast = {"queue": 40, "keys": 20, "anchors": 8, "negatives": 4, "channels": 8, "confidence": 0.0, "low_rank": 1}
     settings = Unlabelled.model_validate({"teacher": teacher, "contrast": contrast if teacher == "ema" else None})
-    network = untrained(recipe)
-    learner, semi = build_semi(settings, network, None)
-    optimiser = build_optimiser(network, recipe.train, learner.projection)
-    stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, TrainingState(learner, optimiser, None, semi=semi))
+    recipe, network = recipe.model_copy(update={"unlabelled": settings}), untrained(recipe)
+    objectives = build_objectives(recipe, network)
+    optimiser = build_optimiser(network, recipe.train, objectives.learner.projection)
+    stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, TrainingState(objectives, optimiser, None))
     images = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
-    batch = Batch(images, torch.randint(0, 3, (2, 64, 64), dtype=torch.uint8))
-    unlabelled = Batch(images, torch.ones(2, 64, 64, dtype=torch.uint8))
+    padding = torch.zeros(2, 64, 64, dtype=torch.bool)
+    batch = Crops(images, torch.randint(0, 3, (2, 64, 64), dtype=torch.uint8), padding)
+    unlabelled = Crops(images, torch.ones(2, 64, 64, dtype=torch.uint8), padding)
     losses = [stepper.step([(batch, unlabelled)])[0].named() for _ in range(5)]
     names = {"loss", "loss_supervised", "loss_unsupervised", "reliable"}
     assert set(losses[0]) == (names | {"loss_contrast", "banks"} if teacher == "ema" else names)

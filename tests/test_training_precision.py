@@ -11,14 +11,15 @@ from lightning_fabric.plugins import MixedPrecision
 from small import small_recipe
 
 from vsscli.data.classes import ClassTable
+from vsscli.data.samples import Crops
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.recipes.schema import Recipe
-from vsscli.training.learner import Learner
+from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.run import train
 from vsscli.training.state import TrainingState, load_state, save_state
-from vsscli.training.step import Batch, Stepper
+from vsscli.training.step import Stepper
 
 START = 2.0**100
 """A scale with which every gradient overflows."""
@@ -26,7 +27,7 @@ START = 2.0**100
 
 def begun(recipe: Recipe) -> TrainingState:
     network = build_network(recipe.model.model_dump(mode="json"), 3, load_pretrained=False).train()
-    return TrainingState(Learner(network), build_optimiser(network, recipe.train), None)
+    return TrainingState(build_objectives(recipe, network), build_optimiser(network, recipe.train), None)
 
 
 def test_a_step_whose_gradients_overflow_is_left_out_also_where_they_are_clipped(tmp_path: Path) -> None:
@@ -37,7 +38,8 @@ def test_a_step_whose_gradients_overflow_is_left_out_also_where_they_are_clipped
     stepper = Stepper(fabric, recipe, state)
     before = [parameter.detach().clone() for parameter in state.learner.parameters()]
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    losses, _ = stepper.step([(Batch(images, torch.zeros(2, 32, 32, dtype=torch.uint8)), None)])
+    labels = torch.zeros(2, 32, 32, dtype=torch.uint8)
+    losses, _ = stepper.step([(Crops(images, labels, labels == 255), None)])
     assert losses.total.isfinite()
     assert all(torch.equal(old, new) for old, new in zip(before, state.learner.parameters(), strict=True))
     assert scaler.get_scale() == pytest.approx(START / 2)

@@ -22,6 +22,7 @@ from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
 from vsscli.data.config import Augment
 from vsscli.data.content import Digests
 from vsscli.data.layouts import open_dataset
+from vsscli.data.samples import Sample
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
 from vsscli.pipeline.pseudo import pseudo_label
@@ -29,7 +30,7 @@ from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Contrast
 from vsscli.store.reader import open_source, open_store
 from vsscli.store.writer import StoreWriter
-from vsscli.training.pseudo import StoredEvidence, open_unlabelled
+from vsscli.training.pseudo import PredictedFrames, open_unlabelled
 from vsscli.training.ranks import rank_bounds
 from vsscli.training.run import train
 
@@ -140,34 +141,44 @@ def test_two_processes_share_keys_and_learn_from_both(begun: Begun, tmp_path: Pa
 def test_stored_maps_take_the_way_of_the_frame(begun: Begun) -> None:
     source = open_source(open_store(begun.store))
     video = source.videos()[0]
-    maps = StoredEvidence(source.path, 3)(video, 2)
+    labels, stored = PredictedFrames(source.path, 3)(video, 2)
     height, width = source.size(video)
-    assert maps.shape == (6, height, width)
-    assert np.array_equal(maps[0], source.label(video, 2))
-    assert np.array_equal(maps[3:], source.read(video, "top_class", 2)[:3])
+    assert labels.shape == (height, width)
+    assert np.array_equal(labels, source.label(video, 2))
+    assert np.array_equal(stored.entropy, source.read(video, "entropy", 2))
+    assert np.array_equal(stored.level, source.read(video, "top_probability", 2)[0])
+    assert np.array_equal(stored.ranked, source.read(video, "top_class", 2)[:3])
     torch.manual_seed(3)
-    image = np.repeat(maps[0][..., None], 3, axis=2)
+    image = np.repeat(labels[..., None], 3, axis=2)
     augment = Augment(crop=(48, 64), scale=(0.5, 1.5))
-    _, crop = TrainAugment(augment)(image, maps)
+    crop = TrainAugment(augment)(Sample(image, labels, stored))
     torch.manual_seed(3)
-    geometry = draw_geometry(augment, (height, width), maps[0])
-    for number in range(6):
-        assert torch.equal(crop[number], apply_label(maps[number], geometry))
+    geometry = draw_geometry(augment, (height, width), labels)
+    assert crop.stored is not None
+    assert torch.equal(crop.labels, apply_label(labels, geometry))
+    assert torch.equal(crop.padding, crop.labels == 255)
+    for cut, maps in zip(crop.stored, stored, strict=True):
+        assert torch.equal(cut, apply_label(maps, geometry))
 
 
-def test_maps_of_a_coarse_store_are_those_that_the_geometry_would_take(begun: Begun, tmp_path: Path) -> None:
+def test_what_lies_on_a_coarse_grid_is_cut_out_of_it(begun: Begun, tmp_path: Path) -> None:
     values = small_recipe(begun.data, "coarse", steps=1).model_dump()
     recipe = Recipe.model_validate({**values, "store": {"grid": 2, "kept": 4}})
     last = train(recipe, tmp_path / "run").last
     made = pseudo_label([last], context=Context(tmp_path, device="cpu"))
     source = open_store(made.predictions)
     video = source.videos()[0]
-    maps = StoredEvidence(source.path, 2)(video, 0)
+    labels, stored = PredictedFrames(source.path, 2)(video, 0)
+    assert stored.ranked.shape[1] < labels.shape[0] == stored.entropy.shape[0]
     torch.manual_seed(5)
-    geometry = draw_geometry(Augment(crop=(40, 56), scale=(0.5, 1.5)), source.size(video))
-    coarse = source.read(video, "top_class", 0)[:2]
-    assert coarse.shape[1] < maps.shape[1]
-    assert torch.equal(apply_label(maps[3:], geometry), apply_label(coarse, geometry))
+    crop = TrainAugment(Augment(crop=(40, 56), scale=(0.5, 1.5)))(
+        Sample(np.zeros((*labels.shape, 3), np.uint8), labels, stored)
+    )
+    # Each pixel takes the cell that its centre lies in; where lists are cut out, labels are most often their first.
+    assert crop.stored is not None
+    assert crop.stored.ranked.shape == (2, 40, 56)
+    seen = ~crop.padding
+    assert (crop.stored.ranked[0] == crop.labels)[seen].float().mean() > 0.9
 
 
 def test_what_could_not_be_learnt_is_said_before_the_first_step(begun: Begun, tmp_path: Path) -> None:

@@ -18,10 +18,12 @@ from pydantic import ValidationError
 from small import small_recipe
 
 from vsscli.data.augment import TrainAugment
-from vsscli.data.batches import LabelledFrames, Portion, TrainItems, training_loader
+from vsscli.data.batches import Portion, TrainItems
 from vsscli.data.config import Augment
+from vsscli.data.loader import training_loader
 from vsscli.data.masks import MaskIds
 from vsscli.data.order import BLOCK, Order, StepSampler
+from vsscli.data.samples import Crops, LabelledFrames
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
@@ -108,19 +110,19 @@ def test_one_data_set_is_ordered_as_before_there_were_several() -> None:
 def test_mixed_batches_follow_from_seed_and_step_alone(tmp_path: Path, workers: int) -> None:
     items = mixed(tmp_path)
 
-    def load(start: int, rank: int = 0, world: int = 1) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def load(start: int, rank: int = 0, world: int = 1) -> list[Crops]:
         return list(
             training_loader(items, batch_size=4, seed=7, start=start, steps=6, workers=workers, rank=rank, world=world)
         )
 
     whole = load(0)
-    for (images, labels), later in zip(whole[3:], load(3), strict=True):
-        assert torch.equal(images, later[0])
-        assert torch.equal(labels, later[1])
+    for batch, later in zip(whole[3:], load(3), strict=True):
+        assert torch.equal(batch.images, later.images)
+        assert torch.equal(batch.labels, later.labels)
     for batch, first, second in zip(whole, load(0, 0, 2), load(0, 1, 2), strict=True):
-        assert torch.equal(batch[0], torch.stack([first[0], second[0]], 1).flatten(0, 1))
+        assert torch.equal(batch.images, torch.stack([first.images, second.images], 1).flatten(0, 1))
     reference = training_loader(items, batch_size=4, seed=7, start=0, steps=6, workers=0)
-    assert all(torch.equal(a[0], b[0]) for a, b in zip(whole, reference, strict=True))
+    assert all(torch.equal(a.images, b.images) for a, b in zip(whole, reference, strict=True))
 
 
 def test_images_larger_and_smaller_than_crops_mix(tmp_path: Path) -> None:
@@ -128,10 +130,12 @@ def test_images_larger_and_smaller_than_crops_mix(tmp_path: Path) -> None:
     addresses = [address for batch in StepSampler(items.order(0), 10, start=0, steps=20) for address in batch]
     void = []
     for address in addresses[:60]:
-        image, label = items[address]  # type: ignore[misc]
-        assert image.shape == (3, *CROP)
-        assert set(label.unique().tolist()) <= {address.part, 255}
-        void.append((label == 255).float().mean().item())
+        crop = items[address]
+        assert isinstance(crop, Crops)
+        assert crop.images.shape == (3, *CROP)
+        assert set(crop.labels.unique().tolist()) <= {address.part, 255}
+        assert torch.equal(crop.labels == 255, crop.padding)
+        void.append(crop.padding.float().mean().item())
     assert max(void) > 0  # frames that are scaled below the crop are padded with void
 
 

@@ -12,8 +12,8 @@ from torch import Tensor
 from vsscli.models.outputs import MaskOutputs, QueryPrediction
 from vsscli.recipes.load import load_recipe
 from vsscli.training.matching import Matches, MatchWeights, TargetMasks, match, match_costs, sample_points, target_masks
+from vsscli.training.objectives.labels import supervised_loss
 from vsscli.training.set_prediction import LayerDraws, SetPredictionLoss, SetPredictionSettings
-from vsscli.training.step import supervised_loss
 
 NEGATIVE = SetPredictionSettings(points=60)
 IGNORED = SetPredictionSettings(points=60, void="ignored")

@@ -23,16 +23,17 @@ from lightning_fabric import Fabric
 from torch import Tensor
 from torch.nn import functional
 
+from vsscli.data.samples import Crops, StoredPixels
 from vsscli.models.build import build_network
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.training import Contrast
 from vsscli.training.bank import Banks
 from vsscli.training.contrast import Cells, contrastive_loss, plan_step
-from vsscli.training.evidence import MapMeaning
+from vsscli.training.evidence import StoreMeaning
+from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
-from vsscli.training.semi import build_semi
 from vsscli.training.state import TrainingState
-from vsscli.training.step import Batch, Stepper
+from vsscli.training.step import Stepper
 
 
 def plain_loop(features: Tensor, teacher: Tensor, cells: Cells, banks: list[Tensor], settings: Contrast) -> Tensor:
@@ -123,28 +124,28 @@ def compare_steps(arguments: argparse.Namespace) -> None:
     classes = 11
     network = build_network(recipe.model.model_dump(), classes, load_pretrained=False)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    assert recipe.unlabelled is not None
-    learner, semi = build_semi(recipe.unlabelled, network, MapMeaning((60,), 2))
-    learner.train()
-    state = TrainingState(learner, build_optimiser(network, recipe.train, learner.projection), None, {}, semi)
+    objectives = build_objectives(recipe, network, StoreMeaning((60,), 2))
+    learner, teacher = objectives.learner.train(), objectives.viewer.teacher
+    state = TrainingState(objectives, build_optimiser(network, recipe.train, learner.projection), None)
     stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, state)
     images = torch.randint(256, (4, 3, 256, 320), dtype=torch.uint8)
     label = torch.randint(classes, (4, 16, 20), dtype=torch.uint8).repeat_interleave(16, 1).repeat_interleave(16, 2)
     entropy = torch.randint(75, label.shape, dtype=torch.uint8)
-    maps = torch.stack([label, entropy, torch.zeros_like(label), label, (label + 1) % classes], dim=1)
+    stored = StoredPixels(entropy, torch.zeros_like(label), torch.stack([label, (label + 1) % classes], dim=1))
+    crops = Crops(images, label, torch.zeros(label.shape, dtype=torch.bool))
     both = network.normalisation(torch.cat([images, images])).contiguous(memory_format=torch.channels_last)
     target = torch.cat([label, label]).long()
 
     def passes() -> None:
-        assert semi.teacher is not None
+        assert teacher is not None
         with torch.no_grad():
-            semi.teacher.learner.network(both)
+            teacher.learner.network(both)
         values = functional.interpolate(network(both).values, size=(256, 320), mode="bilinear", align_corners=False)
         functional.cross_entropy(values, target, ignore_index=255).backward()
         state.optimiser.zero_grad(set_to_none=True)
 
     def step() -> None:
-        stepper.step([(Batch(images, label), Batch(images, maps))])
+        stepper.step([(crops, crops._replace(stored=stored))])
 
     times = alternate({"passes": passes, "step": step}, arguments.rounds, arguments.steps)
     ratios = [a / b for a, b in zip(times["step"], times["passes"], strict=True)]

@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,19 +25,20 @@ from predictions import CLASSES, IGNORE, Patches
 from torch import Tensor, nn
 from torch.nn import functional
 
+from vsscli.data.samples import Crops, StoredPixels
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Contrast, Unlabelled
-from vsscli.training.evidence import MapMeaning, shrink
-from vsscli.training.learner import Learner
+from vsscli.training.bank import Banks
+from vsscli.training.evidence import StoreMeaning, shrink
 from vsscli.training.losses import cross_entropy_sum
+from vsscli.training.objectives.table import Objectives, build_objectives
 from vsscli.training.ranks import rank_window
-from vsscli.training.semi import SemiSupervision, build_semi
 from vsscli.training.state import TrainingState
-from vsscli.training.step import Batch, StepLoss, Stepper
+from vsscli.training.step import Stepper
 
 SIZE = (96, 128)
 LISTED = 20
@@ -74,15 +74,8 @@ class Plain(Network):
         return (True, 1) if name.startswith("encoder") else (False, 0)
 
 
-@dataclass(frozen=True)
-class Frames:
-    """Images (T, 3, H, W) and labels (T, H, W), uint8."""
-
-    images: Tensor
-    labels: Tensor
-
-
-def draw(videos: range, frames: int, shift: float) -> Frames:
+def draw(videos: range, frames: int, shift: float) -> Crops:
+    """Whole frames, (T, 3, H, W)."""
     images, labels = [], []
     for number in videos:
         video = Patches(number, SIZE, shift)
@@ -90,61 +83,60 @@ def draw(videos: range, frames: int, shift: float) -> Frames:
             image, label = video.frame(9 * t)
             images.append(torch.from_numpy(image).permute(2, 0, 1))
             labels.append(torch.from_numpy(label))
-    return Frames(torch.stack(images), torch.stack(labels))
+    label = torch.stack(labels)
+    return Crops(torch.stack(images), label, torch.zeros(label.shape, dtype=torch.bool))
 
 
 def learn(
     network: Network,
     recipe: Recipe,
-    labelled: Frames,
-    maps: Frames | None = None,
-    meaning: MapMeaning | None = None,
+    labelled: Crops,
+    maps: Crops | None = None,
+    meaning: StoreMeaning | None = None,
     truth: Tensor | None = None,
 ) -> None:
     """Train with the house's own step; crops are whole frames, mirrored at random."""
     torch.manual_seed(recipe.seed)
-    learner, semi = Learner(network), None
-    if recipe.unlabelled is not None:
-        learner, semi = build_semi(recipe.unlabelled, network, meaning)
-    learner.train()
-    optimiser = torch.optim.AdamW(learner.parameters(), recipe.train.lr, weight_decay=0.01)
+    objectives = build_objectives(recipe, network, meaning)
+    optimiser = torch.optim.AdamW(objectives.learner.train().parameters(), recipe.train.lr, weight_decay=0.01)
     optimiser.param_groups[0]["base_lr"] = recipe.train.lr
-    state = TrainingState(learner, optimiser, None, {}, semi)
+    state = TrainingState(objectives, optimiser, None)
     stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, state)
     rng = np.random.default_rng(recipe.seed)
     for _ in range(recipe.train.steps):
         batches = [batch(labelled, rng), batch(maps, rng) if maps is not None else None]
         assert batches[0] is not None
         losses, _ = stepper.step([(batches[0], batches[1])], measure=state.step + 1 == recipe.train.steps)
-    shares = {name: round(float(value), 3) for name, value in losses.parts.items()}
+    shares = {name: round(float(value), 3) for name, value in losses.figures.items()}
     print(f"  {recipe.name}: {shares}", flush=True)
-    if semi is not None and semi.banks is not None:
-        print(f"    {looks(semi)}", flush=True)
+    banks = next((part.memory for part in objectives.parts if isinstance(part.memory, Banks)), None)
+    if banks is not None:
+        print(f"    {looks(banks)}", flush=True)
         assert maps is not None
         assert truth is not None
-        print(f"    {pull(learner, semi, labelled, maps, truth, rng)}", flush=True)
+        print(f"    {pull(objectives, labelled, maps, truth, rng)}", flush=True)
 
 
-def pull(learner: Learner, semi: SemiSupervision, labelled: Frames, maps: Frames, truth: Tensor, rng: Any) -> str:
+def pull(objectives: Objectives, labelled: Crops, maps: Crops, truth: Tensor, rng: Any) -> str:
     """Whether the contrast pulls where the true labels of the unlabelled frames would."""
-    network = learner.network
+    network = objectives.learner.network
     assert isinstance(network, Plain)
     parameters = [*network.encoder.parameters(), *network.features.parameters()]
-    loss = StepLoss(network.normalisation, semi)
-    number = maps.labels.shape[1]
-    with_truth = Frames(maps.images, torch.cat([maps.labels, truth[:, None]], 1))
+    assert maps.stored is not None
+    # The true labels go along as one more class than a store lists, which no rank looks at.
+    with_truth = maps._replace(
+        stored=maps.stored._replace(ranked=torch.cat([maps.stored.ranked, truth[:, None]], dim=1))
+    )
     found = []
     for _ in range(BATCHES):
         some, others = batch(labelled, rng), batch(with_truth, rng)
-        terms = loss(learner, some, Batch(others.images, others.labels[:, :number]), 0.5).terms
+        assert others.stored is not None
+        true = others.stored.ranked[:, LISTED]
+        terms = objectives(objectives.learner, some, others, 0.5).terms
         contrast = flat(terms["contrast"], parameters)
         told = network(network.normalisation(others.images))
         found.append(
-            float(
-                functional.cosine_similarity(
-                    contrast, flat(cross_entropy_sum(told, others.labels[:, number])[0], parameters), dim=0
-                )
-            )
+            float(functional.cosine_similarity(contrast, flat(cross_entropy_sum(told, true)[0], parameters), dim=0))
         )
     error = statistics.stdev(found) / len(found) ** 0.5
     return f"cosine with the gradient of true labels {statistics.mean(found):+.3f} ± {error:.3f}"
@@ -154,32 +146,35 @@ def flat(loss: Tensor, parameters: list[nn.Parameter]) -> Tensor:
     return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, parameters)])
 
 
-def batch(frames: Frames, rng: np.random.Generator) -> Batch:
+def batch(frames: Crops, rng: np.random.Generator) -> Crops:
     chosen = torch.from_numpy(rng.integers(len(frames.images), size=BATCH))
-    images, labels = frames.images[chosen], frames.labels[chosen]
-    if rng.random() < 0.5:
-        images, labels = images.flip(-1), labels.flip(-1)
-    return Batch(images, labels)
+    mirrored = rng.random() < 0.5
+
+    def taken(tensor: Tensor) -> Tensor:
+        return tensor[chosen].flip(-1) if mirrored else tensor[chosen]
+
+    return frames.each(taken, taken)
 
 
 @torch.no_grad()
-def predicted(network: Network, frames: Frames, drop: float) -> Frames:
-    """The frames with what a store would say of them, maps (T, 3 + K, H, W); it lists no less likely class."""
+def predicted(network: Network, frames: Crops, drop: float) -> Crops:
+    """The frames with what a store would say of them; it lists no less likely class."""
     network.eval()
-    maps = []
+    said = []
     for image in frames.images.split(8):
         values = network(network.normalisation(image)).values
         shares = functional.interpolate(values, size=SIZE, mode="bilinear", align_corners=False).softmax(1)
         entropy = -(shares * (shares + 1e-10).log()).sum(1) / np.log(CLASSES)
         top = shares.topk(LISTED, dim=1)
-        level = (top.values[:, :1] * 255).round()
+        level = (top.values[:, 0] * 255).round()
         listed = torch.where((top.values >= drop) | (torch.arange(LISTED)[:, None, None] == 0), top.indices, IGNORE)
-        maps.append(torch.cat([top.indices[:, :1], (entropy * 255).round()[:, None], level, listed], 1).byte())
-    return Frames(frames.images, torch.cat(maps))
+        said.append((top.indices[:, 0], (entropy * 255).round(), level, listed))
+    labels, entropy, level, listed = (torch.cat(parts).byte() for parts in zip(*said, strict=True))
+    return frames._replace(labels=labels, stored=StoredPixels(entropy, level, listed))
 
 
 @torch.no_grad()
-def score(network: Network, frames: Frames) -> float:
+def score(network: Network, frames: Crops) -> float:
     network.eval()
     lookup = np.arange(256, dtype=np.uint8)
     lookup[CLASSES:] = IGNORE
@@ -191,20 +186,20 @@ def score(network: Network, frames: Frames) -> float:
     return 100 * confusion.miou
 
 
-def looks(semi: SemiSupervision) -> str:
+def looks(banks: Banks) -> str:
     """How alike the banks of two classes are."""
-    assert semi.banks is not None
-    means = [semi.banks.content(number).mean(0) for number in range(CLASSES) if semi.banks.lengths[number] > 50]
+    means = [banks.content(number).mean(0) for number in range(CLASSES) if banks.lengths[number] > 50]
     unit = functional.normalize(torch.stack(means), dim=1)
     alike = (unit @ unit.T)[~torch.eye(len(unit), dtype=torch.bool)].mean()
     return f"banks of {len(means)} classes, cosine of two of them {alike:.3f}"
 
 
-def window_facts(maps: Frames, truth: Tensor, level: int, low: int, high: int) -> str:
+def window_facts(maps: Crops, truth: Tensor, level: int, low: int, high: int) -> str:
     """Of the unreliable cells: how many are negatives of a class, and how many of these are of it."""
-    small = shrink(maps.labels, (SIZE[0] // 4, SIZE[1] // 4))
-    unreliable = small[:, 1].flatten() > level
-    inside = rank_window(small[:, 3:].movedim(1, 0).flatten(1).T.long()[unreliable], low, high, CLASSES)
+    assert maps.stored is not None
+    entropy, _, ranked = (shrink(some, (SIZE[0] // 4, SIZE[1] // 4)) for some in maps.stored)
+    unreliable = entropy.flatten() > level
+    inside = rank_window(ranked.movedim(1, 0).flatten(1).T.long()[unreliable], low, high, CLASSES)
     own = shrink(truth, (SIZE[0] // 4, SIZE[1] // 4)).flatten()[unreliable].long()
     wrong = inside[torch.arange(len(own)), own]
     return f"{inside.float().mean():.1%} of unreliable cells, wrong {wrong.sum() / inside.sum():.2%}"
@@ -238,9 +233,10 @@ def main() -> None:
         learn(network, Recipe(name="base", seed=seed, train=begin), labelled)
         weights = {name: tensor.clone() for name, tensor in network.state_dict().items()}
         maps = predicted(network, unlabelled, arguments.drop)
-        level = int(torch.quantile(maps.labels[:, 1].flatten()[::7].float(), 0.8))
-        right = (maps.labels[:, 0] == unlabelled.labels).float()
-        sure = maps.labels[:, 1] <= level
+        assert maps.stored is not None
+        level = int(torch.quantile(maps.stored.entropy.flatten()[::7].float(), 0.8))
+        right = (maps.labels == unlabelled.labels).float()
+        sure = maps.stored.entropy <= level
         print(
             f"seed {seed}: base {score(network, val):.2f} mIoU, {right.mean():.1%} of pixels right, "
             f"{right[sure].mean():.1%} of reliable ones, {right[~sure].mean():.1%} of the others",
@@ -270,10 +266,11 @@ def main() -> None:
                 name = f"{window}-{split}"
                 recipe = Recipe(name=name, seed=seed + 50, unlabelled=section, train={**common, "lr": 2e-3})
                 shown = maps if window != "labels" else None
-                meaning = MapMeaning((level,), LISTED) if shown is not None else None
+                meaning = StoreMeaning((level,), LISTED) if shown is not None else None
                 if shown is not None and section is not None and section.contrast is None and split == "store":
                     # As `vss train` has it: pseudo-labels alone.
-                    shown, meaning = Frames(maps.images, torch.where(sure, maps.labels[:, 0], IGNORE)), None
+                    reliable = torch.where(sure, maps.labels, IGNORE)
+                    shown, meaning = maps._replace(labels=reliable, stored=None), None
                 since = time.process_time()
                 learn(network, recipe, labelled, shown, meaning, unlabelled.labels)
                 figure = score(network, val)

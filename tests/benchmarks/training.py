@@ -26,14 +26,16 @@ from lightning_fabric import Fabric
 from torch.nn import functional
 
 from vsscli.data.augment import TrainAugment
-from vsscli.data.batches import LabelledFrames, TrainItems, training_loader
+from vsscli.data.batches import TrainItems
 from vsscli.data.layouts import open_dataset
+from vsscli.data.loader import training_loader
+from vsscli.data.samples import Crops, LabelledFrames
 from vsscli.models.build import build_network
 from vsscli.recipes.schema import Recipe
-from vsscli.training.learner import Learner
+from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.state import TrainingState
-from vsscli.training.step import Batch, Stepper
+from vsscli.training.step import Stepper
 
 SCENE = {"videos": 4, "unlabelled_videos": 1, "val_videos": 1, "frames": 6, "size": [360, 480]}
 
@@ -51,7 +53,7 @@ def recipe_for(root: Path) -> Recipe:
     )
 
 
-def bare_step(recipe: Recipe, num_classes: int, batch: Batch) -> Callable[[], None]:
+def bare_step(recipe: Recipe, num_classes: int, batch: Crops) -> Callable[[], None]:
     """Forward, backward and optimiser step, and nothing else."""
     network = build_network(recipe.model.model_dump(), num_classes, load_pretrained=False)
     network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
@@ -70,16 +72,16 @@ def bare_step(recipe: Recipe, num_classes: int, batch: Batch) -> Callable[[], No
     return step
 
 
-def project_step(recipe: Recipe, num_classes: int, batches: Iterator[Batch]) -> Callable[[], None]:
+def project_step(recipe: Recipe, num_classes: int, batches: Iterator[Crops]) -> Callable[[], None]:
     """The project's step on whatever feeds it."""
     network = build_network(recipe.model.model_dump(), num_classes, load_pretrained=False)
     network.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    state = TrainingState(Learner(network), build_optimiser(network, recipe.train), None)
+    state = TrainingState(build_objectives(recipe, network), build_optimiser(network, recipe.train), None)
     stepper = Stepper(Fabric(accelerator="cpu", devices=1), recipe, state)
     return lambda: stepper.step([(next(batches), None)]) and None
 
 
-def forever(batch: Batch) -> Iterator[Batch]:
+def forever(batch: Crops) -> Iterator[Crops]:
     while True:
         yield batch
 
@@ -103,7 +105,7 @@ def main() -> None:
             LabelledFrames(dataset.split("train"), dataset.ids, dataset.table.num_classes), TrainAugment(recipe.augment)
         )
         loader = training_loader(items, batch_size=8, seed=0, start=0, steps=10**6, workers=recipe.train.workers)
-        loaded = (Batch(*batch) for batch in loader)
+        loaded = iter(loader)
         batch = next(loaded)
         classes = dataset.table.num_classes
         ways = {

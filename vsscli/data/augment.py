@@ -17,6 +17,7 @@ from torchvision.transforms.v2 import functional
 
 from vsscli.data.classes import IGNORE
 from vsscli.data.config import Augment
+from vsscli.data.samples import Crops, Sample, StoredPixels
 
 CROP_DRAWS = 10  # as in mmsegmentation's RandomCrop, which the paper's recipes use
 
@@ -147,7 +148,7 @@ def apply_label(label: np.ndarray, geometry: Geometry, fill: int = IGNORE) -> Te
 
 
 class TrainAugment:
-    """The paper's augmentation of a frame with its label. Random numbers come from torch's global generator."""
+    """The paper's augmentation of a frame and what is known of it, by random numbers of torch's global generator."""
 
     def __init__(self, augment: Augment) -> None:
         self.augment = augment
@@ -156,34 +157,25 @@ class TrainAugment:
         in_pillow = v2.Compose([v2.ToPILImage(), jitter, v2.PILToTensor()])
         self.colours = v2.RandomApply([in_pillow], p=augment.colour_jitter)
 
-    def __call__(
-        self, image: np.ndarray, label: np.ndarray | None, wanted: Wanted | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Augment a frame.
+    def __call__(self, sample: Sample, wanted: Wanted | None = None) -> Crops:
+        """Cut one crop out of a frame. Where it has no labels, the first place is taken, and the crop has none.
 
         Parameters
         ----------
-        image
-            (H, W, 3) uint8.
-        label
-            (H, W) uint8, class index or 255; or (L, H, W), a label and other maps that belong to the frame; none: 0
-            everywhere, and no crop is drawn again for it.
+        sample
+            The frame.
         wanted
             As for `draw_geometry`.
-
-        Returns
-        -------
-        image
-            (3, *crop) uint8, 0 in the padding; not normalised.
-        label
-            (*crop) or (L, *crop) uint8, 255 in the padding.
         """
-        size = (image.shape[0], image.shape[1])
-        first = label if label is None or label.ndim == 2 else label[0]
-        geometry = draw_geometry(self.augment, size, first, wanted)
-        if label is None:
-            label = np.zeros(size, np.uint8)
-        return apply_image(image, geometry, self.colours), apply_label(label, geometry)
+        size = (sample.image.shape[0], sample.image.shape[1])
+        geometry = draw_geometry(self.augment, size, sample.labels, wanted)
+        images = apply_image(sample.image, geometry, self.colours)
+        padding = torch.ones(geometry.crop, dtype=torch.bool)
+        padding[: geometry.resized[0], : geometry.resized[1]] = False
+        if sample.labels is None:
+            return Crops(images, torch.full(geometry.crop, IGNORE, dtype=torch.uint8), padding)
+        stored = sample.stored and StoredPixels[Tensor](*(apply_label(maps, geometry) for maps in sample.stored))
+        return Crops(images, apply_label(sample.labels, geometry), padding, stored)
 
 
 def _uniform(low: float, high: float) -> float:

@@ -133,10 +133,18 @@ def key_of(job: Job, name: str, inputs: Mapping[str, str], frames: Frames) -> Ke
 
 
 def version_of(stage: AnyStage, recipe: Recipe) -> int:
-    """The version of a kind of stage: one more than that of its kind where it reads what mask scores lack to 1."""
+    """The version of a kind of stage: that of its kind, and one more where it reads what mask scores lack to 1, and
+    where pseudo-labels are weighed by their share of the pixels, of which unsure black rows were once none."""
     reads = isinstance(stage, PredictStage) and recipe.predict.missing != "normalise"
     reads |= isinstance(stage, TrainStage) and recipe.unlabelled is not None  # what the moving average is sure of
-    return VERSIONS[stage.do] + (reads and recipe.model.family != "light")
+    section = recipe.unlabelled if isinstance(stage, TrainStage) else None
+    weighs = (
+        section is not None
+        and section.scale_weight
+        and section.contrast is None
+        and section.teacher == section.split == "store"
+    )
+    return VERSIONS[stage.do] + (reads and recipe.model.family != "light") + weighs
 
 
 def brought_up(old: Key, job: Job, name: str, frames: Frames) -> Key:

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from vsscli.models.network import Network
 from vsscli.models.outputs import MaskOutputs, Outputs
 
-SUPERVISED = "supervised"
-
 
 def layers_of(outputs: Outputs) -> int:
     """Over how many layers the supervised loss of these outputs is summed: 1 for a network that scores pixels."""
@@ -42,27 +40,19 @@ def measured_parameters(network: Network) -> list[nn.Parameter]:
 def gradient_shares(
     terms: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], scale: float = 1.0
 ) -> dict[str, Tensor]:
-    """Norms of the gradients of weighted losses, as shares of the supervised one's.
+    """Norms of the gradients of weighted losses at some parameters, as shares of the first one's.
 
-    Nothing is left in the parameters, and the graph can be gone through again.
-
-    Parameters
-    ----------
-    terms
-        Losses with their weights; one is called ``supervised``.
-    parameters
-        Where the gradients are taken.
-    scale
-        Factor on the losses, with which gradients in half precision do not vanish; it has no other effect.
+    Nothing is left in the parameters, and the graph can be gone through again. A factor on the losses, with which
+    gradients in half precision do not vanish, has no other effect.
 
     Returns
     -------
     dict
-        ``gradient_<name>`` for every other term; nan where the supervised loss has no gradient, or one is not finite.
+        ``gradient_<name>`` for every other term; nan where the first loss has no gradient, or one is not finite.
     """
     norms = {name: _norm(term * scale, parameters) for name, term in terms.items()}
-    supervised = norms.pop(SUPERVISED)
-    shares = {f"gradient_{name}": norm / supervised for name, norm in norms.items()}
+    first, *others = norms
+    shares = {f"gradient_{name}": norms[name] / norms[first] for name in others}
     return {name: torch.where(share.isfinite(), share, torch.nan) for name, share in shares.items()}
 
 

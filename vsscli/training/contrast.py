@@ -23,7 +23,7 @@ from vsscli.training.bank import Banks, nth_true, piece_length
 
 EPSILON = 1e-8  # norms below count as this one, as in torch's cosine similarity
 
-Draw = Callable[[Tensor, int], Tensor]
+DrawBelow = Callable[[Tensor, int], Tensor]
 """From counts (A,) and a size: whole numbers (A, size), each below its row's count; 0 where that is 0."""
 
 
@@ -49,7 +49,7 @@ class Cells:
     crops: int = 1
 
 
-class Plan(NamedTuple):
+class ContrastPlan(NamedTuple):
     """One step's draws, for A pairs of a class's anchors and a bank.
 
     anchors (A, M) are cells, negatives (A, M * N) rows of the banks, centres (A, D) features; weight (A,) is the share
@@ -113,7 +113,9 @@ def draw_below(counts: Tensor, size: int) -> Tensor:
     return numbers % counts.clamp_min(1)[:, None]
 
 
-def plan_step(features: Tensor, cells: Cells, banks: Banks, settings: Contrast, draw: Draw = draw_below) -> Plan:
+def plan_step(
+    features: Tensor, cells: Cells, banks: Banks, settings: Contrast, draw: DrawBelow = draw_below
+) -> ContrastPlan:
     """Push the step's keys, then draw anchors and negatives.
 
     Parameters
@@ -158,10 +160,10 @@ def plan_step(features: Tensor, cells: Cells, banks: Banks, settings: Contrast, 
         trusted = cells.trusted[:, some].T.float()
         centres[start : start + piece] = trusted @ features / cells_of[some].clamp_min(1)[:, None]
         anchors[start : start + piece] = nth_true(anchor[:, some].T, number[start : start + piece])
-    return Plan(anchors, banks.places(bank, index), centres, weight)
+    return ContrastPlan(anchors, banks.places(bank, index), centres, weight)
 
 
-def contrastive_loss(anchors: Tensor, plan: Plan, banks: Banks, settings: Contrast) -> Tensor:
+def contrastive_loss(anchors: Tensor, plan: ContrastPlan, banks: Banks, settings: Contrast) -> Tensor:
     """The loss of a plan's anchors, the student's features (A, M, D) float32; nothing else gets a gradient."""
     negatives = plan.negatives.view(*plan.anchors.shape, settings.negatives)
     losses: Tensor = _Contrast.apply(

@@ -1,27 +1,30 @@
 """What is known of unlabelled crops: their labels, which of them to trust, and which classes a pixel surely is not.
 
-Two teachers say it alike: a store of fused predictions, whose maps went through the crops' own geometry, or a moving
+Three tell: labels that were given, a store of fused predictions whose maps went the way of the crops, or a moving
 average of the student.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from vsscli.data.classes import IGNORE
+from vsscli.data.samples import Crops
 from vsscli.models.scores import ScoreKind, Scores, to_probabilities
 from vsscli.store.header import MAX_LEVEL
 from vsscli.training.contrast import label_mask
-from vsscli.training.unsupervised import entropy_of, keep_sure, split_by_entropy
+from vsscli.training.ranks import Ranks
+from vsscli.training.unsupervised import entropy_of, keep_sure, narrowing_share, split_by_entropy
 
 
 @dataclass(frozen=True)
-class MapMeaning:
-    """What the maps of a prediction store mean.
+class StoreMeaning:
+    """What a prediction store's maps mean.
 
     Parameters
     ----------
@@ -54,25 +57,26 @@ class MapMeaning:
         return torch.searchsorted(until, wanted)[:, 0].clamp_max(MAX_LEVEL)
 
 
-@dataclass(frozen=True)
-class Narrowing:
-    """U2PL's split at a time of the run, on stored entropies: per cent of the pixels that get no label, and that are
-    reliable and unreliable for the contrast."""
+class Narrowing(NamedTuple):
+    """U2PL's split at a time of the run: per cent of the pixels that get no label, and that are reliable and unreliable
+    for the contrast."""
 
     dropped: float
     share: float
 
+    @classmethod
+    def at(cls, progress: float, drop: float, sure: float) -> Narrowing:
+        """The split of shares at the start of the run, at a time of it."""
+        return cls(narrowing_share(drop, progress), narrowing_share(sure, progress))
 
-@dataclass(frozen=True)
-class Evidence:
-    """Of unlabelled crops as the student will see them.
 
-    Parameters
+class CellEvidence(NamedTuple):
+    """What is known of N cells, h x w of each crop.
+
+    Attributes
     ----------
-    target
-        (B, H, W) uint8, labels to learn; 255 where none.
     label
-        (B, h, w) int64, the label of every cell, sure or not.
+        (B, h, w) int64, the label of every cell, sure or not; 255 for none.
     reliable, unreliable
         (B, h, w) bool.
     ranked
@@ -81,12 +85,122 @@ class Evidence:
         (N, C) bool, classes with enough probability for an anchor.
     """
 
-    target: Tensor
     label: Tensor
     reliable: Tensor
     unreliable: Tensor
     ranked: Tensor
     sure: Tensor
+
+
+class Evidence(Protocol):
+    """What is known of unlabelled crops as the student will see them."""
+
+    @property
+    def target(self) -> Tensor:
+        """Labels to learn, (B, H, W) uint8; 255 where there is none."""
+        ...
+
+    def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
+        """The same of cells, (h, w) to a crop; an anchor has at least this confidence."""
+        ...
+
+
+@dataclass(frozen=True)
+class GivenLabels:
+    """Labels are final, and nothing else is known."""
+
+    target: Tensor
+
+    def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
+        """Labels alone don't say what a pixel is not."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class StoredEvidence:
+    """What a prediction store says.
+
+    Parameters
+    ----------
+    crops
+        With labels, 255 where there is nothing to know, and with what else is stored.
+    meaning
+        Of what is stored.
+    narrowing
+        Who is reliable at this time of the run; None: whom the store says, and all others are unreliable.
+    """
+
+    crops: Crops
+    meaning: StoreMeaning
+    narrowing: Narrowing | None = None
+
+    @property
+    def target(self) -> Tensor:
+        """The labels of reliable pixels, or of all but those that are dropped."""
+        labels, entropy = self.crops.labels, self._entropy
+        if self.narrowing is None:
+            return torch.where(self.meaning.reliable(labels, entropy), labels, IGNORE)
+        levels = self.meaning.surest(labels, entropy, 100 - self.narrowing.dropped)
+        return torch.where(_up_to(levels, labels, entropy), labels, IGNORE)
+
+    def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
+        """The pixels in the cells' centres."""
+        assert self.crops.stored is not None
+        entropy, level, ranked = (shrink(maps, size) for maps in self.crops.stored)
+        label = shrink(self.crops.labels, size)
+        if self.narrowing is None:
+            reliable = self.meaning.reliable(label, entropy)
+            unreliable = ~reliable & (label != IGNORE)
+        else:
+            share = self.narrowing.share
+            sure, most = (self.meaning.surest(self.crops.labels, self._entropy, p) for p in (share, 100 - share))
+            reliable = _up_to(sure, label, entropy)
+            # Stored entropies are few, so many pixels have the very bound: these are not unreliable, or all could be.
+            unreliable = ~_up_to(most, label, entropy) & (label != IGNORE)
+        classes = label.long()
+        sure_enough = torch.where(level.float() > confidence * MAX_LEVEL, classes, IGNORE)
+        listed = ranked.movedim(1, 0).flatten(1).T.long()
+        return CellEvidence(classes, reliable, unreliable, listed, label_mask(sure_enough, ranks.num_classes))
+
+    @property
+    def _entropy(self) -> Tensor:
+        assert self.crops.stored is not None
+        return self.crops.stored.entropy
+
+
+class TeacherEvidence:
+    """What a teacher says that has seen the very crops.
+
+    Parameters
+    ----------
+    scores
+        Of those crops.
+    labels
+        (B, H, W) uint8 from before they were mixed; 255 where there is nothing to know.
+    narrowing
+        Who is reliable at this time of the run.
+    """
+
+    def __init__(self, scores: Scores, labels: Tensor, narrowing: Narrowing) -> None:
+        self._scores, self._labels, self._narrowing = scores, labels, narrowing
+        self._entropy = torch.stack([_entropy(scores, crop, labels.shape[-2:]) for crop in range(len(labels))])
+
+    @property
+    def target(self) -> Tensor:
+        """The labels of all but the least sure pixels."""
+        return keep_sure(self._labels, self._entropy, 100 - self._narrowing.dropped)
+
+    def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
+        """The pixels in the cells' centres, and the teacher's own probabilities."""
+        reliable, unreliable = split_by_entropy(self._entropy, self._labels != IGNORE, self._narrowing.share)
+        shares = cell_shares(self._scores, size)
+        return CellEvidence(
+            shrink(self._labels, size).long(),
+            shrink(reliable, size),
+            shrink(unreliable, size),
+            shares.topk(ranks.listed, dim=1).indices,
+            shares > confidence,
+        )
 
 
 def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -106,106 +220,6 @@ def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
 def _up_to(levels: Tensor, label: Tensor, entropy: Tensor) -> Tensor:
     """Which pixels have an entropy of at most the level of their label, or of the one level there is; no padding."""
     return (entropy <= levels[label.long().clamp(max=len(levels) - 1)]) & (label != IGNORE)
-
-
-def stored_target(maps: Tensor, meaning: MapMeaning, narrowing: Narrowing | None = None) -> Tensor:
-    """The labels to learn (B, H, W) of stored maps (B, 3 + K, H, W), 255 where none; see `from_store`."""
-    label, entropy = maps[:, 0], maps[:, 1]
-    if narrowing is None:
-        return torch.where(meaning.reliable(label, entropy), label, IGNORE)
-    levels = meaning.surest(label, entropy, 100 - narrowing.dropped)
-    return torch.where(_up_to(levels, label, entropy), label, IGNORE)
-
-
-def from_store(
-    maps: Tensor,
-    size: tuple[int, int],
-    meaning: MapMeaning,
-    *,
-    confidence: float,
-    num_classes: int,
-    narrowing: Narrowing | None = None,
-) -> Evidence:
-    """Evidence from stored maps.
-
-    Parameters
-    ----------
-    maps
-        (B, 3 + K, H, W) uint8 as `StoredEvidence` gives them: label, entropy, level of the label's probability, and
-        the K likeliest classes. Padding is 255 throughout.
-    size
-        h, w of the cells.
-    meaning
-        Of the maps.
-    confidence
-        Probability that an anchor has at least.
-    num_classes
-        C.
-    narrowing
-        Who is reliable at this time of the run; none: whom the store says, and all others are unreliable.
-    """
-    target = stored_target(maps, meaning, narrowing)
-    small = shrink(maps, size).movedim(1, 0)  # (3 + K, B, h, w)
-    if narrowing is None:
-        reliable = meaning.reliable(small[0], small[1])
-        unreliable = ~reliable & (small[0] != IGNORE)
-    else:
-        label, entropy = maps[:, 0], maps[:, 1]
-        sure, most = (meaning.surest(label, entropy, p) for p in (narrowing.share, 100 - narrowing.share))
-        reliable = _up_to(sure, small[0], small[1])
-        # Stored entropies are few, so many pixels have the very bound: these are not unreliable, or all could be.
-        unreliable = ~_up_to(most, small[0], small[1]) & (small[0] != IGNORE)
-    sure_enough = small[2].float() > confidence * MAX_LEVEL
-    classes = small[0].long()
-    return Evidence(
-        target,
-        classes,
-        reliable,
-        unreliable,
-        small[3 : 3 + meaning.kept].flatten(1).T.long(),
-        label_mask(torch.where(sure_enough, classes, IGNORE), num_classes),
-    )
-
-
-def from_teacher(
-    scores: Scores,
-    label: Tensor,
-    *,
-    size: tuple[int, int] | None = None,
-    dropped: float,
-    share: float,
-    listed: int,
-    confidence: float,
-) -> Evidence:
-    """Evidence from a teacher that has seen the very crops.
-
-    Parameters
-    ----------
-    scores
-        Of those crops.
-    label
-        (B, H, W) uint8 from before they were mixed; 255 in padding.
-    size
-        h, w of the cells; none: those of the scores.
-    dropped, share
-        Per cent of the pixels that get no label, and that are reliable and unreliable, at this time of the run.
-    listed
-        K, how many classes to rank.
-    confidence
-        Probability that an anchor has at least.
-    """
-    entropy = torch.stack([_entropy(scores, crop, label.shape[-2:]) for crop in range(len(label))])
-    reliable, unreliable = split_by_entropy(entropy, label != IGNORE, share)
-    size = size or (scores.values.shape[-2], scores.values.shape[-1])
-    cells = cell_shares(scores, size)
-    return Evidence(
-        keep_sure(label, entropy, 100 - dropped),
-        shrink(label, size).long(),
-        shrink(reliable, size),
-        shrink(unreliable, size),
-        cells.topk(listed, dim=1).indices,
-        cells > confidence,
-    )
 
 
 def cell_shares(scores: Scores, size: tuple[int, int]) -> Tensor:

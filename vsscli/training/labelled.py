@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vsscli.data.augment import TrainAugment
-from vsscli.data.batches import LabelledFrames, Portion, TrainItems
+from vsscli.data.batches import Portion, TrainItems
 from vsscli.data.census import Census
 from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset
@@ -14,6 +14,7 @@ from vsscli.data.left import left_out, say_left_out
 from vsscli.data.numbering import say_order
 from vsscli.data.order import BLOCK
 from vsscli.data.rare import RareFirst, class_counts, say_rare
+from vsscli.data.samples import LabelledFrames
 from vsscli.data.sound import check_once, tell
 from vsscli.data.verdict import judge_absent, retold
 from vsscli.data.videos import FolderVideo

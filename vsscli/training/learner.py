@@ -2,50 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
-from vsscli.models.heads.projection import ProjectionHead
 from vsscli.models.network import Network
 from vsscli.models.outputs import Outputs
 from vsscli.training.averaging import AveragedWeights
 
 
 class Answer:
-    """What a learner says of a batch.
+    """What a learner says of a batch: outputs, and the projected features (A, M, D) float32 of each group of cells that
+    it was asked for.
 
     No dataclass on purpose: Fabric takes those apart to cast what is in them, and refuses frozen ones.
-
-    Parameters
-    ----------
-    outputs
-        Of the network.
-    anchors
-        (A, M, D) float32, projected features of the cells that were asked for; None where none were.
     """
 
-    __slots__ = ("anchors", "outputs")
+    __slots__ = ("outputs", "projected")
 
-    def __init__(self, outputs: Outputs, anchors: Tensor | None) -> None:
-        self.outputs, self.anchors = outputs, anchors
+    def __init__(self, outputs: Outputs, projected: list[Tensor | None]) -> None:
+        self.outputs, self.projected = outputs, projected
 
 
 class Learner(nn.Module):
     """Network and projection as one module, so that processes share the gradients of both."""
 
-    def __init__(self, network: Network, projection: ProjectionHead | None = None) -> None:
+    def __init__(self, network: Network, projection: nn.Module | None = None) -> None:
         super().__init__()
         self.network = network
         self.projection = projection
 
-    def forward(self, images: Tensor, anchors: Tensor | None = None) -> Answer:
-        """Run the network on normalised images (B, 3, H, W), and project the cells numbered anchors (A, M)."""
+    def forward(self, images: Tensor, asked: Sequence[Tensor | None] = ()) -> Answer:
+        """Run the network on normalised images (B, 3, H, W), and project groups of cells, numbers (A, M) each."""
         outputs = self.network.outputs(images)
-        if anchors is None or self.projection is None:
-            return Answer(outputs, None)
-        return Answer(outputs, self.projection(feature_cells(outputs)[anchors]).float())
+        return Answer(
+            outputs, [None if cells is None else self.project(feature_cells(outputs)[cells]) for cells in asked]
+        )
+
+    def project(self, cells: Tensor) -> Tensor:
+        """Features (..., D) through the projection, float32."""
+        assert self.projection is not None
+        projected: Tensor = self.projection(cells)
+        return projected.float()
 
 
 class MeanTeacher:
@@ -54,13 +54,6 @@ class MeanTeacher:
     It is always in evaluation mode, and its batch-norm statistics are averages of the student's with the momentum of
     the parameters. U2PL instead copies none of them and lets the teacher gather its own, in training mode: then dropout
     disturbs the labels, and its statistics lag behind parameters that move.
-
-    Parameters
-    ----------
-    learner
-        Its present weights are the start.
-    momentum
-        As for `AveragedWeights`.
     """
 
     def __init__(self, learner: Learner, momentum: float) -> None:
@@ -76,7 +69,7 @@ class MeanTeacher:
         outputs = self.learner.network.outputs(images)
         if self.learner.projection is None:
             return outputs, None
-        return outputs, self.learner.projection(feature_cells(outputs)).float()
+        return outputs, self.learner.project(feature_cells(outputs))
 
 
 def feature_cells(outputs: Outputs) -> Tensor:

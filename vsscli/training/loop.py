@@ -13,15 +13,18 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from vsscli.data.batches import TrainItems, lost_loader, training_loader
+from vsscli.data.batches import TrainItems
 from vsscli.data.layouts import Dataset
+from vsscli.data.loader import lost_loader, training_loader
+from vsscli.data.samples import Crops
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
 from vsscli.recipes.schema import Recipe
 from vsscli.talk import Talk
 from vsscli.training.journal import Journal
+from vsscli.training.objectives.table import Losses
 from vsscli.training.state import TrainingState, is_finite, save_state
-from vsscli.training.step import Batch, Losses, Stepper
+from vsscli.training.step import Stepper
 from vsscli.training.stop import StopRequest
 from vsscli.training.validation import validate
 
@@ -125,14 +128,14 @@ class Loop:
         settings = self.recipe.train
         return step in (settings.log_every, settings.steps) or step % (BALANCE_EVERY * settings.log_every) == 0
 
-    def _batches(self, items: TrainItems, unlabelled: TrainItems | None) -> Iterator[tuple[Batch, Batch | None]]:
+    def _batches(self, items: TrainItems, unlabelled: TrainItems | None) -> Iterator[tuple[Crops, Crops | None]]:
         labelled = self._loaded(items, self.recipe.train.batch_size, stream=0)
         if unlabelled is None or self.recipe.unlabelled is None:
             yield from ((batch, None) for batch in labelled)
         else:
             yield from zip(labelled, self._loaded(unlabelled, self.recipe.unlabelled.batch_size, stream=1), strict=True)
 
-    def _loaded(self, items: TrainItems, batch_size: int, stream: int) -> Iterator[Batch]:
+    def _loaded(self, items: TrainItems, batch_size: int, stream: int) -> Iterator[Crops]:
         settings, device = self.recipe.train, self.fabric.device
         loader = training_loader(
             items,
@@ -146,8 +149,8 @@ class Loop:
             world=self.fabric.world_size,
             pin=device.type == "cuda",
         )
-        for images, labels in loader:
-            yield Batch(images.to(device, non_blocking=True), labels.to(device, non_blocking=True))
+        for crops in loader:
+            yield crops.to(device)
 
     def _record(self, losses: Losses, rate: float, *, data_time: float, step_time: float) -> None:
         values = {}

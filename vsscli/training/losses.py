@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
@@ -43,6 +44,23 @@ def cross_entropy_sum(scores: Scores, label: Tensor) -> tuple[Tensor, Tensor]:
         for crop in range(len(label))
     ]
     return torch.stack(parts).sum(), count
+
+
+def global_mean(loss_sum: Tensor, count: Tensor) -> Tensor:
+    """Mean over all processes' pixels, scaled so that averaging gradients over processes gives its gradient."""
+    if torch.distributed.is_initialized():
+        count = count.clone()
+        torch.distributed.all_reduce(count)
+        loss_sum = loss_sum * torch.distributed.get_world_size()
+    return loss_sum / count.clamp_min(1.0)
+
+
+def global_share(count: Tensor, pixels: Tensor) -> Tensor:
+    """Which share of the pixels of all processes was counted."""
+    both = torch.stack([count, pixels.to(count)])
+    if torch.distributed.is_initialized():
+        torch.distributed.all_reduce(both)
+    return both[0] / both[1].clamp_min(1.0)
 
 
 def _upsampled_sum(values: Tensor, label: Tensor, kind: ScoreKind) -> Tensor:

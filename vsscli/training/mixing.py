@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from vsscli.data.classes import IGNORE
+from vsscli.data.samples import Crops
+from vsscli.errors import VssError
+from vsscli.recipes.training import Unlabelled
 
 Whole = Callable[[int, int], int]
 """A whole number from the first to before the second."""
@@ -37,19 +41,10 @@ def box_masks(crops: int, height: int, width: int, draw: Whole = draw_whole) -> 
 
 
 def class_masks(label: Tensor, priority: Tensor | None = None) -> Tensor:
-    """For each crop, the pixels of a random half of its classes (Olsson et al. 2020, arXiv:2007.07936).
+    """For each crop, the pixels of a random half of its classes (Olsson et al. 2020, arXiv:2007.07936), (B, H, W) bool.
 
-    Parameters
-    ----------
-    label
-        (B, H, W) uint8; 255 counts as a class.
-    priority
-        (B, 256) by which classes are chosen, lowest first; none: drawn.
-
-    Returns
-    -------
-    Tensor
-        (B, H, W) bool. Of an odd number of classes the smaller half.
+    Of an odd number of classes the smaller half; 255 counts as a class. Those of lowest priority (B, 256) are chosen,
+    which is drawn where it is not given.
     """
     flat = label.flatten(1).long()
     if priority is None:
@@ -72,17 +67,26 @@ def erase(maps: Tensor, stays: Tensor, fill: int = IGNORE) -> Tensor:
     return torch.where(stays, maps, torch.full((), fill, dtype=maps.dtype, device=maps.device))
 
 
-def mix(method: str, images: Tensor, maps: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Mix normalised images (B, 3, H, W) and what belongs to them, maps (B, L, H, W) uint8.
-
-    Parameters
-    ----------
-    method
-        ``cutmix``, ``classmix`` or ``cutout``.
-    label
-        (B, H, W) uint8, what ClassMix chooses by.
-    """
-    stays = class_masks(label) if method == "classmix" else box_masks(*label.shape).to(label.device, non_blocking=True)
+def mixed(method: str, crops: Crops) -> Crops:
+    """Mix crops by ``cutmix``, ``classmix`` (which chooses by their labels) or ``cutout``."""
+    labels = crops.labels
+    stays = (
+        class_masks(labels) if method == "classmix" else box_masks(*labels.shape).to(labels.device, non_blocking=True)
+    )
     if method == "cutout":
-        return erase(images, stays, 0), erase(maps, stays)
-    return exchange(images, stays), exchange(maps, stays)
+        # As in U2PL, what is erased is a pixel without label, which padding is not even.
+        erased = crops.each(partial(erase, stays=stays, fill=0), partial(erase, stays=stays))
+        return erased._replace(padding=erase(crops.padding, stays, 0))
+    swap = partial(exchange, stays=stays)
+    return crops.each(swap, swap)
+
+
+def require_partners(settings: Unlabelled | None, world: int) -> None:
+    """Refuse to mix crops of a process that has one alone, which would leave them as they are without a word."""
+    if settings is None or settings.mixing not in ("cutmix", "classmix") or settings.batch_size // world > 1:
+        return
+    raise VssError(
+        f"unlabelled.mixing {settings.mixing} mixes the unlabelled crops of a process, and unlabelled.batch_size "
+        f"{settings.batch_size} over {world} process{'es' if world > 1 else ''} is one for each",
+        f"set unlabelled.batch_size to {2 * world} or more, take fewer --devices, or mix by cutout",
+    )

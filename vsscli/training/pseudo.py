@@ -3,95 +3,72 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from vsscli.data.batches import UnlabelledFrames
 from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset
+from vsscli.data.samples import StoredPixels, UnlabelledFrames
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.recipes.schema import Recipe
 from vsscli.store.encode import IGNORE, quantise
 from vsscli.store.reader import Store, open_source, open_store
 from vsscli.talk import SILENCE, Talk
-from vsscli.training.evidence import MapMeaning
+from vsscli.training.evidence import StoreMeaning
 from vsscli.training.ranks import rank_bounds
 
 LOOKED_AT = 32
 """Frames that are looked at before the first step."""
 
 
-class StoredLabels:
-    """Labels of a pseudo-label store by video and frame; opened by each loader process for itself."""
+class StoreFrames:
+    """What a store says of a frame; opened by each loader process for itself."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._store: Store | None = None
 
-    def __call__(self, video: str, index: int) -> np.ndarray:
-        """One frame's pseudo-label: (H, W) uint8, 255 where it is not reliable."""
-        if self._store is None:
-            self._store = open_store(self._path)
-        return self._store.read(video, "pseudo_label", index)
+    @cached_property
+    def store(self) -> Store:
+        """The store, opened when it is first asked for."""
+        return open_store(self._path)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_store": None}
+        return {name: value for name, value in self.__dict__.items() if name != "store"}
+
+    def __call__(self, video: str, index: int) -> tuple[np.ndarray, StoredPixels[np.ndarray] | None]:
+        """Of a pseudo-label store: labels (H, W) uint8, 255 where they are not reliable."""
+        return self.store.read(video, "pseudo_label", index), None
 
 
-class StoredEvidence(StoredLabels):
-    """All that a prediction store says of a frame, at its size.
-
-    Parameters
-    ----------
-    path
-        The prediction store.
-    kept
-        K, how many of the likeliest classes to give.
-    """
+class PredictedFrames(StoreFrames):
+    """All that a prediction store says of a frame, with the ``kept`` likeliest classes."""
 
     def __init__(self, path: Path, kept: int) -> None:
         super().__init__(path)
         self._kept = kept
 
-    def __call__(self, video: str, index: int) -> np.ndarray:
-        """(3 + K, H, W) uint8: label, entropy, level of its probability, and the K likeliest classes."""
-        if self._store is None:
-            self._store = open_store(self._path)
-        store = self._store
+    def __call__(self, video: str, index: int) -> tuple[np.ndarray, StoredPixels[np.ndarray]]:
+        """The likeliest class of every pixel, and what else is kept, on the store's own grid."""
+        store = self.store
         if store.encoding.keep == "all":
-            classes, probabilities = store.lists(video, index)
+            ranked, probabilities = store.lists(video, index)
             level = quantise(probabilities[:1], 1)
         else:
-            classes, level = store.read(video, "top_class", index), store.read(video, "top_probability", index)[:1]
-        lists = np.concatenate([level, classes[: self._kept]])
-        size = store.size(video)
-        if lists.shape[1:] != size:
-            # Each pixel takes the cell that its centre lies in, as `apply_label` does with maps of other sizes.
-            rows, columns = (
-                (2 * np.arange(new) + 1) * old // (2 * new) for new, old in zip(size, lists.shape[1:], strict=True)
-            )
-            lists = lists[:, rows][:, :, columns]
-        return np.concatenate([store.label(video, index)[None], store.read(video, "entropy", index)[None], lists])
+            ranked, level = store.read(video, "top_class", index), store.read(video, "top_probability", index)
+        entropy = store.read(video, "entropy", index)
+        return store.label(video, index), StoredPixels(entropy, level[0], ranked[: self._kept])
 
 
 @dataclass(frozen=True)
 class UnlabelledData:
-    """Frames without labels of their own, and where maps come with them, what these mean.
-
-    Parameters
-    ----------
-    frames
-        To train on.
-    meaning
-        Of these maps; None where frames come with labels alone, or with none.
-    stores
-        What labels and maps are read from.
-    """
+    """Frames without labels of their own; the meaning of what a prediction store says of them, if one does; and the
+    stores that are read."""
 
     frames: UnlabelledFrames
-    meaning: MapMeaning | None = None
+    meaning: StoreMeaning | None = None
     stores: tuple[Store, ...] = ()
 
     def require_images(self, digests: Digests) -> None:
@@ -179,7 +156,7 @@ def open_unlabelled(
     contrast, narrowing = recipe.unlabelled.contrast, recipe.unlabelled.split == "narrowing"
     _look(store, videos, contrast=contrast is not None and not narrowing, talk=talk)
     if contrast is None and not narrowing:
-        return UnlabelledData(UnlabelledFrames(videos, StoredLabels(path)), stores=(store,))
+        return UnlabelledData(UnlabelledFrames(videos, StoreFrames(path)), stores=(store,))
     source = open_source(store)
     _require_frames(source, videos, dataset)
     keep, classes = source.encoding, dataset.table.num_classes
@@ -196,8 +173,8 @@ def open_unlabelled(
                 "unlabelled.contrast.high_rank out, or predict with store.drop: 0)"
             )
     levels = store.header.source.get("class_levels") or [store.header.source["level"]]
-    meaning = MapMeaning(tuple(map(int, levels)), kept)
-    return UnlabelledData(UnlabelledFrames(videos, StoredEvidence(source.path, kept)), meaning, (store, source))
+    meaning = StoreMeaning(tuple(map(int, levels)), kept)
+    return UnlabelledData(UnlabelledFrames(videos, PredictedFrames(source.path, kept)), meaning, (store, source))
 
 
 def _require_frames(store: Store, videos: list[FolderVideo], dataset: Dataset) -> None:

@@ -31,11 +31,11 @@ from vsscli.store.lock import only_one
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.inputs import SCORED, changed_data, changed_score, data_inputs, lacks_data, training_inputs
-from vsscli.training.learner import Learner
 from vsscli.training.loop import Loop
+from vsscli.training.mixing import require_partners
+from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.ready import make_ready
-from vsscli.training.semi import build_semi
 from vsscli.training.sources import Sources, open_sources
 from vsscli.training.state import TrainingState, lacks_content, load_state, other_run
 
@@ -191,7 +191,7 @@ def _train(
     recipe, dataset = sources.recipe, sources.main
     last, best = out / "last.pt", out / "best.pt"
     _require_precision(recipe, fabric.device)
-    _require_partners(recipe, fabric.world_size)
+    require_partners(recipe.unlabelled, fabric.world_size)
     if fabric.is_global_zero:
         for path in (last, best):
             clear_parts(path)
@@ -207,12 +207,10 @@ def _train(
     if fabric.world_size > 1:
         convert_sync(network, world=fabric.world_size, device=fabric.device)
     network.to(fabric.device).to(memory_format=torch.channels_last)
-    learner, semi = Learner(network), None
-    if recipe.unlabelled is not None and others is not None:
-        learner, semi = build_semi(recipe.unlabelled, network, others.meaning, fabric.autocast, talk)
-    optimiser = build_optimiser(network, recipe.train, learner.projection)
+    objectives = build_objectives(recipe, network, others.meaning if others else None, fabric.autocast, talk)
+    optimiser = build_optimiser(network, recipe.train, objectives.learner.projection)
     average = AveragedWeights(network, recipe.train.ema) if recipe.train.ema else None
-    state = TrainingState(learner, optimiser, average, inputs, semi, precision=fabric.strategy.precision)
+    state = TrainingState(objectives, optimiser, average, inputs, precision=fabric.strategy.precision)
     if resume and last.exists():
         load_state(last, state, recipe)
         talk.say(f"continuing {last} at step {state.step} of {recipe.train.steps}")
@@ -251,18 +249,6 @@ def _require_precision(recipe: Recipe, device: torch.device) -> None:
         raise VssError(
             f"train.precision: {error.message}", f"set it otherwise: --set train.precision={others}"
         ) from error
-
-
-def _require_partners(recipe: Recipe, world: int) -> None:
-    """Refuse to mix crops of a process that has one alone, which would leave them as they are without a word."""
-    unlabelled = recipe.unlabelled
-    if unlabelled is None or unlabelled.mixing not in ("cutmix", "classmix") or unlabelled.batch_size // world > 1:
-        return
-    raise VssError(
-        f"unlabelled.mixing {unlabelled.mixing} mixes the unlabelled crops of a process, and unlabelled.batch_size "
-        f"{unlabelled.batch_size} over {world} process{'es' if world > 1 else ''} is one for each",
-        f"set unlabelled.batch_size to {2 * world} or more, take fewer --devices, or mix by cutout",
-    )
 
 
 def _require_start(recipe: Recipe, talk: Talk) -> None:

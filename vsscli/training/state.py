@@ -18,7 +18,7 @@ from vsscli.recipes.schema import Recipe
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.inputs import CONTENT, DATA, SCORED, changed_data, changed_score
 from vsscli.training.learner import Learner
-from vsscli.training.semi import SemiSupervision
+from vsscli.training.objectives.table import Objectives
 
 DECIDE_NOTHING = ("workers", "log_every", "validate_every", "checkpoint_every")
 """Keys of `train` that decide no weight: a run may go on with others."""
@@ -36,16 +36,20 @@ class TrainingState:
         In what the split that the figures are of has changed since, in words; empty when in nothing.
     """
 
-    learner: Learner
+    objectives: Objectives
     optimiser: torch.optim.Optimizer
     average: AveragedWeights | None
     inputs: dict[str, str] = field(default_factory=dict)
-    semi: SemiSupervision | None = None
     step: int = 0
     best: float = -1.0
     figures: dict[str, Any] = field(default_factory=dict)
     precision: Precision = field(default_factory=Precision)
     outdated: str = ""
+
+    @property
+    def learner(self) -> Learner:
+        """What the optimiser changes."""
+        return self.objectives.learner
 
     @property
     def network(self) -> Network:
@@ -70,7 +74,7 @@ def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTab
         training = {
             "optimiser": state.optimiser.state_dict(),
             "raw": raw if state.average else None,
-            "semi": state.semi.state_dict() if state.semi else None,
+            "semi": state.objectives.state_dict(),
             "precision": state.precision.state_dict(),
             "best": state.best,
             "threads": torch.get_num_threads(),
@@ -107,8 +111,7 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
     if state.average is not None:
         state.network.load_state_dict(checkpoint.training["raw"])
         state.average.load(checkpoint.weights)
-    if state.semi is not None:
-        state.semi.load_state_dict(checkpoint.training["semi"])
+    state.objectives.load_state_dict(checkpoint.training["semi"])
     state.optimiser.load_state_dict(checkpoint.training["optimiser"])
     scaling = checkpoint.training.get("precision")
     if scaling:  # a run that was begun before it was kept starts again with the scale that all runs start with

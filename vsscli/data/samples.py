@@ -1,0 +1,173 @@
+"""What training reads of a frame, and what it is given of a crop: pixels, and what is known of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vsscli.data.masks import MaskIds, to_classes
+from vsscli.data.pixels import read_image
+from vsscli.data.videos import FolderVideo, Frame
+from vsscli.errors import VssError
+
+Maps = TypeVar("Maps", np.ndarray, Tensor)
+
+
+class StoredPixels(NamedTuple, Generic[Maps]):
+    """What a prediction store says of pixels beside their label, in its own levels, uint8.
+
+    Attributes
+    ----------
+    entropy, level
+        (..., H, W): entropy, and probability of the label.
+    ranked
+        (..., K, h, w): the K likeliest classes, likeliest first; 255 where fewer are listed.
+    """
+
+    entropy: Maps
+    level: Maps
+    ranked: Maps
+
+
+class Sample(NamedTuple):
+    """A frame as it is read: image (H, W, 3) uint8; labels (H, W) uint8, class index or 255, None where nobody knows
+    any; and what else is stored of its pixels, which may lie on a coarser grid."""
+
+    image: np.ndarray
+    labels: np.ndarray | None
+    stored: StoredPixels[np.ndarray] | None = None
+
+
+class Crops(NamedTuple):
+    """A crop, or with one axis more a batch of crops.
+
+    Attributes
+    ----------
+    images
+        (..., 3, H, W) uint8, not normalised; 0 in the padding.
+    labels
+        (..., H, W) uint8, class index, 255 where there is none: nowhere in the padding.
+    padding
+        (..., H, W) bool: no pixel of the frame.
+    stored
+        What else is known of the pixels, by what is known of the frame's; meaningless in the padding.
+    """
+
+    images: Tensor
+    labels: Tensor
+    padding: Tensor
+    stored: StoredPixels[Tensor] | None = None
+
+    def each(self, images: Callable[[Tensor], Tensor], maps: Callable[[Tensor], Tensor]) -> Crops:
+        """The crops with one thing done to their images, and another to all that belongs to these."""
+        stored = None if self.stored is None else StoredPixels(*map(maps, self.stored))
+        return Crops(images(self.images), maps(self.labels), maps(self.padding), stored)
+
+    def to(self, device: torch.device) -> Crops:
+        """The crops on a device, which is not waited for."""
+
+        def moved(tensor: Tensor) -> Tensor:
+            return tensor.to(device, non_blocking=True)
+
+        return self.each(moved, moved)
+
+
+class Samples(Protocol):
+    """Frames to train on, by number."""
+
+    def __len__(self) -> int: ...
+
+    def load(self, index: int) -> Sample:
+        """Read one."""
+        ...
+
+
+class LabelledFrames:
+    """Frames with masks.
+
+    Parameters
+    ----------
+    videos
+        All their frames count.
+    ids, num_classes
+        What the values of the masks mean.
+
+    Raises
+    ------
+    VssError
+        A frame has no image or no mask; when loaded, a file is damaged, of another size, or has unknown ids.
+    """
+
+    def __init__(self, videos: Sequence[FolderVideo], ids: MaskIds, num_classes: int) -> None:
+        self._ids, self._num_classes = ids, num_classes
+        self._frames: list[tuple[Frame, Path, Path]] = []
+        for frame in (frame for video in videos for frame in video.frames):
+            if frame.image is None or frame.mask is None:
+                what = "image" if frame.image is None else "mask"
+                raise VssError(
+                    f"training frame {frame.address} has no {what}", "add it, or take the frame out of the split"
+                )
+            self._frames.append((frame, frame.image, frame.mask))
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def load(self, index: int) -> Sample:
+        """Decode a frame and its mask."""
+        frame, image, mask = self._frames[index]
+        return _of_one_size(frame, Sample(read_image(image), self.label(index)), f"mask {mask}")
+
+    def label(self, index: int) -> np.ndarray:
+        """Decode a frame's mask alone, (H, W) uint8, class index or 255."""
+        mask = self._frames[index][2]
+        return to_classes(self._ids.read(mask), self._ids, self._num_classes, mask)
+
+
+Known = Callable[[str, int], tuple[np.ndarray, StoredPixels[np.ndarray] | None]]
+"""From a video's name and a frame's number in it: its labels, and what else is stored of it."""
+
+
+class UnlabelledFrames:
+    """Frames whose labels something else knows, or nobody.
+
+    Parameters
+    ----------
+    videos
+        All their frames count.
+    known
+        What is known of a frame; None: nothing. Loader processes get a copy, by fork or by pickle: what it holds open,
+        it should open when it is first called.
+    """
+
+    def __init__(self, videos: Sequence[FolderVideo], known: Known | None) -> None:
+        self.videos, self._known = list(videos), known
+        self._ends = np.cumsum([len(video) for video in videos])
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def load(self, index: int) -> Sample:
+        """Decode a frame and ask what is known of it."""
+        number = int(np.searchsorted(self._ends, index, side="right"))
+        video = self.videos[number]
+        t = index - int(self._ends[number]) + len(video)
+        image = video.read(t)
+        if self._known is None:
+            return Sample(image, None)
+        return _of_one_size(video.frames[t], Sample(image, *self._known(video.name, t)), "its pseudo-label")
+
+
+def _of_one_size(frame: Frame, sample: Sample, what: str) -> Sample:
+    assert sample.labels is not None
+    (height, width), (down, across) = sample.image.shape[:2], sample.labels.shape
+    if (height, width) != (down, across):
+        raise VssError(
+            f"frame {frame.address} is {width}x{height}, but {what} is {across}x{down} (width x height)",
+            "labels must have the size of their frames; `vss doctor --data ROOT` lists every fault",
+        )
+    return sample

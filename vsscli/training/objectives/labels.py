@@ -1,0 +1,35 @@
+"""Learning from labels: equation 4, of pixels or of masks."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from vsscli.models.outputs import MaskOutputs, Outputs
+from vsscli.training.losses import cross_entropy_sum, global_mean
+from vsscli.training.matching import Void
+from vsscli.training.objectives.objective import Objective, Said, Setup, Term
+from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSettings
+
+
+class Labels(Objective):
+    """The loss of labelled crops, as it was published for the network's family."""
+
+    name = "supervised"
+
+    def __init__(self, void: Void) -> None:
+        self.void = void
+
+    @classmethod
+    def of(cls, setup: Setup) -> Labels:
+        return cls(setup.recipe.train.void)
+
+    def term(self, said: Said) -> Term:
+        return Term(supervised_loss(said.labelled, said.view.labelled.labels, self.void))
+
+
+def supervised_loss(outputs: Outputs, labels: Tensor, void: Void = "negative") -> Tensor:
+    """The loss of labels (B, H, W) uint8: of matched masks where the network classifies masks, else of pixels, which
+    never counts those without a label."""
+    if isinstance(outputs, MaskOutputs):
+        return SetPredictionLoss(SetPredictionSettings(void=void))(outputs.layers, labels).total
+    return global_mean(*cross_entropy_sum(outputs.scores, labels))

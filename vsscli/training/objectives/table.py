@@ -1,0 +1,161 @@
+"""The objectives there are, and the sum of those that a recipe chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vsscli.data.samples import Crops
+from vsscli.models.network import Network
+from vsscli.recipes.schema import Recipe
+from vsscli.talk import SILENCE, Talk
+from vsscli.training.balance import layers_of
+from vsscli.training.evidence import StoreMeaning
+from vsscli.training.learner import Answer, Learner, MeanTeacher
+from vsscli.training.objectives.contrast import UnreliableContrast
+from vsscli.training.objectives.labels import Labels
+from vsscli.training.objectives.objective import Objective, Said, Setup
+from vsscli.training.objectives.pseudo_labels import PseudoLabels
+from vsscli.training.view import Viewer
+
+OBJECTIVES: tuple[type[Objective], ...] = (Labels, PseudoLabels, UnreliableContrast)
+"""In the order in which they are added up; gradients are compared with those of the first."""
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Losses of one step, and other figures of it; tensors, so that nobody waits for the device.
+
+    Attributes
+    ----------
+    total
+        What is minimised.
+    figures
+        For the journal, without gradient: the losses without their weights, and what else objectives say.
+    terms
+        What the total is the sum of, each with its weight.
+    """
+
+    total: Tensor
+    figures: dict[str, Tensor]
+    terms: dict[str, Tensor]
+
+    def named(self) -> dict[str, Tensor]:
+        """As the journal calls them."""
+        return {"loss": self.total, **self.figures}
+
+
+class Objectives:
+    """``L = L_s + n (lambda_u L_u + lambda_c L_c)``, equation 3 of the paper with its terms on one scale, and whatever
+    else a recipe adds.
+
+    n is 1 for a network that scores pixels, as in the paper. For a mask classifier, whose L_s is a sum over the layers
+    of its decoder, it is their number (`unlabelled.balance: layers`); L_s itself is as it was published.
+
+    Losses over pixels are means over those of the whole batch, over all processes, so that two processes learn what one
+    would. The contrast is each process's own, on banks that they share.
+
+    Parameters
+    ----------
+    learner
+        What learns, on its device.
+    viewer
+        Prepares the crops of a step.
+    parts
+        What is added up.
+    balanced
+        Whether n is the number of layers.
+    """
+
+    def __init__(self, learner: Learner, viewer: Viewer, parts: Sequence[Objective], *, balanced: bool = True) -> None:
+        self.learner, self.viewer, self.parts, self.balanced = learner, viewer, tuple(parts), balanced
+
+    def __call__(self, learner: nn.Module, labelled: Crops, unlabelled: Crops | None, progress: float) -> Losses:
+        """Run the learner, or what wraps it, once over both kinds of crops."""
+        view = self.viewer(labelled, unlabelled, progress)
+        plans = [part.plan(view) for part in self.parts]
+        images = view.images.contiguous(memory_format=torch.channels_last)
+        answer: Answer = learner(images, [None if plan is None else plan.anchors for plan in plans])
+        own, others = answer.outputs, None
+        if view.unlabelled is not None:
+            split = len(view.labelled.images)
+            own, others = own.part(slice(split)), own.part(slice(split, None))
+        layers = layers_of(answer.outputs) if self.balanced else 1
+        figures: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
+        for part, plan, anchors in zip(self.parts, plans, answer.projected, strict=True):
+            term = part.term(Said(view, own, others, layers, plan, anchors))
+            terms[part.name] = term.weight * term.loss
+            figures |= {f"loss_{part.name}": term.loss.detach(), **term.figures}
+        return Losses(reduce(torch.add, terms.values()), figures, terms)
+
+    def update(self, step: int) -> None:
+        """Take in the student's weights after ``step`` steps."""
+        if self.viewer.teacher is not None:
+            self.viewer.teacher.average.update(self.learner, step)
+
+    def state_dict(self) -> dict[str, Any] | None:
+        """What a checkpoint must keep beside the network for training to go on: plain containers of tensors."""
+        if self.viewer.settings is None:
+            return None
+        projection, teacher = self.learner.projection, self.viewer.teacher
+        kept = {part.kept_as: part.memory.state_dict() for part in self.parts if part.memory is not None}
+        return {
+            "projection": projection.state_dict() if projection else None,
+            "teacher": teacher.average.weights if teacher else None,
+            **{kind.kept_as: kept.get(kind.kept_as) for kind in OBJECTIVES if kind.kept_as},
+        }
+
+    def load_state_dict(self, state: dict[str, Any] | None) -> None:
+        """Go on from `state_dict`."""
+        if state is None:
+            return
+        if self.learner.projection:
+            self.learner.projection.load_state_dict(state["projection"])
+        if self.viewer.teacher:
+            self.viewer.teacher.average.load(state["teacher"])
+        for part in self.parts:
+            if part.memory is not None:
+                part.memory.load_state_dict(state[part.kept_as])
+
+
+def build_objectives(
+    recipe: Recipe,
+    network: Network,
+    stored: StoreMeaning | None = None,
+    autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    talk: Talk = SILENCE,
+) -> Objectives:
+    """Set up what a recipe learns from, and what that takes beside its network.
+
+    Parameters
+    ----------
+    recipe
+        Its `train` and `unlabelled` sections choose.
+    network
+        On its device.
+    stored
+        The meaning of what a prediction store says of unlabelled crops, if they come with it.
+    autocast
+        What a teacher's forward passes run under.
+    talk
+        Hears what was chosen.
+
+    Raises
+    ------
+    VssError
+        An objective would learn nothing.
+    """
+    setup = Setup(recipe, network, stored, talk)
+    parts = [part for kind in OBJECTIVES if (part := kind.of(setup)) is not None]
+    learner = Learner(network, next((part.head for part in parts if part.head is not None), None))
+    settings, asked = recipe.unlabelled, any(part.asks_teacher for part in parts)
+    teacher = MeanTeacher(learner, settings.momentum) if settings and (asked or settings.teacher == "ema") else None
+    viewer = Viewer(network.normalisation, settings, stored, teacher, sees_all=asked, autocast=autocast)
+    return Objectives(learner, viewer, parts, balanced=settings is not None and settings.balance == "layers")

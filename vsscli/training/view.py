@@ -1,0 +1,131 @@
+"""What a step's crops become before the student sees them: normalised, mixed, labelled, and looked at by a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vsscli.data.samples import Crops
+from vsscli.models.network import Normalisation
+from vsscli.models.outputs import Outputs
+from vsscli.recipes.training import Unlabelled
+from vsscli.training.evidence import (
+    Evidence,
+    GivenLabels,
+    Narrowing,
+    StoredEvidence,
+    StoreMeaning,
+    TeacherEvidence,
+    label_crops,
+)
+from vsscli.training.learner import MeanTeacher
+from vsscli.training.mixing import mixed
+
+
+@dataclass(frozen=True)
+class TeacherView:
+    """What a teacher says of a view: outputs for both kinds of crops, and the projected features of all their cells,
+    labelled crops first, (N, D) float32; None where nothing projects them."""
+
+    labelled: Outputs
+    unlabelled: Outputs
+    projected: Tensor | None
+
+
+@dataclass(frozen=True)
+class View:
+    """A step's crops as the student will see them, and what is known of those without labels of their own.
+
+    Images are normalised. What the teacher says is None where nobody asks it.
+    """
+
+    labelled: Crops
+    unlabelled: Crops | None = None
+    evidence: Evidence | None = None
+    teacher: TeacherView | None = None
+
+    @property
+    def images(self) -> Tensor:
+        """All that the student is shown, labelled crops first."""
+        if self.unlabelled is None:
+            return self.labelled.images
+        return torch.cat([self.labelled.images, self.unlabelled.images])
+
+
+class Viewer:
+    """Makes the view of a step.
+
+    Parameters
+    ----------
+    normalisation
+        Of the network's input.
+    settings
+        The recipe's ``unlabelled`` section.
+    stored
+        The meaning of what a prediction store says of the crops; None where they come with labels alone or with none.
+    teacher
+        A moving average of the student, where one is asked.
+    sees_all
+        Whether it looks at labelled crops too.
+    autocast
+        What it runs under.
+    """
+
+    def __init__(
+        self,
+        normalisation: Normalisation,
+        settings: Unlabelled | None = None,
+        stored: StoreMeaning | None = None,
+        teacher: MeanTeacher | None = None,
+        *,
+        sees_all: bool = False,
+        autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        self.normalisation, self.settings, self.stored = normalisation, settings, stored
+        self.teacher, self.sees_all, self.autocast = teacher, sees_all, autocast
+
+    def __call__(self, labelled: Crops, unlabelled: Crops | None, progress: float) -> View:
+        """Prepare crops at a time of the run, which goes from 0 to before 1."""
+        labelled = labelled._replace(images=self.normalisation(labelled.images))
+        settings = self.settings
+        if unlabelled is None or settings is None:
+            return View(labelled)
+        crops = unlabelled._replace(images=self.normalisation(unlabelled.images))
+        mixes = settings.mixing != "none" and float(torch.rand(())) < settings.mixing_share
+        labelled_by_teacher = settings.teacher == "ema"
+        if mixes:
+            if labelled_by_teacher:
+                # The label of a pixel is what the teacher says where it has not been mixed.
+                crops = _relabelled(crops, self._ask(crops.images)[0])
+            crops = mixed(settings.mixing, crops)
+        said: TeacherView | None = None
+        if self.teacher is not None:
+            split = len(labelled.images) if self.sees_all else 0
+            outputs, projected = self._ask(torch.cat([labelled.images[:split], crops.images]))
+            said = TeacherView(outputs.part(slice(split)), outputs.part(slice(split, None)), projected)
+            if labelled_by_teacher and not mixes:
+                crops = _relabelled(crops, said.unlabelled)
+        return View(labelled, crops, self._evidence(settings, crops, said, progress), said)
+
+    def _ask(self, images: Tensor) -> tuple[Outputs, Tensor | None]:
+        assert self.teacher is not None
+        with self.autocast():
+            return self.teacher(images.contiguous(memory_format=torch.channels_last))
+
+    def _evidence(self, settings: Unlabelled, crops: Crops, said: TeacherView | None, progress: float) -> Evidence:
+        narrowing = Narrowing.at(progress, settings.drop, settings.sure)
+        if settings.teacher == "ema":
+            assert said is not None
+            return TeacherEvidence(said.unlabelled.scores, crops.labels, narrowing)
+        if self.stored is None:
+            return GivenLabels(crops.labels)
+        return StoredEvidence(crops, self.stored, narrowing if settings.split == "narrowing" else None)
+
+
+def _relabelled(crops: Crops, outputs: Outputs) -> Crops:
+    return crops._replace(labels=label_crops(outputs.scores, crops.padding))
