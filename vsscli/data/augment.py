@@ -24,21 +24,10 @@ CROP_DRAWS = 10  # as in mmsegmentation's RandomCrop, which the paper's recipes 
 
 @dataclass(frozen=True)
 class Geometry:
-    """From a frame to a crop: cut out `window`, resize it to `resized`, flip it, pad it below and right to `crop`.
+    """From a frame, (H, W) in size, to a crop: cut out `window`, (top, left, height, width) in pixels of the frame,
+    resize it to `resized`, at most `crop`, flip it, pad it below and right to `crop`.
 
-    Parameters
-    ----------
-    size
-        (H, W) of the frame.
-    window
-        (top, left, height, width) in pixels of the frame. Cutting before resizing costs nothing for what is not seen;
-        the scale is rounded to whole pixels of the window.
-    resized
-        Height and width that the window is resized to; at most `crop`.
-    crop
-        Height and width of the result.
-    flip
-        Whether left and right change places.
+    Cutting before resizing costs nothing for what is not seen; the scale is rounded to whole pixels of the window.
     """
 
     size: tuple[int, int]
@@ -63,22 +52,11 @@ class Wanted:
 def draw_geometry(
     augment: Augment, size: tuple[int, int], label: np.ndarray | None = None, wanted: Wanted | None = None
 ) -> Geometry:
-    """Draw a geometry with torch's global generator.
+    """Draw a geometry with torch's global generator for a frame of a size, (H, W).
 
     The place of the crop is drawn again, at most ten times, while one class covers more than
     ``augment.single_class_limit`` of its pixels that are not void, or all are void, or a wanted class is too little in
-    it; then the last one is taken.
-
-    Parameters
-    ----------
-    augment
-        Range of scales, crop size and how often to flip.
-    size
-        (H, W) of the frame.
-    label
-        (H, W) uint8, class index or 255; none: the first place is taken.
-    wanted
-        What the crop should hold of a class; none: nothing.
+    it; then the last one is taken. Without a label, (H, W) uint8, the first place is.
     """
     base = 1.0 if augment.size is None else augment.size / min(size)
     scale = base * _uniform(*augment.scale)
@@ -94,22 +72,8 @@ def draw_geometry(
 
 
 def apply_image(image: np.ndarray, geometry: Geometry, colours: v2.Transform | None = None) -> Tensor:
-    """Cut a crop out of a frame, bilinear with antialiasing.
-
-    Parameters
-    ----------
-    image
-        (H, W, 3) uint8.
-    geometry
-        Drawn for a frame of that size.
-    colours
-        Applied before the padding, so that padding stays 0 and does not count as a colour of the picture.
-
-    Returns
-    -------
-    Tensor
-        (3, *crop) uint8, 0 in the padding.
-    """
+    """Cut a crop out of a frame, (H, W, 3) uint8, bilinear with antialiasing: (3, *crop) uint8, 0 in the padding, which
+    `colours` do not change and which does not count as a colour of the picture."""
     picture = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
     crop = functional.resized_crop(picture, *geometry.window, size=list(geometry.resized), antialias=True)
     if colours is not None:
@@ -121,22 +85,8 @@ def apply_image(image: np.ndarray, geometry: Geometry, colours: v2.Transform | N
 
 
 def apply_label(label: np.ndarray, geometry: Geometry, fill: int = IGNORE) -> Tensor:
-    """Cut the same crop out of a label or any other map, nearest neighbour by pixel centres.
-
-    Parameters
-    ----------
-    label
-        (..., h, w) of any type. A map of another size than the frame (a score grid) is taken to cover the frame.
-    geometry
-        Drawn for the frame.
-    fill
-        Value of the padding.
-
-    Returns
-    -------
-    Tensor
-        (..., *crop), of the type of `label`.
-    """
+    """Cut the same crop out of a label or any other map, (..., h, w), nearest neighbour by pixel centres: (..., *crop),
+    ``fill`` in the padding. A map of another size than the frame (a score grid) is taken to cover the frame."""
     top, left, height, width = geometry.window
     rows = _nearest(top, height, geometry.resized[0], geometry.size[0], label.shape[-2])
     columns = _nearest(left, width, geometry.resized[1], geometry.size[1], label.shape[-1])

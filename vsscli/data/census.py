@@ -20,19 +20,9 @@ def _zeros() -> np.ndarray:
 
 @dataclass(eq=False)
 class Census:
-    """What the masks of a split hold.
-
-    Parameters
-    ----------
-    frames, masks
-        Frames looked at, and how many of them have a mask that could be read.
-    pixels
-        (256,) int64: pixels of each value, as a data set's reader gives it.
-    within
-        (256,) int64: masks in which each value occurs.
-    by_colours
-        Masks whose values were told from the colours of a palette that was numbered anew (`data.palettes`).
-    """
+    """What the masks of a split hold: frames looked at, and how many have a mask that could be read; pixels of each
+    value as a data set's reader gives it, and masks in which it occurs, (256,) int64; masks whose values were told from
+    the colours of a palette that was numbered anew (`data.palettes`)."""
 
     frames: int = 0
     masks: int = 0

@@ -148,13 +148,7 @@ def check_videos(
 
 
 def raise_faults(faults: Sequence[Fault]) -> None:
-    """Turn faults into the error that stops a run; without faults nothing happens.
-
-    Raises
-    ------
-    VssError
-        Names the first few, and how many there are.
-    """
+    """Turn faults into the error that stops a run, which names the first few; without faults nothing happens."""
     if not faults:
         return
     if len(faults) == 1:

@@ -151,18 +151,7 @@ def load_class_table(source: str, root: Path | None = None) -> ClassTable:
 
 
 def read_class_entries(source: str, root: Path | None = None) -> tuple[str, tuple[ClassEntry, ...]]:
-    """Read a class table with the ids its file gives, which may have gaps (COCO's have).
-
-    Parameters
-    ----------
-    source, root
-        As in `load_class_table`.
-
-    Returns
-    -------
-    tuple
-        Name of the table, and its entries in the order of the file.
-    """
+    """Read the name of a class table, and its entries with the ids its file gives; these may have gaps, as COCO's."""
     path = find_class_table(source, root)
     values = read_structured(path, "class table")
     name = path.stem
@@ -190,20 +179,7 @@ def find_class_table(source: str, root: Path | None = None) -> Path:
 
 
 def parse_classes(values: Any, where: str) -> tuple[ClassEntry, ...]:
-    """Turn any of the shapes in this file's head into entries.
-
-    Parameters
-    ----------
-    values
-        What JSON or YAML gave.
-    where
-        What to call the values in errors.
-
-    Raises
-    ------
-    VssError
-        A name that is no text, a colour that is none, an id that stands twice or is out of order.
-    """
+    """Turn any of the shapes in this file's head into entries; ``where``: what to call the values in errors."""
     rows = values.get("classes") if isinstance(values, dict) else values
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         raise VssError(

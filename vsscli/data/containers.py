@@ -7,7 +7,7 @@ truth is how long the file says that its parts are, and where its index says tha
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,13 +30,7 @@ ASF_PARTS = {bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c"), bytes.fromhex("3
 
 
 def refuse_other_files(path: Path) -> None:
-    """Refuse what is no video by its first bytes, whatever it is called.
-
-    Raises
-    ------
-    VssError
-        It is a playlist, a picture, or empty.
-    """
+    """Refuse what is no video by its first bytes, whatever it is called: a playlist or a picture."""
     head = read_head(path)
     if is_playlist(head):
         raise VssError(
@@ -55,69 +49,69 @@ def is_cut(path: Path) -> bool | None:
     """Whether a file ends before its own structure does; none where the structure does not say where that is."""
     size = os.path.getsize(path)
     with path.open("rb") as file:
-        head = file.read(16)
-        file.seek(0)
+        head = file.read(1024)
         if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-            return _boxes_are_cut(file, size)
+            return _row_is_cut(file, size, _box, least=8)
         if head[:4] == b"RIFF":
-            return _riff_is_cut(file, size)
+            return _row_is_cut(file, size, _riff_chunk, least=8, even=True)
         if head[:4] == EBML:
             return _segment_is_cut(file, size)
-        if head in ASF_PARTS:
-            return _asf_is_cut(file, size)
-        return _transport_is_cut(file.read(1024), size)
+        if head[:16] in ASF_PARTS:
+            return _row_is_cut(file, size, _asf_object, least=24)
+        return _transport_is_cut(head, size)
 
 
 def lacks_packets(entries: Iterable[Any], packets: int, size: int) -> bool:
-    """Whether an index names pictures that did not come, or that lie beyond the end of the file.
-
-    Parameters
-    ----------
-    entries
-        PyAV's index entries, with the place and the length of each.
-    packets
-        How many with any bytes were read.
-    size
-        Bytes of the file.
-    """
+    """Whether an index (PyAV's) names pictures that did not come, or that lie beyond the end of the file: ``packets``
+    with any bytes were read, and the file has ``size``."""
     filled = [entry for entry in entries if entry.size > 0]
     return packets < len(filled) or any(entry.pos + entry.size > size for entry in filled)
 
 
-def _boxes_are_cut(file: BinaryIO, size: int) -> bool | None:
+def _row_is_cut(
+    file: BinaryIO, size: int, measure: Callable[[bytes], int | None], *, least: int, even: bool = False
+) -> bool | None:
+    """Whether the last of some parts in a row is not whole.
+
+    ``measure`` says of a part's first bytes how long it is, in all: 0 where there is no part, but what somebody put
+    behind the last one; less where that is impossible; none where it goes on to the end of the file.
+    """
+    start = 0
+    while start + least <= size:
+        file.seek(start)
+        length = measure(file.read(24))
+        if length is None or length == 0:
+            return None if length is None else False
+        if length < 0 or start + length > size:
+            return True
+        start += length + length % 2 * even
+    return False
+
+
+def _box(head: bytes) -> int | None:
     """ISO/IEC 14496-12, 4.2: a box is its length, four letters, and what it holds; length 0 goes on to the end."""
-    start = 0
-    while start + 8 <= size:
-        file.seek(start)
-        head = file.read(16)
-        length, kind = int.from_bytes(head[:4], "big"), head[4:8]
-        if not kind.isascii() or not kind.decode().isprintable():
-            return False  # what somebody put behind the last box
-        if length == 1:
-            length = int.from_bytes(head[8:16], "big")
-        if length == 0:
-            return None
-        if length < 8 or start + length > size:
-            return True
-        start += length
-    return False
+    length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+    if not kind.isascii() or not kind.decode().isprintable():
+        return 0
+    if length == 1:
+        length = int.from_bytes(head[8:16], "big")
+    return None if length == 0 else length if length >= 8 else -1
 
 
-def _riff_is_cut(file: BinaryIO, size: int) -> bool | None:
+def _riff_chunk(head: bytes) -> int | None:
     """A RIFF chunk is four letters, its length, and what it holds; AVI beyond 2 GB has several of them."""
-    start = 0
-    while start + 8 <= size:
-        file.seek(start)
-        head = file.read(8)
-        length = int.from_bytes(head[4:], "little")
-        if head[:4] != b"RIFF":
-            return False
-        if length in (0, 2**32 - 1):
-            return None  # nobody came back to write it
-        if start + 8 + length > size:
-            return True
-        start += 8 + length + length % 2
-    return False
+    length = int.from_bytes(head[4:8], "little")
+    if head[:4] != b"RIFF":
+        return 0
+    return None if length in (0, 2**32 - 1) else 8 + length  # nobody came back to write it
+
+
+def _asf_object(head: bytes) -> int | None:
+    """An object of ASF is 16 bytes that name it, its length with these, and what it holds."""
+    length = int.from_bytes(head[16:], "little")
+    if head[:16] not in ASF_PARTS:
+        return 0
+    return length if length > 50 else None  # of data: its head alone, as a live recording leaves it
 
 
 def _segment_is_cut(file: BinaryIO, size: int) -> bool | None:
@@ -140,23 +134,6 @@ def _vint(file: BinaryIO) -> int | None:
     more = 8 - first[0].bit_length()
     value = int.from_bytes(bytes([first[0] & (0x7F >> more)]) + file.read(more), "big")
     return None if value == 2 ** (7 * (more + 1)) - 1 else value
-
-
-def _asf_is_cut(file: BinaryIO, size: int) -> bool | None:
-    """An object of ASF is 16 bytes that name it, its length with these, and what it holds."""
-    start = 0
-    while start + 24 <= size:
-        file.seek(start)
-        head = file.read(24)
-        length = int.from_bytes(head[16:], "little")
-        if head[:16] not in ASF_PARTS:
-            return False
-        if length <= 50:  # of data: its head alone, as a live recording leaves it
-            return None
-        if start + length > size:
-            return True
-        start += length
-    return False
 
 
 def _transport_is_cut(head: bytes, size: int) -> bool | None:

@@ -78,13 +78,7 @@ class Digests:
         self.save()
 
     def of(self, path: str | Path) -> str:
-        """SHA-256 of a file's bytes, 64 hexadecimal digits.
-
-        Raises
-        ------
-        VssError
-            The file can't be read.
-        """
+        """SHA-256 of a file's bytes, 64 hexadecimal digits."""
         place = os.path.abspath(path)
         try:
             status = os.stat(place)
@@ -96,13 +90,7 @@ class Digests:
             raise VssError(f"{path} can't be read: {error.strerror or error}", "check that it is there") from error
 
     def of_all(self, paths: Iterable[str | Path], talk: Talk = SILENCE) -> list[str]:
-        """The digests of many files, in their order; ``talk`` follows where there is much to read.
-
-        Raises
-        ------
-        VssError
-            A file can't be read.
-        """
+        """The digests of many files, in their order; ``talk`` follows where there is much to read."""
         paths = list(paths)
         wanted = list(dict.fromkeys(map(str, paths)))
         unread = sum(map(self._unread, wanted))
@@ -122,15 +110,8 @@ class Digests:
         return dict(zip(there, self.of_all(there, talk), strict=True))
 
     def video(self, video: Video, talk: Talk = SILENCE) -> str:
-        """What stands for the frames of a video: SHA-256 over the content of its files in their order.
-
-        Empty for a video that has no files.
-
-        Raises
-        ------
-        VssError
-            A file can't be read, or a frame has no image.
-        """
+        """What stands for the frames of a video: SHA-256 over the content of its files in their order; empty for one of
+        no files."""
         found = self.frames(video, talk)
         return digest_of_frames(found) if found else ""
 
@@ -202,13 +183,7 @@ def digest_of_frames(digests: Sequence[str]) -> str:
 
 
 def frame_files(video: Video) -> list[Path]:
-    """The files that the frames of a video are decoded from, one a frame; of a video file that file alone.
-
-    Raises
-    ------
-    VssError
-        A frame has no image.
-    """
+    """The files that the frames of a video are decoded from, one a frame; of a video file that file alone."""
     if isinstance(video, FileVideo):
         return [video.path]
     files: list[Path] = []

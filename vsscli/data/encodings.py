@@ -16,10 +16,10 @@ those. An encoding also tells which files of a folder are masks, and the name of
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -36,54 +36,12 @@ CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 
 CITYSCAPES_LABELS = 34
 
 
-class Encoding(Protocol):
+class MaskEncoding(ABC):
     """How one data set writes its masks. Its `read` is safe in threads and processes."""
 
     def masks(self, names: Iterable[str]) -> dict[str, str]:
-        """Which of a folder's files are masks.
-
-        Returns
-        -------
-        dict
-            For the name that a rewritten mask gets, that of its frame with ``.png``, the file to read; in the order
-            of the names.
-
-        Raises
-        ------
-        VssError
-            Two files would be one mask.
-        """
-        ...
-
-    def read(self, path: Path) -> np.ndarray:
-        """Decode a file to the source's own mask values, (H, W) uint8.
-
-        Raises
-        ------
-        VssError
-            The file is missing or damaged, or holds ids that the data set does not have.
-        """
-        ...
-
-    def parts(self, path: Path) -> tuple[Path, ...]:
-        """All files that `read` reads of a mask."""
-        ...
-
-
-@dataclass(frozen=True)
-class Values:
-    """PNGs that hold mask values as they are.
-
-    Parameters
-    ----------
-    legend
-        What values are painted as, where the source tells; see `data.palettes`.
-    """
-
-    legend: Legend | None = field(default=None, repr=False)
-
-    def masks(self, names: Iterable[str]) -> dict[str, str]:
-        """All PNGs; see `Encoding`."""
+        """Which of a folder's files are masks: for the name that a rewritten mask gets, that of its frame with
+        ``.png``, the file to read, in the order of the names. All PNGs, where nothing else is said."""
         found: dict[str, str] = {}
         for name in _pngs(names):
             other = found.setdefault(f"{name[:-4]}.png", name)
@@ -91,28 +49,30 @@ class Values:
                 raise VssError(f"{other} and {name} would be one mask", "rename one of them")
         return found
 
+    @abstractmethod
     def read(self, path: Path) -> np.ndarray:
-        """Decode a mask; see `Encoding`."""
-        return read_mask(path, self.legend)
+        """Decode a file to the source's own mask values, (H, W) uint8; ids that the data set does not have are an
+        error."""
 
     def parts(self, path: Path) -> tuple[Path, ...]:
-        """The file alone."""
+        """All files that `read` reads of a mask."""
         return (path,)
 
 
 @dataclass(frozen=True)
-class Ending:
-    """Files whose names end alike and whose values mean the same.
+class Values(MaskEncoding):
+    """PNGs that hold mask values as they are; ``legend``: what these are painted as, where the source tells."""
 
-    Parameters
-    ----------
-    ending
-        The end of their names.
-    frame
-        The end of their frames' names instead.
-    values
-        The source's own value for each of the 256 values, or 254 for one that may not occur; empty: as they are.
-    """
+    legend: Legend | None = field(default=None, repr=False)
+
+    def read(self, path: Path) -> np.ndarray:
+        return read_mask(path, self.legend)
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Files whose names end alike, ``frame`` being the end of their frames' names instead, and whose values mean the
+    same: the source's own for each of the 256, or 254 for one that may not occur; empty: as they are."""
 
     ending: str
     frame: str
@@ -120,19 +80,13 @@ class Ending:
 
 
 @dataclass(frozen=True)
-class Endings:
-    """PNGs whose names tell how their values count.
-
-    Parameters
-    ----------
-    endings
-        The first one that fits a name counts; of two files for one frame the one with the later ending does.
-    """
+class Endings(MaskEncoding):
+    """PNGs whose names tell how their values count: by the first ending that fits. Of two files for one frame the one
+    with the later ending counts."""
 
     endings: tuple[Ending, ...]
 
     def masks(self, names: Iterable[str]) -> dict[str, str]:
-        """PNGs with one of the endings, one for each frame; see `Encoding`."""
         found: dict[str, tuple[int, str]] = {}
         for name in _pngs(names):
             place = self._place(name)
@@ -148,7 +102,6 @@ class Endings:
         return {goal: name for goal, (_, name) in found.items()}
 
     def read(self, path: Path) -> np.ndarray:
-        """Decode a mask and translate its values; see `Encoding`."""
         place = self._place(path.name)
         if place is None:
             endings = " nor ".join(f"*{ending.ending}" for ending in self.endings)
@@ -165,33 +118,19 @@ class Endings:
             )
         return table[raw]
 
-    def parts(self, path: Path) -> tuple[Path, ...]:
-        """The file alone."""
-        return (path,)
-
     def _place(self, name: str) -> int | None:
         fits = (place for place, ending in enumerate(self.endings) if name.lower().endswith(ending.ending.lower()))
         return next(fits, None)
 
 
 @dataclass(frozen=True)
-class Panoptic:
-    """COCO's panoptic PNGs, with the JSON beside their folder. What is read is category ids, 0 where there is none.
-
-    Parameters
-    ----------
-    names
-        The category ids and names that are expected: a JSON that calls one of them otherwise is refused.
-    """
+class Panoptic(MaskEncoding):
+    """COCO's panoptic PNGs, with the JSON beside their folder. What is read is category ids, 0 where there is none; a
+    JSON that calls one of ``names`` otherwise is refused."""
 
     names: tuple[tuple[int, str], ...] = field(repr=False)
 
-    def masks(self, names: Iterable[str]) -> dict[str, str]:
-        """All PNGs; see `Encoding`."""
-        return Values().masks(names)
-
     def read(self, path: Path) -> np.ndarray:
-        """Decode segments and look up their categories; see `Encoding`."""
         segments = load_segments(segments_beside(path.parent))
         ids, categories = segments.of(path)
         self._check_names(segments.names, categories, segments.path)
@@ -209,7 +148,6 @@ class Panoptic:
         return np.where(void, np.uint8(0), categories[places])
 
     def parts(self, path: Path) -> tuple[Path, ...]:
-        """The PNG and the JSON."""
         return path, segments_beside(path.parent)
 
     def _check_names(self, told: dict[int, str], categories: np.ndarray, path: Path) -> None:
@@ -221,18 +159,9 @@ class Panoptic:
                 )
 
 
-def find_encoding(kind: str, values: dict[str, int], colours: dict[int, Colour] | None = None) -> Encoding | None:
-    """The encoding of a name; none when there is no such.
-
-    Parameters
-    ----------
-    kind
-        ``values``, ``cocostuff``, ``cityscapes`` or ``coco-panoptic``.
-    values
-        The source's own mask value of each of its classes, in their order.
-    colours
-        The colour of each of these values, where the source tells them.
-    """
+def find_encoding(kind: str, values: dict[str, int], colours: dict[int, Colour] | None = None) -> MaskEncoding | None:
+    """The encoding of a name of `KINDS`, for the source's own mask value of each of its classes, in their order, and
+    the colour of each value where the source tells them; none when there is no such."""
     if kind == "values":
         void = tuple(value for value in (0, IGNORE) if colours and value not in colours)
         return Values(Legend(tuple(colours.items()), void) if colours else None)

@@ -27,19 +27,8 @@ NOTES = frozenset({".txt", ".json", ".yaml", ".yml", ".xml", ".csv", ".tsv", ".m
 
 @dataclass
 class _Found:
-    """What lies in an input, by paths relative to it.
-
-    Parameters
-    ----------
-    videos
-        Folders of images, and video files.
-    others
-        Names of files that are neither.
-    again
-        Links to what is read already.
-    beside
-        Number of a data set's folders of images that are no frames.
-    """
+    """What lies in an input, by paths relative to it: folders of images and video files; names of files that are
+    neither; links to what is read already; how many of a data set's folders of images are no frames."""
 
     videos: list[Path] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -146,13 +135,7 @@ def _drop_links(place: Path, found: _Found) -> None:
 
 
 def _names(place: Path, videos: Sequence[Path]) -> list[str]:
-    """What each video is called; see `open_input`.
-
-    Raises
-    ------
-    VssError
-        Two have one name, whichever way they are called.
-    """
+    """What each video is called; see `open_input`. Two of one name, whichever way they are called, are an error."""
     files = [(place / below).is_file() for below in videos]
     own = [_own_name(place, below, file) for below, file in zip(videos, files, strict=True)]
     often = Counter(map(plain, own))

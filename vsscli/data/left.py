@@ -22,18 +22,8 @@ PICTURES = IMAGE_SUFFIXES | {".gif", ".jp2", ".j2k", ".avif", ".heic", ".heif", 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Files or folders of one folder that are not read.
-
-    Parameters
-    ----------
-    place
-        The folder, or the first of several alike.
-    what
-        What of it is not read, in words.
-    remedy
-        What to do, if it should have been read.
-    labels
-        Whether these are labels of frames that have none else: then something is wrong.
+    """Files or folders of one folder, or of several alike of which it is the first, that are not read: what, and what
+    to do if they should have been; ``labels``: these are labels of frames that have none else, so something is wrong.
     """
 
     place: Path
@@ -45,16 +35,9 @@ class LeftOut:
 def left_out(dataset: Dataset, split: str, videos: Sequence[FolderVideo]) -> list[LeftOut]:
     """Find what lies among the files of a split and is not read.
 
-    Parameters
-    ----------
-    dataset, split, videos
-        A data set, the name of a split of it, and its videos.
-
-    Returns
-    -------
-    list of LeftOut
-        One for each kind: masks that are no PNGs, other files among masks, pictures among images, folders in videos,
-        and, where videos are folders of a split's, what lies beside them. Notes, such as text files, are not listed.
+    One is told for each kind: masks that are no PNGs, other files among masks, pictures among images, folders in
+    videos, and, where videos are folders of a split's, what lies beside them. Notes, such as text files, are not
+    listed.
     """
     images, masks = _folders(dataset, split, videos)
     frames = [frame for video in videos for frame in video.frames]

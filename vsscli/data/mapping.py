@@ -41,7 +41,7 @@ from vsscli.data.classes import (
     parse_classes,
     read_class_entries,
 )
-from vsscli.data.encodings import KINDS, Encoding, find_encoding
+from vsscli.data.encodings import KINDS, MaskEncoding, find_encoding
 from vsscli.data.masks import UNKNOWN, describe_values
 from vsscli.errors import VssError
 from vsscli.structured import read_structured
@@ -77,7 +77,7 @@ class Mapping:
     targets: tuple[int, ...]
     classes: tuple[tuple[str, int], ...]
     files: str
-    encoding: Encoding
+    encoding: MaskEncoding
 
     @property
     def lookup(self) -> np.ndarray:
@@ -96,7 +96,7 @@ class Mapping:
         return {"source": self.name, "target": self.target.name, "mapping": told}
 
     def parts(self, path: Path) -> tuple[Path, ...]:
-        """All files that `read` reads of a mask; see `Encoding.parts`."""
+        """All files that `read` reads of a mask."""
         return self.encoding.parts(path)
 
     def meaning(self) -> dict[str, Any]:
@@ -104,22 +104,12 @@ class Mapping:
         return {"files": self.files, "targets": list(self.targets), "target": list(self.target.names)}
 
     def masks(self, names: Iterable[str]) -> dict[str, str]:
-        """Which of a folder's files are masks of the source, by the names of their frames; see `Encoding.masks`."""
+        """Which of a folder's files are masks of the source, by the names of their frames."""
         return self.encoding.masks(names)
 
     def read(self, path: Path) -> np.ndarray:
-        """Decode one of the source's masks and tell it in the target's classes.
-
-        Returns
-        -------
-        ndarray
-            (H, W) uint8 as `remap_masks` writes it: class k as value k + 1, 255 where there is none.
-
-        Raises
-        ------
-        VssError
-            The file is missing or damaged, or holds a value that the mapping is silent on.
-        """
+        """Decode one of the source's masks and tell it in the target's classes, as `remap_masks` writes it: (H, W)
+        uint8, class k as value k + 1, 255 where there is none. A value on which the mapping is silent is an error."""
         raw, lookup = self.encoding.read(path), self.lookup
         unmentioned = np.flatnonzero((np.bincount(raw.ravel(), minlength=256) > 0) & (lookup == UNKNOWN)).tolist()
         if unmentioned:

@@ -37,19 +37,14 @@ NOTED_WITHIN = 4096
 
 
 class MaskReader(Protocol):
-    """Another way to a mask's values than decoding a PNG of class indices: that of `data.mapping.Mapping`."""
+    """Another way to a mask's values than decoding a PNG of class indices: that of `data.mapping.Mapping`. All but
+    `meaning` is as in `data.encodings.MaskEncoding`."""
 
-    def masks(self, names: Iterable[str]) -> dict[str, str]:
-        """Which of a folder's files are masks, by the names of their frames (``<stem>.png``)."""
-        ...
+    def masks(self, names: Iterable[str]) -> dict[str, str]: ...
 
-    def read(self, path: Path) -> np.ndarray:
-        """The values of a mask, (H, W) uint8."""
-        ...
+    def read(self, path: Path) -> np.ndarray: ...
 
-    def parts(self, path: Path) -> tuple[Path, ...]:
-        """All files that `read` reads of a mask."""
-        ...
+    def parts(self, path: Path) -> tuple[Path, ...]: ...
 
     def meaning(self) -> dict[str, Any]:
         """What decides the values beside the files, as plain JSON values."""
@@ -107,11 +102,6 @@ class MaskIds:
         ndarray
             (256,) uint8, read-only: class index, 255 for void, and 254 for a value that is unknown while
             ``unknown`` is ``"error"``.
-
-        Raises
-        ------
-        VssError
-            A value would be void and a class at once, or the classes do not fit into 8 bits.
         """
         return _lookup(self, num_classes)
 
@@ -206,18 +196,8 @@ def decode_mask(path: Path, legend: Legend | None = None) -> Decoded:
 
 
 def read_colour_mask(path: Path) -> np.ndarray:
-    """Decode a mask whose colours are numbers, as COCO panoptic's are, upright.
-
-    Returns
-    -------
-    ndarray
-        (H, W, 3) uint8, red, green, blue. A palette's colours are as good as an image's.
-
-    Raises
-    ------
-    VssError
-        The file is missing or damaged, is no PNG, or holds no colours.
-    """
+    """Decode a mask whose colours are numbers, as COCO panoptic's are, upright: (H, W, 3) uint8. A palette's colours
+    are as good as an image's; a mask without colours is an error."""
     with named(path, ("PNG",), "mask"):
         png = require_png(path.read_bytes(), path, "mask")
         image, grey = png.open(png.inflate()), png.colour in (0, 4)
@@ -244,11 +224,6 @@ def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None, firs
         768 bytes of colours (`ClassTable.palette`) for a palette PNG; without, it is a grey one.
     first
         Value of class 0, to be noted in the file: `noted_first` reads it.
-
-    Raises
-    ------
-    VssError
-        The file can't be written.
     """
     if label.dtype != np.uint8 or label.ndim != 2:
         raise TypeError(f"a mask is (H, W) uint8, not {label.shape} {label.dtype}")

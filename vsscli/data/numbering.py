@@ -23,20 +23,12 @@ Key = Callable[[str], tuple[object, ...]]
 
 
 def in_time(names: Iterable[str]) -> list[str]:
-    """The names of a video's frames in the order of time.
+    """The names of a video's frames, without suffixes, in the order of time. All of them, because what a dot or a dash
+    means shows in all of them only.
 
-    Parameters
-    ----------
-    names
-        Without suffixes; all names of the video, because what a dot or a dash means shows in all of them only.
-
-    Returns
-    -------
-    list of str
-        A dash before a number is its sign where other numbers have none (-2, -1, 0, 1), else it parts words. With a
-        dot the numbers are times (0.5, 0.75, 1.25), unless they are counted on both sides of it (1.9, 1.10). Names of
-        one length that are hexadecimal stay in the order of strings. Names that mean the same number (1, 01) stand as
-        strings do.
+    A dash before a number is its sign where other numbers have none (-2, -1, 0, 1), else it parts words. With a dot the
+    numbers are times (0.5, 0.75, 1.25), unless they are counted on both sides of it (1.9, 1.10). Names of one length
+    that are hexadecimal stay in the order of strings. Names that mean the same number (1, 01) stand as strings do.
     """
     ordered = sorted(names)
     key = _key(ordered)

@@ -40,24 +40,8 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Order:
-    """The order in which frames are taken.
-
-    Parameters
-    ----------
-    seed
-        Of all draws.
-    lengths
-        How many frames each part of the data has.
-    shares
-        Of `BLOCK` samples, how many come from each part; they sum to `BLOCK`.
-    rare
-        Of each part, what chooses its frames by class instead, if anything does; empty: nothing.
-
-    Raises
-    ------
-    VssError
-        A part has no frames.
-    """
+    """The order in which frames are taken: how many each part of the data has; how many of `BLOCK` samples come from
+    each; and of each part, what chooses its frames by class instead, if anything does."""
 
     seed: int
     lengths: tuple[int, ...]
@@ -87,24 +71,8 @@ class Order:
 
 
 class StepSampler(Sampler[list[Address]]):
-    """This process's addresses of each batch.
-
-    Parameters
-    ----------
-    order
-        Of the frames.
-    batch_size
-        Samples per batch over all processes.
-    start, steps
-        First batch, and the one before which to stop, counted from the beginning of training.
-    rank, world
-        This process takes slots rank, rank + world, …
-
-    Raises
-    ------
-    VssError
-        The batch can't be shared out evenly.
-    """
+    """This process's addresses of each batch, from batch ``start`` to the one before ``steps``: of ``batch_size``
+    samples over all processes it takes slots rank, rank + world, …"""
 
     def __init__(self, order: Order, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> None:
         if batch_size % world:

@@ -17,15 +17,8 @@ TAG = 0x0112
 
 @dataclass(frozen=True)
 class Turn:
-    """One of the eight ways in which a rectangle lies upon its own axes.
-
-    Parameters
-    ----------
-    transposed
-        Whether rows become columns, first of all.
-    mirrored, flipped
-        Whether then left and right, and then top and bottom, change places.
-    """
+    """One of the eight ways in which a rectangle lies upon its own axes: whether rows become columns, first of all, and
+    whether then left and right, and top and bottom, change places."""
 
     transposed: bool = False
     mirrored: bool = False
@@ -77,11 +70,8 @@ def image_turn(image: Image.Image) -> Turn:
 def matrix_turn(matrix: np.ndarray) -> Turn | None:
     """How a video's display matrix turns its frames; none where it is none of the eight ways.
 
-    Parameters
-    ----------
-    matrix
-        (9,) int32, a b u c d v x y w with 16 binary places: column p and row q are shown at column a p + c q + x and
-        row b p + d q + y (ISO/IEC 14496-12, 6.2.2). Scale and place do not count.
+    The matrix is (9,) int32, a b u c d v x y w with 16 binary places: column p and row q are shown at column a p + c q
+    + x and row b p + d q + y (ISO/IEC 14496-12, 6.2.2). Scale and place do not count.
     """
     a, b, _, c, d = (float(value) for value in matrix[:5])
     largest = max(abs(a), abs(b), abs(c), abs(d))

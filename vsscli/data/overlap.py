@@ -42,20 +42,8 @@ class _File(NamedTuple):
 
 
 def shared_videos(videos: Sequence[FolderVideo], others: Sequence[FolderVideo], digests: Digests) -> list[Shared]:
-    """The videos of which at least one frame is among those of others too.
-
-    Parameters
-    ----------
-    videos, others
-        Of two splits. Frames without an image, or whose file can't be looked at, count for nothing.
-    digests
-        Tell what files hold.
-
-    Returns
-    -------
-    list of Shared
-        In the order of `videos`.
-    """
+    """The videos of which at least one frame is among those of others, of another split, too. Frames without an image,
+    or whose file can't be looked at, count for nothing."""
     by_place: dict[tuple[int, int], _File] = {}
     by_size: dict[int, list[_File]] = {}
     for video in others:

@@ -33,18 +33,9 @@ REMEDY = (
 
 @dataclass(frozen=True)
 class Legend:
-    """What values of masks mean, as far as colours can tell.
-
-    Parameters
-    ----------
-    colours
-        Value and colour of each class.
-    void
-        Values that mean no class; they are painted black.
-    told
-        Whether the class table says the colours. Those that vss makes up are PASCAL VOC's colour map, which others
-        use as well, at its own numbers.
-    """
+    """What values of masks mean, as far as colours can tell: value and colour of each class; values that mean no class,
+    painted black; and whether the class table says the colours. Those that vss makes up are PASCAL VOC's colour map,
+    which others use as well, at its own numbers."""
 
     colours: tuple[tuple[int, Colour], ...]
     void: tuple[int, ...] = ()
@@ -75,28 +66,11 @@ def legend_of(table: ClassTable, first: int = 0, void: Sequence[int] = (IGNORE,)
 
 
 def read_palette(numbers: np.ndarray, palette: bytes, alpha: bytes, legend: Legend | None, where: str) -> np.ndarray:
-    """The values of a palette mask.
+    """The values of a palette mask, (H, W) uint8: the same array where the numbers, as they are stored, are the values.
+    Colours that contradict the numbers, where nobody knows which are right, are an error.
 
-    Parameters
-    ----------
-    numbers
-        (H, W) uint8 as they are stored.
-    palette, alpha
-        Colours, three bytes each, and the transparency of the first of them.
-    legend
-        What values mean; none where it is not known: then greys alone are heard.
-    where
-        What to call the mask in an error.
-
-    Returns
-    -------
-    ndarray
-        (H, W) uint8: the same array where the numbers are the values.
-
-    Raises
-    ------
-    VssError
-        The colours contradict the numbers, and which of them is right can't be known.
+    Without a legend, where it is not known what values mean, greys alone are heard. ``palette`` has three bytes each,
+    ``alpha`` the transparency of the first; ``where`` is what to call the mask in an error.
     """
     if _is_plain(palette, legend):
         return numbers
@@ -110,25 +84,11 @@ def read_palette(numbers: np.ndarray, palette: bytes, alpha: bytes, legend: Lege
 
 
 def read_few_bits(samples: np.ndarray, depth: int, legend: Legend | None, where: str) -> np.ndarray:
-    """The values of a grey mask of 1, 2 or 4 bits.
+    """The values of a grey mask of 1, 2 or 4 bits, (H, W) uint8 as they are stored.
 
-    They are taken as they are stored. But a mask of 8 bits that holds 0 and 255 alone is made one of 1 bit by programs
-    that make PNGs smaller, 255 as 1; and likewise for 2 and 4 bits. Where that would be values that mean something as
-    well, it can't be known.
-
-    Parameters
-    ----------
-    samples
-        (H, W) uint8 as they are stored.
-    depth
-        Bits of each.
-    legend, where
-        As in `read_palette`.
-
-    Raises
-    ------
-    VssError
-        Both readings mean something, and not the same.
+    But a mask of 8 bits that holds 0 and 255 alone is made one of 1 bit by programs that make PNGs smaller, 255 as 1;
+    and likewise for 2 and 4 bits. Where that would be values that mean something as well, it can't be known, which is
+    an error.
     """
     used = np.flatnonzero(np.bincount(samples.ravel(), minlength=2)).tolist()
     stretched = [sample * (255 // (2**depth - 1)) for sample in used]

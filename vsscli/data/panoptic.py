@@ -33,18 +33,8 @@ SEGMENT_IDS = 2**24
 class Segments:
     """The segments of all images that a JSON tells of.
 
-    Parameters
-    ----------
-    path
-        The JSON.
-    places
-        For the name of each PNG, where its segments begin and end.
-    ids
-        Segment ids, uint32.
-    categories
-        The category of each segment, uint8.
-    names
-        What the JSON calls its categories; empty where it does not say.
+    ``places`` says for the name of each PNG where its segments begin and end in ``ids`` (uint32) and ``categories``
+    (uint8); ``names`` is what the JSON calls its categories, empty where it does not say.
     """
 
     path: Path
@@ -54,13 +44,7 @@ class Segments:
     names: dict[int, str]
 
     def of(self, png: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Segment ids, rising, and categories of one image: (N,) uint32 and (N,) uint8.
-
-        Raises
-        ------
-        VssError
-            The JSON has nothing on it, or two categories for one segment.
-        """
+        """Segment ids, rising, and categories of one image: (N,) uint32 and (N,) uint8."""
         if png.name not in self.places:
             raise VssError(
                 f"{self.path} has no annotation with file_name {png.name!r}, which {png} needs",
@@ -89,13 +73,8 @@ _reading = Lock()  # threads that want the same file wait for the first of them 
 
 
 def load_segments(path: Path) -> Segments:
-    """Read a panoptic JSON; the same file again is remembered.
-
-    Raises
-    ------
-    VssError
-        It is missing, damaged, or says something that can't be meant; the image and the value are named.
-    """
+    """Read a panoptic JSON; the same file again is remembered. What can't be meant is an error that names image and
+    value."""
     try:
         state = os.stat(path)
     except OSError as cause:

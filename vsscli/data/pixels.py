@@ -82,13 +82,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def require_pixels(height: int, width: int, what: str) -> None:
-    """Refuse what has more pixels than may be decoded.
-
-    Raises
-    ------
-    VssError
-        It names the number and the remedy.
-    """
+    """Refuse what has more pixels than may be decoded."""
     if height * width > MOST_PIXELS:
         raise VssError(
             f"{what} is absurdly large: {width}x{height} are {height * width} pixels, "

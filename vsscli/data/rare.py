@@ -38,20 +38,7 @@ class Labels(Protocol):
 
 
 class RareFirst:
-    """Which class and frame a sample takes.
-
-    Parameters
-    ----------
-    counts
-        (frames, C) pixels of each class.
-    settings
-        The recipe's.
-
-    Raises
-    ------
-    VssError
-        No frame holds enough of any class.
-    """
+    """Which class and frame a sample takes, by the pixels of each class, (frames, C)."""
 
     def __init__(self, counts: np.ndarray, settings: RareClasses) -> None:
         self.settings = settings

@@ -55,19 +55,9 @@ PATIENCE = 3.0
 
 @dataclass(frozen=True)
 class RemapReport:
-    """What a remapping came to, over all masks, those of earlier runs included.
-
-    Parameters
-    ----------
-    masks, skipped
-        Masks in all, and those that an earlier run had finished.
-    pixels, kept
-        Pixels in all, and those that have a class now.
-    counts
-        Pixels of every target class that occurs, most frequent first.
-    source_classes, kept_classes
-        Classes of the source, and those of them that have a class now.
-    """
+    """What a remapping came to, over all masks, those of earlier runs included: masks in all, and those that an earlier
+    run had finished; pixels in all, and those that have a class now; pixels of every target class that occurs, most
+    frequent first; classes of the source, and those of them that have a class now."""
 
     masks: int
     skipped: int

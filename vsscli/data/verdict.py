@@ -33,15 +33,8 @@ SMOOTH = 24
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing that a census says.
-
-    Parameters
-    ----------
-    weight
-        A ``fault`` stops a run; a ``warning`` is said; a ``note`` is worth knowing.
-    what, remedy
-        In words.
-    """
+    """One thing that a census says, and what to do. A ``fault`` stops a run; a ``warning`` is said; a ``note`` is worth
+    knowing."""
 
     weight: Weight
     what: str
@@ -53,15 +46,8 @@ class Remark:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the values of a data set's masks are said to mean.
-
-    Parameters
-    ----------
-    table, ids
-        The classes, and the values that stand for them.
-    classes
-        What a mapping's ``target`` would be: the class table's file or name.
-    """
+    """What the values of a data set's masks are said to mean: the classes, the values that stand for them, and what a
+    mapping's ``target`` would be, the class table's file or name."""
 
     table: ClassTable
     ids: MaskIds
@@ -92,17 +78,7 @@ class Meaning:
 
 
 def judge(census: Census, meaning: Meaning, what: str = "the split") -> list[Remark]:
-    """All that a census of a split says of its masks, but for classes that never occur (`judge_absent`).
-
-    Parameters
-    ----------
-    census
-        Of the masks. Without any there is nothing to say.
-    meaning
-        What their values are said to mean.
-    what
-        What to call the split.
-    """
+    """All that a census of a split says of its masks, but for classes that never occur (`judge_absent`)."""
     told = list(_remarks(census, meaning, what)) if census.masks else []
     if census.by_colours:
         said = f"{census.by_colours} of {census.masks} masks of {what} were read by their colours"

@@ -24,15 +24,8 @@ VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a folder.
-
-    Parameters
-    ----------
-    video, stem
-        Name of the video, and of the frame's files without their suffix.
-    image, mask
-        The files; none where there is none.
-    """
+    """One frame of a folder: name of the video, and of the files without their suffix; the files, None where there is
+    none."""
 
     video: str
     stem: str
@@ -75,15 +68,7 @@ class Video(ABC):
 
 
 class FolderVideo(Video):
-    """A video whose frames are image files.
-
-    Parameters
-    ----------
-    name
-        What the video is called.
-    frames
-        Its frames in order; at least one.
-    """
+    """A video whose frames are image files; at least one, in order."""
 
     def __init__(self, name: str, frames: tuple[Frame, ...]) -> None:
         if not frames:
@@ -109,18 +94,8 @@ class FolderVideo(Video):
         return image_size(first.image or first.mask or _no_image(first))
 
     def read(self, index: int) -> np.ndarray:
-        """Decode one frame.
-
-        Returns
-        -------
-        ndarray
-            (H, W, 3) uint8, RGB.
-
-        Raises
-        ------
-        VssError
-            The frame has no image, its image is damaged, or it is not of the video's size.
-        """
+        """Decode one frame, (H, W, 3) uint8, RGB. One without an image, damaged, or not of the video's size is an
+        error."""
         frame = self.frames[index]
         path = frame.image or _no_image(frame)
         image = read_image(path)

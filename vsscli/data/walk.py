@@ -35,15 +35,8 @@ KINDS_NAMED = 4
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders below one.
-
-    Parameters
-    ----------
-    there
-        All of them, relative to it and with itself first, in name order; each folder of the disk once.
-    again
-        Links to folders that are among these, or that hold the folder itself; they are not followed.
-    """
+    """The folders below one: all of them, relative to it and with itself first, in name order, each folder of the disk
+    once; and links to folders that are among these, or that hold the folder itself, which are not followed."""
 
     there: tuple[Path, ...]
     again: tuple[Path, ...]
@@ -55,13 +48,7 @@ def is_service(name: str) -> bool:
 
 
 def visible(folder: Path) -> list[Path]:
-    """What a folder holds, in name order, without dot-files and service files.
-
-    Raises
-    ------
-    VssError
-        It can't be read.
-    """
+    """What a folder holds, in name order, without dot-files and service files."""
     try:
         names = os.listdir(folder)
     except OSError as cause:
@@ -74,11 +61,6 @@ def folders_below(place: Path) -> Folders:
 
     A folder goes by its own path; by that of a link only where it can't be reached otherwise. Stores (``*.zarr``) are
     no places for images and are not entered.
-
-    Raises
-    ------
-    VssError
-        A folder can't be read.
     """
     root = place.resolve()
     seen = {_identity(place)}

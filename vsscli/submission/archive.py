@@ -128,13 +128,7 @@ def _fill(
 def require_complete(
     frames: Sequence[Frame], labels: SizedLabels, *, workers: int | None = None, talk: Talk = SILENCE
 ) -> None:
-    """Make sure that every frame has a prediction of its size.
-
-    Raises
-    ------
-    VssError
-        Some have not; their number, and the first of them.
-    """
+    """Make sure that every frame has a prediction of its size; an error says how many have not, and names the first."""
     faults = Faults()
     jobs = (partial(_lacking, frame, labels) for frame in frames)
     with talk.track("look", len(frames)) as advance, closing(in_order(jobs, workers)) as findings:

@@ -46,23 +46,8 @@ END_BYTES = 2**17
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found.
-
-    Parameters
-    ----------
-    path
-        The zip.
-    frames
-        Frames of the split.
-    entries, bytes
-        Files in the zip, and its size.
-    classes
-        Classes that occur in the frames that are right.
-    counts, faults
-        Faults by kind, and the first of each kind.
-    hint
-        What may be behind them.
-    """
+    """What was found: frames of the split; files in the zip, and its size; classes that occur in the frames that are
+    right; faults by kind, the first of each kind, and what may be behind them."""
 
     path: Path
     frames: int
@@ -251,13 +236,8 @@ def _hint(infos: Sequence[ZipInfo], wanted: Container[str], foreign: set[int], l
 
 
 class _Wary(io.BufferedReader):
-    """A file that is not read at once in whatever length it claims for a zip's list of entries.
-
-    Attributes
-    ----------
-    limit
-        Bytes that may be asked for at once; none: any number.
-    """
+    """A file that is not read at once in whatever length it claims for a zip's list of entries: no more than ``limit``
+    bytes may be asked for at once, while there is one."""
 
     def __init__(self, path: Path, limit: int) -> None:
         super().__init__(io.FileIO(path))

@@ -22,14 +22,8 @@ DRIVE = re.compile(r"[A-Za-z]:")
 class Layout:
     """Names and values of a submission; make one with `for_classes`.
 
-    Parameters
-    ----------
-    num_classes
-        C.
-    offset
-        Value of class 0; the others follow.
-    prefix
-        Folder in the zip that holds the videos' folders; none: they lie at the top.
+    ``offset`` is the value of class 0, which the others follow; ``prefix`` a folder in the zip that holds the videos'
+    folders, at the top where it is empty.
     """
 
     num_classes: int
@@ -38,13 +32,7 @@ class Layout:
 
     @classmethod
     def for_classes(cls, num_classes: int, offset: int = 0, prefix: str = "") -> Self:
-        """The layout that a user asks for.
-
-        Raises
-        ------
-        VssError
-            Values that do not fit into 8 bits, or a prefix that is no plain folder.
-        """
+        """The layout that a user asks for."""
         if not 0 <= offset <= 256 - num_classes:
             raise VssError(
                 f"{num_classes} classes from value {offset} on need values up to {num_classes - 1 + offset}; "

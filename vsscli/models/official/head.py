@@ -57,21 +57,10 @@ _BEGINNINGS = [
 
 
 def mmseg_head_to_detectron(names: Iterable[str]) -> dict[str, str]:
-    """Map tensor names of mmsegmentation's head, 0.x or 1.x, to those of detectron2.
+    """Map tensor names of mmsegmentation's head, 0.x or 1.x, below ``decode_head.``, to those of detectron2 below
+    ``sem_seg_head.``, which are those of `Mask2FormerHead`. A name that is no part of such a head, ``conv_seg.weight``
+    for example, is left out.
 
-    Parameters
-    ----------
-    names
-        Below ``decode_head.``.
-
-    Returns
-    -------
-    dict
-        To names below ``sem_seg_head.``, which are those of `Mask2FormerHead`. A name that is no part of such a head,
-        ``conv_seg.weight`` for example, is left out.
-
-    Examples
-    --------
     >>> mmseg_head_to_detectron(["cls_embed.weight"])
     {'cls_embed.weight': 'predictor.class_embed.weight'}
     """

@@ -30,17 +30,18 @@ _LATIN = ("latin1", "latin-1", "iso-8859-1")
 
 
 @dataclass
-class HistoryBuffer:
-    """What mmengine keeps of a logged figure: its state as it was written, without any of the methods."""
+class Held:
+    """The state of an object as it was written, without any of its methods."""
 
     state: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass
-class Settings:
+class HistoryBuffer(Held):
+    """What mmengine keeps of a logged figure."""
+
+
+class Settings(Held):
     """What a training script was called with (``argparse.Namespace``), beside the weights of many an official file."""
-
-    state: dict[str, Any] = field(default_factory=dict)
 
 
 STORAGES: dict[str, torch.dtype] = {
@@ -64,27 +65,21 @@ DTYPES: dict[str, torch.dtype] = {
 
 # What torch rebuilds that is no plain tensor; no code, but nothing that a network of vss could take.
 OTHER_TENSORS = {
-    "torch.serialization._get_layout": "a sparse tensor",
-    "torch._utils._rebuild_sparse_tensor": "a sparse tensor",
-    "torch._utils._rebuild_sparse_csr_tensor": "a sparse tensor",
-    "torch._utils._rebuild_meta_tensor_no_storage": "a tensor without numbers (of the meta device)",
-    "torch._utils._rebuild_qtensor": "a quantised tensor",
-    "torch._utils._rebuild_nested_tensor": "a nested tensor",
-    "torch._utils._rebuild_device_tensor_from_numpy": "a tensor of another device",
-    "torch._utils._rebuild_device_tensor_from_cpu_tensor": "a tensor of another device",
-    "torch._utils._rebuild_wrapper_subclass": "a tensor of a class of its own",
+    "sparse_tensor": "a sparse tensor",
+    "sparse_csr_tensor": "a sparse tensor",
+    "meta_tensor_no_storage": "a tensor without numbers (of the meta device)",
+    "qtensor": "a quantised tensor",
+    "nested_tensor": "a nested tensor",
+    "device_tensor_from_numpy": "a tensor of another device",
+    "device_tensor_from_cpu_tensor": "a tensor of another device",
+    "wrapper_subclass": "a tensor of a class of its own",
 }
 OTHER_NUMBERS = ("ComplexFloat", "ComplexDouble", "QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4")
 
 
 def table_of(nested: Callable[[bytes], Any]) -> dict[str, Maker | None]:
-    """Every name that is admitted.
-
-    Parameters
-    ----------
-    nested
-        Reads a storage that lies in a pickle as a file of its own (``torch.storage._load_from_bytes``).
-    """
+    """Every name that is admitted; ``nested`` reads a storage that lies in a pickle as a file of its own
+    (``torch.storage._load_from_bytes``)."""
     return {
         "collections.OrderedDict": _dict,
         "collections.Counter": _dict,
@@ -108,7 +103,8 @@ def table_of(nested: Callable[[bytes], Any]) -> dict[str, Maker | None]:
         "torch._utils._rebuild_tensor_v2": _tensor,
         "torch._utils._rebuild_tensor_v3": _tensor_of_dtype,
         "torch._utils._rebuild_parameter": _parameter,
-        **{name: _refusal(what) for name, what in OTHER_TENSORS.items()},
+        **{f"torch._utils._rebuild_{name}": _refusal(what) for name, what in OTHER_TENSORS.items()},
+        "torch.serialization._get_layout": _refusal("a sparse tensor"),
         **dict.fromkeys(f"torch.{numbers}Storage" for numbers in OTHER_NUMBERS),
         "torch.storage._load_from_bytes": lambda content: _whole_storage(nested(_as_bytes(content))),
         SETTINGS: lambda: Settings(),
@@ -125,7 +121,7 @@ def finish(made: Any, state: Any) -> None:
         _fill_array(made, state)
     elif isinstance(made, np.dtype):
         _fill_dtype(made, state)
-    elif isinstance(made, HistoryBuffer | Settings):
+    elif isinstance(made, Held):
         if type(state) is not dict:
             raise BrokenPickle(f"the state of a {type(made).__name__} is no dict")
         made.state = state

@@ -38,20 +38,9 @@ class Mapped:
 
 
 def map_official(official: Official, trunk: BackboneConfig) -> Mapped:
-    """Map a recognised checkpoint to the names of `Mask2Former`.
-
-    Parameters
-    ----------
-    official
-        From `recognise`.
-    trunk
-        The backbone that the tensors are for; position tables are resized to its crop.
-
-    Raises
-    ------
-    VssError
-        Tensors of the trunk are missing or of another shape, or a table can't be resized.
-    """
+    """Map a recognised checkpoint to the names of `Mask2Former`, position tables to the crop of the backbone that the
+    tensors are for. Tensors of the trunk that are missing or of another shape, and tables that can't be resized, are
+    errors."""
     state, unneeded = split_unneeded(official)
     sizes = official.backbone
     grid = sizes.grid if isinstance(sizes, TrunkSizes) else None
@@ -71,15 +60,8 @@ def map_official(official: Official, trunk: BackboneConfig) -> Mapped:
 
 
 def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str, grid: Window | None = None) -> Mapped:
-    """Map what is under ``backbone.``, of an official checkpoint or one of ours, to a trunk of another crop.
-
-    ``grid`` are the patches down and across that its position tables were made for, which their rows do not tell.
-
-    Raises
-    ------
-    VssError
-        As `map_official`.
-    """
+    """Map what is under ``backbone.``, of an official checkpoint or one of ours, to a trunk of another crop; ``grid``
+    are the patches down and across that its position tables were made for, which their rows do not tell."""
     inside = {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
     try:
         taken = _trunk(inside, trunk, grid)

@@ -41,24 +41,12 @@ class Pretrained:
 
 
 def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig, grid: Window | None = None) -> Pretrained:
-    """Take the trunk of a BEiT or BEiTv2, pre-trained or fine-tuned for classification, official or timm's.
+    """Take the trunk of a BEiT or BEiTv2, pre-trained or fine-tuned for classification, official or timm's, for the
+    configuration of a `Beit` or a `VitAdapter`.
 
     Pre-training shares one table of relative positions, of which every block gets a copy; tables are resized to the
-    window of the configuration.
-
-    Parameters
-    ----------
-    state
-        The file's state dict (official files: what is under ``model`` or ``module``).
-    config
-        Of a `Beit` or a `VitAdapter`.
-    grid
-        Patches down and across that the tables were made for. None: the square that their rows make.
-
-    Raises
-    ------
-    VssError
-        Tensors are missing or of another shape, or a table has the rows of no square window.
+    window of the configuration, from ``grid``, patches down and across, or else the square that their rows make.
+    Tensors that are missing or of another shape are an error, as is a table with the rows of no square window.
     """
     with torch.device("meta"):
         trunk = nn.ModuleDict({"patch_embed": PatchEmbedding(config.width), "blocks": blocks_of(config)})
@@ -72,24 +60,8 @@ def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig, grid: Win
 def one_peace_pretraining(
     state: Mapping[str, Tensor], config: OnePeaceConfig, grid: Window | None = None
 ) -> Pretrained:
-    """Take the vision trunk of ``one-peace-vision.pkl``, or of all of ONE-PEACE's ``one-peace.pt``.
-
-    Tables of relative positions are copied and resized as those of BEiT, position embeddings resized bicubically.
-
-    Parameters
-    ----------
-    state
-        The file's state dict (what is under ``model``).
-    config
-        Of a `OnePeace`.
-    grid
-        As for `beit_pretraining`.
-
-    Raises
-    ------
-    VssError
-        Tensors are missing or of another shape, or a table is that of no square window.
-    """
+    """Take the vision trunk of ``one-peace-vision.pkl``, or of all of ONE-PEACE's ``one-peace.pt``, as
+    `beit_pretraining` does; position embeddings are resized bicubically."""
     with torch.device("meta"):
         trunk = nn.ModuleDict({"image_adapter": ImageAdapter(config.width, config.grid), "encoder": Encoder(config)})
     names = {_one_peace_name(name): name for name in state}
@@ -112,20 +84,8 @@ def one_peace_pretraining(
 
 
 def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig) -> Pretrained:
-    """Take the trunk of a Swin trained for classification, official or timm's; the norms of our maps are not in it.
-
-    Parameters
-    ----------
-    state
-        The file's state dict (official files: what is under ``model``).
-    config
-        Of a `Swin`; its window must be that of the file.
-
-    Raises
-    ------
-    VssError
-        Tensors are missing or of another shape.
-    """
+    """Take the trunk of a Swin trained for classification, official or timm's, whose window must be that of the
+    configuration; the norms of our maps are not in it."""
     with torch.device("meta"):
         trunk = Swin(config).state_dict()
     expected = {name: tensor for name, tensor in trunk.items() if name.startswith(("patch_embed.", "layers."))}

@@ -27,21 +27,9 @@ COUNTER = ".num_batches_tracked"
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights of a network out of an official checkpoint.
-
-    Parameters
-    ----------
-    weights
-        The network's whole state dict.
-    loaded
-        How many of them came out of the checkpoint.
-    unused
-        Official names of what is in the checkpoint and in no network of ours.
-    resized
-        Our names of tables that were resized to another crop.
-    fresh
-        Our names of what the checkpoint has not and training begins with.
-    """
+    """A network's whole state dict out of an official checkpoint, and how many of its tensors came from there; official
+    names of what is in the checkpoint and in no network of ours; our names of tables that were resized to another crop,
+    and of what the checkpoint has not and training begins with."""
 
     weights: dict[str, Tensor]
     loaded: int
@@ -79,25 +67,11 @@ def fit_weights(
     resized: Sequence[str] = (),
     fresh: Sequence[str] = (),
 ) -> Fitted:
-    """Make the state dict of a network out of tensors that have its names already.
+    """Make the state dict of a network out of tensors that have its names already, tables at the network's size.
 
-    Parameters
-    ----------
-    mapped
-        The checkpoint's tensors under the network's names, tables at the network's size.
-    target
-        The network's state dict, as it is before.
-    source
-        What to call the checkpoint.
-    unused, resized
-        For the report: `split_unneeded`'s second part; names of tables that were resized.
-    fresh
-        Prefixes of our names that the checkpoint need not have: ``head.`` where it is of a trunk.
-
-    Raises
-    ------
-    VssError
-        Tensors are missing, surplus or of another shape; the first of each are named.
+    ``target`` is the network's state dict as it is before; ``unused`` and ``resized`` are for the report; ``fresh`` are
+    prefixes of our names that the checkpoint need not have, ``head.`` where it is of a trunk. Tensors that are missing,
+    surplus or of another shape are an error that names the first of each.
     """
     # Batch norms count their batches; files of torch before 1.0 lack the count, and nothing here uses it.
     optional = [
@@ -118,13 +92,7 @@ def fit_weights(
 
 
 def check_classes(official: Official, num_classes: int, what: str) -> None:
-    """Refuse a checkpoint that tells apart other classes than ``what`` (a recipe, a class table) has.
-
-    Raises
-    ------
-    VssError
-        With both numbers.
-    """
+    """Refuse a checkpoint that tells apart other classes than ``what`` (a recipe, a class table) has."""
     if official.num_classes is not None and official.num_classes != num_classes:
         raise VssError(
             f"{official.source} tells {official.num_classes} classes apart, {what} has {num_classes}",

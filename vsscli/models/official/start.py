@@ -25,24 +25,11 @@ CLASSES = "head.predictor.class_embed."
 
 
 def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk = SILENCE) -> None:
-    """Fill a fresh network as far as a file goes.
+    """Fill a fresh network of the family mask2former as far as a file goes.
 
-    Parameters
-    ----------
-    network
-        Of the family mask2former.
-    trunk
-        The configuration of its backbone; position tables in the file are resized to its crop.
-    path
-        What BEiT, ONE-PEACE or a Swin was pre-trained into; or an official or a vss checkpoint of a whole network of
-        the same sizes, whose head is taken too, but for its class layer where it tells other classes apart.
-    talk
-        Told what was taken and what was not.
-
-    Raises
-    ------
-    VssError
-        The file can't be read, is of another network, or lacks tensors.
+    The file is what BEiT, ONE-PEACE or a Swin was pre-trained into; or an official or a vss checkpoint of a whole
+    network of the same sizes, whose head is taken too, but for its class layer where it tells other classes apart.
+    Position tables are resized to the crop of ``trunk``. Files of another network, or that lack tensors, are errors.
     """
     source = f"weights {path}"
     mapped, unlearned = _read(path, source, trunk)
