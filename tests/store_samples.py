@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from vsscli.data.classes import ClassTable
 from vsscli.store.encode import encode
+from vsscli.store.files import SEAL, group_bytes
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store, open_store
 from vsscli.store.writer import StoreWriter
@@ -64,6 +66,14 @@ def write_predictions(path: Path, header: Header, videos: Mapping[str, np.ndarra
                 ]
                 writer.write(video, segment, {name: np.stack([frame[name] for frame in frames]) for name in frames[0]})
     return open_store(path)
+
+
+def change_group(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change what a store or a video says of itself in its ``zarr.json``, and seal it anew."""
+    values = json.loads(path.read_text(encoding="utf-8"))["attributes"]["vss"]
+    values.pop(SEAL, None)
+    change(values)
+    path.write_bytes(group_bytes(values))
 
 
 def snapshot(path: Path) -> dict[str, bytes]:

@@ -67,8 +67,7 @@ def write_store(path: Path, root: Path, videos: Iterable[str] = VIDEOS, split: s
         scores="logits",
         source={"weights": "none"},
         encoding=Encoding(kept=1).to_dict(),
-        data={"name": "street", "split": split, "root": str(root)},
-        summary={"data": plain_data(root).model_dump(mode="json")},
+        data={"name": "street", "split": split, "root": str(root), "section": plain_data(root).model_dump(mode="json")},
     )
     with StoreWriter(path, header) as writer:
         for video in videos:

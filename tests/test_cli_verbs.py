@@ -59,8 +59,7 @@ def make_store(path: Path, root: Path, kind: str = "prediction") -> Path:
         scores="logits",
         source={"weights": "none"},
         encoding=encoding.to_dict(),
-        data={"name": "street", "split": "val", "root": str(root)},
-        summary={"data": plain_data(root).model_dump(mode="json")},
+        data={"name": "street", "split": "val", "root": str(root), "section": plain_data(root).model_dump(mode="json")},
     )
     certain = np.full((3, *SIZE), 0.005, np.float32)
     np.put_along_axis(certain, np.maximum(draw_mask(), 1)[None].astype(np.intp) - 1, 0.99, axis=0)

@@ -124,12 +124,13 @@ def test_a_pseudo_label_store_says_where_it_comes_from(store: Store, tmp_path: P
 
 
 def test_how_to_find_the_frames_is_handed_on(tmp_path: Path) -> None:
-    header = replace(prediction_header(4), summary={"model": "teacher", "data": {"name": "sample"}})
+    plain = prediction_header(4)
+    header = replace(plain, data={**plain.data, "section": {"name": "sample"}}, summary={"model": "teacher"})
     store = write_predictions(tmp_path / "a.zarr", header, {"v": distributions(1, 1, 4)})
     fused = open_store(fuse([store], [1], tmp_path / "f.zarr"))
-    assert fused.header.summary == {"data": {"name": "sample"}}
+    assert (fused.header.data, fused.header.summary) == (header.data, {})
     pseudo = open_store(write_pseudo(fused, tmp_path / "p.zarr", Threshold(0.5)).path)
-    assert pseudo.header.summary["data"] == {"name": "sample"}
+    assert pseudo.header.data == header.data
 
 
 def test_other_predictions_at_the_address_are_not_taken_for_the_source(store: Store, tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ from vsscli.names import LONGEST, SHORT, name_fault, plain_name, video_fault
 from vsscli.pipeline.workspace import store_path
 from vsscli.recipes.load import load_pipeline, load_recipe, recipe_from_dict
 from vsscli.recipes.schema import Recipe
-from vsscli.store.header import group_json, read_header
+from vsscli.store.files import group_bytes
+from vsscli.store.header import read_header
 from vsscli.store.record import check_video
 
 SOUND = ["a", "Straße 7", "道路", "0016E5", "a.b-c_d", "..a", "a..b", ".x", "été 2", "v" * LONGEST, "👩‍💻"]
@@ -109,7 +110,7 @@ def test_the_header_of_a_store_cannot_lead_elsewhere(tmp_path: Path, key: str, v
     values = header.to_dict()
     values["data"][key] = value
     (tmp_path / "x.zarr").mkdir()
-    (tmp_path / "x.zarr" / "zarr.json").write_text(json.dumps(group_json(values)))
+    (tmp_path / "x.zarr" / "zarr.json").write_bytes(group_bytes(values))
     with pytest.raises(VssError, match=rf"data\.{key}"):
         read_header(tmp_path / "x.zarr")
     if isinstance(value, str):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from listener import Listener
 from PIL import Image
-from store_samples import distributions, prediction_header, write_predictions
+from store_samples import change_group, distributions, prediction_header, write_predictions
 
 from vsscli.cli.app import run
 from vsscli.context import Context
@@ -20,7 +20,7 @@ from vsscli.data.classes import ClassTable
 from vsscli.data.config import Data
 from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.masks import write_mask
-from vsscli.fusion.sources import data_note
+from vsscli.fusion.sources import data_of
 from vsscli.fusion.threshold import Threshold
 from vsscli.pipeline.evaluate import evaluate
 from vsscli.pipeline.reliability import report_reliability
@@ -48,12 +48,11 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def store_of(root: Path, out: Path, split: str, video: str, summary: dict[str, Any]) -> Path:
+def store_of(root: Path, out: Path, split: str, video: str, noted: dict[str, Any]) -> Path:
     header = replace(
         prediction_header(2),
         table=TABLE,
-        data={"name": "street", "split": split, "root": str(root)},
-        summary=summary,
+        data={"name": "street", "split": split, "root": str(root), **noted},
     )
     write_predictions(out, header, {video: distributions(1, FRAMES, 2, SIZE)})
     return out
@@ -61,7 +60,7 @@ def store_of(root: Path, out: Path, split: str, video: str, summary: dict[str, A
 
 def note(root: Path, **data: Any) -> dict[str, Any]:
     told = plain_data(root).model_copy(update={"name": "street", **data}).model_dump(mode="json")
-    return {"data": told, "learned": [told]}
+    return {"section": told, "learned": [told]}
 
 
 @pytest.mark.parametrize(
@@ -105,20 +104,26 @@ def test_the_report_on_reliable_pixels_is_marked(root: Path, tmp_path: Path) -> 
 
 
 def test_what_is_made_of_several_stores_knows_what_all_of_them_learned_from() -> None:
-    one, other = ({"data": {"name": "a"}, "learned": [{"name": name}]} for name in ("a", "b"))
-    headers = [replace(prediction_header(2), summary=summary) for summary in (one, other, one, {})]
-    assert data_note(*headers) == {"data": {"name": "a"}, "learned": [{"name": "a"}, {"name": "b"}]}
-    assert data_note(headers[3]) == {}
+    one, other = ({"section": {"name": "a"}, "learned": [{"name": name}]} for name in ("a", "b"))
+    headers = [replace(prediction_header(2), data=data) for data in (one, other, one, {})]
+    assert data_of(*headers) == {"section": {"name": "a"}, "learned": [{"name": "a"}, {"name": "b"}]}
+    assert data_of(headers[3]) == {}
 
 
 def test_stores_of_earlier_versions_are_known_by_their_data(root: Path, tmp_path: Path) -> None:
-    summary = {"data": note(root)["data"]}
-    store = store_of(root, tmp_path / "a.zarr", "train", "v", summary)
+    section = note(root)["section"]
+    store = store_of(root, tmp_path / "a.zarr", "train", "v", {})
+
+    def of_format_3(header: dict[str, Any]) -> None:
+        header["encoding"]["predictor"] = "up"
+        header.update(format=3, summary={"data": section})
+
+    change_group(store / "zarr.json", of_format_3)
     assert evaluate(context=Context(tmp_path), prediction=store, metrics=("miou",), protocol="vspw").learned == 6
-    assert open_dataset(Data.model_validate(summary["data"])).split("train")
+    assert open_dataset(Data.model_validate(section)).split("train")
 
 
-@pytest.mark.parametrize("told", [3, [3], [{"name": 3}], {"a": 1}])
+@pytest.mark.parametrize("told", [[], [3], [{"name": 3}]])
 def test_a_note_that_is_none_is_no_reason_to_fail(root: Path, tmp_path: Path, told: Any) -> None:
     store = store_of(root, tmp_path / "a.zarr", "train", "v", note(root) | {"learned": told})
     assert run(["eval", "--pred", str(store), "--metric", "miou", "--quiet"]) == 0

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
-from store_samples import distributions, prediction_header, snapshot, write_predictions
+from store_samples import change_group, distributions, prediction_header, snapshot, write_predictions
 
 from vsscli.context import Context
 from vsscli.errors import VssError
@@ -62,9 +61,7 @@ def test_pseudo_labels_of_what_has_changed_are_forced(tmp_path: Path, by_class: 
 def of_frames(path: Path, frames: str) -> Path:
     """Note what the frames of a store's videos held."""
     for file in path.glob("*/zarr.json"):
-        values = json.loads(file.read_text())
-        values["attributes"]["vss"]["frames"] = frames * 64
-        file.write_text(json.dumps(values))
+        change_group(file, lambda values: values.update(frames=frames * 64))
     return path
 
 

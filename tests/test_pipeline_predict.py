@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ import torch
 from listener import Listener
 from PIL import Image
 from small import small_recipe
-from store_samples import snapshot
+from store_samples import change_group, snapshot
 
 from vsscli.cli.app import run
 from vsscli.context import Context
@@ -265,9 +266,7 @@ class TestSplit:
         store, _, _ = self.predict(model, tmp_path)
         whole = snapshot(store)
         for path in store.glob("*/zarr.json"):
-            values = json.loads(path.read_text())
-            del values["attributes"]["vss"]["frames"]
-            path.write_text(json.dumps(values))
+            change_group(path, lambda values: values.pop("frames"))
         old = open_store(store).content()
         _, predicted, listener = self.predict(model, tmp_path)
         assert predicted == 0
@@ -278,21 +277,44 @@ class TestSplit:
         assert open_store(store).content() == old  # what was made of it need not be made again
 
 
-def test_a_store_says_the_kind_of_its_scores_and_goes_on_where_an_earlier_version_said_the_family(
-    tmp_path: Path,
-) -> None:
-    model = write_model(tmp_path / "m.pt", 1)
-    path = tmp_path / "s.zarr"
+def of_format_3(header: dict[str, Any]) -> None:
+    """What a header was in format 3."""
+    header["scores"] = header["source"].pop("family")
+    header["encoding"]["predictor"] = "up"
+    header["summary"] = {"data": header["data"].pop("section"), "learned": header["data"].pop("learned", None)}
+    header["format"] = 3
+
+
+def test_a_store_says_the_kind_of_its_scores_and_what_it_is_scored_against(tmp_path: Path) -> None:
+    model, path = write_model(tmp_path / "m.pt", 1), tmp_path / "s.zarr"
     predict_split(model, "val", context=Context(tmp_path, device="cpu"), out=path)
     header = open_store(path).header
     assert (header.scores, header.source["family"]) == ("logits", "light")
-    root = path / "zarr.json"
-    about = json.loads(root.read_text())
-    earlier = about["attributes"]["vss"]
-    earlier["scores"] = earlier["source"].pop("family")
-    root.write_text(json.dumps(about))
+    assert header.data["section"]["name"] == header.data["name"]
+    change_group(path / "zarr.json", lambda values: values["data"]["section"].update(first_id=200))
     assert open_store(path).fingerprint == header.fingerprint
     assert predict_split(model, "val", context=Context(tmp_path, device="cpu"), out=path).predicted == 0
+    assert open_store(path).header == header  # what the last run said of it holds
+
+
+def test_predictions_of_an_earlier_format_are_read_and_made_anew_with_a_word(tmp_path: Path) -> None:
+    model = write_model(tmp_path / "m.pt", 1)
+    first = predict_split(model, "val", context=Context(tmp_path, device="cpu")).store
+    now = open_store(first).header
+    older = first.rename(first.with_name(f"{first.stem.rpartition('-')[0]}-01234567.zarr"))
+    change_group(older / "zarr.json", of_format_3)
+    then = open_store(older).header
+    assert (then.scores, then.source["family"], then.data) == (
+        "",
+        "light",
+        {**now.data, "learned": [now.data["section"]]},
+    )
+    assert then.fingerprint != now.fingerprint
+    with pytest.raises(VssError, match="has format 3, which is read but not gone on with"):
+        predict_split(model, "val", context=Context(tmp_path, device="cpu"), out=older)
+    listener = Listener()
+    assert predict_split(model, "val", context=Context(tmp_path, device="cpu", talk=listener)).store == first
+    assert any(str(older) in said and "predicted anew" in said for said in listener.said)
 
 
 @pytest.mark.parametrize(

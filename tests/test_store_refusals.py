@@ -12,8 +12,9 @@ from typing import Any
 import google_crc32c
 import numpy as np
 import pytest
-from store_samples import SIZE, distributions, prediction_header, snapshot, stems, write_predictions
+from store_samples import SIZE, change_group, distributions, prediction_header, snapshot, stems, write_predictions
 
+from vsscli.cli.app import run
 from vsscli.errors import VssError
 from vsscli.store import files
 from vsscli.store.arrays import encode_chunk, encode_shard, shard_name
@@ -307,10 +308,7 @@ def test_names_do_not_climb_out_of_a_store(store: Store, tmp_path: Path) -> None
     for name in ("../outside", "../a.zarr/street", str(tmp_path / "outside"), "street/label", ""):
         with pytest.raises(VssError, match="has no video"):
             store.label(name, 0)
-    change_json(
-        store.path / "street" / "zarr.json",
-        lambda values: values["attributes"]["vss"]["stems"].__setitem__(3, "../../../../x"),
-    )
+    change_group(store.path / "street" / "zarr.json", lambda values: values["stems"].__setitem__(3, "../../../../x"))
     with pytest.raises(VssError, match="stems"):
         open_store(store.path).label("street", 0)
     with StoreWriter(tmp_path / "b.zarr", prediction_header()) as writer, pytest.raises(VssError, match="called"):
@@ -338,8 +336,8 @@ def test_names_do_not_climb_out_of_a_store(store: Store, tmp_path: Path) -> None
 )
 def test_a_record_that_claims_nonsense_is_refused(store: Store, field: str, value: Any) -> None:
     path = store.path / "street" / "zarr.json"
-    change_json(path, lambda values: values["attributes"]["vss"].update({field: value}))
-    with pytest.raises(VssError, match="street"):
+    change_group(path, lambda values: values.update({field: value}))
+    with pytest.raises(VssError, match=r"record|names a|called"):
         open_store(store.path).label("street", 0)
 
 
@@ -363,16 +361,38 @@ def test_metadata_of_a_size_that_can_not_be_ours_is_not_read(store: Store, monke
 
 def test_another_format_or_encoding_says_what_to_do(store: Store) -> None:
     path = store.path / "zarr.json"
-    for other, hint in ((4, "install a newer vss"), (1, "run the command that made it")):
-        change_json(path, lambda values, other=other: values["attributes"]["vss"].update(format=other))
-        with pytest.raises(VssError, match=f"has format {other}; this version reads formats 2 to 3") as raised:
+    for other, hint in ((5, "install a newer vss"), (1, "run the command that made it")):
+        change_group(path, lambda values, other=other: values.update(format=other))
+        with pytest.raises(VssError, match=f"has format {other}; this version reads formats 2 to 4") as raised:
             open_store(store.path)
         assert hint in raised.value.hint
-    change_json(path, lambda values: values["attributes"]["vss"].update(format=3))
-    change_json(path, lambda values: values["attributes"]["vss"]["encoding"].update(levels=65536))
+    change_group(path, lambda values: values.update(format=4))
+    change_group(path, lambda values: values["encoding"].update(levels=65536))
     with pytest.raises(VssError, match=r"levels 65536"):
         open_store(store.path)
     # Format 2 knew no predictor. In one of format 3 that says none, values may be differences or not.
-    change_json(path, lambda values: values["attributes"]["vss"]["encoding"].pop("predictor") and None)
+    change_group(path, lambda values: (values["encoding"].update(levels=256), values.update(format=3)))
     with pytest.raises(VssError, match="lacks 'predictor'"):
         open_store(store.path)
+
+
+Change = Callable[[dict[str, Any]], object]
+RENAMED: Change = lambda header: header["table"]["classes"][1].update(name="lava")  # noqa: E731
+ELSEWHERE: Change = lambda header: header["data"].update(section={"name": "another"})  # noqa: E731
+SWAPPED: Change = lambda record: record["stems"].reverse()  # noqa: E731
+
+
+@pytest.mark.parametrize(
+    ("place", "change"), [("", RENAMED), ("", ELSEWHERE), ("street", SWAPPED)], ids=["class", "section", "stems"]
+)
+def test_what_was_changed_since_it_was_written_is_refused_and_noticed(
+    store: Store, capsys: pytest.CaptureFixture[str], place: str, change: Change
+) -> None:
+    change_json(store.path / place / "zarr.json", lambda values: change(values["attributes"]["vss"]))
+    with pytest.raises(VssError, match="does not say what was written"):
+        open_store(store.path).label("street", 0)
+    workspace = store.path.parent / "runs"
+    (workspace / "stores/sample/val").mkdir(parents=True)
+    shutil.move(store.path, workspace / "stores/sample/val/a.zarr")
+    assert run(["cache", "verify", "--workspace", str(workspace)]) == 2
+    assert "does not say what was written" in " ".join(capsys.readouterr().out.split())

@@ -15,6 +15,7 @@ from store_samples import SIZE, distributions, prediction_header, snapshot, stem
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.threshold import Threshold, write_pseudo
+from vsscli.store.files import group_bytes
 from vsscli.store.reader import open_source, open_store
 from vsscli.store.remote import place_of, work_for
 from vsscli.store.upkeep import collect, measure
@@ -180,9 +181,9 @@ def test_a_store_has_nothing_fetched_from_elsewhere(
     labels = place_of(place).with_name("p.zarr")
     write_pseudo(open_store(place), labels, Threshold(0.3))
     assert open_source(open_store(labels)).videos() == ("alley", "street")
-    values = json.loads((labels / "zarr.json").read_bytes())
-    values["attributes"]["vss"]["source"]["store"]["address"] = address
-    (labels / "zarr.json").write_bytes(json.dumps(values).encode())
+    header = open_store(labels).header.to_dict()
+    header["source"]["store"]["address"] = address
+    (labels / "zarr.json").write_bytes(group_bytes(header))
     store = open_store(labels)
     monkeypatch.setattr("vsscli.store.reader.open_store", lambda path: pytest.fail(f"{path} was opened"))
     with pytest.raises(VssError, match="which is not beside it"):

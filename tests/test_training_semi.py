@@ -16,6 +16,7 @@ from cli_process import kill_training, vss
 from listener import Listener
 from PIL import Image
 from small import read_journal, small_recipe
+from store_samples import change_group
 
 from vsscli.context import Context
 from vsscli.data.augment import TrainAugment, apply_label, draw_geometry
@@ -226,9 +227,7 @@ def test_a_store_that_does_not_fit_is_refused_before_the_first_step(begun: Begun
     with pytest.raises(VssError, match="prediction store, not pseudo-labels"):
         open_unlabelled(contrast, dataset, open_source(open_store(begun.store)).path)
     other = Path(shutil.copytree(begun.store, tmp_path / "other.zarr"))
-    values = json.loads((other / "zarr.json").read_text())
-    values["attributes"]["vss"]["table"]["classes"][0]["name"] = "lava"
-    (other / "zarr.json").write_text(json.dumps(values))
+    change_group(other / "zarr.json", lambda values: values["table"]["classes"][0].update(name="lava"))
     with pytest.raises(VssError, match=r"labels 8 classes of .*, the data set has 8 of"):
         open_unlabelled(contrast, dataset, other)
 

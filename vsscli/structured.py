@@ -8,9 +8,11 @@ YAML's own half is `vsscli.yamltext`.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -194,3 +196,53 @@ def _check(values: Any, depth: int, *, surrogates: bool) -> None:
             return
         level = below
     raise ValueError(f"it is nested more than {depth} deep")
+
+
+def canonical_json(values: Any, *, finite: bool = True) -> str:
+    """One text for equal values: sorted keys, no spaces; `ValueError` where a number must be finite and is not."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=not finite, ensure_ascii=False)
+
+
+def digest_of(values: Any) -> str:
+    """SHA-256 of the canonical JSON, as 64 hexadecimal digits: what fingerprints and digests are."""
+    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+
+
+class Absent:
+    """What stands for a key that only one of two values has."""
+
+    def __repr__(self) -> str:
+        return "nothing"
+
+
+ABSENT = Absent()
+
+Leaf = tuple[tuple[str, ...], Any, Any]
+
+
+def leaves(
+    one: Any, other: Any, *, lists: bool = False, absent: Any = Absent(), path: tuple[str, ...] = ()
+) -> Iterator[Leaf]:
+    """Where two nested values differ: the keys that lead there, the value of the one, the value of the other.
+
+    Parameters
+    ----------
+    one, other
+        Plain values.
+    lists
+        Whether lists of one length are gone into.
+    absent
+        What a key that is not there counts as.
+    path
+        The keys that led to the two values.
+    """
+    if isinstance(one, dict) and isinstance(other, dict):
+        pairs = [(str(key), one.get(key, absent), other.get(key, absent)) for key in dict.fromkeys([*other, *one])]
+    elif lists and isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        pairs = [(str(number), a, b) for number, (a, b) in enumerate(zip(one, other, strict=True))]
+    else:
+        if one != other:
+            yield path, one, other
+        return
+    for key, a, b in pairs:
+        yield from leaves(a, b, lists=lists, absent=absent, path=(*path, key))

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vsscli.store.header import Header
+from vsscli.store.interop import open_xarray, open_zarr
 from vsscli.store.reader import Store
 from vsscli.store.reader import open_store as open_reader
+
+if TYPE_CHECKING:
+    import xarray
+    import zarr
 
 
 class OpenVideo:
@@ -74,6 +80,10 @@ class OpenVideo:
         """The distribution of a frame on the score grid, (C, h, w) float32, as far as it was kept."""
         return self._store.probabilities(self.name, frame)
 
+    def to_xarray(self) -> xarray.Dataset:
+        """All of it as an xarray data set; see `vsscli.store.interop.open_xarray`."""
+        return open_xarray(self._store.path, self.name)
+
 
 class OpenStore(Mapping[str, OpenVideo]):
     """The complete videos of a store by name; `open_store` opens one.
@@ -120,6 +130,10 @@ class OpenStore(Mapping[str, OpenVideo]):
     def classes(self) -> tuple[str, ...]:
         """Names of the C classes."""
         return self.header.table.names
+
+    def to_zarr(self) -> zarr.Group:
+        """The store as a Zarr group, read only; see `vsscli.store.interop.open_zarr`."""
+        return open_zarr(self.path)
 
 
 def open_store(path: str | Path) -> OpenStore:

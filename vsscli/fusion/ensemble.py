@@ -21,7 +21,7 @@ import numpy as np
 from vsscli.errors import VssError
 from vsscli.fusion.grid import enlarge, neighbours
 from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mean_of_dense, mix, plain_entropy, rebuild
-from vsscli.fusion.sources import data_note, frames_of, read_source, require_alike, source_note
+from vsscli.fusion.sources import data_of, frames_of, read_source, require_alike, source_note
 from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
@@ -330,6 +330,5 @@ def fused_header(
             "stores": [source_note(store, out) for store in stores],
         },
         encoding=encoding.to_dict(),
-        data=first.data,
-        summary=data_note(*(store.header for store in stores)),
+        data=data_of(*(store.header for store in stores)),
     )

@@ -9,10 +9,11 @@ from functools import partial
 
 import numpy as np
 
-from vsscli.fusion.sources import require_size, require_whole
+from vsscli.fusion.sources import require_size
 from vsscli.fusion.threshold import in_threads, require_predictions
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store
+from vsscli.store.verify import require_whole
 from vsscli.talk import SILENCE, Talk
 
 Truth = Callable[[str, int], np.ndarray | None]

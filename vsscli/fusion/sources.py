@@ -13,7 +13,7 @@ from vsscli.fusion.mix import Dense, Lists
 from vsscli.store.header import Header
 from vsscli.store.reader import Store
 from vsscli.store.remote import relative_address
-from vsscli.store.verify import has_lost_record, videos_of
+from vsscli.store.verify import require_whole
 
 
 def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
@@ -67,38 +67,6 @@ def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
     return videos
 
 
-def require_whole(store: Store) -> tuple[str, ...]:
-    """Make sure that a store is not in the making, so that nothing is made of a part of it.
-
-    Returns
-    -------
-    tuple
-        Names of its videos.
-
-    Raises
-    ------
-    VssError
-        Frames or the record of a video are missing, or it holds no videos.
-    """
-    videos = store.videos()
-    unfinished = sorted({*store.videos(complete=False)} - {*videos})
-    if unfinished:
-        others = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
-        raise VssError(
-            f"{store.path} lacks frames of video {unfinished[0]}{others}",
-            "finish it first: run the command that makes it again",
-        )
-    for video in videos_of(store.path):
-        if has_lost_record(store.path, store.header, video):
-            raise VssError(
-                f"{store.path} holds arrays of video {video} and no record of them",
-                "`vss cache repair`, then run the command that makes it again",
-            )
-    if not videos:
-        raise VssError(f"{store.path} holds no videos", "run the command that makes it")
-    return videos
-
-
 def require_size(mask: np.ndarray, store: Store, video: str, t: int) -> None:
     """Refuse a mask of another size than the frame of a store that it is to judge."""
     height, width = store.size(video)
@@ -129,17 +97,12 @@ def source_note(store: Store, out: Path) -> dict[str, str]:
     return {"address": relative_address(store.path, out), "fingerprint": store.fingerprint}
 
 
-def data_note(header: Header, *others: Header) -> dict[str, Any]:
-    """What a store that is made of others notes: how to find the frames, and what any of its networks learned from.
-
-    The first header's data section of the recipe, if it notes one.
-    """
-    told = {"data": header.summary["data"]} if "data" in header.summary else {}
+def data_of(header: Header, *others: Header) -> dict[str, Any]:
+    """The data of a store that is made of others: the first one's, and what any of their networks learned from."""
     learned: list[Any] = []
     for source in (header, *others):
-        own = source.summary.get("learned")
-        learned += [data for data in own if data not in learned] if isinstance(own, list) else []
-    return told | ({"learned": learned} if learned else {})
+        learned += [data for data in source.data.get("learned", []) if data not in learned]
+    return {**header.data, **({"learned": learned} if learned else {})}
 
 
 def _unlike(one: Any, other: Any) -> str:

@@ -16,11 +16,12 @@ from vsscli.data.flow import flow, small_grey
 from vsscli.data.numbering import is_in_time
 from vsscli.errors import VssError
 from vsscli.fusion.mix import Dense, Lists, Mean, mix
-from vsscli.fusion.sources import data_note, read_source, require_whole, source_note
+from vsscli.fusion.sources import read_source, source_note
 from vsscli.store.encode import IGNORE, SHARE, quantise
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
 from vsscli.store.remote import place_of
+from vsscli.store.verify import require_whole
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
@@ -171,5 +172,4 @@ def smoothed_header(store: Store, reach: int, out: Path, *, motion: bool) -> Hea
         },
         encoding=store.encoding.to_dict(),
         data=store.header.data,
-        summary=data_note(store.header),
     )

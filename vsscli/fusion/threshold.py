@@ -17,12 +17,13 @@ from typing import TypeVar
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.fusion.sources import data_note, require_whole, source_note
+from vsscli.fusion.sources import source_note
 from vsscli.store.encode import IGNORE
 from vsscli.store.header import MAX_LEVEL, Header
 from vsscli.store.reader import Store
 from vsscli.store.record import Segment
 from vsscli.store.remote import place_of
+from vsscli.store.verify import require_whole
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
@@ -193,7 +194,7 @@ def pseudo_header(store: Store, threshold: Threshold, out: Path) -> Header:
         encoding={},
         data=store.header.data,
         # Not among what decides: the same level makes the same pseudo-labels, however it was arrived at.
-        summary={**data_note(store.header), "threshold": threshold.value, "percentile": threshold.percentile},
+        summary={"threshold": threshold.value, "percentile": threshold.percentile},
     )
 
 

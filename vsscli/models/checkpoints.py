@@ -14,7 +14,6 @@ Equal content makes equal bytes.
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -33,7 +32,7 @@ from vsscli.models.misfits import misfits
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.torchfile import read_torch
 from vsscli.models.wrappers import unwrapped
-from vsscli.structured import parse_json
+from vsscli.structured import canonical_json, parse_json
 
 FORMAT = 1
 WHAT = "checkpoint"
@@ -138,7 +137,7 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
     # Figures may be no number: of a class that does not occur there is no IoU.
     about = parse_json(content["vss"], f"checkpoint {path} is damaged: its description", DAMAGED, finite=False)
     try:
-        _json({name: value for name, value in about.items() if name != "figures"}, finite=True)
+        canonical_json({name: value for name, value in about.items() if name != "figures"})
         version = _whole(about["format"])
         if version > FORMAT:
             raise VssError(
@@ -208,7 +207,8 @@ def fingerprint_of(weights: Mapping[str, Tensor], network: Mapping[str, Any], no
     Where the first weights came from (``pretrained``, which may be a path on one machine) decides nothing.
     """
     config = {name: value for name, value in network.items() if name != "pretrained"}
-    digest = hashlib.sha256(_json({"network": config, "normalisation": asdict(normalisation)}).encode())
+    about = {"network": config, "normalisation": asdict(normalisation)}
+    digest = hashlib.sha256(canonical_json(about, finite=False).encode())
     for name in sorted(weights):
         _add(digest, name, weights[name])
     return digest.hexdigest()
@@ -216,7 +216,7 @@ def fingerprint_of(weights: Mapping[str, Tensor], network: Mapping[str, Any], no
 
 def _describe(checkpoint: Checkpoint, training: str | None) -> str:
     fresh = {"fresh": list(checkpoint.fresh)} if checkpoint.fresh else {}
-    return _json(
+    return canonical_json(
         fresh
         | {
             "format": FORMAT,
@@ -230,7 +230,8 @@ def _describe(checkpoint: Checkpoint, training: str | None) -> str:
             "inputs": checkpoint.inputs,
             "fingerprint": checkpoint.fingerprint,
             "training": training,
-        }
+        },
+        finite=False,
     )
 
 
@@ -311,11 +312,6 @@ def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
         raise ValueError(f"{value!r} counts nothing")
     return value
-
-
-def _json(values: Any, *, finite: bool = False) -> str:
-    """One text for equal values; `ValueError` where a number must be finite and is not."""
-    return json.dumps(values, sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=not finite)
 
 
 def _contents(content: Any) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from vsscli.errors import VssError
 from vsscli.pipeline.workspace import find_stores, unreadable_stores
-from vsscli.store.header import Header, read_header
+from vsscli.store.files import BrokenSealError
+from vsscli.store.header import DATA_SET, Header, read_header
 from vsscli.store.reader import open_store
 from vsscli.store.remote import place_of, work_for
 from vsscli.store.upkeep import Usage, collect, measure
@@ -30,7 +31,7 @@ class Entry:
         facts: dict[str, object] = {
             "store": str(self.path),
             "kind": self.header.kind,
-            "data": self.header.data,
+            "data": {name: value for name, value in self.header.data.items() if name not in DATA_SET},
             "fingerprint": self.header.fingerprint,
             "state": self.state,
             "bytes": self.usage.total,
@@ -110,8 +111,11 @@ def verify_stores(workspace: Path, stores: Sequence[Path] = (), *, talk: Talk = 
     """Compare every file of the stores with what its record says of it; nothing is changed."""
     verdicts = []
     if not stores:
-        for _, error in unreadable_stores(workspace):
-            talk.warn(f"not verified: {error.message} ({error.hint})")
+        for path, error in unreadable_stores(workspace):
+            if isinstance(error, BrokenSealError):
+                verdicts.append(Verdict(path, (Damage("", None, error.message),)))
+            else:
+                talk.warn(f"not verified: {error.message} ({error.hint})")
     for path in stores or _own_stores(workspace, talk):
         talk.say(f"verifying {path}")
         verdicts.append(Verdict(path, tuple(verify(open_store(path), talk))))
@@ -121,14 +125,16 @@ def verify_stores(workspace: Path, stores: Sequence[Path] = (), *, talk: Talk = 
 def repair_stores(verdicts: Sequence[Verdict]) -> list[tuple[Path, Repair]]:
     """Take what was found damaged out of the manifests, so that the commands that made the stores make it again.
 
+    A store whose header is damaged is refused, after the others were mended: nothing in it can be trusted.
+
     Returns
     -------
     list
         The stores in which something was damaged, and what was taken out.
     """
-    return [
-        (verdict.path, repair(open_store(verdict.path), verdict.damaged)) for verdict in verdicts if verdict.damaged
-    ]
+    damaged = [verdict for verdict in verdicts if verdict.damaged]
+    damaged.sort(key=lambda verdict: verdict.videos == ("",))
+    return [(verdict.path, repair(open_store(verdict.path), verdict.damaged)) for verdict in damaged]
 
 
 def collect_leftovers(workspace: Path, stores: Sequence[Path] = (), *, talk: Talk = SILENCE) -> list[Path]:

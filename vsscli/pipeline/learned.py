@@ -25,7 +25,7 @@ from vsscli.store.header import Header
 
 
 def learned_note(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Any]:
-    """What a store's summary says of a network's training: its labelled data sets, if vss has trained it."""
+    """What a store's header says of a network's training: its labelled data sets, if vss has trained it."""
     if not checkpoint.step:
         return {}
     return {"learned": [data.model_dump(mode="json") for data in (recipe.data, *(other.data for other in recipe.also))]}
@@ -67,10 +67,7 @@ def learned_remark(learned: int, judged: int) -> str:
 
 
 def _noted(header: Header) -> Iterator[Data]:
-    told = header.summary.get("learned")
-    if told is None and header.kind == "prediction" and header.summary.get("data") is not None:
-        told = [header.summary["data"]]  # stores of earlier versions note the main data set alone
-    for values in told if isinstance(told, list) else ():
+    for values in header.data.get("learned", ()):
         try:
             yield Data.model_validate(values)
         except ValidationError:

@@ -24,7 +24,7 @@ from vsscli.models.checkpoints import Checkpoint, restore_network
 from vsscli.models.scores import ScoreKind
 from vsscli.pipeline.learned import learned_note
 from vsscli.pipeline.source import open_model, take_classes, with_weights
-from vsscli.pipeline.workspace import store_path
+from vsscli.pipeline.workspace import older_store, store_path
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.readout import Predict
 from vsscli.recipes.readout import Store as StoreSection
@@ -113,6 +113,7 @@ def predict_split(
     say_left_out(dataset, split, videos, talk)
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
     path = out or store_path(context.workspace, header, f"{recipe.name}-{how.plan.name}")
+    older = None if (path / "zarr.json").exists() else older_store(path, header)
     total = sum(len(video) for video in videos)
     fabric = launch(context.device, context.devices)
     with fabric.rank_zero_first():
@@ -126,6 +127,8 @@ def predict_split(
     if not fabric.is_global_zero:
         talk = Silence()
     there.tell(path, talk)
+    if older is not None:
+        talk.say(f"{older} holds the same in an earlier format, which is read but not gone on with: predicted anew")
     fabric.barrier()  # every process has counted before one of them writes
     if not missing:
         talk.say(f"cached: {path} holds all {total} frames of {split}; no network was loaded")
@@ -248,11 +251,12 @@ def _header(
         scores=score_kind(checkpoint.network).value,
         source={**made_by(checkpoint, how), FAMILY: checkpoint.network["family"]},
         encoding=encoding.to_dict(),
-        data={"name": dataset.name, "split": split, "root": str(dataset.root.resolve())},
-        summary={
-            "model": recipe.name,
-            "plan": how.plan.name,
-            "data": recipe.data.model_dump(mode="json"),
+        data={
+            "name": dataset.name,
+            "split": split,
+            "root": str(dataset.root.resolve()),
+            "section": recipe.data.model_dump(mode="json"),
             **learned_note(checkpoint, recipe),
         },
+        summary={"model": recipe.name, "plan": how.plan.name},
     )

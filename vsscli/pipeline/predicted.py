@@ -73,7 +73,7 @@ def noted_dataset(path: Path, header: Header, data_root: Path | None) -> Dataset
     VssError
         The header notes none, or none that can be read; or it is not where it was, nor where ``data_root`` says.
     """
-    values = header.summary.get("data")
+    values = header.data.get("section")
     if values is None:
         raise VssError(f"{path} does not tell which data set it predicts", "name a store that `vss predict` made")
     try:
@@ -92,7 +92,7 @@ def noted_dataset(path: Path, header: Header, data_root: Path | None) -> Dataset
 def _dataset(path: Path, header: Header | None, data_root: Path | None, recipe: Recipe | None) -> Dataset:
     if recipe is not None:
         return open_dataset(recipe.data, data_root)
-    if header is not None and header.summary.get("data") is not None:
+    if header is not None and header.data.get("section") is not None:
         return noted_dataset(path, header, data_root)
     if data_root is not None:
         return open_dataset(plain_data(data_root))

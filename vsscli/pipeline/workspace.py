@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import glob
+from contextlib import suppress
 from pathlib import Path
 
 from vsscli.errors import VssError
@@ -44,6 +46,16 @@ def store_path(workspace: Path, header: Header, name: str) -> Path:
     folder = workspace.joinpath("stores", *parts)
     require_inside(workspace, folder)
     return folder / f"{plain_name(name)}-{header.fingerprint[:8]}.zarr"
+
+
+def older_store(path: Path, header: Header) -> Path | None:
+    """A store beside the place of another that holds the same predictions in an earlier format, if there is one."""
+    for other in sorted(path.parent.glob(f"{glob.escape(path.stem.rpartition('-')[0])}-*.zarr")):
+        with suppress(VssError):
+            there = read_header(other)
+            if there.format < header.format and there.source == header.to_dict()["source"]:
+                return other
+    return None
 
 
 def find_stores(workspace: Path, kind: str | None = None, split: str | None = None) -> list[Path]:
@@ -93,8 +105,7 @@ def with_unreadable(hint: str, workspace: Path) -> str:
 def _is_of(header: Header, split: str) -> bool:
     if split != "evaluation":
         return bool(header.data.get("split") == split)
-    noted = header.summary.get("data")
-    return header.data.get("split") in ("val", noted.get("val") if isinstance(noted, dict) else None)
+    return header.data.get("split") in ("val", header.data.get("section", {}).get("val"))
 
 
 def newest_evaluation_store(workspace: Path, data: str | None = None) -> Path:

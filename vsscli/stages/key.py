@@ -23,7 +23,7 @@ from vsscli.recipes.load import PLACES_AND_ADVICE
 from vsscli.recipes.pipeline import AnyStage, EvalStage, PredictStage, PseudoStage, ShowStage, TrainStage
 from vsscli.recipes.schema import Recipe
 from vsscli.stages.job import Job, further_data
-from vsscli.store.files import digest_of
+from vsscli.structured import digest_of, leaves
 from vsscli.talk import SILENCE, Talk
 
 # Raised when a change of the code gives a kind of stage other results from the same key.
@@ -268,7 +268,7 @@ def _section(job: Job, name: str) -> dict[str, Any]:
 
 def _told(old: Key, new: Key, stage: AnyStage) -> Iterator[str]:
     for part in ("version", "stage", "recipe", "inputs", "frames", "files"):
-        for path, before, after in _leaves(old.get(part), new.get(part), ()):
+        for path, before, after in leaves(old.get(part), new.get(part), absent=None):
             name = ".".join(path)
             if part == "version":
                 yield f"stage version: {before} → {after}"
@@ -280,14 +280,6 @@ def _told(old: Key, new: Key, stage: AnyStage) -> Iterator[str]:
                 yield f"file {path[0]} changed"
             else:
                 yield f"{name}: {_shown(before)} → {_shown(after)}"
-
-
-def _leaves(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        for name in dict.fromkeys([*new, *old]):
-            yield from _leaves(old.get(name), new.get(name), (*path, name))
-    elif old != new:
-        yield path, old, new
 
 
 def _shown(value: Any) -> str:

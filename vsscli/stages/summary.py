@@ -22,7 +22,7 @@ from vsscli.recipes.pipeline import EvalStage
 from vsscli.report.table import ScoreRow, markdown_table, score_table
 from vsscli.stages.job import Job
 from vsscli.stages.record import Record, Result
-from vsscli.store.files import digest_of
+from vsscli.structured import digest_of
 
 TABLE = "table.md"
 

@@ -34,7 +34,7 @@ from vsscli.stages.key import read_out_digest
 from vsscli.stages.left import store_fingerprint
 from vsscli.stages.needs import checked_record
 from vsscli.stages.record import Result
-from vsscli.store.files import digest_of
+from vsscli.structured import digest_of
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.inputs import SCORED, data_inputs, training_inputs
 from vsscli.training.run import begun_run

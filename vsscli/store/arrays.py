@@ -7,6 +7,10 @@ tenth of what Zarr's machinery takes. `tests/test_store_zarr.py` holds it to wha
 A shard is the chunks of its frames one behind the other, then an index: offset and length of each, 64 bits little
 endian, all ones where there is no chunk, and a CRC-32C of that (Zarr's codec ``sharding_indexed``, version 1.0). A
 chunk is one frame, Blosc, then a CRC-32C.
+
+Entropies and probabilities are first made differences (``down``): to the number above, on through all columns, those of
+several planes one below the other, and put down row by row, because rows compress better. Zarr undoes that with
+``numcodecs.shuffle``, which brings the columns together, ``numcodecs.delta``, and ``transpose``.
 """
 
 from __future__ import annotations
@@ -40,7 +44,7 @@ def specs_of(header: Header, size: tuple[int, int]) -> dict[str, ArraySpec]:
     """The arrays that a video of H, W has in the store with this header."""
     if header.kind == "pseudo":
         return pseudo_arrays(size)
-    return arrays_for(header.parsed_encoding(), header.num_classes, size)
+    return arrays_for(header.parsed_encoding(), header.num_classes, size, header.differences)
 
 
 def array_json(spec: ArraySpec, frames: int, segment: int) -> dict[str, Any]:
@@ -64,11 +68,20 @@ def array_json(spec: ArraySpec, frames: int, segment: int) -> dict[str, Any]:
         "shuffle": spec.shuffle,
         "blocksize": BLOCK_BYTES,
     }
+    axes = range(len(spec.dims))
+    down = spec.differences == "down"
+    columns = [
+        {"name": "transpose", "configuration": {"order": [0, axes[-1], *axes[1:-1]]}},
+        {"name": "numcodecs.delta", "configuration": {"dtype": "|u1"}},
+    ]
+    rows = {"name": "numcodecs.shuffle", "configuration": {"elementsize": int(np.prod(spec.tail[:-1]))}}
     sharding = {
         "chunk_shape": [1, *spec.tail],
         # Blosc has no checksum of its own: without the last codec a flipped bit would be read as data.
         "codecs": [
+            *(columns if down else []),
             little if itemsize > 1 else {"name": "bytes"},
+            *([rows] if down else []),
             {"name": "blosc", "configuration": compression},
             {"name": "crc32c"},
         ],
@@ -98,9 +111,11 @@ def shard_name(number: int, spec: ArraySpec) -> str:
 def encode_chunk(spec: ArraySpec, frame: np.ndarray) -> bytes:
     """One frame as it stands in a shard."""
     plain = np.ascontiguousarray(frame)
-    if spec.predictor == "up":
-        plain = plain.copy()
-        plain[..., 1:, :] -= frame[..., :-1, :]
+    if spec.differences == "down":
+        values = plain.reshape(-1, plain.shape[-1])
+        plain = values.copy()
+        plain[1:] -= values[:-1]
+        plain[0, 1:] -= values[-1, :-1]
     packed: bytes = blosc.compress(
         plain, b"zstd", spec.level, SHUFFLES[spec.shuffle], BLOCK_BYTES, typesize=np.dtype(spec.dtype).itemsize
     )
@@ -143,7 +158,7 @@ def check_array(folder: Path, spec: ArraySpec, frames: int, segment: int) -> Non
     for name, wanted in right.items():
         found = values.get(name, [] if name == "storage_transformers" else None)
         if name == "codecs":
-            found, wanted = _without_strength(found), _without_strength(wanted)
+            wanted = _with_strength_of(found, wanted)
         if name != "attributes" and found != wanted:
             raise VssError(f"{folder} has {name} {_short(found)}, where header and record say {_short(wanted)}", remedy)
 
@@ -218,27 +233,29 @@ def decode_chunk(spec: ArraySpec, chunk: bytes, out: np.ndarray) -> None:
         blosc.decompress(packed, out)
     except RuntimeError as error:
         raise ValueError(str(error)) from error
-    if spec.predictor == "up":
+    if spec.differences == "up":
         np.add.accumulate(out, axis=-2, out=out)
+    elif spec.differences == "down":
+        values = out.reshape(-1, out.shape[-1])
+        np.add.accumulate(values, axis=0, out=values)
+        values[:, 1:] += np.cumsum(values[-1, :-1], dtype=np.uint8)
 
 
 def _checksum(data: bytes) -> bytes:
     return int(google_crc32c.value(data)).to_bytes(CHECKSUM, "little")
 
 
-def _without_strength(codecs: Any) -> Any:
-    """The codecs of an array, without what changes how small its frames are and not what they mean."""
+def _with_strength_of(found: Any, codecs: Any) -> Any:
+    """Our codecs, with what changes how small frames are, and not what they mean, as it was found."""
     try:
-        inner = codecs[0]["configuration"]["codecs"]
-        compression = dict(inner[1]["configuration"])
-        if compression.pop("clevel") not in range(10) or compression.pop("shuffle") not in SHUFFLES:
-            return codecs
-        compression.pop("blocksize")
-        configuration = {**codecs[0]["configuration"]}
-        configuration["codecs"] = [inner[0], {**inner[1], "configuration": compression}, *inner[2:]]
-        return [{**codecs[0], "configuration": configuration}, *codecs[1:]]
-    except (AttributeError, IndexError, KeyError, TypeError):
-        return codecs
+        own = next(codec for codec in codecs[0]["configuration"]["codecs"] if codec["name"] == "blosc")["configuration"]
+        blocks = found[0]["configuration"]["codecs"]
+        theirs = next(codec for codec in blocks if codec["name"] == "blosc")["configuration"]
+        if theirs["clevel"] in range(10) and theirs["shuffle"] in SHUFFLES:
+            own |= {name: theirs[name] for name in ("clevel", "shuffle", "blocksize")}
+    except (AttributeError, IndexError, KeyError, StopIteration, TypeError):
+        pass
+    return codecs
 
 
 def _short(value: Any) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from vsscli.store.header import MAX_LEVEL, Encoding
+from vsscli.store.header import MAX_LEVEL, Differences, Encoding
 from vsscli.store.record import MAX_SEGMENT
 
 IGNORE = 255
@@ -46,15 +46,14 @@ class ArraySpec:
     dims
         Names of all axes, ``t`` first.
     attributes
-        For readers without vss: what the array holds and how to undo it, values by ``scale_factor`` and ``add_offset``
-        as in the CF conventions, differences by what ``undo`` says.
+        For readers without vss: what the array holds, and a ``scale_factor`` as in the CF conventions.
     fill
         What stands where nothing was written. Chosen to look like no prediction; never read as data.
     level, shuffle
         Strength of the compression (zstd), and how bytes are put before it (``noshuffle``, ``shuffle``,
         ``bitshuffle``). Readers take any.
-    predictor
-        ``"up"``: a file holds each row less the one above, modulo 256, and the first as it is; ``"none"``: values.
+    differences
+        What a file holds (`store.arrays`).
     """
 
     tail: tuple[int, ...]
@@ -64,7 +63,7 @@ class ArraySpec:
     fill: int | float
     level: int = COMPRESSION_LEVEL
     shuffle: str = "noshuffle"
-    predictor: str = "none"
+    differences: Differences = "none"
 
     @property
     def frame_bytes(self) -> int:
@@ -77,7 +76,9 @@ def score_size(encoding: Encoding, size: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // encoding.grid), -(-size[1] // encoding.grid)
 
 
-def arrays_for(encoding: Encoding, num_classes: int, size: tuple[int, int]) -> dict[str, ArraySpec]:
+def arrays_for(
+    encoding: Encoding, num_classes: int, size: tuple[int, int], differences: Differences = "down"
+) -> dict[str, ArraySpec]:
     """The arrays of a video in a store of predictions or of a fusion.
 
     Parameters
@@ -88,6 +89,8 @@ def arrays_for(encoding: Encoding, num_classes: int, size: tuple[int, int]) -> d
         C.
     size
         H, W.
+    differences
+        What files of entropies and probabilities hold.
 
     Returns
     -------
@@ -98,9 +101,12 @@ def arrays_for(encoding: Encoding, num_classes: int, size: tuple[int, int]) -> d
     # On a coarser grid the axes have other lengths, and xarray wants one length per name.
     grid = ("y", "x") if encoding.grid == 1 else ("score_y", "score_x")
     h, w = score_size(encoding, size)
+    # What xarray undoes by itself: numbers in [0, 1].
+    share = {"scale_factor": 1 / MAX_LEVEL, "units": "1"}
+    entropy = {"long_name": "entropy / log C", **share}
     specs = {
         "label": ArraySpec(size, "uint8", frame, {"long_name": "most likely class"}, IGNORE),
-        "entropy": _shares(size, frame, "entropy / log C", MAX_LEVEL, encoding),
+        "entropy": ArraySpec(size, "uint8", frame, entropy, MAX_LEVEL, differences=differences),
     }
     if encoding.keep == "all":
         attributes = {"long_name": "log-probability of every class", "units": "nat"}
@@ -108,22 +114,12 @@ def arrays_for(encoding: Encoding, num_classes: int, size: tuple[int, int]) -> d
             (num_classes, h, w), "float16", ("t", "c", *grid), attributes, float("nan"), shuffle="shuffle"
         )
         return specs
-    kept = min(encoding.kept, num_classes)
-    dims = ("t", "k", *grid)
+    tail, dims = (min(encoding.kept, num_classes), h, w), ("t", "k", *grid)
     classes = {"long_name": f"the most likely classes, most likely first, {IGNORE} behind the last"}
-    specs["top_class"] = ArraySpec((kept, h, w), "uint8", dims, classes, IGNORE)
-    specs["top_probability"] = _shares((kept, h, w), dims, "their probabilities", 0, encoding)
+    probability = {"long_name": "their probabilities", **share}
+    specs["top_class"] = ArraySpec(tail, "uint8", dims, classes, IGNORE)
+    specs["top_probability"] = ArraySpec(tail, "uint8", dims, probability, 0, differences=differences)
     return specs
-
-
-def _shares(tail: tuple[int, ...], dims: tuple[str, ...], long_name: str, fill: int, encoding: Encoding) -> ArraySpec:
-    """An array of numbers in [0, 1], in 255ths."""
-    if encoding.predictor == "none":
-        # What xarray undoes by itself.
-        share = {"scale_factor": 1 / MAX_LEVEL, "add_offset": 0.0, "units": "1"}
-        return ArraySpec(tail, "uint8", dims, {"long_name": long_name, **share}, fill)
-    undo = {"predictor": "up", "undo": f"cumulative sum along {dims[-2]}, modulo 256, / {MAX_LEVEL}"}
-    return ArraySpec(tail, "uint8", dims, {"long_name": long_name, **undo}, fill, predictor="up")
 
 
 def pseudo_arrays(size: tuple[int, int]) -> dict[str, ArraySpec]:

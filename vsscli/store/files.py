@@ -1,4 +1,4 @@
-"""JSON of ours: one text for equal values, digests, and files of it that may have so many bytes and no more."""
+"""JSON files of ours: sealed with a digest of what they say, and of so many bytes and no more."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
-from vsscli.structured import RECORDED, parse_json
+from vsscli.structured import RECORDED, digest_of, parse_json
 
 MAX_JSON_BYTES = RECORDED.bytes
 
+ATTRIBUTE = "vss"
+"""The one attribute of a group that holds everything of ours."""
 
-def canonical_json(values: Any) -> str:
-    """One text for equal values: sorted keys, no spaces, no NaN. What fingerprints and digests are taken of."""
-    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+SEAL = "sha256"
+"""Key of a header or a record (from format 4 on): the digest of all its other values."""
 
 
-def digest_of(values: Any) -> str:
-    """SHA-256 of the canonical JSON, as 64 hexadecimal digits."""
-    return hashlib.sha256(canonical_json(values).encode()).hexdigest()
+class BrokenSealError(VssError):
+    """A header or a record does not say what was written."""
 
 
 def file_digest(path: Path) -> str:
@@ -47,9 +47,31 @@ def read_json(path: Path, limit: int | None = None) -> Any:
     return parse_json(text, str(path), "it is damaged; remove the store and make it again", finite=False)
 
 
-def bytes_digest(data: bytes) -> str:
-    """SHA-256 of bytes, as 64 hexadecimal digits."""
-    return hashlib.sha256(data).hexdigest()
+def read_group(path: Path) -> Any:
+    """Our attribute of a Zarr group; None where it has none. Errors as of `read_json`."""
+    values = read_json(path / "zarr.json")
+    attributes = values.get("attributes") if isinstance(values, dict) else None
+    return attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None
+
+
+def group_bytes(values: dict[str, Any]) -> bytes:
+    """The ``zarr.json`` of a Zarr v3 group with our attribute, sealed."""
+    attributes = {ATTRIBUTE: {**values, SEAL: digest_of(values)}}
+    return json_bytes({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+
+
+def require_seal(values: dict[str, Any], where: str) -> None:
+    """Refuse a header or a record in which something was changed since it was written.
+
+    Raises
+    ------
+    BrokenSealError
+        A name of a class, say, or the order of the frames.
+    """
+    if values.get(SEAL) != digest_of({name: value for name, value in values.items() if name != SEAL}):
+        raise BrokenSealError(
+            f"{where} does not say what was written: its {SEAL} is another", "remove it and run the command again"
+        )
 
 
 def json_bytes(values: Any) -> bytes:

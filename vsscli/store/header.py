@@ -6,35 +6,40 @@ Neither NumPy nor Zarr is imported here, so that a workspace full of stores is l
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.names import name_fault, shown_name
-from vsscli.store.files import digest_of, read_json
+from vsscli.store.files import read_group, require_seal
+from vsscli.structured import digest_of, leaves
 
-FORMAT = 3
+FORMAT = 4
 """Version of the layout that is written. Raised when older programs could no longer read it."""
 
-READABLE = (2, 3)
-"""Versions that can be read. Of format 2 all arrays hold values, none differences."""
-
-ATTRIBUTE = "vss"
-"""The one attribute of a group that holds everything of ours."""
+READABLE = (2, 3, 4)
+"""Versions that can be read. They differ in `Header.differences`, and in what `_brought_up` says."""
 
 MAX_LEVEL = 255
 """Largest stored integer, of probabilities and of entropies: it stands for 1."""
 
 Kind = Literal["prediction", "fusion", "pseudo"]
 
+Differences = Literal["none", "up", "down"]
+"""What a file holds of entropies and probabilities: the values; each row less the row above, the first as it is (format
+3, undone by vss alone); or `down`, which Zarr's codecs undo: `store.arrays` says how."""
+
 FAMILY = "family"
-"""Key of a prediction's source: the family of its network, which stores before this key had for `Header.scores`."""
+"""Key of a prediction's source: the family of its network."""
 
 WHEREABOUTS = ("root", "address")
 """Keys that say where something lies. They decide nothing and may change when folders move."""
+
+DATA_SET = ("section", "learned")
+"""Keys of `Header.data` that decide what a prediction is scored against, and not what it is."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +59,6 @@ class Encoding:
         one entry and cost nothing.
     step, entropy_step
         Probabilities and entropies are kept as multiples of this, in 255ths.
-    predictor
-        What probabilities and entropies are told from: ``"up"``, each row as its difference to the one above (PNG's
-        filter of that name), which compresses by a fifth better; or ``"none"``.
 
     Notes
     -----
@@ -69,7 +71,6 @@ class Encoding:
     drop: float = 0.008
     step: int = 1
     entropy_step: int = 1
-    predictor: str = "up"
 
     def __post_init__(self) -> None:
         if self.grid not in (1, 2, 4):
@@ -83,21 +84,10 @@ class Encoding:
         for name, step in (("step", self.step), ("entropy_step", self.entropy_step)):
             if not isinstance(step, int) or isinstance(step, bool) or not 1 <= step <= 64:
                 raise VssError(f"{name} is {step!r}", "use a whole number from 1 to 64")
-        if self.predictor not in ("up", "none"):
-            raise VssError(f"predictor is {self.predictor!r}", "use `up` or `none`")
 
     def to_dict(self) -> dict[str, Any]:
         """The encoding with its constants, as plain JSON values."""
-        return {
-            "grid": self.grid,
-            "kept": self.kept,
-            "keep": self.keep,
-            "drop": self.drop,
-            "step": self.step,
-            "entropy_step": self.entropy_step,
-            "predictor": self.predictor,
-            "levels": MAX_LEVEL + 1,
-        }
+        return {**asdict(self), "levels": MAX_LEVEL + 1}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Encoding:
@@ -109,8 +99,7 @@ class Encoding:
             A field is missing or means something this version does not know.
         """
         try:
-            fields = ("grid", "kept", "keep", "drop", "step", "entropy_step", "predictor")
-            encoding = cls(*(values[name] for name in fields))
+            encoding = cls(*(values[name] for name in cls.__dataclass_fields__))
         except KeyError as error:
             raise VssError(f"encoding of a store lacks {error}", "the store is damaged; make it again") from error
         for name, known in encoding.to_dict().items():
@@ -140,17 +129,18 @@ class Header:
     table
         The classes.
     scores
-        Kind of the network's scores (``logits``, ``probabilities``, ``mask_scores``); ``""`` where none ran. Stores of
-        earlier versions have the family of the network here.
+        Kind of the network's scores (``logits``, ``probabilities``, ``mask_scores``); ``""`` where none ran, or where
+        that was not noted.
     source
         Plain JSON values that say what made it. Of a prediction: digest of weights and normalisation, scales, flips,
         windows, ``numerics``. Of a fusion: ``method`` and ``stores``. Of pseudo-labels: the threshold and ``store``.
     encoding
         `Encoding.to_dict`; empty for pseudo-labels.
     data
-        Which videos: ``name``, ``split``; ``root`` is noted and decides nothing.
+        Which videos: ``name``, ``split``, and ``root``; what they are scored against: ``section``, the data section of
+        the recipe; ``learned``, those that the networks learned labels from.
     summary
-        Anything a list of stores may show (recipe, checkpoint, figures). Decides nothing.
+        Anything a list of stores may show (names of recipe and plan). Decides nothing.
     """
 
     kind: Kind
@@ -172,29 +162,30 @@ class Header:
         """SHA-256 of everything that decides the values, as 64 hexadecimal digits."""
         return digest_of(self.deciding())
 
-    def parsed_encoding(self) -> Encoding:
-        """What `encoding` says.
+    @property
+    def differences(self) -> Differences:
+        """What the files of entropies and probabilities hold.
 
         Raises
         ------
         VssError
-            It lacks a field, or says what this version does not know.
+            Format 3 does not say: its numbers may be values or not.
         """
-        told = self.encoding if self.format > 2 else {"predictor": "none", **self.encoding}  # format 2 knew no other
-        return Encoding.from_dict(told)
+        if self.kind == "pseudo":
+            return "none"
+        told: dict[int, Any] = {2: "none", 3: self.encoding.get("predictor"), 4: "down"}
+        if told[self.format] not in get_args(Differences):
+            raise VssError("encoding of a store lacks 'predictor'", "the store is damaged; make it again")
+        differences: Differences = told[self.format]
+        return differences
+
+    def parsed_encoding(self) -> Encoding:
+        """What `encoding` says; errors as of `Encoding.from_dict`."""
+        return Encoding.from_dict(self.encoding)
 
     def to_dict(self) -> dict[str, Any]:
         """The header as plain JSON values."""
-        values: dict[str, Any] = {
-            "format": self.format,
-            "kind": self.kind,
-            "table": self.table.to_dict(),
-            "scores": self.scores,
-            "source": self.source,
-            "encoding": self.encoding,
-            "data": self.data,
-            "summary": self.summary,
-        }
+        values = {name: getattr(self, name) for name in self.__dataclass_fields__} | {"table": self.table.to_dict()}
         # Through JSON and back, so that a tuple equals the list it will be read back as.
         plain: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
         return plain
@@ -206,7 +197,7 @@ class Header:
         Raises
         ------
         VssError
-            The values are no header, or that of a later format.
+            The values are no header, that of a later format, or not those that were written.
         """
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
             raise VssError(f"{where} is no store of vss", "name a folder that vss predict, pseudo or ensemble wrote")
@@ -215,27 +206,23 @@ class Header:
                 f"{where} has format {values['format']}; this version reads formats {READABLE[0]} to {FORMAT}",
                 "install a newer vss" if values["format"] > FORMAT else "remove it and run the command that made it",
             )
+        if values["format"] >= 4:
+            require_seal(values, where)
+        values = {"summary": {}, **values}
         types = {"kind": str, "table": dict, "scores": str, "source": dict, "encoding": dict, "data": dict}
-        for name, kind in types.items():
+        for name, kind in {**types, "summary": dict}.items():
             if not isinstance(values.get(name), kind):
                 raise VssError(f"{where}: header lacks `{name}`", "the store is damaged; make it again")
         if values["kind"] not in get_args(Kind):
             raise VssError(f"{where}: kind {values['kind']!r} is unknown", f"known: {', '.join(get_args(Kind))}")
-        if not isinstance(values.get("summary", {}), dict):
-            raise VssError(f"{where}: header lacks `summary`", "the store is damaged; make it again")
+        if values["format"] < 4:
+            values = _brought_up(values)
         _check_data(values["data"], where)
-        header = cls(
-            values["kind"],
-            ClassTable.from_dict(values["table"]),
-            values["scores"],
-            values["source"],
-            values["encoding"],
-            values["data"],
-            values.get("summary", {}),
-            values["format"],
-        )
+        known = {name: values[name] for name in cls.__dataclass_fields__}
+        header = cls(**{**known, "table": ClassTable.from_dict(values["table"])})
         if header.kind != "pseudo":
             header.parsed_encoding()
+            _ = header.differences
         return header
 
     def split(self, where: Path | str) -> str:
@@ -255,11 +242,15 @@ class Header:
         values = self.to_dict()
         del values["summary"]
         values["table"] = {"classes": [entry["name"] for entry in values["table"]["classes"]]}
-        values["source"] = _without_places(values["source"])
-        # By the family, as it was before kinds were noted: a store keeps its fingerprint, and goes on.
-        values["scores"] = values["source"].pop(FAMILY, values["scores"])
-        values["data"] = _without_places(values["data"])
+        values["source"] = _without(WHEREABOUTS, values["source"])
+        values["data"] = _without((*WHEREABOUTS, *DATA_SET), values["data"])
+        if self.format < 4:  # as those formats had it
+            values["scores"] = values["source"].pop(FAMILY, values["scores"])
         return values
+
+    def noted(self) -> dict[str, Any]:
+        """What decides nothing of the values and something of their scores: the keys `DATA_SET` of `data`."""
+        return {name: value for name, value in self.to_dict()["data"].items() if name in DATA_SET}
 
 
 def read_header(path: str | Path) -> Header:
@@ -276,9 +267,7 @@ def read_header(path: str | Path) -> Header:
     if not (path / "zarr.json").is_file():
         what = "is not a store" if path.exists() else "does not exist"
         raise VssError(f"{path} {what}", "name a .zarr folder that vss predict, pseudo or ensemble wrote")
-    values = read_json(path / "zarr.json")
-    attributes = values.get("attributes") if isinstance(values, dict) else None
-    return Header.from_dict(attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None, str(path))
+    return Header.from_dict(read_group(path), str(path))
 
 
 def first_difference(there: Header, wanted: Header) -> tuple[str, str, str] | None:
@@ -289,12 +278,24 @@ def first_difference(there: Header, wanted: Header) -> tuple[str, str, str] | No
     tuple or None
         Dotted name of the field, the value there and the value wanted, as short text; None when all agree.
     """
-    return next(_differences("", there.deciding(), wanted.deciding()), None)
+    found = sorted(leaves(there.deciding(), wanted.deciding(), lists=True), key=itemgetter(0))
+    return next(((".".join(path), _short(one), _short(other)) for path, one, other in found), None)
 
 
-def group_json(attributes: dict[str, Any]) -> dict[str, Any]:
-    """The ``zarr.json`` of a Zarr v3 group with our attribute."""
-    return {"zarr_format": 3, "node_type": "group", "attributes": {ATTRIBUTE: attributes}}
+def _brought_up(values: dict[str, Any]) -> dict[str, Any]:
+    """A header of format 2 or 3 as format 4 would have it: the data sets had been in the summary, and for the kind of
+    scores the family of the network had been written, at first it alone."""
+    source, summary = values["source"], dict(values["summary"])
+    data, section, learned = dict(values["data"]), summary.pop("data", None), summary.pop("learned", None)
+    if isinstance(section, dict):
+        data["section"] = section
+        if learned is None and values["kind"] == "prediction":
+            learned = [section]  # at first the main data set alone was noted
+    if isinstance(learned, list):
+        data["learned"] = learned
+    if values["kind"] == "prediction" and FAMILY not in source:
+        values = {**values, "scores": "", "source": {**source, FAMILY: values["scores"]}}
+    return {**values, "data": data, "summary": summary}
 
 
 def _check_data(data: dict[str, Any], where: str) -> None:
@@ -307,34 +308,17 @@ def _check_data(data: dict[str, Any], where: str) -> None:
         fault = name_fault(value) if key != "root" else ""
         if fault:
             raise VssError(f"{where}: header has data.{key} {shown_name(value)}, which {fault}", remedy)
+    learned = data.get("learned", [])
+    if not isinstance(data.get("section", {}), dict) or not isinstance(learned, list):
+        raise VssError(f"{where}: header has data sets that are none", remedy)
 
 
-def _without_places(values: Any) -> Any:
+def _without(names: tuple[str, ...], values: Any) -> Any:
     if isinstance(values, dict):
-        return {name: _without_places(value) for name, value in values.items() if name not in WHEREABOUTS}
+        return {name: _without(names, value) for name, value in values.items() if name not in names}
     if isinstance(values, list):
-        return [_without_places(value) for value in values]
+        return [_without(names, value) for value in values]
     return values
-
-
-def _differences(name: str, there: Any, wanted: Any) -> Iterator[tuple[str, str, str]]:
-    pairs: list[tuple[str, Any, Any]] | None = None
-    if isinstance(there, dict) and isinstance(wanted, dict):
-        absent = _Absent()
-        pairs = [(key, there.get(key, absent), wanted.get(key, absent)) for key in sorted({*there, *wanted})]
-    elif isinstance(there, list) and isinstance(wanted, list) and len(there) == len(wanted):
-        pairs = [(str(i), a, b) for i, (a, b) in enumerate(zip(there, wanted, strict=True))]
-    if pairs is None:
-        if there != wanted:
-            yield name, _short(there), _short(wanted)
-        return
-    for key, a, b in pairs:
-        yield from _differences(f"{name}.{key}" if name else key, a, b)
-
-
-class _Absent:
-    def __repr__(self) -> str:
-        return "nothing"
 
 
 def _short(value: Any) -> str:

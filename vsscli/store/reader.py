@@ -11,15 +11,12 @@ import numpy as np
 from vsscli.errors import VssError
 from vsscli.store.arrays import check_array, read_frames, read_index, shard_name, specs_of
 from vsscli.store.encode import ArraySpec, decode_lists, decode_logits, dequantise
-from vsscli.store.files import digest_of
 from vsscli.store.header import Encoding, Header, read_header
-from vsscli.store.record import Record, read_record
+from vsscli.store.record import VideoRecord, read_record
 from vsscli.store.remote import URL, is_remote, place_of
+from vsscli.structured import digest_of
 
 __all__ = ["Store", "open_source", "open_store", "read_header"]
-
-
-"""The folder of a workspace in which stores lie, two levels down."""
 
 REMEMBERED = 1024
 """Records, arrays or indexes of shards that a store keeps in mind."""
@@ -39,7 +36,7 @@ class Store:
     def __init__(self, path: Path, header: Header) -> None:
         self.path = path
         self.header = header
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, VideoRecord] = {}
         self._arrays: dict[tuple[str, str], ArraySpec] = {}
         self._indexes: dict[tuple[str, str, int], np.ndarray] = {}
 
@@ -65,7 +62,7 @@ class Store:
         there = [name for name in names if self._look_up(name) is not None]
         return tuple(name for name in there if not complete or self._records[name].is_complete)
 
-    def record(self, video: str) -> Record:
+    def record(self, video: str) -> VideoRecord:
         """The record of a video. Read again until it is complete, because a writer may be at work.
 
         Raises
@@ -179,10 +176,10 @@ class Store:
         top_class, top_probability = self.read(video, "top_class", t), self.read(video, "top_probability", t)
         return decode_lists(top_class, top_probability, self.header.num_classes)
 
-    def _look_up(self, video: str) -> Record | None:
+    def _look_up(self, video: str) -> VideoRecord | None:
         record = self._records.get(video)
         if record is None or not record.is_complete:
-            record = read_record(self.path, video)
+            record = read_record(self.path, video, self.header.format)
             if record is not None:
                 self._records[video] = record
         return record

@@ -13,8 +13,8 @@ from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.names import is_name, name_fault, shown_name, video_fault
-from vsscli.store.files import digest_of, read_json
-from vsscli.store.header import ATTRIBUTE
+from vsscli.store.files import read_group, require_seal
+from vsscli.structured import digest_of
 
 MAX_SEGMENT = 64
 """Frames of a segment at most: what a crash may cost."""
@@ -38,8 +38,8 @@ class Segment:
 
 
 @dataclass(frozen=True)
-class Record:
-    """The frames of a video, and which of its segments are there.
+class VideoRecord:
+    """The frames of a video, and which of its segments are there: the record in its group's attributes.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Record:
         """The frames of a segment."""
         return Segment(number * self.segment, min((number + 1) * self.segment, len(self.stems)))
 
-    def with_segment(self, number: int, digests: Mapping[str, str]) -> Record:
+    def with_segment(self, number: int, digests: Mapping[str, str]) -> VideoRecord:
         """The record once that segment is there too. Segments stand in order, whichever came first."""
         return replace(self, segments=dict(sorted({**self.segments, number: dict(digests)}.items())))
 
@@ -104,7 +104,7 @@ class Record:
         return values
 
     @classmethod
-    def from_dict(cls, values: Any, where: str) -> Record:
+    def from_dict(cls, values: Any, where: str) -> VideoRecord:
         """The record that `to_dict` wrote; ``where`` names it in errors.
 
         Raises
@@ -136,22 +136,20 @@ class Record:
         return record
 
 
-def read_record(store: Path, video: str) -> Record | None:
-    """The record of a video, read as plain JSON; None when the store has no such group.
+def read_record(store: Path, video: str, version: int) -> VideoRecord | None:
+    """The record of a video of a store of this format, read as plain JSON; None when there is no such group.
 
     Raises
     ------
     VssError
         The record is damaged.
     """
-    if not is_name(video):
+    if not is_name(video) or not (store / video / "zarr.json").is_file():
         return None
-    path = store / video / "zarr.json"
-    if not path.is_file():
-        return None
-    values = read_json(path)
-    attributes = values.get("attributes") if isinstance(values, dict) else None
-    return Record.from_dict(attributes.get(ATTRIBUTE) if isinstance(attributes, dict) else None, str(path))
+    values, where = read_group(store / video), str(store / video / "zarr.json")
+    if version >= 4 and isinstance(values, dict):
+        require_seal(values, where)
+    return VideoRecord.from_dict(values, where)
 
 
 def check_video(video: str, stems: Sequence[str], size: tuple[int, int]) -> None:

@@ -73,7 +73,7 @@ def measure(path: Path) -> Usage:
         leftovers += sum(_size(file) for file in others if file not in known)
         record = None
         with suppress(VssError):
-            record = read_record(path, name)
+            record = read_record(path, name, header.format)
         if record is not None:
             by_array = dict.fromkeys(specs_of(header, record.size), 0)
             for file, array in known.items():
@@ -173,7 +173,7 @@ def remove_video(path: Path, video: str) -> None:
 def _unrecorded(path: Path, header: Header, video: str, work: WorkFolder) -> list[Path]:
     """Files of a video's arrays that belong to no recorded segment: a dead writer put them there and got no further."""
     try:
-        record = read_record(path, video)
+        record = read_record(path, video, header.format)
     except VssError:
         return []  # for `repair` to judge
     if record is None:
@@ -186,7 +186,7 @@ def _unrecorded(path: Path, header: Header, video: str, work: WorkFolder) -> lis
 def _recorded_files(path: Path, header: Header, video: str) -> dict[Path, str]:
     """Files of the recorded segments, and the array each belongs to."""
     try:
-        record = read_record(path, video)
+        record = read_record(path, video, header.format)
     except VssError:
         return {}
     if record is None:

@@ -11,10 +11,10 @@ from vsscli.errors import VssError
 from vsscli.names import is_name
 from vsscli.store.arrays import check_array, shard_name, specs_of
 from vsscli.store.encode import ArraySpec
-from vsscli.store.files import file_digest, json_bytes
-from vsscli.store.header import Header, group_json
+from vsscli.store.files import file_digest, group_bytes
+from vsscli.store.header import Header
 from vsscli.store.reader import Store
-from vsscli.store.record import Record, read_record
+from vsscli.store.record import VideoRecord, read_record
 from vsscli.store.remote import is_remote, work_for
 from vsscli.store.work import WorkFolder
 from vsscli.talk import SILENCE, Talk
@@ -53,10 +53,10 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
     """
     damaged = []
     work = work_for(store.path)
-    records: dict[str, Record] = {}
+    records: dict[str, VideoRecord] = {}
     for video in videos_of(store.path):
         try:
-            record = read_record(store.path, video)
+            record = read_record(store.path, video, store.header.format)
         except VssError as error:
             damaged.append(Damage(video, None, error.message))
             continue
@@ -137,6 +137,38 @@ def videos_of(path: Path) -> list[str]:
     return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and is_name(entry.name))
 
 
+def require_whole(store: Store) -> tuple[str, ...]:
+    """Make sure that a store is not in the making, so that nothing is made of a part of it.
+
+    Returns
+    -------
+    tuple
+        Names of its videos.
+
+    Raises
+    ------
+    VssError
+        Frames or the record of a video are missing, or it holds no videos.
+    """
+    videos = store.videos()
+    unfinished = sorted({*store.videos(complete=False)} - {*videos})
+    if unfinished:
+        others = f" and {len(unfinished) - 1} more" if len(unfinished) > 1 else ""
+        raise VssError(
+            f"{store.path} lacks frames of video {unfinished[0]}{others}",
+            "finish it first: run the command that makes it again",
+        )
+    for video in videos_of(store.path):
+        if has_lost_record(store.path, store.header, video):
+            raise VssError(
+                f"{store.path} holds arrays of video {video} and no record of them",
+                "`vss cache repair`, then run the command that makes it again",
+            )
+    if not videos:
+        raise VssError(f"{store.path} holds no videos", "run the command that makes it")
+    return videos
+
+
 def has_lost_record(path: Path, header: Header, video: str) -> bool:
     """Whether a folder of a store has arrays of a video, and no record says what is in them."""
     folder = path / video
@@ -167,7 +199,7 @@ def _damage(
 
 
 def _forget_segments(store: Store, video: str, numbers: tuple[int, ...], work: WorkFolder) -> None:
-    record = read_record(store.path, video)
+    record = read_record(store.path, video, store.header.format)
     if record is None:
         return
     specs = specs_of(store.header, record.size)
@@ -176,7 +208,7 @@ def _forget_segments(store: Store, video: str, numbers: tuple[int, ...], work: W
         n for n in numbers if n in record.segments and _damage(store.path / video, specs, n, record.segments[n], work)
     ]
     kept = {number: digests for number, digests in record.segments.items() if number not in bad}
-    mended = json_bytes(group_json(replace(record, segments=kept).to_dict()))
+    mended = group_bytes(replace(record, segments=kept).to_dict())
     work.put(video, {store.path / video / "zarr.json": mended})
     for name, spec in specs.items():
         for number in bad:

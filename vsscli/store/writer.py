@@ -7,6 +7,7 @@ next one goes on and ends with the same bytes.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,9 +20,9 @@ from vsscli.errors import VssError
 from vsscli.inside import require_no_dead_link
 from vsscli.store.arrays import array_json, encode_chunk, encode_shard, shard_name, specs_of
 from vsscli.store.encode import segment_frames
-from vsscli.store.files import bytes_digest, json_bytes
-from vsscli.store.header import Header, first_difference, group_json, read_header
-from vsscli.store.record import Record, Segment, check_video, read_record
+from vsscli.store.files import group_bytes, json_bytes
+from vsscli.store.header import Header, first_difference, read_header
+from vsscli.store.record import Segment, VideoRecord, check_video, read_record
 from vsscli.store.remote import is_remote, place_of, work_for
 from vsscli.store.verify import has_lost_record
 
@@ -61,15 +62,19 @@ class StoreWriter:
         self.path = place_of(path)
         self.header = header
         self._force, self._renew = force, renew or force
-        self._records: dict[str, Record] = {}
+        self._records: dict[str, VideoRecord] = {}
         try:
-            self._agrees()
+            there = self._agrees()
         except VssError:
             if not force:
                 raise
             self.path = self.path.with_name(f"{self.path.stem}-{header.fingerprint[:8]}{self.path.suffix}")
-            self._agrees()
+            there = self._agrees()
         self._work = work_for(self.path)
+        if there is not None and there.noted() != header.noted():
+            # The same predictions, of a data set that is told otherwise now: what comes last holds.
+            with self._disk(), self._work.guard():
+                self._work.put(ROOT, {self.path / "zarr.json": group_bytes(header.to_dict())})
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -95,14 +100,14 @@ class StoreWriter:
         sources
             Of a store made from others: the digests of their records of this video.
         frames
-            What the frames hold, as `Record.frames`; empty where that is not known.
+            What the frames hold, as `VideoRecord.frames`; empty where that is not known.
 
         Raises
         ------
         VssError
             What is recorded of the video differs, or a living process is writing it.
         """
-        wanted = Record(tuple(stems), (int(size[0]), int(size[1])), 1, sources=tuple(sources), frames=frames)
+        wanted = VideoRecord(tuple(stems), (int(size[0]), int(size[1])), 1, sources=tuple(sources), frames=frames)
         check_video(video, stems, wanted.size)
         with self._disk():
             self._create_root()
@@ -155,10 +160,10 @@ class StoreWriter:
             for name, spec in specs.items():
                 shard = encode_shard([encode_chunk(spec, frame) for frame in arrays[name]], record.segment)
                 shards[self.path / video / name / shard_name(number, spec)] = shard
-                digests[name] = bytes_digest(shard)
+                digests[name] = hashlib.sha256(shard).hexdigest()
             self._work.put(video, shards)
             record = record.with_segment(number, digests)
-            self._work.put(video, {self.path / video / "zarr.json": json_bytes(group_json(record.to_dict()))})
+            self._work.put(video, {self.path / video / "zarr.json": group_bytes(record.to_dict())})
         self._records[video] = record
         if record.is_complete:
             self._release(video)
@@ -173,8 +178,8 @@ class StoreWriter:
         self._work.release(video)
         del self._records[video]
 
-    def _agrees(self) -> bool:
-        """Whether the store is there already. Raises when something else is."""
+    def _agrees(self) -> Header | None:
+        """The header of the store that is there already, if one is. Raises when it is something else."""
         if not (self.path / "zarr.json").exists():
             if not is_remote(self.path):
                 require_no_dead_link(self.path)
@@ -183,19 +188,20 @@ class StoreWriter:
             if taken and not (self.path / "zarr.json").exists():
                 raise VssError(f"{self.path} is there and is no store", "move it away, or give another --out")
             if not taken:
-                return False
-        difference = first_difference(read_header(self.path), self.header)
+                return None
+        header = read_header(self.path)
+        remedy = "--force writes a new store beside it; or move it away, or give another --out"
+        if header.format != self.header.format:
+            raise VssError(f"{self.path} has format {header.format}, which is read but not gone on with", remedy)
+        difference = first_difference(header, self.header)
         if difference is not None:
             name, there, wanted = difference
-            raise VssError(
-                f"{self.path} was made with {name} = {there}, not {wanted}",
-                "--force writes a new store beside it; or move it away, or give another --out",
-            )
-        return True
+            raise VssError(f"{self.path} was made with {name} = {there}, not {wanted}", remedy)
+        return header
 
-    def _recorded(self, video: str, wanted: Record) -> Record | None:
+    def _recorded(self, video: str, wanted: VideoRecord) -> VideoRecord | None:
         """What is there of a video, if anything of these frames is."""
-        record = read_record(self.path, video)
+        record = read_record(self.path, video, self.header.format)
         unlike = "" if record is None else unlike_frames(record, wanted, unknown=self._force)
         # What is made of the same predictions comes out the same, and is soon made.
         renew = self._renew or (unlike == OTHER_IMAGES and len(wanted.sources) > 0)
@@ -206,12 +212,12 @@ class StoreWriter:
             )
         return None if unlike else record
 
-    def _claim(self, video: str, wanted: Record) -> Record:
+    def _claim(self, video: str, wanted: VideoRecord) -> VideoRecord:
         self._work.lock(video)
         try:
             # Read again: the previous holder may have gone on until just now.
             record = self._recorded(video, wanted)
-            if record is None and read_record(self.path, video) is not None:
+            if record is None and read_record(self.path, video, self.header.format) is not None:
                 self._work.remove_folder(video, self.path / video)
             return record or self._create_video(video, wanted)
         except BaseException:
@@ -223,15 +229,15 @@ class StoreWriter:
             return
         # The guard, so that of two processes one makes it; the loser finds it made and compares.
         with self._work.guard():
-            if not self._agrees():
+            if self._agrees() is None:
                 try:
-                    root = {"zarr.json": json_bytes(group_json(self.header.to_dict()))}
+                    root = {"zarr.json": group_bytes(self.header.to_dict())}
                     self._work.put_folder(ROOT, self.path, root)
                 finally:
                     self._work.clear(ROOT)
         self._agrees()
 
-    def _create_video(self, video: str, wanted: Record) -> Record:
+    def _create_video(self, video: str, wanted: VideoRecord) -> VideoRecord:
         if not is_remote(self.path) and has_lost_record(self.path, self.header, video):
             raise VssError(
                 f"{self.path / video} holds arrays and no record of them",
@@ -239,7 +245,7 @@ class StoreWriter:
             )
         specs = specs_of(self.header, wanted.size)
         record = replace(wanted, segment=segment_frames(specs))
-        files = {"zarr.json": json_bytes(group_json(record.to_dict()))}
+        files = {"zarr.json": group_bytes(record.to_dict())}
         for name, spec in specs.items():
             files[f"{name}/zarr.json"] = json_bytes(array_json(spec, len(record.stems), record.segment))
         self._work.put_folder(video, self.path / video, files)
@@ -257,7 +263,7 @@ class StoreWriter:
             ) from error
 
 
-def unlike_frames(record: Record, wanted: Record, *, unknown: bool = False) -> str:
+def unlike_frames(record: VideoRecord, wanted: VideoRecord, *, unknown: bool = False) -> str:
     """In what a video's record differs from what is to be written, in words; empty when in nothing.
 
     Parameters
