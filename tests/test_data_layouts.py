@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
 
-from vsscli.data.config import Data
+from vsscli.data.config import Data, Layout
 from vsscli.data.inputs import open_input
 from vsscli.data.layouts import open_dataset, plain_data
+from vsscli.data.trees import TREES, Tree
 from vsscli.data.videos import FolderVideo
 from vsscli.drawn.config import Scene
 from vsscli.errors import VssError
@@ -309,6 +311,39 @@ class TestFolders:
     def test_a_root_without_images_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(VssError, match="holds folders of images"):
             open_dataset(self.data(tmp_path)).split("val")
+
+
+class TestEntry:
+    """A layout is an entry."""
+
+    def test_every_layout_that_a_recipe_may_name_has_one(self) -> None:
+        assert {*TREES, "images"} == {*get_args(Layout)}
+
+    @pytest.mark.parametrize("listed", ["sets/{split}.txt", ""])
+    def test_frames_masks_and_lists_of_videos_may_lie_anywhere(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listed: str
+    ) -> None:
+        below = "" if listed else "{split}/"
+        tree = Tree(
+            (f"frames/{below}{{video}}/480p",), (f"labels/{below}{{video}}",), listed, splits={"val": "held-out"}
+        )
+        monkeypatch.setitem(TREES, "folders", tree)
+        below = "" if listed else "held-out/"
+        for video, stem in (("two", "a"), ("one", "b"), ("one", "a")):
+            for place in (f"frames/{below}{video}/480p/{stem}.jpg", f"labels/{below}{video}/{stem}.png"):
+                (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+                Image.new("L", (4, 3), 1).save(tmp_path / place)
+        (tmp_path / "sets").mkdir()
+        (tmp_path / "sets" / "val.txt").write_text("two\none\n")
+        dataset = open_dataset(Data(name="plain", root=str(tmp_path), layout="folders"))
+        videos = dataset.split("val")
+        assert addresses(videos) == (["two/a", "one/a", "one/b"] if listed else ["one/a", "one/b", "two/a"])
+        assert all(frame.image and frame.mask for video in videos for frame in video.frames)
+        assert videos[-1].frames[0].mask.parent.parent == tmp_path / "labels" / below  # type: ignore[union-attr]
+        assert dataset.has("val")
+        assert not dataset.has("test")
+        with pytest.raises(VssError, match="the list of split 'test'" if listed else "does not hold folders of images"):
+            dataset.split("test")
 
 
 class TestInput:

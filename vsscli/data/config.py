@@ -6,14 +6,12 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
+from vsscli.data.trees import tree_of
 from vsscli.drawn.config import Scene
 from vsscli.names import sound_name
 from vsscli.section import Factor, Fraction, Positive, Section, Side, Size, Split
 
 Layout = Literal["vspw", "folders", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
-
-MAPPED_LAYOUTS = ("cocostuff", "coco-panoptic", "cityscapes")
-"""Layouts whose masks are not PNGs of the classes' numbers."""
 
 
 class Data(Section):
@@ -67,7 +65,7 @@ class Data(Section):
                 raise ValueError(f"`{name}` belongs to layout images; layout {self.layout} knows its own folders")
             if set(template.replace("{split}", "")) & set("{}"):
                 raise ValueError(f"`{name}` may hold {{split}} and no other braces, not {template!r}")
-        if self.layout in MAPPED_LAYOUTS and self.remap is None:
+        if self.remap is None and tree_of(self).files not in (None, "values"):
             raise ValueError(
                 f"layout {self.layout} needs `remap`, which reads such masks: {self.layout}, or a mapping of your own"
             )

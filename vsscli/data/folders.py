@@ -26,14 +26,23 @@ MASK_NAMES = re.compile(
 
 
 def read_video_folder(folder: Path, name: str, reader: MaskReader | None = None) -> FolderVideo:
-    """Gather a video's frames: images in ``origin/`` or in the folder itself, masks in ``mask/``.
+    """The video in a folder: images in ``origin/`` or in the folder itself, masks in ``mask/``; as `read_video`."""
+    return read_video(name, [folder / "origin", folder], [folder / "mask"], reader)
 
-    A frame is whatever has an image or a mask; what is missing shows when it is needed (or to `check_videos`).
+
+def read_video(
+    name: str, images: Sequence[Path], masks: Sequence[Path], reader: MaskReader | None = None
+) -> FolderVideo:
+    """Gather a video's frames: a frame is whatever has an image or a mask.
+
+    What is missing shows when it is needed (or to `check_videos`).
 
     Parameters
     ----------
-    folder, name
-        Where the video is, and what to call it.
+    name
+        What to call it.
+    images, masks
+        Folders that they could be in; the first that is there is taken.
     reader
         Who knows which files are masks, where they are not called like their frames.
 
@@ -47,19 +56,18 @@ def read_video_folder(folder: Path, name: str, reader: MaskReader | None = None)
     VssError
         No image and no mask at all, two files for one stem, or masks among the images.
     """
-    place = frames_of(folder)
-    images = by_stem(place, IMAGE_SUFFIXES)
-    _refuse_masks_among(images, place)
-    masks = masks_by_stem(folder / "mask", reader) if (folder / "mask").is_dir() else {}
-    if not images and not masks:
-        raise VssError(
-            f"video {name} has no frames: no images in {folder / 'origin'} or {folder}", "put its images there"
-        )
-    masks = called_alike(masks, images)
-    return FolderVideo(
-        name,
-        tuple(Frame(name, stem, images.get(stem), masks.get(stem)) for stem in in_time(images.keys() | masks.keys())),
-    )
+    place = next((folder for folder in images if folder.is_dir()), None)
+    pictures = {} if place is None else by_stem(place, IMAGE_SUFFIXES)
+    if place is not None:
+        _refuse_masks_among(pictures, place)
+    beside = next((folder for folder in masks if folder.is_dir()), None)
+    labels = {} if beside is None else masks_by_stem(beside, reader)
+    if not pictures and not labels:
+        where = " or ".join(map(str, images))
+        raise VssError(f"video {name} has no frames: no images in {where}", "put its images there")
+    labels = called_alike(labels, pictures)
+    stems = in_time(pictures.keys() | labels.keys())
+    return FolderVideo(name, tuple(Frame(name, stem, pictures.get(stem), labels.get(stem)) for stem in stems))
 
 
 def read_list(path: Path) -> list[str]:

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vsscli.data.folders import IMAGE_SUFFIXES, frames_of, has_images, read_video_folder, some
-from vsscli.data.images import PLACE, TREES, guess_tree
 from vsscli.data.numbering import say_order
 from vsscli.data.spelling import plain
+from vsscli.data.trees import SPLIT, TREES, guess_images
 from vsscli.data.videofile import FileVideo
 from vsscli.data.videos import VIDEO_SUFFIXES, Video
 from vsscli.data.walk import folders_below, kinds, visible
@@ -111,10 +111,10 @@ def _only_frames(place: Path) -> Callable[[Path], bool]:
     data = place / "data"
     if data.is_dir() and any((child / "origin").is_dir() for child in visible(data)):
         return lambda here: here.parts[:1] == ("data",)
-    layout = guess_tree(place)
+    layout = guess_images(place)
     if layout is None:
         return lambda here: True
-    masks = tuple(template.partition(PLACE)[0] for template in TREES[layout].masks)
+    masks = tuple(template.partition(SPLIT)[0] for template in TREES[layout].masks)
     return lambda here: not f"{here.as_posix()}/".startswith(masks)
 
 

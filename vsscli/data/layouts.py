@@ -1,19 +1,4 @@
-"""Where frames and masks lie on disk, and which of them make up a split.
-
-Videos lie in one of two layouts. ``vspw``, that of VSPW and of what vss itself writes::
-
-    <root>/train.txt, val.txt, …                    one video per line
-    <root>/data/<video>/origin/<stem>.jpg           frames
-    <root>/data/<video>/mask/<stem>.png             masks, where there are labels
-
-and ``folders``, for what a camera or a script left behind::
-
-    <root>/<split>/<video>/<stem>.jpg               frames
-    <root>/<split>/<video>/mask/<stem>.png          masks, where there are labels
-    <root>/<video>/…                                without split folders every split is the whole root
-
-The other layouts are those of data sets of images, `data.images`.
-"""
+"""Data sets: which videos make up a split, what their masks mean, and where all of it is found."""
 
 from __future__ import annotations
 
@@ -26,15 +11,15 @@ from typing import Literal
 
 from vsscli.data.classes import IGNORE, ClassTable, load_class_table, read_class_entries
 from vsscli.data.config import Data, Layout
-from vsscli.data.folders import has_images, read_list, read_video_folder, some
-from vsscli.data.images import TREES, guess_tree, read_images, require_masks, tree_of
+from vsscli.data.folders import read_list, some
 from vsscli.data.mapping import FIRST_ID, load_mapping
 from vsscli.data.masks import MaskIds
 from vsscli.data.palettes import legend_of
 from vsscli.data.spelling import plain, respelled
+from vsscli.data.splits import how_to_get, read_split, require_masks
+from vsscli.data.trees import TREES, guess_images, tree_of
 from vsscli.data.verdict import Meaning
 from vsscli.data.videos import FolderVideo, Frame
-from vsscli.data.walk import visible
 from vsscli.drawn.scene import MARKER, draw_scene
 from vsscli.errors import VssError
 from vsscli.names import plain_name, require_names
@@ -43,21 +28,7 @@ from vsscli.talk import SILENCE, Talk
 
 @dataclass(frozen=True)
 class Dataset:
-    """An opened data set.
-
-    Parameters
-    ----------
-    name
-        What to call it in messages.
-    root
-        Its folder.
-    table
-        Its C classes.
-    ids
-        What the values of its masks mean.
-    recipe
-        The section it was opened from.
-    """
+    """An opened data set: what to call it, its folder, its C classes, what its masks mean, and its recipe's section."""
 
     name: str
     root: Path
@@ -96,10 +67,7 @@ class Dataset:
 
     def has(self, split: str) -> bool:
         """Whether there is a list or a folder of a split, by its name on disk."""
-        tree = tree_of(self.recipe)
-        if tree is not None:
-            return tree.find(tree.images, self.root, split) is not None
-        return (self.root / (split if self.recipe.layout == "folders" else f"{split}.txt")).exists()
+        return tree_of(self.recipe).has(self.root, split)
 
     def _train(self) -> list[FolderVideo]:
         videos = [video for split in self.recipe.train_splits for video in self._listed(split)]
@@ -116,29 +84,12 @@ class Dataset:
 
     def _listed(self, split: str) -> list[FolderVideo]:
         require_names([split], f"split of {self.name}", "name a split, such as train or val, and no path")
-        tree = tree_of(self.recipe)
-        if tree is not None:
-            hint = how_to_get(self.recipe)
-            return read_images(self.name, self.root, tree, split, self.ids.reader, hint)
-        if self.recipe.layout == "folders":
-            return _read_split_folder(self, split)
-        names = read_list(_list_path(self, split))
-        _refuse_odd_names(names, _list_path(self, split))
-        places = _places(self.root / "data", names)
-        missing = [name for name in names if name not in places]
-        if missing:
-            raise VssError(
-                f"{self.name}: {_list_path(self, split)} lists {some(missing)}, which "
-                f"{'is' if len(missing) == 1 else 'are'} not under {self.root / 'data'}",
-                how_to_get(self.recipe),
-            )
-        return [read_video_folder(places[name], name, self.ids.reader) for name in names]
+        return read_split(self.recipe, self.root, split, self.ids.reader)
 
     def _labelled(self) -> list[FolderVideo]:
-        videos, tree = self._train(), tree_of(self.recipe)
-        if tree is not None:
-            for split in self.recipe.train_splits:
-                require_masks(self.name, self.root, tree, split)
+        videos = self._train()
+        for split in self.recipe.train_splits:
+            require_masks(self.name, self.root, tree_of(self.recipe), split)
         if self.recipe.labelled is None:
             return _only(videos, _has_mask) or videos  # where none has a mask, each lacks it
         chosen = self._addresses(videos)
@@ -229,8 +180,10 @@ def open_dataset(data: Data, root: str | Path | None = None, talk: Talk = SILENC
     if not place.is_dir():
         wrong = "is not a folder" if place.exists() else "is not there"
         raise VssError(f"{data.name}: the data set's folder {place} ({said_by}) {wrong}", how_to_get(data))
-    if data.layout == "vspw" and not (place / "data").is_dir():
-        raise VssError(f"{data.name}: {place} ({said_by}) has no folder `data` with the videos", how_to_get(data))
+    tree = tree_of(data)
+    if tree.listed and not tree.base(place, "").is_dir():
+        base = tree.base(place, "").relative_to(place)
+        raise VssError(f"{data.name}: {place} ({said_by}) has no folder `{base}` with the videos", how_to_get(data))
     table = load_class_table(data.classes, place)
     entry_ids = [entry.id for entry in read_class_entries(data.classes, place)[1]]
     if entry_ids != list(range(table.num_classes)):
@@ -261,7 +214,7 @@ def _mask_ids(data: Data, root: Path, table: ClassTable) -> MaskIds:
         return MaskIds(data.void_ids, data.first_id, data.unknown_ids, legend=legend)
     mapping = load_mapping(data.remap, root)
     tree = tree_of(data)
-    if tree is not None and tree.files not in (None, mapping.files):
+    if tree.files not in (None, mapping.files):
         raise VssError(
             f"{data.name}: mapping {mapping.name} reads masks written as {mapping.files}, and those of layout "
             f"{data.layout} are written as {tree.files} (data.remap, data.layout)",
@@ -296,22 +249,14 @@ def plain_data(root: str | Path, classes: str | None = None, layout: Layout | No
     name = plain_name(place.resolve().name)
     if layout is None:
         guess = not (place / "data").is_dir() and classes is None
-        layout = (guess_tree(place) if guess else None) or "vspw"
-    if layout in TREES and classes is None:
+        layout = (guess_images(place) if guess else None) or "vspw"
+    if classes is None and layout in TREES and TREES[layout].files is not None:
         return Data(name=name, root=str(place), layout=layout, remap=layout, val=val)
     if classes is None:
         found = [name for name in ("classes.json", "classes.yaml", "classes.yml") if (place / name).is_file()]
         classes = found[0] if found else "vspw124"
     unknown: Literal["error", "void"] = "void" if classes == "vspw124" else "error"
     return Data(name=name, root=str(place), layout=layout, classes=classes, val=val, unknown_ids=unknown)
-
-
-def how_to_get(data: Data) -> str:
-    """The hint for data that is not there: who publishes it, how to point to it, what runs without it."""
-    published = f"its owners publish it at {data.publisher}; " if data.publisher else ""
-    point = f"set {data.root_env} or give --data FOLDER" if data.root_env else "give --data FOLDER"
-    without = f"; without it: vss train --recipe {data.without}" if data.without else ""
-    return f"{published}{point}{without}"
 
 
 def _choose_root(data: Data, root: str | Path | None) -> tuple[Path, str]:
@@ -330,48 +275,6 @@ def _wants_scene(root: Path) -> bool:
 
 def _is_near(place: Path) -> bool:
     return place.resolve().is_relative_to(Path.cwd().resolve())
-
-
-def _list_path(dataset: Dataset, split: str) -> Path:
-    path = dataset.root / f"{split}.txt"
-    if not path.is_file():
-        there = sorted(p.stem for p in visible(dataset.root) if p.suffix == ".txt")
-        splits = f"; there are {', '.join(there)}" if there else ""
-        hint = how_to_get(dataset.recipe) if dataset.recipe.publisher else f"list the split's videos in {path.name}"
-        raise VssError(f"{dataset.name}: {path}, the list of split {split!r}, is not there{splits}", hint)
-    return path
-
-
-def _places(data: Path, names: Sequence[str]) -> dict[str, Path]:
-    """The folders of videos by the names that a list gives them, which the disk may spell otherwise."""
-    found = {name: data / name for name in names if (data / name).is_dir()}
-    if len(found) < len(names):
-        there = respelled(path.name for path in visible(data) if path.is_dir())
-        found |= {name: data / there[plain(name)] for name in names if name not in found and plain(name) in there}
-    return found
-
-
-def _refuse_odd_names(names: Sequence[str], path: Path) -> None:
-    """A video's name becomes part of paths that are written later, so it must not lead elsewhere."""
-    remedy = "write one name of a folder of frames per line"
-    require_names(names, f"{path} lists what can't be the name of a video's folder", remedy)
-    hidden = [name for name in names if name.startswith(".")]
-    if hidden:
-        raise VssError(f"{path} lists {some(hidden)}, which can't be names of video folders", remedy)
-
-
-def _read_split_folder(dataset: Dataset, split: str) -> list[FolderVideo]:
-    folder = dataset.root / split
-    if folder.is_dir():
-        found = [child for child in visible(folder) if child.is_dir()]
-    else:  # beside the videos of an undivided root there may be other folders
-        found = [child for child in visible(dataset.root) if child.is_dir() and has_images(child)]
-    if not found:
-        raise VssError(
-            f"{dataset.name}: neither {folder} nor {dataset.root} holds folders of images",
-            how_to_get(dataset.recipe),
-        )
-    return [read_video_folder(child, child.name, dataset.ids.reader) for child in found]
 
 
 def _twice(videos: Sequence[FolderVideo]) -> list[str]:

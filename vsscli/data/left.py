@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsscli.data.folders import IMAGE_SUFFIXES, MASK_SUFFIX, by_stem, has_images
-from vsscli.data.images import tree_of
 from vsscli.data.layouts import Dataset
 from vsscli.data.spelling import plain
+from vsscli.data.trees import tree_of
 from vsscli.data.videos import VIDEO_SUFFIXES, FolderVideo, Frame
 from vsscli.data.walk import folders_below, kinds, visible
 from vsscli.errors import VssError
@@ -42,9 +42,10 @@ def left_out(dataset: Dataset, split: str, videos: Sequence[FolderVideo]) -> lis
     images, masks = _folders(dataset, split, videos)
     frames = [frame for video in videos for frame in video.frames]
     found = [*_among_masks(masks, frames), *_among_images(images)]
-    if tree_of(dataset.recipe) is None:
+    tree = tree_of(dataset.recipe)
+    if tree.of_videos:
         found += _in_videos(images)
-    if dataset.recipe.layout == "folders":
+    if tree.of_videos and not tree.listed:
         found += _beside_videos(dataset, split, videos)
     return found
 
@@ -73,7 +74,7 @@ def _folders(dataset: Dataset, split: str, videos: Sequence[FolderVideo]) -> tup
     images = list(dict.fromkeys(frame.image.parent for frame in frames if frame.image is not None))
     masks = [frame.mask.parent for frame in frames if frame.mask is not None]
     tree = tree_of(dataset.recipe)
-    if tree is None:
+    if tree.of_videos:
         masks += [(place.parent if place.name == "origin" else place) / "mask" for place in images]
     else:
         place = tree.find(tree.masks, dataset.root, dataset.recipe.val if split == "val" else split)
@@ -132,8 +133,7 @@ def _in_videos(images: Sequence[Path]) -> Iterator[LeftOut]:
 
 def _beside_videos(dataset: Dataset, split: str, videos: Sequence[FolderVideo]) -> Iterator[LeftOut]:
     """Files of videos beside folders of frames, and folders whose images lie a level deeper."""
-    place = dataset.root / (dataset.recipe.val if split == "val" else split)
-    place = place if place.is_dir() else dataset.root
+    place = tree_of(dataset.recipe).base(dataset.root, dataset.recipe.val if split == "val" else split)
     taken = {video.name for video in videos}
     others = [path for path in visible(place) if path.name not in taken]
     files = [path.name for path in others if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
