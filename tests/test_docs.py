@@ -108,6 +108,9 @@ def prepared(page: str, home: Path) -> dict[str, Any]:
         config = {"family": "mask2former", "backbone": "swin_tiny", "pretrained": "none"}
         network = build_network(config, 5, load_pretrained=False)
         return {"network": network, "torch": torch, "images": torch.zeros(1, 3, 64, 64), "height": 64, "width": 64}
+    if page == "docs/store.md":
+        shutil.copytree(ROOT / "tests" / "fixtures" / "format4" / "prediction.zarr", home / "predictions.zarr")
+        return {}
     for folder in ("runs/demo", "recipes/demo"):
         (home / folder).mkdir(parents=True, exist_ok=True)
     for seed, name in enumerate(("teacher", "student")):
