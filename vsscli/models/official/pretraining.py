@@ -91,7 +91,7 @@ def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig) -> Pretrai
     expected = {name: tensor for name, tensor in trunk.items() if name.startswith(("patch_embed.", "layers."))}
     # timm begins a stage with the downsampling that elsewhere ends the stage before.
     begins = not any(name.startswith("layers.0.downsample.") for name in state)
-    names = {_downsample_ends(name) if begins else name: name for name in state}
+    names = {downsample_ends(name) if begins else name: name for name in state}
     found = {name: state[original].float() for name, original in names.items() if name in expected}
     pretrained = _checked("Swin", {name: state[names[name]] for name in names}, found, set(found), expected)
     return Pretrained(pretrained.state, tuple(names[name] for name in pretrained.unused))
@@ -159,5 +159,7 @@ def _one_peace_name(name: str) -> str:
     return re.sub(r"^fusion_model\.", "encoder.", name)
 
 
-def _downsample_ends(name: str) -> str:
-    return re.sub(r"^layers\.(\d+)\.downsample\.", lambda match: f"layers.{int(match[1]) - 1}.downsample.", name)
+def downsample_ends(name: str) -> str:
+    """A name of timm's Swin, which begins a stage with the downsampling, as of the stage before, which ends with it."""
+    found = re.match(r"((?:backbone\.)?layers\.)(\d{1,3})(\.downsample\..*)", name)
+    return f"{found[1]}{int(found[2]) - 1}{found[3]}" if found else name

@@ -16,10 +16,10 @@ from torch import Tensor
 from vsscli.errors import VssError
 from vsscli.models.backbones.relative_position import index_fits
 from vsscli.models.network import Normalisation
+from vsscli.models.official.head import older_name
+from vsscli.models.official.pretraining import downsample_ends
 from vsscli.models.official.sizes import (
-    DETECTRON2,
     INDEX_NAMES,
-    MMSEG,
     AdapterSizes,
     Assumptions,
     HeadSizes,
@@ -136,7 +136,7 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
         adapter = adapter_sizes(shapes, backbone.width, backbone.depth, chosen)
     prefixes = {name.partition(".")[0] for name in state}
     if "sem_seg_head" in prefixes or "decode_head" in prefixes:
-        head = head_sizes(shapes, DETECTRON2 if "sem_seg_head" in prefixes else MMSEG, chosen)
+        head = head_sizes(shapes, chosen, mmseg="sem_seg_head" not in prefixes)
     classes, colours = _told_classes(content)
     if head is None or classes is None or len(classes) != head.num_classes:
         classes = colours = None
@@ -181,20 +181,13 @@ def _named(tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
         tensors = {f"backbone.{name}": value for name, value in tensors.items()}
     # timm 0.9 and later merges patches before a stage, the official code after the one before.
     if "backbone.layers.0.downsample.norm.weight" not in tensors:
-        tensors = {_DOWNSAMPLE.sub(_earlier_stage, name): value for name, value in tensors.items()}
+        tensors = {downsample_ends(name): value for name, value in tensors.items()}
     named = {_renamed(name): value for name, value in tensors.items()}
     if len(named) < len(tensors):
         names = [_renamed(name) for name in tensors]
         twice = next(name for name in names if names.count(name) > 1)
         raise VssError(f"{source} holds tensor {twice} twice, under an old and a new name", "keep one of them")
     return named
-
-
-_DOWNSAMPLE = re.compile(r"^backbone\.layers\.(\d{1,3})\.downsample\.")
-
-
-def _earlier_stage(found: re.Match[str]) -> str:
-    return f"backbone.layers.{int(found[1]) - 1}.downsample."
 
 
 def _vision_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -209,25 +202,12 @@ def _vision_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-# mmsegmentation 1.x names the parts of its layers; 0.x counted them.
-_NEWER = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"^(decode_head\.pixel_decoder\.encoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.0."),
-        (r"^(decode_head\.transformer_decoder\.layers\.\d+)\.cross_attn\.", r"\1.attentions.0."),
-        (r"^(decode_head\.transformer_decoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.1."),
-        (r"^(decode_head\.(?:pixel_decoder\.encoder|transformer_decoder)\.layers\.\d+)\.ffn\.", r"\1.ffns.0."),
-        # Mask2Former's first checkpoints had no room for the pixel decoder, and other words for queries.
-        (r"^sem_seg_head\.(?!pixel_decoder\.|predictor\.)", r"sem_seg_head.pixel_decoder."),
-        (r"^sem_seg_head\.predictor\.static_query\.", r"sem_seg_head.predictor.query_feat."),
-    )
-)
-
-
 def _renamed(name: str) -> str:
-    for pattern, newer in _NEWER:
-        name = pattern.sub(newer, name)
-    return name
+    if name.startswith("decode_head."):
+        return "decode_head." + older_name(name.removeprefix("decode_head."))
+    # Mask2Former's first checkpoints had no room for the pixel decoder, and other words for queries.
+    name = re.sub(r"^sem_seg_head\.(?!pixel_decoder\.|predictor\.)", "sem_seg_head.pixel_decoder.", name)
+    return re.sub(r"^sem_seg_head\.predictor\.static_query\.", "sem_seg_head.predictor.query_feat.", name)
 
 
 def _kind(state: Mapping[str, Tensor], source: str) -> Kind:
@@ -266,46 +246,44 @@ def _unknown(state: Mapping[str, Tensor], source: str, what: str) -> VssError:
     )
 
 
-def _told_interactions(content: Any) -> tuple[Span, ...] | None:
-    """The adapter's interactions from the configuration that mmsegmentation writes beside the weights, as text."""
+def _meta(content: Any) -> dict[str, Any]:
+    """What mmsegmentation writes beside the weights."""
     meta = content.get("meta") if isinstance(content, dict) else None
-    texts = [meta.get(name) for name in ("config", "cfg")] if isinstance(meta, dict) else []
-    for text in texts:
-        found = re.search(r"interaction_indexes\s*=\s*(\[[\d\s,\[\]]{1,2000}\])", text) if type(text) is str else None
-        if found:
-            try:
-                spans = json.loads(re.sub(r",\s*\]", "]", found[1]))
-                return tuple((int(first), int(last)) for first, last in spans)
-            except (TypeError, ValueError, RecursionError):
-                return None
-    return None
+    return meta if isinstance(meta, dict) else {}
+
+
+def _configured(content: Any, pattern: str) -> re.Match[str] | None:
+    """Where a pattern is found in the configuration, which is among that as text."""
+    texts = (_meta(content).get(name) for name in ("config", "cfg"))
+    return next((found for text in texts if type(text) is str and (found := re.search(pattern, text))), None)
+
+
+def _told_interactions(content: Any) -> tuple[Span, ...] | None:
+    """The adapter's interactions, from the configuration."""
+    found = _configured(content, r"interaction_indexes\s*=\s*(\[[\d\s,\[\]]{1,2000}\])")
+    try:
+        spans = json.loads(re.sub(r",\s*\]", "]", found[1])) if found else None
+        return None if spans is None else tuple((int(first), int(last)) for first, last in spans)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def _told_crop(content: Any) -> tuple[int, int] | None:
-    """Height and width of the images, from the same configuration, where it tells them apart."""
-    meta = content.get("meta") if isinstance(content, dict) else None
-    texts = [meta.get(name) for name in ("config", "cfg")] if isinstance(meta, dict) else []
-    for text in texts:
-        pattern = r"(?:img_size|crop_size)\s*=\s*[(\[]\s*(\d{1,5})\s*,\s*(\d{1,5})\s*[)\]]"
-        found = re.search(pattern, text) if type(text) is str else None
-        if found:
-            return int(found[1]), int(found[2])
-    return None
+    """Height and width of the images, from the configuration, where it tells them apart."""
+    found = _configured(content, r"(?:img_size|crop_size)\s*=\s*[(\[]\s*(\d{1,5})\s*,\s*(\d{1,5})\s*[)\]]")
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def _told_classes(content: Any) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int, int], ...] | None]:
     """Names and colours of the classes, which mmsegmentation writes beside the weights, 0.x in capitals."""
-    meta = content.get("meta") if isinstance(content, dict) else None
-    if not isinstance(meta, dict):
-        return None, None
+    meta = _meta(content)
     newer = meta.get("dataset_meta")
     about = newer if isinstance(newer, dict) else meta
     names = about.get("classes", about.get("CLASSES"))
     if not isinstance(names, list | tuple) or not all(type(name) is str for name in names):
         return None, None
-    colours = about.get("palette", about.get("PALETTE"))
     try:
-        table = np.asarray(colours, dtype=np.float64)
+        table = np.asarray(about.get("palette", about.get("PALETTE")), dtype=np.float64)
     except (TypeError, ValueError):
         return tuple(names), None
     if table.shape != (len(names), 3) or not ((table >= 0) & (table <= 255)).all():

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.models.backbones.relative_position import Window, index_fits, windows_of
+from vsscli.models.official.head import detectron_head_to_mmseg
 
 Span = tuple[int, int]
 
@@ -102,45 +103,6 @@ class HeadSizes:
     decoder_layers: int
     decoder_ffn: int
     decoder_heads: int
-
-
-@dataclass(frozen=True)
-class HeadNames:
-    """What the tensors of a Mask2Former head are called; ``#`` stands for a number."""
-
-    input_proj: str
-    lateral: str
-    level_embed: str
-    offsets: str
-    encoder_ffn: str
-    mask_features: str
-    query_feat: str
-    class_embed: str
-    decoder_ffn: str
-
-
-DETECTRON2 = HeadNames(
-    input_proj="sem_seg_head.pixel_decoder.input_proj.#.0.weight",
-    lateral="sem_seg_head.pixel_decoder.adapter_1.weight",
-    level_embed="sem_seg_head.pixel_decoder.transformer.level_embed",
-    offsets="sem_seg_head.pixel_decoder.transformer.encoder.layers.#.self_attn.sampling_offsets.bias",
-    encoder_ffn="sem_seg_head.pixel_decoder.transformer.encoder.layers.#.linear1.weight",
-    mask_features="sem_seg_head.pixel_decoder.mask_features.weight",
-    query_feat="sem_seg_head.predictor.query_feat.weight",
-    class_embed="sem_seg_head.predictor.class_embed.weight",
-    decoder_ffn="sem_seg_head.predictor.transformer_ffn_layers.#.linear1.weight",
-)
-MMSEG = HeadNames(
-    input_proj="decode_head.pixel_decoder.input_convs.#.conv.weight",
-    lateral="decode_head.pixel_decoder.lateral_convs.0.conv.weight",
-    level_embed="decode_head.pixel_decoder.level_encoding.weight",
-    offsets="decode_head.pixel_decoder.encoder.layers.#.attentions.0.sampling_offsets.bias",
-    encoder_ffn="decode_head.pixel_decoder.encoder.layers.#.ffns.0.layers.0.0.weight",
-    mask_features="decode_head.pixel_decoder.mask_feature.weight",
-    query_feat="decode_head.query_feat.weight",
-    class_embed="decode_head.cls_embed.weight",
-    decoder_ffn="decode_head.transformer_decoder.layers.#.ffns.0.layers.0.0.weight",
-)
 
 
 class Shapes:
@@ -303,29 +265,36 @@ def adapter_sizes(shapes: Shapes, width: int, depth: int, assumptions: Assumptio
     return sizes
 
 
-def head_sizes(shapes: Shapes, names: HeadNames, assumptions: Assumptions) -> HeadSizes:
+def head_sizes(shapes: Shapes, assumptions: Assumptions, *, mmseg: bool) -> HeadSizes:
     """Sizes of a Mask2Former head, in detectron2's or mmsegmentation's names."""
-    levels, width = shapes.of(names.level_embed, 2)
-    low_to_high = [shapes.of(names.input_proj.replace("#", str(level)), 4)[1] for level in range(levels)]
-    lateral = shapes.of(names.lateral, 4)[1]
-    offsets = names.offsets.replace("#", "0")
-    samples = shapes.of(offsets, 1)[0]
-    heads = shapes.divide(offsets, samples, levels * assumptions.points * 2)
-    queries, hidden = shapes.of(names.query_feat, 2)
+
+    def named(name: str) -> str:
+        return f"decode_head.{detectron_head_to_mmseg(name)}" if mmseg else f"sem_seg_head.{name}"
+
+    input_proj = named("pixel_decoder.input_proj.#.0.weight")
+    offsets = named("pixel_decoder.transformer.encoder.layers.#.self_attn.sampling_offsets.bias").replace("#", "0")
+    encoder = named("pixel_decoder.transformer.encoder.layers.#.linear1.weight")
+    decoder = named("predictor.transformer_ffn_layers.#.linear1.weight")
+    query = named("predictor.query_feat.weight")
+    levels, width = shapes.of(named("pixel_decoder.transformer.level_embed"), 2)
+    low_to_high = [shapes.of(input_proj.replace("#", str(level)), 4)[1] for level in range(levels)]
+    lateral = shapes.of(named("pixel_decoder.adapter_1.weight"), 4)[1]
+    heads = shapes.divide(offsets, shapes.of(offsets, 1)[0], levels * assumptions.points * 2)
+    queries, hidden = shapes.of(query, 2)
     decoder_heads = assumptions.decoder_heads or heads
-    shapes.divide(names.query_feat, hidden, decoder_heads)
+    shapes.divide(query, hidden, decoder_heads)
     return HeadSizes(
-        num_classes=shapes.of(names.class_embed, 2)[0] - 1,
+        num_classes=shapes.of(named("predictor.class_embed.weight"), 2)[0] - 1,
         in_channels=(lateral, *reversed(low_to_high)),
         width=width,
-        mask_width=shapes.of(names.mask_features, 4)[0],
+        mask_width=shapes.of(named("pixel_decoder.mask_features.weight"), 4)[0],
         queries=queries,
-        encoder_layers=shapes.count(names.encoder_ffn),
-        encoder_ffn=shapes.of(names.encoder_ffn.replace("#", "0"), 2)[0],
+        encoder_layers=shapes.count(encoder),
+        encoder_ffn=shapes.of(encoder.replace("#", "0"), 2)[0],
         encoder_heads=heads,
         points=assumptions.points,
-        decoder_layers=shapes.count(names.decoder_ffn),
-        decoder_ffn=shapes.of(names.decoder_ffn.replace("#", "0"), 2)[0],
+        decoder_layers=shapes.count(decoder),
+        decoder_ffn=shapes.of(decoder.replace("#", "0"), 2)[0],
         decoder_heads=decoder_heads,
     )
 
