@@ -45,17 +45,8 @@ class Fault:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen: what is wrong, what masks hold, and what that may mean.
-
-    Parameters
-    ----------
-    faults
-        In the order of the frames, those of the split as a whole last.
-    census
-        Of the masks that could be read.
-    remarks
-        What the census says and is no fault.
-    """
+    """What was seen: faults in the order of the frames, those of the split as a whole last; a census of the masks that
+    could be read; and what it says that is no fault."""
 
     faults: tuple[Fault, ...]
     census: Census

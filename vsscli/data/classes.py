@@ -91,13 +91,7 @@ class ClassTable:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> ClassTable:
-        """The table that `to_dict` wrote.
-
-        Raises
-        ------
-        VssError
-            The values are no class table.
-        """
+        """The table that `to_dict` wrote."""
         name = str(values.get("name", "classes")) if isinstance(values, dict) else "classes"
         return _table(name, parse_classes(values, "class table"))
 

@@ -53,14 +53,10 @@ Known = dict[str, tuple[str, str]]
 
 
 class Digests:
-    """Digests of files, remembered in a small file between two runs.
+    """Digests of files, remembered between two runs in a small file, whose folder is never made for it; where there is
+    none, nothing is remembered.
 
     As a context it writes what it has learned when it ends. May be asked from several threads.
-
-    Parameters
-    ----------
-    index
-        The file; its folder is never made for it. None, or a folder that is not there: nothing is remembered.
     """
 
     def __init__(self, index: Path | None = None) -> None:
@@ -120,15 +116,8 @@ class Digests:
         return self.of_all(frame_files(video), talk)
 
     def split(self, videos: Sequence[FolderVideo], table: ClassTable, ids: MaskIds | None, talk: Talk = SILENCE) -> str:
-        """What stands for the frames of a split: SHA-256 over the classes, the names of all frames and their content.
-
-        Parameters
-        ----------
-        videos, table
-            The frames, and the classes.
-        ids
-            What the values of masks mean, which then count too. None: masks do not.
-        """
+        """What stands for the frames of a split: SHA-256 over the classes, the names of all frames and their content;
+        where ``ids``, what their values mean, are given, of masks too."""
         frames = [frame for video in videos for frame in video.frames]
         parts = [() if ids is None or frame.mask is None else ids.parts(frame.mask) for frame in frames]
         known = self.known([*(frame.image for frame in frames), *(path for own in parts for path in own)], talk)

@@ -95,14 +95,8 @@ class MaskIds:
         return {"void": list(self.void), "first": self.first, "unknown": self.unknown, "reader": reader}
 
     def lookup(self, num_classes: int) -> np.ndarray:
-        """The class of every mask value.
-
-        Returns
-        -------
-        ndarray
-            (256,) uint8, read-only: class index, 255 for void, and 254 for a value that is unknown while
-            ``unknown`` is ``"error"``.
-        """
+        """The class of every mask value, (256,) uint8, read-only: class index, 255 for void, and 254 for a value that
+        is unknown while ``unknown`` is ``"error"``."""
         return _lookup(self, num_classes)
 
 

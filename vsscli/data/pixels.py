@@ -33,19 +33,11 @@ DARKEST = 2**14
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Decode an image, upright: turned as its EXIF orientation says.
+    """Decode an image, upright: turned as its EXIF orientation says, (H, W, 3) uint8, RGB.
 
-    Returns
-    -------
-    ndarray
-        (H, W, 3) uint8, RGB. Grey becomes three equal channels, transparency is dropped, and 16 bits become 8 by
-        rounding (255 v / 65535).
-
-    Raises
-    ------
-    VssError
-        The file is missing, empty, damaged, truncated, absurdly large, an animation, or has values of more than 8 bits
-        whose range can't be known.
+    Grey becomes three equal channels, transparency is dropped, and 16 bits become 8 by rounding (255 v / 65535). A file
+    that is missing, empty, damaged, truncated, absurdly large, an animation, or has values of more than 8 bits whose
+    range can't be known is an error.
     """
     with _opened(path) as (image, png):
         turn = image_turn(image)
@@ -61,13 +53,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of the upright image as the file's header tells; pixels are not decoded.
-
-    Raises
-    ------
-    VssError
-        The file is missing, empty, no image, or absurdly large.
-    """
+    """Height and width of the upright image as the file's header tells; pixels are not decoded."""
     with named(path, IMAGE_FORMATS, "image"):
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             height, width = image.height, image.width

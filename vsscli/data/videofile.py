@@ -26,24 +26,14 @@ if TYPE_CHECKING:
 
 
 class FileVideo(Video):
-    """A video file, read through PyAV (the extra ``video``).
+    """A video file, read through PyAV (the extra ``video``), called after the file if nothing else is said.
 
     Frames are named by their number, ``000000`` onwards, and turned upright where the file says how it was held. They
     are those that a player shows: an edit list counts, and what the header claims does not. Their number is counted by
     decoding the file once.
 
-    Parameters
-    ----------
-    path
-        The file.
-    name
-        What the video is called; none: the file's name without suffix.
-
-    Raises
-    ------
-    VssError
-        The file is missing, has no pictures or can't be opened, is a playlist or a picture, has frames absurdly large
-        or shown askew, or PyAV is not installed. When its frames are asked for: it is damaged, or cut short.
+    A file that is missing, has no pictures or can't be opened, is a playlist or a picture, has frames absurdly large or
+    shown askew is an error, and when its frames are asked for, one that is damaged or cut short.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:

@@ -22,16 +22,11 @@ GPU_BAND_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class ViewMaps:
-    """What the views of one frame say: the mean distribution is the weighted sum of the maps, enlarged to the frame.
+    """What the views of one frame, (H, W) in size, say: the mean distribution is the weighted sum of the maps, enlarged
+    to the frame.
 
-    Parameters
-    ----------
-    maps
-        Probabilities (C, h, w) float32, each of its own h and w, any strides; fastest if channels are innermost.
-    weights
-        One for each map. A map that is a sum of n distributions counts n times, so weights times counts add up to 1.
-    size
-        H, W.
+    Maps are probabilities (C, h, w) float32, each of its own h and w, any strides; fastest if channels are innermost.
+    One that is a sum of n distributions counts n times, so weights times counts add up to 1.
     """
 
     maps: tuple[Tensor, ...]
@@ -42,23 +37,11 @@ class ViewMaps:
 def mean_bands(
     views: ViewMaps, size: tuple[int, int], *, band_bytes: int | None = None
 ) -> Iterator[tuple[int, Tensor]]:
-    """Yield the mean distribution band by band, top to bottom.
+    """Yield the mean distribution band by band, top to bottom: first row, and probabilities (rows, W, C) float32,
+    contiguous, enlarged to the frame or the score grid.
 
     Equal to enlarging every map with ``F.interpolate(..., size, mode="bilinear", align_corners=False)`` and adding up.
-
-    Parameters
-    ----------
-    views
-        The maps and their weights.
-    size
-        Height and width to enlarge to: the frame's, or the score grid's.
-    band_bytes
-        Size of a band; at least one row. By default what suits the device.
-
-    Yields
-    ------
-    tuple
-        First row of the band, and the probabilities (rows, W, C) float32, contiguous.
+    A band has ``band_bytes``, or what suits the device, but at least one row.
     """
     height, width = size
     classes, device = views.maps[0].shape[0], views.maps[0].device

@@ -13,18 +13,8 @@ HALF = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Find the device that a name means.
-
-    Parameters
-    ----------
-    name
-        ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: the first GPU if there is one, else the CPU.
-
-    Raises
-    ------
-    VssError
-        The name means nothing, or this machine has no such device.
-    """
+    """Find the device that a name means: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``, the first GPU if there is one,
+    else the CPU. A name that means nothing, or no device of this machine, is an error."""
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if name == "cpu":
@@ -41,20 +31,8 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return a context in which a network computes with a precision; weights stay as they are.
-
-    Parameters
-    ----------
-    device
-        Where it runs.
-    precision
-        ``32``, ``bf16`` or ``16``.
-
-    Raises
-    ------
-    VssError
-        The precision is unknown, or the device does not have it.
-    """
+    """Return a context in which a network on a device computes with a precision, ``32``, ``bf16`` or ``16``, if the
+    device has that; weights stay as they are."""
     if precision == "32":
         return nullcontext()
     if precision not in HALF:

@@ -20,25 +20,11 @@ from vsscli.store.header import MAX_LEVEL, Encoding
 
 @torch.inference_mode()
 def encode_frame(views: ViewMaps, encoding: Encoding, *, band_bytes: int | None = None) -> dict[str, Tensor]:
-    """Encode the mean distribution of one frame.
+    """Encode the mean distribution of one frame, on the device: ``label`` and ``entropy`` (H, W) uint8; ``top_class``
+    and ``top_probability`` (K, h, w) uint8, or ``logits`` (C, h, w) float16 where everything is kept.
 
-    Label and entropy are those of the dense distribution at frame size, never of the lists. On a score grid of stride
-    1 the lists are taken from it as well. On a coarser one the mean is formed there, and then enlarged to the frame.
-
-    Parameters
-    ----------
-    views
-        What the views of the frame say.
-    encoding
-        How it is kept.
-    band_bytes
-        As for `mean_bands`.
-
-    Returns
-    -------
-    dict
-        By name, on the device: ``label`` and ``entropy`` (H, W) uint8; ``top_class`` and ``top_probability``
-        (K, h, w) uint8, or ``logits`` (C, h, w) float16 where everything is kept.
+    Label and entropy are those of the dense distribution at frame size, never of the lists. On a score grid of stride 1
+    the lists are taken from it as well. On a coarser one the mean is formed there, and then enlarged to the frame.
     """
     classes, device = views.maps[0].shape[0], views.maps[0].device
     height, width = views.size

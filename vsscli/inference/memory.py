@@ -14,18 +14,14 @@ OWN_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_
 
 @lru_cache
 def keep_freed_memory() -> bool:
-    """Tell the allocator to keep what a network frees, for its next layer, instead of giving it back to the system.
+    """Tell the allocator to keep what a network frees, for its next layer, instead of giving it back to the system;
+    says whether it was told.
 
     A network on a CPU frees and asks for the same large blocks over and over. By default glibc returns each to the
     system, which hands out zeroed pages again one by one: over a million page faults for eight frames of sixteen views,
     a third of the time of the forward passes (docs/results.md). Up to 2 GiB stay with the process instead; its peak is
     what it was. Nothing happens where the user has chosen (an allocator of their own, or glibc's variables), nor
     without glibc. Numbers do not depend on it.
-
-    Returns
-    -------
-    bool
-        Whether the allocator was told so.
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in OWN_SETTINGS):
         return False

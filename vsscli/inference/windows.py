@@ -30,20 +30,8 @@ def window_corners(size: Size, window: Size, step: Size) -> list[tuple[int, int]
 
 
 def chosen_window(window: Size | None, crop: Size | None) -> Size | None:
-    """The window that a network is read out in: a network that takes images of one size alone needs one of that size.
-
-    Parameters
-    ----------
-    window
-        The one that is asked for; none: whole frames, or the network's crop.
-    crop
-        Of the network; None where it takes images of any size.
-
-    Raises
-    ------
-    VssError
-        Another window than the crop is asked for.
-    """
+    """The window that a network is read out in: the one that is asked for, which must be its crop where it takes images
+    of one size alone; None: whole frames, or the network's crop."""
     if window is not None and crop is not None and window != crop:
         raise VssError(
             f"a window of {window[0]}x{window[1]} does not fit a network made for {crop[0]}x{crop[1]}",
@@ -53,26 +41,10 @@ def chosen_window(window: Size | None, crop: Size | None) -> Size | None:
 
 
 def window_step(window: Size, step: Size | None, stride: int, divisor: int) -> Size:
-    """Check a window and its step against a network, or choose the step.
+    """Check a window, height and width, and its step, down and across, against a network's stride and divisor, or
+    choose the step: two thirds of the window, rounded down to the stride.
 
-    Parameters
-    ----------
-    window
-        Height and width.
-    step
-        From one window to the next; none: two thirds of the window, rounded down to the stride.
-    stride, divisor
-        Of the network. Windows are averaged on its score map, so they must begin on a cell of it.
-
-    Returns
-    -------
-    tuple
-        The step, down and across.
-
-    Raises
-    ------
-    VssError
-        The network can't take such a window, or such a step would miss pixels or fall between cells.
+    Windows are averaged on the network's score map, so they must begin on a cell of it, and miss no pixel.
     """
     if any(side <= 0 or side % divisor for side in window):
         fits = tuple(max(-(-side // divisor), 1) * divisor for side in window)

@@ -73,18 +73,8 @@ def overlay(
 
 
 def heat(values: np.ndarray) -> np.ndarray:
-    """Colours of a heat map.
-
-    Parameters
-    ----------
-    values
-        (H, W) float in [0, 1]; what lies outside is clipped.
-
-    Returns
-    -------
-    ndarray
-        (H, W, 3) uint8: black at 0, white at 1.
-    """
+    """Colours of a heat map of values in [0, 1], (H, W), what lies outside being clipped: (H, W, 3) uint8, black at 0,
+    white at 1."""
     places = np.clip(values, 0, 1) * (len(HEAT) - 1)
     steps = np.arange(len(HEAT))
     return (

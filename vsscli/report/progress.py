@@ -150,15 +150,7 @@ class Progress:
 
 
 class Pace:
-    """Progress as lines of text.
-
-    Parameters
-    ----------
-    label, total, unit
-        As in `Progress.track`.
-    clock
-        Seconds.
-    """
+    """Progress as lines of text, of which `Progress.track` says the rest; ``clock`` gives seconds."""
 
     def __init__(self, label: str, total: int, unit: str, clock: Callable[[], float]) -> None:
         self.label, self.total, self.unit = label, total, unit
