@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from vsscli.models.checkpoints import load_checkpoint, restore_network
-from vsscli.models.mask2former import Mask2Former
+from vsscli.models.mask2former.network import Mask2Former
 from vsscli.models.official.head import mmseg_head_to_detectron
 
 FIXTURES = Path(__file__).parent / "fixtures"

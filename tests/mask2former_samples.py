@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vsscli.models.heads.mask2former import Mask2FormerConfig, Mask2FormerHead
+from vsscli.models.mask2former.config import HeadConfig
+from vsscli.models.mask2former.head import Mask2FormerHead
 from vsscli.models.official.head import mmseg_head_to_detectron
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -40,7 +41,7 @@ def names_and_shapes(file: str, prefix: str) -> dict[str, tuple[int, ...]]:
 def detectron_head(**changes: Any) -> tuple[Mask2FormerHead, list[Tensor]]:
     """The head of detectron2's fixture, and the maps that it was given."""
     numbers = official("mask2former_head_d2")
-    head = Mask2FormerHead((8, 12, 16, 20), CLASSES, Mask2FormerConfig(**SMALL, **changes))
+    head = Mask2FormerHead((8, 12, 16, 20), CLASSES, HeadConfig(**SMALL), **changes)
     head.pixel_decoder.load_state_dict(numbers["pixel_decoder_state"])
     head.predictor.load_state_dict(numbers["predictor_state"])
     return head, [numbers["features"][f"res{stage}"] for stage in (2, 3, 4, 5)]
@@ -51,7 +52,7 @@ def mmseg_head() -> tuple[Mask2FormerHead, dict[str, str]]:
     state = official("full_vitadapter_mmseg")["state_dict"]
     state = {name.removeprefix("decode_head."): value for name, value in state.items() if name.startswith("decode_")}
     names = mmseg_head_to_detectron(state)
-    head = Mask2FormerHead((32, 32, 32, 32), CLASSES, Mask2FormerConfig(**SMALL))
+    head = Mask2FormerHead((32, 32, 32, 32), CLASSES, HeadConfig(**SMALL))
     head.load_state_dict({names[name]: value for name, value in state.items()})
     return head, {ours: f"decode_head.{theirs}" for theirs, ours in names.items()}
 

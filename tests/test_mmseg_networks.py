@@ -21,10 +21,10 @@ from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
-from vsscli.models.mmcv_ext import deformable_attention
-from vsscli.models.mmsegfile import find_config, number_of_classes, read_config, read_mmseg
+from vsscli.models.mmseg.files import find_config, number_of_classes, read_config, read_mmseg
+from vsscli.models.mmseg.mmcv_ext import deformable_attention
+from vsscli.models.mmseg.openmmlab import import_mmseg
 from vsscli.models.network import Network
-from vsscli.models.openmmlab import import_mmseg
 from vsscli.models.scores import ScoreKind, Scores, to_probabilities
 from vsscli.store.reader import open_store
 

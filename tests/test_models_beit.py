@@ -10,10 +10,10 @@ import torch
 from backbone_samples import count, official_numbers
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.adapter import AdapterConfig
-from vsscli.models.backbones.beit import PRESETS, Beit, BeitConfig
-from vsscli.models.backbones.relative_position import resize_table
-from vsscli.models.backbones.vit_adapter import VitAdapter, VitAdapterConfig
+from vsscli.models.mask2former.beit import Beit
+from vsscli.models.mask2former.relative_position import resize_table
+from vsscli.models.mask2former.trunks import PRESETS, AdapterConfig, BeitConfig, VitAdapterConfig
+from vsscli.models.mask2former.vit_adapter import VitAdapter
 from vsscli.models.official.pretraining import beit_pretraining
 
 CONFIG = BeitConfig(width=32, depth=8, heads=4, hidden=128, crop=(64, 64), drop_path=0.0, taps=(1, 3, 5, 7))

@@ -16,11 +16,11 @@ from vsscli.cli.app import run
 from vsscli.cli.options import read_crop
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
-from vsscli.models.backbones.relative_position import relative_position_index, resize_positions, resize_table
 from vsscli.models.build import build_network, other_reading
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from vsscli.models.mask2former.config import Mask2FormerModel
+from vsscli.models.mask2former.relative_position import relative_position_index, resize_positions, resize_table
 from vsscli.pipeline.convert import convert_checkpoint
-from vsscli.recipes.schema import Mask2FormerModel
 from vsscli.training.run import train
 
 TABLE = ClassTable("seven", tuple("abcdefg"), tuple((i, i, i) for i in range(7)))

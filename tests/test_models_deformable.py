@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from vsscli.errors import VssError
-from vsscli.models.heads.deformable import DeformableAttention, Shapes, deformable_attention
+from vsscli.models.mask2former.deformable import DeformableAttention, Shapes, deformable_attention
 
 FIXTURE = Path(__file__).parent / "fixtures" / "msdeformattn.pt"
 MODULES = ["module_mask2former", "module_vitadapter_ratio0.5", "module_vitadapter_1level"]

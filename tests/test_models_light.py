@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.encoder import Encoder
 from vsscli.models.build import build_network
-from vsscli.models.heads.fpn import PyramidDecoder
+from vsscli.models.light.encoder import Encoder
+from vsscli.models.light.pyramid import PyramidDecoder
 from vsscli.models.network import Normalisation
 
 

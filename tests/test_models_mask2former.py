@@ -15,14 +15,16 @@ from mask2former_samples import (
     names_and_shapes,
     official,
 )
+from pydantic import ValidationError
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.testing import assert_close
 
 from vsscli.errors import VssError
-from vsscli.models.heads.mask2former import WIDE, Mask2FormerConfig, Mask2FormerHead
-from vsscli.models.heads.mask_decoder import Attention, allowed_cells
-from vsscli.models.heads.pixel_decoder import sine_positions
+from vsscli.models.mask2former.config import LAYOUTS, HeadConfig
+from vsscli.models.mask2former.head import Mask2FormerHead
+from vsscli.models.mask2former.mask_decoder import Attention, allowed_cells
+from vsscli.models.mask2former.pixel_decoder import sine_positions
 from vsscli.models.official.head import mmseg_head_to_detectron
 from vsscli.models.outputs import MaskOutputs, QueryPrediction, mask_scores
 from vsscli.models.scores import ScoreKind, to_probabilities
@@ -32,7 +34,7 @@ def shapes_of(module: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
 
 
-def meta_head(in_channels: list[int], config: Mask2FormerConfig) -> Mask2FormerHead:
+def meta_head(in_channels: list[int], config: HeadConfig) -> Mask2FormerHead:
     with torch.device("meta"):
         return Mask2FormerHead(in_channels, 150, config)
 
@@ -54,7 +56,7 @@ class TestDetectron:
             assert_same(ours.mask_logits, theirs["pred_masks"])
 
     def test_the_full_read_out_is_the_official_semantic_map(self) -> None:
-        head, maps = detectron_head(readout="full")
+        head, maps = detectron_head(full=True)
         scores = head(maps).scores
         assert (head.stride, scores.kind) == (1, ScoreKind.MASK_SCORES)
         assert_same(scores.values, official("mask2former_head_d2")["semantic"])
@@ -65,7 +67,7 @@ class TestDetectron:
 
     def test_names_and_shapes_at_full_size_are_those_of_the_checkpoint(self) -> None:
         expected = names_and_shapes("keys_mask2former_swinL_ade20k_d2", "sem_seg_head.")
-        assert shapes_of(meta_head([192, 384, 768, 1536], Mask2FormerConfig())) == expected
+        assert shapes_of(meta_head([192, 384, 768, 1536], HeadConfig())) == expected
 
 
 class TestMmsegmentation:
@@ -95,7 +97,7 @@ class TestMmsegmentation:
     def test_names_and_shapes_at_full_size_are_those_of_the_checkpoint(
         self, file: str, channels: int, parameters: float
     ) -> None:
-        head = meta_head([channels] * 4, WIDE)
+        head = meta_head([channels] * 4, LAYOUTS["wide"])
         listed = names_and_shapes(file, "decode_head.")
         names = mmseg_head_to_detectron(listed)
         assert {names[name]: shape for name, shape in listed.items()} == shapes_of(head)
@@ -151,7 +153,7 @@ def test_an_image_is_decoded_as_it_is_in_a_batch() -> None:
 
 @pytest.mark.parametrize("cells", [(1, 2), (3, 2)])  # of stride 32; group norm refuses groups of one value
 def test_scores_cover_maps_of_any_size(cells: tuple[int, int]) -> None:
-    head, _ = detectron_head(readout="full")
+    head, _ = detectron_head(full=True)
     sizes = [(side * cells[0], side * cells[1]) for side in (8, 4, 2, 1)]
     maps = [torch.randn(1, channels, *size) for channels, size in zip((8, 12, 16, 20), sizes, strict=True)]
     outputs = head(maps)
@@ -217,9 +219,9 @@ class TestMaskScores:
     [
         ({"channels": 48}, "48 of a Mask2Former head do not fit 32 groups and 8 heads"),
         ({"heads": 3}, "256 of a Mask2Former head do not fit 32 groups and 3 heads"),
-        ({"queries": 0}, "queries: 0 of a Mask2Former head is less than 1"),
+        ({"queries": 0}, "queries"),
     ],
 )
 def test_a_layout_that_can_not_be_is_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(VssError, match=message):
-        Mask2FormerConfig(**changes)
+    with pytest.raises((VssError, ValidationError), match=message):
+        HeadConfig(**changes)

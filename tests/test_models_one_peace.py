@@ -17,9 +17,9 @@ from backbone_samples import (
 )
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.adapter import AdapterConfig
-from vsscli.models.backbones.one_peace import PRESETS, OnePeace, OnePeaceConfig
-from vsscli.models.backbones.relative_position import resize_positions, resize_table
+from vsscli.models.mask2former.one_peace import OnePeace
+from vsscli.models.mask2former.relative_position import resize_positions, resize_table
+from vsscli.models.mask2former.trunks import PRESETS, AdapterConfig, OnePeaceConfig
 from vsscli.models.official.pretraining import one_peace_pretraining
 
 TRUNK = ("image_adapter.", "encoder.")

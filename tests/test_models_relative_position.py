@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from vsscli.models.backbones.relative_position import (
+from vsscli.models.mask2former.relative_position import (
     gather_bias,
     index_fits,
     lookup_index,

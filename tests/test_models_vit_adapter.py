@@ -16,8 +16,8 @@ from backbone_samples import (
     without,
 )
 
-from vsscli.models.backbones.adapter import AdapterConfig
-from vsscli.models.backbones.vit_adapter import PRESETS, VitAdapter, VitAdapterConfig
+from vsscli.models.mask2former.trunks import PRESETS, AdapterConfig, VitAdapterConfig
+from vsscli.models.mask2former.vit_adapter import VitAdapter
 
 
 def built(kwargs: dict[str, Any], state: dict[str, torch.Tensor]) -> VitAdapter:

@@ -31,10 +31,10 @@ from vsscli.cli.app import run
 from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.inference.parity import official_mean, official_scores
-from vsscli.models.backbones.relative_position import resize_table
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
-from vsscli.models.mask2former import Mask2Former
+from vsscli.models.mask2former.network import Mask2Former
+from vsscli.models.mask2former.relative_position import resize_table
 from vsscli.pipeline.convert import convert_checkpoint, read_spans
 from vsscli.pipeline.masks import predict_input
 from vsscli.recipes.load import recipe_from_dict

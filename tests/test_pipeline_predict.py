@@ -23,7 +23,7 @@ from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fused_header
 from vsscli.fusion.temporal import smoothed_header
 from vsscli.fusion.threshold import Threshold, pseudo_header
-from vsscli.models.build import build_network, score_kind
+from vsscli.models.build import build_network, read_config
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.pipeline.masks import predict_input
 from vsscli.pipeline.predict import predict_split
@@ -321,4 +321,4 @@ def test_predictions_of_an_earlier_format_are_read_and_made_anew_with_a_word(tmp
     ("config", "kind"), [(CONFIG, "logits"), ({"family": "mask2former", "backbone": "swin_tiny"}, "mask_scores")]
 )
 def test_the_kind_of_scores_is_known_before_a_network_is_built(config: dict[str, str], kind: str) -> None:
-    assert score_kind(config) == kind
+    assert read_config(config).scores == kind

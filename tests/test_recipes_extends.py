@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from vsscli.errors import VssError
+from vsscli.models.light.config import LightModel
+from vsscli.models.mmseg.config import MmsegModel
 from vsscli.recipes.compose import MAX_DEPTH, read_recipe
 from vsscli.recipes.load import load_pipeline, load_recipe
-from vsscli.recipes.schema import LightModel, MmsegModel
 
 BASE = "name: base\ntrain:\n  steps: 5\n  lr: 0.1\naugment:\n  crop: [64, 96]\nmodel:\n  encoder: a\n  channels: 32\n"
 

@@ -8,13 +8,14 @@ from pathlib import Path
 import pytest
 
 from vsscli.errors import VssError
+from vsscli.models.light.config import LightModel
+from vsscli.models.mmseg.config import MmsegModel
 from vsscli.recipes.find import find_recipe, shipped_recipes
 from vsscli.recipes.load import (
     load_any,
     load_recipe,
     recipe_from_dict,
 )
-from vsscli.recipes.schema import LightModel, MmsegModel
 
 
 @pytest.fixture

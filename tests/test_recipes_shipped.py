@@ -17,11 +17,11 @@ from vsscli.errors import VssError
 from vsscli.inference.plans import PAPER
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.build import build_network
+from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.recipes.find import shipped_recipes
 from vsscli.recipes.graph import chosen, in_order
 from vsscli.recipes.load import load_any, load_pipeline, load_recipe
 from vsscli.recipes.pipeline import AnyStage, EvalStage, Pipeline, PredictStage, TrainStage
-from vsscli.recipes.schema import Mask2FormerModel
 from vsscli.recipes.shelf import list_recipes
 from vsscli.stages.forecast import forecast
 from vsscli.stages.job import Job, open_job

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from vsscli.errors import VssError
+from vsscli.models.light.config import LightModel
+from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.recipes.compose import read_recipe
 from vsscli.recipes.load import load_pipeline, stage_document, stage_recipe
 from vsscli.recipes.pipeline import TrainStage
-from vsscli.recipes.schema import LightModel, Mask2FormerModel, Recipe
+from vsscli.recipes.schema import Recipe
 
 OWN = "name: own\ntrain:\n  steps: 5\n  lr: 0.1\nmodel:\n  channels: 32\npredict:\n  window: [64, 64]\n"
 

@@ -12,9 +12,9 @@ from test_models_backbones import SIZE, SMALL, build
 from torch import Tensor, nn
 
 from vsscli.models.build import build_network
-from vsscli.models.heads.projection import ProjectionHead
 from vsscli.models.norm import SyncedBatchNorm2d, settle_norms, settled
 from vsscli.models.outputs import MaskOutputs
+from vsscli.models.projection import ProjectionHead
 from vsscli.training.learner import Learner
 from vsscli.training.losses import cross_entropy_sum
 from vsscli.training.objectives.labels import supervised_loss

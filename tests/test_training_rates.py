@@ -11,13 +11,14 @@ from network_samples import CLASSES, CONFIGS
 from small import small_recipe
 
 from vsscli.data.classes import ClassTable
-from vsscli.models.backbones.relative_position import relative_position_index
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from vsscli.models.mask2former.config import Mask2FormerModel
+from vsscli.models.mask2former.relative_position import relative_position_index
 from vsscli.models.network import Network
 from vsscli.pipeline.convert import convert_checkpoint
 from vsscli.recipes.load import load_recipe
-from vsscli.recipes.schema import Mask2FormerModel, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.run import train
 

@@ -3,7 +3,7 @@
     python tests/benchmarks/deformable.py --rounds 7
 
 plain    sample each level, stack the samples, weight them, sum (as Deformable DETR's reference does)
-ours     `vsscli.models.heads.deformable.deformable_attention`
+ours     `vsscli.models.mask2former.deformable.deformable_attention`
 
 Same inputs, in turn, in one run. Places lie about a query's own, a few cells away, and a tenth of them outside. The
 figures are medians over the rounds; the ratio is that of the rounds, plain / ours. Memory is the most that was
@@ -25,7 +25,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional
 from torch.profiler import ProfilerActivity, profile
 
-from vsscli.models.heads.deformable import Shapes, deformable_attention
+from vsscli.models.mask2former.deformable import Shapes, deformable_attention
 
 Attention = Callable[[Tensor, Shapes, Tensor, Tensor], Tensor]
 MIB = 2**20

@@ -22,7 +22,7 @@ from encoding import Setting, blosc, entropy_of, fuse_kept, keep, ranked
 
 from vsscli.data.layouts import open_dataset
 from vsscli.models.checkpoints import load_checkpoint, restore_network
-from vsscli.models.mask2former import Mask2Former
+from vsscli.models.mask2former.network import Mask2Former
 from vsscli.models.outputs import QueryPrediction, mask_scores
 from vsscli.models.scores import to_probabilities
 from vsscli.recipes.load import recipe_from_dict

@@ -35,13 +35,13 @@ def model(
     """
     from vsscli.cli.console import Console
     from vsscli.errors import VssError
-    from vsscli.models.catalogue import CATALOGUE
+    from vsscli.models.catalogue import list_networks
 
     console = Console(quiet=quiet)
     if action == "ls":
         if name is not None or crop:
             raise VssError("vss model ls takes neither a name nor a crop", f"vss model info {name or 'NAME'}")
-        rows = [(one.name, f"{one.size[0]}x{one.size[1]}", one.about) for one in CATALOGUE.values()]
+        rows = [(one.name, f"{one.size[0]}x{one.size[1]}", one.about) for one in list_networks().values()]
         if json:
             console.print_json([{"name": name, "size": size, "about": about} for name, size, about in rows])
         else:

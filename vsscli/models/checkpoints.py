@@ -27,7 +27,8 @@ import vsscli
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.files import whole_file
-from vsscli.models.build import build_network
+from vsscli.models.build import build_network, read_config
+from vsscli.models.config import NetworkConfig
 from vsscli.models.misfits import misfits
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.torchfile import read_torch
@@ -81,6 +82,11 @@ class Checkpoint:
     training: dict[str, Any] | None = None
     fingerprint: str = ""
     path: Path | None = field(default=None, compare=False)
+
+    @property
+    def config(self) -> NetworkConfig:
+        """Its configuration, checked; raises as `vsscli.models.build.read_config` does."""
+        return read_config(self.network)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -26,8 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from vsscli.errors import VssError
-from vsscli.models.build import build_network, fixed_crop
-from vsscli.models.catalogue import Listed
+from vsscli.models.build import build_network, read_config
+from vsscli.models.config import Listed, NetworkConfig
 from vsscli.models.network import Network
 from vsscli.models.outputs import MaskOutputs, Outputs
 
@@ -60,7 +60,9 @@ class Cost:
     train: int
 
 
-def count_cost(config: Mapping[str, Any], num_classes: int, size: tuple[int, int], batch: int = 1) -> Cost:
+def count_cost(
+    config: Mapping[str, Any] | NetworkConfig, num_classes: int, size: tuple[int, int], batch: int = 1
+) -> Cost:
     """Count what a network costs in float32.
 
     Parameters
@@ -125,7 +127,7 @@ class Outline:
     flops: Callable[[tuple[int, int]], int]
 
 
-def outline(config: Mapping[str, Any], num_classes: int) -> Outline:
+def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outline:
     """Build a network without memory for its weights; arguments and errors as for `count_cost`."""
     network = _outline(config, num_classes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -140,10 +142,9 @@ def outline(config: Mapping[str, Any], num_classes: int) -> Outline:
     return Outline(parameters, network.crop, network.divisor, network.stride, flops)
 
 
-def _outline(config: Mapping[str, Any], num_classes: int) -> Network:
+def _outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Network:
     with torch.device("meta"):
-        plain = {name: value for name, value in config.items() if name != "compile"}
-        return build_network(plain, num_classes, load_pretrained=False)
+        return build_network(read_config(config).bare(), num_classes, load_pretrained=False)
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def listed_cost(
     Parameters
     ----------
     listed
-        From `vsscli.models.catalogue`.
+        From `vsscli.models.catalogue.find_listed`.
     crop
         Height and width of the images; none: those that it was published with.
     batch, num_classes
@@ -182,13 +183,13 @@ def listed_cost(
         The network can't take such images, or has one read-out alone.
     """
     size = crop or listed.size
-    own = fixed_crop(listed.config())
-    changes: dict[str, Any] = {"crop": size} if own is not None else {}
+    config = read_config(listed.config())
+    changes: dict[str, Any] = {"crop": size} if config.fixed_crop is not None else {}
     if readout is not None and not listed.readout:
         raise VssError(f"{listed.name} is read out in one way alone", "leave out --readout")
     changes |= {"readout": readout} if readout is not None else {}
     plain = count_cost(listed.config(**changes), num_classes, size, batch)
-    if listed.name == "light":
+    if "checkpointing" not in type(config).model_fields:
         return ListedCost(size, plain, None)
     again = count_cost(listed.config(**changes, checkpointing=True), num_classes, size, batch)
     return ListedCost(size, plain, again)

@@ -12,30 +12,9 @@ from vsscli.errors import VssError
 if TYPE_CHECKING:
     from torch import nn
 
-LARGEST = 2**16
-"""Of any size in a network's configuration: ONE-PEACE is 8960 wide inside its feed-forward networks."""
-
-MOST_LAYERS = 1000
 LAYERS = ("depth", "depths", "encoder_layers", "decoder_layers", "extra_extractors", "interactions", "heads", "points")
 USUAL = 10**8
 """A bound that no small network's configuration comes near: the largest size, squared, times the layers."""
-
-
-def require_sizes(config: Mapping[str, Any]) -> None:
-    """Refuse numbers that are no sizes of a network.
-
-    Raises
-    ------
-    VssError
-        Names the field and the number.
-    """
-    for name, number in _numbers("", config):
-        most = MOST_LAYERS if name.rpartition(".")[2] in LAYERS else LARGEST
-        if not -most <= number <= most:
-            raise VssError(
-                f"{name}: {number} of a network of family {config.get('family')} is wrong: at most {most}",
-                "mend `model` in the recipe",
-            )
 
 
 def require_room(config: Mapping[str, Any], build: Callable[[], nn.Module]) -> None:

@@ -128,6 +128,13 @@ class Network(nn.Module, ABC):
             groups.append(ParameterGroup(name, tuple(parameters), layer_decay**depth, decay, encoder))
         return groups
 
+    def at_progress(self, fraction: float) -> None:
+        """Hear before each step of training how far it has come, from 0 at the first step to 1 after the last.
+
+        What anneals with it must follow from the fraction alone, so that a run that is resumed goes on the same. Only
+        the network that learns hears of it, no average of it.
+        """
+
     def note_loaded(self, names: Collection[str]) -> None:
         """Note which tensors were loaded: all other parameters are fresh."""
         self.fresh = frozenset(name for name, _ in self.named_parameters() if name not in names)

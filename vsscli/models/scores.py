@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
+from vsscli.models.config import ScoreKind
+
 LEAST_SUM = 1e-6  # mask scores that add up to less than this say nothing: the uniform distribution (design: Words)
 
 Missing = Literal["spread", "normalise"]
 """What becomes of what mask scores lack to 1: given to all classes evenly, or to each in proportion to what it has."""
-
-
-class ScoreKind(StrEnum):
-    """How the values of a score map are to be read."""
-
-    LOGITS = "logits"
-    PROBABILITIES = "probabilities"
-    MASK_SCORES = "mask_scores"
 
 
 class Scores(NamedTuple):

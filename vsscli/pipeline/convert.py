@@ -18,7 +18,7 @@ from vsscli.models.official.report import check_classes
 from vsscli.models.official.sizes import Assumptions, Span, describe
 from vsscli.models.torchfile import read_torch
 from vsscli.recipes.readout import Predict
-from vsscli.recipes.schema import Mask2FormerModel, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.talk import SILENCE, Talk
 
 SWIN_SIZE = 640  # short side at which Mask2Former on Swin was trained and is tested (specs: mask2former.md)
@@ -192,7 +192,7 @@ def _recipe(converted: Converted, table: ClassTable, name: str, classes: str | N
     return Recipe(
         name=_name(name),
         data=Data(name=_name(table.name), root=f"data/{_name(table.name)}", classes=classes or "classes.json"),
-        model=Mask2FormerModel.model_validate(converted.config),
+        model=converted.config,
         predict=predict,
     )
 

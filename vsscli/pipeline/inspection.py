@@ -19,10 +19,9 @@ from vsscli.data.overlap import shared_videos
 from vsscli.data.verdict import judge_absent
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
-from vsscli.models.encoders import require_encoder
 from vsscli.models.torchfile import check_file
 from vsscli.pipeline.environment import installed_version
-from vsscli.recipes.schema import LightModel, MmsegModel, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.sources import open_sources
@@ -217,21 +216,16 @@ def _look_at_network(recipe: Recipe, found: Inspection) -> None:
     """The encoder, and the files that training or reading out starts from."""
     model = recipe.model
     files: list[tuple[str, str | None]] = [("train.init", recipe.train.init)]
-    if isinstance(model, MmsegModel):
-        files.append(("model.checkpoint", model.checkpoint))
-        found.missed.append(f"model.config {model.config}: it is read when the network is built")
-    elif model.pretrained == "imagenet":
-        found.missed.append(
-            "model.pretrained imagenet: from a package, the hub's cache or the hub when training starts"
-        )
-    elif model.pretrained != "none":
-        files.append(("model.pretrained", model.pretrained))
-    if isinstance(model, LightModel):
+    if model.weights is not None:
+        files.append((f"model.{model.weights[0]}", model.weights[1]))
+    if model.unseen:
+        found.missed.append(model.unseen)
+    if model.named_by:
         try:
-            require_encoder(model.encoder)
-            found.looked.append(f"model.encoder {model.encoder}")
+            model.require_known()
+            found.looked.append(f"model.{model.named_by} {getattr(model, model.named_by)}")
         except VssError as error:
-            found.faults.append(Fault(Path("model.encoder"), error.message, error.hint))
+            found.faults.append(Fault(Path(f"model.{model.named_by}"), error.message, error.hint))
     for key, name in files:
         if name is None:
             continue

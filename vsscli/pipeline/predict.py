@@ -19,7 +19,6 @@ from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.inference.processes import launch
 from vsscli.inference.run import predict_videos
 from vsscli.inference.windows import chosen_window
-from vsscli.models.build import fixed_crop, score_kind
 from vsscli.models.checkpoints import Checkpoint, restore_network
 from vsscli.models.scores import ScoreKind
 from vsscli.pipeline.learned import learned_note
@@ -212,14 +211,14 @@ def _look(path: Path, videos: Sequence[Video], digests: Digests, *, force: bool)
 
 def read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
     """How a checkpoint's network is read out: the recipe's section, a plan, and a precision if one is given."""
-    window = chosen_window(predict.window, fixed_crop(checkpoint.network))
+    window = chosen_window(predict.window, checkpoint.config.fixed_crop)
     return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision, predict.missing)
 
 
 def made_by(checkpoint: Checkpoint, how: ReadOut) -> dict[str, Any]:
     """What decides the predictions of a frame, as plain JSON values."""
     # Where nothing can lack, or is filled up as earlier versions did, nothing is noted and their predictions are right.
-    lacking = score_kind(checkpoint.network) is ScoreKind.MASK_SCORES and how.missing != "normalise"
+    lacking = checkpoint.config.scores is ScoreKind.MASK_SCORES and how.missing != "normalise"
     return {
         "weights": checkpoint.fingerprint,
         "size": how.size,
@@ -248,7 +247,7 @@ def _header(
     return Header(
         kind="prediction",
         table=checkpoint.table,
-        scores=score_kind(checkpoint.network).value,
+        scores=checkpoint.config.scores.value,
         source={**made_by(checkpoint, how), FAMILY: checkpoint.network["family"]},
         encoding=encoding.to_dict(),
         data={

@@ -7,9 +7,7 @@ from pathlib import Path
 from vsscli.data.layouts import Dataset, class_table
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
-from vsscli.models.mmsegfile import read_mmseg
 from vsscli.recipes.load import load_recipe
-from vsscli.recipes.schema import MmsegModel
 from vsscli.talk import SILENCE, Talk
 
 RECIPES = (".yaml", ".yml")
@@ -40,14 +38,12 @@ def open_model(path: Path, *, data_root: Path | None = None, talk: Talk = SILENC
     if path.suffix not in RECIPES:
         return load_checkpoint(path, weights=False)
     recipe = load_recipe(path)
-    if not isinstance(recipe.model, MmsegModel):
+    if recipe.model.trains:
         raise VssError(
             f"{path} is a recipe of a network that is yet to be trained (family {recipe.model.family})",
             f"vss train --recipe {path}, then name its checkpoint, {Path('runs', recipe.name, 'last.pt')}",
         )
-    checkpoint = read_mmseg(
-        recipe.model.config, recipe.model.checkpoint, lambda: class_table(recipe.data, data_root), talk
-    )
+    checkpoint = recipe.model.read(lambda: class_table(recipe.data, data_root), talk)
     checkpoint.recipe = recipe.model_dump(mode="json")
     return checkpoint
 

@@ -14,9 +14,6 @@ from vsscli.recipes.pipeline import Pipeline, TrainStage
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.text import Document, Key
 
-WORDS = ("imagenet", "none")
-"""What `model.pretrained` may be without being a file."""
-
 TABLES = (".json", ".yaml", ".yml")
 """Class tables and mappings with such an ending are files, others ship with vss."""
 
@@ -98,8 +95,8 @@ def missing_files(recipe: Recipe, document: Document, stage: TrainStage | None =
     """
     values = recipe.model_dump(mode="json")
     from_others = stage is not None and stage.init is not None
-    for key, name in _named(values):
-        starts = key in (("model", "pretrained"), ("train", "init"))
+    for key, name in _named(recipe):
+        starts = key[0] == "model" or key == ("train", "init")
         labels = key == ("unlabelled", "pseudo_labels") and stage is not None and stage.pseudo is not None
         if not (starts and from_others) and not labels and "://" not in name and not _there(Path(name)):
             yield _missing(document, key, name)
@@ -108,16 +105,15 @@ def missing_files(recipe: Recipe, document: Document, stage: TrainStage | None =
         yield from _data_faults(other["data"], document, ("also", index, "data"))
 
 
-def _named(values: dict[str, Any]) -> Iterator[tuple[Key, str]]:
+def _named(recipe: Recipe) -> Iterator[tuple[Key, str]]:
     """Files that a recipe names relative to the working directory."""
-    model, unlabelled = values["model"], values["unlabelled"] or {}
-    found: list[tuple[Key, str | None]] = [
-        (("model", "pretrained"), None if model.get("pretrained") in WORDS else model.get("pretrained")),
-        (("model", "checkpoint"), model.get("checkpoint")),
-        (("train", "init"), values["train"]["init"]),
-        (("unlabelled", "pseudo_labels"), unlabelled.get("pseudo_labels")),
-    ]
-    return ((key, name) for key, name in found if name)
+    if recipe.model.weights is not None:
+        key, name = recipe.model.weights
+        yield ("model", key), name
+    if recipe.train.init:
+        yield ("train", "init"), recipe.train.init
+    if recipe.unlabelled is not None and recipe.unlabelled.pseudo_labels:
+        yield ("unlabelled", "pseudo_labels"), recipe.unlabelled.pseudo_labels
 
 
 def _data_faults(data: dict[str, Any], document: Document, key: Key) -> Iterator[Fault]:

@@ -6,7 +6,6 @@ losses and of everything that is no network are left out: they are small beside 
 
 from __future__ import annotations
 
-import json
 import math
 import os
 from collections.abc import Iterable
@@ -21,9 +20,10 @@ from vsscli.drawn.scene import drawn_frames
 from vsscli.errors import VssError
 from vsscli.inference.plans import NONE, AugmentationPlan
 from vsscli.inference.predictor import ReadOut, windows_of
+from vsscli.models.config import NetworkConfig
 from vsscli.models.cost import Outline, outline
 from vsscli.recipes.pipeline import EnsembleStage, PredictStage, PseudoStage, TrainStage
-from vsscli.recipes.schema import Mask2FormerModel, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames
 from vsscli.stages.record import Record
@@ -145,12 +145,11 @@ def _train(job: Job, name: str, frames: Frames) -> StageCost:
     network, notes = _network(job, recipe)
     if network is None:
         return StageCost(work, crops, None, 0.0, notes)
-    again = isinstance(recipe.model, Mask2FormerModel) and recipe.model.checkpointing
     asked = 0  # crops that the averaged student looks at as well
     if unlabelled is not None and (unlabelled.contrast is not None or unlabelled.teacher == "ema"):
         asked = settings.steps * (other_crops + (labelled_crops if unlabelled.contrast is not None else 0))
     # Backward is twice forward: a gradient of the input and one of the weights; with checkpointing forward comes twice.
-    passes = crops * (4 if again else 3) + asked
+    passes = crops * (4 if recipe.model.recomputes else 3) + asked
     val = extent_of(job, recipe.data, "val", frames)
     times = math.ceil(settings.steps / settings.validate_every) if settings.validate_every else int(recipe.validated)
     notes = tuple(f"validation not counted: {note}" for note in val.notes if times)
@@ -222,17 +221,13 @@ def _network(job: Job, recipe: Recipe) -> tuple[Outline | None, tuple[str, ...]]
     classes, notes = _classes(job, recipe)
     if classes is None:
         return None, notes
-    config = recipe.model.model_dump(mode="json")
     try:
-        return _outline(json.dumps(config, sort_keys=True), classes), ()
+        return _outline(recipe.model.bare(), classes), ()
     except VssError as error:
         return None, (f"the network of {recipe.name} can't be built: {error.message}",)
 
 
 @lru_cache(maxsize=16)
-def _outline(config: str, num_classes: int) -> Outline:
+def _outline(config: NetworkConfig, num_classes: int) -> Outline:
     """The same network is counted once for all stages that it is in."""
-    values = json.loads(config)
-    if "pretrained" in values:
-        values["pretrained"] = "none"
-    return outline(values, num_classes)
+    return outline(config, num_classes)

@@ -8,9 +8,8 @@ from functools import partial
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import normalised_weights
 from vsscli.metrics.registry import metric_names
-from vsscli.models.encoders import require_encoder
 from vsscli.recipes.pipeline import AnyStage, EnsembleStage, EvalStage, Pipeline, SubmitStage
-from vsscli.recipes.schema import LightModel, Mask2FormerModel, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.recipes.text import Key
 from vsscli.submission.layout import Layout
 
@@ -43,17 +42,10 @@ def network_faults(recipe: Recipe) -> list[tuple[Key, str]]:
     list of tuple
         As of `vsscli.recipes.graph.faults`.
     """
-    model = recipe.model
     try:
-        if isinstance(model, LightModel):
-            require_encoder(model.encoder)
-        elif isinstance(model, Mask2FormerModel):
-            from vsscli.models.backbones.presets import backbone_config
-
-            backbone_config(model.backbone, {})
+        recipe.model.require_known()
     except VssError as error:
-        key = "encoder" if isinstance(model, LightModel) else "backbone"
-        return [(("model", key), f"{error.message}; {error.hint}")]
+        return [(("model", recipe.model.named_by), f"{error.message}; {error.hint}")]
     return []
 
 

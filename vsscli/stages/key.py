@@ -144,7 +144,7 @@ def version_of(stage: AnyStage, recipe: Recipe) -> int:
         and section.contrast is None
         and section.teacher == section.split == "store"
     )
-    return VERSIONS[stage.do] + (reads and recipe.model.family != "light") + weighs
+    return VERSIONS[stage.do] + (reads and recipe.model.masks) + weighs
 
 
 def brought_up(old: Key, job: Job, name: str, frames: Frames) -> Key:
@@ -209,8 +209,7 @@ def _own_splits(job: Job, name: str) -> list[tuple[str, bool]]:
 
 def weight_files(recipe: Recipe) -> list[Path]:
     """The files that a network starts from, those that a recipe names."""
-    pretrained = getattr(recipe.model, "pretrained", "none")
-    named = [recipe.train.init, None if pretrained in ("none", "imagenet") else pretrained]
+    named = [recipe.train.init, recipe.model.weights[1] if recipe.model.weights else None]
     return [Path(os.path.expanduser(path)) for path in named if path is not None]
 
 

@@ -8,9 +8,8 @@ from pathlib import Path
 from vsscli.data.config import Data
 from vsscli.data.sound import check_once
 from vsscli.errors import VssError
-from vsscli.models.catalogue import where_pretrained
 from vsscli.recipes.pipeline import EvalStage, TrainStage
-from vsscli.recipes.schema import Mask2FormerModel, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.stages.job import Job, further_data
 from vsscli.stages.key import Frames, splits_of, weight_files
 from vsscli.talk import SILENCE, Talk
@@ -135,5 +134,4 @@ def _names(splits: str | Sequence[str]) -> set[str]:
 
 def _published(recipe: Recipe) -> str:
     """Where the owners of a network's pre-training publish it, if that is known."""
-    where = where_pretrained(recipe.model.backbone) if isinstance(recipe.model, Mask2FormerModel) else ""
-    return f": {where}" if where else ""
+    return f": {recipe.model.published}" if recipe.model.published else ""

@@ -20,13 +20,11 @@ from vsscli.inference.devices import autocast
 from vsscli.inference.processes import launch
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network, other_reading
-from vsscli.models.catalogue import where_pretrained
 from vsscli.models.checkpoints import load_checkpoint, load_weights
-from vsscli.models.encoders import require_encoder
 from vsscli.models.network import Network
 from vsscli.models.norm import convert_sync
 from vsscli.models.torchfile import check_file
-from vsscli.recipes.schema import LightModel, Mask2FormerModel, MmsegModel, Recipe
+from vsscli.recipes.schema import Recipe
 from vsscli.store.lock import only_one
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
@@ -98,13 +96,13 @@ def train(
         The data is missing or damaged, the folder holds another run or one of other data, another process trains in
         it, there is nothing to learn from, or options contradict each other.
     """
-    if isinstance(recipe.model, MmsegModel):
+    if not recipe.model.trains:
         raise VssError(
-            f"recipe {recipe.name}: a network of mmsegmentation is read out as it is, vss does not train it",
+            f"recipe {recipe.name}: a network of family {recipe.model.family} is read out as it is, vss does not train "
+            "it",
             "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
         )
-    if isinstance(recipe.model, LightModel):
-        require_encoder(recipe.model.encoder)  # before all data is looked at
+    recipe.model.require_known()  # before all data is looked at
     if resume and force:
         raise VssError(
             "--resume goes on with the run that is there, and --force starts anew in its place",
@@ -253,7 +251,8 @@ def _require_precision(recipe: Recipe, device: torch.device) -> None:
 
 def _require_start(recipe: Recipe, talk: Talk) -> None:
     """Refuse or warn of first weights that are not there, before all data is looked at and a network built."""
-    if not isinstance(recipe.model, MmsegModel) and recipe.model.pretrained == "none":
+    model = recipe.model
+    if model.random:
         what = f"recipe {recipe.name} has model.pretrained none, and no checkpoint is named to start from"
         if recipe.unlabelled is not None:
             # A network that knows nothing would be taught by what it says itself, or by far better ones in vain.
@@ -263,15 +262,14 @@ def _require_start(recipe: Recipe, talk: Talk) -> None:
             )
         talk.warn(f"{what}: training starts from random weights (--init CHECKPOINT, or set model.pretrained)")
         return
-    if not isinstance(recipe.model, Mask2FormerModel):
+    if model.weights is None:
         return
+    key, file = model.weights
     try:
-        check_file(Path(recipe.model.pretrained).expanduser(), "weights")
+        check_file(Path(file).expanduser(), "weights")
     except VssError as error:
-        where = where_pretrained(recipe.model.backbone)
-        raise VssError(
-            error.message, f"{where}; model.pretrained says where it lies" if where else error.hint
-        ) from error
+        where = model.published
+        raise VssError(error.message, f"{where}; model.{key} says where it lies" if where else error.hint) from error
 
 
 def _check_crop(network: Network, recipe: Recipe) -> None:
@@ -302,8 +300,7 @@ def _check_crop(network: Network, recipe: Recipe) -> None:
 def _initial_network(
     recipe: Recipe, dataset: Dataset, init: Path | None, last: Path, *, fresh: bool, talk: Talk
 ) -> Network:
-    config = recipe.model.model_dump(mode="json")
-    network = build_network(config, dataset.table.num_classes, load_pretrained=fresh and init is None, talk=talk)
+    network = build_network(recipe.model, dataset.table.num_classes, load_pretrained=fresh and init is None, talk=talk)
     if not fresh:  # what learns at which rate stays as it was when the run began
         network.fresh = frozenset(load_checkpoint(last, weights=False).fresh)
     if fresh and init is not None:
@@ -313,7 +310,7 @@ def _initial_network(
                 f"{init} knows the classes of {checkpoint.table.name!r}, the recipe those of {dataset.table.name!r}",
                 "start from a checkpoint of the same class table",
             )
-        if other := other_reading(checkpoint.network, config):
+        if other := other_reading(checkpoint.network, recipe.model):
             raise VssError(
                 f"{init} was trained with {other} as the recipe has it: its weights would be read wrongly",
                 "set `model` as it was there; for another crop name the checkpoint as model.pretrained instead, "

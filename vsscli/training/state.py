@@ -128,8 +128,9 @@ def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) ->
     if changed:
         return changed
     # Keys that came to recipes since then have their defaults in it.
-    known = recipe_from_dict(checkpoint.recipe, "the recipe of the run that was begun").model_dump(mode="json")
-    if known["unlabelled"] and known["model"]["family"] == "mask2former":
+    begun = recipe_from_dict(checkpoint.recipe, "the recipe of the run that was begun")
+    known = begun.model_dump(mode="json")
+    if known["unlabelled"] and begun.model.masks:
         # Before there was a choice, the weights were of the whole sum.
         known["unlabelled"]["balance"] = checkpoint.recipe["unlabelled"].get("balance", "none")
     unnoted = {CONTENT: inputs[CONTENT]} if lacks_content(checkpoint, inputs) else {}

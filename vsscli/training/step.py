@@ -36,7 +36,7 @@ class Stepper:
         self.fabric, self.recipe, self.state = fabric, recipe, state
         self._module, self._optimiser = fabric.setup(state.learner, state.optimiser)
         # A compiled network gives its graph's memory away on the first way back.
-        self._measurable = not getattr(recipe.model, "compile", False)
+        self._measurable = not recipe.model.compiles
 
     def step(self, batches: Sequence[tuple[Crops, Crops | None]], *, measure: bool = False) -> tuple[Losses, float]:
         """Take one optimiser step.
@@ -60,6 +60,7 @@ class Stepper:
         torch.manual_seed(_seed(self.recipe.seed, state.step, fabric.global_rank))
         factor = learning_rate_factor(state.step, steps=settings.steps, warmup=settings.warmup, power=settings.power)
         rate = set_learning_rate(state.optimiser, factor)
+        state.network.at_progress(state.step / settings.steps)
         for number, (labelled, unlabelled) in enumerate(batches, start=1):
             with fabric.no_backward_sync(self._module, enabled=number < len(batches)):
                 losses = state.objectives(self._module, labelled, unlabelled, state.step / settings.steps)

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.backbone import DIVISOR, PATCH, Backbone
-from vsscli.models.backbones.beit import BeitConfig
-from vsscli.models.backbones.one_peace import OnePeaceConfig
-from vsscli.models.backbones.presets import PRESETS, BackboneConfig
-from vsscli.models.backbones.swin import SwinConfig
-from vsscli.models.backbones.vit_adapter import VitAdapterConfig
-from vsscli.models.mask2former import LAYOUTS, Mask2Former, Mask2FormerNetworkConfig
+from vsscli.models.mask2former.config import LAYOUTS, HeadConfig, Mask2FormerModel
+from vsscli.models.mask2former.network import Mask2Former
+from vsscli.models.mask2former.trunks import (
+    DIVISOR,
+    PATCH,
+    PRESETS,
+    STRIDES,
+    AdapterTrunkConfig,
+    BackboneConfig,
+    BeitConfig,
+    OnePeaceConfig,
+    SwinConfig,
+    VitAdapterConfig,
+)
 from vsscli.models.network import Normalisation
 from vsscli.models.official.mapping import map_official
 from vsscli.models.official.recognise import Kind, Official
@@ -50,7 +57,7 @@ class Converted:
         Height and width of the only images it takes; None where it takes any.
     """
 
-    config: dict[str, Any]
+    config: Mask2FormerModel
     fitted: Fitted
     normalisation: Normalisation
     crop: tuple[int, int] | None
@@ -88,7 +95,7 @@ def convert(
     """
     config = _config(official, _backbone(official, backbone), crop)
     config["readout"] = readout or ("full" if official.kind is Kind.SWIN_MASK2FORMER else "grid")
-    described = Mask2FormerNetworkConfig(**config)
+    described = Mask2FormerModel(family="mask2former", **config)
     mapped = map_official(official, described.trunk)
     whole = official.head is not None
     # Fresh weights are drawn only where some are needed, and the same ones each time.
@@ -101,7 +108,7 @@ def convert(
     fitted = fit_weights(
         mapped.tensors, target, official.source, unused=mapped.unused, resized=mapped.resized, fresh=fresh
     )
-    return Converted({"family": "mask2former", **config}, fitted, network.normalisation, network.crop)
+    return Converted(described, fitted, network.normalisation, network.crop)
 
 
 def _backbone(official: Official, named: str | None) -> str:
@@ -124,7 +131,7 @@ def _config(official: Official, backbone: str, crop: tuple[int, int] | None) -> 
     else:
         given = _plain(sizes, official.adapter, official.source)
         given |= _around(sizes, preset) if official.adapter is None else {}
-    usual = asdict(preset)
+    usual = preset.model_dump()
     # Stochastic depth is a matter of the recipe that trains on; what was converted drops nothing.
     config: dict[str, Any] = {"backbone": backbone, "sizes": _others(given, usual) or None, "drop_path": 0.0}
     if isinstance(sizes, TrunkSizes):
@@ -152,10 +159,10 @@ def _plain(sizes: TrunkSizes, adapter: AdapterSizes | None, source: str) -> dict
 
 def _around(sizes: TrunkSizes, preset: BackboneConfig) -> dict[str, Any]:
     """What is built around a trunk alone, where that has other sizes than the preset's."""
-    spans = equal_spans(sizes.depth, len(Backbone.strides))
+    spans = equal_spans(sizes.depth, len(STRIDES))
     if isinstance(preset, BeitConfig) and preset.depth != sizes.depth:
         return {"taps": tuple(last for _, last in spans)}
-    if isinstance(preset, VitAdapterConfig | OnePeaceConfig):
+    if isinstance(preset, AdapterTrunkConfig):
         heads = {"heads": sizes.heads} if preset.width != sizes.width else {}
         return {"adapter": heads | ({"interactions": spans} if preset.depth != sizes.depth else {})}
     return {}
@@ -200,10 +207,9 @@ def _head(sizes: HeadSizes, source: str) -> dict[str, Any]:
     }
     if sizes.decoder_heads != sizes.encoder_heads:
         given["decoder_heads"] = sizes.decoder_heads
-    known = {field.name for field in fields(LAYOUTS["base"])}
-    assert given.keys() <= known
-    nearest = min(LAYOUTS, key=lambda layout: len(_others(given, asdict(LAYOUTS[layout]))))
-    return {"layout": nearest, **_others(given, asdict(LAYOUTS[nearest]))}
+    assert given.keys() <= HeadConfig.model_fields.keys()
+    nearest = min(LAYOUTS, key=lambda layout: len(_others(given, LAYOUTS[layout].model_dump())))
+    return {"layout": nearest, **_others(given, LAYOUTS[nearest].model_dump())}
 
 
 def _part(name: str) -> str:

@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.one_peace import OnePeaceConfig
-from vsscli.models.backbones.presets import BackboneConfig
-from vsscli.models.backbones.relative_position import Window
-from vsscli.models.backbones.swin import SwinConfig
+from vsscli.models.mask2former.relative_position import Window
+from vsscli.models.mask2former.trunks import BackboneConfig, OnePeaceConfig, SwinConfig, TrunkConfig
 from vsscli.models.official.head import mmseg_head_to_detectron
 from vsscli.models.official.pretraining import (
     Pretrained,
@@ -79,4 +77,5 @@ def _trunk(state: Mapping[str, Tensor], trunk: BackboneConfig, grid: Window | No
         return swin_pretraining(state, trunk)
     if isinstance(trunk, OnePeaceConfig):
         return one_peace_pretraining(state, trunk, grid)
+    assert isinstance(trunk, TrunkConfig)
     return beit_pretraining(state, trunk, grid)

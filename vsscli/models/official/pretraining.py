@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.backbone import TrunkConfig
-from vsscli.models.backbones.beit import PatchEmbedding, blocks_of
-from vsscli.models.backbones.one_peace import Encoder, ImageAdapter, OnePeaceConfig
-from vsscli.models.backbones.relative_position import (
+from vsscli.models.mask2former.beit import PatchEmbedding, blocks_of
+from vsscli.models.mask2former.one_peace import Encoder, ImageAdapter
+from vsscli.models.mask2former.relative_position import (
     Window,
     resize_positions,
     resize_table,
     table_rows,
     windows_of,
 )
-from vsscli.models.backbones.swin import Swin, SwinConfig
+from vsscli.models.mask2former.swin import Swin
+from vsscli.models.mask2former.trunks import OnePeaceConfig, SwinConfig, TrunkConfig
 from vsscli.models.misfits import first_of, misfits
 
 COMPUTED = ("relative_position_index", "rp_bucket", "attn_mask")

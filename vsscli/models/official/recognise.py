@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.relative_position import index_fits
+from vsscli.models.mask2former.relative_position import index_fits
 from vsscli.models.network import Normalisation
 from vsscli.models.official.head import older_name
 from vsscli.models.official.pretraining import downsample_ends

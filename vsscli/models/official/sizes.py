@@ -14,7 +14,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.relative_position import Window, index_fits, windows_of
+from vsscli.models.mask2former.relative_position import Window, index_fits, windows_of
 from vsscli.models.official.head import detectron_head_to_mmseg
 
 Span = tuple[int, int]

@@ -8,9 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.backbones.backbone import TrunkConfig
-from vsscli.models.backbones.presets import BackboneConfig, backbone_config
-from vsscli.models.backbones.relative_position import Window
+from vsscli.models.mask2former.relative_position import Window
+from vsscli.models.mask2former.trunks import BackboneConfig, TrunkConfig, backbone_config
 from vsscli.models.misfits import first_of, misfits
 from vsscli.models.network import Network
 from vsscli.models.official.mapping import BACKBONE, HEAD, Mapped, map_backbone, map_official

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -12,62 +11,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vsscli.errors import VssError
-
-DIVISOR = 32  # of the sides of an image: the coarsest map has stride 32
-PATCH = 16  # side of the patches of plain transformers, pixels
-
-
-@dataclass(frozen=True)
-class TrunkConfig:
-    """What decides a plain transformer over patches of 16 pixels.
-
-    Parameters
-    ----------
-    width
-        D.
-    depth, heads
-        Blocks, and attention heads of each.
-    hidden
-        Width inside the feed-forward networks.
-    crop
-        Height and width of the images in pixels, multiples of 32. Its tables of relative positions are made for them,
-        so it takes no others.
-    drop_path
-        Rate of stochastic depth of the last block; it grows linearly from 0.
-    gamma
-        Layer scale at the start of training.
-    checkpointing
-        Forget activations inside of blocks and compute them again for the gradient.
-    frozen
-        The pre-trained part does not learn.
-    """
-
-    width: int = 1024
-    depth: int = 24
-    heads: int = 16
-    hidden: int = 4096
-    crop: tuple[int, int] = (896, 896)
-    drop_path: float = 0.3
-    gamma: float = 1e-6
-    checkpointing: bool = False
-    frozen: bool = False
-
-    def __post_init__(self) -> None:
-        for side in self.crop:
-            if side < 1 or side % DIVISOR:
-                near = max(1, round(side / DIVISOR)) * DIVISOR
-                raise VssError(
-                    f"crop: {self.crop[0]}x{self.crop[1]} is not made of multiples of {DIVISOR}",
-                    f"the next side to {side} that is one: {near}",
-                )
-        if self.width % self.heads:
-            raise VssError(f"{self.heads} heads do not divide a width of {self.width}", "choose heads that do")
-        check_drop_path(self.drop_path)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Patches down and across."""
-        return self.crop[0] // PATCH, self.crop[1] // PATCH
+from vsscli.models.mask2former.trunks import STRIDES
 
 
 class Backbone(nn.Module, ABC):
@@ -83,7 +27,7 @@ class Backbone(nn.Module, ABC):
         Height and width of the only images it takes; None where it takes any.
     """
 
-    strides: ClassVar[tuple[int, ...]] = (4, 8, 16, 32)
+    strides: ClassVar[tuple[int, ...]] = STRIDES
     channels: tuple[int, ...]
     crop: tuple[int, int] | None = None
 
@@ -137,12 +81,6 @@ class Backbone(nn.Module, ABC):
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(module, *inputs, use_reentrant=False)
         return module(*inputs)
-
-
-def check_drop_path(rate: float) -> None:
-    """Refuse what is no rate of stochastic depth."""
-    if not 0.0 <= rate < 1.0:
-        raise VssError(f"drop_path: {rate} is not in [0, 1)", "0.3 is usual")
 
 
 def drop_path_rates(last: float, depth: int) -> list[float]:

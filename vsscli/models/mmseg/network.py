@@ -1,8 +1,8 @@
 """Networks of mmsegmentation, read out before any softmax.
 
-The network is mmsegmentation's own, built from the ``model`` section of a config (`models/mmsegfile.py` reads the
-files). Here is what makes it a network of the house: which of its outputs is taken, of what kind that is, and how its
-cells lie on the image.
+The network is mmsegmentation's own, built from the ``model`` section of a config (`models/mmseg/files.py` reads
+the files). Here is what makes it a network of the house: which of its outputs is taken, of what kind that is, and how
+its cells lie on the image.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import importlib
 import math
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,23 +18,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vsscli.errors import VssError
+from vsscli.models.mmseg.openmmlab import TOGETHER, first_line, import_mmseg, require_registered
 from vsscli.models.network import Network, Normalisation
-from vsscli.models.openmmlab import TOGETHER, first_line, import_mmseg, require_registered
 from vsscli.models.scores import ScoreKind, Scores
-from vsscli.talk import SILENCE, Talk
 
 DIVISOR = 32  # the deepest maps of most encoders: with sides of these multiples no level is padded
 PROBE = (128, 192)
 ALIGNED_STRIDE = 4
 
 Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class MmsegConfig:
-    """The ``model`` section of a config of mmsegmentation, in plain values; every ``type`` is a registered name."""
-
-    model: dict[str, Any]
 
 
 MASK_HEADS = ("Mask2FormerHead", "MaskFormerHead", "SideAdapterCLIPHead")
@@ -153,7 +144,7 @@ class MmsegNetwork(Network):
         return (channels, h, w), None
 
 
-def build_mmseg(config: MmsegConfig, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> MmsegNetwork:
+def build_mmseg(model: Mapping[str, Any], num_classes: int) -> MmsegNetwork:
     """Build a network of mmsegmentation, whose weights are always those of a checkpoint.
 
     Raises
@@ -163,8 +154,8 @@ def build_mmseg(config: MmsegConfig, num_classes: int, load_pretrained: bool, ta
         or has another number of classes.
     """
     import_mmseg()
-    require_registered(config.model)
-    own = number_of_classes(config.model)
+    require_registered(model)
+    own = number_of_classes(model)
     if own != num_classes:
         raise VssError(
             f"the config of mmsegmentation has {own} classes, the class table {num_classes}",
@@ -174,7 +165,7 @@ def build_mmseg(config: MmsegConfig, num_classes: int, load_pretrained: bool, ta
     models = importlib.import_module("mmseg.registry").MODELS
     try:
         with mmengine.DefaultScope.overwrite_default_scope("mmseg"):
-            segmentor: nn.Module = models.build(mmengine.ConfigDict(config.model))
+            segmentor: nn.Module = models.build(mmengine.ConfigDict(model))
     except (KeyError, TypeError, ValueError, AssertionError, AttributeError, ImportError, RuntimeError) as error:
         raise VssError(
             f"mmsegmentation can't build the network of this config: {first_line(error)}",
@@ -182,7 +173,7 @@ def build_mmseg(config: MmsegConfig, num_classes: int, load_pretrained: bool, ta
         ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own of a call without an option, once
-        return MmsegNetwork(segmentor, config.model, num_classes)
+        return MmsegNetwork(segmentor, model, num_classes)
 
 
 def kind_of(model: Mapping[str, Any]) -> ScoreKind:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -16,69 +15,21 @@ import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from vsscli.errors import VssError
-from vsscli.models.backbones.backbone import Backbone, TrunkConfig, initialise
-from vsscli.models.backbones.relative_position import lookup_index
-from vsscli.models.heads.deformable import DeformableAttention, Shapes
+from vsscli.models.mask2former.backbone import Backbone, initialise
+from vsscli.models.mask2former.deformable import DeformableAttention, Shapes
+from vsscli.models.mask2former.relative_position import lookup_index
+from vsscli.models.mask2former.trunks import AdapterConfig, AdapterTrunkConfig
 from vsscli.models.norm import settled
 
 EPS = 1e-6  # of its layer norms, also where the trunk's have another
 
 
-@dataclass(frozen=True)
-class AdapterConfig:
-    """What decides an adapter beside its trunk.
-
-    Parameters
-    ----------
-    stem
-        Channels of the first convolutions.
-    interactions
-        First and last block, counted from 0, of each of the four interactions.
-    heads, points
-        Of the deformable attention.
-    deform_ratio
-        Width of its values, as a share of D.
-    ffn_ratio
-        Width inside the extractors' feed-forward networks, as a share of D.
-    extra_extractors
-        Further extractors after the last interaction.
-    gamma
-        Scale of what injectors add at the start of training.
-    """
-
-    stem: int = 64
-    interactions: tuple[tuple[int, int], ...] = ((0, 5), (6, 11), (12, 17), (18, 23))
-    heads: int = 16
-    points: int = 4
-    deform_ratio: float = 0.5
-    ffn_ratio: float = 0.25
-    extra_extractors: int = 2
-    gamma: float = 1e-6
-
-    def check(self, depth: int) -> None:
-        """Refuse interactions that are not four, or do not divide the blocks of a trunk among them."""
-        starts = [0, *(last + 1 for _, last in self.interactions)]
-        follows = all(first == start <= last for (first, last), start in zip(self.interactions, starts, strict=False))
-        if len(self.interactions) != len(Backbone.strides) or not follows or starts[-1] != depth:
-            spans = ", ".join(f"{first}-{last}" for first, last in self.interactions)
-            raise VssError(
-                f"interactions: {spans} do not divide blocks 0-{depth - 1} into four spans",
-                "let each span begin where the one before has ended, from the first block to the last",
-            )
-
-
-# Between the eight blocks of the tiny trunks.
-TINY_ADAPTER = AdapterConfig(stem=32, interactions=((0, 1), (2, 3), (4, 5), (6, 7)), heads=6)
-
-
 class AdapterBackbone(Backbone):
     """A plain transformer with an adapter; a subclass makes the trunk and says how images become its tokens."""
 
-    def __init__(self, trunk: TrunkConfig, adapter: AdapterConfig) -> None:
+    def __init__(self, trunk: AdapterTrunkConfig) -> None:
         super().__init__(trunk.checkpointing)
-        adapter.check(trunk.depth)
-        width = trunk.width
+        adapter, width = trunk.adapter, trunk.width
         self.crop, self.grid = trunk.crop, trunk.grid
         self.channels = (width,) * 4
         self.spans = adapter.interactions

@@ -5,54 +5,21 @@ Parameters have the names of the official checkpoints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
-from vsscli.errors import VssError
-from vsscli.models.backbones.backbone import PATCH, Backbone, TrunkConfig, drop_path_rates, initialise
-from vsscli.models.backbones.relative_position import (
+from vsscli.models.mask2former.backbone import Backbone, drop_path_rates, initialise
+from vsscli.models.mask2former.relative_position import (
     Window,
     gather_bias,
     lookup_index,
     table_rows,
 )
+from vsscli.models.mask2former.trunks import PATCH, BeitConfig, TrunkConfig
 
 EPS = 1e-6  # of its layer norms
-
-
-@dataclass(frozen=True)
-class BeitConfig(TrunkConfig):
-    """What decides a BEiT with a pyramid.
-
-    Parameters
-    ----------
-    taps
-        The four blocks, counted from 0, whose results become the maps at strides 4, 8, 16, 32.
-    """
-
-    crop: tuple[int, int] = (640, 640)
-    taps: tuple[int, int, int, int] = (7, 11, 15, 23)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        in_order = list(self.taps) == sorted(set(self.taps)) and min(self.taps) >= 0
-        if len(self.taps) != len(Backbone.strides) or not in_order or self.taps[-1] != self.depth - 1:
-            raise VssError(
-                f"taps: {list(self.taps)} are not four blocks in order, of which the last is block {self.depth - 1}",
-                "[7, 11, 15, 23] are usual for 24 blocks",
-            )
-
-
-PRESETS = {
-    "beit_l": BeitConfig(),
-    "beit_tiny": BeitConfig(
-        width=192, depth=8, heads=3, hidden=768, crop=(256, 256), drop_path=0.1, gamma=0.1, taps=(1, 3, 5, 7)
-    ),
-}
 
 
 class Beit(Backbone):

@@ -5,58 +5,23 @@ Parameters have the names of the official segmentation checkpoints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import torch
 import torch.nn.functional as F
 from timm.layers import DropPath
 from torch import Tensor, nn
 
-from vsscli.models.backbones.adapter import TINY_ADAPTER, AdapterBackbone, AdapterConfig
-from vsscli.models.backbones.backbone import TrunkConfig, drop_path_rates, initialise
-from vsscli.models.backbones.beit import first_tokens
-from vsscli.models.backbones.relative_position import Window, gather_bias, lookup_index, table_rows
-
-
-@dataclass(frozen=True)
-class OnePeaceConfig(TrunkConfig):
-    """What decides a ONE-PEACE with an adapter; the published one is its giant, of 1.5 billion parameters."""
-
-    width: int = 1536
-    depth: int = 40
-    heads: int = 24
-    hidden: int = 6144
-    drop_path: float = 0.5
-    gamma: float = 1e-2
-    adapter: AdapterConfig = field(
-        default_factory=lambda: AdapterConfig(interactions=((0, 9), (10, 19), (20, 29), (30, 39)), heads=24)
-    )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.adapter.check(self.depth)
-
-
-PRESETS = {
-    "one_peace_g": OnePeaceConfig(),
-    "one_peace_tiny": OnePeaceConfig(
-        width=192,
-        depth=8,
-        heads=3,
-        hidden=512,
-        crop=(256, 256),
-        drop_path=0.1,
-        gamma=0.1,
-        adapter=TINY_ADAPTER,
-    ),
-}
+from vsscli.models.mask2former.adapter import AdapterBackbone
+from vsscli.models.mask2former.backbone import drop_path_rates, initialise
+from vsscli.models.mask2former.beit import first_tokens
+from vsscli.models.mask2former.relative_position import Window, gather_bias, lookup_index, table_rows
+from vsscli.models.mask2former.trunks import OnePeaceConfig, TrunkConfig
 
 
 class OnePeace(AdapterBackbone):
     """ONE-PEACE's vision trunk with an adapter."""
 
     def __init__(self, config: OnePeaceConfig) -> None:
-        super().__init__(config, config.adapter)
+        super().__init__(config)
         self.image_adapter = ImageAdapter(config.width, config.grid)
         self.encoder = Encoder(config)
         initialise(self.image_adapter)

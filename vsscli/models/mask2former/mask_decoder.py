@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vsscli.models.heads.pixel_decoder import LEVELS, PixelFeatures, sine_positions
+from vsscli.models.mask2former.pixel_decoder import LEVELS, PixelFeatures, sine_positions
 from vsscli.models.outputs import QueryPrediction
 
 

@@ -7,7 +7,6 @@ padded first and then rolled, as in detectron2; timm rolls first, and gives othe
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -15,67 +14,12 @@ import torch.nn.functional as F
 from timm.layers import DropPath, Mlp
 from torch import Tensor, nn
 
-from vsscli.errors import VssError
-from vsscli.models.backbones.backbone import Backbone, check_drop_path, drop_path_rates
-from vsscli.models.backbones.relative_position import offset_index
+from vsscli.models.mask2former.backbone import Backbone, drop_path_rates
+from vsscli.models.mask2former.relative_position import offset_index
+from vsscli.models.mask2former.trunks import SwinConfig
 
 PATCH = 4
 SEPARATED = -100.0  # added to the attention between what only the roll has brought together
-
-
-@dataclass(frozen=True)
-class SwinConfig:
-    """What decides a Swin transformer.
-
-    Parameters
-    ----------
-    width
-        Channels of the first stage; each further stage has twice as many.
-    depths, heads
-        Blocks of each stage, and their attention heads.
-    window
-        Side of the attention windows, in cells.
-    mlp_ratio
-        Width inside the feed-forward networks, in widths of the stage.
-    drop_path
-        Rate of stochastic depth of the last block; it grows linearly from 0.
-    checkpointing
-        Forget activations inside of blocks and compute them again for the gradient.
-    frozen
-        The pre-trained part, all but the norms of the results, does not learn.
-    """
-
-    width: int = 192
-    depths: tuple[int, ...] = (2, 2, 18, 2)
-    heads: tuple[int, ...] = (6, 12, 24, 48)
-    window: int = 12
-    mlp_ratio: float = 4.0
-    drop_path: float = 0.3
-    checkpointing: bool = False
-    frozen: bool = False
-
-    def __post_init__(self) -> None:
-        if not len(self.depths) == len(self.heads) == len(Backbone.strides):
-            raise VssError(
-                f"{len(self.depths)} depths and {len(self.heads)} numbers of heads do not make four stages",
-                "give four of each",
-            )
-        for width, heads in zip(self.widths, self.heads, strict=True):
-            if width % heads:
-                raise VssError(f"{heads} heads do not divide a width of {width}", "choose heads that do")
-        check_drop_path(self.drop_path)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of the stages."""
-        return tuple(self.width * 2**stage for stage in range(len(self.depths)))
-
-
-PRESETS = {
-    "swin_l": SwinConfig(),
-    "swin_t": SwinConfig(width=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24), window=7),
-    "swin_tiny": SwinConfig(width=24, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=4, drop_path=0.1),
-}
 
 
 class Swin(Backbone):

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vsscli.models.heads.deformable import DeformableAttention, Shapes
+from vsscli.models.mask2former.config import GROUPS
+from vsscli.models.mask2former.deformable import DeformableAttention, Shapes
 
-GROUPS = 32  # of every group norm
 LEVELS = 3  # maps that the encoder works on, strides 32, 16 and 8
 
 

@@ -21,8 +21,8 @@ from torch import Tensor
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, fingerprint_of
-from vsscli.models.mmseg import number_of_classes, read_preprocessor
-from vsscli.models.openmmlab import GUEST, OWN, first_line, import_mmseg
+from vsscli.models.mmseg.network import number_of_classes, read_preprocessor
+from vsscli.models.mmseg.openmmlab import GUEST, OWN, first_line, import_mmseg
 from vsscli.models.torchfile import check_file, read_torch
 from vsscli.models.wrappers import unwrapped
 from vsscli.structured import read_json, read_text

@@ -9,7 +9,7 @@ from importlib import metadata
 from typing import Any
 
 from vsscli.errors import VssError
-from vsscli.models.mmcv_ext import stand_in_for_compiled
+from vsscli.models.mmseg.mmcv_ext import stand_in_for_compiled
 
 INSTALL = 'pip install "vsscli[mmseg]"'
 TOGETHER = "mmsegmentation 1.2.2, mmengine 0.10.7, mmcv-lite 2.1.0, mmdet 3.3.0, ftfy, regex, setuptools below 81"

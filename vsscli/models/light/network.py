@@ -1,14 +1,12 @@
-"""The light family: a timm encoder and a feature pyramid."""
+"""A timm encoder under a feature pyramid."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
-from vsscli.errors import VssError
-from vsscli.models.backbones.encoder import Encoder
-from vsscli.models.heads.fpn import PyramidDecoder
+from vsscli.models.light.config import LightModel
+from vsscli.models.light.encoder import Encoder
+from vsscli.models.light.pyramid import PyramidDecoder
 from vsscli.models.network import Network
 from vsscli.models.outputs import MapOutputs
 from vsscli.models.scores import ScoreKind, Scores
@@ -16,29 +14,10 @@ from vsscli.models.weights import load_encoder, normalisation_for
 from vsscli.talk import SILENCE, Talk
 
 
-@dataclass(frozen=True)
-class LightConfig:
-    """What decides a light network beside its classes; the same fields as a recipe's ``model``."""
-
-    encoder: str = "tf_efficientnet_lite0"
-    channels: int = 128
-    dropout: float = 0.1
-    drop_path: float = 0.0
-    pretrained: str = "imagenet"
-    frozen_norm: bool = False
-
-    def __post_init__(self) -> None:
-        if self.channels < 1:
-            raise VssError(f"channels: {self.channels} is no width of a feature pyramid", "128 is usual")
-        for field in ("dropout", "drop_path"):
-            if not 0.0 <= getattr(self, field) < 1.0:
-                raise VssError(f"{field}: {getattr(self, field)} is not in [0, 1)", "0.1 is usual")
-
-
 class LightNetwork(Network):
     """Encoder and feature pyramid; logits at stride 4."""
 
-    def __init__(self, config: LightConfig, num_classes: int) -> None:
+    def __init__(self, config: LightModel, num_classes: int) -> None:
         encoder = Encoder(config.encoder, config.drop_path, config.frozen_norm)
         normalisation = normalisation_for(config.encoder, config.pretrained)
         super().__init__(num_classes, stride=4, divisor=encoder.divisor, normalisation=normalisation)
@@ -62,7 +41,7 @@ class LightNetwork(Network):
         return False, 0
 
 
-def build_light(config: LightConfig, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> LightNetwork:
+def build_light(config: LightModel, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> LightNetwork:
     """Build a light network, with the encoder weights its configuration names if ``load_pretrained``."""
     network = LightNetwork(config, num_classes)
     if load_pretrained:

@@ -1,0 +1,62 @@
+"""A family of networks is a folder and a line in the catalogue: `speck` is added so, and does all that networks do."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small import small_recipe
+
+from vsscli.models.checkpoints import load_checkpoint
+
+WITH_SPECK = """
+import sys
+from speck.config import SpeckModel
+from vsscli.models.catalogue import FAMILIES
+FAMILIES.append(SpeckModel)
+from vsscli.cli.app import run
+for line in sys.stdin:
+    assert run(line.split()) == 0, line
+"""
+
+
+def test_a_folder_and_a_line_make_a_family_that_trains_predicts_and_is_told(tmp_path: Path) -> None:
+    values = small_recipe(tmp_path / "data", steps=4).model_dump(mode="json")
+    values["model"] = {"family": "speck", "gain": 2.0}
+    recipe, out = tmp_path / "speck.yaml", tmp_path / "run"
+    recipe.write_text(json.dumps(values))
+    commands = [
+        "model ls",
+        "model info speck --json",
+        "recipe schema",
+        f"recipe validate {recipe}",
+        f"train --recipe {recipe} --out {out} --device cpu --quiet",
+        f"predict --model {out / 'last.pt'} --split val --device cpu --workspace {tmp_path} --quiet",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-c", WITH_SPECK],
+        input="\n".join(commands),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parent,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "one convolution" in done.stdout
+    assert '"SpeckModel"' in done.stdout
+    checkpoint = load_checkpoint(out / "last.pt")
+    assert checkpoint.network == {"family": "speck", "gain": 2.0}
+    assert checkpoint.weights["heard"] == pytest.approx(3 / 4)  # before the last of its four steps
+    assert list(tmp_path.glob("stores/*/*/*"))
+
+
+def test_without_the_line_there_is_no_such_family(tmp_path: Path) -> None:
+    from vsscli.errors import VssError
+    from vsscli.models.build import read_config
+
+    with pytest.raises(VssError, match="no network family 'speck'") as caught:
+        read_config({"family": "speck"})
+    assert caught.value.hint == "families: light, mask2former, mmseg"

@@ -1,0 +1,131 @@
+"""Mask2Former on Swin, BEiT, ViT-Adapter or ONE-PEACE."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from vsscli.models.mask2former.backbone import Backbone
+from vsscli.models.mask2former.beit import Beit
+from vsscli.models.mask2former.config import Mask2FormerModel
+from vsscli.models.mask2former.head import Mask2FormerHead
+from vsscli.models.mask2former.one_peace import OnePeace
+from vsscli.models.mask2former.swin import Swin
+from vsscli.models.mask2former.trunks import (
+    DIVISOR,
+    AdapterTrunkConfig,
+    BackboneConfig,
+    BeitConfig,
+    OnePeaceConfig,
+    SwinConfig,
+    VitAdapterConfig,
+)
+from vsscli.models.mask2former.vit_adapter import VitAdapter
+from vsscli.models.network import Network, Normalisation
+from vsscli.models.official.recognise import IMAGENET, ONE_PEACE_NORMALISATION
+from vsscli.models.official.start import load_start
+from vsscli.models.outputs import MaskOutputs
+from vsscli.models.scores import Scores
+from vsscli.talk import SILENCE, Talk
+
+# What the authors of ViT-Adapter count to the first layer when the learning rate decays by layers, although it belongs
+# to the end of the network: they learn slowest (specs: vit_adapter.md, Hyper-parameters).
+SLOWEST = tuple(
+    f"predictor.{part}." for part in ("mask_embed", "class_embed", "level_embed", "query_embed", "query_feat")
+)
+
+
+class Mask2Former(Network):
+    """Backbone and Mask2Former head; mask scores at stride 4, or 1 with the read-out ``full``."""
+
+    def __init__(self, config: Mask2FormerModel, num_classes: int) -> None:
+        trunk = config.trunk
+        backbone = build_backbone(trunk)
+        full, again = config.readout == "full", config.checkpointing
+        head = Mask2FormerHead(backbone.channels, num_classes, config.decoder, full=full, checkpointing=again)
+        super().__init__(num_classes, head.stride, DIVISOR, normalisation_of(trunk))
+        self.crop = backbone.crop
+        self.feature_channels = head.feature_channels
+        self.backbone = backbone
+        self.head = head
+        self._slow_head = isinstance(trunk, AdapterTrunkConfig)
+        self._kept: frozenset[str] = frozenset()
+        if isinstance(trunk, SwinConfig):
+            self._kept = frozenset(_norms_and_embeddings(head))
+        if config.compile:
+            self.backbone.compile()
+            self.head.compile()
+
+    def forward(self, images: Tensor) -> Scores:
+        """Score normalised images (B, 3, H, W): mask scores (B, C, H / stride, W / stride)."""
+        self.check_sides(images)
+        return self.head(self.backbone(images), every_layer=False).scores
+
+    def outputs(self, images: Tensor) -> MaskOutputs:
+        """Predictions of all decoder layers for images (B, 3, H, W), and mask features (B, D, H / 4, W / 4)."""
+        self.check_sides(images)
+        return self.head(self.backbone(images))
+
+    def place_of(self, name: str) -> tuple[bool, int]:
+        part, _, rest = name.partition(".")
+        if part == "backbone":
+            return True, self.backbone.depth_of(rest)
+        if self._slow_head and rest.startswith(SLOWEST):
+            return False, self._first_depth()
+        return False, 0
+
+    def decays(self, name: str, parameter: nn.Parameter) -> bool:
+        """Say whether weight decay applies, as where each network was published.
+
+        ViT-Adapter and ONE-PEACE: not to vectors and biases. Mask2Former on Swin: not to norms, embeddings and tables
+        of relative positions, but to biases (specs: vit_adapter.md, mask2former.md).
+        """
+        part, _, rest = name.partition(".")
+        if part == "backbone":
+            return self.backbone.decays(rest, parameter)
+        return rest not in self._kept if self._kept else super().decays(name, parameter)
+
+    def _first_depth(self) -> int:
+        """How deep the first layer of the backbone lies."""
+        return max(self.backbone.depth_of(name) for name, _ in self.backbone.named_parameters())
+
+
+def build_backbone(config: BackboneConfig) -> Backbone:
+    """Make a backbone with fresh weights."""
+    match config:
+        case SwinConfig():
+            return Swin(config)
+        case BeitConfig():
+            return Beit(config)
+        case VitAdapterConfig():
+            return VitAdapter(config)
+        case OnePeaceConfig():
+            return OnePeace(config)
+    raise NotImplementedError(type(config).__name__)
+
+
+def normalisation_of(trunk: BackboneConfig) -> Normalisation:
+    """What the images must be normalised with for a backbone's published weights."""
+    return ONE_PEACE_NORMALISATION if isinstance(trunk, OnePeaceConfig) else IMAGENET
+
+
+def build_mask2former(
+    config: Mask2FormerModel, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE
+) -> Mask2Former:
+    """Build a network, with the weights that its configuration names if ``load_pretrained``."""
+    network = Mask2Former(config, num_classes)
+    if load_pretrained and not config.random:
+        load_start(network, config.trunk, Path(config.pretrained).expanduser(), talk)
+    elif load_pretrained:
+        network.note_loaded(())
+    return network
+
+
+def _norms_and_embeddings(head: nn.Module) -> list[str]:
+    return [
+        f"{prefix}.{name}"
+        for prefix, module in head.named_modules()
+        if isinstance(module, nn.LayerNorm | nn.GroupNorm | nn.Embedding)
+        for name, _ in module.named_parameters(recurse=False)
+    ]

@@ -1,0 +1,295 @@
+"""What decides the backbones of Mask2Former: by name, and with other sizes than their names say. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from vsscli.errors import VssError
+from vsscli.models.config import refusal
+from vsscli.section import Layers, Section, Size, Width
+
+DIVISOR = 32  # of the sides of an image: the coarsest map has stride 32
+PATCH = 16  # side of the patches of plain transformers, pixels
+STRIDES = (4, 8, 16, 32)  # of a backbone's maps
+SETTINGS = ("crop", "drop_path", "checkpointing", "frozen")
+"""Fields that are no sizes of a backbone: a recipe has them beside its name."""
+
+
+class BackboneConfig(Section):
+    """What decides any backbone.
+
+    Attributes
+    ----------
+    layout
+        Of the head that is usual with it.
+    drop_path
+        Rate of stochastic depth of the last block; it grows linearly from 0.
+    checkpointing
+        Forget activations inside of blocks and compute them again for the gradient.
+    frozen
+        The pre-trained part does not learn.
+    """
+
+    layout: ClassVar[Literal["base", "wide"]] = "base"
+
+    drop_path: float = Field(0.3, ge=0, lt=1)
+    checkpointing: bool = False
+    frozen: bool = False
+
+
+def _require_divisor(heads: int, width: int) -> None:
+    if width % heads:
+        raise VssError(f"{heads} heads do not divide a width of {width}", "choose heads that do")
+
+
+class SwinConfig(BackboneConfig):
+    """What decides a Swin transformer.
+
+    Attributes
+    ----------
+    width
+        Channels of the first stage; each further stage has twice as many.
+    """
+
+    width: Width = 192
+    depths: tuple[Layers, ...] = Field((2, 2, 18, 2), description="blocks of the four stages of a Swin")
+    heads: tuple[Layers, ...] = Field((6, 12, 24, 48), description="one number, or one a stage of a Swin")
+    mlp_ratio: float = Field(4.0, gt=0, description="the same of a Swin, in widths of the stage")
+    window: Width = Field(12, description="side of a Swin's windows, in cells")
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of the stages."""
+        return tuple(self.width * 2**stage for stage in range(len(self.depths)))
+
+    @model_validator(mode="after")
+    def _has_four_stages(self) -> SwinConfig:
+        if not len(self.depths) == len(self.heads) == len(STRIDES):
+            raise VssError(
+                f"{len(self.depths)} depths and {len(self.heads)} numbers of heads do not make four stages",
+                "give four of each",
+            )
+        for width, heads in zip(self.widths, self.heads, strict=True):
+            _require_divisor(heads, width)
+        return self
+
+
+class TrunkConfig(BackboneConfig):
+    """What decides a plain transformer over patches of 16 pixels.
+
+    Attributes
+    ----------
+    width
+        D.
+    crop
+        Height and width of the images in pixels, multiples of 32. Its tables of relative positions are made for them,
+        so it takes no others.
+    """
+
+    width: Width = 1024
+    depth: Layers = Field(24, description="blocks of a plain transformer")
+    heads: Layers = 16
+    hidden: Width = Field(4096, description="width inside a plain transformer's feed-forward networks")
+    gamma: float = Field(1e-6, description="layer scale at the start of training")
+    crop: Size = (896, 896)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches down and across."""
+        return self.crop[0] // PATCH, self.crop[1] // PATCH
+
+    @model_validator(mode="after")
+    def _is_made_of_patches_and_heads(self) -> TrunkConfig:
+        for side in self.crop:
+            if side % DIVISOR:
+                near = max(1, round(side / DIVISOR)) * DIVISOR
+                raise VssError(
+                    f"crop: {self.crop[0]}x{self.crop[1]} is not made of multiples of {DIVISOR}",
+                    f"the next side to {side} that is one: {near}",
+                )
+        _require_divisor(self.heads, self.width)
+        return self
+
+
+class BeitConfig(TrunkConfig):
+    """What decides a BEiT with a pyramid: the four taps become the maps at strides 4, 8, 16, 32."""
+
+    crop: Size = (640, 640)
+    taps: tuple[int, int, int, int] = Field(
+        (7, 11, 15, 23), description="blocks, from 0, that a BEiT's pyramid is over"
+    )
+
+    @model_validator(mode="after")
+    def _taps_are_blocks(self) -> BeitConfig:
+        if list(self.taps) != sorted(set(self.taps)) or self.taps[0] < 0 or self.taps[-1] != self.depth - 1:
+            raise VssError(
+                f"taps: {list(self.taps)} are not four blocks in order, of which the last is block {self.depth - 1}",
+                "[7, 11, 15, 23] are usual for 24 blocks",
+            )
+        return self
+
+
+class AdapterConfig(Section):
+    """What decides a ViT-Adapter beside its trunk.
+
+    Attributes
+    ----------
+    heads, points
+        Of the deformable attention.
+    deform_ratio
+        Width of its values, as a share of D.
+    ffn_ratio
+        Width inside the extractors' feed-forward networks, as a share of D.
+    extra_extractors
+        Further extractors after the last interaction.
+    gamma
+        Scale of what injectors add at the start of training.
+    """
+
+    stem: Width = Field(64, description="channels of its first convolutions")
+    interactions: tuple[tuple[int, int], ...] = Field(
+        ((0, 5), (6, 11), (12, 17), (18, 23)),
+        description="first and last block, from 0, of each of the four interactions",
+    )
+    heads: Layers = 16
+    points: Layers = 4
+    deform_ratio: float = Field(0.5, gt=0)
+    ffn_ratio: float = Field(0.25, gt=0)
+    extra_extractors: Annotated[int, Field(ge=0, le=1000)] = 2
+    gamma: float = 1e-6
+
+
+class AdapterTrunkConfig(TrunkConfig):
+    """What decides a plain transformer with an adapter."""
+
+    layout: ClassVar[Literal["base", "wide"]] = "wide"
+
+    adapter: AdapterConfig = AdapterConfig()
+
+    @model_validator(mode="after")
+    def _spans_divide_the_blocks(self) -> AdapterTrunkConfig:
+        interactions = self.adapter.interactions
+        starts = [0, *(last + 1 for _, last in interactions)]
+        follows = all(first == start <= last for (first, last), start in zip(interactions, starts, strict=False))
+        if len(interactions) != len(STRIDES) or not follows or starts[-1] != self.depth:
+            spans = ", ".join(f"{first}-{last}" for first, last in interactions)
+            raise VssError(
+                f"interactions: {spans} do not divide blocks 0-{self.depth - 1} into four spans",
+                "let each span begin where the one before has ended, from the first block to the last",
+            )
+        return self
+
+
+class VitAdapterConfig(AdapterTrunkConfig):
+    """What decides a BEiT with an adapter."""
+
+
+class OnePeaceConfig(AdapterTrunkConfig):
+    """What decides a ONE-PEACE with an adapter; the published one is its giant, of 1.5 billion parameters."""
+
+    width: Width = 1536
+    depth: Layers = 40
+    heads: Layers = 24
+    hidden: Width = 6144
+    drop_path: float = Field(0.5, ge=0, lt=1)
+    gamma: float = 1e-2
+    adapter: AdapterConfig = AdapterConfig(interactions=((0, 9), (10, 19), (20, 29), (30, 39)), heads=24)
+
+
+_TINY: dict[str, Any] = {
+    "width": 192,
+    "depth": 8,
+    "heads": 3,
+    "hidden": 768,
+    "crop": (256, 256),
+    "drop_path": 0.1,
+    "gamma": 0.1,
+}
+_TINY_ADAPTER = AdapterConfig(stem=32, interactions=((0, 1), (2, 3), (4, 5), (6, 7)), heads=6)
+
+PRESETS: dict[str, BackboneConfig] = {
+    "swin_l": SwinConfig(),
+    "swin_t": SwinConfig(width=96, depths=(2, 2, 6, 2), heads=(3, 6, 12, 24), window=7),
+    "swin_tiny": SwinConfig(width=24, depths=(1, 1, 2, 1), heads=(1, 2, 2, 4), window=4, drop_path=0.1),
+    "beit_l": BeitConfig(),
+    "beit_tiny": BeitConfig(**_TINY, taps=(1, 3, 5, 7)),
+    "vit_adapter_l": VitAdapterConfig(),
+    "vit_adapter_l_v2": VitAdapterConfig(),  # the same network; its weights come from BEiTv2
+    "vit_adapter_tiny": VitAdapterConfig(**_TINY, adapter=_TINY_ADAPTER),
+    "one_peace_g": OnePeaceConfig(),
+    "one_peace_tiny": OnePeaceConfig(**_TINY | {"hidden": 512}, adapter=_TINY_ADAPTER),
+}
+
+
+def require_backbone(name: str) -> BackboneConfig:
+    """The backbone of a name.
+
+    Raises
+    ------
+    VssError
+        There is none.
+    """
+    if name not in PRESETS:
+        raise VssError(f"there is no backbone {name!r}", f"backbones: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def backbone_config(
+    name: str,
+    sizes: Mapping[str, Any],
+    *,
+    crop: tuple[int, int] | None = None,
+    drop_path: float | None = None,
+    checkpointing: bool = False,
+    frozen: bool = False,
+) -> BackboneConfig:
+    """Say how a backbone is made.
+
+    Parameters
+    ----------
+    name
+        One of `PRESETS`.
+    sizes
+        Fields of its configuration that are to be other than its name says; None leaves one as it is, ``adapter`` is a
+        mapping of the same kind.
+    crop, drop_path
+        None leaves them as the name says.
+    checkpointing, frozen
+        As in the configurations.
+
+    Raises
+    ------
+    VssError
+        There is no such backbone, it has no such size, or sizes do not go together.
+    """
+    preset = require_backbone(name)
+    if crop is not None and not isinstance(preset, TrunkConfig):
+        raise VssError(
+            f"crop: {crop[0]}x{crop[1]} of a {name} has no meaning: it takes images of any size",
+            "leave model.crop out; augment.crop and predict.window say what it is shown",
+        )
+    values = preset.model_dump()
+    settings = {"crop": crop, "drop_path": drop_path, "checkpointing": checkpointing, "frozen": frozen}
+    values |= {field: value for field, value in settings.items() if value is not None}
+    known = [field for field in values if field not in SETTINGS]
+    try:
+        return type(preset).model_validate(_changed(values, sizes, known, name))
+    except ValidationError as error:
+        raise refusal(error, f"backbone {name}") from error
+
+
+def _changed(values: dict[str, Any], sizes: Mapping[str, Any], known: list[str], name: str) -> dict[str, Any]:
+    """Values with those that are given put in their place."""
+    given = {key: value for key, value in sizes.items() if value is not None}
+    unknown = [key for key in given if key not in known]
+    if unknown:
+        raise VssError(f"a {name} has no {', '.join(unknown)}", f"its sizes are {', '.join(known)}")
+    for key, value in given.items():
+        inner = values[key]
+        if isinstance(inner, dict) and isinstance(value, Mapping):
+            value = _changed(inner, value, list(inner), f"{key} of a {name}")
+        values = values | {key: value}
+    return values
