@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import torch
-from speck.config import SpeckModel
 from torch import Tensor, nn
 
+from speck.config import SpeckModel
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import ScoreKind, Scores
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from vsscli.models.network import Network
 from vsscli.models.outputs import Outputs
-from vsscli.models.projection import ProjectionHead
 from vsscli.training.averaging import AveragedWeights
 
 

@@ -6,7 +6,7 @@ import torch
 
 from vsscli.data.classes import IGNORE
 from vsscli.errors import VssError
-from vsscli.models.heads.projection import ProjectionHead
+from vsscli.models.projection import ProjectionHead
 from vsscli.recipes.training import Contrast
 from vsscli.training.bank import Banks
 from vsscli.training.contrast import (
