@@ -23,10 +23,11 @@ from vsscli.data.layouts import Dataset
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import Checkpoint
+from vsscli.models.mmseg import openmmlab
 from vsscli.models.mmseg.config import MmsegModel
 from vsscli.models.mmseg.files import find_config, read_checkpoint, read_config
 from vsscli.models.mmseg.mmcv_ext import NAME, StandIn, stand_in_for_compiled
-from vsscli.models.mmseg.network import centred, number_of_classes, openmmlab, read_preprocessor
+from vsscli.models.mmseg.network import centred, number_of_classes, read_preprocessor
 from vsscli.models.network import Normalisation
 from vsscli.pipeline.source import open_model, take_classes
 from vsscli.training.run import train
