@@ -97,11 +97,11 @@ def random_videos(draw: st.DrawFn) -> list[Video]:
 def test_run_lengths_equal_the_definition_on_random_videos(
     protocol: str, videos: list[Video], windows: list[int]
 ) -> None:
-    scores = stream(videos, windows, protocol).scores()
+    scores = stream(videos, windows, protocol).figures()
     expected = scores_by_definition(videos, sorted(set(windows)), protocol)
-    assert list(scores) == sorted(set(windows))
-    for window, score in scores.items():
-        assert score == pytest.approx(expected[window], abs=1e-12, nan_ok=True)
+    assert list(scores) == [f"vc{window}" for window in sorted(set(windows))]
+    for window, value in expected.items():
+        assert scores[f"vc{window}"] == pytest.approx(value, abs=1e-12, nan_ok=True)
 
 
 @UNHURRIED
@@ -165,9 +165,8 @@ def test_windows_that_hold_a_frame_without_ground_truth_do_not_count(protocol: s
         bare = {window: sum(bare[n] for n in windows if n <= window) for window in windows}
     for window, values in expected.items():
         kept = np.array(values)[~np.isnan(values)] if values else np.empty(0)
-        np.testing.assert_equal(consistency.scores()[window], kept.mean() if len(kept) else np.nan)
-        assert consistency.counts()[window] == (len(values), int(np.isnan(values).sum()))
-        assert consistency.bare()[window] == bare[window]
+        np.testing.assert_equal(consistency.figures()[f"vc{window}"], kept.mean() if len(kept) else np.nan)
+        assert consistency.counts(window) == (len(values), int(np.isnan(values).sum()), bare[window])
 
 
 @pytest.mark.parametrize(("kind", "protocol"), [("raw", "vspw"), ("mapped", "mapped")])
@@ -187,15 +186,16 @@ class TestOfficialFunctions:
         self, videos: list[Video], kind: str, protocol: str, window: int
     ) -> None:
         consistency = stream(videos, [8, 16], protocol)
-        assert consistency.scores()[window] == pytest.approx(EXACT[f"VC{window}_{kind}"], abs=1e-12)
-        windows, empty = consistency.counts()[window]
+        assert consistency.figures()[f"vc{window}"] == pytest.approx(EXACT[f"VC{window}_{kind}"], abs=1e-12)
+        windows, empty, bare = consistency.counts(window)
+        assert bare == 0
         assert windows == EXACT[f"VC{window}_{kind}_n_windows"]
         assert empty == EXACT[f"VC{window}_{kind}_n_nan"]
 
     def test_the_videos_own_scores_average_to_what_the_fixture_calls_wrong(
         self, videos: list[Video], kind: str, protocol: str, window: int
     ) -> None:
-        own = [video.score(window) for video in stream(videos, [8, 16], protocol).videos]
+        own = [video.values[f"vc{window}"] for video in stream(videos, [8, 16], protocol).per_video()]
         assert np.nanmean(own) == pytest.approx(EXACT[f"VC{window}_{kind}_WRONG_mean_of_video_means"], abs=1e-12)
 
 
@@ -222,57 +222,56 @@ def cffm_printed(window: int) -> float:
 def test_what_each_published_script_prints_is_reproduced(
     videos: list[Video], protocol: str, window: int, printed: float
 ) -> None:
-    assert stream(videos, [8, 16], protocol).scores()[window] == pytest.approx(printed, abs=1e-12)
+    assert stream(videos, [8, 16], protocol).figures()[f"vc{window}"] == pytest.approx(printed, abs=1e-12)
 
 
 @pytest.mark.parametrize("window", [8, 16])
 def test_the_official_script_on_mapped_masks_is_protocol_mapped(videos: list[Video], window: int) -> None:
     printed = OFFICIAL["official_script_outputs"]["mapped"][f"VSPW_code.VC_perclip.VC{window}"][0]
-    assert stream(videos, [8, 16], "mapped").scores()[window] == pytest.approx(printed, abs=1e-12)
+    assert stream(videos, [8, 16], "mapped").figures()[f"vc{window}"] == pytest.approx(printed, abs=1e-12)
 
 
 def test_cffm_counts_vc8_alone_as_it_does_beside_vc16(videos: list[Video]) -> None:
-    assert stream(videos, [8], "cffm").scores()[8] == stream(videos, [8, 16], "cffm").scores()[8]
+    assert stream(videos, [8], "cffm").figures()["vc8"] == stream(videos, [8, 16], "cffm").figures()["vc8"]
 
 
 def test_a_wrong_but_stable_prediction_is_consistent() -> None:
     truths = np.full((5, 2, 2), 3, np.uint8)
-    assert stream([(truths, np.full_like(truths, 9))], [2], "vspw").scores() == {2: 1.0}
+    assert stream([(truths, np.full_like(truths, 9))], [2], "vspw").figures() == {"vc2": 1.0}
 
 
 def test_constant_void_counts_like_any_other_pixel() -> None:
     truths = np.full((5, 1, 2), 255, np.uint8)
     predictions = np.zeros_like(truths)
     predictions[:, 0, 1] = np.arange(5)
-    assert stream([(truths, predictions)], [2], "vspw").scores() == {2: 0.5}
+    assert stream([(truths, predictions)], [2], "vspw").figures() == {"vc2": 0.5}
 
 
 def test_long_videos_weigh_more() -> None:
     stable = np.zeros((12, 1, 1), np.uint8)
     flickering = np.arange(4, dtype=np.uint8).reshape(4, 1, 1)
     consistency = stream([(stable, stable), (np.zeros_like(flickering), flickering)], [2], "vspw")
-    assert consistency.scores()[2] == 10 / 12
-    assert [video.score(2) for video in consistency.videos] == [1.0, 0.0]
+    assert consistency.figures()["vc2"] == 10 / 12
+    assert [video.values["vc2"] for video in consistency.per_video()] == [1.0, 0.0]
 
 
 def test_a_video_tells_where_it_flickers_most() -> None:
     truths = np.zeros((8, 1, 4), np.uint8)
     predictions = np.zeros_like(truths)
     predictions[5:, 0, :3] = 1
-    own = stream([(truths, predictions)], [2, 3], "vspw").videos[0]
-    assert own.worst(2)[0] == 4
-    assert own.accuracies[2][4] == 0.25
-    assert own.worst(3)[0] == 3
+    worst = stream([(truths, predictions)], [2, 3], "vspw").per_video()[0].worst
+    assert worst["vc2"] == (4, 0.25)
+    assert worst["vc3"] == (3, 0.25)
 
 
 def test_a_video_without_windows_has_no_score_and_no_worst_place() -> None:
     frame = np.zeros((3, 1, 1), np.uint8)
     consistency = stream([(frame, frame)], [3, 8], "vspw")
-    own = consistency.videos[0]
-    assert np.isnan(own.score(3))
-    assert own.worst(3) is None
-    assert np.isnan(consistency.scores()[8])
-    assert consistency.counts() == {3: (0, 0), 8: (0, 0)}
+    (own,) = consistency.per_video()
+    assert np.isnan(own.values["vc3"])
+    assert own.worst == {}
+    assert np.isnan(consistency.figures()["vc8"])
+    assert consistency.counts(3) == consistency.counts(8) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("window", [-1, 0, 1, 30_001])

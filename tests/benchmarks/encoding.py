@@ -203,7 +203,7 @@ class Scored:
     def figures(self) -> dict[str, float]:
         if len(self.consistency.windows) and not self.consistency.videos:
             self.consistency.end_video("video")
-        scores = {f"vc{n}": value for n, value in self.consistency.scores().items()}
+        scores = self.consistency.figures()
         return {"miou": self.confusion.miou, **scores}
 
     def reliable(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from vsscli.data.census import Census
 
 
 @dataclass(frozen=True)
-class VideoFigure:
+class ScoredVideo:
     """One video: its own figures (NaN if nothing counts), and where it is worst.
 
     Attributes
@@ -76,7 +76,7 @@ class Figures:
     notes: dict[str, Any] = field(default_factory=dict)
     reasons: tuple[str, ...] = ()
     per_class: dict[str, dict[str, float]] = field(default_factory=dict)
-    per_video: tuple[VideoFigure, ...] = ()
+    per_video: tuple[ScoredVideo, ...] = ()
     matrix: np.ndarray = field(default_factory=lambda: np.zeros((0, 256), np.int64), compare=False, repr=False)
     census: Census = field(default_factory=Census, compare=False, repr=False)
 
@@ -84,10 +84,10 @@ class Figures:
         """The figures, None where there was nothing to score."""
         return _plain(self.values)
 
-    def worst_first(self) -> list[VideoFigure]:
+    def worst_first(self) -> list[ScoredVideo]:
         """The videos by the first figure that they have; those of which nothing counts come last."""
 
-        def place(video: VideoFigure) -> tuple[bool, float, str]:
+        def place(video: ScoredVideo) -> tuple[bool, float, str]:
             first = next(iter(video.values.values()), math.nan)
             return math.isnan(first), first, video.name
 

@@ -19,7 +19,7 @@ from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
-from vsscli.evaluation.figures import Figures, VideoFigure
+from vsscli.evaluation.figures import Figures, ScoredVideo
 from vsscli.evaluation.labels import FolderLabels, LabelSource, StoreLabels, SureLabels
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.metrics.metric import Extras, Metric, Need, Setting
@@ -179,14 +179,14 @@ def _by_class(table: ClassTable, asked: Sequence[Metric]) -> dict[str, dict[str,
     return {of: {name: column[index] for name, column in columns.items()} for index, of in enumerate(table.names)}
 
 
-def _by_video(videos: Sequence[FolderVideo], asked: Sequence[Metric]) -> tuple[VideoFigure, ...]:
+def _by_video(videos: Sequence[FolderVideo], asked: Sequence[Metric]) -> tuple[ScoredVideo, ...]:
     told = [own for metric in asked if (own := metric.per_video())]
     rows = []
     for number, video in enumerate(videos):
         own = [figures[number] for figures in told]
         values = {name: value for figures in own for name, value in figures.values.items()}
         worst = {name: (video.frames[t].stem, value) for figures in own for name, (t, value) in figures.worst.items()}
-        rows.append(VideoFigure(video.name, len(video.frames), values, worst))
+        rows.append(ScoredVideo(video.name, len(video.frames), values, worst))
     return tuple(rows)
 
 

@@ -12,8 +12,7 @@ import math
 import re
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 
@@ -24,38 +23,17 @@ from vsscli.metrics.protocols import DEFAULT_PROTOCOL, get_protocol
 LONGEST = 30_000  # runs are counted in at most 16 bits
 
 
-@dataclass(frozen=True)
-class VideoScore:
-    """What the windows of one video gave.
+class Windows(NamedTuple):
+    """What the windows of one video gave, and its length.
 
-    Attributes
-    ----------
-    name, frames
-        The video and its length.
-    accuracies
-        n to (windows,) float64: of the pixels constant in ground truth over the window, the share that is constant in
-        the prediction too. NaN where no pixel is constant in ground truth, or a frame has none. Empty for a video too
-        short for n.
-    bare
-        n to how many of its windows hold a frame without ground truth.
+    By n: of the pixels constant in ground truth over each window, the share that is constant in the prediction too,
+    (windows,) float64, NaN where there is no such pixel, or a frame has no ground truth; and how many of them hold such
+    a frame. A video too short for n has none.
     """
 
-    name: str
     frames: int
     accuracies: dict[int, np.ndarray]
-    bare: dict[int, int] = field(default_factory=dict)
-
-    def score(self, window: int) -> float:
-        """Mean over this video's own windows of `window` frames; NaN if none counts."""
-        return _mean(self.accuracies[window])
-
-    def worst(self, window: int) -> tuple[int, float] | None:
-        """Number of the first frame of the least consistent window, and its score; none if no window counts."""
-        accuracies = self.accuracies[window]
-        if np.isnan(accuracies).all():
-            return None
-        start = int(np.nanargmin(accuracies))
-        return start, float(accuracies[start])
+    bare: dict[int, int]
 
 
 class VideoConsistency(Metric):
@@ -64,14 +42,9 @@ class VideoConsistency(Metric):
     Parameters
     ----------
     windows
-        The n to score, each from 2 up.
+        The n to score, each from 2 up to 30,000.
     protocol
-        A name of `metrics.protocols`. `raw` tells which ground truth it compares.
-
-    Raises
-    ------
-    VssError
-        On an n below 2 or beyond 30,000, or an unknown protocol.
+        A name of `metrics.protocols`.
 
     Notes
     -----
@@ -85,8 +58,8 @@ class VideoConsistency(Metric):
     >>> for label in ([[1, 1]], [[1, 2]], [[1, 2]]):
     ...     consistency.update(np.ones((1, 2), np.uint8), np.array(label, np.uint8))
     >>> consistency.end_video("street")
-    >>> consistency.scores()
-    {2: 0.5}
+    >>> consistency.figures()
+    {'vc2': 0.5}
     """
 
     names = ("vc8", "vc16")
@@ -107,7 +80,7 @@ class VideoConsistency(Metric):
         self._run_type: type[np.uint8] | type[np.uint16] = np.uint8 if self._longest <= 127 else np.uint16
         self._full = int(np.iinfo(self._run_type).max)
         self._shape: tuple[int, ...] | None = None
-        self.videos: list[VideoScore] = []  # pooling across n never applies to these
+        self.videos: list[Windows] = []  # pooling across n never applies to these
         self._length = -1  # no video is open
         self._frame = 0
 
@@ -161,65 +134,45 @@ class VideoConsistency(Metric):
         if self._frame != self._length:
             raise ValueError(f"{name} was announced with {self._length} frames, {self._frame} were given")
         accuracies = {window: np.array(values, np.float64) for window, values in self._accuracies.items()}
-        self.videos.append(VideoScore(name, self._length, accuracies, self._bare))
+        self.videos.append(Windows(self._length, accuracies, self._bare))
         self._length = -1
 
-    def scores(self) -> dict[int, float]:
-        """VC_n of all videos: the mean over the windows of all of them, so long videos weigh more.
-
-        Returns
-        -------
-        dict
-            n to a fraction; NaN where no window counts.
-        """
-        return {window: _mean(self._gather(window)) for window in self.windows}
-
-    def counts(self) -> dict[int, tuple[int, int]]:
-        """For each n, the windows averaged over, and how many of them are NaN and dropped.
-
-        Windows that hold a frame without ground truth are none of them: `bare`.
-        """
-        gathered, bare = {window: self._gather(window) for window in self.windows}, self.bare()
-        return {
-            window: (values.size - bare[window], int(np.isnan(values).sum()) - bare[window])
-            for window, values in gathered.items()
-        }
-
-    def bare(self) -> dict[int, int]:
-        """For each n, the windows that hold a frame without ground truth."""
-        return {
-            window: sum(video.bare[n] for n in self._averaged(window) for video in self.videos)
-            for window in self.windows
-        }
-
     def figures(self) -> dict[str, float]:
-        return {f"vc{window}": score for window, score in self.scores().items()}
+        """VC_n of all videos: the mean over the windows of all of them, so long videos weigh more."""
+        return {f"vc{window}": _mean(self._gather(window)) for window in self.windows}
+
+    def counts(self, window: int) -> tuple[int, int, int]:
+        """The windows averaged over; how many of them are NaN and dropped; and those that do not count because they
+        hold a frame without ground truth."""
+        values = self._gather(window)
+        bare = sum(video.bare[n] for n in self._averaged(window) for video in self.videos)
+        return values.size - bare, int(np.isnan(values).sum()) - bare, bare
 
     def reasons(self) -> list[str]:
-        bare, counts = self.bare(), self.counts()
         longest = max((video.frames for video in self.videos), default=0)
         told = []
-        for window in (window for window, score in self.scores().items() if math.isnan(score)):
-            if bare[window] and not counts[window][0]:
-                what = f"each of its {bare[window]} windows holds a frame without a mask"
-            elif not counts[window][0]:
-                what = f"the longest video that counts has {longest} frames, and VC{window} needs more than {window}"
-            else:
+        for window in (window for window in self.windows if math.isnan(self.figures()[f"vc{window}"])):
+            counted, _, bare = self.counts(window)
+            if counted:
                 what = f"in no window of {window} frames a pixel keeps its class in the ground truth"
+            elif bare:
+                what = f"each of its {bare} windows holds a frame without a mask"
+            else:
+                what = f"the longest video that counts has {longest} frames, and VC{window} needs more than {window}"
             told.append(f"nothing to average for VC{window}: {what}")
         return told
 
     def notes(self) -> dict[str, Any]:
-        return {"windows": {f"vc{window}": windows for window, (windows, _) in self.counts().items()}}
+        return {"windows": {f"vc{window}": self.counts(window)[0] for window in self.windows}}
 
     def per_video(self) -> list[VideoFigures]:
-        return [
-            VideoFigures(
-                {f"vc{window}": video.score(window) for window in self.windows},
-                {f"vc{n}": worst for n in self.windows if (worst := video.worst(n)) is not None},
-            )
-            for video in self.videos
-        ]
+        told = []
+        for video in self.videos:
+            values = {f"vc{window}": _mean(own) for window, own in video.accuracies.items()}
+            counted = {f"vc{window}": own for window, own in video.accuracies.items() if not np.isnan(own).all()}
+            worst = {name: (int(np.nanargmin(own)), float(np.nanmin(own))) for name, own in counted.items()}
+            told.append(VideoFigures(values, worst))
+        return told
 
     def _gather(self, window: int) -> np.ndarray:
         """Every window that VC_n averages over."""
