@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vsscli.data.check import Fault, check_videos, raise_faults
+from vsscli.data.check import FileFault, check_videos, raise_faults
 from vsscli.data.classes import ClassTable
 from vsscli.data.folders import read_video_folder
 from vsscli.data.masks import MaskIds
@@ -119,7 +119,7 @@ def test_an_image_beyond_pillows_limit_is_a_fault(folder: Path, monkeypatch: pyt
 
 def test_the_error_lists_the_first_faults_and_how_many_more_there_are() -> None:
     raise_faults([])
-    faults = [Fault(Path(f"{number}.png"), "is empty", "fetch it again") for number in range(9)]
+    faults = [FileFault(Path(f"{number}.png"), "is empty", "fetch it again") for number in range(9)]
     with pytest.raises(VssError) as caught:
         raise_faults(faults)
     assert caught.value.message.splitlines() == [

@@ -9,7 +9,7 @@ from official_samples import official_state
 
 from vsscli.errors import VssError
 from vsscli.models.official.recognise import Kind, Official, recognise
-from vsscli.models.official.report import check_classes, fit_weights, split_unneeded
+from vsscli.models.official.report import check_classes, fitted_weights, split_unneeded
 
 
 def official(name: str) -> Official:
@@ -65,7 +65,7 @@ TARGET = {
 
 def test_every_tensor_of_the_network_is_filled_in_its_own_type() -> None:
     mapped = {"head.b": torch.arange(5), "backbone.a": torch.ones(2, 3).half()}
-    fitted = fit_weights(mapped, TARGET, "x", unused=("i",), resized=("backbone.a",))
+    fitted = fitted_weights(mapped, TARGET, "x", unused=("i",), resized=("backbone.a",))
     assert list(fitted.weights) == list(TARGET)
     assert fitted.weights["backbone.a"].dtype == fitted.weights["head.b"].dtype == torch.float32
     assert fitted.weights["head.b"].tolist() == [0, 1, 2, 3, 4]
@@ -76,8 +76,8 @@ def test_every_tensor_of_the_network_is_filled_in_its_own_type() -> None:
 def test_a_head_may_start_fresh_where_that_is_meant() -> None:
     trunk = {"backbone.a": torch.ones(2, 3)}
     with pytest.raises(VssError, match=r"1 tensors are missing \(head.b\)"):
-        fit_weights(trunk, TARGET, "x")
-    fitted = fit_weights(trunk, TARGET, "x", fresh=("head.",))
+        fitted_weights(trunk, TARGET, "x")
+    fitted = fitted_weights(trunk, TARGET, "x", fresh=("head.",))
     assert fitted.fresh == ("head.b",)
     assert fitted.weights["head.b"].tolist() == [7.0] * 5
 
@@ -94,7 +94,7 @@ def test_a_head_may_start_fresh_where_that_is_meant() -> None:
 def test_what_does_not_fit_is_one_error_that_names_it(change: dict[str, torch.Tensor | None], says: str) -> None:
     mapped = {"backbone.a": torch.ones(2, 3), "head.b": torch.zeros(5)} | change
     with pytest.raises(VssError) as error:
-        fit_weights({name: value for name, value in mapped.items() if value is not None}, TARGET, "checkpoint x.pth")
+        fitted_weights({name: value for name, value in mapped.items() if value is not None}, TARGET, "checkpoint x.pth")
     assert says in error.value.message
     assert error.value.message.startswith("checkpoint x.pth does not fit")
 
@@ -109,7 +109,7 @@ def test_other_classes_than_the_recipes_are_refused_with_both_numbers() -> None:
 
 def test_the_report_says_what_was_loaded_resized_left_and_assumed() -> None:
     adapter = official("full_vitadapter_mmseg")
-    fitted = fit_weights({"a": torch.ones(1)}, {"a": torch.ones(1), "b": torch.ones(1)}, "x", unused=("u", "v"),
+    fitted = fitted_weights({"a": torch.ones(1)}, {"a": torch.ones(1), "b": torch.ones(1)}, "x", unused=("u", "v"),
                          resized=("a",), fresh=("b",))  # fmt: skip
     listener = Listener()
     fitted.tell(adapter, listener)

@@ -66,7 +66,7 @@ def whole_file(path: Path, what: str = "file", *, sync: bool = True) -> Iterator
 
 def clear_parts(path: Path) -> None:
     """Remove what processes of this machine left that were killed while they wrote this file."""
-    _clear_dead(parts_of(path))
+    _clear_dead(sorted(path.parent.glob(f".{glob.escape(_short(path.name))}.*.part")))
 
 
 def clear_folder(folder: Path, suffix: str) -> None:
@@ -88,11 +88,6 @@ def _clear_dead(parts: Sequence[Path]) -> None:
             continue
         with suppress(OSError):
             part.unlink()
-
-
-def parts_of(path: Path) -> list[Path]:
-    """What is or was being written to take a file's name, by this process and others."""
-    return sorted(path.parent.glob(f".{glob.escape(_short(path.name))}.*.part"))
 
 
 def _short(name: str) -> str:

@@ -13,7 +13,7 @@ AHEAD = 4  # results made or being made per thread
 Result = TypeVar("Result")
 
 
-def in_order(jobs: Iterable[Callable[[], Result]], workers: int | None) -> Generator[Result]:
+def results_in_order(jobs: Iterable[Callable[[], Result]], workers: int | None) -> Generator[Result]:
     """Results of `jobs` in their order, at most `AHEAD` per worker of them begun and not taken.
 
     Close it (`contextlib.closing`) when it may be left before its end, so that the threads end too.

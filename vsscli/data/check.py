@@ -23,7 +23,7 @@ from vsscli.data.verdict import Meaning, Remark, counted_remedy, judge, unknown_
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
-from vsscli.threads import in_order
+from vsscli.threads import results_in_order
 
 RULES = 5
 """Raised when this file learns to see more, so that data found sound by an earlier version is looked at again."""
@@ -35,7 +35,7 @@ NAMED = 3
 
 
 @dataclass(frozen=True)
-class Fault:
+class FileFault:
     """What is wrong with one file, and what to do about it."""
 
     path: Path
@@ -48,7 +48,7 @@ class Look:
     """What was seen: faults in the order of the frames, those of the split as a whole last; a census of the masks that
     could be read; and what it says that is no fault."""
 
-    faults: tuple[Fault, ...]
+    faults: tuple[FileFault, ...]
     census: Census
     remarks: tuple[Remark, ...]
 
@@ -56,7 +56,7 @@ class Look:
 class _Finding(NamedTuple):
     frame: Frame
     size: tuple[int, int] | None
-    faults: tuple[Fault, ...]
+    faults: tuple[FileFault, ...]
     values: np.ndarray | None = None  # histogram of the mask
     by_colours: bool = False
     first: int | None = None  # value of class 0, where the mask itself notes another than it should have
@@ -98,7 +98,7 @@ def check_videos(
         outside the table, masks without any labelled pixel, frames that differ in size from the first of their video.
     """
     meaning.ids.lookup(meaning.table.num_classes)
-    faults: list[tuple[int, Fault]] = []  # with the number of the frame
+    faults: list[tuple[int, FileFault]] = []  # with the number of the frame
     sizes: dict[int, tuple[int, int]] = {}  # of the first frame of each video that can be read
     census = Census(frames=sum(len(video) for video in videos))
     strange: list[tuple[int, Path, list[int]]] = []  # masks with values that mean nothing
@@ -107,7 +107,7 @@ def check_videos(
     number = 0
     starts = ((video, start) for video in videos for start in range(0, len(video), FRAMES_PER_TASK))
     jobs = (partial(_look_at_some, video, start, meaning.ids, masks) for video, start in starts)
-    with talk.track("check data", census.frames) as advance, closing(in_order(jobs, workers)) as looked:
+    with talk.track("check data", census.frames) as advance, closing(results_in_order(jobs, workers)) as looked:
         for video, findings in looked:
             for finding in findings:
                 number, mask = number + 1, finding.frame.mask
@@ -133,12 +133,12 @@ def check_videos(
         remarks = [said for said in remarks if said.weight != "fault" or not strange]
     faults.sort(key=lambda pair: pair[0])
     place = strange[0][1] if strange else next((f.mask for v in videos for f in v.frames if f.mask), Path())
-    of_all = [Fault(place, said.what, said.remedy) for said in remarks if said.weight == "fault"]
+    of_all = [FileFault(place, said.what, said.remedy) for said in remarks if said.weight == "fault"]
     others = tuple(said for said in remarks if said.weight != "fault")
     return Look((*(fault for _, fault in faults), *of_all), census, others)
 
 
-def raise_faults(faults: Sequence[Fault]) -> None:
+def raise_faults(faults: Sequence[FileFault]) -> None:
     """Turn faults into the error that stops a run, which names the first few; without faults nothing happens."""
     if not faults:
         return
@@ -150,7 +150,7 @@ def raise_faults(faults: Sequence[Fault]) -> None:
     raise VssError("\n".join([f"{len(faults)} faults in the data", *shown]), "`vss doctor --data ROOT` lists them all")
 
 
-def _in_words(fault: Fault) -> str:
+def _in_words(fault: FileFault) -> str:
     return f"{fault.path}: {fault.what}"
 
 
@@ -159,13 +159,15 @@ def _look_at_some(video: FolderVideo, start: int, ids: MaskIds, masks: bool) -> 
 
 
 def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
-    faults: list[Fault] = []
+    faults: list[FileFault] = []
     size: tuple[int, int] | None = None
     values: np.ndarray | None = None
     by_colours = False
     if frame.image is None:
         faults.append(
-            Fault(frame.mask or Path(frame.address), "there is no image for this mask", "add it, or remove the mask")
+            FileFault(
+                frame.mask or Path(frame.address), "there is no image for this mask", "add it, or remove the mask"
+            )
         )
     else:
         try:
@@ -185,28 +187,28 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
             if size is not None and raw.shape != size:
                 what = f"the mask is {_in_pixels(raw.shape)}, its image {_in_pixels(size)} (width x height)"
                 remedy = "label the image at its own size, or scale the mask with nearest neighbour"
-                faults.append(Fault(frame.mask, what, remedy))
+                faults.append(FileFault(frame.mask, what, remedy))
     return _Finding(frame, size, tuple(faults), values, by_colours)
 
 
-def _strange(path: Path, values: list[int], census: Census, meaning: Meaning) -> Fault:
+def _strange(path: Path, values: list[int], census: Census, meaning: Meaning) -> FileFault:
     what = f"the mask holds {describe_values(values)}, outside the {meaning.table.num_classes} classes of"
-    return Fault(
+    return FileFault(
         path, f"{what} {meaning.table.name} ({meaning.ids.first}..{meaning.last})", unknown_remedy(census, meaning)
     )
 
 
-def _foreign(found: Sequence[tuple[int, Path, int]], census: Census, meaning: Meaning) -> list[tuple[int, Fault]]:
+def _foreign(found: Sequence[tuple[int, Path, int]], census: Census, meaning: Meaning) -> list[tuple[int, FileFault]]:
     """One fault for all masks that say themselves that they count otherwise, as predictions put among labels do."""
     if not found:
         return []
     at, path, first = found[0]
     some = f"{len(found)} of {census.masks + len(found)} masks" if len(found) > 1 else "the mask"
     what = f"{some}, by the note that vss left there, count classes from {first}; data.first_id is {meaning.ids.first}"
-    return [(at, Fault(path, what, counted_remedy(first, meaning)))]
+    return [(at, FileFault(path, what, counted_remedy(first, meaning)))]
 
 
-def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool) -> list[tuple[int, Fault]]:
+def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool) -> list[tuple[int, FileFault]]:
     """One fault for all frames without a mask, and where it comes: labels are sparse, or a folder is elsewhere."""
     if not bare or (sparse and len(bare) < census.frames):
         return []
@@ -220,20 +222,20 @@ def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool
         what = "the frame has no mask" if len(bare) == 1 else several
     other = unread_mask(first)
     what += "" if other is None else f", and only {other.name} lies there, no PNG"
-    return [(at, Fault(path, what, _mask_remedy(first)))]
+    return [(at, FileFault(path, what, _mask_remedy(first)))]
 
 
-def _odd_size(finding: _Finding, expected: tuple[int, int]) -> list[Fault]:
+def _odd_size(finding: _Finding, expected: tuple[int, int]) -> list[FileFault]:
     if finding.frame.image is None or finding.size is None or finding.size == expected:
         return []
     what = f"the frame is {_in_pixels(finding.size)}, video {finding.frame.video} starts with {_in_pixels(expected)}"
-    return [Fault(finding.frame.image, what, "split the video, or bring its frames to one size")]
+    return [FileFault(finding.frame.image, what, "split the video, or bring its frames to one size")]
 
 
-def _as_fault(path: Path, error: VssError) -> Fault:
+def _as_fault(path: Path, error: VssError) -> FileFault:
     # The error names the file first; a fault has a place of its own for that.
     what = error.message.replace(f" {path}", "", 1)
-    return Fault(path, what, error.hint)
+    return FileFault(path, what, error.hint)
 
 
 def _mask_remedy(frame: Frame) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vsscli.data.masks import MaskReader
 from vsscli.data.numbering import in_time
-from vsscli.data.spelling import plain, respelled, shown
+from vsscli.data.spelling import plain, respelled, spelled
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.data.walk import visible
 from vsscli.errors import VssError
@@ -150,7 +150,8 @@ def some(names: Sequence[str]) -> str:
 def _two_files(one: Path, other: Path) -> str:
     if one.stem != other.stem:
         return (
-            f"{one.parent / shown(one.name)} and {shown(other.name)} are two files for one frame, spelled differently"
+            f"{one.parent / spelled(one.name)} and {spelled(other.name)} are two files for one frame, "
+            "spelled differently"
         )
     return f"{one} and {other.name} are two files for frame {one.stem!r}"
 

@@ -21,13 +21,13 @@ import numpy as np
 from vsscli.data.config import RareClasses
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
-from vsscli.threads import in_order
+from vsscli.threads import results_in_order
 
 APART = 2**32 - 2
 """Sets these draws apart from those of permutations and mixtures."""
 
 
-class Labels(Protocol):
+class LabelSource(Protocol):
     """Frames whose labels can be read without their images."""
 
     def __len__(self) -> int: ...
@@ -68,12 +68,12 @@ class RareFirst:
         return int(frames[rng.integers(len(frames))]), int(self.classes[place])
 
 
-def class_counts(frames: Labels, num_classes: int, what: str, talk: Talk = SILENCE) -> np.ndarray:
+def class_counts(frames: LabelSource, num_classes: int, what: str, talk: Talk = SILENCE) -> np.ndarray:
     """Pixels of each class in each frame, (frames, C) int64; every mask is read once."""
     counts = np.zeros((len(frames), num_classes), np.int64)
 
     jobs = (partial(frames.label, index) for index in range(len(frames)))
-    with talk.track(f"classes of {what}", len(frames)) as done, closing(in_order(jobs, None)) as labels:
+    with talk.track(f"classes of {what}", len(frames)) as done, closing(results_in_order(jobs, None)) as labels:
         for index, label in enumerate(labels):
             counts[index] = np.bincount(label.reshape(-1), minlength=256)[:num_classes]
             done(1)

@@ -28,14 +28,14 @@ from vsscli.data.masks import UNKNOWN, describe_values, write_mask
 from vsscli.data.remapped import (
     RULES,
     SOURCES,
-    Job,
+    MaskJob,
     before_writing,
     clear,
     finished,
     read_sources,
     refuse_foreign,
     source_line,
-    write_record,
+    write_remap,
     written_by,
 )
 from vsscli.data.walk import folders_below, kinds, visible
@@ -83,7 +83,7 @@ class _Outcome:
     """Masks done with what their sources held, masks that were there already, those that an earlier version read
     otherwise, and pixels by mask value (256,)."""
 
-    done: tuple[tuple[Job, str], ...]
+    done: tuple[tuple[MaskJob, str], ...]
     skipped: int
     otherwise: int
     counts: np.ndarray
@@ -133,7 +133,9 @@ def remap_masks(
     if out.resolve() == masks.resolve() or masks.resolve() in out.resolve().parents:
         raise VssError(f"--out {out} lies in the folder of masks {masks}", "choose a folder outside of it")
     made_of, rules = ({}, RULES) if force else (read_sources(out), written_by(out))
-    jobs = [Job(masks / source, out / goal, made_of.get(goal.as_posix(), ""), rules != RULES) for goal, source in files]
+    jobs = [
+        MaskJob(masks / source, out / goal, made_of.get(goal.as_posix(), ""), rules != RULES) for goal, source in files
+    ]
     folders = dict.fromkeys(job.goal.parent for job in jobs)
     for folder in folders:
         require_inside(out, folder)
@@ -143,7 +145,7 @@ def remap_masks(
         refuse_foreign(out, masks, mapping)
     for folder in folders:
         clear_folder(folder, ".png")
-    write_record(out, masks, mapping, rules)
+    write_remap(out, masks, mapping, rules)
     counts, skipped, again, otherwise = np.zeros(256, np.int64), 0, 0, 0
     with (
         (out / SOURCES).open("a", encoding="utf-8", errors="surrogateescape") as sources,
@@ -161,7 +163,7 @@ def remap_masks(
             otherwise += outcome.otherwise
             advance(len(outcome.done))
     if rules != RULES:
-        write_record(out, masks, mapping)
+        write_remap(out, masks, mapping)
     if otherwise:
         talk.warn(
             f"remap: {otherwise} of {len(jobs)} masks were written again: an earlier version took what their source "
@@ -177,7 +179,7 @@ def remap_masks(
     return report
 
 
-def _nothing_kept(jobs: Sequence[Job], mapping: Mapping) -> VssError:
+def _nothing_kept(jobs: Sequence[MaskJob], mapping: Mapping) -> VssError:
     """What to say where no pixel has a class: which values there are, which the mapping speaks of."""
     census = Census()
     for job in jobs[:FILES_PER_TASK]:
@@ -214,7 +216,7 @@ def _mask_files(masks: Path, mapping: Mapping, talk: Talk) -> list[tuple[Path, P
     return files
 
 
-def _run(jobs: Sequence[Job], mapping: Mapping, out: Path, workers: int) -> Iterator[_Outcome]:
+def _run(jobs: Sequence[MaskJob], mapping: Mapping, out: Path, workers: int) -> Iterator[_Outcome]:
     batches = [jobs[start : start + FILES_PER_TASK] for start in range(0, len(jobs), FILES_PER_TASK)]
     if workers == 1 or len(batches) == 1:
         for batch in batches:
@@ -278,7 +280,7 @@ def _end() -> None:
         os._exit(1)
 
 
-def _remap_files(jobs: Sequence[Job], mapping: Mapping, out: Path) -> _Outcome:
+def _remap_files(jobs: Sequence[MaskJob], mapping: Mapping, out: Path) -> _Outcome:
     palette = mapping.target.palette(FIRST_ID)
     counts, skipped, otherwise = np.zeros(256, np.int64), 0, 0
     digests, done = Digests(), []

@@ -37,7 +37,7 @@ NOBODY_KNOWS = "0" * DIGITS
 
 
 @dataclass(frozen=True)
-class Job:
+class MaskJob:
     """A mask to write. ``made_of`` is what the source of the one that is there held; empty where that is not noted.
     ``doubted``: it may be of a version that read its source otherwise."""
 
@@ -53,7 +53,7 @@ def refuse_foreign(out: Path, masks: Path, mapping: Mapping) -> None:
         return
     if not out.is_dir():
         raise VssError(f"--out {out} is a file", "choose a folder")
-    before = read_record(out / RECORD)
+    before = read_remap(out / RECORD)
     if before is None:
         if any(not name.startswith(".") for name in os.listdir(out)):
             raise VssError(f"--out {out} holds files that no remapping wrote", "choose another --out, or give --force")
@@ -80,7 +80,7 @@ def _agrees(before: dict[str, Any], mapping: Mapping) -> bool:
     return all(old in (UNKNOWN, new) for old, new in zip(targets, mapping.targets, strict=True))
 
 
-def clear(out: Path, jobs: Sequence[Job], talk: Talk) -> None:
+def clear(out: Path, jobs: Sequence[MaskJob], talk: Talk) -> None:
     """Take away what will be written anew, first of all, so that no interrupted run leaves a mixture behind."""
     try:
         inside = Inside(out)
@@ -96,12 +96,12 @@ def clear(out: Path, jobs: Sequence[Job], talk: Talk) -> None:
 
 def written_by(out: Path) -> int:
     """By which rules the masks that are there were read; `RULES` where there are none."""
-    before = read_record(out / RECORD)
+    before = read_remap(out / RECORD)
     rules = RULES if before is None else before.get("rules", 1)
     return rules if isinstance(rules, int) else 1
 
 
-def write_record(out: Path, masks: Path, mapping: Mapping, rules: int = RULES) -> None:
+def write_remap(out: Path, masks: Path, mapping: Mapping, rules: int = RULES) -> None:
     """Say in ``out`` what its masks are written from, and by which rules the oldest of them was."""
     told = {
         "rules": rules,
@@ -114,7 +114,7 @@ def write_record(out: Path, masks: Path, mapping: Mapping, rules: int = RULES) -
     write_text(out / RECORD, json.dumps(told) + "\n")
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
+def read_remap(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     values = json_or_none(path)
@@ -125,7 +125,7 @@ def source_line(goal: Path, held: str) -> str:
     return f"{held} {json.dumps(goal.as_posix())}\n"
 
 
-def before_writing(out: Path, job: Job) -> None:
+def before_writing(out: Path, job: MaskJob) -> None:
     """Note of a mask that is about to be replaced that nobody knows what it is made of, until `source_line` does."""
     with (out / SOURCES).open("a", encoding="utf-8", errors="surrogateescape") as sources:
         sources.write(source_line(job.goal.relative_to(out), NOBODY_KNOWS))
@@ -145,7 +145,7 @@ def read_sources(out: Path) -> dict[str, str]:
     return found
 
 
-def finished(job: Job, mapping: Mapping, held: str) -> np.ndarray | None:
+def finished(job: MaskJob, mapping: Mapping, held: str) -> np.ndarray | None:
     """What an earlier run wrote, if its source held the same; a file is there whole or not at all.
 
     Where it is not noted what the source held, a mask is kept that was written after its source last changed, and

@@ -23,7 +23,7 @@ def respelled(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def shown(name: str) -> str:
+def spelled(name: str) -> str:
     """A name with how it is spelled, for an error about two that look alike."""
     if name.isascii():
         return name

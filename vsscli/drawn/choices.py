@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vsscli.drawn.canvas import Colour, Light, draw_colour
-from vsscli.drawn.things import HATCH, SALOON, VAN, Body, Car, Person, Pole, Thing, Tree, paint_crown
+from vsscli.drawn.things import HATCH, SALOON, VAN, Body, Car, Person, Pole, StreetTree, Thing, paint_crown
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def draw_things(rng: np.random.Generator, kerb: float, half_street: float, walk:
             x = float(start + rng.uniform(-1.5, 1.5))
             if rng.random() < leafy:
                 trunk, crown = float(rng.uniform(2.8, 4.2)), float(rng.uniform(2.4, 4.4))
-                things.append(Tree(x, side * (kerb + 0.8), trunk, crown, bark, crowns[int(rng.integers(2))]))
+                things.append(StreetTree(x, side * (kerb + 0.8), trunk, crown, bark, crowns[int(rng.integers(2))]))
             else:
                 things.append(_draw_pole(rng, x, side * (kerb + 0.4), metal))
         for _ in range(24):  # near the camera: further off they are a pixel wide

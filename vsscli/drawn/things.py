@@ -169,7 +169,7 @@ class Person(Thing):
 
 
 @dataclass(frozen=True)
-class Tree(Thing):
+class StreetTree(Thing):
     trunk: float  # metres up to the middle of the crown
     crown: float  # metres across
     bark: Colour

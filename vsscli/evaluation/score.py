@@ -26,7 +26,7 @@ from vsscli.metrics.metric import Extras, Metric, Need, Setting
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL, get_protocol
 from vsscli.metrics.registry import DEFAULT_METRICS, build_metrics, metric_names
 from vsscli.talk import SILENCE, Talk
-from vsscli.threads import in_order
+from vsscli.threads import results_in_order
 
 __all__ = ["Figures", "FolderLabels", "LabelSource", "StoreLabels", "score"]
 
@@ -205,7 +205,7 @@ def _decoded(
                 if frame.mask is not None:
                     yield lambda video=video, index=index: _read(video, index, prediction, read, needs)  # type: ignore[misc]
 
-    return in_order(jobs(), workers)
+    return results_in_order(jobs(), workers)
 
 
 def _read(video: FolderVideo, index: int, prediction: LabelSource, read: ReadMask, needs: frozenset[Need]) -> Decoded:

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vsscli.data.check import Fault, check_videos
+from vsscli.data.check import FileFault, check_videos
 from vsscli.data.classes import load_class_table
 from vsscli.data.config import Data
 from vsscli.data.content import Digests
@@ -44,8 +44,8 @@ class Inspection:
         What was looked at, and what not, and why.
     """
 
-    faults: list[Fault] = field(default_factory=list)
-    warnings: list[Fault] = field(default_factory=list)
+    faults: list[FileFault] = field(default_factory=list)
+    warnings: list[FileFault] = field(default_factory=list)
     looked: list[str] = field(default_factory=list)
     missed: list[str] = field(default_factory=list)
 
@@ -85,7 +85,7 @@ def inspect_data(
     try:
         dataset = open_dataset(data, root)
     except VssError as error:
-        found.faults.append(Fault(Path(root or data.root), error.message, error.hint))
+        found.faults.append(FileFault(Path(root or data.root), error.message, error.hint))
         return found
     _look_at_classes(dataset, found, described=described)
     there: dict[str, list[FolderVideo]] = {}
@@ -93,7 +93,7 @@ def inspect_data(
         try:
             videos = dataset.split(split)
         except VssError as error:
-            found.faults.append(Fault(dataset.root, error.message, error.hint))
+            found.faults.append(FileFault(dataset.root, error.message, error.hint))
             continue
         there[split] = videos
         _look_at_split(dataset, split, videos, found, described=described, talk=talk)
@@ -119,7 +119,7 @@ def inspect_recipe(recipe: Recipe, root: Path | None, *, talk: Talk = SILENCE) -
         open_sources(recipe, root)
     except VssError as error:
         if not found.faults:  # whatever is missing is listed already
-            found.faults.append(Fault(Path(root or recipe.data.root), error.message, error.hint))
+            found.faults.append(FileFault(Path(root or recipe.data.root), error.message, error.hint))
     _look_at_network(recipe, found)
     return found
 
@@ -135,12 +135,12 @@ def _look_at_classes(dataset: Dataset, found: Inspection, *, described: bool) ->
                 others.append(name)
         except VssError as error:
             others.append(name)
-            found.warnings.append(Fault(dataset.root / name, error.message, error.hint))
+            found.warnings.append(FileFault(dataset.root / name, error.message, error.hint))
     taken = f"{dataset.name}: the {table.num_classes} classes of {data.classes}"
     found.looked.append(taken if lying or described else f"{taken}, as there is no {TABLES[0]} in {dataset.root}")
     if others and data.classes not in others:
         found.warnings.append(
-            Fault(
+            FileFault(
                 dataset.root / others[0],
                 f"this class table is not used: {table.num_classes} classes of {data.classes} are",
                 f"set data.classes: {others[0]} if masks are told in its classes, or take the file away",
@@ -166,32 +166,32 @@ def _look_at_split(
     found.faults += [*look.faults, *_look_around(dataset, split, whole, talk)]
     if some and sparse:
         remedy = "only these are scored" if split == "val" else "the others are unlabelled data"
-        found.warnings.append(Fault(dataset.root, f"split {split!r}: {some}", remedy))
+        found.warnings.append(FileFault(dataset.root, f"split {split!r}: {some}", remedy))
     absent = judge_absent(
         look.census, dataset.meaning, f"split {split!r}", "warning" if split == "labelled" else "note"
     )
     for remark in (*look.remarks, *absent):
         if remark.weight == "warning":
-            found.warnings.append(Fault(dataset.root, remark.what, remark.remedy))
+            found.warnings.append(FileFault(dataset.root, remark.what, remark.remedy))
         else:
             talk.say(str(remark))
 
 
-def _look_around(dataset: Dataset, split: str, videos: Sequence[FolderVideo], talk: Talk) -> list[Fault]:
+def _look_around(dataset: Dataset, split: str, videos: Sequence[FolderVideo], talk: Talk) -> list[FileFault]:
     """Look at names, at the order they give, and at what lies beside the files that are read."""
     say_order(videos, talk)
     say_numbering(videos, talk)
     faults = []
     for left in left_out(dataset, split, videos):
         if left.labels and split != "unlabelled":
-            faults.append(Fault(left.place, left.what, left.remedy))
+            faults.append(FileFault(left.place, left.what, left.remedy))
         else:
             talk.warn(f"{left.place}: {left.what}; {left.remedy}")
     for video in videos:
         for one, other in same_numbers(video.stems):
             place = next((f.image or f.mask for f in video.frames if f.stem == one), None) or dataset.root
             what = f"frames {one} and {other} of video {video.name} have the same number: which is first is not known"
-            faults.append(Fault(place, what, "take one of them away, or number the frames anew"))
+            faults.append(FileFault(place, what, "take one of them away, or number the frames anew"))
     return faults
 
 
@@ -209,7 +209,7 @@ def _look_for_overlap(dataset: Dataset, there: dict[str, list[FolderVideo]], fou
             named = ", ".join(map(str, both[:5])) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
             what = f"{len(both)} of {len(there[scored])} videos of split {scored!r} are trained on as well: {named}"
             remedy = "figures on them say nothing of new video: training and validation should share no frame"
-            found.warnings.append(Fault(dataset.root, what, remedy))
+            found.warnings.append(FileFault(dataset.root, what, remedy))
 
 
 def _look_at_network(recipe: Recipe, found: Inspection) -> None:
@@ -225,7 +225,7 @@ def _look_at_network(recipe: Recipe, found: Inspection) -> None:
             model.require_known()
             found.looked.append(f"model.{model.named_by} {getattr(model, model.named_by)}")
         except VssError as error:
-            found.faults.append(Fault(Path(f"model.{model.named_by}"), error.message, error.hint))
+            found.faults.append(FileFault(Path(f"model.{model.named_by}"), error.message, error.hint))
     for key, name in files:
         if name is None:
             continue
@@ -233,14 +233,14 @@ def _look_at_network(recipe: Recipe, found: Inspection) -> None:
             check_file(Path(os.path.expanduser(name)), key)
             found.looked.append(f"{key} {name}: it is there")
         except VssError as error:
-            found.faults.append(Fault(Path(name), error.message, error.hint))
+            found.faults.append(FileFault(Path(name), error.message, error.hint))
     labels = recipe.unlabelled.pseudo_labels if recipe.unlabelled is not None else None
     if labels is not None:
         try:
             open_store(Path(labels))
             found.looked.append(f"unlabelled.pseudo_labels {labels}")
         except VssError as error:
-            found.faults.append(Fault(Path(labels), error.message, error.hint))
+            found.faults.append(FileFault(Path(labels), error.message, error.hint))
 
 
 def not_installed() -> list[str]:

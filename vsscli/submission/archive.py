@@ -6,11 +6,9 @@ permissions, stored as the PNGs they are. What is left is how these are deflated
 
 from __future__ import annotations
 
-import os
 import stat
-import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,16 +21,13 @@ from vsscli.data.pixels import image_size
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import SizedLabels
-from vsscli.files import parts_of, whole_file
+from vsscli.files import clear_parts, whole_file
 from vsscli.store.files import file_digest
 from vsscli.submission.faults import Faults, in_pixels
-from vsscli.submission.layout import Layout, name_fault
+from vsscli.submission.layout import Layout, entry_fault
 from vsscli.submission.png import encode_label
 from vsscli.talk import SILENCE, Talk
-from vsscli.threads import in_order
-
-if sys.platform != "win32":
-    import fcntl
+from vsscli.threads import results_in_order
 
 DATE = (1980, 1, 1, 0, 0, 0)
 """The earliest that a zip can tell."""
@@ -93,20 +88,18 @@ def write_submission(
     ordered = [_by_name(video) for video in sorted(videos, key=lambda video: video.name)]
     frames = [frame for video in ordered for frame in video.frames]
     for frame in frames:
-        fault = name_fault(layout.entry(frame))
+        fault = entry_fault(layout.entry(frame))
         if fault:
             raise VssError(f"the entry {layout.entry(frame)!r} {fault}", "rename that video or frame")
     require_complete(frames, labels, workers=workers, talk=talk)
-    _clear_dead(out)
+    clear_parts(out)  # of runs that were killed; it can be gigabytes
     with (
-        ExitStack() as claim,  # given up last, when the file has its name
         whole_file(out, "submission") as part,
         talk.track("pack", len(frames)) as advance,
-        closing(in_order(_jobs(ordered, labels, layout), workers)) as encoded,
+        closing(results_in_order(_jobs(ordered, labels, layout), workers)) as encoded,
+        ZipFile(part, "w", ZIP_STORED) as archive,
     ):
-        claim.enter_context(_claimed(part))
-        with ZipFile(part, "w", ZIP_STORED) as archive:
-            _fill(archive, frames, encoded, layout, advance)
+        _fill(archive, frames, encoded, layout, advance)
     return Written(out, len(videos), len(frames), out.stat().st_size, file_digest(out))
 
 
@@ -131,7 +124,7 @@ def require_complete(
     """Make sure that every frame has a prediction of its size; an error says how many have not, and names the first."""
     faults = Faults()
     jobs = (partial(_lacking, frame, labels) for frame in frames)
-    with talk.track("look", len(frames)) as advance, closing(in_order(jobs, workers)) as findings:
+    with talk.track("look", len(frames)) as advance, closing(results_in_order(jobs, workers)) as findings:
         for frame, (kind, what) in zip(frames, findings, strict=True):
             if kind:
                 faults.add(kind, frame.address, what)
@@ -192,35 +185,3 @@ def _refuse_other_files(out: Path) -> None:
         raise VssError(f"--out {out} is a folder", f"name the file: --out {out / 'submission.zip'}")
     if out.is_file() and out.stat().st_size and not is_zipfile(out):
         raise VssError(f"--out {out} is there and is no zip", "choose another name, or remove it first")
-
-
-@contextmanager
-def _claimed(part: Path) -> Iterator[None]:
-    """Hold an unfinished file, so that it is known to be worked on. The system lets go of it when the process dies."""
-    if sys.platform == "win32":
-        yield
-        return
-    handle = os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-    try:
-        with suppress(OSError):  # a file system that can't lock; then nothing is cleared there either
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _clear_dead(out: Path) -> None:
-    """Remove what runs left that were killed while they wrote the same file; it can be gigabytes."""
-    if sys.platform == "win32":
-        return
-    for part in parts_of(out):
-        with suppress(OSError):
-            if part.is_symlink():
-                part.unlink()
-                continue
-            handle = os.open(part, os.O_RDWR | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                part.unlink()
-            finally:
-                os.close(handle)

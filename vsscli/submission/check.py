@@ -27,11 +27,11 @@ from vsscli.data.spelling import plain, respelled
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.submission.archive import frame_size
-from vsscli.submission.faults import Fault, Faults, in_pixels
-from vsscli.submission.layout import Layout, name_fault
+from vsscli.submission.faults import EntryFault, Faults, in_pixels
+from vsscli.submission.layout import Layout, entry_fault
 from vsscli.submission.png import most_bytes
 from vsscli.talk import SILENCE, Talk
-from vsscli.threads import in_order
+from vsscli.threads import results_in_order
 
 ENCRYPTED = 0x1
 """Bit of an entry's flags."""
@@ -55,7 +55,7 @@ class Checked:
     bytes: int
     classes: int
     counts: dict[str, int]
-    faults: tuple[Fault, ...]
+    faults: tuple[EntryFault, ...]
     hint: str
 
     @property
@@ -129,7 +129,7 @@ def check_submission(
         pixels = np.zeros(256, np.int64)
         foreign: set[int] = set()
         jobs = (partial(_examine, archive, info, wanted[name], layout, legend) for name, info in there.items())
-        with talk.track("check", len(there)) as advance, closing(in_order(jobs, workers)) as findings:
+        with talk.track("check", len(there)) as advance, closing(results_in_order(jobs, workers)) as findings:
             for name, finding in zip(there, findings, strict=True):
                 if finding.values is not None:
                     pixels += finding.values
@@ -152,7 +152,7 @@ def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int
         faults.add("bomb", "", f"the entries claim {packed} packed bytes, the whole file has {size}: they overlap")
     for info in infos:
         name = info.orig_filename  # `filename` is cut at a null byte
-        fault = name_fault(name.removesuffix("/"))
+        fault = entry_fault(name.removesuffix("/"))
         if fault:
             faults.add("path", name, fault)
         elif stat.S_ISLNK(info.external_attr >> 16):
@@ -221,7 +221,7 @@ def _hint(infos: Sequence[ZipInfo], wanted: Container[str], foreign: set[int], l
             break
         *folders, video, file = ["", *name.split("/")][-99:]
         entry = layout.entry(Frame(video, file.removesuffix(".png"), None))
-        if name_fault(name) or not name.endswith(".png") or entry not in wanted:
+        if entry_fault(name) or not name.endswith(".png") or entry not in wanted:
             continue
         folder = "/".join(folders).removeprefix("/")
         if folder:

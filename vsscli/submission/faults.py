@@ -14,7 +14,7 @@ NAME_LENGTH = 200
 
 
 @dataclass(frozen=True)
-class Fault:
+class EntryFault:
     """What is wrong with one frame or entry."""
 
     kind: str
@@ -31,14 +31,14 @@ class Faults:
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
-        self.listed: list[Fault] = []
+        self.listed: list[EntryFault] = []
 
     def add(self, kind: str, entry: str, what: str) -> None:
         """Count one, and keep it if it is among the first of its kind."""
         self.counts[kind] += 1
         if self.counts[kind] <= LISTED:
             name = entry if len(entry) <= NAME_LENGTH else f"{entry[:NAME_LENGTH]}…"
-            self.listed.append(Fault(kind, name, what))
+            self.listed.append(EntryFault(kind, name, what))
 
     def __len__(self) -> int:
         return self.counts.total()

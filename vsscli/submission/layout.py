@@ -40,7 +40,7 @@ class Layout:
                 f"give a --label-offset from 0 to {256 - num_classes}",
             )
         plain = prefix.removesuffix("/")
-        fault = name_fault(plain) if prefix else ""
+        fault = entry_fault(plain) if prefix else ""
         if fault:
             raise VssError(f"prefix {prefix!r} {fault}", "name a folder, like `--prefix result_submission`")
         return cls(num_classes, offset, plain)
@@ -62,7 +62,7 @@ class Layout:
         return np.flatnonzero(outside).tolist()
 
 
-def name_fault(name: str) -> str:
+def entry_fault(name: str) -> str:
     """What is dangerous or ambiguous in the name of a zip's entry; empty for a plain relative path.
 
     Unpacked carelessly, such a name writes outside the folder, or over another entry.

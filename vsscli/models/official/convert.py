@@ -26,7 +26,7 @@ from vsscli.models.mask2former.trunks import (
 from vsscli.models.network import Normalisation
 from vsscli.models.official.mapping import map_official
 from vsscli.models.official.recognise import Kind, Official
-from vsscli.models.official.report import Fitted, fit_weights
+from vsscli.models.official.report import Fitted, fitted_weights
 from vsscli.models.official.sizes import AdapterSizes, HeadSizes, SwinSizes, TrunkSizes, equal_spans
 
 # The published backbone of each kind, and what may be built with its tensors.
@@ -105,7 +105,7 @@ def convert(
     target = {name: _real(tensor) for name, tensor in network.state_dict().items()}
     parts = {_part(name) for name in mapped.tensors}
     fresh = sorted({_part(name) for name in target} - parts) if not whole else []
-    fitted = fit_weights(
+    fitted = fitted_weights(
         mapped.tensors, target, official.source, unused=mapped.unused, resized=mapped.resized, fresh=fresh
     )
     return Converted(described, fitted, network.normalisation, network.crop)

@@ -58,7 +58,7 @@ def split_unneeded(official: Official) -> tuple[dict[str, Tensor], tuple[str, ..
     return {name: tensor for name, tensor in official.state.items() if name not in dropped}, unneeded
 
 
-def fit_weights(
+def fitted_weights(
     mapped: Mapping[str, Tensor],
     target: Mapping[str, Tensor],
     source: str,
