@@ -15,9 +15,16 @@ import numpy as np
 import pytest
 from cli_process import environment
 from small import small_recipe, write_recipe
+from store_samples import distributions, prediction_header, write_predictions
 
+from vsscli.cli.app import run
 from vsscli.data.masks import write_mask
+from vsscli.drawn.config import Scene
 from vsscli.models.checkpoints import load_checkpoint
+from vsscli.pipeline.workspace import find_stores
+from vsscli.store.reader import open_store
+from vsscli.store.verify import verify
+from vsscli.training.run import train
 
 STEPS = 100_000
 
@@ -151,6 +158,66 @@ def test_streams_may_be_closed(tmp_path: Path, closed: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+PRINTS = {
+    "cache ls": ["cache", "ls"],
+    "recipe schema": ["recipe", "schema"],
+    "recipe ls": ["recipe", "ls", "--json"],
+    "model ls": ["model", "ls"],
+    "doctor": ["doctor"],
+    "doctor, with faults": ["doctor", "--data", "nowhere"],
+    "eval": ["eval", "--data", "data", "--pred", "pred", "--metric", "miou", "--json", "--per-class"],
+}
+
+
+@pytest.fixture
+def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data set of one mask, a prediction of it, and a store."""
+    label = np.array([[0, 1], [1, 0]], np.uint8)
+    write_mask(tmp_path / "data/data/v/mask/0.png", label + 1)
+    write_mask(tmp_path / "pred/v/0.png", label)
+    write_predictions(tmp_path / "runs/stores/d/val/a.zarr", prediction_header(), {"v": distributions(1, 1)})
+    (tmp_path / "data/val.txt").write_text("v\n")
+    (tmp_path / "data/classes.json").write_text('["one", "two"]')
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("verb", PRINTS)
+@pytest.mark.parametrize("where", ["a reader that has gone", "a full disk"])
+def test_what_nobody_takes_is_let_go_without_a_traceback(
+    verb: str, where: str, scored: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    read, write = os.pipe() if where != "a full disk" else (os.open(os.devnull, 0), os.open("/dev/full", os.O_WRONLY))
+    os.close(read)
+    stream = os.fdopen(write, "w")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", stream)
+        code = run([*PRINTS[verb], "--quiet"])
+    stream.flush()  # as Python does when it ends, which would speak of what is left
+    stream.close()
+    err = capfd.readouterr().err
+    if where == "a full disk" or "faults" in verb:
+        assert (code, err.count("error: "), "Traceback" in err) == (2, 1, False), err
+    else:
+        assert (code, err) == (141, "")
+
+
+def test_the_first_lines_are_enough(tmp_path: Path) -> None:
+    done = subprocess.run(
+        f'"{sys.executable}" -m vsscli recipe schema | head -n 2; echo "${{PIPESTATUS[0]}}"',
+        shell=True,
+        executable="/bin/bash",
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[0] == "{"
+    assert done.stdout.splitlines()[-1] in ("0", "141")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_remapping_ends_as_it_was_asked_to(tmp_path: Path, number: signal.Signals) -> None:
     noise = np.random.default_rng(1).integers(0, 12, (300, 400), np.uint8)
@@ -173,3 +240,92 @@ def test_remapping_ends_as_it_was_asked_to(tmp_path: Path, number: signal.Signal
     assert process.returncode == 128 + number, err
     assert "interrupted; run the same command again to continue" in err
     assert "Traceback" not in err
+
+
+LONG = {"videos": 1, "unlabelled_videos": 1, "val_videos": 1, "frames": 150, "size": [48, 64]}
+
+
+class Begun:
+    """A verb that has work for a while, in a process group of its own."""
+
+    def __init__(self, verb: str, folder: Path) -> None:
+        self.folder, last = folder, folder / "runs/small/last.pt"
+        self.command = {
+            "predict": ["predict", "--model", str(last), "--split", "val", "--tta"],
+            "pseudo": ["pseudo", "--models", str(last), "--tta"],
+            "run": ["run", "loop.yaml", "--until", "teacher"],
+        }[verb]
+        self.sign = "small/teacher/last.pt" if verb == "run" else "stores/*/*/.*.work"
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "vsscli", *self.command],
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        deadline = time.monotonic() + 240
+        while not list((folder / "runs").glob(self.sign)):
+            assert time.monotonic() < deadline
+            assert self.process.poll() is None, self.process.communicate()[1]
+            time.sleep(0.01)
+
+    def end(self) -> tuple[int, str]:
+        _, err = self.process.communicate(timeout=120)
+        return self.process.returncode, err
+
+
+@pytest.fixture
+def begun(verb: str, tmp_path: Path) -> Iterator[Begun]:
+    recipe = small_recipe(tmp_path / "data", steps=1)
+    recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"scene": Scene.model_validate(LONG)})})
+    train(recipe, tmp_path / "runs/small", check=False)
+    steps = STEPS if verb == "run" else 1
+    write_recipe(tmp_path / "teacher.yaml", small_recipe(tmp_path / "other", "teacher", steps=steps))
+    (tmp_path / "loop.yaml").write_text("name: small\nstages: {teacher: {do: train, recipe: teacher.yaml}}\n")
+    begun = Begun(verb, tmp_path)
+    yield begun
+    if begun.process.poll() is None:
+        os.killpg(begun.process.pid, signal.SIGKILL)
+        begun.process.communicate()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["predict", "pseudo", "run"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_verb_that_is_ended_says_how_it_goes_on_and_does(begun: Begun, verb: str, number: signal.Signals) -> None:
+    os.killpg(begun.process.pid, number)
+    code, err = begun.end()
+    assert code == 128 + number, err
+    assert "interrupted; run the same command again to continue" in err
+    assert "Traceback" not in err
+    if verb == "run":
+        return  # it has a hundred thousand steps to go
+    done = subprocess.run(
+        [sys.executable, "-m", "vsscli", *begun.command, "--json"],
+        cwd=begun.folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert not list((begun.folder / "runs").rglob(".*.work"))
+    for path in find_stores(begun.folder / "runs"):
+        assert verify(open_store(path)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["predict", "pseudo", "run"])
+def test_a_second_ctrl_c_is_obeyed_without_a_traceback(begun: Begun, verb: str) -> None:
+    os.kill(begun.process.pid, signal.SIGSTOP)  # so that both come within one step
+    os.killpg(begun.process.pid, signal.SIGINT)
+    os.kill(begun.process.pid, signal.SIGCONT)
+    time.sleep(0.005)
+    os.killpg(begun.process.pid, signal.SIGINT)
+    code, err = begun.end()
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert "KeyboardInterrupt" not in err

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from vsscli.cli.signals import end_at_once, ended_like_interrupted, hold_streams, unbroken_talk
+from vsscli.cli.signals import drop_output, end_at_once, ended_like_interrupted, hold_streams, unbroken_talk
 
 if TYPE_CHECKING:
     from typer.core import TyperGroup
@@ -113,7 +113,9 @@ def run(arguments: Sequence[str]) -> int:
     debug = "--debug" in arguments
     _wait_asleep()
     with unbroken_talk():
-        return _run(arguments, debug=debug)
+        code = _run(arguments, debug=debug)
+        drop_output()
+        return code
 
 
 def _run(arguments: Sequence[str], *, debug: bool) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import errno
-import os
 import re
 import signal
 import sys
@@ -70,7 +69,6 @@ def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
     if isinstance(cause, typer.Exit):
         return cause.exit_code
     if isinstance(cause, BrokenPipeError):
-        _drop_output()
         return 141
     if isinstance(cause, KeyboardInterrupt | typer.Abort):
         if is_first_process():
@@ -81,15 +79,6 @@ def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
     message, hint, code = _reason(cause)
     print(_complaint(message, hint), file=sys.stderr)
     return code
-
-
-def _drop_output() -> None:
-    """Whoever read our output has gone. Without this Python would complain once more while it flushes at exit."""
-    for stream in (sys.stdout, sys.stderr):
-        try:
-            stream.flush()
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _reason(cause: BaseException) -> tuple[str, str, int]:

@@ -90,6 +90,24 @@ def unbroken_talk() -> Iterator[None]:
         sys.stderr = listened
 
 
+def drop_output() -> None:
+    """Let go what can't be printed any more: its reader has gone, its disk is full. That was told, or is no trouble.
+
+    Without this Python would complain once more while it flushes at exit.
+    """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _lead_nowhere(sys.stdout)
+
+
+def _lead_nowhere(stream: TextIO) -> None:
+    with suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 class _Unbroken:
     """A stream whose errors are swallowed: from the first one on it leads nowhere."""
 
@@ -113,7 +131,4 @@ class _Unbroken:
         try:
             yield
         except (OSError, ValueError):
-            with suppress(OSError, ValueError):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, self._stream.fileno())
-                os.close(nowhere)
+            _lead_nowhere(self._stream)
