@@ -5,6 +5,7 @@ The same parameters and seed give the same bytes (with the same versions of NumP
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -156,7 +157,9 @@ def _draw_video(street: Street, split: _Split, folder: Path, palette: bytes) -> 
         (folder / "mask").mkdir()
     for t in range(split.frames):
         image, label = street.frame(t)
-        Image.fromarray(image).save(folder / "origin" / f"{t:05d}.jpg", quality=QUALITY)
+        encoded = io.BytesIO()  # Pillow, given a file, takes a JPEG that the disk cuts off for written
+        Image.fromarray(image).save(encoded, format="JPEG", quality=QUALITY)
+        (folder / "origin" / f"{t:05d}.jpg").write_bytes(encoded.getvalue())
         if split.masks:
             mask = Image.fromarray(np.where(label == VOID, 0, label + 1).astype(np.uint8))
             mask.putpalette(palette)
