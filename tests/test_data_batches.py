@@ -20,7 +20,7 @@ from torch import Tensor
 from vsscli.data.augment import TrainAugment, apply_image, apply_label, draw_geometry
 from vsscli.data.batches import TrainItems
 from vsscli.data.config import Augment
-from vsscli.data.loader import TrainingLoader, _tell_unless_nobody_listens, training_loader
+from vsscli.data.loader import TrainingLoader, _tell_unless_nobody_listens, lost_loader, training_loader
 from vsscli.data.masks import MaskIds, read_mask
 from vsscli.data.order import Address, Order, StepSampler
 from vsscli.data.samples import Crops, LabelledFrames, StoredPixels, UnlabelledFrames
@@ -281,9 +281,12 @@ def test_faults_of_the_program_are_not_dressed_up_as_the_users(videos: list[Fold
 
 
 def test_a_loader_process_that_is_killed_is_reported(videos: list[FolderVideo]) -> None:
-    with pytest.raises(VssError, match="loader process died") as caught:
+    with pytest.raises(RuntimeError) as caught:
         load(pseudo(videos, Store(die)), workers=1)
-    assert "train.workers" in caught.value.hint
+    lost = lost_loader(caught.value)
+    assert lost is not None
+    assert "loader process died" in lost.message
+    assert "train.workers" in lost.hint
 
 
 def test_leaving_early_ends_the_loader_processes(videos: list[FolderVideo]) -> None:

@@ -19,8 +19,7 @@ from vsscli.training import losses
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.journal import Journal
 from vsscli.training.losses import cross_entropy_sum
-from vsscli.training.optimiser import build_optimiser, set_learning_rate
-from vsscli.training.schedule import learning_rate_factor
+from vsscli.training.optimiser import build_optimiser, learning_rate_factor, set_learning_rate
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,9 @@ from vsscli.inference.plans import NONE
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.recipes.load import load_recipe, recipe_from_dict
-from vsscli.training.run import begun_run, train, training_inputs
+from vsscli.training.begun import begun_run
+from vsscli.training.inputs import training_inputs
+from vsscli.training.run import train
 from vsscli.training.validation import LiveLabels
 
 

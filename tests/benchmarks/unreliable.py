@@ -29,8 +29,9 @@ from vsscli.context import Context
 from vsscli.pipeline.pseudo import pseudo_label
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
+from vsscli.training.begun import begun_run
 from vsscli.training.inputs import training_inputs
-from vsscli.training.run import begun_run, train
+from vsscli.training.run import train
 
 METRICS = ("miou", "wiou", "vc8", "vc16")
 NAMES = {

@@ -21,7 +21,9 @@ from unreliable import METRICS, Printed
 
 from vsscli.data.layouts import open_dataset
 from vsscli.recipes.load import load_recipe
-from vsscli.training.run import begun_run, train, training_inputs
+from vsscli.training.begun import begun_run
+from vsscli.training.inputs import training_inputs
+from vsscli.training.run import train
 
 
 def main() -> None:

@@ -19,7 +19,7 @@ from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.stages.job import open_job
 from vsscli.stages.run import Ran, run_pipeline
-from vsscli.training.run import TrainResult
+from vsscli.training.begun import TrainResult
 
 
 def train(

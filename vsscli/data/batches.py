@@ -46,12 +46,7 @@ class Portion:
 class TrainItems(Dataset[Crops | Failure]):
     """Augmented frames by `Address`, each drawn with generators of its own.
 
-    Parameters
-    ----------
-    frames, augment, rare
-        The main part, see `Portion`; it takes the samples that no other does.
-    also
-        The other parts.
+    The main `Portion` is named in its parts and takes the samples that no other does.
     """
 
     def __init__(

@@ -44,11 +44,6 @@ class TrainingLoader:
                 if isinstance(batch, Failure):
                     raise VssError(batch.message, batch.hint)
                 yield batch
-        except RuntimeError as error:
-            lost = lost_loader(error)
-            if lost is None:
-                raise
-            raise lost from error
         finally:
             self._ending.value = 1  # what does not end by itself is ended by a signal
             # Torch ends its workers when the iterator goes. An error's traceback keeps this frame and would keep the
@@ -68,7 +63,7 @@ def training_loader(
     world: int = 1,
     pin: bool = False,
 ) -> TrainingLoader:
-    """Load batches.
+    """Load batches of crops, this process's share of each.
 
     Parameters
     ----------
@@ -79,19 +74,9 @@ def training_loader(
     seed
         Of order and augmentation. Two loaders that run side by side should differ in it.
     workers
-        Loader processes; 0 loads in this one.
+        Loader processes; 0 loads in this one. Whatever was wrong with a frame is raised while iterating.
     pin
         Put batches into page-locked memory, from which copies to a CUDA device need not wait.
-
-    Returns
-    -------
-    TrainingLoader
-        Yields batches of crops, this process's share of each.
-
-    Raises
-    ------
-    VssError
-        As `StepSampler`; while iterating, whatever was wrong with a frame or its label.
     """
     ending: Flag = multiprocessing.get_context(_start_method()).RawValue("b", 0)
     loader: DataLoader[Crops | Failure] = DataLoader(

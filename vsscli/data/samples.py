@@ -88,14 +88,7 @@ class Samples(Protocol):
 
 
 class LabelledFrames:
-    """Frames with masks.
-
-    Parameters
-    ----------
-    videos
-        All their frames count.
-    ids, num_classes
-        What the values of the masks mean.
+    """Frames with masks, whose values ``ids`` and the number of classes explain.
 
     Raises
     ------
@@ -133,15 +126,10 @@ Known = Callable[[str, int], tuple[np.ndarray, StoredPixels[np.ndarray] | None]]
 
 
 class UnlabelledFrames:
-    """Frames whose labels something else knows, or nobody.
+    """Frames whose labels something else knows, or nobody (None).
 
-    Parameters
-    ----------
-    videos
-        All their frames count.
-    known
-        What is known of a frame; None: nothing. Loader processes get a copy, by fork or by pickle: what it holds open,
-        it should open when it is first called.
+    Loader processes get a copy of ``known``, by fork or by pickle: what it holds open, it should open when it is first
+    called.
     """
 
     def __init__(self, videos: Sequence[FolderVideo], known: Known | None) -> None:

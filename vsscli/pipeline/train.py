@@ -7,7 +7,8 @@ from pathlib import Path
 from vsscli.context import Context
 from vsscli.pipeline.workspace import run_folder
 from vsscli.recipes.schema import Recipe
-from vsscli.training.run import TrainResult, train
+from vsscli.training.begun import TrainResult
+from vsscli.training.run import train
 
 
 def train_recipe(

@@ -36,8 +36,8 @@ from vsscli.stages.needs import checked_record
 from vsscli.stages.record import Result
 from vsscli.structured import digest_of
 from vsscli.talk import SILENCE, Talk
+from vsscli.training.begun import begun_run
 from vsscli.training.inputs import SCORED, data_inputs, training_inputs
-from vsscli.training.run import begun_run
 from vsscli.training.sources import open_sources
 
 ZIP = "submission.zip"

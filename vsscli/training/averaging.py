@@ -9,13 +9,8 @@ from torch import Tensor, nn
 class AveragedWeights:
     """The average of parameters and floating-point buffers over the steps; whole-number buffers are copied.
 
-    Parameters
-    ----------
-    network
-        Its present weights are the start.
-    momentum
-        Share of the old average kept per step. It starts smaller, at ``(1 + step) / (10 + step)``, so that the initial
-        weights do not outweigh the first steps.
+    The present weights are the start. ``momentum`` is the share of the old average kept per step; it starts smaller, at
+    ``(1 + step) / (10 + step)``, so that the initial weights do not outweigh the first steps.
     """
 
     def __init__(self, network: nn.Module, momentum: float) -> None:

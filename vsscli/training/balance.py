@@ -40,15 +40,11 @@ def measured_parameters(network: Network) -> list[nn.Parameter]:
 def gradient_shares(
     terms: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], scale: float = 1.0
 ) -> dict[str, Tensor]:
-    """Norms of the gradients of weighted losses at some parameters, as shares of the first one's.
+    """Norms of the gradients of weighted losses at some parameters, as shares of the first one's: ``gradient_<name>``
+    for every other, nan where the first has no gradient or one is not finite.
 
     Nothing is left in the parameters, and the graph can be gone through again. A factor on the losses, with which
     gradients in half precision do not vanish, has no other effect.
-
-    Returns
-    -------
-    dict
-        ``gradient_<name>`` for every other term; nan where the first loss has no gradient, or one is not finite.
     """
     norms = {name: _norm(term * scale, parameters) for name, term in terms.items()}
     first, *others = norms

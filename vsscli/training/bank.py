@@ -18,16 +18,7 @@ class Banks:
     """One ring buffer per class, first in, first out, all in one tensor that is allocated once.
 
     Nothing here waits for the device: what is pushed is found by counting along masks, and has one shape whatever the
-    masks hold.
-
-    Parameters
-    ----------
-    sizes
-        Rows of each class's bank.
-    channels
-        D.
-    device
-        Where they lie.
+    masks hold. Sizes are the rows of each class's bank, channels D.
     """
 
     def __init__(self, sizes: Sequence[int], channels: int, device: torch.device | str = "cpu") -> None:
@@ -48,24 +39,15 @@ class Banks:
 
     @torch.no_grad()
     def push(self, features: Tensor, negative: Tensor, keys: int | None, step_bytes: int, crops: int = 1) -> None:
-        """Append each class's cells, in their order.
+        """Append each class's cells, in their order: features (N, D) of those that the mask (N, C) has.
 
         Several processes push what one would that had all their crops, and so hold the same banks: a crop's place in
-        the order is its slot in the batch (`data.order.StepSampler`), first those of all processes' first crops.
+        the order is its slot in the batch (`data.order.StepSampler`), first those of all processes' first crops. All
+        have as many crops, and all crops as many cells.
 
-        Parameters
-        ----------
-        features
-            (N, D) float32, of this process.
-        negative
-            (N, C) bool: this cell goes into the bank of this class.
-        keys
-            At most so many per class, of all processes together: where there are more, they are taken at even
-            distances. None: all.
-        step_bytes
-            Bound on what is allocated at a time. Classes are worked on in pieces; one class at least.
-        crops
-            Of how many crops the cells are, each of as many; the same for every process.
+        Where there are more than ``keys`` per class, of all processes together, so many are taken, at even
+        distances; None takes all. Classes are worked on in pieces for which ``step_bytes`` are enough, one class at
+        least.
         """
         cells, channels = features.shape
         world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
@@ -125,13 +107,7 @@ class Banks:
         return {"features": self.features[place[index < self.lengths[:, None]]], "lengths": self.lengths.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state_dict`.
-
-        Raises
-        ------
-        VssError
-            It is of other banks.
-        """
+        """Go on from `state_dict`; that of other banks is refused."""
         lengths, features = state["lengths"], state["features"]
         if (
             lengths.shape != self.lengths.shape
@@ -150,20 +126,9 @@ class Banks:
 
 
 def _ranks(count: Tensor, kept: Tensor, most: int, *, spread: bool) -> Tensor:
-    """Which of a class's cells are pushed, by their rank among them.
-
-    Parameters
-    ----------
-    count, kept
-        (c,) how many each class has, and how many of them are pushed; none above ``most``.
-    spread
-        At even distances; else the last ones, as a queue that forgets would keep them.
-
-    Returns
-    -------
-    Tensor
-        (c, most) int64; those past ``kept`` mean nothing.
-    """
+    """Which of a class's cells are pushed, as numbers among them (c, most) int64: `kept` (c,) of the `count` (c,) that
+    there are, at even distances, or the last ones, as a queue that forgets would keep them. Places past `kept` mean
+    nothing."""
     place = torch.arange(most, device=count.device)
     if spread:
         return place * count[:, None] // kept.clamp_min(1)[:, None]
@@ -175,21 +140,9 @@ def _shared(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Which cells of all processes are pushed.
 
-    Parameters
-    ----------
-    negative
-        (c, N) bool, of this process, crop by crop.
-    limit
-        (c,) how many of all processes' at most; none above ``most``.
-
-    Returns
-    -------
-    cell
-        (c, most) int64, cells of this process; those that are not its own mean nothing.
-    mine
-        (c, most) bool: this one is its own.
-    kept
-        (c,) int64.
+    Parameters are masks of this process (c, N), crop by crop, and limits (c,) on the cells of all processes
+    together. Returns cells of this process (c, most) int64, whether each of them is its own (c, most) bool, and how
+    many each class gets (c,); a cell that is not its own means nothing.
     """
     rank = torch.distributed.get_rank()
     own = negative.unflatten(1, (crops, -1)).sum(2)  # (c, crops)

@@ -29,18 +29,10 @@ DrawBelow = Callable[[Tensor, int], Tensor]
 
 @dataclass(frozen=True)
 class Cells:
-    """What the loss asks of N cells: for each class, (N, C) bool.
+    """What the loss asks of N cells, those of so many crops: for each class, (N, C) bool.
 
-    Parameters
-    ----------
-    trusted
-        The cell is reliably of the class: part of its centre.
-    sure
-        The teacher gives the class enough of its probability; where the cell is trusted too, it may be an anchor.
-    negative
-        The cell is surely not of the class.
-    crops
-        Of how many crops the cells are.
+    A trusted cell is reliably of the class, and part of its centre; where the teacher is sure too, because it gives the
+    class enough of its probability, it may be an anchor. A negative one is surely not of the class.
     """
 
     trusted: Tensor
@@ -80,26 +72,12 @@ def published_label_mask(label: Tensor, num_classes: int) -> Tensor:
 
 
 def negatives_of(window: Tensor, own: Tensor, counts: Tensor, *, labelled: int, variant: str) -> Tensor:
-    """Which cells are negatives of which classes (specs: U2PL section 6).
+    """Which cells are negatives of which classes, (N, C) bool (specs: U2PL section 6).
 
-    Parameters
-    ----------
-    window
-        (N, C) bool: the class's rank lies in the window of its kind of cell.
-    own
-        (N, C) bool, masks of the labels.
-    counts
-        (N,) bool: of a labelled cell, that it has a label; of an unlabelled one, that it is unreliable.
-    labelled
-        How many of the cells, the first ones, are labelled: their own class is no negative.
-    variant
-        ``paper``: the definition. The published code (``official``, ``fix_index``) also wants the cell to have the very
-        class it should be a negative of, so that labelled cells never are.
-
-    Returns
-    -------
-    Tensor
-        (N, C) bool.
+    A cell that counts is a negative of all classes in whose window it ranks. Of a labelled one, which come first,
+    the caller counts those with a label, and its own class is never among its negatives; of an unlabelled one, those
+    that are unreliable. The published code (variants ``official``, ``fix_index``) also wants the cell to have the
+    very class that it should be a negative of, so that labelled cells never are.
     """
     negative = window & counts[:, None]
     negative[:labelled] &= ~own[:labelled]
@@ -116,20 +94,10 @@ def draw_below(counts: Tensor, size: int) -> Tensor:
 def plan_step(
     features: Tensor, cells: Cells, banks: Banks, settings: Contrast, draw: DrawBelow = draw_below
 ) -> ContrastPlan:
-    """Push the step's keys, then draw anchors and negatives.
+    """Push the step's keys, then draw the anchors of all pairs, then their negatives.
 
-    Parameters
-    ----------
-    features
-        (N, D) of the teacher, float32, without gradient.
-    cells
-        What is known of them.
-    banks
-        Take in the negatives first, as in the published code.
-    settings
-        Sizes, thresholds, variant.
-    draw
-        Where random numbers come from: anchors of all pairs first, then negatives.
+    Features (N, D) are the teacher's, float32 and without gradient. Banks take in the negatives first, as in the
+    published code.
     """
     banks.push(features, cells.negative, settings.keys, settings.step_bytes, cells.crops)
     cells_of = cells.trusted.sum(0)

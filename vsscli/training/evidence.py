@@ -1,6 +1,6 @@
 """What is known of unlabelled crops: their labels, which of them to trust, and which classes a pixel surely is not.
 
-Three tell: labels that were given, a store of fused predictions whose maps went the way of the crops, or a moving
+There are three sources: labels that were given, a store of fused predictions, cut out as the crops were, and a moving
 average of the student.
 """
 
@@ -24,15 +24,10 @@ from vsscli.training.unsupervised import entropy_of, keep_sure, narrowing_share,
 
 @dataclass(frozen=True)
 class StoreMeaning:
-    """What a prediction store's maps mean.
+    """What a prediction store's levels mean.
 
-    Parameters
-    ----------
-    levels
-        Up to which stored entropy a pixel is reliable: one number, or one for each of the C classes that it may be
-        predicted as.
-    kept
-        How many places of its ranking are kept.
+    Up to an entropy in ``levels`` a pixel is reliable: one for all, or one for each of the C classes that it may be
+    predicted as. ``kept`` is how many places of its ranking are there.
     """
 
     levels: tuple[int, ...]
@@ -73,16 +68,9 @@ class Narrowing(NamedTuple):
 class CellEvidence(NamedTuple):
     """What is known of N cells, h x w of each crop.
 
-    Attributes
-    ----------
-    label
-        (B, h, w) int64, the label of every cell, sure or not; 255 for none.
-    reliable, unreliable
-        (B, h, w) bool.
-    ranked
-        (N, K) int64, each cell's classes, likeliest first; 255 where a store lists no more.
-    sure
-        (N, C) bool, classes with enough probability for an anchor.
+    Labels (B, h, w) are int64, sure or not, 255 where there is none; (B, h, w) bool says which cells are reliable
+    and which unreliable. Classes (N, K) int64 are ranked likeliest first, 255 where a store lists no more; those
+    with enough probability for an anchor are sure, (N, C) bool.
     """
 
     label: Tensor
@@ -118,16 +106,10 @@ class GivenLabels:
 
 @dataclass(frozen=True)
 class StoredEvidence:
-    """What a prediction store says.
+    """What a prediction store says of crops, whose labels are 255 where nothing is known.
 
-    Parameters
-    ----------
-    crops
-        With labels, 255 where there is nothing to know, and with what else is stored.
-    meaning
-        Of what is stored.
-    narrowing
-        Who is reliable at this time of the run; None: whom the store says, and all others are unreliable.
+    Narrowing says who is reliable at this time of the run; where it is None, the store does, and all others are
+    unreliable.
     """
 
     crops: Crops
@@ -169,17 +151,8 @@ class StoredEvidence:
 
 
 class TeacherEvidence:
-    """What a teacher says that has seen the very crops.
-
-    Parameters
-    ----------
-    scores
-        Of those crops.
-    labels
-        (B, H, W) uint8 from before they were mixed; 255 where there is nothing to know.
-    narrowing
-        Who is reliable at this time of the run.
-    """
+    """What a teacher says that has seen the very crops: its scores, and labels (B, H, W) uint8 of before they were
+    mixed, 255 where nothing is known."""
 
     def __init__(self, scores: Scores, labels: Tensor, narrowing: Narrowing) -> None:
         self._scores, self._labels, self._narrowing = scores, labels, narrowing

@@ -44,22 +44,8 @@ def training_inputs(recipe: Recipe, init: Path | None, pseudo_labels: Path | Non
 
 
 def data_inputs(sources: Sources, digests: Digests | None, talk: Talk = SILENCE) -> dict[str, str]:
-    """What the splits hold that a run learns from, and the one that it is validated on.
-
-    Parameters
-    ----------
-    sources
-        The data sets of its recipe.
-    digests
-        Tell what files hold. None: only how many frames there are and what they are called.
-    talk
-        Follows the looking.
-
-    Raises
-    ------
-    VssError
-        A split is not there.
-    """
+    """What the splits hold that a run learns from, and the one that it is validated on; without digests, only how many
+    frames there are and what they are called."""
     splits = {"labelled": (sources.main, "labelled", True)}
     splits |= {f"{other.dataset.name}/labelled": (other.dataset, "labelled", True) for other in sources.also}
     if sources.recipe.unlabelled is not None:

@@ -19,13 +19,8 @@ Figure = float | int | str | None
 class Journal:
     """Append-only record of a run's figures.
 
-    Parameters
-    ----------
-    path
-        The JSONL file.
-    start
-        Step the run starts at. Lines of later steps, left by a run that was killed after its last checkpoint, are
-        dropped, so that the file reads as if nothing had happened.
+    Lines of steps after ``start``, left by a run that was killed after its last checkpoint, are dropped, so that the
+    file reads as if nothing had happened.
     """
 
     def __init__(self, path: Path, start: int) -> None:

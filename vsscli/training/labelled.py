@@ -26,23 +26,10 @@ from vsscli.training.sources import Sources
 def labelled_items(
     sources: Sources, *, check: Path | None = None, digests: Digests | None = None, talk: Talk = SILENCE
 ) -> TrainItems:
-    """Gather the labelled frames.
+    """Gather the labelled frames of all data sets, and say how many each has, where there are several.
 
-    Parameters
-    ----------
-    sources
-        The data sets.
-    check
-        Where to remember that files are sound: they are looked at first. None: they are not looked at.
-    digests
-        Tell what files hold.
-    talk
-        Told how many frames each data set has, where there are several, and of the looking.
-
-    Raises
-    ------
-    VssError
-        A split is not there, or what is there is damaged.
+    Files are looked at first where ``check`` says where to remember which were sound; what is missing or damaged is
+    refused.
     """
     augment, several = sources.recipe.augment, bool(sources.also)
     videos = [dataset.split("labelled") for dataset in sources.datasets]

@@ -33,17 +33,7 @@ BALANCE_EVERY = 10
 
 
 class Loop:
-    """A run from the step its state is at to the last.
-
-    Parameters
-    ----------
-    fabric, recipe, dataset, state
-        What trains where, how, and on what it is validated.
-    out
-        Folder of ``last.pt``, ``best.pt`` and ``journal.jsonl``.
-    talk
-        Follows the steps and hears of every validation.
-    """
+    """A run from the step its state is at to the last; leaves ``last.pt``, ``best.pt`` and ``journal.jsonl``."""
 
     def __init__(
         self, fabric: Fabric, recipe: Recipe, dataset: Dataset, state: TrainingState, out: Path, talk: Talk
@@ -116,12 +106,9 @@ class Loop:
             lost = lost_loader(error)
             if lost is None:
                 raise
-            kept = f"{self.last} is of step {self._kept}: --resume goes on from there" if self._kept else ""
-            raise VssError(lost.message, "; ".join(filter(None, (lost.hint, kept)))) from error
-        except VssError as error:
-            if isinstance(error.__cause__, RuntimeError) and lost_loader(error.__cause__) and self._kept:
-                error.hint = f"{error.hint}; {self.last} is of step {self._kept}: --resume goes on from there"
-            raise
+            if self._kept:
+                lost.hint = f"{lost.hint}; {self.last} is of step {self._kept}: --resume goes on from there"
+            raise lost from error
 
     def _measures(self, step: int) -> bool:
         """Whether gradients are compared in this step: of the lines of the journal the first, every tenth, the last."""
@@ -154,8 +141,8 @@ class Loop:
 
     def _record(self, losses: Losses, rate: float, *, data_time: float, step_time: float) -> None:
         values = {}
-        for name, loss in losses.named().items():
-            mean = self.fabric.all_reduce(loss.detach(), reduce_op="mean")
+        for name, figure in losses.figures.items():
+            mean = self.fabric.all_reduce(figure, reduce_op="mean")
             assert isinstance(mean, Tensor)
             values[name] = float(mean)
         if not math.isfinite(values["loss"]):
@@ -185,13 +172,7 @@ class Loop:
         return due and self.recipe.validated
 
     def _validate_and_save(self) -> None:
-        self._validate()
-        self._save()
-        if self._journal is not None:
-            self._journal.record(self.state.step, self.state.figures)
-
-    def _validate(self) -> None:
-        """Score the evaluation split, keep the best weights."""
+        """Score the evaluation split, keep the best weights, and save with the figures."""
         state, network = self.state, self.state.network
         raw = None
         if state.average is not None:
@@ -208,6 +189,9 @@ class Loop:
         if miou is not None and miou > state.best:
             state.best = miou
             save_state(self.best, state, self.recipe, self.dataset.table, resumable=False)
+        self._save()
+        if self._journal is not None:
+            self._journal.record(state.step, state.figures)
 
     def _score_best_anew(self) -> None:
         """Forget figures of masks that have changed since, and have the best weights so far compared on today's."""

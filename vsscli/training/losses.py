@@ -17,21 +17,10 @@ WHOLE_BATCH_VALUES = 64 * 2**20
 
 
 def cross_entropy_sum(scores: Scores, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy summed over the pixels that have a label, at the label's size.
+    """Cross-entropy summed over the pixels that have a label, at the label's size, and how many these are.
 
-    Parameters
-    ----------
-    scores
-        ``(B, C, h, w)``; upsampled bilinearly (``align_corners=False``) to the label's size.
-    label
-        ``(B, H, W)`` uint8 or int64 class indices, 255 where there is none.
-
-    Returns
-    -------
-    loss
-        Sum of ``-log p(label)`` (equations 4 and 5 of the paper before the division).
-    count
-        Number of labelled pixels, float32.
+    Scores (B, C, h, w) are upsampled bilinearly (``align_corners=False``) to the label (B, H, W), class indices, 255
+    where there is none. The sum is ``-log p(label)``, equations 4 and 5 of the paper before the division.
     """
     label = label.long()
     count = (label != IGNORE).sum().float()

@@ -32,16 +32,11 @@ class TargetMasks:
     """The masks of a batch, one for each class that an image has; never stored, a label map is all of them.
 
     A pixel without a label (255) belongs to none: every mask is 0 there (specs: mask2former.md, Losses). Whether it
-    counts as outside of all masks, as there, or not at all is `void`'s to say.
+    counts as outside of all masks, as there, or not at all is `void`'s to say. Labels are (B, H, W); classes are those
+    that each image has, ascending.
 
-    Attributes
-    ----------
-    labels
-        (B, H, W), 255 for none.
-    classes
-        For each image the classes present, ascending.
-    void
-        What pixels without a label are.
+    In all methods ``image`` is an index in the batch, or int64 indices that broadcast with the points (..., 2),
+    which are x and y in shares of width and height.
     """
 
     labels: Tensor
@@ -49,22 +44,8 @@ class TargetMasks:
     void: Void = "negative"
 
     def sample(self, image: int | Tensor, points: Tensor, classes: Tensor) -> Tensor:
-        """Sample masks bilinearly, with zeros around them.
-
-        Parameters
-        ----------
-        image
-            Index in the batch, or int64 indices that broadcast with the points (...).
-        points
-            (..., 2): x and y in shares of width and height.
-        classes
-            What mask to sample, int64 indices that broadcast with the points (...).
-
-        Returns
-        -------
-        Tensor
-            float32 of the shape that points and classes broadcast to.
-        """
+        """Sample masks bilinearly, with zeros around them; classes are int64, and the result is float32 of the shape
+        that points and classes broadcast to."""
         total = torch.zeros((), device=points.device)
         for share, label in self._around(image, points):
             total = total + share * (label == classes)
@@ -74,17 +55,8 @@ class TargetMasks:
         """How much points count: what of the pixels around them has a label; None where all count whole.
 
         A point between a pixel with a label and one without counts in part, so that its loss is the pixels' losses,
-        interpolated as the masks are. What is beyond the picture has no say in it.
-
-        Parameters
-        ----------
-        image, points
-            As for `sample`.
-
-        Returns
-        -------
-        Tensor or None
-            float32 of the shape that image and points broadcast to: exactly 1 far from void, exactly 0 within it.
+        interpolated as the masks are. What is beyond the picture has no say in it. It is exactly 1 far from void, and
+        exactly 0 within it.
         """
         if self.void == "negative":
             return None
@@ -94,10 +66,7 @@ class TargetMasks:
         return 1.0 - void / inside
 
     def within_void(self, image: int | Tensor, points: Tensor) -> Tensor | None:
-        """Whether points do not count at all, as `counted` says at more cost: of no pixel around them is there a label.
-
-        Parameters as for `sample`; bool of the shape that image and points broadcast to, None where all points count.
-        """
+        """Whether points do not count at all, as `counted` says at more cost: no pixel around them has a label."""
         if self.void == "negative":
             return None
         height, width = self.labels.shape[-2:]
@@ -124,22 +93,7 @@ class TargetMasks:
 
 
 def target_masks(labels: Tensor, num_classes: int, void: Void = "negative") -> TargetMasks:
-    """Find the classes of each label map.
-
-    Parameters
-    ----------
-    labels
-        (B, H, W) uint8 or int64 class indices, 255 where there is none.
-    num_classes
-        C.
-    void
-        What pixels without a label are.
-
-    Raises
-    ------
-    VssError
-        A label is neither a class nor 255.
-    """
+    """Find the classes of each label map (B, H, W), uint8 or int64; one that the network does not know is refused."""
     present = torch.zeros(len(labels), 256, dtype=torch.bool, device=labels.device)
     present.scatter_(1, labels.flatten(1).long(), True)
     present = present.cpu()  # one transfer for the batch
@@ -155,13 +109,8 @@ def target_masks(labels: Tensor, num_classes: int, void: Void = "negative") -> T
 
 @dataclass(frozen=True)
 class Matches:
-    """Matched queries of one layer, image by image, ascending within an image: all (M,) int64.
-
-    Attributes
-    ----------
-    image, query, target_class
-        Index in the batch, query, and the class it answers for.
-    """
+    """Matched queries of one layer, image by image, ascending within an image: index in the batch, query, and the class
+    it answers for, all (M,) int64."""
 
     image: Tensor
     query: Tensor
@@ -182,21 +131,7 @@ def match(
 ) -> list[Matches]:
     """Assign queries to the masks of their image, each layer for itself, as cheaply as possible.
 
-    Parameters
-    ----------
-    layers
-        Predictions.
-    targets
-        Of the same batch.
-    points
-        For each layer and image (P, 2): where masks are compared.
-    weights
-        Of the parts of the cost.
-
-    Returns
-    -------
-    list of Matches
-        For each layer min(Q, masks) queries an image.
+    Masks are compared at points, (P, 2) for each layer and image. Of each layer min(Q, masks) queries an image match.
     """
     costs = match_costs(layers, targets, points, weights)
     shapes = [[cost.shape for cost in layer] for layer in costs]
@@ -222,7 +157,7 @@ def match(
 def match_costs(
     layers: Sequence[QueryPrediction], targets: TargetMasks, points: Sequence[Sequence[Tensor]], weights: MatchWeights
 ) -> list[list[Tensor]]:
-    """Cost of each query for each mask, (Q, masks) for each layer and image; parameters as in `match`.
+    """Cost of each query for each mask, (Q, masks) for each layer and image.
 
     ``weights.classes * -p(class) + weights.mask * BCE + weights.dice * dice``, both means over the points, dice with 1
     added above and below (specs: mask2former.md, Losses); of points that count in part (`TargetMasks.counted`), as in

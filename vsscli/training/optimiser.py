@@ -1,4 +1,4 @@
-"""AdamW over the parameter groups that a network names."""
+"""AdamW over the parameter groups that a network names, and its learning rate over time."""
 
 from __future__ import annotations
 
@@ -30,6 +30,18 @@ def build_optimiser(network: Network, train: Train, head: nn.Module | None = Non
     # The fused one divides by the loss's scale itself, too late for gradients that are clipped.
     fused = not (train.clip and train.precision == "16")
     return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=fused)
+
+
+def learning_rate_factor(step: int, *, steps: int, warmup: int, power: float) -> float:
+    """Factor on every learning rate after so many steps: polynomial decay under a linear warm-up.
+
+    ``(1 - step / steps) ** power * min(1, (step + 1) / warmup)``, as the "poly" schedule of DeepLab (Chen et al. 2017,
+    section 3.1) with the warm-up of Goyal et al. 2017.
+    """
+    factor: float = (1 - step / steps) ** power
+    if step < warmup:
+        factor *= (step + 1) / warmup
+    return factor
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:

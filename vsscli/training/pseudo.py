@@ -90,7 +90,7 @@ class UnlabelledData:
 
 
 def pseudo_label_path(recipe: Recipe, given: Path | None) -> Path | None:
-    """Which pseudo-label store a recipe learns from: the given one, else its own; none where it has no such part.
+    """Which pseudo-label store a recipe learns from: the given one, else its own; None where it learns from none.
 
     Raises
     ------

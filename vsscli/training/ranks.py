@@ -33,18 +33,7 @@ class Ranks(NamedTuple):
 
 
 def rank_bounds(settings: Contrast, num_classes: int, kept: int | None = None, talk: Talk = SILENCE) -> Ranks:
-    """Bounds for a number of classes.
-
-    Parameters
-    ----------
-    settings
-        What the recipe asks for.
-    num_classes
-        C.
-    kept
-        How many classes of a pixel a store keeps in order; None: all are known.
-    talk
-        Told what was chosen.
+    """Bounds for a number of classes, of which a store keeps so many of each pixel in order (None: all are known).
 
     Raises
     ------
@@ -81,20 +70,10 @@ def rank_bounds(settings: Contrast, num_classes: int, kept: int | None = None, t
 
 
 def rank_window(ranked: Tensor, low: int, high: int, num_classes: int) -> Tensor:
-    """For which classes a cell ranks them from ``low`` to before ``high``.
+    """For which classes a cell ranks them from ``low`` to before ``high``, counted from 0: (N, C) bool.
 
-    Parameters
-    ----------
-    ranked
-        (N, K) int64, classes of each cell, likeliest first; 255 where there is none. K is at least ``low``, and at
-        least ``high`` where that is less than C: a class that is not listed ranks K or later.
-    low, high
-        Counted from 0.
-
-    Returns
-    -------
-    Tensor
-        (N, C) bool.
+    Cells list their classes likeliest first (N, K) int64; 255 where there is none. K is at least ``low``, and at least
+    ``high`` where that is less than C: a class that is not listed ranks K or later.
     """
     ranked = ranked.clamp_max(num_classes)  # one column more for 255
     inside = torch.zeros(len(ranked), num_classes + 1, dtype=torch.bool, device=ranked.device)

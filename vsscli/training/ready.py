@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from vsscli.data.batches import TrainItems
@@ -21,14 +20,6 @@ from vsscli.training.sources import Sources
 NAMED = 5
 
 
-@dataclass(frozen=True)
-class Ready:
-    """What there is to learn from: labelled crops, and frames without labels where the recipe takes some."""
-
-    items: TrainItems
-    unlabelled: UnlabelledData | None
-
-
 def make_ready(
     sources: Sources,
     pseudo_labels: Path | None,
@@ -36,21 +27,11 @@ def make_ready(
     record: Path | None = None,
     digests: Digests | None = None,
     talk: Talk = SILENCE,
-) -> Ready:
-    """Open the splits that a run trains and is validated on, and look at every file of them.
+) -> tuple[TrainItems, UnlabelledData | None]:
+    """Open the splits that a run trains and is validated on, and look at every file of them; where there is no record
+    of what was found sound, at lists and folders alone.
 
-    Parameters
-    ----------
-    sources
-        The data sets of the recipe.
-    pseudo_labels
-        The store to learn from, if not the recipe's.
-    record
-        Where to remember what was found sound. None: files are not looked at, but lists and folders are read.
-    digests
-        Tell what files hold.
-    talk
-        Hears of the looking, of classes that never occur, and of videos that are trained on and validated on.
+    Gives labelled crops, and frames without labels where the recipe takes some.
 
     Raises
     ------
@@ -76,7 +57,7 @@ def make_ready(
         )
         others.require_images(digests)
     warn_of_overlap(sources, scored, [] if others is None else others.frames.videos, digests, talk)
-    return Ready(items, others)
+    return items, others
 
 
 def _validated(sources: Sources, talk: Talk) -> list[FolderVideo]:

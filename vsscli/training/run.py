@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,24 +27,15 @@ from vsscli.recipes.schema import Recipe
 from vsscli.store.lock import only_one
 from vsscli.talk import SILENCE, Silence, Talk
 from vsscli.training.averaging import AveragedWeights
-from vsscli.training.inputs import SCORED, changed_data, changed_score, data_inputs, lacks_data, training_inputs
+from vsscli.training.begun import TrainResult, finished_run, refuse_other
+from vsscli.training.inputs import changed_score, data_inputs, training_inputs
 from vsscli.training.loop import Loop
 from vsscli.training.mixing import require_partners
 from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.ready import make_ready
 from vsscli.training.sources import Sources, open_sources
-from vsscli.training.state import TrainingState, lacks_content, load_state, other_run
-
-
-@dataclass(frozen=True)
-class TrainResult:
-    """Where a run left its checkpoints, and its figures on the evaluation split."""
-
-    last: Path
-    best: Path
-    figures: dict[str, float | None]
-    trained_steps: int
+from vsscli.training.state import TrainingState, load_state
 
 
 def train(
@@ -132,7 +122,7 @@ def train(
             return done
         finished = finished_run(out, recipe, inputs) if not force else None
         if last.exists() and not force:
-            _refuse_other(out, recipe, inputs, finished=finished is not None, resume=resume, talk=talk)
+            refuse_other(out, recipe, inputs, finished=finished is not None, resume=resume, talk=talk)
         fabric.barrier()  # every process has looked before one of them writes
         scored_anew = finished is not None and changed_score(load_checkpoint(last, weights=False).inputs, inputs) != ""
         if finished is not None and not scored_anew:
@@ -141,35 +131,6 @@ def train(
         record = (checked or out / "checked.json") if check and fabric.is_global_zero else None
         resume = resume or scored_anew
         return _train(fabric, sources, out, inputs, pseudo_labels, init, digests, record, resume=resume, talk=talk)
-
-
-def _refuse_other(
-    out: Path, recipe: Recipe, inputs: dict[str, str], *, finished: bool, resume: bool, talk: Talk
-) -> None:
-    """Refuse a folder whose run is another one, or of other data, unless it is gone on with; say what is not known."""
-    last = out / "last.pt"
-    checkpoint = load_checkpoint(last, weights=False)
-    changed = changed_data(checkpoint.inputs, inputs)
-    if changed:
-        raise VssError(
-            f"{last} was trained on other data: {changed}",
-            "--force trains anew in its place, --out FOLDER (or another name) puts the new run elsewhere",
-        )
-    if not finished and not resume:
-        raise VssError(
-            f"{out} holds a run of {checkpoint.recipe.get('name')!r}, {checkpoint.step} steps long",
-            "--resume continues it, --force starts anew in its place, --out FOLDER puts the new run elsewhere",
-        )
-    unnoted = [
-        *(["the frames and masks it learned from"] if lacks_data(checkpoint.inputs) else []),
-        *(["those it was scored on"] if SCORED in inputs and SCORED not in checkpoint.inputs else []),
-        *(["its pseudo-labels, only how they were made"] if lacks_content(checkpoint, inputs) else []),
-    ]
-    if unnoted:
-        talk.warn(
-            f"{last} is of an earlier version, which did not note {', nor '.join(unnoted)}: "
-            "if these have changed since, --force trains anew"
-        )
 
 
 def _train(
@@ -196,8 +157,7 @@ def _train(
     fresh = not (resume and last.exists())
     if fresh and init is None:
         _require_start(recipe, talk)
-    ready = make_ready(sources, pseudo_labels, record=record, digests=digests, talk=talk)
-    items, others = ready.items, ready.unlabelled
+    items, others = make_ready(sources, pseudo_labels, record=record, digests=digests, talk=talk)
     unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
     torch.manual_seed(recipe.seed)
     network = _initial_network(recipe, dataset, init, last, fresh=fresh, talk=talk)
@@ -219,23 +179,6 @@ def _train(
     )
     Loop(fabric, recipe, dataset, state, out, talk).run(items, unlabelled)
     return TrainResult(last, best, state.figures, state.step)
-
-
-def finished_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> TrainResult | None:
-    """The run in a folder, if it is a finished one of this recipe and these inputs."""
-    if not begun_run(out, recipe, inputs):
-        return None
-    checkpoint = load_checkpoint(out / "last.pt", weights=False)
-    if checkpoint.step < recipe.train.steps or (recipe.validated and not checkpoint.figures):  # not scored yet
-        return None
-    return TrainResult(out / "last.pt", out / "best.pt", checkpoint.figures, checkpoint.step)
-
-
-def begun_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> bool | None:
-    """Whether the run in a folder is of this recipe and these inputs; None where there is no run."""
-    if not (out / "last.pt").exists():
-        return None
-    return not other_run(load_checkpoint(out / "last.pt", weights=False), recipe, inputs)
 
 
 def _require_precision(recipe: Recipe, device: torch.device) -> None:

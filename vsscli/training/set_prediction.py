@@ -4,7 +4,7 @@ Mask2Former, arXiv:2112.01527, section 3.3; points as in Kirillov et al. 2020, P
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
@@ -31,30 +31,20 @@ from vsscli.training.matching import (
 class SetPredictionSettings:
     """What the loss is made of; the defaults are those of all published models.
 
-    Attributes
-    ----------
-    points
-        P, where masks are compared.
-    oversample
-        Candidates for each of them in the mask losses.
-    uncertain
-        Share of the points that are the least sure candidates; the rest is drawn anew.
-    no_object
-        Weight of "no object" in the class loss.
-    class_weight, mask_weight, dice_weight
-        Of the parts, in the loss and in the cost of a match.
-    void
-        Pixels without a label: "negative", outside of every mask, as in all published programs; or "ignored": points
-        there count neither in mask and dice losses nor in costs, all of which are of the points that are left.
+    Masks are compared at so many ``points``, P. In the mask losses each of these has ``oversample`` candidates, of
+    which the least sure make up the share ``uncertain`` of the points; the rest is drawn anew. ``no_object`` is what
+    "no object" weighs in the class loss, ``weights`` are of the parts, in the loss and in the cost of a match.
+
+    Pixels without a label are, by ``void``: "negative", outside of every mask, as in all published programs; or
+    "ignored": points there count neither in mask and dice losses nor in costs, all of which are of the points that
+    are left.
     """
 
     points: int = 12544
     oversample: float = 3.0
     uncertain: float = 0.75
     no_object: float = 0.1
-    class_weight: float = 2.0
-    mask_weight: float = 5.0
-    dice_weight: float = 5.0
+    weights: MatchWeights = field(default_factory=MatchWeights)
     void: Void = "negative"
 
     def __post_init__(self) -> None:
@@ -88,15 +78,10 @@ class LayerDraws(NamedTuple):
 class SetPredictionLoss:
     """Class, mask and dice losses of every layer, each matched for itself.
 
-    Parameters
-    ----------
-    settings
-        Numbers of points and weights.
-    draw
-        Where random numbers come from: called, for each layer in the order given, with (1, P, 2) for each image, then
-        (M, oversample * P, 2), then (M, the rest, 2), where M are the layer's matched masks. That is the order of the
-        official programs, which differ in the order of layers alone: detectron2's begins with the last layer,
-        mmsegmentation's ends with it.
+    Random numbers are drawn, for each layer in the order given, as (1, P, 2) for each image, then (M, oversample *
+    P, 2), then (M, the rest, 2), where M are the layer's matched masks. That is the order of the official programs,
+    which differ in the order of layers alone: detectron2's begins with the last layer, mmsegmentation's ends with
+    it.
     """
 
     def __init__(self, settings: SetPredictionSettings | None = None, draw: Draw = draw_uniform) -> None:
@@ -104,22 +89,9 @@ class SetPredictionLoss:
         self.draw = draw
 
     def __call__(self, layers: Sequence[QueryPrediction], labels: Tensor) -> SetPredictionLosses:
-        """Compare predictions with label maps.
-
-        Parameters
-        ----------
-        layers
-            Class logits (B, Q, C + 1) and mask logits (B, Q, h, w) of each layer.
-        labels
-            (B, H, W) class indices, 255 where there is none.
-
-        Raises
-        ------
-        VssError
-            A label is neither a class nor 255.
-        """
-        settings = self.settings
-        weights = MatchWeights(settings.class_weight, settings.mask_weight, settings.dice_weight)
+        """Compare the predictions of all layers, class logits (B, Q, C + 1) and mask logits (B, Q, h, w), with label
+        maps (B, H, W) of class indices, 255 where there is none."""
+        settings, weights = self.settings, self.settings.weights
         with torch.autocast(device_type=labels.device.type, enabled=False):
             targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1, settings.void)
             draws = [self._draw(layer, targets) for layer in layers]
@@ -128,7 +100,7 @@ class SetPredictionLoss:
                 [self.class_loss(layer.class_logits, found) for layer, found in zip(layers, matches, strict=True)]
             )
             masks, dice = self.mask_losses(layers, targets, matches, draws)
-        total = settings.class_weight * classes + settings.mask_weight * masks + settings.dice_weight * dice
+        total = weights.classes * classes + weights.mask * masks + weights.dice * dice
         return SetPredictionLosses(classes, masks, dice, total.sum())
 
     def class_loss(self, class_logits: Tensor, matches: Matches) -> Tensor:

@@ -14,15 +14,7 @@ from vsscli.talk import SILENCE, Talk
 
 @dataclass(frozen=True)
 class Further:
-    """A further data set, opened.
-
-    Parameters
-    ----------
-    section
-        What the recipe says of it.
-    dataset
-        In the classes of the main one.
-    """
+    """A further data set, opened, in the classes of the main one, and what the recipe says of it."""
 
     section: Also
     dataset: Dataset
@@ -32,14 +24,8 @@ class Further:
 class Sources:
     """The data sets that labelled crops come from.
 
-    Parameters
-    ----------
-    recipe
-        The recipe with the places where they were found, so that what carries it finds them again.
-    main
-        What the recipe's ``data`` says; it is validated on, and unlabelled frames come from it.
-    also
-        The others.
+    The recipe has the places where they were found, so that what carries it finds them again. The main one is what is
+    validated on, and unlabelled frames come from it.
     """
 
     recipe: Recipe
@@ -53,16 +39,7 @@ class Sources:
 
 
 def open_sources(recipe: Recipe, root: Path | None, talk: Talk = SILENCE) -> Sources:
-    """Find the data sets that a recipe trains on.
-
-    Parameters
-    ----------
-    recipe
-        Its ``data`` and ``also`` count.
-    root
-        Folder of the main data set, if not the one that the recipe names.
-    talk
-        Hears when synthetic videos are drawn.
+    """Find the data sets that a recipe trains on; ``root`` is where the main one lies, if not where the recipe says.
 
     Raises
     ------

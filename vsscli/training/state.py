@@ -136,7 +136,7 @@ def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) ->
     unnoted = {CONTENT: inputs[CONTENT]} if lacks_content(checkpoint, inputs) else {}
     there = {**known, "inputs": {**_without_data(checkpoint.inputs), **unnoted}}
     wanted = {**recipe.model_dump(mode="json"), "inputs": _without_data(inputs)}
-    return first_difference(_deciding(there), _deciding(wanted))
+    return _difference(_deciding(there), _deciding(wanted))
 
 
 def lacks_content(checkpoint: Checkpoint, inputs: dict[str, str]) -> bool:
@@ -155,11 +155,11 @@ def _deciding(values: dict[str, Any]) -> dict[str, Any]:
     return {**values, "data": {**values["data"], "root": None}, "also": also, "train": train}
 
 
-def first_difference(old: Any, new: Any, name: str = "") -> str:
+def _difference(old: Any, new: Any, name: str = "") -> str:
     """Name of the first field that differs between two nested dicts, with both values; empty when they are equal."""
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted(old.keys() | new.keys()):
-            found = first_difference(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
+            found = _difference(old.get(key), new.get(key), f"{name}.{key}" if name else str(key))
             if found:
                 return found
         return ""

@@ -14,23 +14,12 @@ from vsscli.data.samples import Crops
 from vsscli.recipes.schema import Recipe
 from vsscli.training.balance import gradient_shares, measured_parameters
 from vsscli.training.objectives.table import Losses
-from vsscli.training.optimiser import set_learning_rate
-from vsscli.training.schedule import learning_rate_factor
+from vsscli.training.optimiser import learning_rate_factor, set_learning_rate
 from vsscli.training.state import TrainingState
 
 
 class Stepper:
-    """Takes a training state from one step to the next.
-
-    Parameters
-    ----------
-    fabric
-        Device, precision and processes.
-    recipe
-        Its ``train`` section.
-    state
-        Learner and optimiser are set up for the fabric here.
-    """
+    """Takes a training state from one step to the next; learner and optimiser are set up for the fabric here."""
 
     def __init__(self, fabric: Fabric, recipe: Recipe, state: TrainingState) -> None:
         self.fabric, self.recipe, self.state = fabric, recipe, state

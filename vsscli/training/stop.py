@@ -15,18 +15,9 @@ from vsscli.talk import SILENCE, Talk
 class StopRequest:
     """Lets a first Ctrl-C, SIGTERM or SIGHUP end the step in hand, so that a checkpoint of it can be written.
 
-    It is answered at once, and a second one obeyed at once. Leaving the block hands the signals back to whoever handled
-    them before. Those that are ignored stay so: SIGHUP under `nohup`, Ctrl-C of what a shell runs in the background.
-
-    Parameters
-    ----------
-    talk
-        Is told that the first one was heard.
-
-    Attributes
-    ----------
-    number
-        The signal that asked to stop, or None.
+    It is answered at once, and a second one obeyed at once; ``number`` is the signal that asked. Leaving the block
+    hands the signals back to whoever handled them before. Those that are ignored stay so: SIGHUP under `nohup`,
+    Ctrl-C of what a shell runs in the background.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))

@@ -14,20 +14,8 @@ def entropy_of(probabilities: Tensor) -> Tensor:
 
 
 def percentile(values: Tensor, valid: Tensor, percent: float) -> Tensor:
-    """A percentile of the valid values, interpolated as NumPy does it; infinity where none is valid.
-
-    Parameters
-    ----------
-    values, valid
-        Of one shape, float32 and bool.
-    percent
-        In [0, 100].
-
-    Returns
-    -------
-    Tensor
-        One number, still on the device: nobody waits for it.
-    """
+    """A percentile of the valid values, interpolated as NumPy does it; infinity where none is valid. One number, still
+    on the device: nobody waits for it."""
     ordered = torch.where(valid, values, torch.inf).reshape(-1).sort().values
     place = (valid.sum() - 1).clamp_min(0).double() * (percent / 100)
     below = place.floor()
@@ -37,20 +25,8 @@ def percentile(values: Tensor, valid: Tensor, percent: float) -> Tensor:
 
 
 def split_by_entropy(entropy: Tensor, valid: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """The surest and the least sure pixels of a batch; what lies between is in neither.
-
-    Parameters
-    ----------
-    entropy, valid
-        (B, H, W), float32 and bool.
-    share
-        Per cent of the valid pixels in each; bounds belong to both.
-
-    Returns
-    -------
-    tuple
-        Reliable and unreliable, (B, H, W) bool.
-    """
+    """The surest and the least sure valid pixels (B, H, W), each ``share`` per cent of them; what lies between is in
+    neither, bounds belong to both."""
     reliable = entropy <= percentile(entropy, valid, share)
     unreliable = entropy >= percentile(entropy, valid, 100 - share)
     return reliable & valid, unreliable & valid

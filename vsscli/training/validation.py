@@ -35,12 +35,7 @@ class LiveLabels:
 def validate(network: Network, dataset: Dataset, recipe: Recipe, fabric: Fabric) -> dict[str, float | None]:
     """Score a network in evaluation mode on the recipe's evaluation split, without test-time augmentation.
 
-    The first process does it; the others wait.
-
-    Returns
-    -------
-    dict
-        mIoU, weighted IoU, VC8 and VC16 as fractions, None where nothing counted; empty on the other processes.
+    The first process does it; the others wait, and have no figures. These are fractions, None where nothing counted.
     """
     figures: dict[str, float | None] = {}
     if fabric.is_global_zero:

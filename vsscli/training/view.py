@@ -38,7 +38,7 @@ class TeacherView:
 
 
 @dataclass(frozen=True)
-class View:
+class StepView:
     """A step's crops as the student will see them, and what is known of those without labels of their own.
 
     Images are normalised. What the teacher says is None where nobody asks it.
@@ -60,20 +60,9 @@ class View:
 class Viewer:
     """Makes the view of a step.
 
-    Parameters
-    ----------
-    normalisation
-        Of the network's input.
-    settings
-        The recipe's ``unlabelled`` section.
-    stored
-        The meaning of what a prediction store says of the crops; None where they come with labels alone or with none.
-    teacher
-        A moving average of the student, where one is asked.
-    sees_all
-        Whether it looks at labelled crops too.
-    autocast
-        What it runs under.
+    ``stored`` is the meaning of what a prediction store says of the crops, where one does; the teacher is a moving
+    average of the student, where one is asked; ``sees_all`` says that it looks at labelled crops too, ``autocast``
+    is what it runs under.
     """
 
     def __init__(
@@ -89,12 +78,12 @@ class Viewer:
         self.normalisation, self.settings, self.stored = normalisation, settings, stored
         self.teacher, self.sees_all, self.autocast = teacher, sees_all, autocast
 
-    def __call__(self, labelled: Crops, unlabelled: Crops | None, progress: float) -> View:
+    def __call__(self, labelled: Crops, unlabelled: Crops | None, progress: float) -> StepView:
         """Prepare crops at a time of the run, which goes from 0 to before 1."""
         labelled = labelled._replace(images=self.normalisation(labelled.images))
         settings = self.settings
         if unlabelled is None or settings is None:
-            return View(labelled)
+            return StepView(labelled)
         crops = unlabelled._replace(images=self.normalisation(unlabelled.images))
         mixes = settings.mixing != "none" and float(torch.rand(())) < settings.mixing_share
         labelled_by_teacher = settings.teacher == "ema"
@@ -110,7 +99,7 @@ class Viewer:
             said = TeacherView(outputs.part(slice(split)), outputs.part(slice(split, None)), projected)
             if labelled_by_teacher and not mixes:
                 crops = _relabelled(crops, said.unlabelled)
-        return View(labelled, crops, self._evidence(settings, crops, said, progress), said)
+        return StepView(labelled, crops, self._evidence(settings, crops, said, progress), said)
 
     def _ask(self, images: Tensor) -> tuple[Outputs, Tensor | None]:
         assert self.teacher is not None

@@ -21,10 +21,10 @@ from vsscli.training.contrast import (
 from vsscli.training.evidence import cell_shares, shrink
 from vsscli.training.objectives.objective import Objective, Said, Setup, Term
 from vsscli.training.ranks import Ranks, rank_bounds, rank_window
-from vsscli.training.view import View
+from vsscli.training.view import StepView
 
 
-class UnreliableContrast(Objective):
+class ContrastiveLoss(Objective):
     """The contrast of each class's anchors with its bank of negatives; anchors are cells of the student's features."""
 
     name = "contrast"
@@ -38,7 +38,7 @@ class UnreliableContrast(Objective):
         self.memory = Banks(sizes, settings.channels, next(head.parameters()).device)
 
     @classmethod
-    def of(cls, setup: Setup) -> UnreliableContrast | None:
+    def of(cls, setup: Setup) -> ContrastiveLoss | None:
         """Refuses ranks that the classes or the store do not allow, a variant that would learn nothing, and a network
         without features; says the ranks and the memory."""
         unlabelled, network = setup.recipe.unlabelled, setup.network
@@ -66,7 +66,7 @@ class UnreliableContrast(Objective):
         )
         return made
 
-    def plan(self, view: View) -> ContrastPlan:
+    def plan(self, view: StepView) -> ContrastPlan:
         """Push the step's keys into the banks, then draw anchors and negatives."""
         assert view.teacher is not None
         assert view.teacher.projected is not None
@@ -78,7 +78,7 @@ class UnreliableContrast(Objective):
         filled = self.memory.lengths.sum() / self.memory.rows
         return Term(loss, self.settings.weight * said.layers, {"banks": filled})
 
-    def _cells(self, view: View) -> Cells:
+    def _cells(self, view: StepView) -> Cells:
         """What the loss needs to know of all cells: those of labelled crops, then the others."""
         assert view.teacher is not None
         assert view.teacher.unlabelled.features is not None

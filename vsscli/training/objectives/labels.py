@@ -11,7 +11,7 @@ from vsscli.training.objectives.objective import Objective, Said, Setup, Term
 from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSettings
 
 
-class Labels(Objective):
+class SupervisedLoss(Objective):
     """The loss of labelled crops, as it was published for the network's family."""
 
     name = "supervised"
@@ -20,7 +20,7 @@ class Labels(Objective):
         self.void = void
 
     @classmethod
-    def of(cls, setup: Setup) -> Labels:
+    def of(cls, setup: Setup) -> SupervisedLoss:
         return cls(setup.recipe.train.void)
 
     def term(self, said: Said) -> Term:

@@ -14,12 +14,12 @@ from vsscli.models.outputs import Outputs
 from vsscli.recipes.schema import Recipe
 from vsscli.talk import Talk
 from vsscli.training.evidence import StoreMeaning
-from vsscli.training.view import View
+from vsscli.training.view import StepView
 
 
 class Setup(NamedTuple):
-    """What an objective is set up from: recipe, network on its device, the meaning of what a prediction store says of
-    unlabelled crops, if one does, and who is told what was chosen."""
+    """What an objective is set up from: the recipe; the network on its device; the meaning of what a prediction store
+    says of unlabelled crops, if one does; and who hears what was chosen."""
 
     recipe: Recipe
     network: Network
@@ -29,23 +29,14 @@ class Setup(NamedTuple):
 
 @dataclass(frozen=True)
 class Said:
-    """What the student says of a view.
+    """What the student says of a view: its outputs for labelled and unlabelled crops, None where there are no such.
 
-    Attributes
-    ----------
-    view
-        What it has seen.
-    labelled, unlabelled
-        Its outputs for both kinds of crops; None where there are no unlabelled ones.
-    layers
-        What weights of unlabelled terms are multiplied by, so that they are of one layer of the supervised loss.
-    plan
-        The objective's own, of before the student ran.
-    anchors
-        (A, M, D) float32, projected features of the cells that the plan asks for.
+    ``layers`` is what weights of unlabelled terms are multiplied by, so that they are of one layer of the supervised
+    loss. ``plan`` is what the objective drew before the student ran, ``anchors`` (A, M, D) float32 are projected
+    features of the cells that it asks for.
     """
 
-    view: View
+    view: StepView
     labelled: Outputs
     unlabelled: Outputs | None
     layers: int
@@ -96,7 +87,7 @@ class Objective(ABC):
     def of(cls, setup: Setup) -> Objective | None:
         """As the recipe has it; None where it has no such term. Refuses what would teach nothing."""
 
-    def plan(self, view: View) -> Any:
+    def plan(self, view: StepView) -> Any:
         """Draw what has to be known before the student runs; None: nothing. The ``anchors`` (A, M) of a plan are the
         cells whose projected features the student is asked for."""
         return None

@@ -7,7 +7,7 @@ from vsscli.training.losses import cross_entropy_sum, global_mean, global_share
 from vsscli.training.objectives.objective import Objective, Said, Setup, Term
 
 
-class PseudoLabels(Objective):
+class UnsupervisedLoss(Objective):
     """Cross-entropy over the reliable pixels of unlabelled crops, whatever the network's family."""
 
     name = "unsupervised"
@@ -16,7 +16,7 @@ class PseudoLabels(Objective):
         self.settings = settings
 
     @classmethod
-    def of(cls, setup: Setup) -> PseudoLabels | None:
+    def of(cls, setup: Setup) -> UnsupervisedLoss | None:
         return None if setup.recipe.unlabelled is None else cls(setup.recipe.unlabelled)
 
     def term(self, said: Said) -> Term:

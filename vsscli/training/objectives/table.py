@@ -18,37 +18,27 @@ from vsscli.talk import SILENCE, Talk
 from vsscli.training.balance import layers_of
 from vsscli.training.evidence import StoreMeaning
 from vsscli.training.learner import Answer, Learner, MeanTeacher
-from vsscli.training.objectives.contrast import UnreliableContrast
-from vsscli.training.objectives.labels import Labels
+from vsscli.training.objectives.contrast import ContrastiveLoss
+from vsscli.training.objectives.labels import SupervisedLoss
 from vsscli.training.objectives.objective import Objective, Said, Setup
-from vsscli.training.objectives.pseudo_labels import PseudoLabels
+from vsscli.training.objectives.pseudo_labels import UnsupervisedLoss
 from vsscli.training.view import Viewer
 
-OBJECTIVES: tuple[type[Objective], ...] = (Labels, PseudoLabels, UnreliableContrast)
+OBJECTIVES: tuple[type[Objective], ...] = (SupervisedLoss, UnsupervisedLoss, ContrastiveLoss)
 """In the order in which they are added up; gradients are compared with those of the first."""
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one step, and other figures of it; tensors, so that nobody waits for the device.
+    """Losses of one step, all tensors, so that nobody waits for the device.
 
-    Attributes
-    ----------
-    total
-        What is minimised.
-    figures
-        For the journal, without gradient: the losses without their weights, and what else objectives say.
-    terms
-        What the total is the sum of, each with its weight.
+    ``total`` is minimised; ``figures`` are for the journal: losses without their weights, and what else objectives say;
+    ``terms`` are what the total is the sum of, each with its weight.
     """
 
     total: Tensor
     figures: dict[str, Tensor]
     terms: dict[str, Tensor]
-
-    def named(self) -> dict[str, Tensor]:
-        """As the journal calls them."""
-        return {"loss": self.total, **self.figures}
 
 
 class Objectives:
@@ -56,21 +46,10 @@ class Objectives:
     else a recipe adds.
 
     n is 1 for a network that scores pixels, as in the paper. For a mask classifier, whose L_s is a sum over the layers
-    of its decoder, it is their number (`unlabelled.balance: layers`); L_s itself is as it was published.
+    of its decoder, it is their number where terms are ``balanced``; L_s itself is as it was published.
 
     Losses over pixels are means over those of the whole batch, over all processes, so that two processes learn what one
     would. The contrast is each process's own, on banks that they share.
-
-    Parameters
-    ----------
-    learner
-        What learns, on its device.
-    viewer
-        Prepares the crops of a step.
-    parts
-        What is added up.
-    balanced
-        Whether n is the number of layers.
     """
 
     def __init__(self, learner: Learner, viewer: Viewer, parts: Sequence[Objective], *, balanced: bool = True) -> None:
@@ -93,7 +72,8 @@ class Objectives:
             term = part.term(Said(view, own, others, layers, plan, anchors))
             terms[part.name] = term.weight * term.loss
             figures |= {f"loss_{part.name}": term.loss.detach(), **term.figures}
-        return Losses(reduce(torch.add, terms.values()), figures, terms)
+        total = reduce(torch.add, terms.values())
+        return Losses(total, {"loss": total.detach(), **figures}, terms)
 
     def update(self, step: int) -> None:
         """Take in the student's weights after ``step`` steps."""
@@ -132,25 +112,10 @@ def build_objectives(
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     talk: Talk = SILENCE,
 ) -> Objectives:
-    """Set up what a recipe learns from, and what that takes beside its network.
+    """Set up what a recipe learns from, and what that takes beside its network, which is on its device.
 
-    Parameters
-    ----------
-    recipe
-        Its `train` and `unlabelled` sections choose.
-    network
-        On its device.
-    stored
-        The meaning of what a prediction store says of unlabelled crops, if they come with it.
-    autocast
-        What a teacher's forward passes run under.
-    talk
-        Hears what was chosen.
-
-    Raises
-    ------
-    VssError
-        An objective would learn nothing.
+    Where unlabelled crops come with what a prediction store says, ``stored`` is its meaning; ``autocast`` is what a
+    teacher's forward passes run under. What would teach nothing is refused.
     """
     setup = Setup(recipe, network, stored, talk)
     parts = [part for kind in OBJECTIVES if (part := kind.of(setup)) is not None]
