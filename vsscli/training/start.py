@@ -1,0 +1,112 @@
+"""Where a run starts: what it can't start with is refused before all data is looked at, and then the first weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from vsscli.data.layouts import Dataset
+from vsscli.errors import VssError
+from vsscli.inference.devices import autocast
+from vsscli.inference.windows import chosen_window
+from vsscli.models.build import build_network, other_reading
+from vsscli.models.checkpoints import load_checkpoint, load_weights
+from vsscli.models.network import Network
+from vsscli.models.torchfile import check_file
+from vsscli.recipes.schema import Recipe
+from vsscli.talk import Talk
+
+
+def require_precision(recipe: Recipe, device: torch.device) -> None:
+    """Refuse what the device can't compute in, which validation would refuse after the last step."""
+    try:
+        autocast(device, recipe.train.precision)
+    except VssError as error:
+        others = {"cpu": "32, or bf16 where the processor has it", "cuda": "16 or 32"}[device.type]
+        raise VssError(
+            f"train.precision: {error.message}", f"set it otherwise: --set train.precision={others}"
+        ) from error
+
+
+def require_start(recipe: Recipe, talk: Talk) -> None:
+    """Refuse or warn of first weights that are not there, before all data is looked at and a network built."""
+    model = recipe.model
+    if model.random:
+        what = f"recipe {recipe.name} has model.pretrained none, and no checkpoint is named to start from"
+        if recipe.unlabelled is not None:
+            # A network that knows nothing would be taught by what it says itself, or by far better ones in vain.
+            raise VssError(
+                f"{what}: unlabelled frames are for a network that has learned from labels",
+                "add --init CHECKPOINT; one comes from the same recipe without its `unlabelled` section",
+            )
+        talk.warn(f"{what}: training starts from random weights (--init CHECKPOINT, or set model.pretrained)")
+        return
+    if model.weights is None:
+        return
+    key, file = model.weights
+    try:
+        check_file(Path(file).expanduser(), "weights")
+    except VssError as error:
+        where = model.published
+        raise VssError(error.message, f"{where}; model.{key} says where it lies" if where else error.hint) from error
+
+
+def require_crop(network: Network, recipe: Recipe) -> None:
+    """Refuse crops and windows that the network can't take, before they are met in the middle of the run."""
+    chosen_window(recipe.predict.window, network.crop)
+    height, width = crop = recipe.augment.crop
+    if network.crop is not None and network.crop != crop:
+        raise VssError(
+            f"augment.crop: {height}x{width} does not fit a network made for {network.crop[0]}x{network.crop[1]}",
+            f"set model.crop to [{height}, {width}], or augment.crop to {list(network.crop)}",
+        )
+    if height % network.divisor or width % network.divisor:
+        raise VssError(
+            f"augment.crop: {height}x{width} does not fit the network: its sides must be multiples of "
+            f"{network.divisor}",
+            f"choose {-(-height // network.divisor) * network.divisor}x"
+            f"{-(-width // network.divisor) * network.divisor} for example",
+        )
+    crops = min([recipe.train.batch_size, *([recipe.unlabelled.batch_size] if recipe.unlabelled else [])])
+    learns = any(isinstance(part, _BatchNorm) for part in network.modules())
+    if learns and height * width // network.divisor**2 * crops == 1:
+        raise VssError(
+            f"augment.crop: one crop of {height}x{width} a step leaves batch norm one cell, which has no spread",
+            "take larger crops, or several a step (train.batch_size)",
+        )
+
+
+def first_network(
+    recipe: Recipe, dataset: Dataset, init: Path | None, last: Path, *, fresh: bool, talk: Talk
+) -> Network:
+    """The network with what it starts from: pre-training or a checkpoint; a run that goes on loads its own later."""
+    network = build_network(recipe.model, dataset.table.num_classes, load_pretrained=fresh and init is None, talk=talk)
+    if not fresh:  # what learns at which rate stays as it was when the run began
+        network.fresh = frozenset(load_checkpoint(last, weights=False).fresh)
+    if fresh and init is not None:
+        checkpoint = load_checkpoint(init)
+        if checkpoint.table != dataset.table:
+            raise VssError(
+                f"{init} knows the classes of {checkpoint.table.name!r}, the recipe those of {dataset.table.name!r}",
+                "start from a checkpoint of the same class table",
+            )
+        if other := other_reading(checkpoint.network, recipe.model):
+            raise VssError(
+                f"{init} was trained with {other} as the recipe has it: its weights would be read wrongly",
+                "set `model` as it was there; for another crop name the checkpoint as model.pretrained instead, "
+                "which resizes position tables",
+            )
+        load_weights(network, checkpoint)
+        network.fresh = frozenset(checkpoint.fresh if checkpoint.step == 0 else ())  # what was trained is fresh no more
+        if checkpoint.normalisation != network.normalisation:
+            # Encoders of the same tensors may want their images otherwise: the weights would fit and be of no use.
+            there, here = checkpoint.normalisation, network.normalisation
+            raise VssError(
+                f"{init} was trained on images of mean and deviation {there.mean} and {there.std}, "
+                f"the recipe's network takes {here.mean} and {here.std}",
+                "start from a checkpoint of the same encoder",
+            )
+        talk.say(f"starting from {init} (step {checkpoint.step})")
+    return network
