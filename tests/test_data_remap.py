@@ -145,7 +145,7 @@ class TestMasks:
         assert report.counts == {"road": 9, "sky": 9}
         assert (report.share, report.classes) == (0.75, 2)
 
-    def test_processes_share_the_work_and_come_to_the_same(self, tmp_path: Path) -> None:
+    def test_threads_share_the_work_and_come_to_the_same(self, tmp_path: Path) -> None:
         for number in range(40):
             write_mask(tmp_path / "masks" / f"{number}.png", np.full((4, 5), number % 4, np.uint8))
         mapping = load_mapping(written(tmp_path))
@@ -155,7 +155,7 @@ class TestMasks:
         for path in (tmp_path / "alone").glob("*.png"):
             assert path.read_bytes() == (tmp_path / "shared" / path.name).read_bytes()
 
-    def test_killed_it_leaves_no_process_and_goes_on_to_the_same_masks(self, tmp_path: Path) -> None:
+    def test_killed_it_goes_on_to_the_same_masks(self, tmp_path: Path) -> None:
         noise = np.random.default_rng(1).integers(0, 12, (200, 300), np.uint8)  # takes a while to deflate
         write_mask(tmp_path / "masks" / "0.png", noise)
         for number in range(1, 48):

@@ -27,12 +27,12 @@ from submission_samples import (
 )
 from zlib_ng import zlib_ng
 
+from vsscli.data import png
 from vsscli.data.masks import write_mask
 from vsscli.data.png import parse_png
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
 from vsscli.store.reader import open_store
-from vsscli.submission import png
 from vsscli.submission.archive import write_submission
 from vsscli.submission.layout import Layout, entry_fault
 

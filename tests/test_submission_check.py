@@ -30,13 +30,13 @@ from submission_samples import (
 
 from vsscli.data.classes import ClassTable
 from vsscli.data.palettes import legend_of
+from vsscli.data.png import encode_label
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.submission import check as checking
 from vsscli.submission.archive import write_submission
 from vsscli.submission.check import Checked, check_submission
 from vsscli.submission.layout import Layout
-from vsscli.submission.png import encode_label
 
 FIRST = ENTRIES[0]
 

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 
 from vsscli.data.classes import IGNORE
 from vsscli.data.orientation import UPRIGHT, image_turn
 from vsscli.data.palettes import Legend, read_few_bits, read_palette
 from vsscli.data.pixels import named, require_png
+from vsscli.data.png import encode_label
 from vsscli.errors import VssError
 from vsscli.files import whole_file
 
@@ -221,15 +220,10 @@ def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None, firs
     """
     if label.dtype != np.uint8 or label.ndim != 2:
         raise TypeError(f"a mask is (H, W) uint8, not {label.shape} {label.dtype}")
-    image = Image.fromarray(np.ascontiguousarray(label))
-    if palette is not None:
-        image.putpalette(palette)
-    notes = PngInfo()
-    if first is not None:
-        notes.add_text(NOTE, str(first))
+    note = b"" if first is None else f"{NOTE}\0{first}".encode()
     # Not synced: a mask that a power cut leaves half does not decode, and is made again.
     with whole_file(path, "mask", sync=False) as part:
-        image.save(part, format="PNG", pnginfo=notes)
+        part.write_bytes(encode_label(label, palette or b"", note))
 
 
 def noted_first(path: Path) -> int | None:

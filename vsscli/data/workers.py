@@ -1,4 +1,4 @@
-"""Processes that load or write data for another one: signals are that one's to answer."""
+"""Processes that load data for another one: signals are that one's to answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import resource_tracker
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ())}
 """Those that reach every process of a terminal or a job: Ctrl-C, and what `timeout`, systemd and SLURM send."""
@@ -30,18 +29,3 @@ def in_peace_no_more() -> None:
     """Let a process that was started in peace hear signals, once it has said what each of them is to do."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
-
-
-def start_tracker() -> None:
-    """Start the process of Python's own that looks after semaphores, deaf to a terminal that is closed.
-
-    It is deaf to Ctrl-C and SIGTERM anyway. Where it ended, Python would start another, which knows of nothing and says
-    so with tracebacks.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
-        return
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        resource_tracker.ensure_running()
-    finally:
-        signal.signal(signal.SIGHUP, before)

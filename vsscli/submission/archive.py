@@ -1,7 +1,11 @@
 """Writing a submission: every frame of a split, in one zip that is there whole or not at all.
 
 The same labels give the same bytes: entries stand in the order of their names, with one date and one set of
-permissions, stored as the PNGs they are. What is left is how these are deflated; see `submission.png`.
+permissions, stored as the PNGs they are. What is left is how these are deflated; see `data.png.encode_label`.
+
+The PNGs are grey, 8 bits, value = class. Palette images, which some public scripts write, hold the same values, but
+only readers that know of palettes give them back (Pillow does; OpenCV, imageio and torchvision turn them into colours).
+Grey is read as class indices by all of them.
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import numpy as np
 
 from vsscli.data.masks import describe_values
 from vsscli.data.pixels import image_size
+from vsscli.data.png import encode_label
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import SizedLabels
@@ -25,7 +30,6 @@ from vsscli.files import clear_parts, whole_file
 from vsscli.store.files import file_digest
 from vsscli.submission.faults import Faults, in_pixels
 from vsscli.submission.layout import Layout, entry_fault
-from vsscli.submission.png import encode_label
 from vsscli.talk import SILENCE, Talk
 from vsscli.threads import results_in_order
 

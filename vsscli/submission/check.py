@@ -29,7 +29,6 @@ from vsscli.errors import VssError
 from vsscli.submission.archive import frame_size
 from vsscli.submission.faults import EntryFault, Faults, in_pixels
 from vsscli.submission.layout import Layout, entry_fault
-from vsscli.submission.png import most_bytes
 from vsscli.talk import SILENCE, Talk
 from vsscli.threads import results_in_order
 
@@ -172,7 +171,8 @@ def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int
 def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, legend: Legend | None) -> _Finding:
     """Look into the entry of a frame."""
     size = frame_size(frame)
-    limit = most_bytes(*size)
+    # As large as the PNG of a label map may be: its pixels uncompressed, twice, and 64 KiB of palette and notes.
+    limit = 2 * size[0] * (1 + size[1]) + 2**16
     if info.file_size > limit or info.compress_size > limit:
         claimed = max(info.file_size, info.compress_size)
         return _Finding("bomb", f"claims {claimed} bytes, a mask of {in_pixels(size)} has at most {limit}")
