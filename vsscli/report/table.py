@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from textwrap import wrap
+from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
 from vsscli.printable import printable
@@ -36,20 +36,11 @@ class ScoreRow:
 
 
 def score_table(rows: Sequence[ScoreRow], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Scores laid out as in the paper's table 3 (arXiv 2406.00587): a method a line, per cent with two decimals.
+    """Scores laid out as in the paper's table 3 (arXiv 2406.00587): a method a line, per cent with two decimals, by key
+    of the scores from left to right.
 
-    Parameters
-    ----------
-    rows
-        Lines from top to bottom.
-    metrics
-        Keys of the scores, from left to right.
-
-    Returns
-    -------
-    tuple
-        Columns and rows for `rich_table`, `plain_table` or `markdown_table`. The best of each metric, the lowest of an
-        error, is marked ``*`` where there is more than one line to compare.
+    Columns and rows are for `rich_table`, `plain_table` or `markdown_table`. The best of each metric, the lowest of an
+    error, is marked ``*`` where there is more than one line to compare.
     """
     from vsscli.metrics.registry import title
 
@@ -63,7 +54,7 @@ def score_table(rows: Sequence[ScoreRow], metrics: Sequence[str]) -> tuple[list[
 
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> str:
-    """Aligned text that a pipe or a log can carry.
+    """Aligned text that a pipe or a log can carry, without trailing blanks or a final line break.
 
     Parameters
     ----------
@@ -73,22 +64,8 @@ def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title:
         Cells; numbers stand to the right, floats have four decimals.
     title
         A line above.
-
-    Returns
-    -------
-    str
-        Lines without trailing blanks or a final line break.
     """
-    names, cells, right = _layout(columns, rows)
-    widths = [max(len(line[i]) for line in [names, *cells]) for i in range(len(names))]
-    lines = [printable(title)] if title else []
-    for line in [names, *cells]:
-        padded = [
-            cell.rjust(width) if to_right else cell.ljust(width)
-            for cell, width, to_right in zip(line, widths, right, strict=True)
-        ]
-        lines.append("  ".join(padded).rstrip())
-    return "\n".join(lines)
+    return narrow_table(columns, rows, None, title)
 
 
 def fits(columns: Sequence[str], rows: Iterable[Sequence[object]], width: int) -> bool:
@@ -97,42 +74,26 @@ def fits(columns: Sequence[str], rows: Iterable[Sequence[object]], width: int) -
     return _drawn(_widths([names, *cells]), BORDER) <= width
 
 
-def narrow_table(columns: Sequence[str], rows: Iterable[Sequence[object]], width: int, title: str = "") -> str:
-    """A table for narrow screens, in which no word is broken: what is too long stands on lines of its own.
+def narrow_table(columns: Sequence[str], rows: Iterable[Sequence[object]], width: int | None, title: str = "") -> str:
+    """The same for narrow screens of so many columns of text, in which no word is broken.
 
-    Parameters
-    ----------
-    columns, rows, title
-        As in `plain_table`.
-    width
-        Columns of text that there are.
-
-    Returns
-    -------
-    str
-        Aligned text of what fits, below each row the other cells with their headings. A name longer than the screen
-        stays in one piece, so that it can be copied.
+    What does not fit stands below its row on lines of its own, with its heading. A name longer than the screen stays in
+    one piece, so that it can be copied.
     """
     names, cells, right = _layout(columns, rows)
     widths = _widths([names, *cells])
     kept = list(range(len(names)))
-    while len(kept) > 1 and _drawn([widths[i] for i in kept], 2) > width:
+    while width is not None and len(kept) > 1 and _drawn([widths[i] for i in kept], 2) > width:
         kept.remove(max((i for i in kept if not right[i]), key=lambda i: widths[i], default=kept[-1]))
     taken = [i for i in range(len(names)) if i not in kept]
-    lines = [*([printable(title)] if title else [])]
+    lines = [printable(title)] if title else []
     for number, line in enumerate([names, *cells]):
         padded = [line[i].rjust(widths[i]) if right[i] else line[i].ljust(widths[i]) for i in kept]
         lines.append("  ".join(padded).rstrip())
         for i in taken if number else ():
-            if line[i]:
-                lines += wrap(
-                    f"{names[i]}: {line[i]}",
-                    max(width, 20),
-                    initial_indent="    ",
-                    subsequent_indent="      ",
-                    break_long_words=False,
-                    break_on_hyphens=False,
-                )
+            if line[i] and width is not None:
+                told = TextWrapper(max(width, 20), "    ", "      ", break_long_words=False, break_on_hyphens=False)
+                lines += told.wrap(f"{names[i]}: {line[i]}")
     return "\n".join(lines)
 
 
