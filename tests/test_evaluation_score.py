@@ -19,7 +19,6 @@ from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
 from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
-from vsscli.metrics.registry import metric_names
 from vsscli.store.header import Encoding
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -259,26 +258,6 @@ def test_a_set_of_which_nothing_counts_is_refused(small: tuple[list[FolderVideo]
     error = refusal(lambda: score(videos, FolderLabels(labels), table_of(2), MaskIds(), protocol="cffm"))
     assert "none of the 1 videos" in error.message
     assert "cffm" in error.message
-
-
-@pytest.mark.parametrize(
-    ("metrics", "said", "hint"),
-    [
-        (["miuo"], "'miuo'", "did you mean miou"),
-        (["mean"], "'mean'", "vcN for any N"),
-        (["vc"], "'vc'", "vc8"),
-        (["vc08"], "'vc08'", "vc8"),
-        ([], "no metric", "miou"),
-    ],
-)
-def test_an_unknown_metric_is_answered_with_the_nearest(metrics: list[str], said: str, hint: str) -> None:
-    error = refusal(lambda: metric_names(metrics))
-    assert said in error.message
-    assert hint in error.hint
-
-
-def test_metrics_are_taken_once_and_in_any_case() -> None:
-    assert metric_names(["vc16", "MIOU", "VC8", "vc16"]) == ("vc16", "miou", "vc8")
 
 
 class CountedLabels:
