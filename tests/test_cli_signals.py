@@ -79,6 +79,19 @@ def training(tmp_path: Path) -> Iterator[Training]:
         training.process.communicate()
 
 
+def interrupt_twice(work: Training | Begun) -> None:
+    """Press Ctrl-C twice within one step: the second is obeyed at once and without a traceback."""
+    os.kill(work.process.pid, signal.SIGSTOP)
+    os.killpg(work.process.pid, signal.SIGINT)
+    os.kill(work.process.pid, signal.SIGCONT)
+    time.sleep(0.005)
+    os.killpg(work.process.pid, signal.SIGINT)
+    code, err = work.end()
+    assert code == 130, err
+    assert "Traceback" not in err
+    assert "KeyboardInterrupt" not in err
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_to_all_processes_loses_no_step(training: Training, number: signal.Signals) -> None:
     training.wait_for(3)
@@ -93,15 +106,7 @@ def test_a_signal_to_all_processes_loses_no_step(training: Training, number: sig
 
 def test_a_second_one_is_obeyed_at_once_and_without_a_traceback(training: Training) -> None:
     training.wait_for(12)
-    os.kill(training.process.pid, signal.SIGSTOP)  # so that both come within one step
-    os.killpg(training.process.pid, signal.SIGINT)
-    os.kill(training.process.pid, signal.SIGCONT)
-    time.sleep(0.005)
-    os.killpg(training.process.pid, signal.SIGINT)
-    code, err = training.end()
-    assert code == 130, err
-    assert "Traceback" not in err
-    assert "KeyboardInterrupt" not in err
+    interrupt_twice(training)
     assert training.step >= 10
 
 
@@ -320,12 +325,4 @@ def test_a_verb_that_is_ended_says_how_it_goes_on_and_does(begun: Begun, verb: s
 @pytest.mark.slow
 @pytest.mark.parametrize("verb", ["predict", "pseudo", "run"])
 def test_a_second_ctrl_c_is_obeyed_without_a_traceback(begun: Begun, verb: str) -> None:
-    os.kill(begun.process.pid, signal.SIGSTOP)  # so that both come within one step
-    os.killpg(begun.process.pid, signal.SIGINT)
-    os.kill(begun.process.pid, signal.SIGCONT)
-    time.sleep(0.005)
-    os.killpg(begun.process.pid, signal.SIGINT)
-    code, err = begun.end()
-    assert code == 130, err
-    assert "Traceback" not in err
-    assert "KeyboardInterrupt" not in err
+    interrupt_twice(begun)

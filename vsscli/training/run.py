@@ -117,8 +117,8 @@ def train(
         finished = finished_run(out, recipe, inputs) if not force else None
         if last.exists() and not force:
             refuse_other(out, recipe, inputs, finished=finished is not None, resume=resume, talk=talk)
-        fabric.barrier()  # every process has looked before one of them writes
         scored_anew = finished is not None and changed_score(load_checkpoint(last, weights=False).inputs, inputs) != ""
+        fabric.barrier()  # every process has looked before one of them writes
         if finished is not None and not scored_anew:
             talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
             return finished
