@@ -15,7 +15,7 @@ from vsscli.context import Context
 from vsscli.data.classes import load_class_table, read_class_entries
 from vsscli.data.mapping import SHIPPED, load_mapping
 from vsscli.stages.job import open_job
-from vsscli.stages.key import Frames, brought_up, differences, key_of, splits_of
+from vsscli.stages.key import Frames, brought_up, differences, key_of
 
 # Source, its class table, how many classes it has and how many of them are kept.
 SOURCES = {
@@ -229,9 +229,9 @@ def test_a_mapping_that_changed_is_another_key_of_a_training(tmp_path: Path) -> 
     for target in ("sea", "sky"):
         (root / "m.yaml").write_text(f"target: vspw124\nmap: {{1: {target}}}\n")
         job = open_job(tmp_path / "chain.yaml", (), context=Context(tmp_path / "runs"))
-        keys.append(key_of(job, "one", {}, Frames(job)))
-    assert "frames of labelled changed" in differences(*keys, job.stage("one"))
+        keys.append(key_of(job.kind("one"), {}, Frames(job)))
+    assert "frames of labelled changed" in differences(*keys)
     # Earlier versions noted names and sizes, and of a mapping its name.
     frames = Frames(job)
-    noted = {told: frames.by_size(data, split, masks=masks) for told, data, split, masks in splits_of(job, "one")}
-    assert brought_up(keys[1] | {"frames": noted}, job, "one", frames)["frames"] == noted
+    noted = {one.called: frames.by_size(one.data, one.split, masks=one.masks) for one in job.kind("one").reads()}
+    assert brought_up(keys[1] | {"frames": noted}, job.kind("one"), frames)["frames"] == noted

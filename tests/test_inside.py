@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -33,7 +32,9 @@ from vsscli.inside import Inside, require_folder, require_inside
 from vsscli.pipeline import masks as masks_module
 from vsscli.pipeline.cache import collect_leftovers, repair_stores, verify_stores
 from vsscli.pipeline.workspace import run_folder, store_path
-from vsscli.stages.left import RUN, discard
+from vsscli.recipes.pipeline import Pipeline
+from vsscli.stages.job import Job
+from vsscli.stages.kinds.train import RUN
 from vsscli.store.lock import only_one
 from vsscli.store.reader import open_store
 from vsscli.store.record import Segment
@@ -291,22 +292,19 @@ def test_results_are_not_put_where_a_link_leads_out(tmp_path: Path, others: Path
 def test_discarding_a_run_takes_nothing_behind_a_link(tmp_path: Path, others: Path) -> None:
     before = snapshot(others)
     swap(tmp_path / "runs/loop/student", others)
-    stage = SimpleNamespace(do="train")
-    job = SimpleNamespace(
-        workspace=tmp_path / "runs", folder=lambda name: tmp_path / "runs/loop" / name, stage=lambda name: stage
-    )
+    stages = {"student": {"do": "train", "recipe": "student"}, "val": {"do": "predict", "model": "student"}}
+    job = Job(Pipeline.model_validate({"name": "loop", "stages": stages}), {}, Context(tmp_path / "runs"))
     with pytest.raises(VssError, match="is a link"):
-        discard(cast("Any", job), "student", [])
+        job.kind("student").discard([])
     assert snapshot(others) == before
     (tmp_path / "runs/loop/student").unlink()
     for name in RUN:
         swap(tmp_path / "runs/loop/student" / name, others / "a.txt")
-    discard(cast("Any", job), "student", [])
+    job.kind("student").discard([])
     assert os.listdir(tmp_path / "runs/loop/student") == []
-    stage.do = "predict"
     store = write_predictions(tmp_path / "mine.zarr", prediction_header(), MEANS).path
     (tmp_path / "runs/a.zarr").symlink_to(store)
-    discard(cast("Any", job), "student", [store, tmp_path / "runs/a.zarr"])
+    job.kind("val").discard([store, tmp_path / "runs/a.zarr"])
     assert verify(open_store(store)) == []
     assert snapshot(others) == before
 

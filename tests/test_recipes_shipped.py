@@ -6,6 +6,7 @@ import json
 import re
 from functools import cache
 from pathlib import Path
+from typing import cast
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from PIL import Image
 
 from vsscli.context import Context
 from vsscli.errors import VssError
-from vsscli.inference.plans import PAPER
+from vsscli.inference.plans import PAPER, AugmentationPlan
 from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.build import build_network
 from vsscli.models.mask2former.config import Mask2FormerModel
@@ -25,6 +26,7 @@ from vsscli.recipes.pipeline import AnyStage, EvalStage, Pipeline, PredictStage,
 from vsscli.recipes.shelf import list_recipes
 from vsscli.stages.forecast import forecast
 from vsscli.stages.job import Job, open_job
+from vsscli.stages.kinds.predict import Predict
 from vsscli.stages.needs import refuse_leaks
 from vsscli.training.run import train
 
@@ -105,12 +107,12 @@ def test_the_papers_plan_takes_82_windows_of_a_frame_and_a_single_scale_3() -> N
     job = job_of("pvuw2024")
     for name, stage in job.pipeline.stages.items():
         if isinstance(stage, PredictStage):
-            predict, plan = job.recipe(name).predict, job.plan(name)
+            predict, plan = job.recipe(name).predict, plan_of(job, name)
             assert plan == PAPER
             how = ReadOut(predict.size, predict.window, predict.step, plan)
             assert windows_of((480, 853), how, (896, 896), divisor=32, stride=4) == {(896, 896): 82}
     plain = job_of("pvuw2024-holdout")
-    how = ReadOut(896, (896, 896), (512, 512), plain.plan("student-plain"))
+    how = ReadOut(896, (896, 896), (512, 512), plan_of(plain, "student-plain"))
     assert windows_of((480, 853), how, (896, 896), divisor=32, stride=4) == {(896, 896): 3}
 
 
@@ -139,6 +141,10 @@ def test_table_1_is_read_as_crop_640() -> None:
         assert recipe.augment.size == recipe.predict.size == 640
 
 
+def plan_of(job: Job, name: str) -> AugmentationPlan:
+    return cast("Predict", job.kind(name)).plan
+
+
 def learned_from_unlabelled(job: Job) -> list[str]:
     return [name for name, recipe in job.recipes.items() if recipe.unlabelled is not None]
 
@@ -154,7 +160,7 @@ def test_what_is_claimed_for_unlabelled_frames_has_its_control(name: str) -> Non
         for row in stage.rows
     }
     read = {
-        (stage.model, job.plan(store)): scored.get(store)
+        (stage.model, plan_of(job, store)): scored.get(store)
         for store, stage in job.pipeline.stages.items()
         if isinstance(stage, PredictStage) and stage.split == "val"
     }

@@ -17,7 +17,7 @@ from vsscli.inference.predictor import ReadOut, windows_of
 from vsscli.models.build import build_network
 from vsscli.models.cost import count_cost, outline
 from vsscli.recipes.readout import Keep
-from vsscli.stages.cost import BYTES_A_PIXEL, bytes_a_pixel, measured_rate, stage_cost
+from vsscli.stages.cost import BYTES_A_PIXEL, bytes_a_pixel, measured_rate
 from vsscli.stages.forecast import forecast
 from vsscli.stages.job import open_job
 from vsscli.stages.key import Frames
@@ -107,7 +107,7 @@ def test_a_forecast_runs_nothing_and_adds_up(tmp_path: Path) -> None:
     assert costs["unlabelled"].passes == 2 * 6 * 2  # videos, frames, views
     assert costs["first"].passes == 24 * 2  # a drawn video to score on has 24 frames
     assert costs["first"].stored == pytest.approx(24 * 48 * 64 * BYTES_A_PIXEL["top"][0])
-    one = stage_cost(job, "first", Frames(job)).flops
+    one = job.kind("first").cost(Frames(job)).flops
     assert one is not None
     network = outline(job.recipe("student").model.model_dump(mode="json"), len(CLASSES))
     assert costs["student"].passes * 3 * network.flops((32, 64)) + one / 2 == pytest.approx(costs["student"].flops)

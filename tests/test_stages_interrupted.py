@@ -15,7 +15,6 @@ from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.pipeline.predict import Prediction
-from vsscli.stages import left, work
 from vsscli.stages.job import Job, open_job
 from vsscli.stages.record import read_record
 from vsscli.stages.run import Ran, run_pipeline
@@ -66,7 +65,7 @@ class Place:
             def end(*_: object, **__: object) -> Prediction:
                 raise Power
 
-            patch.setattr(work, name, end)
+            patch.setattr(name, end)
             with pytest.raises(Power):
                 self.run(*overrides, force=force)
         record = read_record(self.workspace / "chain/unlabelled")
@@ -83,7 +82,7 @@ class Place:
             assert frame.stat().st_size == size
 
 
-WHEN_WRITTEN, BEFORE_WRITING = "_store", "predict_split"
+WHEN_WRITTEN, BEFORE_WRITING = "vsscli.stages.kind.StoreKind.result", "vsscli.pipeline.predict.predict_split"
 """What a stage calls once its store is there, and before."""
 
 
@@ -200,10 +199,11 @@ def test_a_store_outside_the_workspace_is_never_removed(place: Place, tmp_path: 
     job = place.job()
     store = next(place.workspace.glob("stores/*/*/*.zarr"))
     shutil.copytree(store, tmp_path / "mine.zarr")
-    left.discard(job, "unlabelled", [tmp_path / "mine.zarr", place.workspace / "chain"])
+    discard = job.kind("unlabelled").discard
+    discard([tmp_path / "mine.zarr", place.workspace / "chain"])
     assert (tmp_path / "mine.zarr/zarr.json").is_file()
     assert (place.workspace / "chain").is_dir()
-    left.discard(job, "unlabelled", [store])
+    discard([store])
     assert not store.exists()
     assert not list(store.parent.iterdir())
 
@@ -217,5 +217,5 @@ def test_what_the_disk_refuses_to_remove_is_told(place: Place, monkeypatch: pyte
 
     monkeypatch.setattr(os, "rename", refuse)
     with pytest.raises(VssError, match=rf"cannot remove .*{store.name}: Permission denied"):
-        left.discard(job, "unlabelled", [store])
+        job.kind("unlabelled").discard([store])
     assert store.is_dir()

@@ -20,10 +20,11 @@ from vsscli.drawn.scene import MARKER
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.recipes.load import load_recipe
-from vsscli.recipes.pipeline import PredictStage, TrainStage
+from vsscli.recipes.pipeline import Pipeline
+from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Unlabelled
-from vsscli.stages.job import open_job
-from vsscli.stages.key import VERSIONS, Frames, read_out_digest, splits_of, version_of
+from vsscli.stages.job import Job, open_job
+from vsscli.stages.key import Frames, read_out_digest
 from vsscli.stages.record import read_record, write_record
 from vsscli.stages.run import Ran, run_pipeline
 from vsscli.store.lock import only_one
@@ -70,7 +71,7 @@ def reasons(ran: Ran) -> dict[str, str]:
 def test_the_second_time_nothing_runs_and_the_table_is_the_same(place: Place) -> None:
     table = (place.workspace / "chain/table.md").read_bytes()
     listener = Listener()
-    ran = run_pipeline(open_job(place.recipe, context=Context(place.workspace)), talk=listener)
+    ran = run_pipeline(open_job(place.recipe, context=Context(place.workspace, talk=listener)))
     assert [line for line in listener.said if "cached" in line] == [f"{name}: cached, skipping" for name in ALL]
     assert reasons(ran) == {}
     assert ran.table is not None
@@ -98,17 +99,25 @@ def test_the_summary_says_what_made_it(finished: Place) -> None:
 
 def test_only_what_reads_mask_scores_is_of_another_version() -> None:
     masks, light = load_recipe("tiny/pvuw2024/student"), load_recipe("camvid/student")
-    learning = Unlabelled(teacher="ema")
-    train, predict = TrainStage(do="train", recipe="a"), PredictStage(do="predict", model="a", split="val")
-    assert version_of(predict, masks) == VERSIONS["predict"] + 1
-    assert version_of(train, masks.model_copy(update={"unlabelled": learning})) == VERSIONS["train"] + 1
+    stages = {"train": {"do": "train", "recipe": "a"}, "predict": {"do": "predict", "model": "train"}}
+    pipeline = Pipeline.model_validate({"name": "p", "stages": stages})
+
+    def versions(recipe: Recipe) -> list[int]:
+        job = Job(pipeline, {"train": recipe})
+        return [job.kind(name).version() for name in stages]
+
+    def learning(recipe: Recipe) -> Recipe:
+        return recipe.model_copy(update={"unlabelled": Unlabelled(teacher="ema")})
+
     as_before = masks.model_copy(update={"predict": masks.predict.model_copy(update={"missing": "normalise"})})
-    plain = [(predict, as_before), (train, masks), (predict, light), (train, light)]
-    plain += [(train, light.model_copy(update={"unlabelled": learning}))]
-    assert all(version_of(stage, recipe) == VERSIONS[stage.do] for stage, recipe in plain)
+    train, predict = plain = versions(light)
+    assert versions(learning(light)) == plain
+    assert versions(masks) == [train, predict + 1]
+    assert versions(learning(masks)) == [train + 1, predict + 1]
+    assert versions(as_before) == plain
     for teacher, more in (("store", 1), ("ema", 0)):  # which black rows were padding was guessed with a store alone
         weighs = light.model_copy(update={"unlabelled": Unlabelled(teacher=teacher, scale_weight=True)})
-        assert version_of(train, weighs) == VERSIONS["train"] + more
+        assert versions(weighs) == [train + more, predict]
     assert read_out_digest(as_before) != read_out_digest(masks)
 
 
@@ -193,7 +202,7 @@ def test_a_mask_corrected_at_the_same_size_and_time_is_noticed(elsewhere: Place)
     student = elsewhere.workspace / "chain/student"
     weights = load_checkpoint(student / "last.pt").fingerprint
     listener = Listener()
-    told = reasons(run_pipeline(open_job(elsewhere.recipe, context=Context(elsewhere.workspace)), talk=listener))
+    told = reasons(run_pipeline(open_job(elsewhere.recipe, context=Context(elsewhere.workspace, talk=listener))))
     assert told["student"] == "frames of val changed"
     assert told["scores"] == "frames of val changed"
     assert [line for line in listener.warned if "its figures are taken anew" in line]  # no step is done again for it
@@ -212,8 +221,7 @@ def test_only_the_videos_that_changed_are_predicted_again(elsewhere: Place) -> N
     first.write_bytes(content[1])
     second.write_bytes(content[0])
     listener = Listener()
-    job = open_job(elsewhere.recipe, context=Context(elsewhere.workspace))
-    run_pipeline(job, talk=listener)
+    run_pipeline(open_job(elsewhere.recipe, context=Context(elsewhere.workspace, talk=listener)))
     assert f"1 video has other frames than {store} was predicted from: val-000; predicted again" in listener.said
     assert not [line for line in listener.said if line.startswith("unlabelled: ") and "cached" not in line]
 
@@ -234,18 +242,19 @@ def test_what_an_earlier_version_did_is_kept_with_a_word(elsewhere: Place) -> No
     for name in ("student", "unlabelled", "first"):
         record = read_record(job.folder(name))
         assert record is not None
-        old = {told: frames.by_size(data, split, masks=masks) for told, data, split, masks in splits_of(job, name)}
+        reads = job.kind(name).reads()
+        old = {one.called: frames.by_size(one.data, one.split, masks=one.masks) for one in reads}
         key = {**record.key, "frames": old}
         if "recipe" in key:  # nor could recipes say all they can now
             key["recipe"] = {**key["recipe"], "train": {**key["recipe"]["train"]}}
             assert key["recipe"]["train"].pop("void") == "negative"
         write_record(job.folder(name), replace(record, key=key))
     listener = Listener()
-    assert reasons(run_pipeline(job, talk=listener)) == {}
+    assert reasons(run_pipeline(replace(job, context=replace(job.context, talk=listener)))) == {}
     assert [line.split()[0] for line in listener.warned] == ["student", "unlabelled", "first"]
     assert all("names and sizes" in line for line in listener.warned)
     listener = Listener()
-    assert reasons(run_pipeline(job, talk=listener)) == {}
+    assert reasons(run_pipeline(replace(job, context=replace(job.context, talk=listener)))) == {}
     assert listener.warned == []  # from now on content tells
 
 
@@ -320,6 +329,6 @@ def test_damaged_masks_that_a_later_stage_would_read_are_found_before_the_first_
     assert not list((tmp_path / "runs").rglob("journal.jsonl"))
     mask.write_bytes(whole)
     heard = Listener()
-    run_pipeline(job, until="student", talk=heard)
+    run_pipeline(replace(job, context=replace(job.context, talk=heard)), until="student")
     # The labelled frames were found sound by the first run; what training looks at was looked at by this one.
     assert sum("not checked again" in text for text in heard.said) == 3

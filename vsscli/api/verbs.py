@@ -225,7 +225,7 @@ def run(
     """
     chosen = context or Context()
     job = open_job(pipeline, overrides, context=chosen)
-    return run_pipeline(job, names=stages, until=until, force=force, talk=chosen.talk)
+    return run_pipeline(job, names=stages, until=until, force=force)
 
 
 def _path(given: str | Path | None) -> Path | None:

@@ -36,10 +36,10 @@ def demo(
     from vsscli.stages.run import run_pipeline
 
     console = Console(quiet=quiet)
-    job = open_job(f"{recipes}/loop.yaml", context=Context(workspace, data, device))
+    job = open_job(f"{recipes}/loop.yaml", context=Context(workspace, data, device, talk=console))
     if percentile is not None:
         job = with_percentile(job, percentile)
-    result = loop_result(job, run_pipeline(job, command=["vss", *sys.argv[1:]], talk=console))
+    result = loop_result(job, run_pipeline(job, command=["vss", *sys.argv[1:]]))
     if json:
         console.print_json(result.to_json())
         return

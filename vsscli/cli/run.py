@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -22,6 +22,7 @@ from vsscli.cli.options import (
 if TYPE_CHECKING:
     from vsscli.cli.console import Console
     from vsscli.stages.forecast import Forecast
+    from vsscli.stages.kind import StageCost
 
 
 def run(
@@ -60,27 +61,17 @@ def run(
     from vsscli.stages.job import open_job
 
     console = Console(quiet=quiet)
-    job = open_job(recipe, assignments or (), context=Context(workspace, data, device, devices))
+    job = open_job(recipe, assignments or (), context=Context(workspace, data, device, devices, talk=console))
+    chosen: dict[str, Any] = {"names": stages or (), "until": until, "force": force or ()}
     if dry_run:
         from vsscli.stages.forecast import forecast
 
-        _show(
-            console,
-            forecast(job, names=stages or (), until=until, force=force or (), tflops=tflops, talk=console),
-            json=json,
-        )
+        _show(console, forecast(job, **chosen, tflops=tflops), json=json)
         return
     from vsscli.stages.run import run_pipeline
     from vsscli.stages.summary import tables_of
 
-    ran = run_pipeline(
-        job,
-        names=stages or (),
-        until=until,
-        force=force or (),
-        command=["vss", *sys.argv[1:]],
-        talk=console,
-    )
+    ran = run_pipeline(job, **chosen, command=["vss", *sys.argv[1:]])
     tables = tables_of(job, ran.outcomes)
     if json:
         console.print_json(ran.to_json())
@@ -98,48 +89,17 @@ def _show(console: Console, plan: Forecast, *, json: bool) -> None:
     if json:
         console.print_json(plan.to_json())
         return
-    rows: list[tuple[object, ...]] = [
-        (
-            step.name,
-            step.status,
-            step.reason,
-            cost.work,
-            cost.passes,
-            _tera(cost.flops),
-            _giga(cost.stored),
-            _hours(plan.hours(cost)),
-        )
-        for step, cost in plan.rows
-    ]
-    total = plan.total
-    rows.append(
-        (
-            "total",
-            "",
-            "",
-            "at least" if plan.unknown else "",
-            total.passes,
-            _tera(total.flops),
-            _giga(total.stored),
-            _hours(plan.hours(total)),
-        )
-    )
+    rows = [(step.name, step.status, step.reason, *_cells(plan, cost)) for step, cost in plan.rows]
+    rows.append(("total", "", "", *_cells(plan, plan.total)))
     console.print_table(("stage", "status", "why", "work", "passes", "TFLOP", "GB stored", "GPU hours"), rows)
     for note in plan.notes:
         console.say(f"note: {note}")
     console.say(plan.rate_told)
 
 
-def _tera(flops: float | None) -> str | None:
-    return None if flops is None else _figure(flops / 1e12)
-
-
-def _giga(stored: float | None) -> str | None:
-    return None if stored is None else _figure(stored / 1e9)
-
-
-def _hours(hours: float | None) -> str | None:
-    return None if hours is None else _figure(hours)
+def _cells(plan: Forecast, cost: StageCost) -> tuple[object, ...]:
+    amounts = ((cost.flops, 1e12), (cost.stored, 1e9), (plan.hours(cost), 1))
+    return cost.work, cost.passes, *(None if value is None else _figure(value / unit) for value, unit in amounts)
 
 
 def _figure(value: float) -> str:

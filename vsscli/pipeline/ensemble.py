@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from vsscli.context import Context
@@ -10,7 +10,7 @@ from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights
 from vsscli.fusion.mix import Method
 from vsscli.fusion.sources import require_alike
-from vsscli.pipeline.workspace import store_path
+from vsscli.pipeline.workspace import Begin, store_path, unheard
 from vsscli.store.reader import open_store
 
 
@@ -24,7 +24,7 @@ def ensemble(
     temperatures: Sequence[float] = (),
     workers: int | None = None,
     force: bool = False,
-    begin: Callable[[Path], object] | None = None,
+    begin: Begin = unheard,
 ) -> Path:
     """Fuse prediction stores of the same frames into one.
 
@@ -59,8 +59,7 @@ def ensemble(
         require_alike(sources)
         header = fused_header(sources, shares, context.workspace, method, temperatures)
         out = store_path(context.workspace, header, "fusion")
-    if begin is not None:
-        begin(out)
+    begin(out, stores)
     path = fuse(
         sources, given, out, method=method, temperatures=temperatures, talk=context.talk, workers=workers, force=force
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from vsscli.models.checkpoints import Checkpoint, restore_network
 from vsscli.models.scores import ScoreKind
 from vsscli.pipeline.learned import learned_note
 from vsscli.pipeline.source import open_model, take_classes, with_weights
-from vsscli.pipeline.workspace import older_store, store_path
+from vsscli.pipeline.workspace import Begin, older_store, store_path, unheard
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.readout import Predict
 from vsscli.recipes.readout import Store as StoreSection
@@ -69,7 +69,7 @@ def predict_split(
     plan: str | AugmentationPlan | None = None,
     keep: str | None = None,
     force: bool = False,
-    begin: Callable[[Path], object] | None = None,
+    begin: Begin = unheard,
 ) -> Prediction:
     """Predict every frame of a split into a store; what is there already of these very frames is kept.
 
@@ -116,8 +116,7 @@ def predict_split(
     total = sum(len(video) for video in videos)
     fabric = launch(context.device, context.devices)
     with fabric.rank_zero_first():
-        if begin is not None:
-            begin(path)
+        begin(path, ())
         with StoreWriter(path, header, force=force) as writer:  # refuses what is there if it is something else
             path = writer.path
         with Digests(context.workspace / INDEX) as digests:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from vsscli.fusion.threshold import (
 from vsscli.inference.processes import launch
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import predict_split
+from vsscli.pipeline.workspace import Begin, unheard
 from vsscli.store.reader import open_store
 from vsscli.store.remote import beside, place_of
 
@@ -63,7 +64,7 @@ def pseudo_label(
     percentile: float | None = None,
     by_class: bool = False,
     force: bool = False,
-    begin: Callable[[Path], object] | None = None,
+    begin: Begin = unheard,
 ) -> PseudoLabels:
     """Predict a split with every model, fuse the predictions, keep the label of pixels with low entropy.
 
@@ -128,8 +129,7 @@ def pseudo_label(
             limit = threshold_from_percentile(source, percentile, by_class=by_class, talk=context.talk)
         named = f"by-class-{limit.percentile:g}" if limit.class_levels else f"{limit.level:03d}"
         out = beside(predictions, f".pseudo-{named}.zarr")
-        if begin is not None:
-            begin(out)
+        begin(out, [predictions])
         report = write_pseudo(source, out, limit, talk=context.talk, force=force)
     return PseudoLabels(report.path, predictions, source.header.table.names, report)
 

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import glob
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +18,13 @@ from vsscli.store.header import Header, read_header
 
 STORES = "stores/*/*/*.zarr"
 """Where in a workspace stores lie."""
+
+Begin = Callable[[Path, Sequence[Path]], object]
+"""Hears where a store will lie, and of which stores it is made, before anything is written there."""
+
+
+def unheard(place: Path, sources: Sequence[Path]) -> None:
+    """The `Begin` that does nothing."""
 
 
 def run_folder(workspace: Path, recipe_name: str) -> Path:

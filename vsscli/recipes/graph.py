@@ -6,38 +6,8 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 
 from vsscli.errors import VssError
-from vsscli.recipes.pipeline import (
-    AnyStage,
-    EnsembleStage,
-    EvalStage,
-    Pipeline,
-    PredictStage,
-    PseudoStage,
-    ShowStage,
-    SubmitStage,
-    TrainStage,
-)
+from vsscli.recipes.pipeline import AnyStage, EnsembleStage, Pipeline, PredictStage
 from vsscli.recipes.text import Key
-
-PREDICTIONS = ("predict", "ensemble")
-
-
-def taken(stage: AnyStage) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
-    """What a stage takes: the key in its section, the stage that is named there, and what kinds that may be."""
-    match stage:
-        case TrainStage():
-            if stage.init is not None:
-                yield ("init",), stage.init, ("train",)
-            if stage.pseudo is not None:
-                yield ("pseudo",), stage.pseudo, ("pseudo",)
-        case PredictStage():
-            yield ("model",), stage.model, ("train",)
-        case EnsembleStage():
-            yield from ((("of", number), name, PREDICTIONS) for number, name in enumerate(stage.of))
-        case EvalStage():
-            yield from ((("rows", number, "of"), row.of, PREDICTIONS) for number, row in enumerate(stage.rows))
-        case PseudoStage() | ShowStage() | SubmitStage():
-            yield ("of",), stage.of, PREDICTIONS
 
 
 def faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
@@ -51,7 +21,7 @@ def faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
     found: list[tuple[Key, str]] = []
     stages = pipeline.stages
     for name, stage in stages.items():
-        for key, other, kinds in taken(stage):
+        for key, other, kinds in stage.taken():
             place: Key = ("stages", name, *key)
             if other not in stages:
                 found.append((place, f"there is no stage {other!r}{_nearest(other, stages, kinds)}"))
@@ -135,21 +105,20 @@ def require_stage(pipeline: Pipeline, name: str) -> None:
 def _mixed(stages: Mapping[str, AnyStage]) -> Iterator[tuple[Key, str]]:
     """Ensembles of predictions of different splits."""
     for name, stage in stages.items():
-        splits = [_split_of(stages, other) for other in stage.of] if isinstance(stage, EnsembleStage) else []
-        known = [number for number, split in enumerate(splits) if split is not None]
-        for number in known[1:]:
-            if splits[number] != splits[known[0]]:
-                first, other = stage.takes()[known[0]], stage.takes()[number]
-                told = f"{other!r} is of split {splits[number]!r}, {first!r} of {splits[known[0]]!r}"
+        of = enumerate(stage.of) if isinstance(stage, EnsembleStage) else ()
+        known = [(number, one, source[0].split) for number, one in of if (source := predictions(stages, one))]
+        for number, other, split in known[1:]:
+            if split != known[0][2]:
+                told = f"{other!r} is of split {split!r}, {known[0][1]!r} of {known[0][2]!r}"
                 yield ("stages", name, "of", number), f"{told}: only predictions of the same frames can be fused"
 
 
-def _split_of(stages: Mapping[str, AnyStage], name: str) -> str | None:
-    """The split that a prediction or a fusion is of; None where that can't be told. There are no circles."""
+def predictions(stages: Mapping[str, AnyStage], name: str) -> list[PredictStage]:
+    """The predictions that a stage is fused from, itself if it is one, in order. There must be no circles."""
     stage = stages.get(name)
-    if isinstance(stage, PredictStage):
-        return stage.split
-    return _split_of(stages, stage.of[0]) if isinstance(stage, EnsembleStage) else None
+    if isinstance(stage, EnsembleStage):
+        return [prediction for other in stage.of for prediction in predictions(stages, other)]
+    return [stage] if isinstance(stage, PredictStage) else []
 
 
 def _circles(stages: Mapping[str, AnyStage]) -> list[list[str]]:

@@ -1,10 +1,13 @@
 """What a recipe of a whole pipeline may say: stages by name, each with what it takes from others.
 
-Whatever a stage names as `init`, `model`, `of`, … is another stage of the same file.
+Whatever a stage names as `init`, `model`, `of`, … is another stage of the same file. What a kind of stage does stands
+in `vsscli.stages.kinds`, a file each.
 """
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, model_validator
@@ -12,12 +15,15 @@ from pydantic import Field, StringConstraints, model_validator
 from vsscli.metrics.protocols import ProtocolName
 from vsscli.names import SHORT
 from vsscli.recipes.readout import Keep, Plan
+from vsscli.recipes.text import Key
 from vsscli.section import Positive, Section, Split
 
 Metric = Annotated[str, StringConstraints(to_lower=True)]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=SHORT)]
 
+PREDICTIONS = ("predict", "ensemble")
+"""Kinds of stages that leave predictions."""
 
 MAX_STAGES = 300
 """A pipeline is written by hand; the order of its stages is found by walking from each to what it takes."""
@@ -28,9 +34,22 @@ class Stage(Section):
 
     optional: bool = Field(False, description="runs only when it is named on the command line")
 
+    @abstractmethod
+    def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
+        """What it takes: the key in its section, the stage that is named there, and of what kinds that may be."""
+
     def takes(self) -> tuple[str, ...]:
-        """The stages whose results this one needs."""
-        return ()
+        """The stages whose results this one needs, each once."""
+        return tuple(dict.fromkeys(name for _, name, _ in self.taken()))
+
+
+class OfOne(Stage):
+    """What stages may say that take one prediction."""
+
+    of: Name = Field(description="prediction or ensemble stage")
+
+    def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
+        yield ("of",), self.of, PREDICTIONS
 
 
 class TrainStage(Stage):
@@ -42,8 +61,11 @@ class TrainStage(Stage):
     init: Name | None = Field(None, description="training stage whose weights the network starts from")
     pseudo: Name | None = Field(None, description="pseudo-label stage that the recipe's unlabelled part learns from")
 
-    def takes(self) -> tuple[str, ...]:
-        return tuple(name for name in (self.init, self.pseudo) if name is not None)
+    def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
+        if self.init is not None:
+            yield ("init",), self.init, ("train",)
+        if self.pseudo is not None:
+            yield ("pseudo",), self.pseudo, ("pseudo",)
 
 
 class PredictStage(Stage):
@@ -57,8 +79,8 @@ class PredictStage(Stage):
     )
     keep: Keep | None = Field(None, description="none: as the model's recipe says")
 
-    def takes(self) -> tuple[str, ...]:
-        return (self.model,)
+    def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
+        yield ("model",), self.model, ("train",)
 
 
 class EnsembleStage(Stage):
@@ -69,8 +91,8 @@ class EnsembleStage(Stage):
     weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(None, description="one each; none: all alike")
     method: Literal["arithmetic", "geometric"] = "arithmetic"
 
-    def takes(self) -> tuple[str, ...]:
-        return self.of
+    def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
+        yield from ((("of", number), name, PREDICTIONS) for number, name in enumerate(self.of))
 
     @model_validator(mode="after")
     def _one_weight_each(self) -> EnsembleStage:
@@ -79,19 +101,15 @@ class EnsembleStage(Stage):
         return self
 
 
-class PseudoStage(Stage):
+class PseudoStage(OfOne):
     """Labels of the pixels that a prediction is sure of."""
 
     do: Literal["pseudo"]
-    of: Name = Field(description="prediction or ensemble stage")
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="highest normalised entropy")
     percentile: Annotated[float, Field(gt=0, le=100)] | None = Field(
         None, description="or: share of all pixels, in per cent, those of least entropy; none of both: 80"
     )
     by_class: bool = Field(False, description="the percentile is one of each class's pixels")
-
-    def takes(self) -> tuple[str, ...]:
-        return (self.of,)
 
     @model_validator(mode="after")
     def _one_limit(self) -> PseudoStage:
@@ -121,8 +139,8 @@ class EvalStage(Stage):
     metrics: tuple[Metric, ...] = Field(("miou", "wiou", "vc8", "vc16"), min_length=1)
     protocol: ProtocolName = "vspw"
 
-    def takes(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(row.of for row in self.rows))
+    def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
+        yield from ((("rows", number, "of"), row.of, PREDICTIONS) for number, row in enumerate(self.rows))
 
     @model_validator(mode="after")
     def _papers_figures_of_what_is_measured(self) -> EvalStage:
@@ -134,28 +152,20 @@ class EvalStage(Stage):
         return self
 
 
-class ShowStage(Stage):
+class ShowStage(OfOne):
     """Overlay pictures of a prediction."""
 
     do: Literal["show"]
-    of: Name = Field(description="prediction or ensemble stage")
     videos: Positive = 2
     frames: Positive = Field(2, description="of each video")
 
-    def takes(self) -> tuple[str, ...]:
-        return (self.of,)
 
-
-class SubmitStage(Stage):
+class SubmitStage(OfOne):
     """The zip that is handed in."""
 
     do: Literal["submit"]
-    of: Name = Field(description="prediction or ensemble stage")
     label_offset: Annotated[int, Field(ge=0, le=1)] = Field(0, description="added to every class index")
     prefix: str = Field("", description="folder in the zip that everything lies in")
-
-    def takes(self) -> tuple[str, ...]:
-        return (self.of,)
 
 
 AnyStage = Annotated[

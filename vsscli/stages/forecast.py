@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from vsscli.stages.cost import StageCost, measured_rate, stage_cost
+from vsscli.stages.cost import measured_rate
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames
+from vsscli.stages.kind import StageCost
 from vsscli.stages.needs import missing, refuse_leaks
 from vsscli.stages.plan import Step, make_plan
 from vsscli.stages.record import read_records
 from vsscli.stages.run import chosen_stages
-from vsscli.talk import SILENCE, Talk
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Forecast:
         """The sum of what is known."""
         costs = [cost for _, cost in self.rows]
         return StageCost(
-            "",
+            "at least" if self.unknown else "",
             sum(cost.passes or 0 for cost in costs),
             sum(cost.flops or 0.0 for cost in costs),
             sum(cost.stored or 0.0 for cost in costs),
@@ -95,7 +95,6 @@ def forecast(
     until: str | None = None,
     force: Sequence[str] = (),
     tflops: float | None = None,
-    talk: Talk = SILENCE,
 ) -> Forecast:
     """Plan a run and count what it costs; builds every network of it, without weights.
 
@@ -105,8 +104,6 @@ def forecast(
         As for `vsscli.stages.run.run_pipeline`.
     tflops
         10^12 operations a second that the device sustains; none: as finished stages of the workspace took.
-    talk
-        Hears of progress.
 
     Raises
     ------
@@ -115,12 +112,12 @@ def forecast(
     """
     stages = chosen_stages(job, names, until, force)
     refuse_leaks(job, stages)
-    frames = Frames(job, talk)
+    frames = Frames(job)
     steps = make_plan(job, stages, frames, force)
     rows = []
-    with talk.track("counting", len(steps), "stage") as done:
+    with job.context.talk.track("counting", len(steps), "stage") as done:
         for step in steps:
-            cost = stage_cost(job, step.name, frames) if step.status != "cached" else StageCost()
+            cost = job.kind(step.name).cost(frames) if step.status != "cached" else StageCost()
             rows.append((step, cost))
             done(1)
     pending = [step.name for step in steps if step.status != "cached"]

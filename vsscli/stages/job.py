@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from vsscli.context import Context
 from vsscli.data.config import Data
 from vsscli.data.layouts import data_place
-from vsscli.inference.plans import AugmentationPlan
 from vsscli.names import require_names
-from vsscli.pipeline.predict import chosen_plan
 from vsscli.recipes.graph import upstream
 from vsscli.recipes.load import find_recipe, load_pipeline, stage_recipe
 from vsscli.recipes.pipeline import AnyStage, Pipeline, PredictStage, TrainStage
-from vsscli.recipes.readout import Plan
 from vsscli.recipes.schema import Recipe
 from vsscli.stages.faults import value_faults
+from vsscli.stages.kind import Kind
+from vsscli.stages.kinds import KINDS
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,15 @@ class Job:
         """A stage."""
         return self.pipeline.stages[name]
 
+    @property
+    def checked(self) -> Path:
+        """Where it is remembered what data was found sound."""
+        return self.home / "checked.json"
+
+    def kind(self, name: str) -> Kind[Any]:
+        """A stage, as the object that knows all about it."""
+        return KINDS[type(self.stage(name))](self, name)
+
     def folder(self, name: str) -> Path:
         """Folder of a stage's record, and of what it leaves that is no store."""
         return self.home / name
@@ -61,11 +70,6 @@ class Job:
         if name in self.recipes:
             return self.recipes[name]
         return self.recipe(self.stage(name).takes()[0])
-
-    def split(self, name: str) -> str:
-        """The split that a stage's predictions are of."""
-        stage = self.stage(name)
-        return stage.split if isinstance(stage, PredictStage) else self.split(stage.takes()[0])
 
     def root(self, data: Data) -> Path | None:
         """The folder to read a data set from, where it is not the recipe's: that of what is predicted may be given."""
@@ -81,12 +85,6 @@ class Job:
         stages = self.pipeline.stages.items()
         names = {self.recipe(name).data.name for name, stage in stages if isinstance(stage, PredictStage)}
         return not names or data.name in names
-
-    def plan(self, name: str) -> AugmentationPlan:
-        """The augmentation plan of a prediction stage."""
-        stage = self.stage(name)
-        assert isinstance(stage, PredictStage)
-        return plan_of(stage, self.recipe(name))
 
     def learners(self, name: str) -> list[str]:
         """The training stages that a stage goes back to, itself among them if it is one."""
@@ -136,17 +134,3 @@ def _drawn_in(workspace: Path, recipe: Recipe) -> Recipe:
 
     also = tuple(other.model_copy(update={"data": placed(other.data)}) for other in recipe.also)
     return recipe.model_copy(update={"data": placed(recipe.data), "also": also})
-
-
-def further_data(recipe: Recipe) -> tuple[Data, ...]:
-    """The data sets that a recipe trains on beside its first."""
-    return tuple(other.data for other in recipe.also)
-
-
-def plan_of(stage: PredictStage, recipe: Recipe) -> AugmentationPlan:
-    """The augmentation plan that a stage asks for."""
-    if isinstance(stage.tta, Plan):
-        return AugmentationPlan("recipe", stage.tta.scales, stage.tta.flip)
-    if isinstance(stage.tta, str):
-        return chosen_plan(recipe.predict, tta=True, named=stage.tta)
-    return chosen_plan(recipe.predict, tta=stage.tta, named=None)

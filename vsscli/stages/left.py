@@ -1,38 +1,21 @@
-"""What stages left: of what it is, whether it is out of date, and taking it away."""
+"""The stores that stages left: of what they are, whether they are out of date, and taking them away."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from vsscli.errors import VssError
-from vsscli.inside import Inside
-from vsscli.stages.job import Job
 from vsscli.store.reader import open_store
 from vsscli.store.upkeep import remove, remove_video
 
-RUN = ("last.pt", "best.pt", "journal.jsonl")
-"""The files of a training run."""
 
-STORES = ("predict", "ensemble", "pseudo")
-"""Kinds of stages that leave a store."""
-
-DERIVED = ("ensemble", "pseudo")
-"""Those whose store is made of other stores."""
-
-
-def discard(job: Job, name: str, stores: Iterable[Path]) -> None:
-    """Remove what a stage left, its run or some stores, so that it is made from nothing."""
-    kind = job.stage(name).do
-    if kind == "train":
-        for file in RUN:
-            Inside(job.workspace).unlink(job.folder(name) / file)
-    # The paths come out of a file: only stores in this workspace are taken away.
-    for store in stores if kind in STORES else ():
-        place = store.resolve()
-        inside = place.is_relative_to(job.workspace.resolve()) and place.suffix == ".zarr"
-        if inside and (place / "zarr.json").is_file():
-            remove(place)
+def discard_store(workspace: Path, store: Path) -> None:
+    """Remove a store that a record names: the path comes out of a file, so only one in this workspace is taken away."""
+    place = store.resolve()
+    inside = place.is_relative_to(workspace.resolve()) and place.suffix == ".zarr"
+    if inside and (place / "zarr.json").is_file():
+        remove(place)
 
 
 def leave_only(path: Path, names: Collection[str]) -> None:

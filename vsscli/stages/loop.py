@@ -11,7 +11,8 @@ from vsscli.recipes.pipeline import EvalStage, PseudoStage
 from vsscli.stages.job import Job
 from vsscli.stages.record import Result
 from vsscli.stages.run import Ran
-from vsscli.stages.summary import Scores, tables_of
+from vsscli.stages.scores import Scores
+from vsscli.stages.summary import tables_of
 
 
 @dataclass(frozen=True)

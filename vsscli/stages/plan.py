@@ -9,12 +9,9 @@ from typing import Literal
 
 from vsscli.errors import VssError
 from vsscli.recipes.graph import in_order
-from vsscli.recipes.pipeline import PredictStage, TrainStage
 from vsscli.stages.job import Job
-from vsscli.stages.key import Frames, Key, brought_up, differences, key_of
-from vsscli.stages.left import STORES
+from vsscli.stages.key import Frames, brought_up, differences, key_of
 from vsscli.stages.record import Record, Result, read_record
-from vsscli.stages.work import fault, knows_its_score
 
 
 @dataclass(frozen=True)
@@ -23,8 +20,6 @@ class Step:
 
     Parameters
     ----------
-    name
-        The stage.
     status
         "cached": nothing; "run": its work; "waits": that shows when the stages before it have run.
     reason
@@ -51,68 +46,44 @@ class Step:
 
 
 def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, force: bool = False) -> Step:
-    """Find out about one stage.
+    """Find out about one stage, by the results of those before it, as far as they are known.
 
-    Parameters
-    ----------
-    job, name
-        The stage.
-    results
-        Of the stages before it, as far as they are known.
-    frames
-        Where fingerprints of frames are known.
-    force
-        It is to be done anew; an anew that was cut off goes on.
+    ``force``: it is to be done anew; an anew that was cut off goes on.
     """
-    stage, record = job.stage(name), read_record(job.folder(name))
+    kind, record = job.kind(name), read_record(job.folder(name))
     last = () if record is None or record.result is None else (record.result.path,)
     forced = Step(name, "run", "forced", record, anew=True, stores=last)
     if force and not (record is not None and record.forced and record.status == "begun"):
         return forced
     if record is None:
         return Step(name, "run", "never run")
-    waiting = [other for other in dict.fromkeys(stage.takes()) if other not in results]
+    waiting = [other for other in kind.stage.takes() if other not in results]
     if waiting:
         return Step(name, "waits", f"waits for {', '.join(waiting)}", record)
     try:
-        key = key_of(job, name, {other: results[other].fingerprint for other in stage.takes()}, frames)
-        before = brought_up(record.key, job, name, frames)
+        key = key_of(kind, results, frames)
+        before = brought_up(record.key, kind, frames)
     except (VssError, OSError) as error:
         return Step(name, "run", str(error), record)
-    differing = differences(before, key, stage)
+    differing = differences(before, key)
     if differing and force:
         return forced
     if differing:
-        # Nothing that was made under the earlier key tells these three apart, so it goes; but for predictions, which
-        # know the frames of each video.
-        # And a training is not done again for what it was scored on, which it sees itself.
-        parts = ("version",) if isinstance(stage, PredictStage) else ("frames", "files", "version")
-        anew = any(_deciding(job, name, before, part) != _deciding(job, name, key, part) for part in parts)
-        if isinstance(stage, TrainStage) and stage.pseudo is not None:
-            # A checkpoint of an earlier version doesn't tell which labels it learned from.
-            anew = anew or (record.key.get("inputs") or {}).get(stage.pseudo) != key["inputs"][stage.pseudo]
+        anew = not kind.goes_on(before, key)
         return Step(name, "run", differing, record, anew or record.stale, (*record.stores, *last) if anew else ())
     if record.status == "begun" or record.result is None:
         return Step(name, "run", "was interrupted and goes on", record, record.stale)
-    wrong = fault(job, name, record.result)
+    wrong = kind.fault(record.result)
     if wrong:
         anew = "is gone" not in wrong
         return Step(name, "run", wrong, record, anew, last if anew else ())
     return Step(name, "cached", "", replace(record, key=key))
 
 
-def _deciding(job: Job, name: str, key: Key, part: str) -> object:
-    """A part of a key without the frames that a finished training is scored on anew, if these changed."""
-    told = key.get(part)
-    if part == "frames" and isinstance(told, dict) and knows_its_score(job, name):
-        return {split: digest for split, digest in told.items() if split != "val"}
-    return told
-
-
 def without_earlier(job: Job, step: Step) -> Step:
     """A step to run as one that takes away the stores of earlier runs: what they were made from is gone for good."""
     record = step.record
-    if record is None or job.stage(step.name).do not in STORES:
+    if record is None or not job.kind(step.name).leaves_store:
         return step
     last = () if record.result is None else (record.result.path,)
     return replace(step, anew=True, stores=(*record.stores, *last))

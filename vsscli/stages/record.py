@@ -18,19 +18,16 @@ from vsscli.structured import json_or_none
 
 FILE = "stage.json"
 
+Parts = dict[str, Any]
+"""A key, or a part of one."""
+
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage left.
+    """What a stage left: its place, a fingerprint of its content, figures as plain JSON values.
 
-    Parameters
-    ----------
-    path
-        The checkpoint, the store, the folder of pictures or the zip; of a table the stage's own folder.
-    fingerprint
-        Of the content: whoever takes the result is done again when this changes, and only then.
-    facts
-        Figures, plain JSON values.
+    Whoever takes it is done again when the fingerprint changes, and only then. The place of a table is the stage's own
+    folder.
     """
 
     path: Path
@@ -44,8 +41,6 @@ class Record:
 
     Parameters
     ----------
-    status
-        "begun" or "done".
     key
         What decided it: see `vsscli.stages.key`.
     forced
@@ -54,8 +49,6 @@ class Record:
         Time that it took, of a stage that was done in one go; None of one that was continued.
     flops
         Operations that its networks took, counted; None where none ran.
-    result
-        Of a stage that is done.
     stores
         Those that it wrote or began to write, under this key and earlier ones, as far as they are there. All of them
         go when the frames change.
@@ -64,7 +57,7 @@ class Record:
     """
 
     status: Literal["begun", "done"]
-    key: dict[str, Any]
+    key: Parts
     forced: bool = False
     seconds: float | None = None
     flops: float | None = None
@@ -88,13 +81,7 @@ def read_record(folder: Path) -> Record | None:
 
 
 def write_record(folder: Path, record: Record) -> None:
-    """Put a record to its place. Paths in it are as seen from the folder, so that a workspace can move.
-
-    Raises
-    ------
-    VssError
-        The disk refuses.
-    """
+    """Put a record to its place. Paths in it are as seen from the folder, so that a workspace can move."""
     values: dict[str, Any] = {"vss": __version__, **asdict(record)}
     if record.result is not None:
         values["result"]["path"] = relative_address(record.result.path, folder / FILE)

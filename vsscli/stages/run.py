@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +15,16 @@ from vsscli.errors import VssError
 from vsscli.inference.processes import launch
 from vsscli.inside import require_inside
 from vsscli.recipes.graph import chosen, require_stage
-from vsscli.recipes.pipeline import PredictStage, TrainStage
-from vsscli.stages.cost import stage_cost
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, key_of
-from vsscli.stages.left import DERIVED, STORES, discard, leave_only, outdated
+from vsscli.stages.left import outdated
 from vsscli.stages.needs import refuse_leaks, refuse_missing, require_sound
 from vsscli.stages.plan import Step, also_done, look, make_plan, without_earlier
 from vsscli.stages.record import Record, Result, read_record, write_record
 from vsscli.stages.summary import Outcome, write_summary
-from vsscli.stages.work import TOGETHER, is_other_run, perform
 from vsscli.store.lock import only_one
 from vsscli.structured import read_json
-from vsscli.talk import SILENCE, Silence, Talk
+from vsscli.talk import Silence
 
 
 @dataclass(frozen=True)
@@ -56,22 +53,19 @@ def run_pipeline(
     until: str | None = None,
     force: Sequence[str] = (),
     command: Sequence[str] = (),
-    talk: Talk = SILENCE,
 ) -> Ran:
     """Run the stages of a pipeline that are not done.
 
     Parameters
     ----------
     job
-        The pipeline, and where it runs.
+        The pipeline, and where it runs; its context's `talk` hears of every stage.
     names, until
         Which stages; see `vsscli.recipes.graph.chosen`.
     force
         Stages to do anew. What takes them runs again only if their results change.
     command
         The command line, for the summary.
-    talk
-        Hears of every stage.
 
     Raises
     ------
@@ -86,17 +80,19 @@ def run_pipeline(
     refuse_leaks(job, stages)
     fabric = launch(job.context.device, job.context.devices)
     leader = fabric.is_global_zero
-    talk = talk if leader else Silence()
+    if not leader:
+        job = replace(job, context=replace(job.context, talk=Silence()))
+    talk = job.context.talk
     threads = torch.get_num_threads()
     alone = only_one(job.home, "pipeline", "run", "wait for it, or stop it first")
     with alone if leader else nullcontext():
-        frames = Frames(job, talk)
+        frames = Frames(job)
         with fabric.rank_zero_first():  # one process draws what there is to draw
             plan = make_plan(job, stages, frames, force)
             waiting = [step.name for step in plan if step.status != "cached"]
             refuse_missing(job, waiting, frames)
             if leader:
-                require_sound(job, waiting, frames, talk)
+                require_sound(job, waiting, frames)
         results: dict[str, Result] = {}
         outcomes = []
         gone: set[str] = set()  # stages whose earlier result was taken away, and that left another one
@@ -106,14 +102,14 @@ def run_pipeline(
             if step.result is not None:
                 talk.say(f"{name}: cached, skipping")
                 if leader:
-                    _bring_up(job, step, talk)
+                    _bring_up(job, step)
                 outcomes.append(Outcome(name, "cached", "", step.record, step.result))
             else:
                 talk.say(f"{name}: {step.reason} (stage {number} of {len(stages)})")
                 if gone.intersection(job.stage(name).takes()):
                     step = without_earlier(job, step)
                 fabric.barrier()
-                record = _run(job, step, results, frames, leader=leader, barrier=fabric.barrier, talk=talk)
+                record = _run(job, step, results, frames, leader=leader, barrier=fabric.barrier)
                 torch.set_num_threads(threads)  # a recipe's thread count is that of its own training
                 assert record.result is not None
                 earlier = step.record.result if step.record is not None else None
@@ -146,11 +142,11 @@ def chosen_stages(job: Job, names: Sequence[str], until: str | None, force: Sequ
     return stages
 
 
-def _bring_up(job: Job, step: Step, talk: Talk) -> None:
+def _bring_up(job: Job, step: Step) -> None:
     """Note what frames hold with a stage that an earlier version did."""
     noted = read_record(job.folder(step.name))
     if step.record is not None and noted is not None and noted.key != step.record.key:
-        talk.warn(
+        job.context.talk.warn(
             f"{step.name} was done by an earlier version, which told frames by names and sizes: if one was exchanged "
             f"for another of its size since, --force {step.name} does it anew; from now on content tells"
         )
@@ -165,48 +161,42 @@ def _run(
     *,
     leader: bool,
     barrier: Callable[[], None],
-    talk: Talk,
 ) -> Record:
     """Do the work of one stage, between two records of it."""
-    name, folder = step.name, job.folder(step.name)
-    stage = job.stage(name)
-    key = key_of(job, name, {other: result.fingerprint for other, result in results.items()}, frames)
+    kind, folder = job.kind(step.name), job.folder(step.name)
+    key = key_of(kind, results, frames)
     fresh = step.record is None or step.record.status == "done" or step.record.key != key
-    anew = step.anew or is_other_run(job, name, results)
+    anew = step.anew or kind.is_other(results)
     barrier()
     forced = step.reason == "forced" or (step.record is not None and step.record.forced and not fresh)
     stores = _stores(step.record)
-    # Of what a fusion and pseudo-labels were made, the store itself knows best: of each video.
-    sources = [results[other].path for other in job.stage(name).takes()] if job.stage(name).do in DERIVED else []
 
-    def begin(place: Path) -> None:
+    def begin(place: Path, sources: Sequence[Path] = ()) -> None:
         """What must not be gone on with is gone before the record says that it is."""
         if leader:
             if anew or (sources and outdated(place, sources)):
-                discard(job, name, [place])
-            if isinstance(stage, PredictStage):
-                leave_only(place, {video.name for video in frames.videos(job.recipe(name).data, stage.split)})
+                kind.discard([place])
+            kind.trim(place, frames)
             stores.append(place)
             write_record(folder, Record("begun", key, forced, stores=_there(stores, place)))
 
     if leader:
         if anew:
-            discard(job, name, step.stores)
+            kind.discard(step.stores)
         # Where a store will lie is known in the middle of the work: until then the record says that it may be stale.
-        stale = anew and job.stage(name).do in STORES
+        stale = anew and kind.leaves_store
         write_record(folder, Record("begun", key, forced, stores=_there(stores), stale=stale))
     barrier()
-    goes_on = isinstance(stage, TrainStage) and (folder / "last.pt").exists()
+    partly = not fresh or kind.is_begun()  # of a part of the work the time tells nothing
     since = time.perf_counter()
     result = None
-    if leader or job.stage(name).do in TOGETHER:
-        result = perform(job, name, results, begin, talk)
+    if leader or kind.together:
+        result = kind.perform(results, begin)
     seconds = time.perf_counter() - since
     if leader:
-        flops = stage_cost(job, name, frames).flops
-        # Of a part of the work the time tells nothing.
-        whole = fresh and not goes_on and not (result is not None and result.facts.get("cached"))
-        told = round(seconds, 3) if whole else None
+        flops = kind.cost(frames).flops
+        partly |= result is not None and bool(result.facts.get("cached"))
+        told = None if partly else round(seconds, 3)
         write_record(folder, Record("done", key, forced, told, flops, result, _there(stores)))
     barrier()
     record = read_record(folder)

@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,18 +15,15 @@ from typing import Any, Literal
 import vsscli
 from vsscli.files import write_text
 from vsscli.inside import Inside
-from vsscli.metrics.registry import title
 from vsscli.pipeline.environment import examine
 from vsscli.recipes.graph import in_order
-from vsscli.recipes.pipeline import EvalStage
-from vsscli.report.table import ScoreRow, markdown_table, score_table
+from vsscli.report.table import markdown_table
 from vsscli.stages.job import Job
 from vsscli.stages.record import Record, Result
+from vsscli.stages.scores import Scores
 from vsscli.structured import digest_of
 
 TABLE = "table.md"
-
-MARK = "frames that were trained on are scored"
 
 
 @dataclass(frozen=True)
@@ -40,58 +37,10 @@ class Outcome:
     result: Result
 
 
-@dataclass(frozen=True)
-class Scores:
-    """The table of an eval stage.
-
-    Parameters
-    ----------
-    name
-        The stage.
-    rows
-        What was measured, fractions by metric.
-    metrics
-        From left to right.
-    papers, notes
-        Of each row: the paper's figures in per cent, by metric, and what must be known to compare them.
-    """
-
-    name: str
-    rows: tuple[ScoreRow, ...]
-    metrics: tuple[str, ...]
-    papers: tuple[Mapping[str, float], ...]
-    notes: tuple[str, ...]
-
-    def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Columns and rows, the paper's figures beside the measured ones where any row has one."""
-        columns, cells = score_table(self.rows, self.metrics)
-        for metric in (metric for metric in self.metrics if any(metric in paper for paper in self.papers)):
-            columns = [*columns, f"paper {title(metric)}"]
-            cells = [
-                [*row, f"{paper[metric]:.2f}" if metric in paper else "-"]
-                for row, paper in zip(cells, self.papers, strict=True)
-            ]
-        if any(self.notes):
-            columns, cells = [*columns, "note"], [[*row, note] for row, note in zip(cells, self.notes, strict=True)]
-        return columns, cells
-
-
 def tables_of(job: Job, outcomes: Sequence[Outcome]) -> list[Scores]:
-    """The tables of the eval stages among some outcomes."""
-    tables = []
-    for outcome in outcomes:
-        stage = job.stage(outcome.name)
-        if isinstance(stage, EvalStage):
-            scores = outcome.result.facts["scores"]
-            rows = tuple(
-                ScoreRow(row.name, {metric: float("nan") if v is None else v for metric, v in scores[row.of].items()})
-                for row in stage.rows
-            )
-            learned = outcome.result.facts.get("trained_on", {})
-            papers = tuple(row.paper for row in stage.rows)
-            notes = tuple("; ".join(filter(None, (row.note, MARK if row.of in learned else ""))) for row in stage.rows)
-            tables.append(Scores(outcome.name, rows, stage.metrics, papers, notes))
-    return tables
+    """The tables of the stages that have one, among some outcomes."""
+    tables = (job.kind(outcome.name).table(outcome.result) for outcome in outcomes)
+    return [table for table in tables if table is not None]
 
 
 def write_summary(
@@ -147,18 +96,7 @@ def summary_values(
         "versions": found.versions,
         "machine": {"cores": found.cores, "memory": found.memory, "gpus": list(found.gpus)},
         "stages": [_stage_values(job, outcome) for outcome in outcomes],
-        "tables": {
-            scores.name: [
-                {
-                    "name": row.name,
-                    **{metric: _number(row.scores[metric]) for metric in scores.metrics},
-                    "paper": dict(paper),
-                    "note": note,
-                }
-                for row, paper, note in zip(scores.rows, scores.papers, scores.notes, strict=True)
-            ]
-            for scores in tables
-        },
+        "tables": {scores.name: scores.to_json() for scores in tables},
     }
 
 
@@ -195,7 +133,3 @@ def _stage_values(job: Job, outcome: Outcome) -> dict[str, Any]:
         "fingerprint": result.fingerprint,
         "facts": result.facts,
     }
-
-
-def _number(value: float) -> float | None:
-    return None if value != value else value

@@ -1,0 +1,47 @@
+"""The kinds of stages: what a pipeline may declare, each with the object that knows all about it."""
+
+from __future__ import annotations
+
+from inspect import isabstract
+from typing import Any, get_args
+
+from vsscli.recipes.pipeline import (
+    AnyStage,
+    EnsembleStage,
+    EvalStage,
+    PredictStage,
+    PseudoStage,
+    ShowStage,
+    Stage,
+    SubmitStage,
+    TrainStage,
+)
+from vsscli.stages.kind import Kind
+from vsscli.stages.kinds.ensemble import Ensemble
+from vsscli.stages.kinds.eval import Eval
+from vsscli.stages.kinds.predict import Predict
+from vsscli.stages.kinds.pseudo import Pseudo
+from vsscli.stages.kinds.show import Show
+from vsscli.stages.kinds.submit import Submit
+from vsscli.stages.kinds.train import Train
+
+KINDS: dict[type[Stage], type[Kind[Any]]] = {
+    TrainStage: Train,
+    PredictStage: Predict,
+    EnsembleStage: Ensemble,
+    PseudoStage: Pseudo,
+    EvalStage: Eval,
+    ShowStage: Show,
+    SubmitStage: Submit,
+}
+
+
+def require_whole(kinds: dict[type[Stage], type[Kind[Any]]]) -> None:
+    """Refuse a table in which a declared kind is missing or leaves something unsaid."""
+    for declared in get_args(get_args(AnyStage)[0]):
+        if declared not in kinds or isabstract(kinds[declared]):
+            unsaid = sorted(getattr(kinds.get(declared), "__abstractmethods__", ()))
+            raise TypeError(f"{declared.__name__} has no kind that says all: {', '.join(unsaid) or 'there is none'}")
+
+
+require_whole(KINDS)

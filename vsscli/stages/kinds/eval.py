@@ -1,0 +1,80 @@
+"""``do: eval``: a table of scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+
+from vsscli.metrics.registry import metric_names
+from vsscli.pipeline.workspace import Begin
+from vsscli.recipes.pipeline import EvalStage
+from vsscli.recipes.text import Key
+from vsscli.stages.key import Frames
+from vsscli.stages.kind import Kind, Reads, StageCost
+from vsscli.stages.leaks import learned_behind
+from vsscli.stages.record import Parts, Result
+from vsscli.stages.scores import Line, Scores
+from vsscli.structured import digest_of
+
+TRAINED_ON = "frames that were trained on are scored"
+
+
+class Eval(Kind[EvalStage]):
+    """Scores."""
+
+    soon_done = True
+
+    def version(self) -> int:
+        return 1
+
+    def reads(self) -> list[Reads]:
+        splits = dict.fromkeys(self.job.kind(row.of).split for row in self.stage.rows)
+        return [Reads(split, self.recipe.data, split, True) for split in splits]
+
+    def section(self) -> Parts:
+        """Without what the table says beside the scores: names of rows, the paper's figures, notes."""
+        stage = self.stage
+        return {"of": sorted(stage.takes()), "metrics": list(stage.metrics), "protocol": stage.protocol}
+
+    def perform(self, results: Mapping[str, Result], begin: Begin) -> Result:
+        from vsscli.pipeline.evaluate import evaluate
+
+        scores: dict[str, dict[str, float | None]] = {}
+        learned: dict[str, int] = {}
+        for other in self.stage.takes():
+            done = evaluate(
+                context=self.job.kind(other).context,
+                prediction=results[other].path,
+                metrics=self.stage.metrics,
+                protocol=self.stage.protocol,
+            )
+            if done.learned:
+                learned[other] = done.learned
+            scores[other] = done.figures.plain()
+        facts = {"scores": scores} | ({"trained_on": learned} if learned else {})
+        return Result(self.folder, digest_of(scores), facts)
+
+    def fault(self, result: Result) -> str:
+        return ""
+
+    def table(self, result: Result) -> Scores:
+        scores, trained_on = result.facts["scores"], result.facts.get("trained_on", {})
+        lines = []
+        for row in self.stage.rows:
+            values = {metric: math.nan if value is None else value for metric, value in scores[row.of].items()}
+            notes = [row.note, TRAINED_ON if row.of in trained_on else ""]
+            lines.append(Line(row.name, values, row.paper, "; ".join(filter(None, notes))))
+        return Scores(self.name, tuple(lines), self.stage.metrics)
+
+    def cost(self, frames: Frames) -> StageCost:
+        return StageCost()
+
+    @classmethod
+    def checks(cls, stage: EvalStage) -> Iterator[tuple[Key, Callable[[], object]]]:
+        yield from ((("metrics", i), partial(metric_names, [name])) for i, name in enumerate(stage.metrics))
+
+    def leaks(self) -> Iterator[str]:
+        for number, row in enumerate(self.stage.rows):
+            for what in learned_behind(self.job, row.of):
+                yield f"stages.{self.name}.rows.{number}: scores {what}"

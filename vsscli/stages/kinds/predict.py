@@ -1,0 +1,89 @@
+"""``do: predict``: a network's predictions of a split, in a store."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vsscli.pipeline.workspace import Begin
+from vsscli.recipes.pipeline import PredictStage
+from vsscli.recipes.readout import Plan
+from vsscli.stages.key import Frames
+from vsscli.stages.kind import Reads, StageCost, StoreKind
+from vsscli.stages.left import leave_only
+from vsscli.stages.record import Parts, Result
+
+if TYPE_CHECKING:
+    from vsscli.inference.plans import AugmentationPlan
+
+
+class Predict(StoreKind[PredictStage]):
+    """A network's predictions."""
+
+    together = True
+
+    @property
+    def split(self) -> str:
+        return self.stage.split
+
+    @property
+    def plan(self) -> AugmentationPlan:
+        """The augmentation plan."""
+        from vsscli.inference.plans import AugmentationPlan
+        from vsscli.pipeline.predict import chosen_plan
+
+        tta, predict = self.stage.tta, self.recipe.predict
+        if isinstance(tta, Plan):
+            return AugmentationPlan("recipe", tta.scales, tta.flip)
+        return chosen_plan(predict, tta=bool(tta), named=tta if isinstance(tta, str) else None)
+
+    def version(self) -> int:
+        recipe = self.recipe  # one more where it reads what mask scores lack to 1
+        return 2 + (recipe.predict.missing != "normalise" and recipe.model.masks)
+
+    def reads(self) -> list[Reads]:
+        return [Reads(self.split, self.recipe.data, self.split, False)]
+
+    def section(self) -> Parts:
+        return {**super().section(), "tta": {"scales": list(self.plan.scales), "flip": self.plan.flip}}
+
+    def goes_on(self, before: Parts, key: Parts) -> bool:
+        # A store of predictions knows the frames of each video.
+        return bool(before.get("version") == key.get("version"))
+
+    def perform(self, results: Mapping[str, Result], begin: Begin) -> Result:
+        from vsscli.pipeline.predict import predict_split
+
+        done = predict_split(
+            results[self.stage.model].path,
+            self.split,
+            context=self.context,
+            plan=self.plan,
+            keep=self.stage.keep,
+            force=True,
+            begin=begin,
+        )
+        return self.result(done.store, {"frames": done.predicted + done.cached, "cached": done.cached})
+
+    def trim(self, place: Path, frames: Frames) -> None:
+        _, videos = frames.open(self.recipe.data, self.split)
+        leave_only(place, {video.name for video in videos})
+
+    def cost(self, frames: Frames) -> StageCost:
+        from vsscli.stages.cost import bytes_a_pixel, classes_of, extent_of, frame_flops, network_of, windows_in
+
+        recipe, plan, extent = self.recipe, self.plan, extent_of(self, self.split, frames)
+        (classes, _), (network, lacking) = classes_of(self), network_of(self)
+        notes = (*extent.notes, *lacking)
+        if network is None or classes is None:
+            return StageCost(f"{extent.frames} frames", None, None, None, notes)
+        windows = sum(windows_in(network, recipe, plan, extent.size).values())
+        each = f"{windows} windows ({len(plan.views())} views)"
+        if extent.frames is None:
+            return StageCost(f"frames not known x {each}", None, None, None, notes)
+        flops = extent.frames * frame_flops(network, recipe, plan, extent.size)
+        pixel = bytes_a_pixel(self.stage.keep or recipe.store.keep, recipe.store.grid, classes)
+        stored = extent.frames * math.prod(extent.size) * pixel
+        return StageCost(f"{extent.frames} frames x {each}", extent.frames * windows, flops, stored, notes)

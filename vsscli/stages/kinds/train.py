@@ -1,0 +1,185 @@
+"""``do: train``: a network, trained by a recipe of one stage."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from vsscli.data.content import INDEX, Digests
+from vsscli.errors import VssError
+from vsscli.inside import Inside
+from vsscli.pipeline.workspace import Begin
+from vsscli.recipes.load import recipe_from_dict
+from vsscli.recipes.pipeline import TrainStage
+from vsscli.recipes.schema import Recipe
+from vsscli.stages.key import CONTENT, Frames, content, read_out_digest
+from vsscli.stages.kind import Kind, Reads, StageCost, unlike
+from vsscli.stages.leaks import learned, on_disk
+from vsscli.stages.record import Parts, Result
+from vsscli.structured import digest_of
+
+RUN = ("last.pt", "best.pt", "journal.jsonl")
+"""The files of a training run."""
+
+WORTH_SAYING = 0.05
+"""Validation is named where it is more than this share of a training's operations."""
+
+
+class Train(Kind[TrainStage]):
+    """A network."""
+
+    together = True
+
+    def version(self) -> int:
+        section, version = self.recipe.unlabelled, 4
+        if section is not None:
+            # What the moving average is sure of follows from mask scores.
+            version += self.recipe.model.masks
+            # Pseudo-labels are weighed by their share of the pixels, of which unsure black rows were once none.
+            weighed = section.teacher == section.split == "store" and section.contrast is None
+            version += weighed and section.scale_weight
+        return version
+
+    def reads(self) -> list[Reads]:
+        recipe = self.recipe
+        found = [Reads("labelled", recipe.data, "labelled", True), Reads("val", recipe.data, "val", True)]
+        if recipe.unlabelled is not None:
+            found.append(Reads("unlabelled", recipe.data, "unlabelled", False))
+        return found + [Reads(f"{o.data.name}/labelled", o.data, "labelled", True) for o in recipe.also]
+
+    def section(self) -> Parts:
+        return {"init": self.stage.init, "pseudo": self.stage.pseudo}
+
+    def own_parts(self, frames: Frames) -> Parts:
+        files = {str(path): CONTENT + frames.files.of(path) for path in weight_files(self.recipe)}
+        frames.files.save()
+        return {"recipe": content(self.recipe), "files": files}
+
+    def goes_on(self, before: Parts, key: Parts) -> bool:
+        # A checkpoint of an earlier version doesn't tell which labels it learned from.
+        pseudo = self.stage.pseudo
+        same = pseudo is None or (before.get("inputs") or {}).get(pseudo) == key["inputs"][pseudo]
+        if self._knows_its_score():
+            before, key = ({**part, "frames": {**(part.get("frames") or {}), "val": ""}} for part in (before, key))
+        return same and super().goes_on(before, key)
+
+    def perform(self, results: Mapping[str, Result], begin: Begin) -> Result:
+        from vsscli.pipeline.train import train_recipe
+
+        init, pseudo = self._taken(results)
+        run = train_recipe(
+            self.recipe,
+            self.folder,
+            context=replace(self.job.context, data_root=self.job.root(self.recipe.data)),
+            init=init,
+            pseudo_labels=pseudo,
+            resume=True,
+            checked=self.job.checked,
+        )
+        facts = {"steps": run.trained_steps, "best": run.best.name, **run.figures}
+        return Result(run.last, _fingerprint(run.last), facts)
+
+    def is_begun(self) -> bool:
+        return (self.folder / "last.pt").exists()
+
+    def is_other(self, results: Mapping[str, Result]) -> bool:
+        from vsscli.training.begun import begun_run
+        from vsscli.training.inputs import data_inputs, training_inputs
+        from vsscli.training.sources import open_sources
+
+        if not self.is_begun():
+            return False
+        with Digests(self.job.workspace / INDEX) as digests:
+            data = data_inputs(open_sources(self.recipe, self.job.root(self.recipe.data)), digests)
+        try:
+            inputs = {**training_inputs(self.recipe, *self._taken(results)), **data}
+            return begun_run(self.folder, self.recipe, inputs) is False
+        except VssError:
+            return True  # a checkpoint that can't be read is no run to go on with
+
+    def discard(self, stores: Iterable[Path]) -> None:
+        for file in RUN:
+            Inside(self.job.workspace).unlink(self.folder / file)
+
+    def fault(self, result: Result) -> str:
+        return unlike(result, _fingerprint)
+
+    def cost(self, frames: Frames) -> StageCost:
+        from vsscli.inference.plans import NONE
+        from vsscli.stages.cost import extent_of, frame_flops, network_of
+
+        recipe = self.recipe
+        settings, unlabelled, crop = recipe.train, recipe.unlabelled, recipe.augment.crop
+        labelled_crops = settings.batch_size * settings.accumulate
+        other_crops = unlabelled.batch_size * settings.accumulate if unlabelled is not None else 0
+        crops = settings.steps * (labelled_crops + other_crops)
+        each = f"{labelled_crops + other_crops} crops of {crop[0]}x{crop[1]}"
+        work = f"{settings.steps} steps x {each}, forward and backward"
+        network, notes = network_of(self)
+        if network is None:
+            return StageCost(work, crops, None, 0.0, notes)
+        asked = 0  # crops that the averaged student looks at as well
+        if unlabelled is not None and (unlabelled.contrast is not None or unlabelled.teacher == "ema"):
+            asked = settings.steps * (other_crops + (labelled_crops if unlabelled.contrast is not None else 0))
+        # Backward is twice forward: a gradient of the input and one of the weights; with checkpointing forward comes
+        # twice.
+        passes = crops * (4 if recipe.model.recomputes else 3) + asked
+        val = extent_of(self, "val", frames)
+        every = settings.validate_every
+        times = math.ceil(settings.steps / every) if every else int(recipe.validated)
+        notes = tuple(f"validation not counted: {note}" for note in val.notes if times)
+        try:
+            flops = float(passes * network.flops(crop))
+            if val.frames is not None and times:
+                checked = times * val.frames * frame_flops(network, recipe, NONE, val.size)
+                flops += checked
+                if checked > WORTH_SAYING * flops:
+                    what, are = ("the last validation", "is") if times == 1 else (f"its {times} validations", "are")
+                    notes += (f"{what} of {val.frames} frames {are} {checked / flops:.0%} of it",)
+        except (VssError, RuntimeError, ValueError) as error:
+            return StageCost(work, crops, None, 0.0, (f"crops of {crop[0]}x{crop[1]} do not fit the network: {error}",))
+        return StageCost(work, crops, flops, 0.0, notes)
+
+    def lacks(self) -> Iterator[str]:
+        where = self.recipe.model.published
+        for path in weight_files(self.recipe):
+            if not path.is_file():
+                yield f"file {path} is not there{f': {where}' if where else ''}"
+
+    def leaks(self) -> Iterator[str]:
+        held, data = self.job.pipeline.holdout, self.recipe.data
+        if held is not None and self.job.predicts(data) and on_disk(data, held) & learned(self.recipe, data.root):
+            yield f"stages.{self.name}: learns from {held!r}, which the pipeline holds out"
+
+    def _knows_its_score(self) -> bool:
+        """Whether the checkpoint notes what its figures are of: then it is scored anew when that changes, by itself."""
+        from vsscli.models.checkpoints import load_checkpoint
+        from vsscli.training.inputs import SCORED
+
+        try:
+            return SCORED in load_checkpoint(self.folder / "last.pt", weights=False).inputs
+        except VssError:
+            return False
+
+    def _taken(self, results: Mapping[str, Result]) -> tuple[Path | None, Path | None]:
+        """Where its first weights and its pseudo-labels lie."""
+        init, pseudo = (None if one is None else results[one].path for one in (self.stage.init, self.stage.pseudo))
+        return init, pseudo
+
+
+def weight_files(recipe: Recipe) -> list[Path]:
+    """The files that a network starts from, those that a recipe names."""
+    named = [recipe.train.init, recipe.model.weights[1] if recipe.model.weights else None]
+    return [Path(os.path.expanduser(path)) for path in named if path is not None]
+
+
+def _fingerprint(path: Path) -> str:
+    """Of a checkpoint's weights, and of all that those who read it out find in its recipe."""
+    from vsscli.models.checkpoints import load_checkpoint
+
+    checkpoint = load_checkpoint(path, weights=False)
+    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {path}")
+    return digest_of({"weights": checkpoint.fingerprint, "read out": read_out_digest(recipe)})
