@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from vsscli.models.build import build_network
 from vsscli.models.norm import SyncedBatchNorm2d, convert_sync
 
+CPU = torch.device("cpu")
 SHARES = (slice(0, 3), slice(3, 4))  # uneven: the last batch of a split often is
 
 
@@ -56,7 +57,7 @@ def work(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     images, target = joint_batch()
-    network = convert_sync(small_network())
+    network = convert_sync(small_network(), CPU)
     assert sum(isinstance(module, SyncedBatchNorm2d) for module in network.modules()) == 3
     result = run(network, images[SHARES[rank]], target[SHARES[rank]], target.numel())
     for name in [name for name in result if name.startswith("grad ")]:
@@ -121,18 +122,12 @@ def test_bf16_stays_bf16_and_close(two_processes: list[dict[str, Tensor]]) -> No
     torch.testing.assert_close(gradient.float(), images.grad, atol=0.05, rtol=0)
 
 
-def test_one_process_needs_no_conversion() -> None:
-    network = small_network()
-    assert convert_sync(network) is network
-    assert not any(isinstance(module, SyncedBatchNorm2d) for module in network.modules())
-
-
 def test_conversion_keeps_names_weights_and_what_follows_the_norm() -> None:
     config = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none", "dropout": 0.0}
     network = build_network(config, 3, load_pretrained=False).eval()
     before = copy.deepcopy(network)
     parameters = dict(network.named_parameters())
-    converted = convert_sync(network, world=2)
+    converted = convert_sync(network, CPU)
     assert dict(converted.named_parameters()).keys() == parameters.keys()
     assert all(parameter is parameters[name] for name, parameter in converted.named_parameters())
     assert list(converted.state_dict()) == list(before.state_dict())
@@ -147,14 +142,14 @@ def test_conversion_keeps_names_weights_and_what_follows_the_norm() -> None:
 
 def test_conversion_respects_frozen_norms() -> None:
     config = {"family": "light", "encoder": "test_resnet", "channels": 16, "pretrained": "none", "frozen_norm": True}
-    network = convert_sync(build_network(config, 3, load_pretrained=False), world=2).train()
+    network = convert_sync(build_network(config, 3, load_pretrained=False), CPU).train()
     norms = [module for module in network.modules() if isinstance(module, SyncedBatchNorm2d)]
     assert norms
     assert not any(norm.training for norm in norms)
 
 
 def test_on_cuda_torchs_own_norm_is_taken() -> None:
-    network = convert_sync(small_network(), world=2, device="cuda")
+    network = convert_sync(small_network(), torch.device("cuda"))
     kinds = [type(module) for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
     assert len(kinds) == 3
     assert all(issubclass(kind, nn.SyncBatchNorm) for kind in kinds)

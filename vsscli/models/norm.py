@@ -136,34 +136,13 @@ class _JointNorm(torch.autograd.Function):
         return images_grad, weight_grad if weight is not None else None, bias_grad if weight is not None else None, None
 
 
-def convert_sync(
-    network: nn.Module, *, world: int | None = None, device: torch.device | str | None = None
-) -> nn.Module:
-    """Replace batch norms by ones that share their statistics between processes.
+def convert_sync(network: nn.Module, device: torch.device) -> nn.Module:
+    """Replace batch norms, in place, by ones that share their statistics between processes.
 
-    Parameters
-    ----------
-    network
-        Changed in place; parameters, buffers and their names stay. Other norms (group, layer) are left alone.
-    world
-        Number of processes; none: that of the process group, 1 where there is none. With 1 nothing is done.
-    device
-        Where the network will run; none: where its parameters are now. On CUDA, torch's own ``SyncBatchNorm`` is taken.
-
-    Returns
-    -------
-    nn.Module
-        The network; a new module where it is a batch norm itself.
+    Parameters, buffers and their names stay; other norms (group, layer) are left alone. On CUDA, torch's own
+    ``SyncBatchNorm`` is taken.
     """
-    if world is None:
-        world = dist.get_world_size() if dist.is_initialized() else 1
-    if world == 1:
-        return network
-    if device is None:
-        device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    if torch.device(device).type == "cuda":
-        return convert_sync_batchnorm(network)
-    return _convert(network)
+    return convert_sync_batchnorm(network) if device.type == "cuda" else _convert(network)
 
 
 def _convert(module: nn.Module) -> nn.Module:

@@ -157,7 +157,7 @@ def _train(
     network = first_network(recipe, dataset, init, last, fresh=fresh, talk=talk)
     require_crop(network, recipe)
     if fabric.world_size > 1:
-        convert_sync(network, world=fabric.world_size, device=fabric.device)
+        convert_sync(network, fabric.device)
     network.to(fabric.device).to(memory_format=torch.channels_last)
     objectives = build_objectives(recipe, network, others.meaning if others else None, fabric.autocast, talk)
     optimiser = build_optimiser(network, recipe.train, objectives.learner.projection)

@@ -16,7 +16,7 @@ from timm.layers import DropPath
 from torch import Tensor, nn
 
 from vsscli.models.mask2former.backbone import Backbone, initialise
-from vsscli.models.mask2former.deformable import DeformableAttention, Shapes
+from vsscli.models.mask2former.deformable import DeformableAttention, Shapes, cell_centres
 from vsscli.models.mask2former.relative_position import lookup_index
 from vsscli.models.mask2former.trunks import AdapterConfig, AdapterTrunkConfig
 from vsscli.models.norm import settled
@@ -67,7 +67,7 @@ class AdapterBackbone(Backbone):
         index = lookup_index(self.grid, tokens.device)
         at_patches, at_cells = cell_centres([self.grid], images.device), cell_centres(shapes, images.device)
         results = []
-        for (first, last), interaction in zip(self.spans, self._interactions(), strict=True):
+        for (first, last), interaction in zip(self.spans, cast("list[Interaction]", self.interactions), strict=True):
             patches = self.run(interaction.injector, tokens[:, 1:], at_patches, pyramid, shapes)
             tokens = torch.cat([tokens[:, :1].to(patches.dtype), patches], dim=1)
             for number in range(first, last + 1):
@@ -87,9 +87,6 @@ class AdapterBackbone(Backbone):
             getattr(self, f"norm{level + 1}")(settled(map_ + _scaled(result, factor)))
             for level, (map_, result, factor) in enumerate(zip(maps, results, factors, strict=True))
         ]
-
-    def _interactions(self) -> list[Interaction]:
-        return cast("list[Interaction]", list(self.interactions))
 
 
 class SpatialPrior(nn.Module):
@@ -200,16 +197,6 @@ class LevelConvolution(nn.Module):
         levels = pyramid.split([height * width for height, width in shapes], dim=1)
         maps = [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
         return torch.cat([_flat(self.dwconv(map_)) for map_ in maps], dim=1)
-
-
-def cell_centres(shapes: Shapes, device: torch.device) -> Tensor:
-    """Where the cells of several maps stand in the image: (1, S, 1, 2), x and y in shares of its width and height."""
-    centres = []
-    for height, width in shapes:
-        y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
-        x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
-        centres.append(torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1).flatten(0, 1))
-    return torch.cat(centres)[None, :, None]
 
 
 def _convolved(channels: int, width: int, stride: int) -> list[nn.Module]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 
-from pydantic import Field, create_model, model_validator
+from pydantic import Field, ValidationError, create_model, model_validator
 
 from vsscli.errors import VssError
-from vsscli.models.config import Listed, NetworkConfig
+from vsscli.models.config import Listed, NetworkConfig, refusal
 from vsscli.models.mask2former.published import NETWORKS
 from vsscli.models.mask2former.trunks import (
     SETTINGS,
@@ -17,7 +17,7 @@ from vsscli.models.mask2former.trunks import (
     BeitConfig,
     SwinConfig,
     TrunkConfig,
-    backbone_config,
+    changed,
     require_backbone,
 )
 from vsscli.section import Fraction, Layers, Section, Size, Width
@@ -150,14 +150,20 @@ class Mask2FormerModel(NetworkConfig):
     @property
     def trunk(self) -> BackboneConfig:
         """The backbone's whole configuration."""
-        return backbone_config(
-            self.backbone,
-            {} if self.sizes is None else self.sizes.model_dump(exclude_none=True),
-            crop=self.crop,
-            drop_path=self.drop_path,
-            checkpointing=self.checkpointing,
-            frozen=self.frozen,
-        )
+        preset = require_backbone(self.backbone)
+        if self.crop is not None and not isinstance(preset, TrunkConfig):
+            raise VssError(
+                f"crop: {self.crop[0]}x{self.crop[1]} of a {self.backbone} has no meaning: it takes images of any size",
+                "leave model.crop out; augment.crop and predict.window say what it is shown",
+            )
+        sizes = {} if self.sizes is None else self.sizes.model_dump(exclude_none=True)
+        values = preset.model_dump()
+        values = changed(values, sizes, [field for field in values if field not in SETTINGS], self.backbone)
+        values |= {field: value for field in SETTINGS if (value := getattr(self, field)) is not None}
+        try:
+            return type(preset).model_validate(values)
+        except ValidationError as error:
+            raise refusal(error, f"backbone {self.backbone}") from error
 
     @property
     def decoder(self) -> HeadConfig:

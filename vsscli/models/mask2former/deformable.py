@@ -73,14 +73,7 @@ class DeformableAttention(nn.Module):
             nn.init.xavier_uniform_(projection.weight)
             nn.init.zeros_(projection.bias)
 
-    def forward(
-        self,
-        query: Tensor,
-        reference_points: Tensor,
-        values: Tensor,
-        shapes: Shapes,
-        padding_mask: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, query: Tensor, reference_points: Tensor, values: Tensor, shapes: Shapes) -> Tensor:
         """Let each query gather from the maps.
 
         Parameters
@@ -88,14 +81,11 @@ class DeformableAttention(nn.Module):
         query
             (B, N, D).
         reference_points
-            (B or 1, N, L or 1, 2): x and y where a query stands, in shares of a map's width and height. Or (..., 4):
-            x, y, width and height of a box, in which the offsets then are shares of half the box.
+            (B or 1, N, L or 1, 2): x and y where a query stands, in shares of a map's width and height.
         values
             (B, S, D), the maps flattened row by row, one after the other.
         shapes
             Height and width of the L maps.
-        padding_mask
-            (B, S), True where there is no image: such values count as zero.
 
         Returns
         -------
@@ -103,20 +93,12 @@ class DeformableAttention(nn.Module):
             (B, N, D).
         """
         batch, count, _ = query.shape
-        projected = self.value_proj(values)
-        if padding_mask is not None:
-            projected = projected.masked_fill(padding_mask[..., None], 0.0)
-        projected = projected.view(*projected.shape[:2], self.heads, -1)
+        projected = self.value_proj(values).unflatten(2, (self.heads, -1))
         places = (batch, count, self.heads, self.levels, self.points)
         offsets = self.sampling_offsets(query).view(*places, 2)
         weights = self.attention_weights(query).view(batch, count, self.heads, -1).softmax(dim=-1).view(places)
         # Half a cell of a map of 100 is beyond the 8 bits of bfloat16; reference points are float32.
-        centre = reference_points[:, :, None, :, None, :2]
-        if reference_points.shape[-1] == 2:
-            sizes = reference_points.new_tensor([(width, height) for height, width in shapes])
-            locations = centre + offsets / sizes[:, None]
-        else:
-            locations = centre + offsets * reference_points[:, :, None, :, None, 2:] * (0.5 / self.points)
+        locations = reference_points[:, :, None, :, None] + offsets / _sizes(reference_points, shapes)
         return self.output_proj(deformable_attention(projected, shapes, locations, weights))
 
 
@@ -193,6 +175,16 @@ class _WeightedSamples(torch.autograd.Function):
         by_location = by_location * inside
         by_value = _scattered(values, shapes, corner, _shares(right, down, weights), gradient)
         return by_value, by_location, by_weight, None
+
+
+def cell_centres(shapes: Shapes, device: torch.device) -> Tensor:
+    """Where the cells of several maps stand in the image: (1, S, 1, 2), x and y in shares of its width and height."""
+    centres = []
+    for height, width in shapes:
+        y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
+        x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
+        centres.append(torch.stack([x.expand(height, width), y[:, None].expand(height, width)], dim=-1).flatten(0, 1))
+    return torch.cat(centres)[None, :, None]
 
 
 def _sizes(like: Tensor, shapes: Shapes) -> Tensor:

@@ -49,24 +49,8 @@ class Mask2FormerHead(nn.Module):
         super().__init__()
         self.stride = 1 if full else 4
         self.feature_channels = config.channels
-        self.pixel_decoder = PixelDecoder(
-            in_channels,
-            config.channels,
-            config.heads,
-            config.points,
-            config.encoder_layers,
-            config.encoder_width,
-            checkpointing,
-        )
-        self.predictor = MaskDecoder(
-            config.channels,
-            num_classes,
-            config.queries,
-            config.decoder_heads or config.heads,
-            config.decoder_layers,
-            config.decoder_width,
-            checkpointing,
-        )
+        self.pixel_decoder = PixelDecoder(in_channels, config, checkpointing)
+        self.predictor = MaskDecoder(num_classes, config, checkpointing)
 
     def forward(self, maps: Sequence[Tensor], every_layer: bool = True) -> MaskOutputs:
         """Decode a backbone's maps (B, in_channels[i], H / s, W / s) at strides s 4, 8, 16, 32.

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from vsscli.models.mask2former.config import HeadConfig
 from vsscli.models.mask2former.pixel_decoder import LEVELS, PixelFeatures, sine_positions
 from vsscli.models.outputs import QueryPrediction
 
@@ -17,40 +18,17 @@ from vsscli.models.outputs import QueryPrediction
 class MaskDecoder(nn.Module):
     """Layers of masked attention to the memory, attention among queries, and a feed-forward part.
 
-    Parameters
-    ----------
-    channels
-        D, of queries, memory and mask features.
-    num_classes
-        C.
-    queries
-        Q.
-    heads
-        Attention heads.
-    layers
-        Decoder layers. There is one prediction more, of the queries as they start.
-    width
-        Of the feed-forward parts.
-    checkpointing
-        Compute each layer again on the way back instead of keeping what it made.
+    There is one prediction more than layers, of the queries as they start.
     """
 
-    def __init__(
-        self,
-        channels: int,
-        num_classes: int,
-        queries: int,
-        heads: int,
-        layers: int,
-        width: int,
-        checkpointing: bool = False,
-    ) -> None:
+    def __init__(self, num_classes: int, config: HeadConfig, checkpointing: bool) -> None:
         super().__init__()
-        self.heads = heads
+        channels, layers, queries = config.channels, range(config.decoder_layers), config.queries
+        heads, width = config.decoder_heads or config.heads, config.decoder_width
         self.checkpointing = checkpointing
-        self.transformer_cross_attention_layers = nn.ModuleList(_CrossAttention(channels, heads) for _ in range(layers))
-        self.transformer_self_attention_layers = nn.ModuleList(_SelfAttention(channels, heads) for _ in range(layers))
-        self.transformer_ffn_layers = nn.ModuleList(_FeedForward(channels, width) for _ in range(layers))
+        self.transformer_cross_attention_layers = nn.ModuleList(_CrossAttention(channels, heads) for _ in layers)
+        self.transformer_self_attention_layers = nn.ModuleList(_SelfAttention(channels, heads) for _ in layers)
+        self.transformer_ffn_layers = nn.ModuleList(_FeedForward(channels, width) for _ in layers)
         self.decoder_norm = nn.LayerNorm(channels)
         self.query_feat = nn.Embedding(queries, channels)
         self.query_embed = nn.Embedding(queries, channels)

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
-from vsscli.models.mask2former.config import GROUPS
-from vsscli.models.mask2former.deformable import DeformableAttention, Shapes
+from vsscli.models.mask2former.config import GROUPS, HeadConfig
+from vsscli.models.mask2former.deformable import DeformableAttention, Shapes, cell_centres
 
 LEVELS = 3  # maps that the encoder works on, strides 32, 16 and 8
 
@@ -30,40 +30,17 @@ class PixelDecoder(nn.Module):
 
     Everything is computed in the type of its weights, so in float32 also under autocast: offsets of a tenth of a cell
     decide where attention looks.
-
-    Parameters
-    ----------
-    in_channels
-        Channels of the backbone's maps at strides 4, 8, 16, 32.
-    channels
-        D.
-    heads, points
-        Of deformable attention.
-    layers
-        Encoder layers.
-    width
-        Of their feed-forward parts.
-    checkpointing
-        Compute each encoder layer again on the way back instead of keeping what it made.
     """
 
-    def __init__(
-        self,
-        in_channels: Sequence[int],
-        channels: int,
-        heads: int,
-        points: int,
-        layers: int,
-        width: int,
-        checkpointing: bool = False,
-    ) -> None:
+    def __init__(self, in_channels: Sequence[int], config: HeadConfig, checkpointing: bool) -> None:
         super().__init__()
+        channels = config.channels
         finest, *coarser = in_channels
         projections = [nn.Conv2d(incoming, channels, 1) for incoming in reversed(coarser)]
         self.input_proj = nn.ModuleList(
             nn.Sequential(projection, nn.GroupNorm(GROUPS, channels)) for projection in projections
         )
-        self.transformer = _Transformer(channels, heads, points, layers, width, checkpointing)
+        self.transformer = _Transformer(config, checkpointing)
         self.mask_features = nn.Conv2d(channels, channels, 1)
         self.adapter_1 = _NormedConvolution(finest, channels, 1)
         self.layer_1 = _NormedConvolution(channels, channels, 3)
@@ -88,12 +65,11 @@ class PixelDecoder(nn.Module):
 
 
 class _Transformer(nn.Module):
-    def __init__(self, channels: int, heads: int, points: int, layers: int, width: int, checkpointing: bool) -> None:
+    def __init__(self, config: HeadConfig, checkpointing: bool) -> None:
         super().__init__()
-        self.level_embed = nn.Parameter(torch.randn(LEVELS, channels))
-        self.encoder = nn.ModuleDict(
-            {"layers": nn.ModuleList(_EncoderLayer(channels, heads, points, width) for _ in range(layers))}
-        )
+        self.level_embed = nn.Parameter(torch.randn(LEVELS, config.channels))
+        layers = nn.ModuleList(_EncoderLayer(config) for _ in range(config.encoder_layers))
+        self.encoder = nn.ModuleDict({"layers": layers})
         self.checkpointing = checkpointing
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
@@ -106,7 +82,7 @@ class _Transformer(nn.Module):
                 for shape, level in zip(shapes, self.level_embed, strict=True)
             ]
         )
-        centres = torch.cat([cell_centres(shape, x.device) for shape in shapes])[None, :, None]
+        centres = cell_centres(shapes, x.device)
         layers = self.encoder["layers"]
         assert isinstance(layers, nn.ModuleList)
         for layer in layers:
@@ -121,9 +97,10 @@ class _Transformer(nn.Module):
 class _EncoderLayer(nn.Module):
     """Deformable self-attention and a feed-forward part, each followed by its norm."""
 
-    def __init__(self, channels: int, heads: int, points: int, width: int) -> None:
+    def __init__(self, config: HeadConfig) -> None:
         super().__init__()
-        self.self_attn = DeformableAttention(channels, heads, LEVELS, points)
+        channels, width = config.channels, config.encoder_width
+        self.self_attn = DeformableAttention(channels, config.heads, LEVELS, config.points)
         self.norm1 = nn.LayerNorm(channels)
         self.linear1 = nn.Linear(channels, width)
         self.linear2 = nn.Linear(width, channels)
@@ -145,14 +122,6 @@ class _NormedConvolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return self.norm(super().forward(input))
-
-
-def cell_centres(shape: tuple[int, int], device: torch.device) -> Tensor:
-    """x and y of the centres of a map's cells, row by row, in shares of its width and height: (h * w, 2)."""
-    height, width = shape
-    y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
-    x = (torch.arange(width, dtype=torch.float32, device=device) + 0.5) / width
-    return torch.stack([x.expand(height, -1), y[:, None].expand(-1, width)], dim=-1).flatten(0, 1)
 
 
 def sine_positions(shape: tuple[int, int], channels: int, device: torch.device) -> Tensor:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from vsscli.errors import VssError
-from vsscli.models.config import refusal
 from vsscli.section import Layers, Section, Size, Width
 
 DIVISOR = 32  # of the sides of an image: the coarsest map has stride 32
@@ -237,52 +236,14 @@ def require_backbone(name: str) -> BackboneConfig:
     return PRESETS[name]
 
 
-def backbone_config(
-    name: str,
-    sizes: Mapping[str, Any],
-    *,
-    crop: tuple[int, int] | None = None,
-    drop_path: float | None = None,
-    checkpointing: bool = False,
-    frozen: bool = False,
-) -> BackboneConfig:
-    """Say how a backbone is made.
-
-    Parameters
-    ----------
-    name
-        One of `PRESETS`.
-    sizes
-        Fields of its configuration that are to be other than its name says; None leaves one as it is, ``adapter`` is a
-        mapping of the same kind.
-    crop, drop_path
-        None leaves them as the name says.
-    checkpointing, frozen
-        As in the configurations.
+def changed(values: dict[str, Any], sizes: Mapping[str, Any], known: list[str], name: str) -> dict[str, Any]:
+    """Values of a configuration with the sizes that are given put in their place, those within ``adapter`` one by one.
 
     Raises
     ------
     VssError
-        There is no such backbone, it has no such size, or sizes do not go together.
+        There is none of that name; those that are ``known`` are named.
     """
-    preset = require_backbone(name)
-    if crop is not None and not isinstance(preset, TrunkConfig):
-        raise VssError(
-            f"crop: {crop[0]}x{crop[1]} of a {name} has no meaning: it takes images of any size",
-            "leave model.crop out; augment.crop and predict.window say what it is shown",
-        )
-    values = preset.model_dump()
-    settings = {"crop": crop, "drop_path": drop_path, "checkpointing": checkpointing, "frozen": frozen}
-    values |= {field: value for field, value in settings.items() if value is not None}
-    known = [field for field in values if field not in SETTINGS]
-    try:
-        return type(preset).model_validate(_changed(values, sizes, known, name))
-    except ValidationError as error:
-        raise refusal(error, f"backbone {name}") from error
-
-
-def _changed(values: dict[str, Any], sizes: Mapping[str, Any], known: list[str], name: str) -> dict[str, Any]:
-    """Values with those that are given put in their place."""
     given = {key: value for key, value in sizes.items() if value is not None}
     unknown = [key for key in given if key not in known]
     if unknown:
@@ -290,6 +251,6 @@ def _changed(values: dict[str, Any], sizes: Mapping[str, Any], known: list[str],
     for key, value in given.items():
         inner = values[key]
         if isinstance(inner, dict) and isinstance(value, Mapping):
-            value = _changed(inner, value, list(inner), f"{key} of a {name}")
+            value = changed(inner, value, list(inner), f"{key} of a {name}")
         values = values | {key: value}
     return values

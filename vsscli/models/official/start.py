@@ -8,8 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from vsscli.errors import VssError
+from vsscli.models.build import read_config
 from vsscli.models.mask2former.relative_position import Window
-from vsscli.models.mask2former.trunks import BackboneConfig, TrunkConfig, backbone_config
+from vsscli.models.mask2former.trunks import PATCH, BackboneConfig
 from vsscli.models.misfits import first_of, misfits
 from vsscli.models.network import Network
 from vsscli.models.official.mapping import BACKBONE, HEAD, Mapped, map_backbone, map_official
@@ -78,11 +79,8 @@ def _own_weights(content: Any) -> dict[str, Tensor] | None:
 def _own_grid(about: dict[str, Any]) -> Window | None:
     """The patches down and across that the tables of a vss checkpoint are made for; None where it has none."""
     config = about.get("network")
-    if not isinstance(config, dict) or config.get("family") != "mask2former":
-        return None
-    crop = config.get("crop")
-    trunk = backbone_config(config.get("backbone", ""), config.get("sizes") or {}, crop=tuple(crop) if crop else None)
-    return trunk.grid if isinstance(trunk, TrunkConfig) else None
+    crop = read_config(config).fixed_crop if isinstance(config, dict) else None
+    return None if crop is None else (crop[0] // PATCH, crop[1] // PATCH)
 
 
 def _part(name: str) -> str:
