@@ -22,7 +22,6 @@ from vsscli.models.encoders import encoder_names, require_encoder
 from vsscli.pipeline.inspection import Inspection, inspect_data, inspect_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.validate import validate_recipe
-from vsscli.stages.faults import network_faults
 
 SIZE = (6, 9)
 
@@ -146,7 +145,7 @@ def test_names_of_encoders_need_no_torch() -> None:
 def test_validation_knows_networks_by_name(tmp_path: Path, model: str, place: str, words: tuple[str, ...]) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(f"name: mine\nmodel: {model}\n")
-    (fault,) = validate_recipe(path, files=False, networks=network_faults)
+    (fault,) = validate_recipe(path, files=False)
     assert place in str(fault)
     assert all(word in str(fault) for word in words)
     assert run(["recipe", "validate", str(path), "--no-files"]) == 2

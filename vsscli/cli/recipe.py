@@ -96,13 +96,10 @@ def _validate(console: Console, names: Sequence[str], overrides: Sequence[str], 
     from vsscli.errors import VssError
     from vsscli.recipes.find import shipped_recipes
     from vsscli.recipes.validate import validate_recipe
-    from vsscli.stages.faults import network_faults, value_faults
+    from vsscli.stages.faults import value_faults
 
     chosen = names or list(shipped_recipes())
-    faults = {
-        name: validate_recipe(name, overrides, files=files, further=value_faults, networks=network_faults)
-        for name in chosen
-    }
+    faults = {name: validate_recipe(name, overrides, files=files, further=value_faults) for name in chosen}
     count = sum(map(len, faults.values()))
     if json:
         told = [{"recipe": name, **fault._asdict()} for name, found in faults.items() for fault in found]

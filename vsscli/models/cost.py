@@ -36,21 +36,8 @@ ADAM = 2  # moments that the optimiser keeps beside each weight
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
-
-    Parameters
-    ----------
-    parameters, learning
-        How many there are, and how many of them learn.
-    flops
-        Of one forward pass over one image.
-    weights
-        Bytes of parameters and buffers.
-    predict
-        Bytes to predict a batch.
-    train
-        Bytes to train with AdamW on a batch.
-    """
+    """What a network costs: parameters, and those that learn; operations of a forward pass over one image; bytes of
+    parameters and buffers, to predict a batch, and to train with AdamW on one."""
 
     parameters: int
     learning: int
@@ -63,23 +50,9 @@ class Cost:
 def count_cost(
     config: Mapping[str, Any] | NetworkConfig, num_classes: int, size: tuple[int, int], batch: int = 1
 ) -> Cost:
-    """Count what a network costs in float32.
+    """Count what a network costs in float32 on a batch of images of a height and width.
 
-    Parameters
-    ----------
-    config
-        As `build_network` takes it.
-    num_classes
-        C.
-    size
-        Height and width of the images.
-    batch
-        B.
-
-    Returns
-    -------
-    Cost
-        Training without the loss itself, which is small beside the network.
+    Training is counted without the loss itself, which is small beside the network.
 
     Raises
     ------
@@ -108,17 +81,8 @@ def count_cost(
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a network without its weights.
-
-    Parameters
-    ----------
-    parameters
-        How many there are.
-    crop, divisor, stride
-        As of `vsscli.models.network.Network`.
-    flops
-        Of one forward pass over one image of a size.
-    """
+    """What is known of a network without its weights: parameters, `vsscli.models.network.Network`'s figures, and the
+    operations of a forward pass over one image of a height and width."""
 
     parameters: int
     crop: tuple[int, int] | None
@@ -164,18 +128,8 @@ def listed_cost(
     num_classes: int = 124,
     readout: str | None = None,
 ) -> ListedCost:
-    """Count what a network of the catalogue costs.
-
-    Parameters
-    ----------
-    listed
-        From `vsscli.models.catalogue.find_listed`.
-    crop
-        Height and width of the images; none: those that it was published with.
-    batch, num_classes
-        As in `count_cost`.
-    readout
-        ``grid`` or ``full``; none: as it was published.
+    """Count what a network of the catalogue costs, on images of a size and read out as it was published where neither
+    ``crop`` nor ``readout`` says otherwise.
 
     Raises
     ------

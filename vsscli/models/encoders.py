@@ -31,15 +31,7 @@ def encoder_names() -> frozenset[str]:
 
 
 def require_encoder(name: str) -> None:
-    """Refuse a name that is none of timm's models.
-
-    Names like ``hf-hub:…``, which would fetch from anywhere, are none.
-
-    Raises
-    ------
-    VssError
-        With the nearest names.
-    """
+    """Refuse a name that is none of timm's models, as are ``hf-hub:…``, which would fetch from anywhere."""
     if name.partition(".")[0] in encoder_names():
         return
     # Old names are registered in other ways: timm itself has the last word.

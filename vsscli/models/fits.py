@@ -20,17 +20,7 @@ USUAL = 10**8
 def require_room(config: Mapping[str, Any], build: Callable[[], nn.Module]) -> None:
     """Refuse a network whose weights are more than the machine's memory, by building it without any.
 
-    Parameters
-    ----------
-    config
-        Of the network; small ones are not looked at.
-    build
-        Makes it.
-
-    Raises
-    ------
-    VssError
-        It can't fit; says how large it would be, and how large the machine is.
+    Small ones, by their configuration, are not looked at. Says how large it would be, and how large the machine is.
     """
     numbers = _numbers("", config)
     layers = max((number for name, number in numbers if name.rpartition(".")[2] in LAYERS), default=1)

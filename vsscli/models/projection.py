@@ -11,13 +11,6 @@ class ProjectionHead(nn.Module):
     U2PL's head begins with two 3x3 convolutions, because its classifier does; the decoders here have seen each cell's
     surroundings already. What looks at one cell can be asked for the few hundred that become anchors, where 3x3
     convolutions over whole maps would cost more than a light network. Layer norm, for the same reason.
-
-    Parameters
-    ----------
-    in_channels
-        D of the decoder.
-    channels
-        D of the result.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:

@@ -39,15 +39,8 @@ def normalisation_for(encoder: str, pretrained: str) -> Normalisation:
 
     timm records it for each model. ``tf_efficientnet_lite0`` to ``2`` want 127.5 and 127.5, also from their Python
     packages: with these, the activations of real images match the running statistics of the batch norms (of ``lite0``,
-    mean divergence 0.08 nat over all layers; with the usual ImageNet figures 0.24).
-
-    Parameters
-    ----------
-    encoder
-        Name of a timm model.
-    pretrained
-        ``imagenet``, ``none`` or a file. A network trained from scratch keeps the encoder's usual figures, so that the
-        choice of weights changes nothing else.
+    mean divergence 0.08 nat over all layers; with the usual ImageNet figures 0.24). A network trained from scratch
+    keeps the encoder's usual figures, so that the choice of weights changes nothing else.
     """
     config = timm.get_pretrained_cfg(encoder)
     mean, std = (config.mean, config.std) if config is not None else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -55,30 +48,16 @@ def normalisation_for(encoder: str, pretrained: str) -> Normalisation:
 
 
 def load_encoder(features: nn.Module, encoder: str, pretrained: str, talk: Talk = SILENCE) -> set[str]:
-    """Fill an encoder with the weights that a recipe names.
+    """Fill an encoder, ``timm.create_model(encoder, features_only=True)``, with the weights that a recipe names.
 
-    Parameters
-    ----------
-    features
-        The module made by ``timm.create_model(encoder, features_only=True)``.
-    encoder
-        Its name.
-    pretrained
-        ``none`` leaves it as it is. ``imagenet`` takes the weights from an installed Python package, else from the
-        hub's cache, else from the hub, else warns and leaves it as it is. Anything else is a file, ``.safetensors`` or
-        of ``torch.save``.
-    talk
-        Told where the weights came from.
+    ``none`` leaves it as it is. ``imagenet`` takes the weights from an installed Python package, else from the hub's
+    cache, else from the hub, else warns and leaves it as it is. Anything else is a file, ``.safetensors`` or of
+    ``torch.save``, which must hold the encoder's tensors.
 
     Returns
     -------
     set of str
         Names of the tensors that were loaded.
-
-    Raises
-    ------
-    VssError
-        The file is no file of weights, or its tensors are not those of the encoder.
     """
     if pretrained == "none":
         return set()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,12 @@ TABLES = (".json", ".yaml", ".yml")
 """Class tables and mappings with such an ending are files, others ship with vss."""
 
 
-Networks = Callable[[Recipe], Sequence[tuple[Key, str]]]
-"""Finds what is wrong with the network that a recipe names: keys and words, as of `vsscli.recipes.graph.faults`."""
-
-
 def validate_recipe(
     source: str | Path,
     overrides: Sequence[str] = (),
     *,
     files: bool = True,
     further: Further = nothing_further,
-    networks: Networks = lambda recipe: (),
 ) -> list[Fault]:
     """Everything that is wrong with a recipe of a stage or a pipeline, and with the recipes of its training stages.
 
@@ -40,8 +35,6 @@ def validate_recipe(
         Whether files that a recipe names and that are missing count as faults.
     further
         Finds what else is wrong with a pipeline: see `vsscli.recipes.faults.examine`.
-    networks
-        Finds what is wrong with networks.
     """
     try:
         path, document = open_document(source, overrides)
@@ -49,20 +42,18 @@ def validate_recipe(
         return [_fault(cause)]
     if not is_pipeline(document):
         recipe, faults = examine(document, Recipe)
-        return faults if recipe is None else [*_networks(recipe, document, networks), *_files(recipe, document, files)]
+        return faults if recipe is None else list(_recipe_faults(recipe, document, files))
     pipeline, faults = examine(document, Pipeline, further)
     if pipeline is None:
         return faults
     found: list[Fault] = []
     for stage in pipeline.stages.values():
         if isinstance(stage, TrainStage):
-            found += _stage_faults(path, document, stage, pipeline.holdout, files=files, networks=networks)
+            found += _stage_faults(path, document, stage, pipeline.holdout, files)
     return list(dict.fromkeys(found))  # stages of one recipe share its faults
 
 
-def _stage_faults(
-    path: Path, pipeline: Document, stage: TrainStage, holdout: str | None, *, files: bool, networks: Networks
-) -> list[Fault]:
+def _stage_faults(path: Path, pipeline: Document, stage: TrainStage, holdout: str | None, files: bool) -> list[Fault]:
     try:
         document, file = stage_document(path, pipeline, stage, holdout)
     except VssError as cause:
@@ -70,29 +61,20 @@ def _stage_faults(
     recipe, faults = examine(document, Recipe)
     if recipe is None:
         return [fault if fault.place else Fault(str(file), fault.what) for fault in faults]
-    return [*_networks(recipe, document, networks), *_files(recipe, document, files, stage)]
+    return list(_recipe_faults(recipe, document, files, stage))
 
 
-def _networks(recipe: Recipe, document: Document, networks: Networks) -> list[Fault]:
-    return [fault_at(document, key, what) for key, what in networks(recipe)]
+def _recipe_faults(recipe: Recipe, document: Document, files: bool, stage: TrainStage | None = None) -> Iterator[Fault]:
+    """A network that nothing is called like, and the files and folders that a recipe names and that are not there.
 
-
-def _files(recipe: Recipe, document: Document, files: bool, stage: TrainStage | None = None) -> list[Fault]:
-    return list(missing_files(recipe, document, stage)) if files else []
-
-
-def missing_files(recipe: Recipe, document: Document, stage: TrainStage | None = None) -> Iterator[Fault]:
-    """The files and folders that a recipe names and that are not there.
-
-    Parameters
-    ----------
-    recipe
-        The recipe.
-    document
-        Where its values stand.
-    stage
-        The training stage that it is the recipe of, if it is one: what the stage gets from others need not be there.
+    What the stage that it is the recipe of gets from others need not be there.
     """
+    try:
+        recipe.model.require_known()
+    except VssError as error:
+        yield fault_at(document, ("model", recipe.model.named_by), f"{error.message}; {error.hint}")
+    if not files:
+        return
     values = recipe.model_dump(mode="json")
     from_others = stage is not None and stage.init is not None
     for key, name in _named(recipe):

@@ -17,16 +17,9 @@ PROBE = 96  # side of an image to try an encoder with
 
 
 class Encoder(nn.Module):
-    """A timm network, cut off after its last feature map.
+    """A timm network, with or without a tag (``resnet50``, ``resnet50.a1_in1k``), cut off after its last feature map.
 
-    Parameters
-    ----------
-    name
-        Name of a timm model, with or without a tag (``resnet50``, ``resnet50.a1_in1k``).
-    drop_path
-        Rate of stochastic depth.
-    frozen_norm
-        Keep batch norms in evaluation mode while the rest trains: their statistics stay as they were loaded.
+    With ``frozen_norm`` batch norms stay in evaluation mode while the rest trains, as they were loaded.
 
     Attributes
     ----------
@@ -36,11 +29,6 @@ class Encoder(nn.Module):
         32, though padded convolutions take sides of any length. Of 360 rows stride 32 makes 12 cells, which stand for
         384: stretched over the 360 again, all that deeper maps say comes to lie pixels beside where it was seen. And
         "same" padding, as TensorFlow has it, shifts odd sides otherwise than the even ones that were trained on.
-
-    Raises
-    ------
-    VssError
-        The name is not timm's, or the model has no such feature maps, or takes images of one size only.
     """
 
     def __init__(self, name: str, drop_path: float = 0.0, frozen_norm: bool = False) -> None:

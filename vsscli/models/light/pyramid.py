@@ -18,17 +18,6 @@ class PyramidDecoder(nn.Module):
 
     Group norm, not batch norm: the result for an image does not depend on the others in its batch, on how many
     processes share the batch, or on train and eval.
-
-    Parameters
-    ----------
-    in_channels
-        Channels of the encoder's maps, finest first.
-    channels
-        Width of the pyramid.
-    num_classes
-        C, channels of the result.
-    dropout
-        Share of the last feature channels dropped in training.
     """
 
     def __init__(self, in_channels: Sequence[int], channels: int, num_classes: int, dropout: float) -> None:

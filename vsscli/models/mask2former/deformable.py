@@ -23,23 +23,8 @@ Shapes = Sequence[tuple[int, int]]  # height and width of each level
 class DeformableAttention(nn.Module):
     """Multi-scale deformable attention; the parameters have the official names.
 
-    Parameters
-    ----------
-    channels
-        D, of queries, values and result.
-    heads
-        Attention heads.
-    levels
-        L, maps that every query looks at.
-    points
-        P, places per head and map.
-    ratio
-        Width of the values inside, as a share of D: 0.5 in ViT-Adapter (Chen et al. 2023, arXiv:2205.08534).
-
-    Raises
-    ------
-    VssError
-        The heads do not divide the width.
+    Each of the heads looks at ``points`` places of each of the ``levels`` maps. ``ratio`` is the width of the values
+    inside, as a share of the channels: 0.5 in ViT-Adapter (Chen et al. 2023, arXiv:2205.08534).
     """
 
     def __init__(self, channels: int, heads: int, levels: int, points: int, ratio: float = 1.0) -> None:
@@ -74,23 +59,9 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(projection.bias)
 
     def forward(self, query: Tensor, reference_points: Tensor, values: Tensor, shapes: Shapes) -> Tensor:
-        """Let each query gather from the maps.
+        """Let each query (B, N, D) gather from maps (B, S, D) of some heights and widths, flattened row by row.
 
-        Parameters
-        ----------
-        query
-            (B, N, D).
-        reference_points
-            (B or 1, N, L or 1, 2): x and y where a query stands, in shares of a map's width and height.
-        values
-            (B, S, D), the maps flattened row by row, one after the other.
-        shapes
-            Height and width of the L maps.
-
-        Returns
-        -------
-        Tensor
-            (B, N, D).
+        Reference points (B or 1, N, L or 1, 2) are x and y where a query stands, in shares of a map's width and height.
         """
         batch, count, _ = query.shape
         projected = self.value_proj(values).unflatten(2, (self.heads, -1))
@@ -108,9 +79,7 @@ def deformable_attention(values: Tensor, shapes: Shapes, locations: Tensor, weig
     Parameters
     ----------
     values
-        (B, S, heads, d), the maps flattened row by row, one after the other.
-    shapes
-        Height and width of the L maps.
+        (B, S, heads, d), the maps flattened row by row, one after the other; ``shapes`` are their heights and widths.
     locations
         (B, N, heads, L, P, 2): x and y in shares of a map's width and height; cell i has its centre at i + 0.5. What
         lies outside counts as zero (``grid_sample`` with zeros and ``align_corners=False``).

@@ -53,14 +53,8 @@ class Mask2FormerHead(nn.Module):
         self.predictor = MaskDecoder(num_classes, config, checkpointing)
 
     def forward(self, maps: Sequence[Tensor], every_layer: bool = True) -> MaskOutputs:
-        """Decode a backbone's maps (B, in_channels[i], H / s, W / s) at strides s 4, 8, 16, 32.
-
-        Parameters
-        ----------
-        maps
-            Finest first.
-        every_layer
-            Keep the predictions of all layers, as training needs; False where only scores are wanted.
+        """Decode a backbone's maps (B, in_channels[i], H / s, W / s) at strides s 4, 8, 16, 32, finest first; without
+        ``every_layer`` only the last layer's predictions are kept, for which scores are asked.
         """
         features = self.pixel_decoder(maps)
         layers = self.predictor(features, every_layer)

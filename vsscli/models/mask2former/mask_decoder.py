@@ -37,15 +37,7 @@ class MaskDecoder(nn.Module):
         self.mask_embed = _Perceptron(channels)
 
     def forward(self, features: PixelFeatures, every_layer: bool) -> tuple[QueryPrediction, ...]:
-        """Predict from what the pixel decoder gives.
-
-        Parameters
-        ----------
-        features
-            Mask features and memory.
-        every_layer
-            Return the predictions of the starting queries and after each layer, as training needs, or the last alone.
-        """
+        """Predictions of the starting queries and after each layer, as training needs, or after the last alone."""
         memory, positions = [], []
         for level, map_ in enumerate(features.memory):
             memory.append(map_.flatten(2).transpose(1, 2) + self.level_embed.weight[level])

@@ -52,22 +52,10 @@ def lookup_index(window: Window, device: torch.device | None = None) -> Tensor:
 
 
 def gather_bias(table: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
-    """Look up the bias of every pair of N tokens.
+    """Look up the bias of every pair of N tokens in a table (rows, heads), by the index (N, M) of `lookup_index`.
 
-    Parameters
-    ----------
-    table
-        (rows, heads).
-    index
-        (N, M), of `lookup_index`; columns beyond N are filling.
-    dtype
-        Of the result, that of the queries.
-
-    Returns
-    -------
-    Tensor
-        (1, heads, N, N); its rows lie M apart in memory, so that fused attention on CUDA, which wants them aligned,
-        takes it as it is.
+    The result (1, heads, N, N), of the type of the queries, has rows M apart in memory, so that fused attention on
+    CUDA, which wants them aligned, takes it as it is.
     """
     if not torch.is_grad_enabled():
         table = table.to(dtype)  # half the memory; a gradient is better summed up in float32
@@ -77,23 +65,12 @@ def gather_bias(table: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def resize_table(table: Tensor, source: Window, target: Window) -> Tensor:
-    """Make the table of a window into that of another one, as BEiT does.
+    """Make the table (rows, heads) of a window into that of another one, as BEiT does.
 
     The offsets of the source are spread over those of the target in geometric progression, dense near 0, and cubic
     splines are laid through them. The official code asks SciPy's ``interp2d``, which is gone since SciPy 1.14; the
-    spline here gives the same numbers, if targets are kept within the outermost offsets.
-
-    Parameters
-    ----------
-    table
-        (rows, heads) for ``source``.
-    source, target
-        The windows, in patches.
-
-    Returns
-    -------
-    Tensor
-        (rows, heads) for ``target``, of the type of ``table``; the three rows of the class token are copied.
+    spline here gives the same numbers, if targets are kept within the outermost offsets. The three rows of the class
+    token are copied.
     """
     if source == target:
         return table

@@ -104,18 +104,8 @@ def find_config(config: str) -> Path:
 
 
 def read_config(path: Path, talk: Talk = SILENCE) -> dict[str, Any]:
-    """Read a config; ``.py`` runs it, ``.yaml``, ``.yml`` and ``.json`` run nothing.
-
-    Returns
-    -------
-    dict
-        Plain values. Of ``model``, only what predicting takes.
-
-    Raises
-    ------
-    VssError
-        It can't be read, or is no config of a segmentor of mmsegmentation 1.x.
-    """
+    """Read a config into plain values, of ``model`` what predicting takes; ``.py`` runs it, ``.yaml``, ``.yml`` and
+    ``.json`` run nothing."""
     if path.suffix == ".py":
         talk.say(f"running config {path}: a .py config of mmsegmentation is a program; use those you trust, or dump it")
         try:
@@ -139,18 +129,7 @@ def read_config(path: Path, talk: Talk = SILENCE) -> dict[str, Any]:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Weights and meta of a checkpoint of mmsegmentation, without running anything in it.
-
-    Returns
-    -------
-    tuple
-        State dict, without auxiliary heads; ``meta``, empty where there is none.
-
-    Raises
-    ------
-    VssError
-        The file is missing, damaged, no checkpoint, or would run code.
-    """
+    """Weights, but for auxiliary heads, and meta of a checkpoint of mmsegmentation; nothing in it is run."""
     content = read_torch(path)
     weights = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(t, Tensor) for t in weights.values()):

@@ -145,14 +145,7 @@ class MmsegNetwork(Network):
 
 
 def build_mmseg(model: Mapping[str, Any], num_classes: int) -> MmsegNetwork:
-    """Build a network of mmsegmentation, whose weights are always those of a checkpoint.
-
-    Raises
-    ------
-    VssError
-        The extra is not installed, the config asks for something that it does not bring, is of no semantic segmentor,
-        or has another number of classes.
-    """
+    """Build a network of mmsegmentation, whose weights are always those of a checkpoint."""
     import_mmseg()
     require_registered(model)
     own = number_of_classes(model)
@@ -189,13 +182,7 @@ def kind_of(model: Mapping[str, Any]) -> ScoreKind:
 
 
 def last_head(segmentor: Any) -> Any:
-    """The head whose scores count: the only one, or the last of a cascade.
-
-    Raises
-    ------
-    VssError
-        The segmentor is of no kind that scores classes.
-    """
+    """The head whose scores count: the only one, or the last of a cascade; refused where it scores no classes."""
     models = importlib.import_module("mmseg.models")
     head = getattr(segmentor, "decode_head", None)
     if isinstance(head, nn.ModuleList):
@@ -250,21 +237,10 @@ def number_of_classes(model: Mapping[str, Any]) -> int:
 
 
 def centred(values: Tensor, stride: int, size: Size) -> Tensor:
-    """Move scores whose outermost cells lie on the outermost pixels to where the house has its cells.
+    """Move scores (B, C, h, w) whose outermost cells lie on the outermost pixels to where the house has its cells.
 
-    Parameters
-    ----------
-    values
-        (B, C, h, w); cell i lies on pixel i (H - 1) / (h - 1).
-    stride
-        Of the result, whose cell j lies at pixel (j + 1/2) stride - 1/2.
-    size
-        H, W, multiples of the stride.
-
-    Returns
-    -------
-    Tensor
-        (B, C, H / stride, W / stride), bilinear between the cells of ``values``.
+    Of the values, cell i lies on pixel i (H - 1) / (h - 1); of the result (B, C, H / stride, W / stride), bilinear
+    between them, cell j at pixel (j + 1/2) stride - 1/2.
     """
     # grid_sample counts from -1 to 1, from the first cell to the last.
     ends = [1 - (stride - 1) / max(side - 1, 1) for side in size]

@@ -23,13 +23,7 @@ GUEST = "mmpretrain"
 
 
 def import_mmseg() -> None:
-    """Import mmsegmentation and mmdetection's networks, with a stand-in for mmcv's compiled half where that is missing.
-
-    Raises
-    ------
-    VssError
-        The extra is not installed, or its packages do not fit together.
-    """
+    """Import mmsegmentation and mmdetection's networks, and stand in for mmcv's compiled half where it is missing."""
     if _version("mmsegmentation") is None:
         raise VssError("networks of mmsegmentation need an extra that is not installed", INSTALL)
     # Of losses that nobody computes here, of sizes that its own configs have.
