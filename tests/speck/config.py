@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from vsscli.models.config import Listed, NetworkConfig
+from vsscli.models.config import NamedNetwork, NetworkConfig
 from vsscli.section import Factor
 from vsscli.talk import SILENCE, Talk
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 class SpeckModel(NetworkConfig):
     """One convolution."""
 
-    listed: ClassVar[tuple[Listed, ...]] = (Listed("speck", "one convolution", (32, 32), {"family": "speck"}),)
+    listed: ClassVar[tuple[NamedNetwork, ...]] = (
+        NamedNetwork("speck", "one convolution", (32, 32), {"family": "speck"}),
+    )
 
     family: Literal["speck"]
     gain: Factor = 1.0

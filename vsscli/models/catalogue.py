@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from vsscli.errors import VssError
-from vsscli.models.config import Listed, NetworkConfig
+from vsscli.models.config import NamedNetwork, NetworkConfig
 from vsscli.models.light.config import LightModel
 from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.models.mmseg.config import MmsegModel
@@ -20,12 +20,12 @@ def name_of(family: type[NetworkConfig]) -> str:
     return str(name)
 
 
-def list_networks() -> dict[str, Listed]:
+def list_networks() -> dict[str, NamedNetwork]:
     """The networks that have a name, by name."""
     return {listed.name: listed for family in FAMILIES for listed in family.listed}
 
 
-def find_listed(name: str) -> Listed:
+def find_listed(name: str) -> NamedNetwork:
     """The network of a name.
 
     Raises

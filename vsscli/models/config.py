@@ -29,7 +29,7 @@ class ScoreKind(StrEnum):
 
 
 @dataclass(frozen=True)
-class Listed:
+class NamedNetwork:
     """A network that has a name.
 
     Parameters
@@ -89,7 +89,7 @@ class NetworkConfig(Section):
         The field that names the network, which `require_known` looks up; empty where none does.
     """
 
-    listed: ClassVar[tuple[Listed, ...]] = ()
+    listed: ClassVar[tuple[NamedNetwork, ...]] = ()
     trains: ClassVar[bool] = True
     masks: ClassVar[bool] = False
     outlined: ClassVar[bool] = True

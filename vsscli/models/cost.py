@@ -27,7 +27,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from vsscli.errors import VssError
 from vsscli.models.build import build_network, read_config
-from vsscli.models.config import Listed, NetworkConfig
+from vsscli.models.config import NamedNetwork, NetworkConfig
 from vsscli.models.network import Network
 from vsscli.models.outputs import MaskOutputs, Outputs
 
@@ -122,7 +122,7 @@ class ListedCost:
 
 
 def listed_cost(
-    listed: Listed,
+    listed: NamedNetwork,
     crop: tuple[int, int] | None = None,
     batch: int = 1,
     num_classes: int = 124,

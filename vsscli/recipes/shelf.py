@@ -16,7 +16,7 @@ from vsscli.recipes.text import parse_yaml, read_text
 EDITOR_LINE = "# yaml-language-server:"
 
 
-class Listed(NamedTuple):
+class ShippedRecipe(NamedTuple):
     """A line of `vss recipe ls`."""
 
     name: str
@@ -24,13 +24,13 @@ class Listed(NamedTuple):
     about: str
 
 
-def list_recipes() -> list[Listed]:
+def list_recipes() -> list[ShippedRecipe]:
     """The recipes that ship with vss, by name."""
     rows = []
     for name, path in shipped_recipes().items():
         values = read_recipe(path).values
         about = str(values.get("about") or "") or _first_sentence(read_text(path))
-        rows.append(Listed(name, "pipeline" if "stages" in values else "stage", about))
+        rows.append(ShippedRecipe(name, "pipeline" if "stages" in values else "stage", about))
     return rows
 
 

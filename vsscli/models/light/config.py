@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from vsscli.errors import VssError
-from vsscli.models.config import Listed, NetworkConfig
+from vsscli.models.config import NamedNetwork, NetworkConfig
 from vsscli.models.encoders import require_encoder
 from vsscli.section import Fraction, Width
 from vsscli.talk import SILENCE, Talk
@@ -20,8 +20,8 @@ class LightModel(NetworkConfig):
     """A timm encoder and a feature pyramid."""
 
     named_by: ClassVar[str] = "encoder"
-    listed: ClassVar[tuple[Listed, ...]] = (
-        Listed(
+    listed: ClassVar[tuple[NamedNetwork, ...]] = (
+        NamedNetwork(
             "light",
             "a timm encoder (tf_efficientnet_lite0) under a feature pyramid; for CPUs",
             (480, 480),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 from pydantic import Field, ValidationError, create_model, model_validator
 
 from vsscli.errors import VssError
-from vsscli.models.config import Listed, NetworkConfig, refusal
+from vsscli.models.config import NamedNetwork, NetworkConfig, refusal
 from vsscli.models.mask2former.published import NETWORKS
 from vsscli.models.mask2former.trunks import (
     SETTINGS,
@@ -126,7 +126,7 @@ class Mask2FormerModel(NetworkConfig):
 
     masks: ClassVar[bool] = True
     named_by: ClassVar[str] = "backbone"
-    listed: ClassVar[tuple[Listed, ...]] = NETWORKS
+    listed: ClassVar[tuple[NamedNetwork, ...]] = NETWORKS
 
     family: Literal["mask2former"]
     backbone: str = Field("vit_adapter_l", description="`vss model ls` lists them")

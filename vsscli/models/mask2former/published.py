@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vsscli.models.config import Listed
+from vsscli.models.config import NamedNetwork
 
 MASK2FORMER = "https://github.com/facebookresearch/Mask2Former/blob/main/MODEL_ZOO.md"
 VIT_ADAPTER = "https://github.com/czczup/ViT-Adapter/tree/main/segmentation"
@@ -14,9 +14,9 @@ BEIT2 = "https://github.com/microsoft/unilm/tree/master/beit2"
 SWIN = "https://github.com/microsoft/Swin-Transformer"
 
 
-def _listed(backbone: str, about: str, side: int, *files: str, readout: str = "grid") -> Listed:
+def _listed(backbone: str, about: str, side: int, *files: str, readout: str = "grid") -> NamedNetwork:
     values: dict[str, Any] = {"family": "mask2former", "backbone": backbone, "readout": readout}
-    return Listed(backbone, about, (side, side), values, *files)
+    return NamedNetwork(backbone, about, (side, side), values, *files)
 
 
 NETWORKS = (
