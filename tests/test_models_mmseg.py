@@ -23,6 +23,7 @@ from vsscli.data.layouts import Dataset
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import Checkpoint
+from vsscli.models.cost import outline
 from vsscli.models.mmseg import openmmlab
 from vsscli.models.mmseg.config import MmsegModel
 from vsscli.models.mmseg.files import find_config, read_checkpoint, read_config
@@ -252,6 +253,10 @@ class TestRecipes:
         with pytest.raises(VssError, match="vss does not train it"):
             train(recipe, tmp_path / "run")
         assert not (tmp_path / "run").exists()
+
+    def test_what_it_costs_is_not_known_before_its_files_are_read(self) -> None:
+        with pytest.raises(VssError, match=r"the network of config a\.py"):
+            outline(MmsegModel(family="mmseg", config="a.py", checkpoint="a.pth"), 3)
 
     def test_classes_agree_up_to_spelling_and_are_then_called_as_the_data_set_does(self) -> None:
         ours, theirs = table("street", "traffic light", "sky"), table("ADE20K", "Traffic_Light", "sky")

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from vsscli.errors import VssError
 from vsscli.models.config import NetworkConfig, ScoreKind
 from vsscli.talk import SILENCE, Talk
 
@@ -45,6 +46,12 @@ class MmsegModel(NetworkConfig):
     @property
     def unseen(self) -> str:
         return f"model.config {self.config}: it is read when the network is built"
+
+    def build(self, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> MmsegNetwork:
+        raise VssError(
+            f"the network of config {self.config} is built of what its files say, once they are read",
+            "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
+        )
 
     def read(self, table: Callable[[], ClassTable], talk: Talk = SILENCE) -> Checkpoint:
         from vsscli.models.mmseg.files import read_mmseg
