@@ -1,4 +1,4 @@
-"""What is wrong with values of pipelines and recipes, as the functions find that are called hours later."""
+"""What is wrong with values of pipelines, as the functions find that are called hours later."""
 
 from __future__ import annotations
 
