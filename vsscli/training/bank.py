@@ -64,7 +64,7 @@ class Banks:
                 cell = nth_true(some, _ranks(count, kept, most, spread=keys is not None))
                 self._append(part, features, cell, kept, step_bytes)
                 continue
-            cell, mine, kept = _shared(some, limit, most, world, crops, spread=keys is not None)
+            cell, mine, kept = _pushed_by_all(some, limit, most, world, crops, spread=keys is not None)
             # Each key is one process's, the others add zeros: their sum is the keys, the same everywhere.
             taken = torch.where(mine.reshape(-1, 1), features[cell.reshape(-1)], 0.0)
             torch.distributed.all_reduce(taken)
@@ -135,7 +135,7 @@ def _ranks(count: Tensor, kept: Tensor, most: int, *, spread: bool) -> Tensor:
     return (count - kept)[:, None] + place
 
 
-def _shared(
+def _pushed_by_all(
     negative: Tensor, limit: Tensor, most: int, world: int, crops: int, *, spread: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Which cells of all processes are pushed.

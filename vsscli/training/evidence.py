@@ -37,7 +37,7 @@ class StoreMeaning:
         """Which pixels are reliable, bool, of labels (255 in padding) and stored entropies, uint8 of one shape."""
         if len(self.levels) == 1:
             return (entropy <= self.levels[0]) & (label != IGNORE)
-        return _up_to(torch.tensor(self.levels, device=label.device), label, entropy)
+        return _at_most(torch.tensor(self.levels, device=label.device), label, entropy)
 
     def surest(self, label: Tensor, entropy: Tensor, percent: float) -> Tensor:
         """The largest stored entropy of the surest per cent of these pixels, (1,), or of each class's pixels, (C,)."""
@@ -123,7 +123,7 @@ class StoredEvidence:
         if self.narrowing is None:
             return torch.where(self.meaning.reliable(labels, entropy), labels, IGNORE)
         levels = self.meaning.surest(labels, entropy, 100 - self.narrowing.dropped)
-        return torch.where(_up_to(levels, labels, entropy), labels, IGNORE)
+        return torch.where(_at_most(levels, labels, entropy), labels, IGNORE)
 
     def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
         """The pixels in the cells' centres."""
@@ -136,9 +136,9 @@ class StoredEvidence:
         else:
             share = self.narrowing.share
             sure, most = (self.meaning.surest(self.crops.labels, self._entropy, p) for p in (share, 100 - share))
-            reliable = _up_to(sure, label, entropy)
+            reliable = _at_most(sure, label, entropy)
             # Stored entropies are few, so many pixels have the very bound: these are not unreliable, or all could be.
-            unreliable = ~_up_to(most, label, entropy) & (label != IGNORE)
+            unreliable = ~_at_most(most, label, entropy) & (label != IGNORE)
         classes = label.long()
         sure_enough = torch.where(level.float() > confidence * MAX_LEVEL, classes, IGNORE)
         listed = ranked.movedim(1, 0).flatten(1).T.long()
@@ -190,7 +190,7 @@ def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return maps[..., down, :][..., across]
 
 
-def _up_to(levels: Tensor, label: Tensor, entropy: Tensor) -> Tensor:
+def _at_most(levels: Tensor, label: Tensor, entropy: Tensor) -> Tensor:
     """Which pixels have an entropy of at most the level of their label, or of the one level there is; no padding."""
     return (entropy <= levels[label.long().clamp(max=len(levels) - 1)]) & (label != IGNORE)
 

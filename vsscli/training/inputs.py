@@ -51,11 +51,11 @@ def data_inputs(sources: Sources, digests: Digests | None, talk: Talk = SILENCE)
     if sources.recipe.unlabelled is not None:
         splits["unlabelled"] = (sources.main, "unlabelled", False)
     found = {
-        DATA + name: _noted(dataset, dataset.split(split), masks, digests, talk)
+        DATA + name: _noted_split(dataset, dataset.split(split), masks, digests, talk)
         for name, (dataset, split, masks) in splits.items()
     }
     if sources.recipe.validated:
-        found[SCORED] = _noted(sources.main, validation_split(sources), True, digests, talk)
+        found[SCORED] = _noted_split(sources.main, validation_split(sources), True, digests, talk)
     return found
 
 
@@ -80,16 +80,16 @@ def validation_split(sources: Sources) -> list[FolderVideo]:
 def changed_data(noted: Mapping[str, str], now: Mapping[str, str]) -> str:
     """In what the data of a run differs from what is there now, in words; empty when in nothing that was noted."""
     learned = (name for name in now if name.startswith(DATA))
-    told = (_changed(repr(name.removeprefix(DATA)), noted.get(name, ""), now[name]) for name in learned)
+    told = (_split_changed(repr(name.removeprefix(DATA)), noted.get(name, ""), now[name]) for name in learned)
     return next(filter(None, told), "")
 
 
 def changed_score(noted: Mapping[str, str], now: Mapping[str, str]) -> str:
     """In what the split that a run was scored on differs from what is there now, in words; as `changed_data`."""
-    return _changed("'val'", noted.get(SCORED, ""), now.get(SCORED, ""))
+    return _split_changed("'val'", noted.get(SCORED, ""), now.get(SCORED, ""))
 
 
-def _changed(split: str, noted: str, now: str) -> str:
+def _split_changed(split: str, noted: str, now: str) -> str:
     before, after = NOTED.fullmatch(noted), NOTED.fullmatch(now)
     if before is None or after is None:
         return ""
@@ -107,7 +107,7 @@ def lacks_data(noted: Mapping[str, str]) -> bool:
     return not any(name.startswith(DATA) for name in noted)
 
 
-def _noted(dataset: Dataset, videos: list[FolderVideo], masks: bool, digests: Digests | None, talk: Talk) -> str:
+def _noted_split(dataset: Dataset, videos: list[FolderVideo], masks: bool, digests: Digests | None, talk: Talk) -> str:
     frames = [frame.address for video in videos for frame in video.frames]
     names = hashlib.sha256("\n".join(frames).encode(errors="surrogateescape")).hexdigest()[:16]
     content = "-"

@@ -38,7 +38,7 @@ def labelled_items(
         say_left_out(dataset, "labelled", own, talk)
         _say_sparse(dataset, own, "left out" if dataset is not sources.main else "unlabelled data", talk)
     if check is not None:
-        _check(sources, videos, check, digests, talk)
+        _check_frames(sources, videos, check, digests, talk)
     pairs = zip(sources.datasets, videos, strict=True)
     frames = [LabelledFrames(own, dataset.ids, dataset.table.num_classes) for dataset, own in pairs]
     chosen = [_rare_first(sources, dataset, its, talk) for dataset, its in zip(sources.datasets, frames, strict=True)]
@@ -86,7 +86,7 @@ def _rare_first(sources: Sources, dataset: Dataset, frames: LabelledFrames, talk
     return rare
 
 
-def _check(
+def _check_frames(
     sources: Sources, videos: Sequence[Sequence[FolderVideo]], record: Path, digests: Digests | None, talk: Talk
 ) -> None:
     """Look at every frame and mask, and at which classes occur: one that occurs in no set can't be learned."""

@@ -154,7 +154,7 @@ def open_unlabelled(
     videos = dataset.split(store.header.split(path))
     _require_frames(store, videos, dataset)
     contrast, narrowing = recipe.unlabelled.contrast, recipe.unlabelled.split == "narrowing"
-    _look(store, videos, contrast=contrast is not None and not narrowing, talk=talk)
+    _require_reliable(store, videos, contrast=contrast is not None and not narrowing, talk=talk)
     if contrast is None and not narrowing:
         return UnlabelledData(UnlabelledFrames(videos, StoreFrames(path)), stores=(store,))
     source = open_source(store)
@@ -198,7 +198,7 @@ def _require_frames(store: Store, videos: list[FolderVideo], dataset: Dataset) -
             )
 
 
-def _look(store: Store, videos: list[FolderVideo], *, contrast: bool, talk: Talk) -> None:
+def _require_reliable(store: Store, videos: list[FolderVideo], *, contrast: bool, talk: Talk) -> None:
     """Refuse a store without any reliable pixel, and say what else could not be learnt from it.
 
     Some frames tell. Only where none of them has a reliable pixel are the others asked, until one has.
@@ -207,8 +207,8 @@ def _look(store: Store, videos: list[FolderVideo], *, contrast: bool, talk: Talk
     some = {round(i * (len(frames) - 1) / max(LOOKED_AT - 1, 1)) for i in range(LOOKED_AT)}
     pixels = np.zeros(256, np.int64)
     for i in sorted(some):
-        pixels += _count(store, *frames[i])
-    if not pixels[:IGNORE].any() and not any(_count(store, *frame)[:IGNORE].any() for frame in frames):
+        pixels += _labels_counted(store, *frames[i])
+    if not pixels[:IGNORE].any() and not any(_labels_counted(store, *frame)[:IGNORE].any() for frame in frames):
         raise VssError(
             f"{store.path} has no reliable pixel: the entropy of all is above {store.header.source['threshold']:.4f}",
             "threshold the predictions again, with a higher --threshold or --percentile",
@@ -224,5 +224,5 @@ def _look(store: Store, videos: list[FolderVideo], *, contrast: bool, talk: Talk
         talk.warn(f"all pixels {where} are reliable: unlabelled frames will give no negatives to the contrast")
 
 
-def _count(store: Store, video: str, index: int) -> np.ndarray:
+def _labels_counted(store: Store, video: str, index: int) -> np.ndarray:
     return np.bincount(store.read(video, "pseudo_label", index).reshape(-1), minlength=256)

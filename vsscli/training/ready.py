@@ -92,7 +92,7 @@ def warn_of_overlap(
     both = shared_videos(scored, trained, digests)
     if both:
         talk.warn(
-            f"{_told(both, len(scored))} of split {data.val!r} are trained on and validated on: figures on them say "
+            f"{_videos(both, len(scored))} of split {data.val!r} are trained on and validated on: figures on them say "
             "nothing of new video (data.train and data.val should share no frame)"
         )
     known = {shared.name for shared in both}
@@ -100,11 +100,11 @@ def warn_of_overlap(
     without = shared_videos(rest, unlabelled, digests)
     if without:
         talk.warn(
-            f"{_told(without, len(scored))} of split {data.val!r} are among the unlabelled frames that are learned "
+            f"{_videos(without, len(scored))} of split {data.val!r} are among the unlabelled frames that are learned "
             "from: their figures are better than those of new video"
         )
 
 
-def _told(shared: list[Shared], count: int) -> str:
+def _videos(shared: list[Shared], count: int) -> str:
     more = f" and {len(shared) - NAMED} more" if len(shared) > NAMED else ""
     return f"{len(shared)} of {count} videos ({', '.join(map(str, shared[:NAMED]))}{more})"

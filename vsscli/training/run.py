@@ -124,10 +124,10 @@ def train(
             return finished
         record = (checked or out / "checked.json") if check and fabric.is_global_zero else None
         resume = resume or scored_anew
-        return _train(fabric, sources, out, inputs, pseudo_labels, init, digests, record, resume=resume, talk=talk)
+        return _learn(fabric, sources, out, inputs, pseudo_labels, init, digests, record, resume=resume, talk=talk)
 
 
-def _train(
+def _learn(
     fabric: Fabric,
     sources: Sources,
     out: Path,

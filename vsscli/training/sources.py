@@ -56,12 +56,12 @@ def open_sources(recipe: Recipe, root: Path | None, talk: Talk = SILENCE) -> Sou
                 f"tell its masks in those of {main.name}: data.remap and data.classes of that part of `also`",
             )
     also = [
-        other.section.model_copy(update={"data": other.section.data.model_copy(update=_found(other.dataset))})
+        other.section.model_copy(update={"data": other.section.data.model_copy(update=_found_at(other.dataset))})
         for other in further
     ]
-    data = recipe.data.model_copy(update=_found(main))
+    data = recipe.data.model_copy(update=_found_at(main))
     return Sources(recipe.model_copy(update={"data": data, "also": tuple(also)}), main, further)
 
 
-def _found(dataset: Dataset) -> dict[str, str]:
+def _found_at(dataset: Dataset) -> dict[str, str]:
     return {"root": str(dataset.root.resolve())}

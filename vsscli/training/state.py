@@ -136,7 +136,7 @@ def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) ->
     unnoted = {CONTENT: inputs[CONTENT]} if lacks_content(checkpoint, inputs) else {}
     there = {**known, "inputs": {**_without_data(checkpoint.inputs), **unnoted}}
     wanted = {**recipe.model_dump(mode="json"), "inputs": _without_data(inputs)}
-    return _difference(_deciding(there), _deciding(wanted))
+    return _difference(_decisive(there), _decisive(wanted))
 
 
 def lacks_content(checkpoint: Checkpoint, inputs: dict[str, str]) -> bool:
@@ -148,7 +148,7 @@ def _without_data(inputs: dict[str, str]) -> dict[str, str]:
     return {name: noted for name, noted in inputs.items() if not name.startswith((DATA, SCORED))}
 
 
-def _deciding(values: dict[str, Any]) -> dict[str, Any]:
+def _decisive(values: dict[str, Any]) -> dict[str, Any]:
     """What decides weights: data may move to another place between two runs, and be looked at more often."""
     also = [{**other, "data": {**other["data"], "root": None}} for other in values["also"]]
     train = {name: value for name, value in values["train"].items() if name not in DECIDE_NOTHING}
