@@ -28,7 +28,7 @@ from vsscli.models.build import build_network
 from vsscli.recipes.load import load_pipeline, load_recipe
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"(?:<!-- not run: ([^>]+) -->\n+)?^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 LANGUAGES = {"sh", "text", "yaml", "python", "{toctree}", "{eval-rst}"}
 
@@ -84,9 +84,22 @@ def test_commands_parse_and_what_they_name_of_ours_is_there(block: Block) -> Non
         for word in words:
             if re.fullmatch(r"(recipes|tests)/[\w./-]+\.\w+", word):
                 assert (ROOT / word).is_file(), word
+        if words[0] == "nox" and "-s" in words:
+            assert f"def {words[words.index('-s') + 1]}(" in (ROOT / "noxfile.py").read_text()
         if words[0] == "vss" and len(words) > 1:
             verb = program.commands[words[1]]
             verb.make_context(words[1], words[2:])  # what the verb refuses is an error here
+
+
+def test_files_that_contributing_names_are_there() -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"`((?:vsscli|tests|docs|recipes)/[\w/.-]+)`", text)
+    assert len(named) > 15
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    for name, file in re.findall(r"its line in `(\w+)`|its name in `(\w+)`", text):
+        assert re.search(
+            rf"^{name or file}\b", "\n".join((ROOT / one).read_text() for one in named if one.endswith(".py")), re.M
+        )
 
 
 @pytest.mark.parametrize("block", of("yaml"))
