@@ -153,7 +153,7 @@ def test_a_store_scores_as_the_same_labels_in_a_folder_do(ran: Ran, tmp_path: Pa
 
 def test_the_fusion_of_a_store_with_itself_is_the_store(ran: Ran, tmp_path: Path) -> None:
     path = ran.result.stores["student"]
-    fused = open_store(ensemble([path, path], [0.3, 0.7], context=Context(tmp_path), out=tmp_path / "c.zarr"))
+    fused = open_store(ensemble([path, path], [0.3, 0.7], context=Context(tmp_path), out=tmp_path / "c.zarr").store)
     store = open_store(path)
     for video in store.videos():
         for index in range(len(store.stems(video))):

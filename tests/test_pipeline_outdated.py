@@ -24,18 +24,18 @@ def predict(path: Path, seed: int) -> Path:
 
 def test_a_fusion_of_what_has_changed_is_refused_and_forced_in_its_place(tmp_path: Path) -> None:
     stores = [predict(tmp_path / "a.zarr", 2), predict(tmp_path / "b.zarr", 3)]
-    fused = ensemble(stores, context=Context(tmp_path))
+    fused = ensemble(stores, context=Context(tmp_path)).store
     before = snapshot(fused)
     predict(stores[0], 4)
     with pytest.raises(VssError, match=r"street .* was made from other predictions") as caught:
         ensemble(stores, context=Context(tmp_path))
     assert "--force" in caught.value.hint
-    assert ensemble(stores, context=Context(tmp_path), force=True) == fused
+    assert ensemble(stores, context=Context(tmp_path), force=True).store == fused
     after = snapshot(fused)
     assert after.keys() == before.keys()
     assert {name.split("/")[0] for name in after if after[name] != before[name]} == {"street"}
     shutil.rmtree(fused)
-    assert after == snapshot(ensemble(stores, context=Context(tmp_path)))
+    assert after == snapshot(ensemble(stores, context=Context(tmp_path)).store)
 
 
 @pytest.mark.parametrize("by_class", [False, True])
@@ -77,7 +77,7 @@ def test_predictions_of_other_images_of_the_same_names_are_not_fused(tmp_path: P
 
 def test_what_is_made_of_predictions_says_from_which_images(tmp_path: Path) -> None:
     stores = [of_frames(predict(tmp_path / name, seed), "a") for name, seed in (("a.zarr", 2), ("b.zarr", 3))]
-    fused = ensemble(stores, context=Context(tmp_path))
+    fused = ensemble(stores, context=Context(tmp_path)).store
     labels = pseudo_label([], store=fused, context=Context(tmp_path), threshold=0.5).store
     for store in (fused, labels):
         assert {open_store(store).record(video).frames for video in ("lane", "street")} == {"a" * 64}
@@ -85,7 +85,7 @@ def test_what_is_made_of_predictions_says_from_which_images(tmp_path: Path) -> N
     for store in stores:  # other files, the same predictions: no need to force anything
         of_frames(store, "c")
     again = pseudo_label(
-        [], store=ensemble(stores, context=Context(tmp_path)), context=Context(tmp_path), threshold=0.5
+        [], store=ensemble(stores, context=Context(tmp_path)).store, context=Context(tmp_path), threshold=0.5
     ).store
     assert open_store(again).record("lane").frames == "c" * 64
     assert {name for name in before if before[name] != snapshot(again)[name]} == {"lane/zarr.json", "street/zarr.json"}

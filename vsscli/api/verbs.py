@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from vsscli.api.store import OpenStore
 from vsscli.context import Context
@@ -127,6 +127,8 @@ def ensemble(
     *,
     out: str | Path | None = None,
     method: Literal["arithmetic", "geometric"] = "arithmetic",
+    fit_weights: bool = False,
+    temporal: int = 0,
     force: bool = False,
     context: Context | None = None,
 ) -> OpenStore:
@@ -135,21 +137,27 @@ def ensemble(
     Parameters
     ----------
     stores
-        Two or more.
+        Two or more; one where it is only smoothed.
     weights
         One for each; None: all alike.
     out
         The fused store; None: its place in the workspace.
     method
         Mean of the distributions.
+    fit_weights
+        Find weights and temperatures on the masks of the split.
+    temporal
+        Smooth along time, over so many frames before and behind.
     force
         Where another store lies, write a new one beside it.
     context
         Where.
     """
     named = [Path(store) for store in stores]
-    fused = fusion.ensemble(named, weights, context=context or Context(), out=_path(out), method=method, force=force)
-    return OpenStore(fused)
+    where = context or Context()
+    how: dict[str, Any] = {"method": method, "fit": fit_weights, "temporal": temporal, "force": force}
+    fused = fusion.ensemble(named, weights, context=where, out=_path(out), **how)
+    return OpenStore(fused.store)
 
 
 def evaluate(

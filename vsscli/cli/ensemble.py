@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
@@ -61,64 +62,42 @@ def ensemble(
     """
     from vsscli.cli.console import Console
     from vsscli.context import Context
-    from vsscli.errors import VssError
     from vsscli.pipeline.ensemble import ensemble as run
-    from vsscli.pipeline.fitting import fit, plot_sweep
-    from vsscli.pipeline.smoothing import smooth_store
+    from vsscli.pipeline.fitting import plot_sweep
 
     console = Console(quiet=quiet)
     context = Context(workspace, data, talk=console)
     named = stores or ()
     if sweep is not None:
         options = {"--weights": weights, "--fit-weights": fit_weights, "--temporal": temporal, "--out": out}
-        without = [option for option, given in options.items() if given]
-        if without:
-            raise VssError(f"--sweep draws a curve and fuses nothing: {without[0]} means nothing to it", "leave it out")
-        points = plot_sweep(named, sweep, context=context, split=split, method=method)
+        beside = [option for option, given in options.items() if given]
+        points = plot_sweep(named, sweep, context=context, split=split, method=method, beside=beside)
         if json:
             console.print_json({"plot": sweep, "points": [{"weight": w, "miou": miou} for w, miou in points]})
         else:
             console.print_table(("weight", "mIoU"), [(f"{w:.2f}", f"{miou:.4f}") for w, miou in points], str(sweep))
         return
-    found = None
-    if fit_weights:
-        if weights:
-            raise VssError("--fit-weights and --weights are two ways to say the same", "give one of them")
-        if method != "arithmetic":
-            raise VssError(
-                f"--fit-weights finds weights of the arithmetic mean, not of the {method} one",
-                "leave out --method, or choose a weight by --sweep FILE --method geometric",
-            )
-        found = fit(named, context=context, split=split)
-        weights = list(found.weights)
-        if not json:
-            _print_fit(console, named, found)
-    temperatures = found.temperatures if found else ()
-    how: dict[str, Any] = {"context": context, "workers": workers, "force": force}
-    if temporal and len(named) == 1:
-        if weights or method != "arithmetic":
-            raise VssError("--weights and --method tell how stores are fused, and there is one", "leave them out")
-        path = named[0]
-    else:
-        # A fusion that is smoothed goes to its own place, the result to --out.
-        fused = None if temporal else out
-        path = run(named, weights, out=fused, method=method, temperatures=temperatures, **how)
-    if temporal:
-        path = smooth_store(path, temporal, out, context=context, split=split, force=force)
+    done = run(
+        named,
+        weights,
+        context=context,
+        out=out,
+        method=method,
+        fit=fit_weights,
+        temporal=temporal,
+        split=split,
+        workers=workers,
+        force=force,
+    )
     if json:
-        facts: dict[str, object] = {"store": str(path)}
-        if found:
-            shares = {
-                name: [{"frames": share.frames, "loss": share.loss, "miou": share.miou} for share in pair]
-                for name, pair in (("fitted", found.fitted), ("held_out", found.held_out))
-            }
-            facts |= {"weights": found.weights, "temperatures": found.temperatures, **shares}
-        console.print_json(facts)
-    else:
-        console.print(str(path))
+        console.print_json({"store": str(done.store), **done.facts()})
+        return
+    if done.fit is not None:
+        _print_fit(console, named, done.fit)
+    console.print(str(done.store))
 
 
-def _print_fit(console: Console, stores: list[Path] | tuple[Path, ...], found: Fit) -> None:
+def _print_fit(console: Console, stores: Sequence[Path], found: Fit) -> None:
     rows = [
         (str(path), f"{weight:.3f}", f"{temperature:.3f}")
         for path, weight, temperature in zip(stores, found.weights, found.temperatures, strict=True)

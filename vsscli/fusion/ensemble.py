@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -46,6 +47,7 @@ def fuse(
     *,
     method: Method = "arithmetic",
     temperatures: Sequence[float] = (),
+    chosen_on: Mapping[str, Any] | None = None,
     talk: Talk = SILENCE,
     workers: int | None = None,
     force: bool = False,
@@ -65,6 +67,8 @@ def fuse(
         ``arithmetic`` mean of the distributions, or ``geometric``.
     temperatures
         One for each source, or none; see `Mean`.
+    chosen_on
+        Data set and split that weights and temperatures were fitted on, for the header.
     talk
         Is told how far it is, by frame.
     workers
@@ -87,7 +91,7 @@ def fuse(
     if temperatures and (len(temperatures) != len(stores) or not all(0.01 <= t <= 100 for t in temperatures)):
         raise VssError(f"temperatures {list(temperatures)} for {len(stores)} stores", "one a store, 0.01 to 100")
     videos = require_alike(stores)
-    header = fused_header(stores, shares, place_of(out), method, temperatures)
+    header = fused_header(stores, shares, place_of(out), method, temperatures, chosen_on)
     encoding = header.parsed_encoding()
     total = sum(len(stores[0].stems(video)) for video in videos)
     threads = workers or min(4, os.cpu_count() or 1)
@@ -270,9 +274,9 @@ def _at(source: Lists | Dense, places: np.ndarray) -> Lists | Dense:
 
 
 def normalised_weights(
-    weights: Sequence[float] | Sequence[Sequence[float]], count: int, num_classes: int = 0
+    weights: Sequence[float] | Sequence[Sequence[float]], count: int, num_classes: int | None = None
 ) -> list[float] | list[list[float]]:
-    """Weights divided by their sum: one a store, or of each store one a class.
+    """Weights divided by their sum: one a store, or of each store one a class, of however many if that is not known.
 
     Raises
     ------
@@ -288,8 +292,9 @@ def normalised_weights(
         given = np.array(weights, np.float64)
     except ValueError:
         given = np.empty((count, 0))
-    if given.ndim == 2 and given.shape[1] != num_classes:
-        raise VssError(f"weights by class that are not one for each of the {num_classes} classes", hint)
+    if given.ndim == 2 and given.shape[1] != (num_classes or max(given.shape[1], 1)):
+        classes = "every class" if num_classes is None else f"each of the {num_classes} classes"
+        raise VssError(f"weights by class that are not one for {classes}", hint)
     for weight in given.flat:
         if not (math.isfinite(weight) and weight >= 0):
             raise VssError(f"weight {weight} is not a number from 0 up", hint)
@@ -306,8 +311,12 @@ def fused_header(
     out: Path,
     method: Method = "arithmetic",
     temperatures: Sequence[float] = (),
+    chosen_on: Mapping[str, Any] | None = None,
 ) -> Header:
     """The header of a fusion: as fine as the finest of its sources."""
+    data = data_of(*(store.header for store in stores))
+    if chosen_on is not None:
+        data["chosen_on"] = [*data.get("chosen_on", ()), chosen_on]
     first = stores[0].header
     lists = [store.encoding for store in stores if store.encoding.keep == "top"] or [Encoding()]
     encoding = Encoding(
@@ -330,5 +339,5 @@ def fused_header(
             "stores": [source_note(store, out) for store in stores],
         },
         encoding=encoding.to_dict(),
-        data=data_of(*(store.header for store in stores)),
+        data=data,
     )

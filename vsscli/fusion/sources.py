@@ -98,11 +98,17 @@ def source_note(store: Store, out: Path) -> dict[str, str]:
 
 
 def data_of(header: Header, *others: Header) -> dict[str, Any]:
-    """The data of a store that is made of others: the first one's, and what any of their networks learned from."""
-    learned: list[Any] = []
-    for source in (header, *others):
-        learned += [data for data in source.data.get("learned", []) if data not in learned]
-    return {**header.data, **({"learned": learned} if learned else {})}
+    """The data of a store that is made of others: the first one's, and all that any of them has seen the labels of.
+
+    ``learned`` is what their networks learned from, ``chosen_on`` what weights were fitted on.
+    """
+    data = dict(header.data)
+    for name in ("learned", "chosen_on"):
+        seen: list[Any] = []
+        for source in (header, *others):
+            seen += [one for one in source.data.get(name, []) if one not in seen]
+        data |= {name: seen} if seen else {}
+    return data
 
 
 def _unlike(one: Any, other: Any) -> str:

@@ -18,7 +18,7 @@ from vsscli.errors import VssError
 from vsscli.evaluation.doubts import doubts
 from vsscli.evaluation.figures import Figures
 from vsscli.evaluation.score import score
-from vsscli.pipeline.learned import learned_frames, learned_remark
+from vsscli.pipeline.learned import chosen_frames, chosen_remark, learned_frames, learned_remark
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.pipeline.workspace import newest_evaluation_store
 from vsscli.recipes.schema import Recipe
@@ -26,7 +26,10 @@ from vsscli.recipes.schema import Recipe
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures, what they are figures of, what makes them doubtful, and how many frames the networks learned from."""
+    """Figures, what they are figures of, and what makes them doubtful.
+
+    ``learned`` and ``chosen`` say how many of the frames networks learned from, and weights of a fusion were fitted on.
+    """
 
     figures: Figures
     prediction: Path
@@ -34,21 +37,24 @@ class Evaluation:
     split: str
     warnings: tuple[str, ...] = ()
     learned: int = 0
+    chosen: int = 0
+
+    @property
+    def marks(self) -> dict[str, int]:
+        """What figures are marked with, and of how many frames it is so."""
+        marks = {"trained_on": self.learned, "weights_fitted_on": self.chosen}
+        return {name: count for name, count in marks.items() if count}
 
     def origin(self) -> dict[str, Any]:
         """What they are figures of, as plain values."""
-        told: dict[str, Any] = {"pred": str(self.prediction), "data": str(self.data), "split": self.split}
-        if self.learned:
-            told["trained_on"] = self.learned
+        told = {"pred": str(self.prediction), "data": str(self.data), "split": self.split, **self.marks}
         return told | ({"warnings": list(self.warnings)} if self.warnings else {})
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Columns and the one row of the metrics' table; figures of frames that were trained on are marked."""
-        metrics = tuple(self.figures.values)
+        """Columns and the one row of the metrics' table, with the marks."""
         row = tuple(f"{value:.4f}" for value in self.figures.values.values())
-        if not self.learned:
-            return metrics, [row]
-        return (*metrics, "trained on"), [(*row, f"{self.learned} of {self.figures.frames} frames")]
+        marked = tuple(f"{count} of {self.figures.frames} frames" for count in self.marks.values())
+        return (*self.figures.values, *(name.replace("_", " ") for name in self.marks)), [(*row, *marked)]
 
 
 def evaluate(
@@ -107,10 +113,11 @@ def evaluate(
     warned = [str(remark) for remark in remarks if remark.weight == "warning"]
     judged = [frame for video in videos for frame in video.frames if frame.mask is not None]
     learned = learned_frames(found.header, dataset, judged) if found.header is not None else 0
-    if learned:
-        warned.append(learned_remark(learned, len(judged)))
-        talk.warn(warned[-1])
-    return Evaluation(figures, path, dataset.root, found.split, tuple(warned), learned)
+    chosen = chosen_frames(found.header, dataset, judged) if found.header is not None else 0
+    for doubt in filter(None, (learned_remark(learned, len(judged)), chosen_remark(chosen, len(judged)))):
+        warned.append(doubt)
+        talk.warn(doubt)
+    return Evaluation(figures, path, dataset.root, found.split, tuple(warned), learned, chosen)
 
 
 def _foreign(videos: Sequence[FolderVideo], dataset: Dataset) -> list[Remark]:

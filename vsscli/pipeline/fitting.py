@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from vsscli.context import Context
 from vsscli.data.masks import to_classes
 from vsscli.data.spelling import plain
+from vsscli.errors import VssError
 from vsscli.files import write_text
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
 from vsscli.fusion.mix import Method
 from vsscli.fusion.sources import require_alike
-from vsscli.pipeline.ensemble import require_several
+from vsscli.pipeline.ensemble import require_possible
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.report.chart import line_chart
 from vsscli.store.reader import Store, open_store
@@ -39,6 +41,7 @@ class Masks:
     def __init__(self, store: Store, data_root: Path | None = None, split: str | None = None) -> None:
         found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
         self.dataset = found.dataset
+        self.note = {"data": found.dataset.recipe.model_dump(mode="json"), "split": found.split}
         self.videos = {plain(video.name): video for video in found.dataset.split(found.split)}
         self.frames: list[Place] = []
         self._read = found.dataset.ids.read
@@ -58,8 +61,15 @@ class Masks:
         return to_classes(self._read(path), self.dataset.ids, self.dataset.table.num_classes, path)
 
 
-def fit(stores: Sequence[Path], *, context: Context = Context(), split: str | None = None) -> Fit:
+def find_weights(
+    stores: Sequence[Path], *, context: Context = Context(), split: str | None = None
+) -> tuple[Fit, dict[str, Any]]:
     """Find weights and temperatures for a fusion of stores on the labelled frames of a split.
+
+    Returns
+    -------
+    tuple
+        What was found, and the data set and split it was found on, as the header of the fusion notes it.
 
     Raises
     ------
@@ -67,7 +77,7 @@ def fit(stores: Sequence[Path], *, context: Context = Context(), split: str | No
         Stores that can't be fused, or too few labelled frames.
     """
     sources, masks = _open(stores, context.data_root, split)
-    return fit_weights(sources, masks.frames, masks.label, talk=context.talk)
+    return fit_weights(sources, masks.frames, masks.label, talk=context.talk), masks.note
 
 
 def plot_sweep(
@@ -77,8 +87,14 @@ def plot_sweep(
     context: Context = Context(),
     split: str | None = None,
     method: Method = "arithmetic",
+    beside: Sequence[str] = (),
 ) -> list[tuple[float, float]]:
-    """Draw mIoU against the weight of the first of two stores. Returns the points, weight and mIoU."""
+    """Draw mIoU against the weight of the first of two stores. Returns the points, weight and mIoU.
+
+    ``beside``: options of a fusion that were given as well, which is refused.
+    """
+    if beside:
+        raise VssError(f"--sweep draws a curve and fuses nothing: {beside[0]} means nothing to it", "leave it out")
     sources, masks = _open(stores, context.data_root, split)
     points = sweep(sources, masks.frames, masks.label, method=method, talk=context.talk)
     low, high = min(miou for _, miou in points), max(miou for _, miou in points)
@@ -100,7 +116,7 @@ def plot_sweep(
 
 def _open(stores: Sequence[Path], data_root: Path | None, split: str | None) -> tuple[list[Store], Masks]:
     """Two or more stores that can be fused, and the masks of their frames."""
-    require_several(stores)
+    require_possible(len(stores))
     sources = [open_store(path) for path in stores]
     require_alike(sources)
     return sources, Masks(sources[0], data_root, split)

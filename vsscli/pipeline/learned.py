@@ -1,13 +1,13 @@
-"""Which of some frames a network has learned from: figures on them say nothing of new video.
+"""Which of some frames a network has learned from, or weights were fitted on: figures on them say less of new video.
 
-A prediction store notes what its networks were trained on (`learned_note`); the frames are found again by their files,
-and by content where a list calls them otherwise.
+A prediction store notes what its networks were trained on (`learned_note`), a fusion what its weights were fitted on;
+the frames are found again by their files, and by content where a list calls them otherwise.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,19 @@ def learned_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) ->
     int
         0 where the store does not note it, or the training data can't be found.
     """
-    trained = [video for data in _noted(header) for video in _labelled(data, dataset)]
-    places = {_place(frame.image) for video in trained for frame in video.frames} - {None}
+    noted = header.data.get("learned", ())
+    return _among(frames, [video for data in noted for video in _videos(data, "labelled", dataset)])
+
+
+def chosen_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) -> int:
+    """How many of some frames weights behind a store were fitted on; arguments and result as for `learned_frames`."""
+    noted = [one for one in header.data.get("chosen_on", ()) if isinstance(one, dict)]
+    return _among(frames, [v for one in noted for v in _videos(one.get("data"), str(one.get("split")), dataset)])
+
+
+def _among(frames: Sequence[Frame], videos: Sequence[FolderVideo]) -> int:
+    """How many frames are among those of some videos, by their files, or by content where they are called otherwise."""
+    places = {_place(frame.image) for video in videos for frame in video.frames} - {None}
     by_video: dict[str, list[Frame]] = {}
     found = 0
     for frame in frames:
@@ -56,7 +67,7 @@ def learned_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) ->
         else:
             by_video.setdefault(frame.video, []).append(frame)
     rest = [FolderVideo(name, tuple(own)) for name, own in by_video.items()]
-    return found + sum(len(by_video[shared.name]) for shared in shared_videos(rest, trained, Digests()))
+    return found + sum(len(by_video[shared.name]) for shared in shared_videos(rest, videos, Digests()))
 
 
 def learned_remark(learned: int, judged: int) -> str:
@@ -66,20 +77,19 @@ def learned_remark(learned: int, judged: int) -> str:
     return f"{learned} of {judged} frames with masks were trained on: figures on them say nothing of new video"
 
 
-def _noted(header: Header) -> Iterator[Data]:
-    for values in header.data.get("learned", ()):
-        try:
-            yield Data.model_validate(values)
-        except ValidationError:
-            continue
+def chosen_remark(chosen: int, judged: int) -> str:
+    """The sentence for figures of a fusion whose weights were fitted on what is scored; empty where they were not."""
+    if not chosen:
+        return ""
+    return f"weights were fitted on {chosen} of {judged} frames with masks: they were chosen on what is reported"
 
 
-def _labelled(data: Data, dataset: Dataset) -> list[FolderVideo]:
-    """The frames with labels of a data set, which lies where the scored one does if it is the same."""
+def _videos(values: Any, split: str, dataset: Dataset) -> list[FolderVideo]:
+    """The videos of a noted data set's split, which lies where the scored one does if it is the same; none unknown."""
     try:
-        root = dataset.root if data.name == dataset.name else None
-        return open_dataset(data, root, noted=True).split("labelled")
-    except VssError:
+        data = Data.model_validate(values)
+        return open_dataset(data, dataset.root if data.name == dataset.name else None, noted=True).split(split)
+    except (ValidationError, VssError):
         return []
 
 

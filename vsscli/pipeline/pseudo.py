@@ -149,4 +149,4 @@ def _predictions(
     if len(stores) == 1:
         return stores[0]
     with launch(context.device, context.devices).rank_zero_first():
-        return ensemble(stores, weights, context=context, force=force)
+        return ensemble(stores, weights, context=context, force=force).store

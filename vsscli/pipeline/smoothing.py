@@ -12,6 +12,7 @@ from vsscli.data.spelling import plain
 from vsscli.errors import VssError
 from vsscli.fusion.temporal import Reader, smooth
 from vsscli.pipeline.predicted import open_predicted
+from vsscli.pipeline.workspace import Begin, unheard
 from vsscli.store.reader import Store, open_store
 from vsscli.store.remote import beside
 
@@ -24,6 +25,7 @@ def smooth_store(
     context: Context = Context(),
     split: str | None = None,
     force: bool = False,
+    begin: Begin = unheard,
 ) -> Path:
     """Average every frame of a store with its neighbours, moved by the optical flow of the frames if they are there.
 
@@ -39,6 +41,8 @@ def smooth_store(
         Where the frames are and which, if they are not where the store says.
     force
         As for :func:`vsscli.fusion.temporal.smooth`.
+    begin
+        Hears where the result will lie.
 
     Raises
     ------
@@ -54,6 +58,7 @@ def smooth_store(
         context.talk.warn(f"without motion: {error.message}")
         reader = None
     target = out or beside(path, f".temporal-{reach}{'' if reader else '-still'}.zarr")
+    begin(target, [path])
     return smooth(store, reach, target, reader=reader, talk=context.talk, force=force)
 
 

@@ -103,14 +103,28 @@ def require_stage(pipeline: Pipeline, name: str) -> None:
 
 
 def _mixed(stages: Mapping[str, AnyStage]) -> Iterator[tuple[Key, str]]:
-    """Ensembles of predictions of different splits."""
+    """Ensembles of predictions of different splits, and weights that are fitted on those of other networks."""
     for name, stage in stages.items():
-        of = enumerate(stage.of) if isinstance(stage, EnsembleStage) else ()
-        known = [(number, one, source[0].split) for number, one in of if (source := predictions(stages, one))]
-        for number, other, split in known[1:]:
-            if split != known[0][2]:
-                told = f"{other!r} is of split {split!r}, {known[0][1]!r} of {known[0][2]!r}"
-                yield ("stages", name, "of", number), f"{told}: only predictions of the same frames can be fused"
+        if not isinstance(stage, EnsembleStage):
+            continue
+        for key, names in (("of", stage.of), ("fit_on", stage.fit_on or ())):
+            splits = [(number, one, prediction.split) for number, one, prediction in _first(stages, names)]
+            for number, other, split in splits[1:]:
+                if split != splits[0][2]:
+                    told = f"{other!r} is of split {split!r}, {splits[0][1]!r} of {splits[0][2]!r}"
+                    yield ("stages", name, key, number), f"{told}: only predictions of the same frames can be fused"
+        for number, (other, fused) in enumerate(zip(stage.fit_on or (), stage.of, strict=False)):
+            fitted, used = (" and ".join(one.model for one in predictions(stages, source)) for source in (other, fused))
+            if fitted and used and fitted != used:
+                told = f"{other!r} is of {fitted}, {fused!r} of {used}"
+                yield ("stages", name, "fit_on", number), f"{told}: weights are fitted on predictions of those networks"
+
+
+def _first(stages: Mapping[str, AnyStage], names: Sequence[str]) -> Iterator[tuple[int, str, PredictStage]]:
+    """Of some predictions and fusions the number, the name, and the first prediction, where that can be told."""
+    for number, name in enumerate(names):
+        for prediction in predictions(stages, name)[:1]:
+            yield number, name, prediction
 
 
 def predictions(stages: Mapping[str, AnyStage], name: str) -> list[PredictStage]:

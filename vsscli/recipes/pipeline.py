@@ -22,6 +22,8 @@ Metric = Annotated[str, StringConstraints(to_lower=True)]
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=SHORT)]
 
+Weight = Annotated[float, Field(ge=0)]
+
 PREDICTIONS = ("predict", "ensemble")
 """Kinds of stages that leave predictions."""
 
@@ -84,21 +86,37 @@ class PredictStage(Stage):
 
 
 class EnsembleStage(Stage):
-    """Predictions of the same frames, fused."""
+    """Predictions of the same frames, fused, smoothed along time, or both."""
 
     do: Literal["ensemble"]
-    of: tuple[Name, ...] = Field(min_length=2, description="prediction or ensemble stages")
-    weights: tuple[Annotated[float, Field(ge=0)], ...] | None = Field(None, description="one each; none: all alike")
+    of: tuple[Name, ...] = Field(min_length=1, description="prediction or ensemble stages; one: it is smoothed alone")
+    weights: Literal["fit"] | tuple[Weight, ...] | tuple[tuple[Weight, ...], ...] | None = Field(
+        None, description="one each, or a list each, one for every class; `fit`: found on masks; none: all alike"
+    )
+    fit_on: tuple[Name, ...] | None = Field(
+        None, description="the same networks' predictions of labelled frames, to fit weights on; none: those of `of`"
+    )
+    temperatures: tuple[Annotated[float, Field(ge=0.01, le=100)], ...] | None = Field(
+        None, description="one each: above 1 a prediction is taken for less sure than it says; `fit` finds them too"
+    )
     method: Literal["arithmetic", "geometric"] = "arithmetic"
+    temporal: Annotated[int, Field(ge=0, le=8)] = Field(
+        0, description="each frame is averaged with so many before and behind it, moved by the optical flow"
+    )
 
     def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
-        yield from ((("of", number), name, PREDICTIONS) for number, name in enumerate(self.of))
+        for key, names in (("of", self.of), ("fit_on", self.fit_on or ())):
+            yield from (((key, number), name, PREDICTIONS) for number, name in enumerate(names))
 
-    @model_validator(mode="after")
-    def _one_weight_each(self) -> EnsembleStage:
-        if self.weights is not None and len(self.weights) != len(self.of):
-            raise ValueError(f"{len(self.weights)} weights for {len(self.of)} stages")
-        return self
+    @property
+    def given(self) -> tuple[Weight, ...] | tuple[tuple[Weight, ...], ...] | None:
+        """Weights that are not fitted."""
+        return None if isinstance(self.weights, str) else self.weights
+
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """The predictions that weights are fitted on, if they are."""
+        return (self.fit_on or self.of) if self.weights == "fit" else ()
 
 
 class PseudoStage(OfOne):

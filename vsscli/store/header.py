@@ -38,7 +38,7 @@ FAMILY = "family"
 WHEREABOUTS = ("root", "address")
 """Keys that say where something lies. They decide nothing and may change when folders move."""
 
-DATA_SET = ("section", "learned")
+DATA_SET = ("section", "learned", "chosen_on")
 """Keys of `Header.data` that decide what a prediction is scored against, and not what it is."""
 
 
@@ -138,7 +138,8 @@ class Header:
         `Encoding.to_dict`; empty for pseudo-labels.
     data
         Which videos: ``name``, ``split``, and ``root``; what they are scored against: ``section``, the data section of
-        the recipe; ``learned``, those that the networks learned labels from.
+        the recipe; ``learned``, those that the networks learned labels from; ``chosen_on``, ``data`` and ``split`` that
+        weights of a fusion were fitted on.
     summary
         Anything a list of stores may show (names of recipe and plan). Decides nothing.
     """
@@ -308,8 +309,8 @@ def _check_data(data: dict[str, Any], where: str) -> None:
         fault = name_fault(value) if key != "root" else ""
         if fault:
             raise VssError(f"{where}: header has data.{key} {shown_name(value)}, which {fault}", remedy)
-    learned = data.get("learned", [])
-    if not isinstance(data.get("section", {}), dict) or not isinstance(learned, list):
+    seen = (data.get("learned", []), data.get("chosen_on", []))
+    if not isinstance(data.get("section", {}), dict) or not all(isinstance(one, list) for one in seen):
         raise VssError(f"{where}: header has data sets that are none", remedy)
 
 

@@ -17,7 +17,11 @@ from vsscli.stages.record import Parts, Result
 from vsscli.stages.scores import Line, Scores
 from vsscli.structured import digest_of
 
-TRAINED_ON = "frames that were trained on are scored"
+MARKS = {
+    "trained_on": "frames that were trained on are scored",
+    "weights_fitted_on": "weights were chosen on what is reported",
+}
+"""What is noted in the table of marked scores."""
 
 
 class Eval(Kind[EvalStage]):
@@ -41,7 +45,7 @@ class Eval(Kind[EvalStage]):
         from vsscli.pipeline.evaluate import evaluate
 
         scores: dict[str, dict[str, float | None]] = {}
-        learned: dict[str, int] = {}
+        marks: dict[str, dict[str, int]] = {}
         for other in self.stage.takes():
             done = evaluate(
                 context=self.job.kind(other).context,
@@ -49,21 +53,19 @@ class Eval(Kind[EvalStage]):
                 metrics=self.stage.metrics,
                 protocol=self.stage.protocol,
             )
-            if done.learned:
-                learned[other] = done.learned
+            for mark, count in done.marks.items():
+                marks.setdefault(mark, {})[other] = count
             scores[other] = done.figures.plain()
-        facts = {"scores": scores} | ({"trained_on": learned} if learned else {})
-        return Result(self.folder, digest_of(scores), facts)
+        return Result(self.folder, digest_of(scores), {"scores": scores, **marks})
 
     def fault(self, result: Result) -> str:
         return ""
 
     def table(self, result: Result) -> Scores:
-        scores, trained_on = result.facts["scores"], result.facts.get("trained_on", {})
-        lines = []
+        scores, lines = result.facts["scores"], []
         for row in self.stage.rows:
             values = {metric: math.nan if value is None else value for metric, value in scores[row.of].items()}
-            notes = [row.note, TRAINED_ON if row.of in trained_on else ""]
+            notes = [row.note, *(told for mark, told in MARKS.items() if row.of in result.facts.get(mark, {}))]
             lines.append(Line(row.name, values, row.paper, "; ".join(filter(None, notes))))
         return Scores(self.name, tuple(lines), self.stage.metrics)
 
