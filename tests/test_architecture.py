@@ -46,16 +46,18 @@ CELLAR = {
 }
 
 
-def imported_rooms(path: Path) -> set[str]:
-    rooms = set()
+def imported_modules(path: Path) -> set[str]:
+    modules = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        names = []
         if isinstance(node, ast.ImportFrom) and node.module:
-            names = [node.module]
+            modules.add(node.module)
         elif isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        rooms |= {name.split(".")[1] for name in names if name.startswith("vsscli.")}
-    return rooms
+            modules |= {alias.name for alias in node.names}
+    return {name for name in modules if name.startswith("vsscli.")}
+
+
+def imported_rooms(path: Path) -> set[str]:
+    return {name.split(".")[1] for name in imported_modules(path)}
 
 
 @pytest.mark.parametrize("room", ROOMS)
@@ -70,6 +72,21 @@ def test_a_room_imports_only_from_the_rooms_below_it(room: str) -> None:
 def test_models_know_no_recipe_and_no_store() -> None:
     for path in (HOUSE / "models").rglob("*.py"):
         assert not imported_rooms(path) & {"recipes", "store"}, path
+
+
+def test_what_depends_on_a_family_of_networks_asks_its_configuration() -> None:
+    """Outside of the families' folders only the catalogue knows their classes, and recipes know the default."""
+    families = {path.parent.name for path in (HOUSE / "models").glob("*/config.py")}
+    assert {"light", "mask2former", "mmseg"} <= families
+    known = {
+        path.relative_to(HOUSE).as_posix()
+        for path in HOUSE.rglob("*.py")
+        if not {path.parent.name} & {*families, "official"}
+        and any(
+            name.split(".")[1:2] == ["models"] and name.split(".")[2] in families for name in imported_modules(path)
+        )
+    }
+    assert known == {"models/catalogue.py", "recipes/schema.py"}
 
 
 @pytest.mark.parametrize("modules", ["metrics/*.py", "store/*.py", "recipes/*.py", "fusion/*.py", "**/config.py"])

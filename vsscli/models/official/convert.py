@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vsscli.errors import VssError
+from vsscli.models.build import read_config
 from vsscli.models.mask2former.config import LAYOUTS, HeadConfig, Mask2FormerModel
 from vsscli.models.mask2former.network import Mask2Former
 from vsscli.models.mask2former.trunks import (
@@ -95,7 +96,8 @@ def convert(
     """
     config = _config(official, _backbone(official, backbone), crop)
     config["readout"] = readout or ("full" if official.kind is Kind.SWIN_MASK2FORMER else "grid")
-    described = Mask2FormerModel(family="mask2former", **config)
+    described = read_config({"family": "mask2former", **config})
+    assert isinstance(described, Mask2FormerModel)
     mapped = map_official(official, described.trunk)
     whole = official.head is not None
     # Fresh weights are drawn only where some are needed, and the same ones each time.
