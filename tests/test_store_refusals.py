@@ -169,7 +169,7 @@ def test_a_frame_that_is_not_recorded_is_refused_even_when_its_file_is_there(tmp
 
 def test_a_reader_sees_what_is_recorded_later(tmp_path: Path) -> None:
     store = half_written(tmp_path / "a.zarr")
-    assert not store.is_complete("street")
+    assert not store.record("street").is_complete
     with StoreWriter(store.path, prediction_header()) as writer:
         (segment,) = writer.pending("street", stems(FRAMES), SIZE)
         assert segment == Segment(0, 64)
@@ -177,7 +177,7 @@ def test_a_reader_sees_what_is_recorded_later(tmp_path: Path) -> None:
         arrays |= {name: np.ones((64, 3, *SIZE), np.uint8) for name in ("top_class", "top_probability")}
         writer.write("street", segment, arrays)
     assert (store.label("street", 0) == 1).all()
-    assert store.is_complete("street")
+    assert store.record("street").is_complete
 
 
 def test_what_a_store_does_not_keep_is_named(store: Store) -> None:

@@ -61,7 +61,7 @@ def test_a_store_knows_its_videos(store: Store) -> None:
     assert store.videos() == ("alley", "street")
     assert store.stems("street") == tuple(stems(FRAMES))
     assert store.size("alley") == SIZE
-    assert store.is_complete("alley")
+    assert store.record("alley").is_complete
 
 
 def test_slices_reach_across_segments(store: Store) -> None:

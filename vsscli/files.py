@@ -81,7 +81,7 @@ def _clear_dead(parts: Sequence[Path]) -> None:
     """
     for part in parts:
         number = part.name.split(".")[-2]
-        if not number.isdecimal() or _is_running(int(number)):
+        if not number.isdecimal() or is_running(int(number)):
             continue
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part, ignore_errors=True)
@@ -98,7 +98,7 @@ def _short(name: str) -> str:
     return f"{raw[: ROOM - 17].decode(errors='ignore')}~{hashlib.sha256(raw).hexdigest()[:16]}"
 
 
-def _is_running(process: int) -> bool:
+def is_running(process: int) -> bool:
     """Whether there is a process of this number; where that can't be asked without harm, there is."""
     if os.name != "posix":
         return True

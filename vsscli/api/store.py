@@ -59,11 +59,7 @@ class OpenVideo:
 
     def entropy(self, frames: int | slice = slice(None)) -> np.ndarray:
         """Entropy of the distribution as a share of its maximum, float32 in [0, 1]: (H, W), or (T, H, W)."""
-        if isinstance(frames, int):
-            return self._store.entropy(self.name, frames)
-        chosen = range(len(self))[frames]
-        shape = (len(chosen), *self.size)
-        return np.stack([self._store.entropy(self.name, t) for t in chosen]) if chosen else np.zeros(shape, np.float32)
+        return self._store.entropy(self.name, frames)
 
     def top(self, frame: int, k: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """The k likeliest classes of a frame on the score grid, likeliest first.

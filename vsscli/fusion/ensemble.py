@@ -10,9 +10,7 @@ says: it is worked out from its list, what the list leaves to 1 spread evenly.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,13 +20,14 @@ import numpy as np
 from vsscli.errors import VssError
 from vsscli.fusion.grid import enlarge, neighbours
 from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mean_of_dense, mix, plain_entropy, rebuild
-from vsscli.fusion.sources import data_of, frames_of, read_source, require_alike, source_note
+from vsscli.fusion.sources import data_of, frames_of, read_source, require_alike, source_note, stacked
 from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
 from vsscli.store.remote import place_of
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
+from vsscli.threads import cores, results_in_order
 
 NUMERICS = 2
 """Raised only when a change here alters fused stores."""
@@ -94,13 +93,9 @@ def fuse(
     header = fused_header(stores, shares, place_of(out), method, temperatures, chosen_on)
     encoding = header.parsed_encoding()
     total = sum(len(stores[0].stems(video)) for video in videos)
-    threads = workers or min(4, os.cpu_count() or 1)
+    threads = workers or min(4, cores())
     skipped = 0
-    with (
-        StoreWriter(out, header, force=force) as writer,
-        talk.track("fuse", total) as done,
-        ThreadPoolExecutor(threads) as pool,
-    ):
+    with StoreWriter(out, header, force=force) as writer, talk.track("fuse", total) as done:
         # A source of weight 0 is not read: it has no say in whether the labels agree.
         told = np.asarray(shares, np.float32)
         speaking = [index for index, share in enumerate(told) if share.any()]
@@ -114,40 +109,16 @@ def fuse(
             skipped += there
             done(there)
             for segment in segments:
-                arrays: dict[str, np.ndarray] = {}
-                fused = partial(fuse_frame, heard, how, encoding, video)
-                for i, frame in enumerate(pool.map(fused, range(segment.start, segment.stop))):
-                    for name, values in frame.items():
-                        if i == 0:
-                            arrays[name] = np.empty((len(segment), *values.shape), values.dtype)
-                        arrays[name][i] = values
-                    done(1)
-                writer.write(video, segment, arrays)
+                frames = range(segment.start, segment.stop)
+                fused = results_in_order((partial(fuse_frame, heard, how, encoding, video, t) for t in frames), threads)
+                writer.write(video, segment, stacked(fused, len(segment), done))
     if skipped:
         talk.say(f"{skipped} of {total} frames were in {writer.path} already")
     return writer.path
 
 
 def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: str, t: int) -> dict[str, np.ndarray]:
-    """Fuse one frame.
-
-    Parameters
-    ----------
-    stores
-        The S sources.
-    how
-        Weights and the like.
-    encoding
-        How the fusion is kept: lists on the sources' score grid.
-    video, t
-        The frame.
-
-    Returns
-    -------
-    dict
-        The frame's ``label``, ``entropy`` (H, W), ``top_class`` and ``top_probability`` (K, h, w), uint8
-        as stored.
-    """
+    """Frame t of the fusion as it is stored: ``label``, ``entropy`` (H, W), and its lists (K, h, w), uint8."""
     num_classes = stores[0].header.num_classes
     size = stores[0].size(video)
     h, w = score_size(encoding, size)
@@ -185,70 +156,36 @@ def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: st
     }
 
 
+Sources = Sequence[Lists | Dense]
+Size = tuple[int, int]
+
+
 def labels_at(
-    sources: Sequence[Lists | Dense],
-    how: Mean,
-    num_classes: int,
-    grid: tuple[int, int],
-    size: tuple[int, int],
-    rows: np.ndarray,
-    columns: np.ndarray,
+    sources: Sources, how: Mean, num_classes: int, grid: Size, size: Size, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
-    """Most likely class of the mean at some pixels of the frame, the mean enlarged from the score grid.
-
-    Parameters
-    ----------
-    sources, how, num_classes
-        As for `mix`, of the whole score grid.
-    grid
-        h, w.
-    size
-        H, W.
-    rows, columns
-        Of P pixels of the frame.
-
-    Returns
-    -------
-    ndarray
-        (P,) uint8.
-    """
+    """Most likely class, (P,) uint8, at P pixels of the frame (H, W), of the mean, enlarged from (h, w)."""
     label = np.empty(len(rows), np.uint8)
-    for start in range(0, len(label), LABEL_PIXELS):
-        here = slice(start, start + LABEL_PIXELS)
-        mean = np.zeros((num_classes, len(rows[here])), np.float32)
-        for places, share in _corners(grid, size, rows[here], columns[here]):
-            mean += share * mean_of([_at(source, places) for source in sources], how, num_classes)
-        label[here] = mean.argmax(axis=0)
+    for here, corners in _bands(grid, size, rows, columns):
+        parts = [share * mean_of(_at(sources, places), how, num_classes) for places, share in corners]
+        label[here] = np.add.reduce(parts, axis=0).argmax(axis=0)
     return label
 
 
 def pixels_at(
-    sources: Sequence[Lists | Dense],
-    how: Mean,
-    num_classes: int,
-    grid: tuple[int, int],
-    size: tuple[int, int],
-    rows: np.ndarray,
-    columns: np.ndarray,
+    sources: Sources, how: Mean, num_classes: int, grid: Size, size: Size, rows: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The mean at some pixels of the frame, each source enlarged from the score grid before it is tempered.
+    """The same of a mean whose sources are each enlarged before they are tempered, and its divergence, (P,) float32.
 
-    All classes of a band are at hand, which takes longer than `labels_at`. Parameters as there.
-
-    Returns
-    -------
-    tuple
-        Most likely classes, (P,) uint8, and the divergence as `mix` gives it, (P,) float32.
+    All classes of a band are at hand, which takes longer.
     """
     label, divergence = np.empty(len(rows), np.uint8), np.empty(len(rows), np.float32)
-    for start in range(0, len(label), LABEL_PIXELS):
-        here = slice(start, start + LABEL_PIXELS)
-        corners = _corners(grid, size, rows[here], columns[here])
+    for here, corners in _bands(grid, size, rows, columns):
+        cells = [(_at(sources, places), share) for places, share in corners]
         dense = [
-            np.add.reduce([share * rebuild(_at(source, places), num_classes) for places, share in corners], axis=0)
-            for source in sources
+            np.add.reduce([share * rebuild(cell[index], num_classes) for cell, share in cells], axis=0)
+            for index in range(len(sources))
         ]
-        own = np.zeros(len(rows[here]), np.float32)
+        own = np.zeros(dense[0].shape[1], np.float32)
         for index, (one, weight) in enumerate(zip(dense, how.weights, strict=True)):
             if how.temperature(index) == 1:
                 own += np.float32(weight.mean()) * plain_entropy(one)
@@ -257,20 +194,27 @@ def pixels_at(
     return label, divergence
 
 
-def _corners(
-    grid: tuple[int, int], size: tuple[int, int], rows: np.ndarray, columns: np.ndarray
-) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The four cells of the score grid that pixels of the frame lie between, as places in its one row, and shares."""
+def _bands(
+    grid: Size, size: Size, rows: np.ndarray, columns: np.ndarray
+) -> Iterator[tuple[slice, list[tuple[np.ndarray, np.ndarray]]]]:
+    """Pixels of the frame, so many at a time, and the four cells of the score grid that each lies between: their places
+    in its one row, and their shares."""
     (up, down, rise), (left, right, run) = neighbours(grid[0], size[0]), neighbours(grid[1], size[1])
-    return [
-        (row * grid[1] + column, vertical * horizontal)
-        for row, vertical in ((up[rows], 1 - rise[rows]), (down[rows], rise[rows]))
-        for column, horizontal in ((left[columns], 1 - run[columns]), (right[columns], run[columns]))
-    ]
+    for start in range(0, len(rows), LABEL_PIXELS):
+        here = slice(start, start + LABEL_PIXELS)
+        y, x = rows[here], columns[here]
+        yield (
+            here,
+            [
+                (row * grid[1] + column, vertical * horizontal)
+                for row, vertical in ((up[y], 1 - rise[y]), (down[y], rise[y]))
+                for column, horizontal in ((left[x], 1 - run[x]), (right[x], run[x]))
+            ],
+        )
 
 
-def _at(source: Lists | Dense, places: np.ndarray) -> Lists | Dense:
-    return type(source)(*(array[:, places] for array in source))
+def _at(sources: Sources, places: np.ndarray) -> list[Lists | Dense]:
+    return [type(source)(*(array[:, places] for array in source)) for source in sources]
 
 
 def normalised_weights(
@@ -278,10 +222,7 @@ def normalised_weights(
 ) -> list[float] | list[list[float]]:
     """Weights divided by their sum: one a store, or of each store one a class, of however many if that is not known.
 
-    Raises
-    ------
-    VssError
-        Not one per store, negative, not finite, or all 0.
+    `VssError` where they are not one per store, negative, not finite, or all 0.
     """
     hint = "give one weight per store, for example --weights 0.6 0.4"
     if count == 0:

@@ -106,26 +106,10 @@ def mix(
     encoding: Encoding,
     agreed: np.ndarray | None = None,
 ) -> Mixed:
-    """Average the distributions of P pixels.
+    """Average the distributions of P pixels; of classes equally likely the lower comes first.
 
-    Parameters
-    ----------
-    sources
-        What each of the S sources keeps.
-    how
-        Weights and the like.
-    num_classes
-        C.
-    encoding
-        How the mean is kept.
-    agreed
-        (P,) uint8: a class that is to lead the list of its pixel (rounding may have put it level with another), 255
-        where the mean decides.
-
-    Returns
-    -------
-    Mixed
-        Of classes equally likely the lower comes first.
+    ``agreed``, (P,) uint8, is a class that is to lead the list of its pixel, where rounding may have put it level with
+    another; 255 where the mean decides.
     """
     pixels = sources[0][0].shape[1]
     kept = min(encoding.kept, num_classes)
@@ -243,13 +227,7 @@ def _mix_alike(
 def _mix_band(
     sources: Sequence[Lists | Dense], how: Mean, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, candidates and divergence of the n pixels of a band.
-
-    Returns
-    -------
-    tuple
-        Means (N, n) float32, the classes they are of (N, n) or (C, 1) uint8, and the divergence (n,) float32.
-    """
+    """Means (N, n) float32 of a band, the classes they are of, (N, n) or (C, 1) uint8, and its divergence (n,)."""
     if not how.is_simple or any(isinstance(source, Dense) for source in sources):
         return _mix_dense(sources, how, num_classes)
     pixels = sources[0][0].shape[1]

@@ -10,11 +10,12 @@ from functools import partial
 import numpy as np
 
 from vsscli.fusion.sources import require_size
-from vsscli.fusion.threshold import in_threads, require_predictions
+from vsscli.fusion.threshold import require_predictions
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store
 from vsscli.store.verify import require_whole
 from vsscli.talk import SILENCE, Talk
+from vsscli.threads import results_in_order
 
 Truth = Callable[[str, int], np.ndarray | None]
 """The mask of a video's frame, (H, W) uint8 with 255 for void; None where there is none."""
@@ -121,8 +122,8 @@ def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, wor
     frames = judged_frames = 0
     with talk.track("reliability", sum(len(store.stems(video)) for video in videos)) as done:
         for video in videos:
-            count = partial(_count, store, truth, video, num_classes)
-            for counts, judged in in_threads(count, len(store.stems(video)), workers):
+            jobs = (partial(_count, store, truth, video, num_classes, t) for t in range(len(store.stems(video))))
+            for counts, judged in results_in_order(jobs, workers):
                 total += counts
                 frames += 1
                 judged_frames += judged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,7 @@ from vsscli.store.verify import require_whole
 
 
 def require_alike(stores: Sequence[Store]) -> tuple[str, ...]:
-    """Make sure that stores can be fused pixel by pixel.
-
-    Returns
-    -------
-    tuple
-        Names of their videos.
+    """Make sure that stores can be fused pixel by pixel, and name their videos.
 
     Raises
     ------
@@ -85,6 +80,20 @@ def read_source(store: Store, video: str, t: int) -> Lists | Dense:
         return Dense(logits.reshape(len(logits), -1))
     lists = store.read(video, "top_class", t), store.read(video, "top_probability", t)
     return Lists(*(array.reshape(len(array), -1) for array in lists))
+
+
+def stacked(
+    frames: Iterable[Mapping[str, np.ndarray]], count: int, done: Callable[[int], object]
+) -> dict[str, np.ndarray]:
+    """The arrays of ``count`` frames, one behind the other, each of which is told of as it comes."""
+    arrays: dict[str, np.ndarray] = {}
+    for i, frame in enumerate(frames):
+        for name, values in frame.items():
+            if i == 0:
+                arrays[name] = np.empty((count, *values.shape), values.dtype)
+            arrays[name][i] = values
+        done(1)
+    return arrays
 
 
 def frames_of(stores: Sequence[Store], video: str) -> str:

@@ -6,7 +6,7 @@ shows and not with what passes by; what the flow can't explain stays as it is. L
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import comb
 from pathlib import Path
 
@@ -16,10 +16,11 @@ from vsscli.data.flow import flow, small_grey
 from vsscli.data.numbering import is_in_time
 from vsscli.errors import VssError
 from vsscli.fusion.mix import Dense, Lists, Mean, mix
-from vsscli.fusion.sources import read_source, source_note
+from vsscli.fusion.sources import read_source, source_note, stacked
 from vsscli.store.encode import IGNORE, SHARE, quantise
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
+from vsscli.store.record import Segment
 from vsscli.store.remote import place_of
 from vsscli.store.verify import require_whole
 from vsscli.store.writer import StoreWriter
@@ -102,15 +103,19 @@ def smooth(
             pending = writer.pending(video, stems, size, [store.digest(video)], store.record(video).frames)
             done(len(stems) - sum(map(len, pending)))
             for segment in pending:
-                known: dict[int, Frame] = {}
-                frames = []
-                for t in range(segment.start, segment.stop):
-                    near = range(max(0, t - reach), min(len(stems), t + reach + 1))
-                    known = {u: known.get(u) or Frame(store, video, u, reader) for u in near}
-                    frames.append(smooth_frame(known, t, reach, store.header.num_classes, store.encoding, size))
-                    done(1)
-                writer.write(video, segment, {name: np.stack([f[name] for f in frames]) for name in frames[0]})
+                frames = _smoothed(store, video, segment, reach, reader)
+                writer.write(video, segment, stacked(frames, len(segment), done))
     return writer.path
+
+
+def _smoothed(
+    store: Store, video: str, segment: Segment, reach: int, reader: Reader | None
+) -> Iterator[dict[str, np.ndarray]]:
+    known: dict[int, Frame] = {}
+    for t in range(segment.start, segment.stop):
+        near = range(max(0, t - reach), min(len(store.stems(video)), t + reach + 1))
+        known = {u: known.get(u) or Frame(store, video, u, reader) for u in near}
+        yield smooth_frame(known, t, reach, store.header.num_classes, store.encoding, store.size(video))
 
 
 def _require_order(store: Store, videos: tuple[str, ...]) -> None:
@@ -150,7 +155,10 @@ def smooth_frame(
 
 
 def motion(frame: Frame, other: Frame, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """As `flow`; without grey values every pixel lies where it lies."""
+    """Where the pixels of a frame lie in another: places (P,) int in its row of pixels, and which to trust, (P,) bool.
+
+    Without grey values every pixel lies where it lies.
+    """
     if frame.grey is None or other.grey is None:
         pixels = size[0] * size[1]
         return np.arange(pixels), np.ones(pixels, bool)

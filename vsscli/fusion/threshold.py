@@ -7,12 +7,9 @@ percentile is exact, and the same pixels come out whichever way the threshold wa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -26,11 +23,7 @@ from vsscli.store.remote import place_of
 from vsscli.store.verify import require_whole
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
-
-Result = TypeVar("Result")
-
-BATCH = 64
-"""Frames looked at between two words about progress."""
+from vsscli.threads import results_in_order
 
 
 @dataclass(frozen=True)
@@ -110,21 +103,16 @@ class PseudoReport:
 def entropy_histogram(
     store: Store, *, by_class: bool = False, talk: Talk = SILENCE, workers: int | None = None
 ) -> np.ndarray:
-    """How many pixels of the store's videos have each stored entropy, in one pass.
-
-    Returns
-    -------
-    np.ndarray
-        (256,) int64, or by predicted class (C, 256).
-    """
+    """How many pixels of a store have each stored entropy, (256,) int64, or by predicted class (C, 256)."""
     require_predictions(store)
     num_classes = store.header.num_classes if by_class else 1
     counts = np.zeros((num_classes, MAX_LEVEL + 1), np.int64)
     videos = require_whole(store)
     with talk.track("entropy", sum(len(store.stems(video)) for video in videos)) as done:
         for video in videos:
-            count = partial(_frame_histogram, store, video, num_classes)
-            for counted in in_threads(count, len(store.stems(video)), workers):
+            frames = range(len(store.stems(video)))
+            jobs = (partial(_frame_histogram, store, video, num_classes, t) for t in frames)
+            for counted in results_in_order(jobs, workers):
                 counts += counted
                 done(1)
     return counts if by_class else counts[0]
@@ -243,8 +231,9 @@ def write_pseudo(
             pending = writer.pending(video, stems, size, [store.digest(video)], store.record(video).frames)
             for segment in _segments(len(stems), pending):
                 labels = np.empty((len(segment), *size), np.uint8) if segment in pending else None
-                split = partial(_split_frame, store, video, threshold)
-                for i, (label, counts) in enumerate(in_threads(split, len(segment), workers, segment.start)):
+                places = range(segment.start, segment.stop)
+                split = results_in_order((partial(_split_frame, store, video, threshold, t) for t in places), workers)
+                for i, (label, counts) in enumerate(split):
                     total += counts
                     if labels is not None:
                         labels[i] = label
@@ -284,21 +273,12 @@ def _frame_histogram(store: Store, video: str, num_classes: int, t: int) -> np.n
 
 
 def _segments(frames: int, pending: list[Segment]) -> list[Segment]:
-    """All frames of a video in order, as segments: those pending, and those between them that are there."""
+    """All frames of a video in order, as segments: those pending, and what is there between them."""
     segments, start = [], 0
     for segment in [*pending, Segment(frames, frames)]:
-        segments += [Segment(i, min(i + BATCH, segment.start)) for i in range(start, segment.start, BATCH)]
-        if len(segment):
-            segments.append(segment)
+        segments += [part for part in (Segment(start, segment.start), segment) if len(part)]
         start = segment.stop
     return segments
-
-
-def in_threads(work: Callable[[int], Result], count: int, workers: int | None, start: int = 0) -> Iterator[Result]:
-    """``work`` of ``count`` numbers from ``start``, results in order. At most `BATCH` of them wait."""
-    with ThreadPoolExecutor(workers) as pool:
-        for i in range(start, start + count, BATCH):
-            yield from pool.map(work, range(i, min(i + BATCH, start + count)))
 
 
 def require_predictions(store: Store) -> None:

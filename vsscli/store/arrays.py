@@ -48,17 +48,7 @@ def specs_of(header: Header, size: tuple[int, int]) -> dict[str, ArraySpec]:
 
 
 def array_json(spec: ArraySpec, frames: int, segment: int) -> dict[str, Any]:
-    """The ``zarr.json`` of an array: a chunk per frame, a shard per segment.
-
-    Parameters
-    ----------
-    spec
-        Shape of a frame, type, axes, compression and attributes.
-    frames
-        T.
-    segment
-        Frames per shard.
-    """
+    """The ``zarr.json`` of an array of T frames: a chunk per frame, a shard per segment of so many."""
     itemsize = np.dtype(spec.dtype).itemsize
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     compression = {
@@ -123,15 +113,7 @@ def encode_chunk(spec: ArraySpec, frame: np.ndarray) -> bytes:
 
 
 def encode_shard(chunks: Sequence[bytes], segment: int) -> bytes:
-    """A shard of encoded frames.
-
-    Parameters
-    ----------
-    chunks
-        `encode_chunk` of its frames.
-    segment
-        Frames per shard; the last segment of a video may have fewer.
-    """
+    """A shard of encoded frames; ``segment`` is how many it has room for, the last of a video may have fewer."""
     index = np.full((segment, 2), ABSENT, "<u8")
     lengths = np.array([len(chunk) for chunk in chunks], np.uint64)
     index[: len(chunks), 0] = np.cumsum(lengths) - lengths
@@ -144,11 +126,6 @@ def check_array(folder: Path, spec: ArraySpec, frames: int, segment: int) -> Non
     """Make sure that an array is what header and record say, before anything is allocated for it.
 
     Strength and shuffling of the compression may be others, as long as they are some.
-
-    Raises
-    ------
-    VssError
-        It is missing, or of another shape, type, chunking or codec.
     """
     remedy = "the store is damaged: vss cache repair"
     values = read_json(folder / "zarr.json", MAX_ARRAY_JSON)
@@ -166,12 +143,7 @@ def check_array(folder: Path, spec: ArraySpec, frames: int, segment: int) -> Non
 def read_index(shard: Path, segment: int) -> np.ndarray:
     """The index of a shard: offset and length of every frame, (segment, 2) int64, -1 where there is none.
 
-    Raises
-    ------
-    ValueError
-        It is damaged.
-    OSError
-        The file can't be read.
+    `ValueError` where it is damaged, `OSError` where the file can't be read.
     """
     length = 16 * segment + CHECKSUM
     with shard.open("rb") as file:
@@ -190,25 +162,9 @@ def read_index(shard: Path, segment: int) -> np.ndarray:
 
 
 def read_frames(shard: Path, spec: ArraySpec, index: np.ndarray, out: np.ndarray) -> None:
-    """Decode frames of a shard.
+    """Decode the t frames that these rows of `read_index` point at into ``out``, (t, ...), contiguous.
 
-    Parameters
-    ----------
-    shard
-        The file.
-    spec
-        The array.
-    index
-        The rows of `read_index` of the t frames wanted.
-    out
-        Where they go, (t, ...), contiguous.
-
-    Raises
-    ------
-    ValueError
-        A frame is missing, or its bytes are not what was written.
-    OSError
-        The file can't be read.
+    `ValueError` where one is missing or not what was written, `OSError` where the file can't be read.
     """
     with shard.open("rb") as file:
         for (offset, length), frame in zip(index.tolist(), out, strict=True):

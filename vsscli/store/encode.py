@@ -79,23 +79,9 @@ def score_size(encoding: Encoding, size: tuple[int, int]) -> tuple[int, int]:
 def arrays_for(
     encoding: Encoding, num_classes: int, size: tuple[int, int], differences: Differences = "down"
 ) -> dict[str, ArraySpec]:
-    """The arrays of a video in a store of predictions or of a fusion.
+    """The arrays of a video (H, W) in a store of predictions or of a fusion, by name, as they are written.
 
-    Parameters
-    ----------
-    encoding
-        How distributions are kept.
-    num_classes
-        C.
-    size
-        H, W.
-    differences
-        What files of entropies and probabilities hold.
-
-    Returns
-    -------
-    dict
-        `ArraySpec` by name, in the order in which they are written.
+    ``differences`` is what files of entropies and probabilities hold.
     """
     frame = ("t", "y", "x")
     # On a coarser grid the axes have other lengths, and xarray wants one length per name.
@@ -138,7 +124,7 @@ def segment_frames(specs: Mapping[str, ArraySpec]) -> int:
 
 
 def encode(mean: np.ndarray, grid_mean: np.ndarray, encoding: Encoding) -> dict[str, np.ndarray]:
-    """Encode the distribution of one frame.
+    """Encode the distribution of one frame: the arrays of `arrays_for`.
 
     Parameters
     ----------
@@ -147,12 +133,7 @@ def encode(mean: np.ndarray, grid_mean: np.ndarray, encoding: Encoding) -> dict[
     grid_mean
         Probabilities on the score grid, (C, h, w) float32; ``mean`` itself when the grid has stride 1.
     encoding
-        How to keep them.
-
-    Returns
-    -------
-    dict
-        Of each array of `arrays_for`, one frame. Of classes equally likely the lower comes first.
+        How to keep them. Of classes equally likely the lower comes first.
     """
     frame = {
         "label": mean.argmax(axis=0).astype(np.uint8),
@@ -190,19 +171,9 @@ def dequantise(level: np.ndarray) -> np.ndarray:
 
 
 def quantise_list(top_class: np.ndarray, probability: np.ndarray, encoding: Encoding) -> np.ndarray:
-    """Levels of listed probabilities; what is too small to be listed is struck out of ``top_class``, in place.
+    """Levels of listed probabilities, (K, ...) uint8; what is too small is struck out of ``top_class``, in place.
 
-    Parameters
-    ----------
-    top_class, probability
-        Classes (K, ...) uint8 and their probabilities, float32, most likely first.
-    encoding
-        How they are kept.
-
-    Returns
-    -------
-    ndarray
-        (K, ...) uint8, 0 where no class is listed. The first class always is.
+    Classes (K, ...) uint8 and their probabilities, float32, come most likely first. The first is always listed.
     """
     level = quantise(probability, encoding.step)
     level[0] = np.maximum(level[0], encoding.step)
@@ -214,22 +185,10 @@ def quantise_list(top_class: np.ndarray, probability: np.ndarray, encoding: Enco
 
 
 def list_mass(top_class: np.ndarray, top_probability: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of the listed classes, and of each class that is not listed.
+    """Probabilities of the listed classes, (K, ...), and of each class that is not listed, (...), float32.
 
     What the listed ones lack to 1 is spread evenly over the others; rounding can make them exceed 1 (or lack
     something where no others are), then they are scaled to 1.
-
-    Parameters
-    ----------
-    top_class, top_probability
-        As stored, (K, ...) uint8.
-    num_classes
-        C.
-
-    Returns
-    -------
-    tuple
-        (K, ...) and (...) float32; the first summed plus the second for every class that is not listed is 1.
     """
     listed = dequantise(top_probability)
     total = listed.sum(axis=0)
@@ -240,20 +199,7 @@ def list_mass(top_class: np.ndarray, top_probability: np.ndarray, num_classes: i
 
 
 def decode_lists(top_class: np.ndarray, top_probability: np.ndarray, num_classes: int) -> np.ndarray:
-    """Rebuild a distribution over all classes from the stored lists.
-
-    Parameters
-    ----------
-    top_class, top_probability
-        As stored, (K, ...) uint8.
-    num_classes
-        C.
-
-    Returns
-    -------
-    ndarray
-        (C, ...) float32, sums to 1.
-    """
+    """Rebuild a distribution over all classes, (C, ...) float32 that sums to 1, from lists as stored, (K, ...)."""
     listed, each = list_mass(top_class, top_probability, num_classes)
     # One more class takes what the empty places of the lists hold: nothing.
     mean = np.repeat(each[None], num_classes + 1, axis=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,15 @@ class BrokenSealError(VssError):
     """A header or a record does not say what was written."""
 
 
+@contextmanager
+def disk(what: str, remedy: str) -> Iterator[None]:
+    """Turn what the disk refuses into an error that says what could not be done, and what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise VssError(f"{what}: {error.strerror or error}", remedy) from error
+
+
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, as 64 hexadecimal digits."""
     with path.open("rb") as file:
@@ -37,13 +48,11 @@ def read_json(path: Path, limit: int | None = None) -> Any:
     VssError
         The file is not there, too large to be ours, or no JSON.
     """
-    try:
+    with disk(f"cannot read {path}", "check the path"):
         size = path.stat().st_size
         if size > (limit or MAX_JSON_BYTES):
             raise VssError(f"{path} holds {size} bytes; metadata of a store never comes near that", "remove the store")
         text = path.read_bytes()
-    except OSError as error:
-        raise VssError(f"cannot read {path}: {error.strerror or error}", "check the path") from error
     return parse_json(text, str(path), "it is damaged; remove the store and make it again", finite=False)
 
 

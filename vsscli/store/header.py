@@ -91,13 +91,7 @@ class Encoding:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Encoding:
-        """The encoding that `to_dict` wrote.
-
-        Raises
-        ------
-        VssError
-            A field is missing or means something this version does not know.
-        """
+        """The encoding that `to_dict` wrote; refused where a field is missing or means what is not known."""
         try:
             encoding = cls(*(values[name] for name in cls.__dataclass_fields__))
         except KeyError as error:
@@ -165,13 +159,7 @@ class Header:
 
     @property
     def differences(self) -> Differences:
-        """What the files of entropies and probabilities hold.
-
-        Raises
-        ------
-        VssError
-            Format 3 does not say: its numbers may be values or not.
-        """
+        """What the files of entropies and probabilities hold. Where format 3 does not say, it may be either."""
         if self.kind == "pseudo":
             return "none"
         told: dict[int, Any] = {2: "none", 3: self.encoding.get("predictor"), 4: "down"}
@@ -227,13 +215,7 @@ class Header:
         return header
 
     def split(self, where: Path | str) -> str:
-        """The split that the store is of; ``where`` names the store in the error.
-
-        Raises
-        ------
-        VssError
-            The header does not say.
-        """
+        """The split that the store is of; ``where`` names the store in the error if the header does not say."""
         if "split" not in self.data:
             raise VssError(f"{where} does not say of which split it is", "make it again with this version of vss")
         return str(self.data["split"])
@@ -272,13 +254,7 @@ def read_header(path: str | Path) -> Header:
 
 
 def first_difference(there: Header, wanted: Header) -> tuple[str, str, str] | None:
-    """The first field in which two headers decide different values.
-
-    Returns
-    -------
-    tuple or None
-        Dotted name of the field, the value there and the value wanted, as short text; None when all agree.
-    """
+    """The first field in which two headers decide different values: its dotted name, value there, value wanted."""
     found = sorted(leaves(there.deciding(), wanted.deciding(), lists=True), key=itemgetter(0))
     return next(((".".join(path), _short(one), _short(other)) for path, one, other in found), None)
 

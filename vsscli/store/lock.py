@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
+from vsscli.store.files import disk
 from vsscli.store.work import WorkFolder
 
 
@@ -43,12 +44,8 @@ def only_one(folder: Path, name: str, doing: str, remedy: str) -> Iterator[None]
         A living process has it, or the disk refuses.
     """
     lock = FolderLock(folder, doing, remedy)
-    try:
+    with disk(f"cannot write {folder}", "make room or mend the cause, or name another folder"):
         lock.lock(name)
-    except OSError as error:
-        raise VssError(
-            f"cannot write {folder}: {error.strerror or error}", "make room or mend the cause, or name another folder"
-        ) from error
     try:
         yield
     finally:

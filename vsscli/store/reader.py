@@ -51,13 +51,7 @@ class Store:
         return self.header.parsed_encoding()
 
     def videos(self, *, complete: bool = True) -> tuple[str, ...]:
-        """Names of the videos that are there, sorted.
-
-        Parameters
-        ----------
-        complete
-            False: also those of which some segments are missing.
-        """
+        """Names of the videos that are there, sorted; unless ``complete``, also of those that lack segments."""
         names = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
         there = [name for name in names if self._look_up(name) is not None]
         return tuple(name for name in there if not complete or self._records[name].is_complete)
@@ -83,10 +77,6 @@ class Store:
         """H, W of a video."""
         return self.record(video).size
 
-    def is_complete(self, video: str) -> bool:
-        """Whether all frames of a video are there."""
-        return self.record(video).is_complete
-
     def digest(self, video: str) -> str:
         """SHA-256 that changes with any byte of the video's arrays."""
         return self.record(video).digest
@@ -96,14 +86,12 @@ class Store:
         return digest_of({"header": self.fingerprint, "videos": {name: self.digest(name) for name in self.videos()}})
 
     def read(self, video: str, name: str, index: int | slice) -> np.ndarray:
-        """Frames of an array as they are stored.
+        """Frames of an array of a video as they are stored.
 
         Parameters
         ----------
-        video
-            Its name.
-        name
-            Name of the array.
+        video, name
+            Names of both.
         index
             A frame, or a slice of frames without a step.
 
@@ -120,17 +108,16 @@ class Store:
             The video has no such frame.
         """
         record = self._records.get(video) or self.record(video)
-        frames = len(record.stems)
+        frames = range(len(record.stems))
         if isinstance(index, slice):
-            start, stop, step = index.indices(frames)
-            if step != 1:
+            chosen = frames[index]
+            if chosen.step != 1:
                 raise IndexError("frames are read one after the other: no step")
-            stop = max(start, stop)
+        elif -len(frames) <= index < len(frames):
+            chosen = frames[frames[index] : frames[index] + 1]
         else:
-            start = index + frames if index < 0 else index
-            if not 0 <= start < frames:
-                raise IndexError(f"video {video} has {frames} frames, none numbered {index}")
-            stop = start + 1
+            raise IndexError(f"video {video} has {len(frames)} frames, none numbered {index}")
+        start, stop = chosen.start, max(chosen.start, chosen.stop)
         spec = self._spec(video, name)
         parts = []
         for number in range(start // record.segment, -(-stop // record.segment)):
@@ -146,12 +133,12 @@ class Store:
                 raise _damaged(f"{shard}: frames {first} to {last - 1} are damaged ({error})") from error
         return values if isinstance(index, slice) else values[0]
 
-    def label(self, video: str, t: int) -> np.ndarray:
-        """Most likely class of frame t, (H, W) uint8."""
+    def label(self, video: str, t: int | slice) -> np.ndarray:
+        """Most likely class of frame t, (H, W) uint8; of several frames (t, H, W)."""
         return self.read(video, "label", t)
 
-    def entropy(self, video: str, t: int) -> np.ndarray:
-        """Normalised entropy of frame t, (H, W) float32 in [0, 1]."""
+    def entropy(self, video: str, t: int | slice) -> np.ndarray:
+        """Normalised entropy of frame t, (H, W) float32 in [0, 1]; of several frames (t, H, W)."""
         return dequantise(self.read(video, "entropy", t))
 
     def lists(self, video: str, t: int) -> tuple[np.ndarray, np.ndarray]:
@@ -194,8 +181,7 @@ class Store:
                 raise VssError(f"{self.path} keeps no {name}, only {', '.join(specs)}", "name a store that keeps it")
             spec = specs[name]
             check_array(self.path / video / name, spec, len(record.stems), record.segment)
-            _make_room(self._arrays)
-            self._arrays[video, name] = spec
+            _remember(self._arrays, (video, name), spec)
         return spec
 
     def _index(self, video: str, name: str, spec: ArraySpec, number: int) -> np.ndarray:
@@ -217,8 +203,7 @@ class Store:
             index = read_index(shard, record.segment)
         except (OSError, ValueError) as error:
             raise _damaged(f"{shard} is damaged ({error})") from error
-        _make_room(self._indexes)
-        self._indexes[video, name, number] = index
+        _remember(self._indexes, (video, name, number), index)
         return index
 
 
@@ -226,10 +211,11 @@ def _damaged(message: str) -> VssError:
     return VssError(message, "`vss cache repair`, then run the command that made the store again")
 
 
-def _make_room(cache: dict[Any, Any]) -> None:
-    """Start a cache anew once it is large, so that memory does not grow with the number of videos."""
+def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
+    """Keep in a cache, which starts anew once it is large: memory must not grow with the number of videos."""
     if len(cache) >= REMEMBERED:
         cache.clear()
+    cache[key] = value
 
 
 def open_store(path: str | Path) -> Store:
@@ -249,11 +235,6 @@ def _neighbour(path: Path, address: str) -> Path:
 
     The store may be a stranger's. What it names at a URL elsewhere is not fetched; on the disk nothing is at stake, for
     a folder is opened only as a store, and taken only with the fingerprint that was noted.
-
-    Raises
-    ------
-    VssError
-        The address leads elsewhere.
     """
     if is_remote(path):
         if address.startswith(f"{path.parent}/") and ".." not in address.split("/"):

@@ -105,13 +105,7 @@ class VideoRecord:
 
     @classmethod
     def from_dict(cls, values: Any, where: str) -> VideoRecord:
-        """The record that `to_dict` wrote; ``where`` names it in errors.
-
-        Raises
-        ------
-        VssError
-            The values are no record: nothing read from them may size an array.
-        """
+        """The record that `to_dict` wrote; ``where`` names it in errors. Nothing else may size an array."""
         try:
             stems, size, segment = values["stems"], values["size"], values["segment"]
             sources, frames = values.get("sources", []), values.get("frames", "")
@@ -137,13 +131,7 @@ class VideoRecord:
 
 
 def read_record(store: Path, video: str, version: int) -> VideoRecord | None:
-    """The record of a video of a store of this format, read as plain JSON; None when there is no such group.
-
-    Raises
-    ------
-    VssError
-        The record is damaged.
-    """
+    """The record of a video of a store of this format, read as plain JSON; None when there is no such group."""
     if not is_name(video) or not (store / video / "zarr.json").is_file():
         return None
     values, where = read_group(store / video), str(store / video / "zarr.json")
@@ -153,13 +141,7 @@ def read_record(store: Path, video: str, version: int) -> VideoRecord | None:
 
 
 def check_video(video: str, stems: Sequence[str], size: tuple[int, int]) -> None:
-    """Refuse what can't be a group of the store.
-
-    Raises
-    ------
-    VssError
-        A name that would climb out or that Zarr reserves, no frames, two of one name, a frame without area.
-    """
+    """Refuse what can't be a group of the store: names that climb out, no frames, two of one name, no area."""
     fault = video_fault(video)
     if fault:
         raise VssError(

@@ -13,8 +13,8 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from types import SimpleNamespace
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from vsscli.errors import VssError
@@ -52,11 +52,12 @@ def place_of(path: str | Path) -> Path:
     import fsspec
 
     try:
-        return cast("Path", RemotePath(fsspec.filesystem(kind), kind, PurePosixPath(key)))
+        fsspec.filesystem(kind)
     except Exception as error:  # each kind has its own ways to say that it lacks something
         raise VssError(
             f"{path} can't be opened: {_reason(error)}", f"install and set up what fsspec needs for {kind}://"
         ) from error
+    return cast("Path", RemotePath(f"{kind}:", key))
 
 
 def is_remote(path: object) -> bool:
@@ -88,118 +89,83 @@ def relative_address(path: Path, out: Path) -> str:
         return path.absolute().as_posix()
 
 
-@dataclass(frozen=True)
-class Size:
-    """What `RemotePath.stat` says."""
+class RemotePath(PurePosixPath):
+    """A place in an object store, with as much of `pathlib.Path` as stores use; its first part is the kind of URL.
 
-    st_size: int
-    st_mtime_ns: int = 0
-
-
-class RemotePath:
-    """A place in an object store, with as much of `pathlib.Path` as stores use."""
-
-    def __init__(self, files: AbstractFileSystem, kind: str, key: PurePosixPath) -> None:
-        self._files, self._kind, self._key = files, kind, key
-
-    def __truediv__(self, other: str) -> RemotePath:
-        return RemotePath(self._files, self._kind, self._key / other)
+    universal_pathlib would save ten of these lines: what it says of a store that does not answer is that nothing is
+    there, in `exists`, `is_file`, `iterdir`, `rglob` and `unlink`, so that these would stand here all the same.
+    """
 
     def __str__(self) -> str:
-        return f"{self._kind}://{self._key}"
-
-    def __repr__(self) -> str:
-        return f"RemotePath({str(self)!r})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, RemotePath) and str(self) == str(other)
-
-    def __hash__(self) -> int:
-        return hash(str(self))
-
-    def __lt__(self, other: RemotePath) -> bool:
-        return str(self) < str(other)
+        return f"{self.parts[0]}//{self._key}"
 
     @property
-    def name(self) -> str:
-        return self._key.name
+    def _key(self) -> str:
+        return "/".join(self.parts[1:])
 
     @property
-    def stem(self) -> str:
-        return self._key.stem
+    def _files(self) -> AbstractFileSystem:
+        import fsspec
 
-    @property
-    def suffix(self) -> str:
-        return self._key.suffix
-
-    @property
-    def parent(self) -> RemotePath:
-        return RemotePath(self._files, self._kind, self._key.parent)
+        return fsspec.filesystem(self.parts[0].removesuffix(":"))  # made once for each kind
 
     def absolute(self) -> RemotePath:
         return self
 
-    def as_posix(self) -> str:
-        return str(self)
-
-    def with_name(self, name: str) -> RemotePath:
-        return RemotePath(self._files, self._kind, self._key.with_name(name))
-
     def exists(self) -> bool:
-        return self._kind_there() != ""
+        return self._kind() != ""
 
     def is_file(self) -> bool:
-        return self._kind_there() == "file"
+        return self._kind() == "file"
 
     def is_dir(self) -> bool:
-        return self._kind_there() == "directory"
-
-    def _kind_there(self) -> str:
-        # Not fsspec's own `exists`: that takes a store which does not answer for one that is empty.
-        with _reached(self):
-            try:
-                return str(self._files.info(str(self._key))["type"])
-            except (FileNotFoundError, NotADirectoryError):
-                return ""
+        return self._kind() == "directory"
 
     def is_symlink(self) -> bool:
         return False
 
+    def _kind(self) -> str:
+        with _reached(self):
+            try:
+                return str(self._files.info(self._key)["type"])
+            except (FileNotFoundError, NotADirectoryError):
+                return ""
+
     def iterdir(self) -> Iterator[RemotePath]:
         if self.is_dir():
             with _reached(self):
-                keys = list(self._files.ls(str(self._key), detail=False))
+                keys = list(self._files.ls(self._key, detail=False))
             for key in keys:
                 yield self / PurePosixPath(key).name
 
     def rglob(self, pattern: str) -> Iterator[RemotePath]:
         """All objects below; ``pattern`` is ``*``."""
         with _reached(self):
-            keys = list(self._files.find(str(self._key)))
+            keys = list(self._files.find(self._key))
         for key in keys:
-            yield RemotePath(self._files, self._kind, PurePosixPath(key.lstrip("/")))
+            yield RemotePath(self.parts[0], key.lstrip("/"))
 
-    def stat(self) -> Size:
+    def stat(self) -> SimpleNamespace:
         with _reached(self):
-            return Size(int(self._files.size(str(self._key)) or 0))
+            return SimpleNamespace(st_size=int(self._files.size(self._key) or 0))
 
     def open(self, mode: str = "rb") -> IO[bytes]:
         # Ranges are asked for as they are read: reading ahead would fetch frames that nobody wants.
         with _reached(self):
-            return cast("IO[bytes]", _Opened(self._files.open(str(self._key), mode, cache_type="none"), self))
+            return cast("IO[bytes]", _Opened(self._files.open(self._key, mode, cache_type="none"), self))
 
     def read_bytes(self) -> bytes:
         with _reached(self):
-            return bytes(self._files.cat_file(str(self._key)))
+            return bytes(self._files.cat_file(self._key))
 
     def write_bytes(self, data: bytes) -> None:
         with _reached(self):
-            self._files.pipe_file(str(self._key), data)
+            self._files.pipe_file(self._key, data)
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
             with _reached(self):
-                self._files.rm_file(str(self._key))
+                self._files.rm_file(self._key)
         except FileNotFoundError:
             if not missing_ok:
                 raise
@@ -209,7 +175,7 @@ class RemotePath:
         (self / "zarr.json").unlink(missing_ok=True)
         if self.exists():
             with _reached(self):
-                self._files.rm(str(self._key), recursive=True)
+                self._files.rm(self._key, recursive=True)
 
 
 class _Opened:
@@ -219,13 +185,9 @@ class _Opened:
         self._file, self._place = file, place
 
     def __getattr__(self, name: str) -> Any:
-        value = getattr(self._file, name)
-        if not callable(value):
-            return value
-
-        def call(*arguments: Any, **options: Any) -> Any:
+        def call(*arguments: Any) -> Any:
             with _reached(self._place):
-                return value(*arguments, **options)
+                return getattr(self._file, name)(*arguments)
 
         return call
 
@@ -280,16 +242,15 @@ class RemoteWork(WorkFolder):
     def lock(self, video: str) -> None:
         path = self.lock_path(video)
         holder = read_holder(path)
-        if holder is not None and is_alive(holder):
+        if is_alive(holder):
             raise self.held(video, holder)
         mine = json.dumps(this_process()).encode()
         path.write_bytes(mine)
         if path.read_bytes() != mine:
-            raise self.held(video, read_holder(path) or {})
+            raise self.held(video, read_holder(path))
 
     def bury(self, video: str) -> None:
-        holder = read_holder(self.lock_path(video))
-        if holder is not None and not is_alive(holder):
+        if not is_alive(read_holder(self.lock_path(video))):
             self.release(video)
 
     def clear(self, name: str) -> None:
@@ -299,13 +260,10 @@ class RemoteWork(WorkFolder):
         pass
 
     def collect(self) -> list[Path]:
-        removed = []
-        for lock in self._entries("locks"):
-            holder = read_holder(lock)
-            if holder is None or not is_alive(holder):
-                lock.unlink()
-                removed.append(lock)
-        return removed
+        dead = [lock for lock in self._entries("locks") if not is_alive(read_holder(lock))]
+        for lock in dead:
+            lock.unlink()
+        return dead
 
     @contextmanager
     def guard(self) -> Iterator[None]:

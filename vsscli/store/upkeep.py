@@ -8,8 +8,9 @@ from pathlib import Path
 
 from vsscli.errors import VssError
 from vsscli.store.arrays import shard_name, specs_of
+from vsscli.store.files import disk
 from vsscli.store.header import Header, read_header
-from vsscli.store.record import read_record
+from vsscli.store.record import VideoRecord, read_record
 from vsscli.store.remote import place_of, work_for
 from vsscli.store.verify import videos_of
 from vsscli.store.work import WorkFolder
@@ -66,14 +67,10 @@ def measure(path: Path) -> Usage:
     work = work_for(path)
     leftovers = sum(_size(file) for file in work.files(work.path))
     for name in videos_of(path):
-        known = _recorded_files(path, header, name)
+        record, known = _recorded(path, header, name)
         files = work.files(path / name)
         metadata += sum(_size(file) for file in files if file.name == "zarr.json")
-        others = [file for file in files if file.name != "zarr.json"]
-        leftovers += sum(_size(file) for file in others if file not in known)
-        record = None
-        with suppress(VssError):
-            record = read_record(path, name, header.format)
+        leftovers += sum(_size(file) for file in files if file.name != "zarr.json" and file not in known)
         if record is not None:
             by_array = dict.fromkeys(specs_of(header, record.size), 0)
             for file, array in known.items():
@@ -99,104 +96,72 @@ def collect(path: Path) -> list[Path]:
         What was removed.
     """
     path = place_of(path)
-    try:
-        return _collect(path)
-    except OSError as error:
-        raise VssError(f"cannot clear {path}: {error.strerror or error}", "mend the cause and clear again") from error
-
-
-def _collect(path: Path) -> list[Path]:
     work = work_for(path)
-    removed = work.collect()
-    if not (path / "zarr.json").is_file():
+    with disk(f"cannot clear {path}", "mend the cause and clear again"):
+        removed = work.collect()
+        if not (path / "zarr.json").is_file():
+            return removed
+        header = read_header(path)
+        for name in videos_of(path):
+            if not _unrecorded(path, header, name, work):
+                continue
+            try:
+                work.lock(name)
+            except VssError:
+                continue  # somebody is writing it: what lies there may be about to be recorded
+            try:
+                # Looked at again: until now another process may have been at it.
+                for file in _unrecorded(path, header, name, work):
+                    work.drop(file)
+                    removed.append(file)
+            finally:
+                work.release(name)
+        work.tidy()
         return removed
-    header = read_header(path)
-    for name in videos_of(path):
-        if not _unrecorded(path, header, name, work):
-            continue
-        try:
-            work.lock(name)
-        except VssError:
-            continue  # somebody is writing it: what lies there may be about to be recorded
-        try:
-            # Looked at again: until now another process may have been at it.
-            for file in _unrecorded(path, header, name, work):
-                work.drop(file)
-                removed.append(file)
-        finally:
-            work.release(name)
-    work.tidy()
-    return removed
 
 
 def remove(path: Path) -> None:
-    """Take a store away in one step, so that whoever is killed at it leaves no half of one; `collect` clears the rest.
-
-    Raises
-    ------
-    VssError
-        The disk refuses.
-    """
+    """Take a store away in one step: whoever is killed at it leaves no half of one, and `collect` clears the rest."""
     work = work_for(path)
-    try:
+    with disk(f"cannot remove {path}", "mend the cause, or remove it"):
         work.clear(REMOVED)
         work.remove_folder(REMOVED, path)
         work.clear(REMOVED)
         work.tidy()
-    except OSError as error:
-        raise VssError(f"cannot remove {path}: {error.strerror or error}", "mend the cause, or remove it") from error
 
 
 def remove_video(path: Path, video: str) -> None:
-    """Take a video out of a store in one step.
-
-    Raises
-    ------
-    VssError
-        A living process is writing it, or the disk refuses.
-    """
+    """Take a video out of a store in one step. `VssError` where a living process is writing it."""
     work = work_for(path)
     try:
-        work.lock(video)
-        try:
-            work.remove_folder(video, path / video)
-        finally:
-            work.release(video)
-    except OSError as error:
-        raise VssError(
-            f"cannot remove {path / video}: {error.strerror or error}", "mend the cause, or remove it"
-        ) from error
+        with disk(f"cannot remove {path / video}", "mend the cause, or remove it"):
+            work.lock(video)
+            try:
+                work.remove_folder(video, path / video)
+            finally:
+                work.release(video)
     finally:
         work.tidy()
 
 
 def _unrecorded(path: Path, header: Header, video: str, work: WorkFolder) -> list[Path]:
     """Files of a video's arrays that belong to no recorded segment: a dead writer put them there and got no further."""
-    try:
-        record = read_record(path, video, header.format)
-    except VssError:
-        return []  # for `repair` to judge
+    record, known = _recorded(path, header, video)
     if record is None:
-        return []  # a lost record: for `repair` to judge too
-    known = _recorded_files(path, header, video)
+        return []  # damaged or lost: for `repair` to judge
     folders = [path / video / name / "c" for name in specs_of(header, record.size)]
     return [file for folder in folders for file in work.files(folder) if file not in known]
 
 
-def _recorded_files(path: Path, header: Header, video: str) -> dict[Path, str]:
-    """Files of the recorded segments, and the array each belongs to."""
-    try:
+def _recorded(path: Path, header: Header, video: str) -> tuple[VideoRecord | None, dict[Path, str]]:
+    """The record of a video if it is sound, and the files of its segments with the array each belongs to."""
+    record = None
+    with suppress(VssError):
         record = read_record(path, video, header.format)
-    except VssError:
-        return {}
     if record is None:
-        return {}
-    specs = specs_of(header, record.size)
-    return {
-        path / video / name / shard_name(number, spec): name
-        for name, spec in specs.items()
-        for number in record.segments
-    }
+        return None, {}
+    specs, folder = specs_of(header, record.size), path / video
+    return record, {folder / name / shard_name(n, spec): name for name, spec in specs.items() for n in record.segments}
 
 
 def _size(file: Path) -> int:

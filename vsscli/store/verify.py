@@ -11,7 +11,7 @@ from vsscli.errors import VssError
 from vsscli.names import is_name
 from vsscli.store.arrays import check_array, shard_name, specs_of
 from vsscli.store.encode import ArraySpec
-from vsscli.store.files import file_digest, group_bytes
+from vsscli.store.files import disk, file_digest, group_bytes
 from vsscli.store.header import Header
 from vsscli.store.reader import Store
 from vsscli.store.record import VideoRecord, read_record
@@ -69,16 +69,9 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
     with talk.track("verify", sum(len(record.segments) for record in records.values()), "segment") as done:
         for video, record in records.items():
             specs = specs_of(store.header, record.size)
-            link = next((p for p in _folders_of(store.path / video, specs) if work.leads_out(p)), None)
-            if link is not None:
-                damaged.append(Damage(video, None, f"{link} is a link, and what it leads to is no part of the store"))
-                done(len(record.segments))
-                continue
-            try:
-                for name, spec in specs.items():
-                    check_array(store.path / video / name, spec, len(record.stems), record.segment)
-            except VssError as error:
-                damaged.append(Damage(video, None, error.message))
+            what = _damaged_arrays(store.path / video, specs, record, work)
+            if what is not None:
+                damaged.append(Damage(video, None, what))
                 done(len(record.segments))
                 continue
             for number, digests in record.segments.items():
@@ -111,22 +104,19 @@ def repair(store: Store, damaged: Sequence[Damage]) -> Repair:
     whole: list[str] = []
     segments: dict[str, tuple[int, ...]] = {}
     try:
-        for video in sorted({damage.video for damage in damaged}):
-            numbers = [damage.segment for damage in damaged if damage.video == video]
-            work.lock(video)
-            try:
-                if None in numbers:
-                    work.remove_folder(video, store.path / video)
-                    whole.append(video)
-                else:
-                    segments[video] = tuple(number for number in numbers if number is not None)
-                    _forget_segments(store, video, segments[video], work)
-            finally:
-                work.release(video)
-    except OSError as error:
-        raise VssError(
-            f"cannot repair {store.path}: {error.strerror or error}", "mend the cause and repair again"
-        ) from error
+        with disk(f"cannot repair {store.path}", "mend the cause and repair again"):
+            for video in sorted({damage.video for damage in damaged}):
+                numbers = [damage.segment for damage in damaged if damage.video == video]
+                work.lock(video)
+                try:
+                    if None in numbers:
+                        work.remove_folder(video, store.path / video)
+                        whole.append(video)
+                    else:
+                        segments[video] = tuple(number for number in numbers if number is not None)
+                        _forget_segments(store, video, segments[video], work)
+                finally:
+                    work.release(video)
     finally:
         work.tidy()
     return Repair(tuple(whole), segments)
@@ -138,12 +128,7 @@ def videos_of(path: Path) -> list[str]:
 
 
 def require_whole(store: Store) -> tuple[str, ...]:
-    """Make sure that a store is not in the making, so that nothing is made of a part of it.
-
-    Returns
-    -------
-    tuple
-        Names of its videos.
+    """Make sure that a store is not in the making, so that nothing is made of a part of it, and name its videos.
 
     Raises
     ------
@@ -179,9 +164,17 @@ def has_lost_record(path: Path, header: Header, video: str) -> bool:
     return any((folder / name / begun).is_dir() for name in specs_of(header, (1, 1)))
 
 
-def _folders_of(video: Path, specs: Mapping[str, ArraySpec]) -> list[Path]:
-    """The folders of a video in which files of it lie."""
-    return [video, *(video / name for name in specs), *(video / name / "c" for name in specs)]
+def _damaged_arrays(folder: Path, specs: Mapping[str, ArraySpec], record: VideoRecord, work: WorkFolder) -> str | None:
+    """What is wrong with the arrays of a video as such."""
+    for place in (folder, *(folder / name for name in specs), *(folder / name / "c" for name in specs)):
+        if work.leads_out(place):
+            return f"{place} is a link, and what it leads to is no part of the store"
+    try:
+        for name, spec in specs.items():
+            check_array(folder / name, spec, len(record.stems), record.segment)
+    except VssError as error:
+        return error.message
+    return None
 
 
 def _damage(

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
+from vsscli.files import is_running
 from vsscli.inside import Inside
 from vsscli.structured import json_or_none
 
@@ -65,7 +66,7 @@ class WorkFolder:
         path = self.lock_path(video)
         with self.guard():
             holder = read_holder(path)
-            if holder is not None and is_alive(holder):
+            if is_alive(holder):
                 raise self.held(video, holder)
             self.clear(video)
             # Not a plain write: who reads a lock finds it whole.
@@ -149,8 +150,7 @@ class WorkFolder:
         if not path.exists():
             return
         with self.guard():
-            holder = read_holder(path)
-            if path.exists() and (holder is None or not is_alive(holder)):
+            if path.exists() and not is_alive(read_holder(path)):
                 self.release(video)
 
     def release(self, video: str) -> None:
@@ -178,9 +178,8 @@ class WorkFolder:
         with self.guard():
             held = set()
             for lock in self._entries("locks"):
-                holder = read_holder(lock)
                 # A lock under its temporary name is made and renamed under the guard, which we hold.
-                if lock.suffix != ".new" and holder is not None and is_alive(holder):
+                if lock.suffix != ".new" and is_alive(read_holder(lock)):
                     held.add(lock.stem)
                 else:
                     self._inside.remove(lock)
@@ -258,36 +257,33 @@ def this_process() -> dict[str, Any]:
     }
 
 
-def read_holder(path: Path) -> dict[str, Any] | None:
-    """Who holds a lock; None when nobody does or the file says nothing.
+def read_holder(path: Path) -> dict[str, Any]:
+    """Who holds a lock; empty when nobody does or the file says nothing.
 
     Processes are numbered from 1: lower numbers stand for groups, of which there always is one.
     """
     holder = json_or_none(path)
-    known = isinstance(holder, dict) and type(holder.get("pid")) is int and holder["pid"] > 0
-    return holder if known else None
+    return holder if isinstance(holder, dict) and type(holder.get("pid")) is int and holder["pid"] > 0 else {}
 
 
 def is_alive(holder: dict[str, Any]) -> bool:
-    """Whether the holder of a lock may still be at work. Of another machine that can't be known: it is respected."""
+    """Whether a lock has a holder that may be at work. On another machine that can't be known: it is respected."""
+    if not holder:
+        return False
     if holder.get("host") != socket.gethostname() or sys.platform == "win32":
         return True
-    pid = holder["pid"]
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        pass
-    start = process_start(pid)
-    if start == 0:
+    if not is_running(holder["pid"]):
         return False
     # The number may have been given to another process since.
-    return start is None or holder.get("started") in (None, start)
+    start = process_start(holder["pid"])
+    return start is None or (start != 0 and holder.get("started") in (None, start))
 
 
 def process_start(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; 0 if it is dead and not yet buried; None if unknown."""
+    """When a process started, in clock ticks since boot; 0 if it is dead and not yet buried; None if unknown.
+
+    psutil says seconds since 1970, which change when somebody sets the clock: a living holder would be taken for dead.
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
     except OSError:

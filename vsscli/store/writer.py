@@ -8,8 +8,8 @@ next one goes on and ends with the same bytes.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +20,7 @@ from vsscli.errors import VssError
 from vsscli.inside import require_no_dead_link
 from vsscli.store.arrays import array_json, encode_chunk, encode_shard, shard_name, specs_of
 from vsscli.store.encode import segment_frames
-from vsscli.store.files import group_bytes, json_bytes
+from vsscli.store.files import disk, group_bytes, json_bytes
 from vsscli.store.header import Header, first_difference, read_header
 from vsscli.store.record import Segment, VideoRecord, check_video, read_record
 from vsscli.store.remote import is_remote, place_of, work_for
@@ -251,27 +251,15 @@ class StoreWriter:
         self._work.put_folder(video, self.path / video, files)
         return record
 
-    @contextmanager
-    def _disk(self) -> Iterator[None]:
-        """Turn what the disk refuses into an error with a remedy."""
-        try:
-            yield
-        except OSError as error:
-            raise VssError(
-                f"cannot write {self.path}: {error.strerror or error}",
-                "what is recorded is whole; make room or mend the cause, then run the same command to go on",
-            ) from error
+    def _disk(self) -> AbstractContextManager[None]:
+        remedy = "what is recorded is whole; make room or mend the cause, then run the same command to go on"
+        return disk(f"cannot write {self.path}", remedy)
 
 
 def unlike_frames(record: VideoRecord, wanted: VideoRecord, *, unknown: bool = False) -> str:
     """In what a video's record differs from what is to be written, in words; empty when in nothing.
 
-    Parameters
-    ----------
-    record, wanted
-        What is there, and what is to be; of that one `segment` and `segments` do not count.
-    unknown
-        Whether it is a difference that one does not note what its frames held.
+    ``segment`` and ``segments`` do not count. ``unknown``: whether it is a difference not to note what frames held.
     """
     if record.size != wanted.size:
         return f"has frames of {record.size[0]}x{record.size[1]}, not {wanted.size[0]}x{wanted.size[1]}"
