@@ -30,7 +30,7 @@ from vsscli.models.checkpoints import load_checkpoint
 from vsscli.pipeline.inspection import inspect_recipe
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe
-from vsscli.stages.key import _content
+from vsscli.stages.key import content
 from vsscli.training.run import train
 from vsscli.training.sources import open_sources
 from vsscli.training.state import other_run
@@ -243,10 +243,10 @@ def test_impossible_mixtures_are_refused(also: list[dict[str, Any]], expected: s
 
 
 def test_places_of_data_sets_decide_nothing() -> None:
-    def content(share: float, **data: str) -> dict[str, Any]:
+    def decides(share: float, **data: str) -> dict[str, Any]:
         one = {"name": "b", **data}
-        return _content(Recipe.model_validate({"name": "a", "data": data, "also": [{"data": one, "share": share}]}))
+        return content(Recipe.model_validate({"name": "a", "data": data, "also": [{"data": one, "share": share}]}))
 
-    assert content(0.3) == content(0.3, root="elsewhere", root_env="THERE", publisher="they", without="other")
-    assert content(0.3) != content(0.4)
-    assert content(0.3) != content(0.3, val="other")
+    assert decides(0.3) == decides(0.3, root="elsewhere", root_env="THERE", publisher="they", without="other")
+    assert decides(0.3) != decides(0.4)
+    assert decides(0.3) != decides(0.3, val="other")
