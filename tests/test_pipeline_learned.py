@@ -108,6 +108,9 @@ def test_what_is_made_of_several_stores_knows_what_all_of_them_learned_from() ->
     headers = [replace(prediction_header(2), data=data) for data in (one, other, one, {})]
     assert data_of(*headers) == {"section": {"name": "a"}, "learned": [{"name": "a"}, {"name": "b"}]}
     assert data_of(headers[3]) == {}
+    fused = [replace(headers[0], data={"chosen_on": [{"split": split}]}) for split in ("val", "train", "val")]
+    assert data_of(headers[3], *fused) == {"chosen_on": [{"split": "val"}, {"split": "train"}]}
+    assert fused[0].fingerprint == fused[1].fingerprint  # how weights were come by does not change what they make
 
 
 def test_stores_of_earlier_versions_are_known_by_their_data(root: Path, tmp_path: Path) -> None:

@@ -107,16 +107,14 @@ def source_note(store: Store, out: Path) -> dict[str, str]:
 
 
 def data_of(header: Header, *others: Header) -> dict[str, Any]:
-    """The data of a store that is made of others: the first one's, and all that any of them has seen the labels of.
-
-    ``learned`` is what their networks learned from, ``chosen_on`` what weights were fitted on.
-    """
+    """The data of a store that is made of others: the first one's, and what any learned from or was chosen on."""
     data = dict(header.data)
-    for name in ("learned", "chosen_on"):
-        seen: list[Any] = []
+    for key in ("learned", "chosen_on"):
+        noted: list[Any] = []
         for source in (header, *others):
-            seen += [one for one in source.data.get(name, []) if one not in seen]
-        data |= {name: seen} if seen else {}
+            noted += [one for one in source.data.get(key, []) if one not in noted]
+        if noted:
+            data[key] = noted
     return data
 
 
