@@ -229,16 +229,8 @@ def _sample(
             place = np.where(hit.any(axis=0), hit.argmax(axis=0), len(top_class))
             gathered.append(_Sample(listed, each, others, place))
         done(1)
-    return [_together(gathered) for gathered in parts]
-
-
-def _together(parts: Sequence[_Sample]) -> _Sample:
-    return _Sample(
-        *(
-            np.concatenate([getattr(part, name) for part in parts], axis=-1)
-            for name in ("listed", "each", "others", "place")
-        )
-    )
+    names = _Sample.__dataclass_fields__
+    return [_Sample(*(np.concatenate([getattr(p, n) for p in own], axis=-1) for n in names)) for own in parts]
 
 
 def _unpack(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:

@@ -86,12 +86,11 @@ class Mean:
 
 
 class Mixed(NamedTuple):
-    """The mean of P pixels.
+    """The mean of P pixels: its lists as they are stored, (K, P) uint8, and its ``divergence``, (P,) float32, in nats.
 
-    ``top_class`` and ``top_probability``, (K, P) uint8, are its own lists as they are stored. ``divergence``, (P,)
-    float32, is its entropy less the weighted mean of the sources' entropies, both rebuilt, in nats: of an arithmetic
-    mean the Jensen-Shannon divergence of the sources. Only sources at temperature 1 are taken off, for which the stored
-    entropies are put in again: what a store says of a distribution does not hold for the tempered one.
+    That is its entropy less the weighted mean of the sources' entropies, both rebuilt: of an arithmetic mean the
+    Jensen-Shannon divergence. Only sources at temperature 1 are taken off, for which the stored entropies are put in
+    again: what a store says of a distribution does not hold for the tempered one.
     """
 
     top_class: np.ndarray
