@@ -11,6 +11,7 @@ import pytest
 import zarr
 from store_samples import SIZE, distributions, prediction_header, stems, write_predictions
 
+import vsscli
 from vsscli.errors import VssError
 from vsscli.fusion.threshold import Threshold, write_pseudo
 from vsscli.store.header import READABLE, Encoding
@@ -81,6 +82,13 @@ def test_a_store_at_a_url_is_shown_too(store: Store) -> None:
     assert (
         open_zarr("memory://bucket/i.zarr")["street/label"][...] == store.read("street", "label", slice(None))
     ).all()
+
+
+def test_the_library_hands_out_both(store: Store) -> None:
+    opened = vsscli.open_store(store.path)
+    assert (opened["street"].to_xarray()["label"][0].values == opened["street"].labels(0)).all()
+    assert (opened["street"].entropy(slice(1, 3))[1] == opened["street"].entropy(2)).all()
+    assert sorted(opened.to_zarr().group_keys()) == list(opened)
 
 
 def test_pseudo_labels_are_shown(store: Store, tmp_path: Path) -> None:
