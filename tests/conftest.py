@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
+
+import pytest
 
 # A shell that starts the tests in the background lets them ignore Ctrl-C, and nohup the end of the terminal; every
 # process that they start would inherit that.
@@ -10,3 +13,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """A folder of somebody's, which must stay as it is."""
+    folder = tmp_path / "others"
+    for name in ("alley", "street", "c/0/0/0", "x/1/0/0"):
+        (folder / name).mkdir(parents=True)
+    for name in ("a.txt", "0.json", "alley.json", "street/b", "c/0/0/0/0", "x/1/0/0/0", "last.pt", "00000.png"):
+        (folder / name).write_text(f"of somebody: {name}")
+    return folder

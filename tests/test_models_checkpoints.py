@@ -7,16 +7,13 @@ import math
 import os
 import pickle
 import signal
-import struct
-import tracemalloc
-import warnings
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from checkpoint_samples import CONFIG, HALF, tiny
 
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
@@ -30,24 +27,6 @@ from vsscli.models.checkpoints import (
     save_checkpoint,
 )
 from vsscli.models.network import Normalisation
-from vsscli.models.torchfile import read_torch
-
-CONFIG = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
-TABLE = ClassTable("three", ("road", "sky", "Straße"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
-HALF = Normalisation((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
-
-
-def tiny(**changes: Any) -> Checkpoint:
-    """A checkpoint with weights of all sorts, not of a real network."""
-    weights = {
-        "b": torch.arange(4, dtype=torch.float32).view(2, 2),
-        "a": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
-        "count": torch.tensor(3),
-        "none": torch.zeros(0),
-        "image": torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)),
-    }
-    plain = Checkpoint(dict(CONFIG), weights, TABLE, HALF, {"name": "demo", "seed": 1}, {"miou": 0.5}, 12)
-    return replace(plain, **changes)
 
 
 @pytest.fixture
@@ -159,79 +138,6 @@ class TestFingerprint:
         unit = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
         expected = "f8b96ede7b280ec9487c02f563a10e7bbcf23c72cfa822fb26ac3d773ae08c35"
         assert fingerprint_of({"w": torch.tensor([1.0, 2.0])}, {}, unit) == expected
-
-
-def rewritten(path: Path, records: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
-    """A checkpoint once more, with some of its records, or more of them, and packed in some way."""
-    with zipfile.ZipFile(path) as old:
-        found = {name: old.read(name) for name in old.namelist()}
-    with zipfile.ZipFile(path, "w", method) as new:
-        for name, content in (found | records).items():
-            new.writestr(name, content)
-
-
-class TestWhatClaimsMoreThanItWeighs:
-    """Nothing here takes the memory that it asks for; the limit of the test's own process is not what stops it."""
-
-    def refuse(self, path: Path, message: str) -> None:
-        assert path.stat().st_size < 50_000
-        tracemalloc.start()
-        try:
-            with pytest.raises(VssError, match=message) as caught:
-                load_checkpoint(path)
-            _, peak = tracemalloc.get_traced_memory()
-        finally:
-            tracemalloc.stop()
-        assert peak < 100 * 2**20
-        assert "weights_only" not in caught.value.message + caught.value.hint
-
-    @pytest.mark.parametrize("times", [1, 8])
-    def test_bytes_by_number(self, times: int, path: Path) -> None:
-        one = b"cbuiltins\nbytearray\nJ" + struct.pack("<i", 2**31 - 1) + b"\x85R"
-        save_checkpoint(path, tiny())
-        rewritten(path, {"archive/data.pkl": b"\x80\x02](" + one * times + b"e."})
-        self.refuse(path, "bytes are a int")
-
-    def test_a_deflated_pickle(self, path: Path) -> None:
-        save_checkpoint(path, tiny())
-        rewritten(path, {"archive/data.pkl": b"\x80\x02" + b"N0" * 10_000_000 + b"N."}, zipfile.ZIP_DEFLATED)
-        self.refuse(path, "its records are compressed")
-
-    def test_a_second_pickle(self, path: Path) -> None:
-        save_checkpoint(path, tiny())
-        rewritten(path, {"other/data.pkl": b"\x80\x02N."})
-        self.refuse(path, "it holds 2 pickles")
-
-    def test_a_record_twice(self, path: Path) -> None:
-        save_checkpoint(path, tiny())
-        with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as archive:
-            warnings.simplefilter("ignore")
-            archive.writestr("archive/data.pkl", b"\x80\x02N.")
-        self.refuse(path, "two records of one name")
-
-    def test_a_stretched_tensor(self, path: Path) -> None:
-        path.parent.mkdir()
-        torch.save({"vss": "{}", "weights": {"w": torch.ones(1).expand(2**30)}}, path)
-        self.refuse(path, "lies in a storage of 1")
-
-    def test_many_tensors_that_are_stretched_a_little(self, path: Path) -> None:
-        path.parent.mkdir()
-        one = torch.ones(1).expand(2**23)
-        torch.save({"vss": "{}", "weights": [one[number:] for number in range(100)]}, path)
-        self.refuse(path, "its tensors claim more than it holds")
-
-    def test_a_pickle_whose_bytes_are_not_those_of_its_checksum(self, path: Path) -> None:
-        save_checkpoint(path, tiny())
-        whole = bytearray(path.read_bytes())
-        whole[whole.index(b'"step"') + 1] ^= 1
-        path.write_bytes(whole)
-        self.refuse(path, "does not match its checksum")
-
-
-def test_a_tensor_that_is_stretched_a_little_is_read(path: Path) -> None:
-    path.parent.mkdir()
-    torch.save({"w": torch.ones(1, 2).expand(30, 2)}, path)
-    assert torch.equal(read_torch(path, "weights")["w"], torch.ones(30, 2))
 
 
 class TestWhatIsNotACheckpoint:

@@ -1,0 +1,46 @@
+"""Small checkpoints with weights of all sorts, and such that were tampered with."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vsscli.data.classes import ClassTable
+from vsscli.models.checkpoints import (
+    Checkpoint,
+)
+from vsscli.models.network import Normalisation
+
+CONFIG = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
+
+
+TABLE = ClassTable("three", ("road", "sky", "Straße"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+
+
+HALF = Normalisation((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
+
+
+def tiny(**changes: Any) -> Checkpoint:
+    """A checkpoint with weights of all sorts, not of a real network."""
+    weights = {
+        "b": torch.arange(4, dtype=torch.float32).view(2, 2),
+        "a": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
+        "count": torch.tensor(3),
+        "none": torch.zeros(0),
+        "image": torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0)),
+    }
+    plain = Checkpoint(dict(CONFIG), weights, TABLE, HALF, {"name": "demo", "seed": 1}, {"miou": 0.5}, 12)
+    return replace(plain, **changes)
+
+
+def rewritten(path: Path, records: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
+    """A checkpoint once more, with some of its records, or more of them, and packed in some way."""
+    with zipfile.ZipFile(path) as old:
+        found = {name: old.read(name) for name in old.namelist()}
+    with zipfile.ZipFile(path, "w", method) as new:
+        for name, content in (found | records).items():
+            new.writestr(name, content)
