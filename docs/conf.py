@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -34,5 +35,20 @@ def write_commands(app: Any) -> None:
     Path(app.srcdir, "reference", "commands.md").write_text("\n".join(pages))
 
 
+def write_house(app: Any) -> None:
+    """Make the list of files: what each says of itself in its first line."""
+    house = Path(vsscli.__file__).parent
+    pages = ["# The house, file by file\n"]
+    for folder in sorted({path.parent for path in house.rglob("*.py")}):
+        pages.append(f"## {folder.relative_to(house.parent)}/\n")
+        for path in sorted(folder.glob("*.py")):
+            words = ast.get_docstring(ast.parse(path.read_text()))
+            if words:
+                pages.append(f"- `{path.name}`: {words.partition(chr(10))[0]}")
+        pages.append("")
+    Path(app.srcdir, "reference", "house.md").write_text("\n".join(pages))
+
+
 def setup(app: Any) -> None:
     app.connect("builder-inited", write_commands)
+    app.connect("builder-inited", write_house)

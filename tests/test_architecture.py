@@ -101,3 +101,22 @@ def test_rooms_without_torch_and_what_recipes_say_do_not_import_it_on_any_way(mo
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=HOUSE.parent, check=False)
     assert names
     assert done.returncode == 0, done.stderr
+
+
+def test_the_page_of_the_house_and_readme_know_every_room() -> None:
+    there = {path.name + "/" for path in HOUSE.iterdir() if (path / "__init__.py").is_file()}
+    there |= {path.name for path in HOUSE.glob("*.py")} - {"__init__.py", "__main__.py"}
+    table = (HOUSE.parent / "docs" / "architecture.md").read_text().partition("## Rooms")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name.strip("` ") for row in rows for name in row.split(",")} == there
+    tree = (HOUSE.parent / "README.md").read_text().partition("## The house")[2].partition("\n## ")[0]
+    assert {name for name in there if name.endswith("/")} <= set(tree.split())
+
+
+def test_every_file_says_what_it_is_for() -> None:
+    silent = [
+        str(path.relative_to(HOUSE))
+        for path in HOUSE.rglob("*.py")
+        if path.read_text().strip() and not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
