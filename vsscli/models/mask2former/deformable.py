@@ -69,7 +69,8 @@ class DeformableAttention(nn.Module):
         offsets = self.sampling_offsets(query).view(*places, 2)
         weights = self.attention_weights(query).view(batch, count, self.heads, -1).softmax(dim=-1).view(places)
         # Half a cell of a map of 100 is beyond the 8 bits of bfloat16; reference points are float32.
-        locations = reference_points[:, :, None, :, None] + offsets / _sizes(reference_points, shapes)
+        sizes = _sizes(reference_points, shapes)
+        locations = reference_points[:, :, None, :, None] + offsets / sizes
         return self.output_proj(deformable_attention(projected, shapes, locations, weights))
 
 
