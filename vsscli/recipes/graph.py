@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 from vsscli.errors import VssError
 from vsscli.recipes.pipeline import AnyStage, EnsembleStage, Pipeline, PredictStage
@@ -30,10 +31,10 @@ def faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
                 found.append((place, f"{other!r} is {_a(stages[other].do)} stage, not {_a(' or '.join(kinds))} stage"))
             if stages[other].optional and not stage.optional:
                 found.append((place, f"{other!r} is optional, so what takes it must be optional too"))
-    circles = _circles(stages)
-    for circle in circles:
-        found.append((("stages", circle[0]), f"the stages take each other in a circle: {' → '.join(circle)}"))
-    return found if circles else [*found, *_mixed(stages)]
+    circle = _circle(stages)
+    if circle:
+        return [*found, (("stages", circle[0]), f"the stages take each other in a circle: {' → '.join(circle)}")]
+    return [*found, *_mixed(stages)]
 
 
 def in_order(stages: Mapping[str, AnyStage]) -> list[str]:
@@ -135,25 +136,15 @@ def predictions(stages: Mapping[str, AnyStage], name: str) -> list[PredictStage]
     return [stage] if isinstance(stage, PredictStage) else []
 
 
-def _circles(stages: Mapping[str, AnyStage]) -> list[list[str]]:
-    """Circles of stages, one for each group that hangs together, from its first stage around to it again."""
-    found: list[list[str]] = []
-    done: set[str] = set()
-
-    def visit(name: str, path: list[str]) -> None:
-        if name in path:
-            found.append([*path[path.index(name) :], name])
-            return
-        if name in done:
-            return
-        for other in dict.fromkeys(stages[name].takes()):
-            if other in stages:
-                visit(other, [*path, name])
-        done.add(name)
-
-    for name in stages:
-        visit(name, [])
-    return found
+def _circle(stages: Mapping[str, AnyStage]) -> list[str]:
+    """A circle of stages, each taking the next, from the one that stands first in the file around to it again."""
+    try:
+        TopologicalSorter({name: [*filter(stages.get, stage.takes())] for name, stage in stages.items()}).prepare()
+    except CycleError as error:
+        circle = error.args[1][:0:-1]  # each is taken by the next
+        first = circle.index(min(circle, key=[*stages].index))
+        return [*circle[first:], *circle[: first + 1]]
+    return []
 
 
 def _nearest(name: str, stages: Mapping[str, AnyStage], kinds: Sequence[str] = ()) -> str:

@@ -18,18 +18,10 @@ from vsscli.stages.run import chosen_stages
 
 @dataclass(frozen=True)
 class Forecast:
-    """The plan of a run.
+    """The plan of a run: stages in order, each with what it costs, a cached one nothing.
 
-    Parameters
-    ----------
-    rows
-        Stages in the order of running, each with what it costs; a cached one costs nothing.
-    notes
-        What was assumed, what is missing, what can't be told.
-    rate
-        Operations a second; None where it is neither given nor measured.
-    measured
-        Whether the rate is that of this workspace's finished stages.
+    ``rate`` is operations a second, None where they are neither given nor measured; ``measured``: by finished stages of
+    this workspace.
     """
 
     rows: tuple[tuple[Step, StageCost], ...]
@@ -46,12 +38,8 @@ class Forecast:
     def total(self) -> StageCost:
         """The sum of what is known."""
         costs = [cost for _, cost in self.rows]
-        return StageCost(
-            "at least" if self.unknown else "",
-            sum(cost.passes or 0 for cost in costs),
-            sum(cost.flops or 0.0 for cost in costs),
-            sum(cost.stored or 0.0 for cost in costs),
-        )
+        passes, flops = sum(cost.passes or 0 for cost in costs), sum(cost.flops or 0.0 for cost in costs)
+        return StageCost("at least" if self.unknown else "", passes, flops, sum(cost.stored or 0.0 for cost in costs))
 
     @property
     def rate_told(self) -> str:

@@ -167,19 +167,14 @@ def _filled(noted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(old: Parts, new: Parts) -> Iterator[str]:
+    words = {"inputs": "its input {!r} changed", "frames": "frames of {} changed", "files": "file {} changed"}
     for part in ("version", "stage", "recipe", "inputs", "frames", "files"):
-        for path, before, after in leaves(old.get(part), new.get(part), absent=None):
-            name = ".".join(path)
-            if part == "version":
-                yield f"stage version: {before} → {after}"
-            elif part == "inputs":
-                yield f"its input {path[0]!r} changed"
-            elif part == "frames":
-                yield f"frames of {path[0]} changed"
-            elif part == "files":
-                yield f"file {path[0]} changed"
+        nothing: Any = None if part == "version" else {}
+        for path, before, after in leaves(old.get(part, nothing), new.get(part, nothing), absent=None):
+            if part in words:
+                yield words[part].format(path[0])
             else:
-                yield f"{name}: {_shown(before)} → {_shown(after)}"
+                yield f"{'.'.join(path) or 'stage version'}: {_shown(before)} → {_shown(after)}"
 
 
 def _shown(value: Any) -> str:

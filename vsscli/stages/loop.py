@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 from vsscli.errors import VssError
 from vsscli.recipes.pipeline import EvalStage, PseudoStage
 from vsscli.stages.job import Job
-from vsscli.stages.record import Result
 from vsscli.stages.run import Ran
 from vsscli.stages.scores import Scores
 from vsscli.stages.summary import tables_of
@@ -63,20 +62,13 @@ def loop_result(job: Job, ran: Ran) -> LoopResult:
     VssError
         It lacks one of these stages.
     """
-    (scored, _), (_, pseudo), (_, pictures) = (
-        next(_of(job, ran, kind), (None, None)) for kind in ("eval", "pseudo", "show")
-    )
-    if scored is None or pseudo is None or pictures is None or ran.table is None:
+    first = {job.stage(outcome.name).do: outcome for outcome in reversed(ran.outcomes)}
+    if not {"eval", "pseudo", "show"} <= first.keys() or ran.table is None:
         raise VssError(
             f"pipeline {job.pipeline.name} is no loop: it needs a stage each that does eval, pseudo and show",
             "vss run runs any pipeline",
         )
-    stage = job.stage(scored)
-    assert isinstance(stage, EvalStage)
+    stage = cast("EvalStage", job.stage(first["eval"].name))
     stores = {row.name: ran.result(row.of).path for row in stage.rows}
-    share = float(pseudo.facts["reliable"])
-    return LoopResult(tables_of(job, ran.outcomes)[0], stores, share, pictures.path, ran.table, ran.seconds)
-
-
-def _of(job: Job, ran: Ran, kind: str) -> Iterator[tuple[str, Result]]:
-    return ((outcome.name, outcome.result) for outcome in ran.outcomes if job.stage(outcome.name).do == kind)
+    share, pictures = float(first["pseudo"].result.facts["reliable"]), first["show"].result.path
+    return LoopResult(tables_of(job, ran.outcomes)[0], stores, share, pictures, ran.table, ran.seconds)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
 from vsscli.errors import VssError
-from vsscli.recipes.graph import in_order
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, brought_up, differences, key_of
 from vsscli.stages.record import Record, Result, read_record
@@ -70,7 +70,7 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
         return forced
     if differing:
         anew = not kind.goes_on(before, key)
-        return Step(name, "run", differing, record, anew or record.stale, (*record.stores, *last) if anew else ())
+        return Step(name, "run", differing, record, anew or record.stale, record.begun if anew else ())
     if record.status == "begun" or record.result is None:
         return Step(name, "run", "was interrupted and goes on", record, record.stale)
     wrong = kind.fault(record.result)
@@ -85,26 +85,18 @@ def without_earlier(job: Job, step: Step) -> Step:
     record = step.record
     if record is None or not job.kind(step.name).leaves_store:
         return step
-    last = () if record.result is None else (record.result.path,)
-    return replace(step, anew=True, stores=(*record.stores, *last))
+    return replace(step, anew=True, stores=record.begun)
 
 
-def also_done(job: Job, results: Mapping[str, Result], frames: Frames) -> list[Step]:
-    """The stages that are done, of those that results are not known of, in the order of running."""
-    known = dict(results)
-    steps = []
-    for name in in_order(job.pipeline.stages):
-        step = look(job, name, known, frames) if name not in known else None
-        if step is not None and step.result is not None:
-            known[name] = step.result
-            steps.append(step)
-    return steps
-
-
-def make_plan(job: Job, names: Sequence[str], frames: Frames, force: Collection[str] = ()) -> list[Step]:
-    """Find out about stages, in the order of running, as far as that can be told before anything runs."""
-    results: dict[str, Result] = {}
-    steps = []
+def make_plan(
+    job: Job,
+    names: Sequence[str],
+    frames: Frames,
+    force: Collection[str] = (),
+    known: Mapping[str, Result] = MappingProxyType({}),
+) -> list[Step]:
+    """Find out about stages, in the order of running, as far as ``known`` results and those found done tell."""
+    results, steps = dict(known), []
     for name in names:
         step = look(job, name, results, frames, force=name in force)
         if step.result is not None:

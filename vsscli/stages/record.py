@@ -65,6 +65,11 @@ class Record:
     stores: tuple[Path, ...] = ()
     stale: bool = False
 
+    @property
+    def begun(self) -> tuple[Path, ...]:
+        """All places where it is known to have written a store, its result among them."""
+        return (*self.stores, *(() if self.result is None else (self.result.path,)))
+
 
 def read_record(folder: Path) -> Record | None:
     """The record in a stage's folder; None where there is none that can be read: the stage is then done again."""

@@ -14,12 +14,12 @@ import torch
 from vsscli.errors import VssError
 from vsscli.inference.processes import launch
 from vsscli.inside import require_inside
-from vsscli.recipes.graph import chosen, require_stage
+from vsscli.recipes.graph import chosen, in_order, require_stage
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, key_of
 from vsscli.stages.left import outdated
 from vsscli.stages.needs import refuse_leaks, refuse_missing, require_sound
-from vsscli.stages.plan import Step, also_done, look, make_plan, without_earlier
+from vsscli.stages.plan import Step, look, make_plan, without_earlier
 from vsscli.stages.record import Record, Result, read_record, write_record
 from vsscli.stages.summary import Outcome, write_summary
 from vsscli.store.lock import only_one
@@ -119,11 +119,9 @@ def run_pipeline(
             results[name] = outcomes[-1].result
         fabric.barrier()
         seconds = time.perf_counter() - since
-        others = [
-            Outcome(step.name, "cached", "", step.record, step.result)
-            for step in also_done(job, results, frames)
-            if step.result is not None
-        ]
+        rest = [name for name in in_order(job.pipeline.stages) if name not in results]
+        steps = make_plan(job, rest, frames, known=results)
+        others = [Outcome(one.name, "cached", "", one.record, one.result) for one in steps if one.result is not None]
         summary, table = write_summary(job, [*outcomes, *others], command, seconds, write=leader)
         fabric.barrier()
     return Ran(tuple(outcomes), summary, table, seconds)
@@ -169,7 +167,7 @@ def _run(
     anew = step.anew or kind.is_other(results)
     barrier()
     forced = step.reason == "forced" or (step.record is not None and step.record.forced and not fresh)
-    stores = _stores(step.record)
+    stores = [] if step.record is None else [*step.record.begun]
 
     def begin(place: Path, sources: Sequence[Path] = ()) -> None:
         """What must not be gone on with is gone before the record says that it is."""
@@ -202,13 +200,6 @@ def _run(
     record = read_record(folder)
     assert record is not None
     return record
-
-
-def _stores(record: Record | None) -> list[Path]:
-    """The stores that a stage is known to have begun."""
-    if record is None:
-        return []
-    return [*record.stores, *([] if record.result is None else [record.result.path])]
 
 
 def _there(stores: Sequence[Path], *more: Path) -> tuple[Path, ...]:

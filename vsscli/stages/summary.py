@@ -46,23 +46,9 @@ def tables_of(job: Job, outcomes: Sequence[Outcome]) -> list[Scores]:
 def write_summary(
     job: Job, outcomes: Sequence[Outcome], command: Sequence[str], seconds: float, *, write: bool = True
 ) -> tuple[Path, Path | None]:
-    """Write ``summary.json`` and, where stages scored something, ``table.md``; else none is there.
+    """Write ``summary.json`` and, where stages scored something, ``table.md``; else none is there. Returns both places.
 
-    Parameters
-    ----------
-    job, outcomes
-        What ran, and what else is done.
-    command
-        The command line.
-    seconds
-        How long it took.
-    write
-        False: only say where they are.
-
-    Returns
-    -------
-    tuple
-        The summary, and the table or None.
+    ``command`` is the command line, which took so many ``seconds``. Without ``write`` nothing is written.
     """
     order = in_order(job.pipeline.stages)
     outcomes = sorted(outcomes, key=lambda outcome: order.index(outcome.name))
