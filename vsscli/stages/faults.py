@@ -9,13 +9,7 @@ from vsscli.stages.kinds import KINDS
 
 
 def value_faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
-    """What functions of stages would refuse: no metric of such a name, weights that can't be divided by their sum.
-
-    Returns
-    -------
-    list of tuple
-        As of `vsscli.recipes.graph.faults`.
-    """
+    """What functions of stages would refuse, as `vsscli.recipes.graph.faults` gives it: a metric that is none, say."""
     found: list[tuple[Key, str]] = []
     for name, stage in pipeline.stages.items():
         for key, call in KINDS[type(stage)].checks(stage):

@@ -22,16 +22,9 @@ from vsscli.stages.kinds import KINDS
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that is told before anything runs.
+    """Everything that is told before anything runs: a pipeline, the recipes of its training stages by name, and where.
 
-    Parameters
-    ----------
-    pipeline
-        The stages.
-    recipes
-        Of the training stages, by name.
-    context
-        Where results go, and what networks run on; its data root stands for that of what is predicted.
+    The context's data root stands for that of what is predicted.
     """
 
     pipeline: Pipeline
@@ -92,20 +85,8 @@ class Job:
         return [other for other in stages if other in upstream(stages, name) and other in self.recipes]
 
 
-def open_job(
-    source: str | Path,
-    overrides: Sequence[str] = (),
-    *,
-    context: Context = Context(),
-) -> Job:
-    """Read a pipeline and the recipes of its stages.
-
-    Parameters
-    ----------
-    source, overrides
-        As for `vsscli.recipes.load.load_pipeline`.
-    context
-        As of `Job`.
+def open_job(source: str | Path, overrides: Sequence[str] = (), *, context: Context = Context()) -> Job:
+    """Read a pipeline, as `vsscli.recipes.load.load_pipeline` does, and the recipes of its stages.
 
     Raises
     ------

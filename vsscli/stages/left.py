@@ -19,13 +19,7 @@ def discard_store(workspace: Path, store: Path) -> None:
 
 
 def leave_only(path: Path, names: Collection[str]) -> None:
-    """Remove the videos of a store that are not among some names: those that a split no longer has.
-
-    Raises
-    ------
-    VssError
-        A living process writes one of them, or the disk refuses.
-    """
+    """Remove the videos of a store that are not among some names: those that a split no longer has."""
     if not (path / "zarr.json").is_file():
         return
     for video in open_store(path).videos(complete=False):
@@ -34,13 +28,7 @@ def leave_only(path: Path, names: Collection[str]) -> None:
 
 
 def store_fingerprint(path: Path) -> str:
-    """SHA-256 over what a store is of and all its bytes, as its records tell.
-
-    Raises
-    ------
-    VssError
-        It is not complete.
-    """
+    """SHA-256 over what a store is of and all its bytes, as its records tell; refuses one that is not complete."""
     store = open_store(path)
     names = store.videos()
     unfinished = sorted({*store.videos(complete=False)} - {*names})

@@ -37,13 +37,7 @@ class LoopResult:
 
 
 def with_percentile(job: Job, percentile: float) -> Job:
-    """The same job, another share of pixels trusted by its pseudo-label stages.
-
-    Raises
-    ------
-    VssError
-        A percentile that is none.
-    """
+    """The same job, another share of pixels trusted by its pseudo-label stages; refuses a percentile that is none."""
     if not 0 < percentile <= 100:
         raise VssError(f"percentile {percentile} is not above 0 and at most 100", "give one such as 80")
     changes = {"threshold": None, "percentile": percentile}
@@ -55,13 +49,7 @@ def with_percentile(job: Job, percentile: float) -> Job:
 
 
 def loop_result(job: Job, ran: Ran) -> LoopResult:
-    """What a run of a loop left; the pipeline scores, thresholds and draws.
-
-    Raises
-    ------
-    VssError
-        It lacks one of these stages.
-    """
+    """What a run of a loop left; refuses one of a pipeline that does not score, threshold and draw."""
     first = {job.stage(outcome.name).do: outcome for outcome in reversed(ran.outcomes)}
     if not {"eval", "pseudo", "show"} <= first.keys() or ran.table is None:
         raise VssError(

@@ -44,12 +44,8 @@ def refuse_missing(job: Job, names: Sequence[str], frames: Frames) -> None:
 def require_sound(job: Job, names: Sequence[str], frames: Frames) -> None:
     """Look at every file of the data that some stages read, before the first of them runs.
 
-    What is found sound is remembered in `Job.checked`, where training looks as well.
-
-    Raises
-    ------
-    VssError
-        Files are damaged or missing, or masks that are learned from or scored have no labels.
+    Raises an error where files are damaged or missing, or masks that are learned from or scored have no labels. What is
+    found sound is remembered in `Job.checked`, where training looks as well.
     """
     wanted: dict[tuple[str, str], Reads] = {}
     for one in (one for name in names for one in job.kind(name).reads()):
@@ -71,13 +67,7 @@ def require_sound(job: Job, names: Sequence[str], frames: Frames) -> None:
 
 
 def refuse_leaks(job: Job, names: Sequence[str]) -> None:
-    """Raise an error where a split is scored that a network behind the prediction has learned from.
-
-    Raises
-    ------
-    VssError
-        Such a split; or the pipeline's `holdout`, if a stage learns from it.
-    """
+    """Raise an error where a split is scored that a network behind it learned from, or learned that is held out."""
     found = list(dict.fromkeys(leak for name in names for leak in job.kind(name).leaks()))
     if found:
         lines = [f"pipeline {job.pipeline.name} would score what it learned from", *(f"  {line}" for line in found)]
