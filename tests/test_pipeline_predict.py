@@ -313,7 +313,14 @@ def test_predictions_of_an_earlier_format_are_read_and_made_anew_with_a_word(tmp
     with pytest.raises(VssError, match="has format 3, which is read but not gone on with"):
         predict_split(model, "val", context=Context(tmp_path, device="cpu"), out=older)
     listener = Listener()
-    assert predict_split(model, "val", context=Context(tmp_path, device="cpu", talk=listener)).store == first
+    here = Context(tmp_path, device="cpu", talk=listener)
+    done = predict_split(model, "val", context=here)  # hours of a network that need not run again
+    assert (done.store, done.predicted, done.cached) == (older, 0, 24)
+    assert any(f"cached: {older}, of an earlier format" in said for said in listener.said)
+    assert predict_split(model, "val", context=here, keep="compact").store not in (older, first)
+    shutil.rmtree(older / "val-000" / "entropy")
+    change_group(older / "val-000" / "zarr.json", lambda record: record.update(segments={}))
+    assert predict_split(model, "val", context=here).store == first
     assert any(str(older) in said and "predicted anew" in said for said in listener.said)
 
 

@@ -112,9 +112,19 @@ def predict_split(
     say_left_out(dataset, split, videos, talk)
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
     path = out or store_path(context.workspace, header, f"{recipe.name}-{how.plan.name}")
-    older = None if (path / "zarr.json").exists() else older_store(path, header)
     total = sum(len(video) for video in videos)
+    older = None if force or out or (path / "zarr.json").exists() else older_store(path, header)
     fabric = launch(context.device, context.devices)
+    if older is not None:
+        with fabric.rank_zero_first(), Digests(context.workspace / INDEX) as digests:
+            there = _look(older, videos, digests, force=False)
+        if there.frames == total:
+            begin(older, ())
+            there.tell(older, talk)
+            talk.say(
+                f"cached: {older}, of an earlier format, holds all {total} frames of {split}; no network was loaded"
+            )
+            return Prediction(older, 0, total)
     with fabric.rank_zero_first():
         begin(path, ())
         with StoreWriter(path, header, force=force) as writer:  # refuses what is there if it is something else
@@ -126,7 +136,7 @@ def predict_split(
         talk = Silence()
     there.tell(path, talk)
     if older is not None:
-        talk.say(f"{older} holds the same in an earlier format, which is read but not gone on with: predicted anew")
+        talk.say(f"{older} holds a part in an earlier format, which is read but not gone on with: predicted anew")
     fabric.barrier()  # every process has counted before one of them writes
     if not missing:
         talk.say(f"cached: {path} holds all {total} frames of {split}; no network was loaded")

@@ -61,7 +61,8 @@ def older_store(path: Path, header: Header) -> Path | None:
     for other in sorted(path.parent.glob(f"{glob.escape(path.stem.rpartition('-')[0])}-*.zarr")):
         with suppress(VssError):
             there = read_header(other)
-            if there.format < header.format and there.source == header.to_dict()["source"]:
+            same = there.source == header.to_dict()["source"] and there.table.names == header.table.names
+            if there.format < header.format and same and there.parsed_encoding() == header.parsed_encoding():
                 return other
     return None
 
