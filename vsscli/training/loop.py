@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -48,13 +48,14 @@ class Loop:
         """Train to the last step, or until asked to stop."""
         settings, state = self.recipe.train, self.state
         stepper = Stepper(self.fabric, self.recipe, state)
-        batches = self._batches(items, unlabelled)
         state.learner.train()
         waited, since, counted = 0.0, time.perf_counter(), 0
         with (
             StopRequest(self.talk) as request,
             self._loaders_may_die(),
             self.talk.track(self.recipe.name, settings.steps, "step") as done,
+            # Closed whatever happens: an error's traceback would keep it, and its loaders, to the end of the process.
+            closing(self._batches(items, unlabelled)) as batches,
         ):
             done(state.step)
             if state.outdated:
@@ -115,7 +116,7 @@ class Loop:
         settings = self.recipe.train
         return step in (settings.log_every, settings.steps) or step % (BALANCE_EVERY * settings.log_every) == 0
 
-    def _batches(self, items: TrainItems, unlabelled: TrainItems | None) -> Iterator[tuple[Crops, Crops | None]]:
+    def _batches(self, items: TrainItems, unlabelled: TrainItems | None) -> Generator[tuple[Crops, Crops | None]]:
         labelled = self._loaded(items, self.recipe.train.batch_size, stream=0)
         if unlabelled is None or self.recipe.unlabelled is None:
             yield from ((batch, None) for batch in labelled)
