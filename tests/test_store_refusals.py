@@ -396,3 +396,14 @@ def test_what_was_changed_since_it_was_written_is_refused_and_noticed(
     shutil.move(store.path, workspace / "stores/sample/val/a.zarr")
     assert run(["cache", "verify", "--workspace", str(workspace)]) == 2
     assert "does not say what was written" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("value", ["NaN", "1e999", '"\\\\ud800"'])
+@pytest.mark.parametrize("file", ["zarr.json", "street/zarr.json"])
+def test_what_no_seal_can_be_of_is_a_broken_one(store: Store, file: str, value: str) -> None:
+    path = store.path / file
+    text = path.read_text().replace('"vss": {', f'"vss": {{"odd": {value},', 1)
+    assert text != path.read_text()
+    path.write_text(text)
+    with pytest.raises(VssError):
+        open_store(store.path).label("street", 0)
