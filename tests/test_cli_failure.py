@@ -277,10 +277,19 @@ def test_colour_is_for_terminals_that_want_it(
     assert told(VssError("broken"), capsys)[1] == ["error: broken"]
 
 
-@pytest.mark.parametrize(("given", "policy"), [({}, "PASSIVE"), ({"OMP_WAIT_POLICY": "active"}, "ACTIVE")])
-def test_threads_of_torch_sleep_while_they_wait_unless_the_user_says_otherwise(
-    tmp_path: Path, given: dict[str, str], policy: str
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}),
+        ({"GOMP_SPINCOUNT": "7"}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "7"}),
+        ({"OMP_WAIT_POLICY": "passive"}, {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}),
+        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "ACTIVE"}),
+    ],
+)
+def test_threads_of_torch_soon_sleep_while_they_wait_unless_the_user_says_otherwise(
+    tmp_path: Path, given: dict[str, str], found: dict[str, str]
 ) -> None:
-    # OpenMP says what it found in the environment at the moment that torch loaded it.
-    done = vss("model", "info", "swin_l", cwd=tmp_path, OMP_DISPLAY_ENV="true", **given)
-    assert f"OMP_WAIT_POLICY = '{policy}'" in done.stderr
+    # OpenMP prints what it found in the environment at the moment that torch loaded it.
+    done = vss("model", "info", "swin_l", cwd=tmp_path, OMP_DISPLAY_ENV="verbose", **given)
+    for name, value in found.items():
+        assert f"{name} = '{value}'" in done.stderr

@@ -1,9 +1,10 @@
-"""What threads that spin cost: training with OpenMP's waiting threads asleep (as vss sets it) or spinning.
+"""What threads that spin cost: training with OpenMP's waiting threads asleep, spinning a little, or always.
 
     python tests/benchmarks/waiting.py --seconds 40
 
-Each policy trains the student of recipes/demo for so long, alone and beside another program that keeps every core busy,
-in turns; printed are steps a second and their ratios.
+Each way of waiting trains the student of recipes/demo for so long, alone and beside another program that keeps every
+core busy, in turns; printed are steps a second. A number is how often a thread looks before it sleeps
+(`GOMP_SPINCOUNT`).
 """
 
 from __future__ import annotations
@@ -22,13 +23,18 @@ from pathlib import Path
 BUSY = "while True: pass"
 
 
-def steps_a_second(policy: str, seconds: float, busy: int) -> float:
+def waiting(way: str) -> dict[str, str]:
+    """The variables that make OpenMP's threads wait so."""
+    return {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": way} if way.isdigit() else {"OMP_WAIT_POLICY": way}
+
+
+def steps_a_second(way: str, seconds: float, busy: int) -> float:
     """Train for so long beside so many busy processes; the first steps, in which memory is found, do not count."""
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(busy)]
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "vsscli", "train", "--recipe", "demo/student", "--workspace", folder, "-q"]
         changes = ["train.steps=100000", "train.log_every=1", "train.checkpoint_every=100000", "train.warmup=10"]
-        environment = {**os.environ, "OMP_WAIT_POLICY": policy}
+        environment = {**os.environ, **waiting(way)}
         process = subprocess.Popen(
             [*command, *(word for change in changes for word in ("--set", change))],
             env=environment,
@@ -56,15 +62,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--seconds", type=float, default=40.0)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--ways", nargs="+", default=["passive", "1000", "10000", "100000", "active"])
     arguments = parser.parse_args()
     for busy, what in ((0, "alone"), (os.cpu_count() or 1, "beside busy cores")):
-        rates: dict[str, list[float]] = {"passive": [], "active": []}
+        rates: dict[str, list[float]] = {way: [] for way in arguments.ways}
         for _ in range(arguments.rounds):
-            for policy, found in rates.items():
-                found.append(steps_a_second(policy, arguments.seconds, busy))
-        medians = {policy: statistics.median(found) for policy, found in rates.items()}
-        ratio = medians["passive"] / medians["active"] if medians["active"] else float("inf")
-        print(json.dumps({"where": what, **medians, "passive / active": round(ratio, 2)}), flush=True)
+            for way, found in rates.items():
+                found.append(steps_a_second(way, arguments.seconds, busy))
+        medians = {way: round(statistics.median(found), 2) for way, found in rates.items()}
+        print(json.dumps({"where": what, "steps a second": medians}), flush=True)
 
 
 if __name__ == "__main__":

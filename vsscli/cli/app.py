@@ -111,7 +111,7 @@ def run(arguments: Sequence[str]) -> int:
         Exit code: 0, or as `vsscli.cli.failure.explain` says.
     """
     debug = "--debug" in arguments
-    _wait_asleep()
+    _wait_briefly()
     with unbroken_talk():
         code = _run(arguments, debug=debug)
         drop_output()
@@ -138,13 +138,16 @@ def _run(arguments: Sequence[str], *, debug: bool) -> int:
     return 0
 
 
-def _wait_asleep() -> None:
-    """Let torch's threads sleep while they wait for each other, unless the user says otherwise.
+def _wait_briefly() -> None:
+    """Let torch's threads look for work for some microseconds and then sleep, unless the user says otherwise.
 
-    By default they spin, which takes the core from whoever has the work that they wait for: beside another program
-    training is slower by it (`tests/benchmarks/waiting.py`). OpenMP reads the variable when torch is loaded.
+    By default they spin for milliseconds, which takes the core from the thread that they wait for when another program
+    runs beside; sleeping at once costs a quarter of the speed on an idle machine (`tests/benchmarks/waiting.py`).
+    OpenMP reads the variables when torch is loaded.
     """
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def _how_to_go_on(command: TyperGroup, arguments: Sequence[str]) -> str:
