@@ -1,6 +1,6 @@
-"""What is there of one video: the record in the attributes of its group.
+"""What a store holds of one video: the record in the attributes of the video's group.
 
-A segment of frames is in the store when it stands here, and not before.
+A segment of frames is in the store once its record lists it, and not before.
 """
 
 from __future__ import annotations
@@ -11,17 +11,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from vsscli.data.spelling import plain
 from vsscli.errors import VssError
 from vsscli.names import is_name, name_fault, shown_name, video_fault
-from vsscli.store.files import read_group, require_seal
+from vsscli.store.files import BrokenSealError, read_group, require_seal
 from vsscli.structured import digest_of
 
 MAX_SEGMENT = 64
-"""Frames of a segment at most: what a crash may cost."""
+"""Most frames of a segment: what a crash may cost."""
 
 MAX_SIDE = 2**16
 MAX_PIXELS = 2**28
-"""Larger frames are taken for damage, before anything is allocated for them."""
+"""A larger frame is taken for damage before anything is allocated for it."""
 
 HEX_DIGEST = re.compile(r"[0-9a-f]{64}")
 
@@ -39,7 +40,7 @@ class Segment:
 
 @dataclass(frozen=True)
 class VideoRecord:
-    """The frames of a video, and which of its segments are there: the record in its group's attributes.
+    """The frames of a video, and which of its segments have been written: the record in its group's attributes.
 
     Parameters
     ----------
@@ -50,11 +51,13 @@ class VideoRecord:
     segment
         Frames per segment; the last one may be shorter.
     segments
-        Of each segment that is there, by number: SHA-256 of the file of each array.
+        For each segment that has been written, by number: SHA-256 of the file of each array.
     sources
-        Of a store made from others: the digests of their records of this video, in their order.
+        In a store made from others: the digests of their records of this video, in their order.
     frames
-        What the frames held that were predicted (`vsscli.data.content`); empty where that was not noted.
+        Digest of the frames that were predicted (`vsscli.data.content`); empty if it was not recorded.
+    video
+        Name of the video, so that a folder that was renamed is noticed; empty in records of earlier versions.
     """
 
     stems: tuple[str, ...]
@@ -63,6 +66,7 @@ class VideoRecord:
     segments: Mapping[int, Mapping[str, str]] = field(default_factory=dict)
     sources: tuple[str, ...] = ()
     frames: str = ""
+    video: str = ""
 
     @property
     def num_segments(self) -> int:
@@ -70,23 +74,23 @@ class VideoRecord:
 
     @property
     def is_complete(self) -> bool:
-        """Whether all segments are there."""
+        """Whether all segments have been written."""
         return len(self.segments) == self.num_segments
 
     @property
     def digest(self) -> str:
         """SHA-256 that changes with any byte of the video's arrays, and with nothing else.
 
-        Frames that changed and are predicted alike change nothing of what is made from the predictions.
+        Frames that changed without changing the prediction do not change what is made from it.
         """
-        return digest_of(replace(self, frames="").to_dict())
+        return digest_of(replace(self, frames="", video="").to_dict())
 
     def bounds(self, number: int) -> Segment:
         """The frames of a segment."""
         return Segment(number * self.segment, min((number + 1) * self.segment, len(self.stems)))
 
     def with_segment(self, number: int, digests: Mapping[str, str]) -> VideoRecord:
-        """The record once that segment is there too. Segments stand in order, whichever came first."""
+        """The record with one more segment. Segments are listed by number, in whatever order they were written."""
         return replace(self, segments=dict(sorted({**self.segments, number: dict(digests)}.items())))
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,14 +105,16 @@ class VideoRecord:
             values["sources"] = list(self.sources)
         if self.frames:
             values["frames"] = self.frames
+        if self.video:
+            values["video"] = self.video
         return values
 
     @classmethod
     def from_dict(cls, values: Any, where: str) -> VideoRecord:
-        """The record that `to_dict` wrote; ``where`` names it in errors. Nothing else may size an array."""
+        """The record that `to_dict` wrote, checked; ``where`` names it in errors. Arrays are sized by it alone."""
         try:
             stems, size, segment = values["stems"], values["size"], values["segment"]
-            sources, frames = values.get("sources", []), values.get("frames", "")
+            sources, frames, video = values.get("sources", []), values.get("frames", ""), values.get("video", "")
             _require(isinstance(stems, list) and all(isinstance(stem, str) for stem in stems), "stems")
             _require(all(map(is_name, stems)), "stems")
             _require(len(stems) > 0 and len(set(stems)) == len(stems), "stems")
@@ -117,38 +123,51 @@ class VideoRecord:
             _require(type(segment) is int and 0 < segment <= MAX_SEGMENT, "segment")
             _require(isinstance(sources, list) and all(_is_digest(digest) for digest in sources), "sources")
             _require(frames == "" or _is_digest(frames), "frames")
+            _require(video == "" or (isinstance(video, str) and is_name(video)), "video")
             segments = {int(number): dict(digests) for number, digests in values["segments"].items()}
-            there = dict(sorted(segments.items()))
-            record = cls(tuple(stems), (size[0], size[1]), segment, there, tuple(sources), frames)
+            written = dict(sorted(segments.items()))
+            record = cls(tuple(stems), (size[0], size[1]), segment, written, tuple(sources), frames, video)
             for number, digests in segments.items():
                 _require(0 <= number < record.num_segments, f"segments.{number}")
                 _require(all(map(_is_digest, digests.values())), f"segments.{number}")
         except VssError as error:
             raise VssError(f"{where}: {error.message}", error.hint) from None
         except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise VssError(f"{where} is no record of a video: {error!r}", "remove that folder and run again") from None
+            raise VssError(f"{where} is not a video's record: {error!r}", "remove that folder and run again") from None
         return record
 
 
 def read_record(store: Path, video: str, version: int) -> VideoRecord | None:
-    """The record of a video of a store of this format, read as plain JSON; None when there is no such group."""
+    """The record of a video in a store of format ``version``; `None` if the store has no such group.
+
+    Raises
+    ------
+    VssError
+        The record is damaged, or is that of another video.
+    """
     if not is_name(video) or not (store / video / "zarr.json").is_file():
         return None
     values, where = read_group(store / video), str(store / video / "zarr.json")
     if version >= 4 and isinstance(values, dict):
         require_seal(values, where)
-    return VideoRecord.from_dict(values, where)
+    record = VideoRecord.from_dict(values, where)
+    if record.video and plain(record.video) != plain(video):
+        raise BrokenSealError(
+            f"{where} is the record of video {record.video}: its folder was renamed",
+            "rename it back; or `vss cache repair`, then run the command that made the store again",
+        )
+    return record
 
 
 def check_video(video: str, stems: Sequence[str], size: tuple[int, int]) -> None:
-    """Refuse what can't be a group of the store: names that climb out, no frames, two of one name, no area."""
+    """Refuse a video that can't be a group of a store: a name that leads out of it, no frames, no area."""
     fault = video_fault(video)
     if fault:
         raise VssError(
-            f"a video can't be called {shown_name(video)} in a store: it {fault}", "rename the folder of the video"
+            f"a video can't be called {shown_name(video)} in a store: it {fault}", "rename the video's folder"
         )
     if not stems or len(set(stems)) != len(stems):
-        raise VssError(f"video {video} has {'frames of one name' if stems else 'no frames'}", "check its folder")
+        raise VssError(f"video {video} has {'two frames of one name' if stems else 'no frames'}", "check its folder")
     odd = next((stem for stem in stems if not is_name(stem)), None)
     if odd is not None:
         raise VssError(f"a frame can't be called {shown_name(odd)}: it {name_fault(odd)}", "rename it")

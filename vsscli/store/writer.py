@@ -107,7 +107,7 @@ class StoreWriter:
         VssError
             What is recorded of the video differs, or a living process is writing it.
         """
-        wanted = VideoRecord(tuple(stems), (int(size[0]), int(size[1])), 1, sources=tuple(sources), frames=frames)
+        wanted = VideoRecord(tuple(stems), (int(size[0]), int(size[1])), 1, {}, tuple(sources), frames, video)
         check_video(video, stems, wanted.size)
         with self._disk():
             self._create_root()
@@ -219,7 +219,7 @@ class StoreWriter:
             record = self._recorded(video, wanted)
             if record is None and read_record(self.path, video, self.header.format) is not None:
                 self._work.remove_folder(video, self.path / video)
-            return record or self._create_video(video, wanted)
+            return replace(record, video=video) if record else self._create_video(video, wanted)
         except BaseException:
             self._work.release(video)
             raise
