@@ -135,15 +135,20 @@ def test_the_other_verbs_do_what_the_command_line_does(
 
     fused = vsscli.ensemble([store.path for store in stores], [1, 3], context=context)
     assert told("ensemble", "--stores", *(store.path for store in stores), "--weights", 1, 3) == {
-        "store": str(fused.path)
+        "store": str(fused.store)
     }
-    scored = vsscli.evaluate(fused.path, context=context).figures.to_json()
-    assert scored.items() <= told("eval", "--pred", fused.path).items()
+    scored = vsscli.evaluate(fused.store, context=context).figures.to_json()
+    assert scored.items() <= told("eval", "--pred", fused.store).items()
     pseudo = vsscli.pseudo([str(trained)], context=context)
     assert pseudo.to_json() == told("pseudo", "--models", trained, "--device", "cpu")
     labels = vsscli.open_store(pseudo.store)
     reliable = sum(int((video.labels() != 255).sum()) for video in labels.values())
     assert reliable == pseudo.report.reliable
+
+
+def test_a_loaded_recipe_takes_no_overrides(home: Path, context: vsscli.Context) -> None:
+    with pytest.raises(vsscli.VssError, match="'small' is loaded already"):
+        vsscli.train(small_recipe(home / "data"), overrides=["train.steps=3"], context=context)
 
 
 def test_a_pipeline_runs(home: Path, trained: Path, context: vsscli.Context) -> None:

@@ -188,7 +188,7 @@ def test_without_stores_the_remedy_is_told(option: list[str], capfd: pytest.Capt
 
 def test_one_store_has_no_weights(made: tuple, capfd: pytest.CaptureFixture[str]) -> None:
     assert run(["ensemble", "--stores", str(made[0][0].path), "--temporal", "1", "--weights", "2"]) == 2
-    assert "say how stores are fused, and there is one" in capfd.readouterr().err
+    assert "there is only one" in capfd.readouterr().err
 
 
 def test_a_sweep_is_of_the_mean_that_is_asked_for(made: tuple, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.fusion.reliability import measure_reliability
 from vsscli.fusion.threshold import Threshold, threshold_from_percentile
-from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.pseudo import pseudo
 from vsscli.pipeline.reliability import ReliabilityReport, draw_reliability
 from vsscli.store.reader import Store, open_store
 from vsscli.store.writer import StoreWriter
@@ -85,7 +85,7 @@ def test_a_mask_of_another_size_is_refused(store: Store) -> None:
 
 def test_the_report_is_a_table_a_chart_and_figures(tmp_path: Path) -> None:
     last = train(small_recipe(tmp_path / "data", steps=4), tmp_path / "run").last
-    made = pseudo_label([last], split="val", context=Context(tmp_path, device="cpu"))
+    made = pseudo([last], split="val", context=Context(tmp_path, device="cpu"))
     done = vss("pseudo", "--store", made.predictions, "--workspace", tmp_path, "--report", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "seldom reliable" in done.stdout

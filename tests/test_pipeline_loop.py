@@ -22,7 +22,7 @@ from vsscli.pipeline import predict
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.evaluate import evaluate
 from vsscli.pipeline.predict import predict_split
-from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.pseudo import pseudo
 from vsscli.pipeline.workspace import find_stores, newest_evaluation_store
 from vsscli.stages.job import Job, open_job
 from vsscli.stages.loop import LoopResult, loop_result, with_percentile
@@ -90,7 +90,7 @@ def test_another_percentile_is_another_pseudo_label_stage(ran: Ran) -> None:
 
 def test_another_threshold_reads_the_cache(ran: Ran, no_network: None) -> None:
     def made(**how: float) -> object:
-        return pseudo_label(ran.models, context=Context(ran.workspace), tta=True, **how)  # type: ignore[arg-type]
+        return pseudo(ran.models, context=Context(ran.workspace), tta=True, **how)  # type: ignore[arg-type]
 
     most, few = made(percentile=95.0), made(percentile=20.0)
     assert most.report.share >= 0.95 > few.report.share >= 0.2  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ from store_samples import change_group, distributions, prediction_header, snapsh
 from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.pipeline.ensemble import ensemble
-from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.pseudo import pseudo
 from vsscli.store.reader import open_store
 
 
@@ -44,7 +44,7 @@ def test_pseudo_labels_of_what_has_changed_are_forced(tmp_path: Path, by_class: 
     limit = {"percentile": 50.0} if by_class else {"threshold": 0.5}
 
     def labels(*, force: bool = False) -> Path:
-        return pseudo_label([], store=store, context=Context(tmp_path), by_class=by_class, force=force, **limit).store  # type: ignore[arg-type]
+        return pseudo([], store=store, context=Context(tmp_path), by_class=by_class, force=force, **limit).store  # type: ignore[arg-type]
 
     first = labels()
     predict(store, 4)
@@ -78,13 +78,13 @@ def test_predictions_of_other_images_of_the_same_names_are_not_fused(tmp_path: P
 def test_what_is_made_of_predictions_says_from_which_images(tmp_path: Path) -> None:
     stores = [of_frames(predict(tmp_path / name, seed), "a") for name, seed in (("a.zarr", 2), ("b.zarr", 3))]
     fused = ensemble(stores, context=Context(tmp_path)).store
-    labels = pseudo_label([], store=fused, context=Context(tmp_path), threshold=0.5).store
+    labels = pseudo([], store=fused, context=Context(tmp_path), threshold=0.5).store
     for store in (fused, labels):
         assert {open_store(store).record(video).frames for video in ("lane", "street")} == {"a" * 64}
     before = snapshot(labels)
     for store in stores:  # other files, the same predictions: no need to force anything
         of_frames(store, "c")
-    again = pseudo_label(
+    again = pseudo(
         [], store=ensemble(stores, context=Context(tmp_path)).store, context=Context(tmp_path), threshold=0.5
     ).store
     assert open_store(again).record("lane").frames == "c" * 64

@@ -9,8 +9,8 @@ import pytest
 
 from vsscli.context import Context
 from vsscli.errors import VssError
-from vsscli.pipeline import pseudo
-from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline import pseudo as module
+from vsscli.pipeline.pseudo import pseudo
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def no_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **options: object) -> None:
         raise AssertionError("a network was asked for")
 
-    monkeypatch.setattr(pseudo, "predict_split", refuse)
+    monkeypatch.setattr(module, "predict_split", refuse)
 
 
 @pytest.mark.parametrize(
@@ -36,4 +36,4 @@ def test_bad_numbers_are_refused_before_hours_of_prediction(
     options: dict[str, Any], message: str, tmp_path: Path, no_prediction: None
 ) -> None:
     with pytest.raises(VssError, match=message):
-        pseudo_label([Path("a.pt"), Path("b.pt")], context=Context(tmp_path), **options)
+        pseudo([Path("a.pt"), Path("b.pt")], context=Context(tmp_path), **options)

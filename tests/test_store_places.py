@@ -15,7 +15,7 @@ from vsscli.cli.app import run
 from vsscli.context import Context
 from vsscli.fusion.threshold import Threshold
 from vsscli.pipeline import reliability
-from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.pseudo import pseudo
 from vsscli.pipeline.smoothing import smooth_store
 from vsscli.store.reader import Store, open_store
 from vsscli.store.remote import beside, place_of, work_for
@@ -35,7 +35,7 @@ def test_the_folder_one_stands_in_is_a_store_like_any_other(
     there = make(tmp_path / "a.zarr")
     monkeypatch.chdir(there.path)
     assert place_of(written) == there.path
-    made = pseudo_label([], store=Path(written), context=Context(tmp_path), threshold=0.4)
+    made = pseudo([], store=Path(written), context=Context(tmp_path), threshold=0.4)
     assert made.store == tmp_path / "a.pseudo-102.zarr"
     assert run(["cache", "repair", "--stores", written, "--quiet"]) == 0
     assert run(["cache", "gc", "--stores", written, "--quiet"]) == 0
@@ -52,7 +52,7 @@ def test_a_store_is_written_into_the_folder_one_stands_in(tmp_path: Path, monkey
 
 def test_what_is_made_of_stores_without_suffix_has_names_of_its_own(tmp_path: Path) -> None:
     stores = [make(tmp_path / f"run.v{number}", weights=str(number), seed=number) for number in (1, 2)]
-    made = [pseudo_label([], store=store.path, context=Context(tmp_path), threshold=0.4).store for store in stores]
+    made = [pseudo([], store=store.path, context=Context(tmp_path), threshold=0.4).store for store in stores]
     assert [path.name for path in made] == ["run.v1.pseudo-102.zarr", "run.v2.pseudo-102.zarr"]
     assert beside(tmp_path / "a.b.zarr", ".svg") == tmp_path / "a.b.svg"
     assert snapshot(made[0]) != snapshot(made[1])
@@ -79,7 +79,7 @@ def test_what_is_made_of_a_store_at_a_url_lies_beside_it(
     monkeypatch.chdir(tmp_path)
     url = Path("memory://bucket/a.zarr")
     store = make(url)
-    made = pseudo_label([], store=url, context=Context(tmp_path), threshold=0.4)
+    made = pseudo([], store=url, context=Context(tmp_path), threshold=0.4)
     assert (str(made.store), str(made.predictions)) == (
         "memory://bucket/a.pseudo-102.zarr",
         "memory://bucket/a.zarr",

@@ -16,7 +16,7 @@ from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.outputs import MapOutputs, MaskOutputs, Outputs, QueryPrediction
 from vsscli.models.scores import ScoreKind, Scores
-from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.pseudo import pseudo
 from vsscli.recipes.schema import Recipe
 from vsscli.training.balance import gradient_shares, measured_parameters
 from vsscli.training.objectives.labels import supervised_loss
@@ -113,7 +113,7 @@ def test_shares_are_ratios_of_the_gradients_norms_and_leave_nothing_behind() -> 
 
 def test_the_journal_has_the_shares_and_measuring_changes_no_weight(tmp_path: Path) -> None:
     base = train(small_recipe(tmp_path / "data", steps=8, lr=3e-3), tmp_path / "base").last
-    store = pseudo_label([base], context=Context(tmp_path, device="cpu"), percentile=60).store
+    store = pseudo([base], context=Context(tmp_path, device="cpu"), percentile=60).store
     contrast = {"queue": 64, "keys": 32, "anchors": 16, "negatives": 8, "channels": 16}
     weights = []
     for log_every, lines in ((1, [1, 10, 12]), (5, [5, 12])):

@@ -26,7 +26,7 @@ from vsscli.data.layouts import open_dataset
 from vsscli.data.samples import Sample
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
-from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.pseudo import pseudo
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Contrast
 from vsscli.store.reader import open_source, open_store
@@ -51,7 +51,7 @@ class Begun:
 def begun(tmp_path_factory: pytest.TempPathFactory) -> Begun:
     root = tmp_path_factory.mktemp("semi")
     last = train(small_recipe(root / "data", steps=20, lr=3e-3), root / "base").last
-    made = pseudo_label([last], context=Context(root, device="cpu"), percentile=60)
+    made = pseudo([last], context=Context(root, device="cpu"), percentile=60)
     return Begun(root / "data", last, made.store)
 
 
@@ -166,7 +166,7 @@ def test_what_lies_on_a_coarse_grid_is_cut_out_of_it(begun: Begun, tmp_path: Pat
     values = small_recipe(begun.data, "coarse", steps=1).model_dump()
     recipe = Recipe.model_validate({**values, "store": {"grid": 2, "kept": 4}})
     last = train(recipe, tmp_path / "run").last
-    made = pseudo_label([last], context=Context(tmp_path, device="cpu"))
+    made = pseudo([last], context=Context(tmp_path, device="cpu"))
     source = open_store(made.predictions)
     video = source.videos()[0]
     labels, stored = PredictedFrames(source.path, 2)(video, 0)
@@ -188,7 +188,7 @@ def test_what_could_not_be_learnt_is_said_before_the_first_step(begun: Begun, tm
     dataset = open_dataset(recipe.data)
 
     def thresholded(**how: float) -> Path:
-        made = pseudo_label([], store=open_source(open_store(begun.store)).path, context=Context(tmp_path), **how)  # type: ignore[arg-type]
+        made = pseudo([], store=open_source(open_store(begun.store)).path, context=Context(tmp_path), **how)  # type: ignore[arg-type]
         return made.store
 
     with pytest.raises(VssError, match="has no reliable pixel"):

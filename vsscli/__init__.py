@@ -17,15 +17,15 @@ if TYPE_CHECKING:
     from vsscli.api.model import load as load
     from vsscli.api.store import OpenStore as OpenStore
     from vsscli.api.store import open_store as open_store
-    from vsscli.api.verbs import ensemble as ensemble
-    from vsscli.api.verbs import evaluate as evaluate
-    from vsscli.api.verbs import pseudo as pseudo
-    from vsscli.api.verbs import run as run
-    from vsscli.api.verbs import train as train
     from vsscli.context import Context as Context
     from vsscli.errors import VssError as VssError
+    from vsscli.pipeline.ensemble import ensemble as ensemble
+    from vsscli.pipeline.evaluate import evaluate as evaluate
+    from vsscli.pipeline.pseudo import pseudo as pseudo
+    from vsscli.pipeline.train import train as train
     from vsscli.recipes.load import load_recipe as load_recipe
     from vsscli.report.progress import Progress as Progress
+    from vsscli.stages.run import run as run
 
 __version__ = "0.1.0"
 
@@ -35,14 +35,14 @@ _HOMES = {
     "OpenStore": "api.store",
     "Progress": "report.progress",
     "VssError": "errors",
-    "ensemble": "api.verbs",
-    "evaluate": "api.verbs",
+    "ensemble": "pipeline.ensemble",
+    "evaluate": "pipeline.evaluate",
     "load": "api.model",
     "load_recipe": "recipes.load",
     "open_store": "api.store",
-    "pseudo": "api.verbs",
-    "run": "api.verbs",
-    "train": "api.verbs",
+    "pseudo": "pipeline.pseudo",
+    "run": "stages.run",
+    "train": "pipeline.train",
 }
 
 __all__ = ["__version__", *_HOMES]

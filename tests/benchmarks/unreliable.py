@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.context import Context
-from vsscli.pipeline.pseudo import pseudo_label
+from vsscli.pipeline.pseudo import pseudo
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.training.begun import begun_run
@@ -132,7 +132,7 @@ class Experiment:
         )
 
     def _pseudo(self, models: list[Path], *, tta: bool = True, weights: list[float] | None = None) -> Path:
-        made = pseudo_label(
+        made = pseudo(
             models,
             weights=weights,
             context=Context(self.out, data_root=self.data_root, device="auto", talk=self.talk),

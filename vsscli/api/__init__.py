@@ -1,1 +1,1 @@
-"""The library's face: what ``import vsscli`` offers, and nothing that another room needs."""
+"""Models and stores as objects, for Python users; no other room needs them."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument
 
-from vsscli.cli.options import RUNS, Debug, Json, Quiet, Stores, Workspace
+from vsscli.cli import options as opt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 def cache(
     action: Annotated[Literal["ls", "du", "verify", "repair", "gc"], Argument(show_default=False)],
-    stores: Stores = None,
-    workspace: Workspace = RUNS,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    stores: opt.Stores = None,
+    workspace: opt.Workspace = opt.RUNS,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Look after prediction stores: those of the workspace, or those named.
 

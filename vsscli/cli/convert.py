@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
-from vsscli.cli.options import Crop, Debug, Force, Json, Quiet, read_crop
+from vsscli.cli import options as opt
 
 
 def convert(
@@ -19,7 +19,7 @@ def convert(
     backbone: Annotated[
         str | None, Option("--backbone", metavar="NAME", help="What to build around a trunk: see `vss model ls`.")
     ] = None,
-    crop: Crop = None,
+    crop: opt.Crop = None,
     readout: Annotated[
         Literal["grid", "full"] | None,
         Option("--readout", help="Add up masks at stride 4, or at full size. [default: as published]"),
@@ -34,10 +34,10 @@ def convert(
     points: Annotated[
         int | None, Option("--points", min=1, metavar="N", help="Points of deformable attention.")
     ] = None,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    force: opt.Force = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Turn a checkpoint that others published into one of vss.
 
@@ -58,7 +58,7 @@ def convert(
         to,
         classes=classes,
         backbone=backbone,
-        crop=read_crop(crop),
+        crop=opt.read_crop(crop),
         readout=readout,
         interactions=read_spans(interactions) if interactions else None,
         heads=heads,

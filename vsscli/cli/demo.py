@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import RUNS, DataRoot, Debug, Device, Json, Quiet, Workspace
+from vsscli.cli import options as opt
 
 
 def demo(
@@ -15,12 +15,12 @@ def demo(
     percentile: Annotated[
         float | None, Option("--percentile", metavar="P", help="Share of pixels to trust. [default: as in loop.yaml]")
     ] = None,
-    data: DataRoot = None,
-    device: Device = "auto",
-    workspace: Workspace = RUNS,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    data: opt.DataRoot = None,
+    device: opt.Device = "auto",
+    workspace: opt.Workspace = opt.RUNS,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Run the whole loop: train, predict, fuse, threshold, retrain, score. On drawn videos, in minutes.
 

@@ -6,18 +6,18 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import RUNS, DataRoot, Debug, Json, Quiet, Workspace
+from vsscli.cli import options as opt
 
 
 def doctor(
-    data: DataRoot = None,
+    data: opt.DataRoot = None,
     recipe: Annotated[
         str | None, Option("--recipe", metavar="FILE", help="Recipe that says what the data set is.")
     ] = None,
-    workspace: Workspace = RUNS,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    workspace: opt.Workspace = opt.RUNS,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Look for what is wrong with the installation, with a data set, and with all that a recipe needs.
 

@@ -8,19 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Option
 
-from vsscli.cli.options import (
-    RUNS,
-    DataRoot,
-    Debug,
-    ForceStore,
-    Json,
-    Quiet,
-    Split,
-    Stores,
-    Weights,
-    Workers,
-    Workspace,
-)
+from vsscli.cli import options as opt
 
 if TYPE_CHECKING:
     from vsscli.cli.console import Console
@@ -28,8 +16,8 @@ if TYPE_CHECKING:
 
 
 def ensemble(
-    stores: Stores = None,
-    weights: Weights = None,
+    stores: opt.Stores = None,
+    weights: opt.Weights = None,
     out: Annotated[Path | None, Option("--out", metavar="STORE", help="The fused store.")] = None,
     method: Annotated[
         Literal["arithmetic", "geometric"], Option("--method", help="Mean of the distributions.")
@@ -44,14 +32,14 @@ def ensemble(
     temporal: Annotated[
         int, Option("--temporal", min=0, max=8, metavar="N", help="Smooth along time, over N frames before and behind.")
     ] = 0,
-    data: DataRoot = None,
-    split: Split = None,
-    workers: Workers = None,
-    workspace: Workspace = RUNS,
-    force: ForceStore = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    data: opt.DataRoot = None,
+    split: opt.Split = None,
+    workers: opt.Workers = None,
+    workspace: opt.Workspace = opt.RUNS,
+    force: opt.ForceStore = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Fuse prediction stores into one: the weighted mean of their distributions. No network runs.
 
@@ -83,7 +71,7 @@ def ensemble(
         context=context,
         out=out,
         method=method,
-        fit=fit_weights,
+        fit_weights=fit_weights,
         temporal=temporal,
         split=split,
         workers=workers,

@@ -6,19 +6,7 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import (
-    RUNS,
-    DataRoot,
-    Debug,
-    Json,
-    Prediction,
-    ProtocolName,
-    Quiet,
-    RecipeOfData,
-    Split,
-    Workers,
-    Workspace,
-)
+from vsscli.cli import options as opt
 
 
 def evaluate(
@@ -26,17 +14,17 @@ def evaluate(
         list[str],
         Option("--metric", metavar="NAME...", help="miou, wiou, acc, class_acc, vcN for any N, biou, ece, tc."),
     ] = ["miou", "wiou", "vc8", "vc16"],  # noqa: B006 - typer copies it
-    pred: Prediction = None,
-    data: DataRoot = None,
-    split: Split = None,
-    recipe: RecipeOfData = None,
-    protocol: ProtocolName = "vspw",
+    pred: opt.Prediction = None,
+    data: opt.DataRoot = None,
+    split: opt.Split = None,
+    recipe: opt.RecipeOfData = None,
+    protocol: opt.ProtocolName = "vspw",
     per_class: Annotated[bool, Option("--per-class", help="Add the IoU of every class.")] = False,
-    workers: Workers = None,
-    workspace: Workspace = RUNS,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    workers: opt.Workers = None,
+    workspace: opt.Workspace = opt.RUNS,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Score predictions: mIoU, weighted IoU, video consistency and more, as fractions (docs/metrics.md).
 
@@ -48,21 +36,18 @@ def evaluate(
     from vsscli.context import Context
     from vsscli.metrics.registry import title
     from vsscli.pipeline.evaluate import evaluate as run
-    from vsscli.recipes.load import load_recipe
 
     console = Console(quiet=quiet)
     done = run(
+        pred,
         context=Context(workspace, data, talk=console),
-        prediction=pred,
         split=split,
-        recipe=load_recipe(recipe) if recipe else None,
+        recipe=recipe,
         metrics=metric,
         protocol=protocol,
         workers=workers,
     )
     figures = done.figures
-    for reason in figures.reasons:
-        console.warn(reason)
     if json:
         console.print_json(figures.to_json(per_class=per_class) | done.origin())
         return

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from vsscli.cli.options import Crop, Debug, Json, Quiet, read_crop
+from vsscli.cli import options as opt
 
 if TYPE_CHECKING:
     from vsscli.cli.console import Console
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 def model(
     action: Annotated[Literal["ls", "info"], Argument(help="List the networks, or say what one of them costs.")],
     name: Annotated[str | None, Argument(metavar="[NAME]", help="The network, with info.")] = None,
-    crop: Crop = None,
+    crop: opt.Crop = None,
     batch: Annotated[int, Option("--batch", min=1, metavar="N", help="Images at a time.")] = 1,
     classes: Annotated[int, Option("--classes", min=1, metavar="N", help="How many it tells apart.")] = 124,
     readout: Annotated[
         Literal["grid", "full"] | None,
         Option("--readout", help="Count adding up masks at stride 4, or at full size. [default: as published]"),
     ] = None,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """The networks there are, what they cost, and which published files they take.
 
@@ -49,7 +49,7 @@ def model(
         return
     if name is None:
         raise VssError("vss model info needs the name of a network", "vss model ls lists them")
-    _info(console, name, read_crop(crop), batch, classes, readout, json=json)
+    _info(console, name, opt.read_crop(crop), batch, classes, readout, json=json)
 
 
 def _info(

@@ -7,20 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import (
-    RUNS,
-    BatchSize,
-    DataRoot,
-    Debug,
-    Device,
-    Devices,
-    Json,
-    Precision,
-    Quiet,
-    Tta,
-    TtaPlan,
-    Workspace,
-)
+from vsscli.cli import options as opt
 
 
 def predict(
@@ -36,29 +23,29 @@ def predict(
     out: Annotated[
         Path | None, Option("--out", metavar="PATH", help="The store; with --input the folder of masks.")
     ] = None,
-    tta: Tta = False,
-    tta_plan: TtaPlan = None,
+    tta: opt.Tta = False,
+    tta_plan: opt.TtaPlan = None,
     keep: Annotated[
         str,
         Option(
             "--keep", metavar="top|fine|compact|all", help="Keep the likeliest classes, more, fewer, or all logits."
         ),
     ] = "",
-    data: DataRoot = None,
-    device: Device = "auto",
-    devices: Devices = 1,
-    precision: Precision = None,
-    batch_size: BatchSize = 8,
-    workspace: Workspace = RUNS,
+    data: opt.DataRoot = None,
+    device: opt.Device = "auto",
+    devices: opt.Devices = 1,
+    precision: opt.Precision = None,
+    batch_size: opt.BatchSize = 8,
+    workspace: opt.Workspace = opt.RUNS,
     force: Annotated[
         bool,
         Option(
             "--force", help="Where another store lies, write a new one beside it; with --input predict all masks again."
         ),
     ] = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Predict a split into a prediction store, or one's own frames into masks.
 

@@ -7,33 +7,17 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import (
-    RUNS,
-    BatchSize,
-    DataRoot,
-    Debug,
-    Device,
-    Devices,
-    ForceStore,
-    Json,
-    Models,
-    Precision,
-    Quiet,
-    Tta,
-    TtaPlan,
-    Weights,
-    Workspace,
-)
+from vsscli.cli import options as opt
 
 
 def pseudo(
-    models: Models = None,
+    models: opt.Models = None,
     store: Annotated[
         Path | None, Option("--store", metavar="STORE", help="Threshold this store instead of predicting.")
     ] = None,
-    tta: Tta = False,
-    tta_plan: TtaPlan = None,
-    weights: Weights = None,
+    tta: opt.Tta = False,
+    tta_plan: opt.TtaPlan = None,
+    weights: opt.Weights = None,
     threshold: Annotated[
         float | None, Option("--threshold", metavar="H", help="Reliable: normalised entropy of at most this, 0 to 1.")
     ] = None,
@@ -47,16 +31,16 @@ def pseudo(
         bool, Option("--report", help="How many and which pixels are reliable at which threshold, and how right.")
     ] = False,
     split: Annotated[str, Option("--split", metavar="NAME", help="Split of the data set.")] = "unlabelled",
-    data: DataRoot = None,
-    device: Device = "auto",
-    devices: Devices = 1,
-    precision: Precision = None,
-    batch_size: BatchSize = 8,
-    workspace: Workspace = RUNS,
-    force: ForceStore = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    data: opt.DataRoot = None,
+    device: opt.Device = "auto",
+    devices: opt.Devices = 1,
+    precision: opt.Precision = None,
+    batch_size: opt.BatchSize = 8,
+    workspace: opt.Workspace = opt.RUNS,
+    force: opt.ForceStore = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Predict unlabelled frames, fuse the models, and keep the sure pixels as pseudo-labels.
 
@@ -68,11 +52,11 @@ def pseudo(
     """
     from vsscli.cli.console import Console
     from vsscli.context import Context
-    from vsscli.pipeline.pseudo import pseudo_label
+    from vsscli.pipeline.pseudo import pseudo as run
 
     console = Console(quiet=quiet)
     context = Context(workspace, data, device, devices, precision, batch_size, console)
-    made = pseudo_label(
+    made = run(
         models or (),
         store=store,
         split=split,

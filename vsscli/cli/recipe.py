@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from vsscli.cli.options import Assignments, Debug, Force, Json, Quiet
+from vsscli.cli import options as opt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 def recipe(
     action: Annotated[Literal["ls", "show", "cp", "validate", "schema"], Argument(show_default=False)],
     names: Annotated[list[str] | None, Argument(metavar="[NAME...]", help="Recipes; with cp also where to.")] = None,
-    assignments: Assignments = None,
+    assignments: opt.Assignments = None,
     files: Annotated[
         bool, Option("--files/--no-files", help="With validate: whether files that are not there are faults.")
     ] = True,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    force: opt.Force = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """The recipes that come with vss, and your own: what they say, and what is wrong with them.
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import Debug, Force, Json, Quiet, Workers
+from vsscli.cli import options as opt
 
 
 def remap(
@@ -25,11 +25,11 @@ def remap(
     out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder for the new masks.")] = None,
     show: Annotated[bool, Option("--show", help="Print what becomes of each class, and do nothing else.")] = False,
     mapping: Annotated[str | None, Option("--mapping", hidden=True)] = None,
-    workers: Workers = None,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    workers: opt.Workers = None,
+    force: opt.Force = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Rewrite another data set's masks in VSPW's classes, or in your own.
 

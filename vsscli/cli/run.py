@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from vsscli.cli.options import (
-    RUNS,
-    Assignments,
-    DataRoot,
-    Debug,
-    Device,
-    Devices,
-    Json,
-    Quiet,
-    Workspace,
-)
+from vsscli.cli import options as opt
 
 if TYPE_CHECKING:
     from vsscli.cli.console import Console
@@ -30,7 +20,7 @@ def run(
     stages: Annotated[
         list[str] | None, Argument(metavar="[STAGE]...", help="Stages to run, with all they need. [default: all]")
     ] = None,
-    assignments: Assignments = None,
+    assignments: opt.Assignments = None,
     until: Annotated[str | None, Option("--until", metavar="STAGE", help="The last stage to run.")] = None,
     force: Annotated[
         list[str] | None, Option("--force", metavar="STAGE...", help="Do these anew, though they are done.")
@@ -40,13 +30,13 @@ def run(
         float | None,
         Option("--tflops", min=0.001, metavar="N", help="10^12 operations a second that the GPU sustains, for hours."),
     ] = None,
-    data: DataRoot = None,
-    device: Device = "auto",
-    devices: Devices = 1,
-    workspace: Workspace = RUNS,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    data: opt.DataRoot = None,
+    device: opt.Device = "auto",
+    devices: opt.Devices = 1,
+    workspace: opt.Workspace = opt.RUNS,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Run a whole pipeline: the stages of a recipe, those that are not done.
 

@@ -7,24 +7,24 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import RUNS, DataRoot, Debug, Json, Quiet, Workspace
+from vsscli.cli import options as opt
 
 
 def show(
     store: Annotated[
         Path | None, Option("--store", metavar="STORE", help="Prediction store. [default: the newest one]")
     ] = None,
-    data: DataRoot = None,
+    data: opt.DataRoot = None,
     video: Annotated[str | None, Option("--video", metavar="NAME", help="This video.")] = None,
     videos: Annotated[int, Option("--videos", min=1, metavar="N", help="Otherwise so many, evenly spaced.")] = 1,
     frames: Annotated[int, Option("--frames", min=1, metavar="N", help="Frames of each, evenly spaced.")] = 4,
     out: Annotated[
         Path | None, Option("--out", metavar="DIR", help="Folder for the pictures. [default: WORKSPACE/pictures/STORE]")
     ] = None,
-    workspace: Workspace = RUNS,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    workspace: opt.Workspace = opt.RUNS,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Draw predictions over their frames, with boundaries, and entropy and truth beside them.
 

@@ -7,17 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
 
-from vsscli.cli.options import (
-    RUNS,
-    DataRoot,
-    Debug,
-    Json,
-    Prediction,
-    Quiet,
-    RecipeOfData,
-    Workers,
-    Workspace,
-)
+from vsscli.cli import options as opt
 
 if TYPE_CHECKING:
     from vsscli.cli.console import Console
@@ -25,25 +15,25 @@ if TYPE_CHECKING:
 
 
 def submit(
-    pred: Prediction = None,
+    pred: opt.Prediction = None,
     out: Annotated[
         Path | None, Option("--out", metavar="FILE", help="The zip. [default: WORKSPACE/submission.zip]")
     ] = None,
     check: Annotated[
         Path | None, Option("--check", metavar="FILE", help="Pack nothing: say what is wrong with this zip.")
     ] = None,
-    data: DataRoot = None,
+    data: opt.DataRoot = None,
     split: Annotated[
         str | None, Option("--split", metavar="NAME", help="Split of the data set. [default: the store's, or test]")
     ] = None,
-    recipe: RecipeOfData = None,
+    recipe: opt.RecipeOfData = None,
     label_offset: Annotated[int, Option("--label-offset", min=0, metavar="N", help="Pixel value of class 0.")] = 0,
     prefix: Annotated[str, Option("--prefix", metavar="FOLDER", help="Folder in the zip to put the videos in.")] = "",
-    workers: Workers = None,
-    workspace: Workspace = RUNS,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    workers: opt.Workers = None,
+    workspace: opt.Workspace = opt.RUNS,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Pack predictions into the zip that is handed in, or check one. The split needs images only.
 

@@ -7,41 +7,28 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import (
-    RUNS,
-    Assignments,
-    DataRoot,
-    Debug,
-    Device,
-    Devices,
-    Force,
-    Json,
-    Quiet,
-    RecipeAlone,
-    RecipeFile,
-    Workspace,
-)
+from vsscli.cli import options as opt
 
 
 def train(
-    alone: RecipeAlone = None,
-    recipe: RecipeFile = None,
+    alone: opt.RecipeAlone = None,
+    recipe: opt.RecipeFile = None,
     out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder of the run.")] = None,
     resume: Annotated[bool, Option("--resume", help="Continue from the last checkpoint of the run.")] = False,
     pseudo: Annotated[
         Path | None, Option("--pseudo", metavar="STORE", help="Pseudo-labels for the recipe's unlabelled part.")
     ] = None,
     init: Annotated[Path | None, Option("--init", metavar="FILE", help="Checkpoint to start from.")] = None,
-    assignments: Assignments = None,
-    data: DataRoot = None,
+    assignments: opt.Assignments = None,
+    data: opt.DataRoot = None,
     no_check: Annotated[bool, Option("--no-check", help="Do not look at every file before the first step.")] = False,
-    device: Device = "auto",
-    devices: Devices = 1,
-    workspace: Workspace = RUNS,
-    force: Force = False,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    device: opt.Device = "auto",
+    devices: opt.Devices = 1,
+    workspace: opt.Workspace = opt.RUNS,
+    force: opt.Force = False,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Train a network from a recipe.
 
@@ -53,17 +40,16 @@ def train(
     from vsscli.cli.console import Console
     from vsscli.context import Context
     from vsscli.errors import VssError
-    from vsscli.pipeline.train import train_recipe
-    from vsscli.recipes.load import load_recipe
+    from vsscli.pipeline.train import train as run
 
     console = Console(quiet=quiet)
     if (alone is None) == (recipe is None):
         what = "no recipe is named" if recipe is None else f"two recipes are named: {alone}, and --recipe {recipe}"
         raise VssError(what, "name one: vss train recipes/camvid/student.yaml; `vss recipe ls` lists those that ship")
-    loaded = load_recipe(str(alone or recipe), assignments or ())
-    result = train_recipe(
-        loaded,
+    result = run(
+        str(alone or recipe),
         out,
+        overrides=assignments or (),
         context=Context(workspace, data, device, devices, talk=console),
         pseudo_labels=pseudo,
         init=init,

@@ -6,35 +6,23 @@ from typing import Annotated
 
 from typer import Option
 
-from vsscli.cli.options import (
-    RUNS,
-    DataRoot,
-    Debug,
-    Json,
-    Prediction,
-    ProtocolName,
-    Quiet,
-    RecipeOfData,
-    Split,
-    Workers,
-    Workspace,
-)
+from vsscli.cli import options as opt
 
 
 def consistency(
     n: Annotated[list[int], Option("--n", metavar="N...", help="Lengths of the windows, in frames.")] = [8, 16],  # noqa: B006
-    pred: Prediction = None,
-    data: DataRoot = None,
-    split: Split = None,
-    recipe: RecipeOfData = None,
-    protocol: ProtocolName = "vspw",
+    pred: opt.Prediction = None,
+    data: opt.DataRoot = None,
+    split: opt.Split = None,
+    recipe: opt.RecipeOfData = None,
+    protocol: opt.ProtocolName = "vspw",
     tc: Annotated[bool, Option("--tc", help="Add consistency along the optical flow; reads the frames.")] = False,
     per_video: Annotated[bool, Option("--per-video", help="Add every video, the least consistent first.")] = False,
-    workers: Workers = None,
-    workspace: Workspace = RUNS,
-    json: Json = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
+    workers: opt.Workers = None,
+    workspace: opt.Workspace = opt.RUNS,
+    json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
 ) -> None:
     """Video consistency of predictions, and where they flicker.
 
@@ -45,21 +33,18 @@ def consistency(
     from vsscli.context import Context
     from vsscli.metrics.registry import title
     from vsscli.pipeline.evaluate import evaluate as run
-    from vsscli.recipes.load import load_recipe
 
     console = Console(quiet=quiet)
     done = run(
+        pred,
         context=Context(workspace, data, talk=console),
-        prediction=pred,
         split=split,
-        recipe=load_recipe(recipe) if recipe else None,
+        recipe=recipe,
         metrics=[*(f"vc{window}" for window in n), *(["tc"] if tc else [])],
         protocol=protocol,
         workers=workers,
     )
     figures = done.figures
-    for reason in figures.reasons:
-        console.warn(reason)
     if json:
         console.print_json(figures.to_json(per_video=per_video) | done.origin())
         return

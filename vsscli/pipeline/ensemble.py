@@ -1,4 +1,7 @@
-"""From prediction stores to one: weights found on masks if need be, fused, smoothed along time. No network runs."""
+"""Several prediction stores made into one: fused, with weights fitted on masks if asked, and smoothed along time.
+
+No network runs.
+"""
 
 from __future__ import annotations
 
@@ -14,89 +17,112 @@ from vsscli.fusion.mix import Method
 from vsscli.fusion.sources import require_alike
 from vsscli.pipeline.workspace import Begin, store_path, unheard
 from vsscli.store.reader import open_store
+from vsscli.store.remote import place_of
 
 if TYPE_CHECKING:
     from vsscli.fusion.fit import Fit
 
 Weights = Sequence[float] | Sequence[Sequence[float]]
-"""One number for each store, or of each store one a class."""
+"""One number per store, or one per store and class."""
 
 
 @dataclass(frozen=True)
 class Fusion:
-    """A store that was made of others, and the weights that were found for it, if they were."""
+    """A store that was made from others; ``fit`` holds its weights if they were fitted."""
 
     store: Path
     fit: Fit | None = None
 
     def facts(self) -> dict[str, Any]:
-        """What was found, as plain values."""
+        """The fitted weights, as plain values."""
         return {} if self.fit is None else asdict(self.fit)
 
 
 def ensemble(
-    stores: Sequence[Path],
+    stores: Sequence[str | Path],
     weights: Weights | None = None,
     *,
     context: Context = Context(),
-    out: Path | None = None,
+    out: str | Path | None = None,
     method: Method = "arithmetic",
     temperatures: Sequence[float] = (),
-    fit: bool = False,
-    fit_on: Sequence[Path] = (),
+    fit_weights: bool = False,
+    fit_on: Sequence[str | Path] = (),
     temporal: int = 0,
     split: str | None = None,
     workers: int | None = None,
     force: bool = False,
     begin: Begin = unheard,
 ) -> Fusion:
-    """Fuse prediction stores of the same frames into one, and smooth it along time.
+    """Fuse prediction stores of the same frames into one, as ``vss ensemble`` does, and smooth it along time.
+
+    No network runs.
 
     Parameters
     ----------
     stores
-        Two or more; one where it is only smoothed.
+        Two or more; a single one can be smoothed.
     weights
-        None: all alike.
+        One per store, or one per store and class; `None`: equal weights.
     context, out
         The result goes to its place in the workspace, or to ``out``.
-    method, temperatures, workers, force
-        As for :func:`vsscli.fusion.ensemble.fuse`.
-    fit, fit_on
-        Find weights and temperatures on masks: of the frames that are fused, or of those that the same networks, in
-        the same order, predicted in other stores.
+    method
+        Mean of the distributions, "arithmetic" or "geometric".
+    temperatures
+        One per store, applied before the mean; none: 1.
+    fit_weights, fit_on
+        Fit weights and temperatures on the masks of the fused frames, or of the frames of other stores, which the same
+        networks predicted, in the same order.
     temporal
-        Frames before and behind to average each frame with; 0: none.
+        Frames before and after to average each frame with; 0: none.
     split
-        Which frames of the data set masks and motion are taken of, if not those that the stores name.
+        The split whose masks and frames are read; `None`: the one that the stores name.
+    workers
+        Threads; `None`: one per core.
+    force
+        Write a new store beside a different one in its place.
     begin
-        Hears of every store that is written.
+        Called with every store before it is written.
+
+    Returns
+    -------
+    Fusion
+        ``store``, the path of the result; ``fit``, the fitted weights.
 
     Raises
     ------
     VssError
-        What can't be combined, weights that do not fit, stores that can't be fused pixel by pixel, or no masks.
+        The options exclude each other, the weights do not match the stores, the stores can't be fused pixel by pixel,
+        or masks are missing.
     """
     require_possible(
-        len(stores), weights, method=method, temperatures=temperatures, fit=fit, others=len(fit_on), temporal=temporal
+        len(stores),
+        weights,
+        method=method,
+        temperatures=temperatures,
+        fit_weights=fit_weights,
+        others=len(fit_on),
+        temporal=temporal,
     )
-    found, chosen_on = None, None
-    if fit:
+    paths = [place_of(store) for store in stores]
+    fitted, chosen_on = None, None
+    if fit_weights:
         from vsscli.pipeline.fitting import find_weights
 
-        found, chosen_on = find_weights(fit_on or stores, context=context, split=split)
-        weights, temperatures = found.weights, found.temperatures
-    path = stores[0]
-    if len(stores) > 1:
-        sources, given = [open_store(path) for path in stores], weights or [1.0] * len(stores)
-        # What is fused to be smoothed goes to its own place.
-        place = None if temporal else out
+        fitted, chosen_on = find_weights([place_of(store) for store in fit_on] or paths, context=context, split=split)
+        weights, temperatures = fitted.weights, fitted.temperatures
+    target = None if out is None else place_of(out)
+    path = paths[0]
+    if len(paths) > 1:
+        sources, given = [open_store(path) for path in paths], weights or [1.0] * len(paths)
+        # A fusion that is smoothed afterwards goes to its own place.
+        place = None if temporal else target
         if place is None:
             shares = normalised_weights(given, len(sources), sources[0].header.num_classes)
             require_alike(sources)
             header = fused_header(sources, shares, context.workspace, method, temperatures)
             place = store_path(context.workspace, header, "fusion")
-        begin(place, stores)
+        begin(place, paths)
         path = fuse(
             sources,
             given,
@@ -112,8 +138,8 @@ def ensemble(
     if temporal:
         from vsscli.pipeline.smoothing import smooth_store
 
-        path = smooth_store(path, temporal, out, context=context, split=split, force=force, begin=begin)
-    return Fusion(path, found)
+        path = smooth_store(path, temporal, target, context=context, split=split, force=force, begin=begin)
+    return Fusion(path, fitted)
 
 
 def require_possible(
@@ -122,35 +148,42 @@ def require_possible(
     *,
     method: Method = "arithmetic",
     temperatures: Sequence[float] = (),
-    fit: bool = False,
+    fit_weights: bool = False,
     others: int = 0,
     temporal: int = 0,
 ) -> None:
-    """Refuse what can't be combined, of so many stores, and of so many ``others`` that weights are fitted on.
+    """Make sure that the options of a fusion go together.
+
+    Parameters
+    ----------
+    count, others
+        Number of stores to fuse, and of stores to fit weights on.
+    weights, method, temperatures, fit_weights, temporal
+        As for `ensemble`.
 
     Raises
     ------
     VssError
-        The first of it.
+        They do not; names the first contradiction.
     """
     if count == 1 and temporal:
-        if weights or temperatures or fit or method != "arithmetic":
+        if weights or temperatures or fit_weights or method != "arithmetic":
             raise VssError(
-                "weights and method say how stores are fused, and there is one",
+                "weights and method apply to two or more stores, and there is only one",
                 "leave them out: --weights, --fit-weights, --method",
             )
     elif count < 2:
-        raise VssError(f"there is nothing to fuse in {count} store(s)", "name two or more: --stores a.zarr b.zarr")
-    if fit and (weights or temperatures):
-        raise VssError("weights and temperatures are fitted or given, not both", "leave out --fit-weights or --weights")
-    if fit and method != "arithmetic":
+        raise VssError(f"{count} store(s) can't be fused", "name two or more: --stores a.zarr b.zarr")
+    if fit_weights and (weights or temperatures):
+        raise VssError("weights and temperatures are either fitted or given", "leave out --fit-weights or --weights")
+    if fit_weights and method != "arithmetic":
         raise VssError(
-            f"fitting finds weights of the arithmetic mean, not of the {method} one",
-            "leave out --method, or choose a weight by --sweep FILE --method geometric",
+            f"weights are fitted for the arithmetic mean, not for the {method} one",
+            "leave out --method, or choose a weight with --sweep FILE --method geometric",
         )
-    if others and not fit:
-        raise VssError("there are predictions to fit weights on, and no weights are fitted", "leave them out")
+    if others and not fit_weights:
+        raise VssError("fit_on names predictions, but no weights are fitted", "leave it out")
     if others not in (0, count):
-        raise VssError(f"{others} predictions to fit weights on for {count} that are fused", "name one for each")
+        raise VssError(f"fit_on names {others} predictions for {count} that are fused", "name one for each")
     if temperatures and len(temperatures) != count:
         raise VssError(f"{len(temperatures)} temperatures for {count} stores", "give one for each")

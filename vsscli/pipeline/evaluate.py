@@ -18,17 +18,22 @@ from vsscli.errors import VssError
 from vsscli.evaluation.doubts import doubts
 from vsscli.evaluation.figures import Figures
 from vsscli.evaluation.score import score
+from vsscli.metrics.protocols import DEFAULT_PROTOCOL
+from vsscli.metrics.registry import DEFAULT_METRICS
 from vsscli.pipeline.learned import chosen_frames, chosen_remark, learned_frames, learned_remark
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.pipeline.workspace import newest_evaluation_store
+from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
+from vsscli.store.remote import place_of
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Figures, what they are figures of, and what makes them doubtful.
 
-    ``learned`` and ``chosen`` say how many of the frames networks learned from, and weights of a fusion were fitted on.
+    ``figures.values["miou"]`` and so on are fractions. ``learned`` and ``chosen`` count the scored frames that networks
+    were trained on, and that the weights of a fusion were fitted on.
     """
 
     figures: Figures
@@ -41,14 +46,14 @@ class Evaluation:
 
     @property
     def marks(self) -> dict[str, int]:
-        """What figures are marked with, and of how many frames it is so."""
+        """Marks of the figures, each with the number of frames that it concerns; marks of no frame are left out."""
         marks = {"trained_on": self.learned, "weights_fitted_on": self.chosen}
         return {name: count for name, count in marks.items() if count}
 
     def origin(self) -> dict[str, Any]:
         """What they are figures of, as plain values."""
-        told = {"pred": str(self.prediction), "data": str(self.data), "split": self.split, **self.marks}
-        return told | ({"warnings": list(self.warnings)} if self.warnings else {})
+        origin = {"pred": str(self.prediction), "data": str(self.data), "split": self.split, **self.marks}
+        return origin | ({"warnings": list(self.warnings)} if self.warnings else {})
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
         """Columns and the one row of the metrics' table, with the marks."""
@@ -58,30 +63,34 @@ class Evaluation:
 
 
 def evaluate(
+    prediction: str | Path | None = None,
     *,
-    context: Context = Context(),
-    prediction: Path | None = None,
+    metrics: Sequence[str] = DEFAULT_METRICS,
     split: str | None = None,
-    recipe: Recipe | None = None,
-    metrics: Sequence[str],
-    protocol: str,
+    recipe: Recipe | str | Path | None = None,
+    protocol: str = DEFAULT_PROTOCOL,
     workers: int | None = None,
+    context: Context = Context(),
 ) -> Evaluation:
-    """Score predictions.
+    """Score a store or a folder of masks, as ``vss eval`` does.
 
     Parameters
     ----------
-    context
-        Its workspace is where the newest store of an evaluation split is looked for when no prediction is named, of
-        the recipe's data set if there is one.
     prediction
-        A prediction store, or a folder of ``<video>/<stem>.png`` class-index masks.
-    recipe
-        The data set: a recipe's, else the one that the store names, else whatever lies under the root.
+        A prediction store, or a folder of ``<video>/<stem>.png`` class-index masks; `None`: the newest store of an
+        evaluation split in the workspace, of the recipe's data set if a recipe is given.
+    metrics
+        Names such as ``miou``, ``wiou`` and ``vc8``.
     split
-        Which videos; none: the store's own, or the recipe's evaluation split.
-    metrics, protocol, workers
-        As :func:`vsscli.evaluation.score.score` takes them.
+        Which videos; `None`: the store's own split, or ``val``.
+    recipe
+        Defines the data set; `None`: the one that the store names, or whatever is under the context's data root.
+    protocol
+        Way of counting video consistency.
+    workers
+        Threads that decode; `None`: one per core.
+    context
+        Where to work and on what data.
 
     Raises
     ------
@@ -89,7 +98,11 @@ def evaluate(
         There is nothing to score, or prediction and data do not fit together.
     """
     talk = context.talk
-    path = prediction or newest_evaluation_store(context.workspace, None if recipe is None else recipe.data.name)
+    recipe = None if recipe is None else as_recipe(recipe)
+    if prediction is None:
+        path = newest_evaluation_store(context.workspace, None if recipe is None else recipe.data.name)
+    else:
+        path = place_of(prediction)
     found = open_predicted(path, data_root=context.data_root, split=split, recipe=recipe, otherwise="val")
     dataset = found.dataset
     talk.say(f"scoring {path} on split {found.split!r} of {dataset.root}, protocol {protocol!r}")
@@ -105,6 +118,8 @@ def evaluate(
         workers=workers,
         talk=talk,
     )
+    for reason in figures.reasons:
+        talk.warn(reason)
     remarks = [*_foreign(videos, dataset), *doubts(figures, dataset.meaning, f"split {found.split!r}")]
     for remark in remarks:
         if remark.weight == "fault":
@@ -121,14 +136,12 @@ def evaluate(
 
 
 def _foreign(videos: Sequence[FolderVideo], dataset: Dataset) -> list[Remark]:
-    """Masks that say themselves that they count classes from another number; the first of each video is asked."""
+    """Masks whose own note says that they count classes from another number; the first of each video is checked."""
     first = dataset.ids.first
     masks = [next((frame.mask for frame in video.frames if frame.mask is not None), None) for video in videos]
     for mask in masks if dataset.ids.reader is None else ():
         noted = noted_first(mask) if mask is not None else None
         if noted not in (None, first):
-            what = (
-                f"mask {mask}, by the note that vss left there, counts classes from {noted}; data.first_id is {first}"
-            )
+            what = f"mask {mask} counts classes from {noted}, by the note that vss left in it; data.first_id is {first}"
             return [Remark("warning", what, counted_remedy(noted or 0, dataset.meaning))]
     return []

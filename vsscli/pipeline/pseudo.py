@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vsscli.context import Context
 from vsscli.errors import VssError
@@ -51,10 +52,10 @@ class PseudoLabels:
         }
 
 
-def pseudo_label(
-    models: Sequence[Path],
+def pseudo(
+    models: Sequence[str | Path] = (),
     *,
-    store: Path | None = None,
+    store: str | Path | None = None,
     split: str = "unlabelled",
     context: Context = Context(),
     tta: bool = False,
@@ -66,9 +67,9 @@ def pseudo_label(
     force: bool = False,
     begin: Begin = unheard,
 ) -> PseudoLabels:
-    """Predict a split with every model, fuse the predictions, keep the label of pixels with low entropy.
+    """Predict a split with every model, fuse, and keep the labels of reliable pixels, as ``vss pseudo`` does.
 
-    What is cached is not done again; with all predictions cached no network is loaded.
+    Cached work is not repeated; if all predictions are cached, no network is loaded.
 
     Parameters
     ----------
@@ -76,22 +77,33 @@ def pseudo_label(
         Checkpoints; several are fused.
     store
         A prediction store to threshold, instead of models.
-    split, context, tta, plan
-        As for :func:`vsscli.pipeline.predict.predict_split`.
+    split
+        "train", "val", "labelled", "unlabelled", or any other list of the data set.
+    context
+        Where to work, on what data and which device.
+    tta, plan
+        Test-time augmentation by the recipe's plan, or by another plan, given by name or file.
     weights
-        Of the models in the fusion; none: all alike.
+        Weights of the models in the fusion; `None`: equal weights.
     threshold, percentile
-        Reliable is a pixel whose normalised entropy is at most the threshold, or among this percentage of lowest
-        entropies of all pixels. One of them; none: the 80th percentile.
+        A pixel is reliable if its normalised entropy is at most the threshold, or among this percentage of the lowest
+        entropies of all pixels. Give at most one; without either, the 80th percentile.
     by_class
-        The percentile is one of each class's pixels.
+        Take the percentile of each class's pixels separately.
+    force
+        Write a new store beside a different one in its place.
     begin
-        Hears where the pseudo-labels will lie, before anything is written there.
+        Called with the place of the pseudo-labels before anything is written there.
+
+    Returns
+    -------
+    PseudoLabels
+        ``store`` and ``predictions``, paths of stores; ``report``, what they hold.
 
     Raises
     ------
     VssError
-        Models and store both or neither, two thresholds, or what prediction and fusion refuse.
+        Both models and a store are given, or neither; both thresholds are given; or prediction or fusion fails.
     """
     if bool(models) == (store is not None):
         raise VssError(
@@ -99,7 +111,7 @@ def pseudo_label(
             "for example: vss pseudo --models t.pt s.pt --tta",
         )
     if threshold is not None and percentile is not None:
-        raise VssError("--threshold and --percentile are two ways to say the same", "give one of them")
+        raise VssError("--threshold and --percentile exclude each other", "give one of them")
     if threshold is not None and by_class:
         raise VssError(
             "--by-class finds a threshold for each class from a percentile; --threshold gives one for all",
@@ -116,11 +128,10 @@ def pseudo_label(
     if percentile is None:
         percentile = DEFAULT_PERCENTILE
     require_percentile(percentile)
-    predictions = (
-        place_of(store)
-        if store is not None
-        else _predictions(models, weights, split=split, context=context, tta=tta, plan=plan, force=force)
-    )
+    if store is not None:
+        predictions = place_of(store)
+    else:
+        predictions = _predictions(models, weights, split=split, context=context, tta=tta, plan=plan, force=force)
     with launch(context.device, context.devices).rank_zero_first():
         source = open_store(predictions)
         if threshold is not None:
@@ -135,7 +146,7 @@ def pseudo_label(
 
 
 def _predictions(
-    models: Sequence[Path],
+    models: Sequence[str | Path],
     weights: Sequence[float] | None,
     *,
     split: str,
@@ -145,7 +156,8 @@ def _predictions(
     force: bool,
 ) -> Path:
     """The store of one model's predictions, or of the fusion of several."""
-    stores = [predict_split(model, split, context=context, tta=tta, plan=plan, force=force).store for model in models]
+    how: dict[str, Any] = {"context": context, "tta": tta, "plan": plan, "force": force}
+    stores = [predict_split(Path(model), split, **how).store for model in models]
     if len(stores) == 1:
         return stores[0]
     with launch(context.device, context.devices).rank_zero_first():

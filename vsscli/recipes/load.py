@@ -46,6 +46,24 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return check(document, f"recipe {path}", Recipe)
 
 
+def as_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """A recipe as it is, or loaded; see `load_recipe`.
+
+    Raises
+    ------
+    VssError
+        As `load_recipe` does; or overrides are given for a recipe that is loaded already.
+    """
+    if not isinstance(recipe, Recipe):
+        return load_recipe(recipe, overrides)
+    if overrides:
+        raise VssError(
+            f"recipe {recipe.name!r} is loaded already, overrides do not change it",
+            "give them to `load_recipe`, or name the recipe's file",
+        )
+    return recipe
+
+
 def load_pipeline(source: str | Path, overrides: Sequence[str] = (), further: Further = nothing_further) -> Pipeline:
     """Read and check a recipe of a whole pipeline; arguments and errors as for `load_recipe`.
 

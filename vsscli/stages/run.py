@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.inference.processes import launch
 from vsscli.inside import require_inside
 from vsscli.recipes.graph import chosen, in_order, require_stage
-from vsscli.stages.job import Job
+from vsscli.stages.job import Job, open_job
 from vsscli.stages.key import Frames, key_of
 from vsscli.stages.left import outdated
 from vsscli.stages.needs import refuse_leaks, refuse_missing, require_sound
@@ -44,6 +45,38 @@ class Ran:
         """The summary as it was written."""
         values: dict[str, Any] = read_json(self.summary, "summary", "run again")
         return {**values, "summary": str(self.summary), "table": None if self.table is None else str(self.table)}
+
+
+def run(
+    pipeline: str | Path,
+    stages: Sequence[str] = (),
+    *,
+    overrides: Sequence[str] = (),
+    until: str | None = None,
+    force: Sequence[str] = (),
+    context: Context = Context(),
+) -> Ran:
+    """Run the stages of a pipeline that are not done, as ``vss run`` does.
+
+    Parameters
+    ----------
+    pipeline
+        A YAML file, or a pipeline that ships with vss.
+    stages, until
+        Stages to run with everything they need, or the last stage to run; without either, all.
+    overrides
+        ``key.key=value`` each.
+    force
+        Stages to repeat even though they are done.
+    context
+        Where to work, on what data and which devices.
+
+    Raises
+    ------
+    VssError
+        As `run_pipeline` does, or the pipeline or one of its recipes is wrong.
+    """
+    return run_pipeline(open_job(pipeline, overrides, context=context), names=stages, until=until, force=force)
 
 
 def run_pipeline(

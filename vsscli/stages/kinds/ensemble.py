@@ -101,6 +101,6 @@ def _how(stage: EnsembleStage) -> dict[str, Any]:
     return {
         "method": stage.method,
         "temperatures": stage.temperatures or (),
-        "fit": bool(stage.fitted),
+        "fit_weights": bool(stage.fitted),
         "temporal": stage.temporal,
     }

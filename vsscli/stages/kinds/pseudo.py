@@ -29,10 +29,9 @@ class Pseudo(StoreKind[PseudoStage]):
         return section
 
     def perform(self, results: Mapping[str, Result], begin: Begin) -> Result:
-        from vsscli.pipeline.pseudo import pseudo_label
+        from vsscli.pipeline.pseudo import pseudo
 
-        labels = pseudo_label(
-            [],
+        labels = pseudo(
             store=results[self.stage.of].path,
             context=self.context,
             threshold=self.stage.threshold,

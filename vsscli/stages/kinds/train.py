@@ -67,10 +67,10 @@ class Train(Kind[TrainStage]):
         return same and super().goes_on(before, key)
 
     def perform(self, results: Mapping[str, Result], begin: Begin) -> Result:
-        from vsscli.pipeline.train import train_recipe
+        from vsscli.pipeline.train import train
 
         init, pseudo = self._taken(results)
-        run = train_recipe(
+        run = train(
             self.recipe,
             self.folder,
             context=replace(self.job.context, data_root=self.job.root(self.recipe.data)),
