@@ -8,9 +8,13 @@ from typing import Any
 
 import yaml
 
+from vsscli.context import Context
 from vsscli.recipes.readout import Predict
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Unlabelled
+from vsscli.talk import SILENCE, Talk
+from vsscli.training import run
+from vsscli.training.begun import TrainResult
 
 SCENE = {"videos": 2, "unlabelled_videos": 2, "val_videos": 1, "frames": 6, "size": [48, 64]}
 
@@ -41,6 +45,19 @@ def small_recipe(root: Path, name: str = "small", **train: object) -> Recipe:
             },
         }
     )
+
+
+def train(
+    recipe: Recipe,
+    out: Path,
+    *,
+    data_root: Path | None = None,
+    device: str = "auto",
+    talk: Talk = SILENCE,
+    **options: Any,
+) -> TrainResult:
+    """Train a recipe into a folder, whose parent is the workspace."""
+    return run.train(recipe, out, context=Context(out.parent, data_root, device, talk=talk), **options)
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 from converted_samples import write_detectron2
-from small import CHAIN, small_loop, small_recipe, write_recipe
+from small import CHAIN, small_loop, small_recipe, train, write_recipe
 
 from vsscli.cli.app import run
 from vsscli.data.masks import write_mask
-from vsscli.training.run import train
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="limits of processes")
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_process import environment
-from small import small_recipe, write_recipe
+from small import small_recipe, train, write_recipe
 from store_samples import distributions, prediction_header, write_predictions
 
 from vsscli.cli.app import run
@@ -24,7 +24,6 @@ from vsscli.models.checkpoints import load_checkpoint
 from vsscli.pipeline.workspace import find_stores
 from vsscli.store.reader import open_store
 from vsscli.store.verify import verify
-from vsscli.training.run import train
 
 STEPS = 100_000
 

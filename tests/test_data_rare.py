@@ -10,7 +10,7 @@ import pytest
 import torch
 from listener import Listener
 from PIL import Image
-from small import small_recipe
+from small import small_recipe, train
 
 from vsscli.data.augment import TrainAugment, Wanted
 from vsscli.data.batches import TrainItems
@@ -23,7 +23,6 @@ from vsscli.data.samples import LabelledFrames, Sample
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
-from vsscli.training.run import train
 
 COUNTS = np.array([[900, 100, 0], [1000, 0, 0], [950, 30, 20], [990, 0, 10]])
 SETTINGS = RareClasses(temperature=0.5, pixels=15)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_process import vss
-from small import small_recipe
+from small import small_recipe, train
 from store_samples import prediction_header, stems
 
 from vsscli.context import Context
@@ -21,7 +21,6 @@ from vsscli.pipeline.pseudo import pseudo
 from vsscli.pipeline.reliability import ReliabilityReport, draw_reliability
 from vsscli.store.reader import Store, open_store
 from vsscli.store.writer import StoreWriter
-from vsscli.training.run import train
 
 LABEL = np.array([[0, 1, 1, 2, 2], [2, 2, 0, 1, 1]], np.uint8)
 ENTROPY = np.array([[0, 10, 20, 30, 40], [50, 60, 70, 70, 255]], np.uint8)

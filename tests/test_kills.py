@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import torch
 from cli_process import environment
-from small import SCENE, small_recipe, write_recipe
+from small import SCENE, small_recipe, train, write_recipe
 from store_samples import distributions, prediction_header, snapshot, write_predictions
 
 from vsscli.models.checkpoints import load_checkpoint
@@ -27,7 +27,6 @@ from vsscli.pipeline.workspace import find_stores
 from vsscli.recipes.schema import Recipe
 from vsscli.store.reader import open_store
 from vsscli.store.verify import verify
-from vsscli.training.run import train
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from network_samples import CONFIGS
-from small import small_recipe
+from small import small_recipe, train
 from torch import Tensor
 from torch.testing import assert_close
 
@@ -21,7 +21,6 @@ from vsscli.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoi
 from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.models.mask2former.relative_position import relative_position_index, resize_positions, resize_table
 from vsscli.pipeline.convert import convert_checkpoint
-from vsscli.training.run import train
 
 TABLE = ClassTable("seven", tuple("abcdefg"), tuple((i, i, i) for i in range(7)))
 WIDE, TALL = (4, 6), (6, 4)

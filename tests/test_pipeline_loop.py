@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from cli_process import environment, vss
 from PIL import Image
-from small import small_loop
+from small import small_loop, train
 
 from vsscli.context import Context
 from vsscli.errors import VssError
@@ -29,7 +29,6 @@ from vsscli.stages.loop import LoopResult, loop_result, with_percentile
 from vsscli.stages.run import run_pipeline
 from vsscli.store.header import read_header
 from vsscli.store.reader import open_store
-from vsscli.training.run import train
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from listener import Listener
 from PIL import Image
+from small import train
 
 from vsscli.context import Context
 from vsscli.errors import VssError
@@ -28,7 +29,6 @@ from vsscli.stages.forecast import forecast
 from vsscli.stages.job import Job, open_job
 from vsscli.stages.kinds.predict import Predict
 from vsscli.stages.needs import refuse_leaks
-from vsscli.training.run import train
 
 SHIPPED = {listed.name: listed for listed in list_recipes()}
 PIPELINES = [name for name, listed in SHIPPED.items() if listed.kind == "pipeline"]

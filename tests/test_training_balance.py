@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from small import read_journal, small_recipe
+from small import read_journal, small_recipe, train
 from torch import Tensor, nn
 
 from vsscli.context import Context
@@ -21,7 +21,6 @@ from vsscli.recipes.schema import Recipe
 from vsscli.training.balance import gradient_shares, measured_parameters
 from vsscli.training.objectives.labels import supervised_loss
 from vsscli.training.objectives.table import build_objectives
-from vsscli.training.run import train
 from vsscli.training.state import other_run
 
 CLASSES = 4

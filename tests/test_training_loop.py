@@ -16,14 +16,13 @@ import pytest
 import torch
 from cli_process import environment, kill_training, vss
 from listener import Listener
-from small import read_journal, small_recipe, write_recipe
+from small import read_journal, small_recipe, train, write_recipe
 from store_crashes import dead_process
 
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.models.network import Normalisation
 from vsscli.training import loop
-from vsscli.training.run import train
 from vsscli.training.step import Stepper
 
 
@@ -52,7 +51,7 @@ def test_a_finished_run_is_kept_and_another_one_is_not_overwritten(tmp_path: Pat
         train(other, tmp_path / "run")
     with pytest.raises(VssError, match=r"train\.steps was 2 and is 4"):
         train(other, tmp_path / "run", resume=True)
-    with pytest.raises(VssError, match="--force starts anew"):
+    with pytest.raises(VssError, match="exclude each other"):
         train(other, tmp_path / "run", resume=True, force=True)
     # What was being written when a process was killed is cleared by the next run, what a living one writes is not.
     dead, alive = (tmp_path / "run" / f".last.pt.{number}.part" for number in (dead_process(), os.getppid()))

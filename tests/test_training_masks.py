@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
-from small import SCENE, read_journal
+from small import SCENE, read_journal, train
 
 from vsscli.context import Context
 from vsscli.data.samples import Crops
@@ -32,7 +32,6 @@ from vsscli.talk import Silence
 from vsscli.training.objectives.labels import supervised_loss
 from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
-from vsscli.training.run import train
 from vsscli.training.set_prediction import SetPredictionLoss
 from vsscli.training.state import TrainingState
 from vsscli.training.step import Stepper

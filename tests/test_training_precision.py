@@ -8,7 +8,7 @@ import pytest
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins import MixedPrecision
-from small import small_recipe
+from small import small_recipe, train
 
 from vsscli.data.classes import ClassTable
 from vsscli.data.samples import Crops
@@ -17,7 +17,6 @@ from vsscli.models.build import build_network
 from vsscli.recipes.schema import Recipe
 from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
-from vsscli.training.run import train
 from vsscli.training.state import TrainingState, load_state, save_state
 from vsscli.training.step import Stepper
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from network_samples import CLASSES, CONFIGS
-from small import small_recipe
+from small import small_recipe, train
 
 from vsscli.data.classes import ClassTable
 from vsscli.models.build import build_network
@@ -20,7 +20,6 @@ from vsscli.pipeline.convert import convert_checkpoint
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.training.optimiser import build_optimiser
-from vsscli.training.run import train
 
 PARTS = ("cls_token", "patch_embed.", "blocks.", "image_adapter.", "encoder.")
 TRUNK = tuple(f"backbone.{part}" for part in PARTS)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from listener import Listener
 from PIL import Image
-from small import read_journal, small_recipe
+from small import read_journal, small_recipe, train
 
 from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import read_mask, write_mask
@@ -21,7 +21,6 @@ from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.recipes.schema import Recipe
 from vsscli.training import loop
-from vsscli.training.run import train
 
 
 @pytest.fixture

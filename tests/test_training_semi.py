@@ -15,7 +15,7 @@ import yaml
 from cli_process import kill_training, vss
 from listener import Listener
 from PIL import Image
-from small import read_journal, small_recipe
+from small import read_journal, small_recipe, train
 from store_samples import change_group
 
 from vsscli.context import Context
@@ -33,7 +33,6 @@ from vsscli.store.reader import open_source, open_store
 from vsscli.store.writer import StoreWriter
 from vsscli.training.pseudo import PredictedFrames, open_unlabelled
 from vsscli.training.ranks import rank_bounds
-from vsscli.training.run import train
 
 CONTRAST = {"queue": 64, "keys": 32, "anchors": 16, "negatives": 8, "channels": 16}
 

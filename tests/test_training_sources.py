@@ -15,7 +15,7 @@ import torch
 from listener import Listener
 from PIL import Image
 from pydantic import ValidationError
-from small import small_recipe
+from small import small_recipe, train
 
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import Portion, TrainItems
@@ -31,7 +31,6 @@ from vsscli.pipeline.inspection import inspect_recipe
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe
 from vsscli.stages.key import content
-from vsscli.training.run import train
 from vsscli.training.sources import open_sources
 from vsscli.training.state import other_run
 

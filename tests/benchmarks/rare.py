@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 from unreliable import METRICS, Printed
 
+from vsscli.context import Context
 from vsscli.data.config import Data
 from vsscli.data.layouts import open_dataset
 from vsscli.evaluation.score import score
@@ -69,9 +70,8 @@ def main() -> None:
             folder = arguments.out / name
             begun = begun_run(folder, recipe, training_inputs(recipe, None, None))
             since = time.process_time()
-            last = train(
-                recipe, folder, data_root=root, resume=begun is True, force=begun is False, check=False, talk=Printed()
-            ).last
+            context = Context(arguments.out, root, talk=Printed())
+            last = train(recipe, folder, context=context, resume=begun is True, force=begun is False, check=False).last
             figures.setdefault(row, []).append(scored(last, root))
             print(
                 f"{row}, seed {seed}: mIoU {figures[row][-1][0]:.2f}, {time.process_time() - since:.0f} s", flush=True

@@ -122,13 +122,12 @@ class Experiment:
         return train(
             recipe,
             folder,
-            data_root=self.data_root,
+            context=Context(self.out, self.data_root, talk=self.talk),
             init=init,
             pseudo_labels=pseudo,
             resume=begun is True,
             force=begun is False,
             check=False,
-            talk=self.talk,
         )
 
     def _pseudo(self, models: list[Path], *, tta: bool = True, weights: list[float] | None = None) -> Path:

@@ -19,6 +19,7 @@ from pathlib import Path
 from rare import scored
 from unreliable import METRICS, Printed
 
+from vsscli.context import Context
 from vsscli.data.layouts import open_dataset
 from vsscli.recipes.load import load_recipe
 from vsscli.training.begun import begun_run
@@ -65,8 +66,9 @@ def trained(out: Path, shipped: str, name: str, changes: list[str], init: Path |
     folder = out / name
     begun = begun_run(folder, recipe, training_inputs(recipe, init, None))
     since = time.process_time()
+    context = Context(out, talk=Printed())
     last = train(
-        recipe, folder, init=init, resume=begun is True, force=begun is False, check=False, talk=Printed()
+        recipe, folder, context=context, init=init, resume=begun is True, force=begun is False, check=False
     ).last
     print(f"{name}: {time.process_time() - since:.0f} s of processor", flush=True)
     return last

@@ -59,15 +59,11 @@ def train(
     return run.train(
         chosen,
         run_folder(context.workspace, chosen.name) if out is None else Path(out),
-        data_root=context.data_root,
+        context=context,
         pseudo_labels=None if pseudo_labels is None else Path(pseudo_labels),
         init=None if init is None else Path(init),
         resume=resume,
         force=force,
-        device=context.device,
-        devices=context.devices,
         check=check,
         checked=checked,
-        workspace=context.workspace,
-        talk=context.talk,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
+from vsscli.context import Context
 from vsscli.data.augment import TrainAugment
 from vsscli.data.batches import TrainItems
 from vsscli.data.content import INDEX, Digests
@@ -18,7 +19,7 @@ from vsscli.models.checkpoints import load_checkpoint
 from vsscli.models.norm import convert_sync
 from vsscli.recipes.schema import Recipe
 from vsscli.store.lock import only_one
-from vsscli.talk import SILENCE, Silence, Talk
+from vsscli.talk import SILENCE, Talk
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.begun import TrainResult, finished_run, refuse_other
 from vsscli.training.inputs import changed_score, data_inputs, training_inputs
@@ -36,19 +37,15 @@ def train(
     recipe: Recipe,
     out: Path,
     *,
-    data_root: Path | None = None,
+    context: Context,
     pseudo_labels: Path | None = None,
     init: Path | None = None,
     resume: bool = False,
     force: bool = False,
-    device: str = "auto",
-    devices: int = 1,
     check: bool = True,
     checked: Path | None = None,
-    workspace: Path | None = None,
-    talk: Talk = SILENCE,
 ) -> TrainResult:
-    """Train a network and leave ``last.pt``, ``best.pt`` and ``journal.jsonl`` in a folder.
+    """Train a network; write ``last.pt``, ``best.pt`` and ``journal.jsonl`` to a folder.
 
     The same recipe, seed, thread count and number of processes give the same weights bit for bit on the CPU, also
     when the run was killed and resumed in between: every random number follows from seed and step.
@@ -56,69 +53,67 @@ def train(
     Parameters
     ----------
     recipe
-        What to train on what, and how.
+        The network, the data and the settings of the training.
     out
         Folder of the run.
-    data_root, pseudo_labels, init
-        Override the root of the recipe's ``data``, its pseudo-label store and initial checkpoint.
+    context
+        Root of the data, device and number of processes (more than one train with DDP), and the workspace, which
+        remembers the digests of files so that unchanged files are not read again.
+    pseudo_labels, init
+        Override the recipe's pseudo-label store and initial checkpoint.
     resume
         Continue from ``last.pt`` in the folder.
     force
-        Start anew where a run of this name exists.
-    device, devices
-        "auto", "cpu" or "cuda", and how many processes; more than one train with DDP.
-    check, checked
-        Look at every file that the run will read before the first step, and where to remember what was sound; none:
-        ``checked.json`` in the folder. Without, only the names of frames tell whether data has changed since a run in
-        the folder began.
-    workspace
-        Where it is remembered what files hold, so that unchanged ones are not read to know it. None: nowhere.
+        Start from scratch even if the folder holds a run.
+    check
+        Before the first step, check every file that the run will read. Otherwise only the names of the frames show
+        whether the data has changed since a run in the folder began.
+    checked
+        File that remembers what the check found sound; by default ``checked.json`` in the folder.
 
     Raises
     ------
     VssError
-        The data is missing or damaged, the folder holds another run or one of other data, another process trains in
-        it, there is nothing to learn from, or options contradict each other.
+        The data is missing or damaged; the folder holds another run, or one on other data; another process is training
+        in it; there is nothing to learn from; or options contradict each other.
     """
     if not recipe.model.trains:
         raise VssError(
-            f"recipe {recipe.name}: a network of family {recipe.model.family} is read out as it is, vss does not train "
-            "it",
+            f"recipe {recipe.name}: vss cannot train networks of family {recipe.model.family}, only predict with them",
             "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
         )
-    recipe.model.require_known()  # before all data is looked at
+    recipe.model.require_known()  # before the data is checked
     if resume and force:
         raise VssError(
-            "--resume goes on with the run that is there, and --force starts anew in its place",
+            "--resume continues the run in the folder, --force replaces it: they exclude each other",
             "leave out one of them",
         )
-    fabric = launch(device, devices, recipe.train.precision)
-    if not fabric.is_global_zero:
-        talk = Silence()
+    fabric = launch(context.device, context.devices, recipe.train.precision)
+    talk = context.talk if fabric.is_global_zero else SILENCE
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
     last = out / "last.pt"
     init = init or (Path(recipe.train.init) if recipe.train.init else None)
-    digests = Digests(None if workspace is None else workspace / INDEX)
+    digests = Digests(context.workspace / INDEX)
     alone = only_one(out, "training", "trained in", "wait for it, stop it first, or give another --out")
     with alone if fabric.is_global_zero else nullcontext():
         inputs = training_inputs(recipe, init, pseudo_labels)
         try:
-            sources = open_sources(recipe, data_root, talk)
-            with digests:  # every process for itself: an error must come to all of them
+            sources = open_sources(recipe, context.data_root, talk)
+            with digests:  # in every process, so that an error reaches all of them
                 inputs |= data_inputs(sources, digests if check else None, talk)
         except VssError as error:
             done = finished_run(out, recipe, inputs) if not force else None
             if done is None:
                 raise
-            talk.warn(f"whether the data of {last} has changed since can't be told: {error.message}")
+            talk.warn(f"can't check whether the data of {last} has changed since: {error.message}")
             talk.say(f"cached: {last} is finished ({done.trained_steps} steps); --force trains it again")
             return done
         finished = finished_run(out, recipe, inputs) if not force else None
         if last.exists() and not force:
             refuse_other(out, recipe, inputs, finished=finished is not None, resume=resume, talk=talk)
         scored_anew = finished is not None and changed_score(load_checkpoint(last, weights=False).inputs, inputs) != ""
-        fabric.barrier()  # every process has looked before one of them writes
+        fabric.barrier()  # no process writes before all have read
         if finished is not None and not scored_anew:
             talk.say(f"cached: {last} is finished ({finished.trained_steps} steps); --force trains it again")
             return finished
@@ -140,7 +135,7 @@ def _learn(
     resume: bool,
     talk: Talk,
 ) -> TrainResult:
-    # What the checkpoint carries must find the data again without the options of this call.
+    # The recipe of `sources` has the data's root in it: a checkpoint's recipe must find the data without options.
     recipe, dataset = sources.recipe, sources.main
     last, best = out / "last.pt", out / "best.pt"
     require_precision(recipe, fabric.device)
