@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from vsscli.errors import VssError
 from vsscli.models.mask2former.backbone import Backbone
-from vsscli.models.mask2former.network import build_backbone
 from vsscli.models.mask2former.trunks import (
     PRESETS,
     AdapterConfig,
@@ -19,7 +18,6 @@ from vsscli.models.mask2former.trunks import (
     BeitConfig,
     OnePeaceConfig,
     SwinConfig,
-    TrunkConfig,
     VitAdapterConfig,
 )
 
@@ -42,7 +40,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def build(name: str, **changes: object) -> Backbone:
     torch.manual_seed(5)
-    backbone = build_backbone(SMALL[name].model_copy(update=changes))
+    backbone = SMALL[name].model_copy(update=changes).build()
     with torch.no_grad():
         for part, parameter in backbone.named_parameters():
             if "table" in part or part.endswith(("_bias", "sampling_offsets.weight", "attention_weights.weight")):
@@ -154,10 +152,10 @@ class TestEveryBackbone:
 )
 def test_impossible_trunks_are_refused(change: dict[str, Any], message: str | None) -> None:
     if message is None:
-        assert TrunkConfig(**change).grid == (30, 40)
+        assert BeitConfig(**change).grid == (30, 40)
         return
     with pytest.raises((VssError, ValidationError), match=message):
-        TrunkConfig(**change)
+        BeitConfig(**change)
 
 
 @pytest.mark.parametrize(
@@ -177,5 +175,5 @@ def test_interactions_must_divide_the_blocks(interactions: tuple[tuple[int, int]
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_can_be_built(preset: str) -> None:
     with torch.device("meta"):
-        backbone = build_backbone(PRESETS[preset])
+        backbone = PRESETS[preset].build()
     assert len(backbone.channels) == 4

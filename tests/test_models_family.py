@@ -6,11 +6,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from small import small_recipe
 
 from vsscli.models.checkpoints import load_checkpoint
+from vsscli.models.network import Network
+from vsscli.talk import SILENCE, Talk
 
 WITH_SPECK = """
 import sys
@@ -60,3 +63,22 @@ def test_without_the_line_there_is_no_such_family(tmp_path: Path) -> None:
     with pytest.raises(VssError, match="no network family 'speck'") as caught:
         read_config({"family": "speck"})
     assert caught.value.hint == "families: light, mask2former, mmseg"
+
+
+def test_a_family_that_leaves_something_unsaid_is_refused_with_its_name() -> None:
+    from vsscli.models.catalogue import FAMILIES, require_whole
+    from vsscli.models.config import NetworkConfig, TrainedModel
+
+    class Unbuilt(NetworkConfig):
+        family: Literal["unbuilt"]
+
+    class Unread(TrainedModel):
+        family: Literal["unread"]
+
+        def build(self, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> Network:
+            raise AssertionError
+
+    require_whole(FAMILIES)
+    for family, method in ((Unbuilt, "build"), (Unread, "read")):
+        with pytest.raises(TypeError, match=f"{family.__name__} lacks {method}"):
+            require_whole([*FAMILIES, family])

@@ -139,7 +139,7 @@ def test_names_of_encoders_need_no_torch() -> None:
     ("model", "place", "words"),
     [
         ("{encoder: resnet5}", "model.encoder", ("resnet5", "did you mean resnet5")),
-        ("{family: mask2former, backbone: swin_xl}", "model.backbone", ("there is no backbone 'swin_xl'", "swin_l")),
+        ("{family: mask2former, backbone: swin_xl}", "model.backbone", ("backbone 'swin_xl'", "swin_l")),
     ],
 )
 def test_validation_knows_networks_by_name(tmp_path: Path, model: str, place: str, words: tuple[str, ...]) -> None:

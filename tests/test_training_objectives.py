@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 from test_training_evidence import MaskNetwork
-from torch import Tensor
+from torch import Tensor, nn
 
 from vsscli.data.samples import Crops
+from vsscli.errors import VssError
 from vsscli.models.scores import to_probabilities
 from vsscli.recipes.schema import Recipe
 from vsscli.training.balance import gradient_shares, measured_parameters
@@ -96,3 +97,22 @@ def test_a_recipe_without_unlabelled_frames_has_one_term_and_keeps_nothing() -> 
     assert list(losses.terms) == ["supervised"]
     assert torch.equal(losses.total, losses.terms["supervised"])
     assert objectives.state_dict() is None
+
+
+def test_a_second_head_is_refused_with_the_objectives_that_bring_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(Consistency):
+        name = "other"
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = nn.Linear(4, 4)
+
+    class Further(Other):
+        name = "further"
+
+    monkeypatch.setattr(table, "OBJECTIVES", (*table.OBJECTIVES, Other))
+    recipe = Recipe.model_validate({"name": "a", "unlabelled": {}})
+    assert isinstance(table.build_objectives(recipe, MaskNetwork()).learner.projection, nn.Linear)
+    monkeypatch.setattr(table, "OBJECTIVES", (*table.OBJECTIVES, Further))
+    with pytest.raises(VssError, match="other and further"):
+        table.build_objectives(recipe, MaskNetwork())

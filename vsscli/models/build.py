@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vsscli.errors import VssError
 from vsscli.models.catalogue import FAMILIES, name_of
-from vsscli.models.config import NetworkConfig, refusal
+from vsscli.models.config import NetworkConfig, config_error
 from vsscli.models.fits import require_room
 from vsscli.models.network import Network
 from vsscli.models.norm import settle_norms
@@ -85,4 +85,4 @@ def _checked(values: Mapping[str, Any]) -> NetworkConfig:
     try:
         return families[family].model_validate(values)
     except ValidationError as error:
-        raise refusal(error, f"a network of family {family}") from error
+        raise config_error(error, f"a network of family {family}") from error

@@ -1,7 +1,8 @@
-"""The families of networks, and the networks that have a name."""
+"""The families of networks, and the named networks."""
 
 from __future__ import annotations
 
+from inspect import isabstract
 from typing import get_args
 
 from vsscli.errors import VssError
@@ -11,29 +12,40 @@ from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.models.mmseg.config import MmsegModel
 
 FAMILIES: list[type[NetworkConfig]] = [LightModel, Mask2FormerModel, MmsegModel]
-"""Another family is another line here."""
+"""Each family is a line here."""
+
+
+def require_whole(families: list[type[NetworkConfig]]) -> None:
+    """Refuse a family that leaves something abstract, in recipes or in checkpoints."""
+    for family in families:
+        for config in (family, family.kept()):
+            if isabstract(config):
+                raise TypeError(f"{config.__name__} lacks {', '.join(sorted(config.__abstractmethods__))}")
+
+
+require_whole(FAMILIES)
 
 
 def name_of(family: type[NetworkConfig]) -> str:
-    """What ``model.family`` calls a family."""
+    """The value of ``model.family`` for a family."""
     (name,) = get_args(family.model_fields["family"].annotation)
     return str(name)
 
 
 def list_networks() -> dict[str, NamedNetwork]:
-    """The networks that have a name, by name."""
+    """The named networks, by name."""
     return {listed.name: listed for family in FAMILIES for listed in family.listed}
 
 
 def find_listed(name: str) -> NamedNetwork:
-    """The network of a name.
+    """A named network.
 
     Raises
     ------
     VssError
-        There is none.
+        No network has this name.
     """
     networks = list_networks()
     if name not in networks:
-        raise VssError(f"there is no network {name!r}", f"there are {', '.join(networks)}: vss model ls")
+        raise VssError(f"unknown network {name!r}", f"networks: {', '.join(networks)} (vss model ls)")
     return networks[name]

@@ -1,8 +1,8 @@
-"""What a family of networks says of itself: the base of all configurations, which recipes, checkpoints and builders
-read alike. No torch."""
+"""The base of all network configurations, which recipes, checkpoints and `build_network` share. No torch."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class ScoreKind(StrEnum):
-    """How the values of a score map are to be read."""
+    """What the values of a score map are."""
 
     LOGITS = "logits"
     PROBABILITIES = "probabilities"
@@ -30,24 +30,24 @@ class ScoreKind(StrEnum):
 
 @dataclass(frozen=True)
 class NamedNetwork:
-    """A network that has a name.
+    """A network with a name.
 
     Parameters
     ----------
     name
-        What `vss model` calls it.
+        Its name for `vss model`.
     about
         One line.
     size
-        Height and width of the images that it was published with.
+        Height and width of the images that it was published for.
     values
-        Its configuration: ``family`` and what is other than that family's defaults.
+        Its configuration: ``family``, and the fields that differ from the family's defaults.
     checkpoint
-        Which file `vss convert` makes one of; empty where there is none.
+        The published file that `vss convert` turns into one; empty if there is none.
     publisher
-        Where the owners of that file publish it.
+        Where its authors publish that file.
     pretraining, pretraining_publisher
-        The same of the file that its trunk may start from (``model.pretrained``).
+        The file that its trunk may start from (``model.pretrained``), and where its authors publish it.
     """
 
     name: str
@@ -61,7 +61,7 @@ class NamedNetwork:
 
     @property
     def readout(self) -> str:
-        """How it was published to be read out (``model.readout``); empty where there is but one way."""
+        """The read-out that it was published with (``model.readout``); empty if it has only one."""
         return str(self.values.get("readout", ""))
 
     def config(self, **changes: Any) -> dict[str, Any]:
@@ -69,24 +69,24 @@ class NamedNetwork:
         return {**self.values, **changes}
 
 
-class NetworkConfig(Section):
-    """A network, but for its classes and weights: the ``model`` section of a recipe, and what a checkpoint keeps of it.
+class NetworkConfig(Section, ABC):
+    """A network without its classes and weights: the ``model`` section of a recipe, which a checkpoint keeps too.
 
-    A family is a subclass with a literal ``family``, in a folder of its own, and a line in `vsscli.models.catalogue`.
-    Everything that the rest of the house needs to know of a family it asks here.
+    A family is a subclass with a literal ``family``, in its own folder, and a line in `vsscli.models.catalogue`. The
+    rest of the package asks this class everything that depends on the family.
 
     Attributes
     ----------
     listed
-        Those of the family that have a name.
+        The family's named networks.
     trains
-        Whether vss trains it. One that it does not train names its weights, and `read` reads them.
+        Whether vss trains it; if not, it is a `TrainedModel`, or what a checkpoint keeps of one.
     masks
-        Whether it may be a classifier of masks, whose scores lack to 1 what no mask claims.
+        Whether it may be a mask classifier, whose scores sum to less than 1 where no mask claims a pixel.
     outlined
-        Whether it can be built without memory, to see how large it is.
+        Whether it can be built on the meta device, to count its parameters.
     named_by
-        The field that names the network, which `require_known` looks up; empty where none does.
+        The field that names the network, which `require_known` looks up; empty if no field does.
     """
 
     listed: ClassVar[tuple[NamedNetwork, ...]] = ()
@@ -99,7 +99,7 @@ class NetworkConfig(Section):
 
     @classmethod
     def kept(cls) -> type[NetworkConfig]:
-        """What checkpoints keep of a network of the family."""
+        """The configuration that checkpoints keep of the family's networks."""
         return cls
 
     @property
@@ -109,12 +109,12 @@ class NetworkConfig(Section):
 
     @property
     def fixed_crop(self) -> Size | None:
-        """Height and width of the only images that it takes; None where it takes any."""
+        """Height and width of the only images that it takes; None if it takes any."""
         return None
 
     @property
     def recomputes(self) -> bool:
-        """Whether training runs it forward a second time, to spare memory."""
+        """Whether training recomputes activations, to save memory."""
         return False
 
     @property
@@ -124,51 +124,59 @@ class NetworkConfig(Section):
 
     @property
     def random(self) -> bool:
-        """Whether it names no weights to start from."""
+        """Whether it starts from random weights."""
         return False
 
     @property
     def weights(self) -> tuple[str, str] | None:
-        """The field that names a file of weights, and the file; None where there is none."""
+        """The field that names a file of weights, and the file; None if no field does."""
         return None
 
     @property
     def published(self) -> str:
-        """Which file it may start from, and where its owners publish it; empty where that is not known."""
+        """Which file it may start from, and where its authors publish it; empty if unknown."""
         return ""
 
     @property
     def unseen(self) -> str:
-        """What can't be looked at before the network is built, in words; empty where nothing."""
+        """What can't be checked before the network is built, as text; empty if everything can."""
         return ""
 
     def reading(self) -> dict[str, Any]:
-        """What decides how tensors are read where no shape tells: two networks that differ in it share no weights."""
+        """What decides the meaning of tensors beyond their shapes: networks that differ in it can't share weights."""
         return {}
 
     def require_known(self) -> None:
-        """Refuse a name that no network has."""
+        """Refuse an unknown name."""
 
     def require_sound(self) -> None:
-        """Refuse values that do not go together, or that a recipe may say and no network can have."""
+        """Refuse values that contradict each other, or that are valid in a recipe but impossible for a network."""
 
     def bare(self) -> NetworkConfig:
-        """The same network without what changes none of its shapes: first weights, compiling."""
+        """The same network without anything that leaves its shapes alone: initial weights, compiling."""
         return self
 
+    @abstractmethod
     def build(self, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> Network:
-        """Build the network; see `vsscli.models.build.build_network`, which looks at everything first."""
-        raise NotImplementedError
+        """Build the network; call `vsscli.models.build.build_network`, which checks everything first."""
 
+
+class TrainedModel(NetworkConfig):
+    """The ``model`` section of a family that vss does not train: it names files of trained weights."""
+
+    trains: ClassVar[bool] = False
+
+    @abstractmethod
     def read(self, table: Callable[[], ClassTable], talk: Talk = SILENCE) -> Checkpoint:
-        """Read a network that is trained already; ``table`` gives the classes where its files do not name them."""
-        raise NotImplementedError
+        """Read the files; ``table`` gives the classes if they do not name them."""
 
 
-def refusal(error: ValidationError, what: str) -> VssError:
-    """The first thing that is wrong with the values of ``what``, in words."""
+def config_error(error: ValidationError, what: str) -> VssError:
+    """The first fault in the values of ``what``."""
     first = error.errors(include_url=False)[0]
     field = ".".join(map(str, first["loc"]))
     if first["type"] == "extra_forbidden":
-        return VssError(f"{what} has no {field}", "mend `model` in the recipe")
-    return VssError(f"{field}: {first['input']!r} of {what} is wrong: {first['msg']}", "mend `model` in the recipe")
+        return VssError(f"{what} has no {field}", "correct `model` in the recipe")
+    return VssError(
+        f"{field}: {first['input']!r} of {what} is invalid: {first['msg']}", "correct `model` in the recipe"
+    )

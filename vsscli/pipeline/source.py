@@ -7,6 +7,7 @@ from pathlib import Path
 from vsscli.data.layouts import Dataset, class_table
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
+from vsscli.models.config import TrainedModel
 from vsscli.recipes.load import load_recipe
 from vsscli.talk import SILENCE, Talk
 
@@ -38,7 +39,7 @@ def open_model(path: Path, *, data_root: Path | None = None, talk: Talk = SILENC
     if path.suffix not in RECIPES:
         return load_checkpoint(path, weights=False)
     recipe = load_recipe(path)
-    if recipe.model.trains:
+    if not isinstance(recipe.model, TrainedModel):
         raise VssError(
             f"{path} is a recipe of a network that is yet to be trained (family {recipe.model.family})",
             f"vss train --recipe {path}, then name its checkpoint, {Path('runs', recipe.name, 'last.pt')}",

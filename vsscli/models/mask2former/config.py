@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 from pydantic import Field, ValidationError, create_model, model_validator
 
 from vsscli.errors import VssError
-from vsscli.models.config import NamedNetwork, NetworkConfig, refusal
+from vsscli.models.config import NamedNetwork, NetworkConfig, config_error
 from vsscli.models.mask2former.published import NETWORKS
 from vsscli.models.mask2former.trunks import (
     SETTINGS,
@@ -163,7 +163,7 @@ class Mask2FormerModel(NetworkConfig):
         try:
             return type(preset).model_validate(values)
         except ValidationError as error:
-            raise refusal(error, f"backbone {self.backbone}") from error
+            raise config_error(error, f"backbone {self.backbone}") from error
 
     @property
     def decoder(self) -> HeadConfig:

@@ -6,31 +6,17 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from vsscli.models.mask2former.backbone import Backbone
-from vsscli.models.mask2former.beit import Beit
 from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.models.mask2former.head import Mask2FormerHead
-from vsscli.models.mask2former.one_peace import OnePeace
-from vsscli.models.mask2former.swin import Swin
-from vsscli.models.mask2former.trunks import (
-    DIVISOR,
-    AdapterTrunkConfig,
-    BackboneConfig,
-    BeitConfig,
-    OnePeaceConfig,
-    SwinConfig,
-    VitAdapterConfig,
-)
-from vsscli.models.mask2former.vit_adapter import VitAdapter
+from vsscli.models.mask2former.trunks import DIVISOR
 from vsscli.models.network import Network, Normalisation
-from vsscli.models.official.recognise import IMAGENET, ONE_PEACE_NORMALISATION
 from vsscli.models.official.start import load_start
 from vsscli.models.outputs import MaskOutputs
 from vsscli.models.scores import Scores
 from vsscli.talk import SILENCE, Talk
 
-# What the authors of ViT-Adapter count to the first layer when the learning rate decays by layers, although it belongs
-# to the end of the network: they learn slowest (specs: vit_adapter.md, Hyper-parameters).
+# Layer decay as published for ViT-Adapter counts these to the first layer, although they belong to the end of the
+# network, so they learn slowest (specs: vit_adapter.md, Hyper-parameters).
 SLOWEST = tuple(
     f"predictor.{part}." for part in ("mask_embed", "class_embed", "level_embed", "query_embed", "query_feat")
 )
@@ -41,18 +27,16 @@ class Mask2Former(Network):
 
     def __init__(self, config: Mask2FormerModel, num_classes: int) -> None:
         trunk = config.trunk
-        backbone = build_backbone(trunk)
+        backbone = trunk.build()
         full, again = config.readout == "full", config.checkpointing
         head = Mask2FormerHead(backbone.channels, num_classes, config.decoder, full=full, checkpointing=again)
-        super().__init__(num_classes, head.stride, DIVISOR, normalisation_of(trunk))
+        super().__init__(num_classes, head.stride, DIVISOR, Normalisation(*trunk.colours))
         self.crop = backbone.crop
         self.feature_channels = head.feature_channels
         self.backbone = backbone
         self.head = head
-        self._slow_head = isinstance(trunk, AdapterTrunkConfig)
-        self._kept: frozenset[str] = frozenset()
-        if isinstance(trunk, SwinConfig):
-            self._kept = frozenset(_norms_and_embeddings(head))
+        self._slow_head = trunk.slow_head
+        self._undecayed = frozenset(_norms_and_embeddings(head)) if trunk.decays_head_biases else None
         if config.compile:
             self.backbone.compile()
             self.head.compile()
@@ -76,7 +60,7 @@ class Mask2Former(Network):
         return False, 0
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Say whether weight decay applies, as where each network was published.
+        """Whether weight decay applies, as each network was published.
 
         ViT-Adapter and ONE-PEACE: not to vectors and biases. Mask2Former on Swin: not to norms, embeddings and tables
         of relative positions, but to biases (specs: vit_adapter.md, mask2former.md).
@@ -84,36 +68,17 @@ class Mask2Former(Network):
         part, _, rest = name.partition(".")
         if part == "backbone":
             return self.backbone.decays(rest, parameter)
-        return rest not in self._kept if self._kept else super().decays(name, parameter)
+        return super().decays(name, parameter) if self._undecayed is None else rest not in self._undecayed
 
     def _first_depth(self) -> int:
-        """How deep the first layer of the backbone lies."""
+        """Depth of the backbone's first layer."""
         return max(self.backbone.depth_of(name) for name, _ in self.backbone.named_parameters())
-
-
-def build_backbone(config: BackboneConfig) -> Backbone:
-    """Make a backbone with fresh weights."""
-    match config:
-        case SwinConfig():
-            return Swin(config)
-        case BeitConfig():
-            return Beit(config)
-        case VitAdapterConfig():
-            return VitAdapter(config)
-        case OnePeaceConfig():
-            return OnePeace(config)
-    raise NotImplementedError(type(config).__name__)
-
-
-def normalisation_of(trunk: BackboneConfig) -> Normalisation:
-    """What the images must be normalised with for a backbone's published weights."""
-    return ONE_PEACE_NORMALISATION if isinstance(trunk, OnePeaceConfig) else IMAGENET
 
 
 def build_mask2former(
     config: Mask2FormerModel, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE
 ) -> Mask2Former:
-    """Build a network, with the weights that its configuration names if ``load_pretrained``."""
+    """Build a network; with ``load_pretrained``, load the weights that its configuration names."""
     network = Mask2Former(config, num_classes)
     if load_pretrained and not config.random:
         load_start(network, config.trunk, Path(config.pretrained).expanduser(), talk)

@@ -1,42 +1,64 @@
-"""What decides the backbones of Mask2Former: by name, and with other sizes than their names say. No torch."""
+"""Configurations of Mask2Former's backbones: by name, or with sizes other than the named ones. No torch."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from vsscli.errors import VssError
 from vsscli.section import Layers, Section, Size, Width
 
+if TYPE_CHECKING:
+    from vsscli.models.mask2former.backbone import Backbone
+
 DIVISOR = 32  # of the sides of an image: the coarsest map has stride 32
 PATCH = 16  # side of the patches of plain transformers, pixels
 STRIDES = (4, 8, 16, 32)  # of a backbone's maps
 SETTINGS = ("crop", "drop_path", "checkpointing", "frozen")
-"""Fields that are no sizes of a backbone: a recipe has them beside its name."""
+"""Fields that are not sizes of a backbone: in a recipe they stand beside its name."""
+
+Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
+IMAGENET: Colours = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
 
-class BackboneConfig(Section):
-    """What decides any backbone.
+class BackboneConfig(Section, ABC):
+    """The configuration of a backbone.
 
     Attributes
     ----------
     layout
-        Of the head that is usual with it.
+        Layout of the head that is usual with it.
+    colours
+        Mean and standard deviation of red, green and blue that its published weights expect (specs: mask2former.md,
+        vit_adapter.md).
+    slow_head
+        Whether the published code counts the head's queries, class and mask layers to the slowest layer when the
+        learning rate decays by layers.
+    decays_head_biases
+        Whether weight decay in the head spares norms and embeddings instead of vectors and biases.
     drop_path
         Rate of stochastic depth of the last block; it grows linearly from 0.
     checkpointing
-        Forget activations inside of blocks and compute them again for the gradient.
+        Discard the activations inside blocks and compute them again for the gradient.
     frozen
-        The pre-trained part does not learn.
+        The pretrained part does not learn.
     """
 
     layout: ClassVar[Literal["base", "wide"]] = "base"
+    colours: ClassVar[Colours] = IMAGENET
+    slow_head: ClassVar[bool] = False
+    decays_head_biases: ClassVar[bool] = False
 
     drop_path: float = Field(0.3, ge=0, lt=1)
     checkpointing: bool = False
     frozen: bool = False
+
+    @abstractmethod
+    def build(self) -> Backbone:
+        """Build the backbone, with fresh weights."""
 
 
 def _require_divisor(heads: int, width: int) -> None:
@@ -45,13 +67,15 @@ def _require_divisor(heads: int, width: int) -> None:
 
 
 class SwinConfig(BackboneConfig):
-    """What decides a Swin transformer.
+    """The configuration of a Swin transformer.
 
     Attributes
     ----------
     width
         Channels of the first stage; each further stage has twice as many.
     """
+
+    decays_head_biases: ClassVar[bool] = True
 
     width: Width = 192
     depths: tuple[Layers, ...] = Field((2, 2, 18, 2), description="blocks of the four stages of a Swin")
@@ -75,17 +99,22 @@ class SwinConfig(BackboneConfig):
             _require_divisor(heads, width)
         return self
 
+    def build(self) -> Backbone:
+        from vsscli.models.mask2former.swin import Swin
+
+        return Swin(self)
+
 
 class TrunkConfig(BackboneConfig):
-    """What decides a plain transformer over patches of 16 pixels.
+    """The configuration of a plain transformer over patches of 16 pixels.
 
     Attributes
     ----------
     width
         D.
     crop
-        Height and width of the images in pixels, multiples of 32. Its tables of relative positions are made for them,
-        so it takes no others.
+        Height and width of the images in pixels, multiples of 32. Its tables of relative positions are made for that
+        size, so it takes no other.
     """
 
     width: Width = 1024
@@ -114,7 +143,7 @@ class TrunkConfig(BackboneConfig):
 
 
 class BeitConfig(TrunkConfig):
-    """What decides a BEiT with a pyramid: the four taps become the maps at strides 4, 8, 16, 32."""
+    """The configuration of a BEiT with a pyramid: the four taps become the maps at strides 4, 8, 16, 32."""
 
     crop: Size = (640, 640)
     taps: tuple[int, int, int, int] = Field(
@@ -130,9 +159,14 @@ class BeitConfig(TrunkConfig):
             )
         return self
 
+    def build(self) -> Backbone:
+        from vsscli.models.mask2former.beit import Beit
+
+        return Beit(self)
+
 
 class AdapterConfig(Section):
-    """What decides a ViT-Adapter beside its trunk.
+    """The configuration of a ViT-Adapter without its trunk.
 
     Attributes
     ----------
@@ -162,9 +196,10 @@ class AdapterConfig(Section):
 
 
 class AdapterTrunkConfig(TrunkConfig):
-    """What decides a plain transformer with an adapter."""
+    """The configuration of a plain transformer with an adapter."""
 
     layout: ClassVar[Literal["base", "wide"]] = "wide"
+    slow_head: ClassVar[bool] = True
 
     adapter: AdapterConfig = AdapterConfig()
 
@@ -177,17 +212,25 @@ class AdapterTrunkConfig(TrunkConfig):
             spans = ", ".join(f"{first}-{last}" for first, last in interactions)
             raise VssError(
                 f"interactions: {spans} do not divide blocks 0-{self.depth - 1} into four spans",
-                "let each span begin where the one before has ended, from the first block to the last",
+                "let each span begin right after the one before it, from the first block to the last",
             )
         return self
 
 
 class VitAdapterConfig(AdapterTrunkConfig):
-    """What decides a BEiT with an adapter."""
+    """The configuration of a BEiT with an adapter."""
+
+    def build(self) -> Backbone:
+        from vsscli.models.mask2former.vit_adapter import VitAdapter
+
+        return VitAdapter(self)
 
 
 class OnePeaceConfig(AdapterTrunkConfig):
-    """What decides a ONE-PEACE with an adapter; the published one is its giant, of 1.5 billion parameters."""
+    """The configuration of a ONE-PEACE with an adapter; the published one is the giant, of 1.5 billion parameters."""
+
+    # Its own, close to CLIP's (specs: one_peace.md).
+    colours: ClassVar[Colours] = (122.771, 116.746, 104.094), (68.5, 66.632, 70.323)
 
     width: Width = 1536
     depth: Layers = 40
@@ -196,6 +239,11 @@ class OnePeaceConfig(AdapterTrunkConfig):
     drop_path: float = Field(0.5, ge=0, lt=1)
     gamma: float = 1e-2
     adapter: AdapterConfig = AdapterConfig(interactions=((0, 9), (10, 19), (20, 29), (30, 39)), heads=24)
+
+    def build(self) -> Backbone:
+        from vsscli.models.mask2former.one_peace import OnePeace
+
+        return OnePeace(self)
 
 
 _TINY: dict[str, Any] = {
@@ -224,25 +272,25 @@ PRESETS: dict[str, BackboneConfig] = {
 
 
 def require_backbone(name: str) -> BackboneConfig:
-    """The backbone of a name.
+    """The configuration of a named backbone.
 
     Raises
     ------
     VssError
-        There is none.
+        No backbone has this name.
     """
     if name not in PRESETS:
-        raise VssError(f"there is no backbone {name!r}", f"backbones: {', '.join(PRESETS)}")
+        raise VssError(f"unknown backbone {name!r}", f"backbones: {', '.join(PRESETS)}")
     return PRESETS[name]
 
 
 def changed(values: dict[str, Any], sizes: Mapping[str, Any], known: list[str], name: str) -> dict[str, Any]:
-    """Values of a configuration with the sizes that are given put in their place, those within ``adapter`` one by one.
+    """Values of a configuration, with the given sizes in place of its own; those inside ``adapter`` one by one.
 
     Raises
     ------
     VssError
-        There is none of that name; those that are ``known`` are named.
+        A size is not one of those ``known``, which the hint lists.
     """
     given = {key: value for key, value in sizes.items() if value is not None}
     unknown = [key for key in given if key not in known]

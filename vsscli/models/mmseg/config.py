@@ -1,4 +1,4 @@
-"""The mmseg family: networks of mmsegmentation, which are trained already."""
+"""The mmseg family: trained networks of mmsegmentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from vsscli.errors import VssError
-from vsscli.models.config import NetworkConfig, ScoreKind
+from vsscli.models.config import NetworkConfig, ScoreKind, TrainedModel
 from vsscli.talk import SILENCE, Talk
 
 if TYPE_CHECKING:
@@ -17,14 +17,13 @@ if TYPE_CHECKING:
     from vsscli.models.mmseg.network import MmsegNetwork
 
 
-class MmsegModel(NetworkConfig):
-    """A network of mmsegmentation that is trained already, read out as it is: the extra `mmseg`.
+class MmsegModel(TrainedModel):
+    """A trained network of mmsegmentation, used as it is: the extra `mmseg`.
 
     A config that ends in .py is a program, which mmengine runs to read it: name only one that you trust. A config that
     was dumped as .yaml or .json runs nothing.
     """
 
-    trains: ClassVar[bool] = False
     masks: ClassVar[bool] = True
 
     family: Literal["mmseg"]
@@ -49,7 +48,7 @@ class MmsegModel(NetworkConfig):
 
     def build(self, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> MmsegNetwork:
         raise VssError(
-            f"the network of config {self.config} is built of what its files say, once they are read",
+            f"the network of config {self.config} can't be built before its files are read",
             "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
         )
 
@@ -60,8 +59,8 @@ class MmsegModel(NetworkConfig):
 
 
 class MmsegConfig(NetworkConfig):
-    """What the files of a recipe say: the ``model`` section of a config of mmsegmentation, in plain values, every
-    ``type`` a registered name."""
+    """What a checkpoint keeps of an `MmsegModel`: the ``model`` section of mmsegmentation's config in plain values,
+    each ``type`` a registered name."""
 
     trains: ClassVar[bool] = False
     masks: ClassVar[bool] = True

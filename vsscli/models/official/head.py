@@ -13,38 +13,40 @@ _NEWER = (
     (r"^((?:pixel_decoder\.encoder|transformer_decoder)\.layers\.\d+)\.ffn\.", r"\1.ffns.0."),
 )
 
-# What begins a name of mmsegmentation's 0.x, and what detectron2 has in its place; # is a number.
-_OLD, _NEW = "pixel_decoder.encoder.layers.#.", "pixel_decoder.transformer.encoder.layers.#."
-_LAYER, _PREDICTOR = "transformer_decoder.layers.#.", "predictor.transformer_"
-_BEGINNINGS = (
-    ("pixel_decoder.input_convs.#.conv.", "pixel_decoder.input_proj.#.0."),
-    ("pixel_decoder.input_convs.#.gn.", "pixel_decoder.input_proj.#.1."),
-    (f"{_OLD}attentions.0.", f"{_NEW}self_attn."),
-    (f"{_OLD}ffns.0.layers.0.0.", f"{_NEW}linear1."),
-    (f"{_OLD}ffns.0.layers.1.", f"{_NEW}linear2."),
-    (f"{_OLD}norms.0.", f"{_NEW}norm1."),
-    (f"{_OLD}norms.1.", f"{_NEW}norm2."),
-    ("pixel_decoder.level_encoding.weight", "pixel_decoder.transformer.level_embed"),
-    ("pixel_decoder.lateral_convs.0.conv.", "pixel_decoder.adapter_1."),
-    ("pixel_decoder.lateral_convs.0.gn.", "pixel_decoder.adapter_1.norm."),
-    ("pixel_decoder.output_convs.0.conv.", "pixel_decoder.layer_1."),
-    ("pixel_decoder.output_convs.0.gn.", "pixel_decoder.layer_1.norm."),
-    ("pixel_decoder.mask_feature.", "pixel_decoder.mask_features."),
-    (f"{_LAYER}attentions.0.attn.", f"{_PREDICTOR}cross_attention_layers.#.multihead_attn."),
-    (f"{_LAYER}attentions.1.attn.", f"{_PREDICTOR}self_attention_layers.#.self_attn."),
-    (f"{_LAYER}ffns.0.layers.0.0.", f"{_PREDICTOR}ffn_layers.#.linear1."),
-    (f"{_LAYER}ffns.0.layers.1.", f"{_PREDICTOR}ffn_layers.#.linear2."),
-    (f"{_LAYER}norms.0.", f"{_PREDICTOR}cross_attention_layers.#.norm."),
-    (f"{_LAYER}norms.1.", f"{_PREDICTOR}self_attention_layers.#.norm."),
-    (f"{_LAYER}norms.2.", f"{_PREDICTOR}ffn_layers.#.norm."),
-    ("transformer_decoder.post_norm.", "predictor.decoder_norm."),
-    ("cls_embed.", "predictor.class_embed."),
-    ("mask_embed.0.", "predictor.mask_embed.layers.0."),
-    ("mask_embed.2.", "predictor.mask_embed.layers.1."),
-    ("mask_embed.4.", "predictor.mask_embed.layers.2."),
-    ("query_embed.", "predictor.query_embed."),
-    ("query_feat.", "predictor.query_feat."),
-    ("level_embed.", "predictor.level_embed."),
+_LINEAR = {"ffns.0.layers.0.0.": "linear1.", "ffns.0.layers.1.": "linear2."}
+_CONV = {"conv.": "", "gn.": "norm."}
+
+# Prefixes of a module in mmsegmentation 0.x and in detectron2, and the names of its parts in both; # is a number.
+_MODULES: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("pixel_decoder.input_convs.#.", "pixel_decoder.input_proj.#.", {"conv.": "0.", "gn.": "1."}),
+    (
+        "pixel_decoder.encoder.layers.#.",
+        "pixel_decoder.transformer.encoder.layers.#.",
+        {"attentions.0.": "self_attn.", **_LINEAR, "norms.0.": "norm1.", "norms.1.": "norm2."},
+    ),
+    ("pixel_decoder.lateral_convs.0.", "pixel_decoder.adapter_1.", _CONV),
+    ("pixel_decoder.output_convs.0.", "pixel_decoder.layer_1.", _CONV),
+    ("pixel_decoder.level_encoding.weight", "pixel_decoder.transformer.level_embed", {"": ""}),
+    ("pixel_decoder.mask_feature.", "pixel_decoder.mask_features.", {"": ""}),
+    (
+        "transformer_decoder.layers.#.",
+        "predictor.transformer_",
+        {
+            "attentions.0.attn.": "cross_attention_layers.#.multihead_attn.",
+            "attentions.1.attn.": "self_attention_layers.#.self_attn.",
+            **{theirs: f"ffn_layers.#.{ours}" for theirs, ours in _LINEAR.items()},
+            "norms.0.": "cross_attention_layers.#.norm.",
+            "norms.1.": "self_attention_layers.#.norm.",
+            "norms.2.": "ffn_layers.#.norm.",
+        },
+    ),
+    ("transformer_decoder.post_norm.", "predictor.decoder_norm.", {"": ""}),
+    ("mask_embed.", "predictor.mask_embed.layers.", {"0.": "0.", "2.": "1.", "4.": "2."}),
+    ("cls_embed.", "predictor.class_embed.", {"": ""}),
+    ("", "predictor.", {name: name for name in ("query_embed.", "query_feat.", "level_embed.")}),
+)
+_BEGINNINGS = tuple(
+    (theirs + part, ours + our_part) for theirs, ours, parts in _MODULES for part, our_part in parts.items()
 )
 _PATTERNS = tuple(
     (re.compile("^" + re.escape(theirs).replace(r"\#", r"(\d+)")), ours.replace("#", r"\1"))

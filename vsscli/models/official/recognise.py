@@ -15,7 +15,6 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.models.mask2former.relative_position import index_fits
-from vsscli.models.network import Normalisation
 from vsscli.models.official.head import older_name
 from vsscli.models.official.pretraining import downsample_ends
 from vsscli.models.official.sizes import (
@@ -35,10 +34,6 @@ from vsscli.models.official.sizes import (
 )
 from vsscli.models.weights import CONTAINERS
 from vsscli.models.wrappers import unwrapped
-
-# specs: mask2former.md, vit_adapter.md (ImageNet's), one_peace.md (near CLIP's)
-IMAGENET = Normalisation((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-ONE_PEACE_NORMALISATION = Normalisation((122.771, 116.746, 104.094), (68.5, 66.632, 70.323))
 
 
 class Kind(StrEnum):
@@ -67,8 +62,6 @@ class Official:
         ``sem_seg_head.`` (detectron2, current naming) or ``decode_head.`` (mmsegmentation 0.x naming).
     backbone, adapter, head
         Their sizes; ``adapter`` and ``head`` None where there is none.
-    normalisation
-        That of the public configurations.
     classes, colours
         Names and colours of the classes, where the checkpoint says them.
     assumed
@@ -81,7 +74,6 @@ class Official:
     backbone: SwinSizes | TrunkSizes
     adapter: AdapterSizes | None
     head: HeadSizes | None
-    normalisation: Normalisation
     classes: tuple[str, ...] | None = None
     colours: tuple[tuple[int, int, int], ...] | None = None
     assumed: tuple[str, ...] = ()
@@ -140,7 +132,6 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
     classes, colours = _told_classes(content)
     if head is None or classes is None or len(classes) != head.num_classes:
         classes = colours = None
-    one_peace = kind in (Kind.ONE_PEACE, Kind.ONE_PEACE_TRUNK)
     return Official(
         kind=kind,
         source=source,
@@ -148,7 +139,6 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
         backbone=backbone,
         adapter=adapter,
         head=head,
-        normalisation=ONE_PEACE_NORMALISATION if one_peace else IMAGENET,
         classes=classes,
         colours=colours,
         assumed=(*_assumed(adapter, head, assumptions, told is not None), *_assumed_crop(backbone, state)),

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from vsscli.data.samples import Crops
+from vsscli.errors import VssError
 from vsscli.models.network import Network
 from vsscli.recipes.schema import Recipe
 from vsscli.talk import SILENCE, Talk
@@ -119,8 +120,19 @@ def build_objectives(
     """
     setup = Setup(recipe, network, stored, talk)
     parts = [part for kind in OBJECTIVES if (part := kind.of(setup)) is not None]
-    learner = Learner(network, next((part.head for part in parts if part.head is not None), None))
+    learner = Learner(network, _only_head(parts))
     settings, asked = recipe.unlabelled, any(part.asks_teacher for part in parts)
     teacher = MeanTeacher(learner, settings.momentum) if settings and (asked or settings.teacher == "ema") else None
     viewer = Viewer(network.normalisation, settings, stored, teacher, sees_all=asked, autocast=autocast)
     return Objectives(learner, viewer, parts, balanced=settings is not None and settings.balance == "layers")
+
+
+def _only_head(parts: Sequence[Objective]) -> nn.Module | None:
+    """The projection head that one of the objectives brings, if any does; a learner has room for one."""
+    heads = {part.name: part.head for part in parts if part.head is not None}
+    if len(heads) > 1:
+        raise VssError(
+            f"the objectives {' and '.join(heads)} each bring a projection head, and a network trains with one",
+            "leave all but one of them out of the recipe's `unlabelled` section",
+        )
+    return next(iter(heads.values()), None)
