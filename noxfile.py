@@ -16,7 +16,7 @@ OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 
 def install(session: nox.Session) -> None:
-    session.install("-c", "constraints.txt", "-e", ".[test,docs,video,weights]")
+    session.install("-c", "constraints.txt", "-e", ".[test,docs,weights]")
 
 
 @nox.session

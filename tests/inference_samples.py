@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vsscli.data.videos import Video
+from vsscli.data.video import Video
 from vsscli.inference.bands import ViewMaps
 from vsscli.inference.plans import NONE, AugmentationPlan
 from vsscli.inference.predictor import Predictor, ReadOut

@@ -375,7 +375,6 @@ class TestInput:
             open_input(tmp_path / "a.png")
 
     def test_a_video_file_is_opened_with_pyav(self, tmp_path: Path) -> None:
-        pytest.importorskip("av")
         (tmp_path / "clip.mp4").write_bytes(b"junk")
         for path in (tmp_path / "clip.mp4", tmp_path):
             with pytest.raises(VssError, match=r"clip\.mp4 is damaged"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +62,6 @@ def test_a_video_has_frames() -> None:
 
 class TestFiles:
     """Video files, through PyAV."""
-
-    @pytest.fixture(autouse=True)
-    def _with_pyav(self) -> None:
-        pytest.importorskip("av")
 
     @staticmethod
     def write(path: Path, frames: int = 12, codec: str = "mpeg4", title: str = "", faststart: bool = False) -> Path:
@@ -279,12 +274,3 @@ class TestFiles:
             container.mux(stream.encode())
         with pytest.raises(VssError, match="no pictures"):
             FileVideo(tmp_path / "sound.wav")
-
-    def test_without_pyav_the_error_tells_what_to_install(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        (tmp_path / "clip.mp4").write_bytes(b"x")
-        monkeypatch.setitem(sys.modules, "av", None)
-        with pytest.raises(VssError, match="PyAV") as caught:
-            FileVideo(tmp_path / "clip.mp4")
-        assert caught.value.hint == 'pip install "vsscli[video]"'

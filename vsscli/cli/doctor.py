@@ -32,7 +32,7 @@ def doctor(
     from vsscli.data.layouts import plain_data
     from vsscli.errors import VssError
     from vsscli.pipeline.environment import examine
-    from vsscli.pipeline.inspection import Inspection, inspect_data, inspect_recipe, not_installed
+    from vsscli.pipeline.inspection import Inspection, inspect_data, inspect_recipe
     from vsscli.recipes.load import load_recipe
 
     console = Console(quiet=quiet)
@@ -43,7 +43,6 @@ def doctor(
         seen.add(inspect_data(plain_data(data), None, described=False, talk=console))
     else:
         seen.missed.append("data: name a folder with --data ROOT or a recipe with --recipe FILE")
-    seen.missed += not_installed()
     found = examine(workspace)
     listed = [(str(fault.path), fault.what, fault.remedy) for fault in seen.faults]
     listed += [("installation", problem.what, problem.remedy) for problem in found.problems]

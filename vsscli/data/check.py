@@ -18,7 +18,6 @@ import numpy as np
 from vsscli.data.census import VALUES, Census
 from vsscli.data.left import unread_mask
 from vsscli.data.masks import MaskIds, describe_values, noted_first
-from vsscli.data.pixels import read_image
 from vsscli.data.verdict import Meaning, Remark, counted_remedy, judge, unknown_remedy
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
@@ -171,7 +170,7 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
         )
     else:
         try:
-            size = read_image(frame.image).shape[:2]
+            size = frame.read().shape[:2]
         except VssError as error:
             faults.append(_as_fault(frame.image, error))
     if masks and frame.mask is not None:

@@ -11,7 +11,7 @@ from vsscli.drawn.config import Scene
 from vsscli.names import sound_name
 from vsscli.section import Factor, Fraction, Positive, Section, Side, Size, Split
 
-Layout = Literal["vspw", "folders", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
+Layout = Literal["vspw", "folders", "files", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
 
 
 class Data(Section):
@@ -24,7 +24,20 @@ class Data(Section):
     root_env: str | None = Field(None, description="environment variable that overrides `root` when set")
     layout: Layout = Field("vspw", description="how files lie under `root`; of images, each is a video of one frame")
     images: str | None = Field(None, description="layout images: folder of a split's images, as in `images/{split}`")
-    masks: str | None = Field(None, description="layout images: folder of a split's masks, as in `masks/{split}`")
+    masks: str | None = Field(
+        None,
+        description="layout images: folder of a split's masks, as in `masks/{split}`; layout files: what masks are "
+        "called, as in `labels/{video}/{frame}.png`",
+    )
+    videos: tuple[str, ...] = Field(
+        (),
+        description="layout files: video files, folders of frames, and folders of these, or patterns (`clips/*.mp4`)",
+    )
+    stills: tuple[str, ...] = Field((), description="layout files: folders of images that are no video")
+    held_out: tuple[str, ...] = Field(
+        (),
+        description="layout files: what `val` is and `train` is not: videos, or frames, as in `clip1/000100..000199`",
+    )
     classes: str = Field("vspw124", description="a class table that ships with vss, or a JSON/YAML file under the root")
     void_ids: tuple[int, ...] = Field((0, 255), description="mask values that mean no class")
     first_id: int = Field(1, ge=0, le=255, description="mask value of class 0; the others follow")
@@ -58,8 +71,12 @@ class Data(Section):
     def _tree_is_known(self) -> Data:
         if self.layout == "images" and self.images is None:
             raise ValueError("layout images needs `images`, the folder of a split's images: images/{split}")
+        if self.layout == "files":
+            self._files_are_known()
+        elif self.videos or self.stills or self.held_out:
+            raise ValueError("`videos`, `stills` and `held_out` belong to layout files")
         for name, template in (("images", self.images), ("masks", self.masks)):
-            if template is None:
+            if template is None or (name == "masks" and self.layout == "files"):
                 continue
             if self.layout != "images":
                 raise ValueError(f"`{name}` belongs to layout images; layout {self.layout} knows its own folders")
@@ -70,6 +87,15 @@ class Data(Section):
                 f"layout {self.layout} needs `remap`, which reads such masks: {self.layout}, or a mapping of your own"
             )
         return self
+
+    def _files_are_known(self) -> None:
+        if not self.videos and not self.stills:
+            raise ValueError("layout files needs `videos`, such as [clips], or `stills`, folders of single images")
+        pattern = self.masks
+        if pattern is not None and (
+            pattern.count("{frame}") != 1 or set(pattern.replace("{frame}", "").replace("{video}", "")) & set("{}")
+        ):
+            raise ValueError(f"`masks` is a pattern as in `labels/{{video}}/{{frame}}.png`, not {pattern!r}")
 
 
 class Also(Section):

@@ -22,8 +22,9 @@ from types import TracebackType
 
 from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
+from vsscli.data.video import Video
 from vsscli.data.videofile import FileVideo
-from vsscli.data.videos import FolderVideo, Video
+from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.files import whole_file
 from vsscli.talk import SILENCE, Talk
@@ -112,8 +113,11 @@ class Digests:
         return digest_of_frames(found) if found else ""
 
     def frames(self, video: Video, talk: Talk = SILENCE) -> list[str]:
-        """What each frame of a video is made from: its file's content. Those of a video file have one in common."""
-        return self.of_all(frame_files(video), talk)
+        """What each frame of a video is made from: its file's content, and of a numbered frame of a video file its
+        number too. Frames of a `FileVideo` have one digest in common."""
+        digests = self.of_all(frame_files(video), talk)
+        numbers = [frame.number for frame in video.frames] if isinstance(video, FolderVideo) else [None] * len(digests)
+        return [numbered(digest, number) for digest, number in zip(digests, numbers, strict=True)]
 
     def split(self, videos: Sequence[FolderVideo], table: ClassTable, ids: MaskIds | None, talk: Talk = SILENCE) -> str:
         """What stands for the frames of a split: SHA-256 over the classes, the names of all frames and their content;
@@ -124,7 +128,7 @@ class Digests:
         meaning = None if ids is None else ids.to_dict()
         digest = hashlib.sha256(json.dumps([table.to_dict(), meaning], sort_keys=True).encode())
         for frame, own in zip(frames, parts, strict=True):
-            image = "" if frame.image is None else known.get(frame.image, "?")
+            image = "" if frame.image is None else numbered(known.get(frame.image, "?"), frame.number)
             line = " ".join((frame.address, image, *(known.get(path, "?") for path in own)))
             digest.update(f"{line}\n".encode(errors="surrogateescape"))
         return digest.hexdigest()
@@ -164,6 +168,11 @@ class Digests:
             self._known[place] = _state(after), digest
             self._learned = True
         return digest
+
+
+def numbered(digest: str, number: int | None) -> str:
+    """What stands for a frame of a file: the file's digest, and if the file has several frames one with the number."""
+    return digest if number is None else hashlib.sha256(f"{digest} {number}".encode()).hexdigest()
 
 
 def digest_of_frames(digests: Sequence[str]) -> str:

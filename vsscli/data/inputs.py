@@ -15,8 +15,8 @@ from vsscli.data.folders import IMAGE_SUFFIXES, frames_of, has_images, read_vide
 from vsscli.data.numbering import say_order
 from vsscli.data.spelling import plain
 from vsscli.data.trees import SPLIT, TREES, guess_images
+from vsscli.data.video import VIDEO_SUFFIXES, Video
 from vsscli.data.videofile import FileVideo
-from vsscli.data.videos import VIDEO_SUFFIXES, Video
 from vsscli.data.walk import folders_below, kinds, visible
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
@@ -79,6 +79,33 @@ def open_input(path: str | Path, talk: Talk = SILENCE) -> list[Video]:
     videos = [_open(place / below, name) for below, name in zip(found.videos, names, strict=True)]
     say_order(videos, talk)
     return videos
+
+
+def open_videos(root: Path, places: Sequence[Path]) -> list[Video]:
+    """Open the videos of several files and folders, which are called as `open_input` calls those of ``root``.
+
+    Parameters
+    ----------
+    root
+        The folder from which down videos of one name are told apart.
+    places
+        Video files, folders of images, and folders that hold such at any depth.
+
+    Raises
+    ------
+    VssError
+        A place holds no video, or two videos have one name even so.
+    """
+    found: dict[Path, None] = {}
+    for place in places:
+        if not place.is_dir():
+            open_input(place)  # refuses what is no video
+        here = [Path()] if place.is_file() else _look(place).videos
+        if not here:
+            raise VssError(f"{place} holds neither images nor videos", "name folders of images and video files")
+        found |= dict.fromkeys(Path(os.path.relpath(place / below, root)) for below in here)
+    videos = list(found)
+    return [_open(root / below, name) for below, name in zip(videos, _names(root, videos), strict=True)]
 
 
 def _look(place: Path) -> _Found:

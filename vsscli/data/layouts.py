@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from vsscli.data.classes import IGNORE, ClassTable, load_class_table, read_class_entries
+from vsscli.data.clips import ALL
 from vsscli.data.config import Data, Layout
 from vsscli.data.folders import read_list, some
 from vsscli.data.mapping import FIRST_ID, load_mapping
@@ -67,6 +68,8 @@ class Dataset:
 
     def has(self, split: str) -> bool:
         """Whether there is a list or a folder of a split, by its name on disk."""
+        if self.recipe.layout == "files":
+            return split in (ALL, *self.recipe.train_splits, *([self.recipe.val] if self.recipe.held_out else []))
         return tree_of(self.recipe).has(self.root, split)
 
     def _train(self) -> list[FolderVideo]:

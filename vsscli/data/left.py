@@ -10,7 +10,8 @@ from vsscli.data.folders import IMAGE_SUFFIXES, MASK_SUFFIX, by_stem, has_images
 from vsscli.data.layouts import Dataset
 from vsscli.data.spelling import plain
 from vsscli.data.trees import tree_of
-from vsscli.data.videos import VIDEO_SUFFIXES, FolderVideo, Frame
+from vsscli.data.video import VIDEO_SUFFIXES
+from vsscli.data.videos import FolderVideo, Frame
 from vsscli.data.walk import folders_below, kinds, visible
 from vsscli.errors import VssError
 from vsscli.talk import Talk
@@ -43,9 +44,9 @@ def left_out(dataset: Dataset, split: str, videos: Sequence[FolderVideo]) -> lis
     frames = [frame for video in videos for frame in video.frames]
     found = [*_among_masks(masks, frames), *_among_images(images)]
     tree = tree_of(dataset.recipe)
-    if tree.of_videos:
+    if tree.of_videos and dataset.recipe.layout != "files":
         found += _in_videos(images)
-    if tree.of_videos and not tree.listed:
+    if tree.of_videos and not tree.listed and dataset.recipe.layout != "files":
         found += _beside_videos(dataset, split, videos)
     return found
 
@@ -71,7 +72,7 @@ def unread_mask(frame: Frame) -> Path | None:
 def _folders(dataset: Dataset, split: str, videos: Sequence[FolderVideo]) -> tuple[list[Path], list[Path]]:
     """The folders that images lie in, and those that masks lie in or would."""
     frames = [frame for video in videos for frame in video.frames]
-    images = list(dict.fromkeys(frame.image.parent for frame in frames if frame.image is not None))
+    images = list(dict.fromkeys(f.image.parent for f in frames if f.image is not None and f.number is None))
     masks = [frame.mask.parent for frame in frames if frame.mask is not None]
     tree = tree_of(dataset.recipe)
     if tree.of_videos:

@@ -12,7 +12,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
-from vsscli.data.videos import FolderVideo, Video
+from vsscli.data.video import Video
+from vsscli.data.videos import FolderVideo
 from vsscli.talk import Talk
 
 DIGITS = re.compile("([0-9]+)")  # `\d` and `isdigit` know digits of many scripts; cameras write these

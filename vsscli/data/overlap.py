@@ -37,14 +37,15 @@ class Shared(NamedTuple):
 class _File(NamedTuple):
     video: str
     path: Path
-    place: tuple[int, int]
+    number: int | None
+    place: tuple[int, int, int | None]
     size: int
 
 
 def shared_videos(videos: Sequence[FolderVideo], others: Sequence[FolderVideo], digests: Digests) -> list[Shared]:
     """The videos of which at least one frame is among those of others, of another split, too. Frames without an image,
     or whose file can't be looked at, count for nothing."""
-    by_place: dict[tuple[int, int], _File] = {}
+    by_place: dict[tuple[int, int, int | None], _File] = {}
     by_size: dict[int, list[_File]] = {}
     for video in others:
         for file in _files(video):
@@ -60,7 +61,7 @@ def shared_videos(videos: Sequence[FolderVideo], others: Sequence[FolderVideo], 
 
 def _other(
     files: Sequence[_File],
-    by_place: dict[tuple[int, int], _File],
+    by_place: dict[tuple[int, int, int | None], _File],
     by_size: dict[int, list[_File]],
     digests: Digests,
 ) -> str | None:
@@ -73,7 +74,7 @@ def _other(
         file = alike[number]
         with suppress(VssError):  # what can't be read is told of elsewhere
             for candidate in by_size[file.size][:TRIED]:
-                if digests.of(file.path) == digests.of(candidate.path):
+                if file.number == candidate.number and digests.of(file.path) == digests.of(candidate.path):
                     return candidate.video
     return None
 
@@ -87,5 +88,6 @@ def _files(video: FolderVideo) -> list[_File]:
             status = os.stat(frame.image)
         except OSError:
             continue
-        found.append(_File(video.name, frame.image, (status.st_dev, status.st_ino), status.st_size))
+        place = (status.st_dev, status.st_ino, frame.number)
+        found.append(_File(video.name, frame.image, frame.number, place, status.st_size))
     return found

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from vsscli.data.masks import MaskIds, to_classes
-from vsscli.data.pixels import read_image
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 
@@ -98,26 +97,26 @@ class LabelledFrames:
 
     def __init__(self, videos: Sequence[FolderVideo], ids: MaskIds, num_classes: int) -> None:
         self._ids, self._num_classes = ids, num_classes
-        self._frames: list[tuple[Frame, Path, Path]] = []
+        self._frames: list[tuple[Frame, Path]] = []
         for frame in (frame for video in videos for frame in video.frames):
             if frame.image is None or frame.mask is None:
                 what = "image" if frame.image is None else "mask"
                 raise VssError(
                     f"training frame {frame.address} has no {what}", "add it, or take the frame out of the split"
                 )
-            self._frames.append((frame, frame.image, frame.mask))
+            self._frames.append((frame, frame.mask))
 
     def __len__(self) -> int:
         return len(self._frames)
 
     def load(self, index: int) -> Sample:
         """Decode a frame and its mask."""
-        frame, image, mask = self._frames[index]
-        return _of_one_size(frame, Sample(read_image(image), self.label(index)), f"mask {mask}")
+        frame, mask = self._frames[index]
+        return _of_one_size(frame, Sample(frame.read(), self.label(index)), f"mask {mask}")
 
     def label(self, index: int) -> np.ndarray:
         """Decode a frame's mask alone, (H, W) uint8, class index or 255."""
-        mask = self._frames[index][2]
+        mask = self._frames[index][1]
         return to_classes(self._ids.read(mask), self._ids, self._num_classes, mask)
 
 

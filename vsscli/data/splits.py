@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from vsscli.data.clips import read_clips
 from vsscli.data.config import Data
 from vsscli.data.folders import (
     IMAGE_SUFFIXES,
@@ -47,6 +48,8 @@ def read_split(data: Data, root: Path, split: str, reader: MaskReader | None) ->
         There is no list or folder of this split, or nothing in it; a video that is not there or has no frames; two
         files for one frame, or two frames of one name.
     """
+    if data.layout == "files":
+        return read_clips(data, root, split)
     tree = tree_of(data)
     if not tree.of_videos:
         return _read_images(data, root, tree, split, reader)

@@ -1,8 +1,8 @@
 """Layouts: where frames and masks of a data set lie. A new one is an entry of `TREES`, and a name in `Layout`.
 
-``vspw``, that of VSPW and of what vss itself writes, and ``folders``, for what a camera or a script left behind, are of
-videos. The others are published data sets of images, whose common variants are known too, and ``images`` is what a
-recipe's ``data.images`` and ``data.masks`` say.
+``vspw``, that of VSPW and of what vss itself writes, ``folders``, for what a camera or a script left behind, and
+``files``, whatever a recipe's ``data.videos`` says (`data.clips`), are of videos. The others are published data sets of
+images, whose common variants are known too, and ``images`` is what a recipe's ``data.images`` and ``data.masks`` say.
 """
 
 from __future__ import annotations
@@ -82,6 +82,7 @@ class Tree:
 TREES: dict[Layout, Tree] = {
     "vspw": Tree(("data/{video}/origin", "data/{video}"), ("data/{video}/mask",), listed="{split}.txt"),
     "folders": Tree(("{split}/{video}/origin", "{split}/{video}"), ("{split}/{video}/mask",), undivided=True),
+    "files": Tree(("{video}",), ("{video}/mask",), undivided=True),  # `data.clips` knows the rest
     "ade20k": Tree(
         ("images/{split}", "ADEChallengeData2016/images/{split}"),
         ("annotations/{split}", "ADEChallengeData2016/annotations/{split}"),

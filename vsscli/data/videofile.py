@@ -1,13 +1,14 @@
-"""Video files: decoded through PyAV, upright, and to their end."""
+"""Video files: decoded through PyAV, upright, to their end; single frames by number, exactly."""
 
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +16,8 @@ import numpy as np
 from vsscli.data.containers import OPTIONS, is_cut, lacks_packets, refuse_other_files
 from vsscli.data.orientation import UPRIGHT, Turn, matrix_turn
 from vsscli.data.pixels import require_pixels
-from vsscli.data.videos import Video, other_size
+from vsscli.data.recall import recall, remember
+from vsscli.data.video import Video, other_size
 from vsscli.errors import VssError
 from vsscli.names import require_names
 
@@ -25,8 +27,73 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 
+INDEX = "videos"
+"""Under what `data.recall` keeps an index."""
+
+UNTIMED = np.iinfo(np.int64).min
+"""In place of a time that a frame does not have."""
+
+
+@dataclass(frozen=True)
+class VideoIndex:
+    """What is known of the N frames of a file in the order in which they are shown.
+
+    Parameters
+    ----------
+    size
+        Height and width of the first, upright.
+    times
+        (N,) int64, each in the units of the file.
+    keys
+        (N,) bool, whether decoding can begin there.
+    checks
+        (N,) uint32, `checksum` of each.
+    """
+
+    size: tuple[int, int]
+    times: np.ndarray
+    keys: np.ndarray
+    checks: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @cached_property
+    def is_timed(self) -> bool:
+        """Whether every frame has a time of its own, later than that of the frame before."""
+        return bool((np.diff(self.times) > 0).all() and self.times[0] != UNTIMED)
+
+    def key_before(self, number: int) -> int:
+        """The last frame up to ``number`` at which decoding can begin."""
+        keys = np.flatnonzero(self.keys[: number + 1])
+        return int(keys[-1]) if len(keys) else 0
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """As it is remembered."""
+        return {"size": np.array(self.size), "times": self.times, "keys": self.keys, "checks": self.checks}
+
+    @staticmethod
+    def from_arrays(arrays: dict[str, np.ndarray]) -> VideoIndex | None:
+        """What `arrays` gave; `None` for anything else."""
+        wanted = {"size": (np.int64, 1), "times": (np.int64, 1), "keys": (np.bool_, 1), "checks": (np.uint32, 1)}
+        found = {name: (array.dtype.type, array.ndim) for name, array in arrays.items()}
+        count = {len(array) for name, array in arrays.items() if name != "size"}
+        if found != wanted or len(arrays["size"]) != 2 or len(count) != 1 or count == {0}:
+            return None
+        height, width = arrays["size"].tolist()
+        return VideoIndex((height, width), arrays["times"], arrays["keys"], arrays["checks"])
+
+
+def checksum(frame: VideoFrame) -> int:
+    """CRC-32 of a decoded frame's first plane, its brightness in most formats: tells two pictures apart."""
+    plane = frame.planes[0]
+    rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+    width = min(plane.line_size, plane.width * max(1, frame.format.components[0].bits // 8))
+    return zlib.crc32(rows[:, :width].tobytes())
+
+
 class FileVideo(Video):
-    """A video file, read through PyAV (the extra ``video``), called after the file if nothing else is said.
+    """A video file, read through PyAV, called after the file if nothing else is said.
 
     Frames are named by their number, ``000000`` onwards, and turned upright where the file says how it was held. They
     are those that a player shows: an edit list counts, and what the header claims does not. Their number is counted by
@@ -42,46 +109,62 @@ class FileVideo(Video):
         require_names([self.name], "name of a video", "rename its file")
         if not self.path.is_file():
             raise VssError(f"video file {self.path} is not there", "check the path")
-        with self._stream():
+        with self.stream():
             pass
 
     def __repr__(self) -> str:
         return f"FileVideo({str(self.path)!r})"
 
     @cached_property
-    def _counted(self) -> tuple[int, tuple[int, int]]:
-        """Number of frames, and height and width, from decoding everything once without converting any pixel."""
-        count, size = 0, (0, 0)
-        for frame in self._decode():
-            if count == 0:
-                size = self._turn(frame).size(frame.height, frame.width)
-            count += 1
-        if count == 0:
+    def index(self) -> VideoIndex:
+        """What decoding the whole file once says of its frames, remembered until the file changes."""
+        known = recall(self.path, INDEX)
+        index = None if known is None else VideoIndex.from_arrays(known)
+        if index is None:
+            index = self._decoded_index()
+            remember(self.path, INDEX, index.arrays())
+        return index
+
+    def _decoded_index(self) -> VideoIndex:
+        times: list[int] = []
+        keys: list[bool] = []
+        checks: list[int] = []
+        size = (0, 0)
+        for frame in self.decode():
+            size = size if times else self._turn(frame).size(frame.height, frame.width)
+            times.append(UNTIMED if frame.pts is None else frame.pts)
+            keys.append(bool(frame.key_frame))
+            checks.append(checksum(frame))
+        if not times:
             raise VssError(f"video file {self.path} holds no frame", "check that it plays; export it again")
-        return count, size
+        return VideoIndex(size, np.array(times, np.int64), np.array(keys), np.array(checks, np.uint32))
 
     @cached_property
     def stems(self) -> tuple[str, ...]:
         """``000000``, ``000001``, …"""
-        return tuple(f"{number:06d}" for number in range(self._counted[0]))
+        return tuple(f"{number:06d}" for number in range(len(self.index)))
 
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the first frame, upright."""
-        return self._counted[1]
+        return self.index.size
 
     def images(self, start: int = 0) -> Iterator[np.ndarray]:
         """Decode the frames from ``start`` on; see `Video.images`.
 
-        Frames before ``start`` are decoded and dropped: seeking by time is not exact in every container.
+        Frames before ``start`` are decoded and dropped.
         """
-        for number, frame in enumerate(self._decode()):
-            if number < start:
-                continue
-            image = self._turn(frame).apply(frame.to_ndarray(format="rgb24"))
-            if image.shape[:2] != self.size:
-                raise other_size(f"frame {number} of {self.path}", image, self)
-            yield image
+        for number, frame in enumerate(self.decode()):
+            if number >= start:
+                yield self.upright(frame, number)
+
+    def upright(self, frame: VideoFrame, number: int) -> np.ndarray:
+        """The pixels of a decoded frame, turned upright, (H, W, 3) uint8, RGB; an error if their size is not that of
+        the first frame."""
+        image = self._turn(frame).apply(frame.to_ndarray(format="rgb24"))
+        if image.shape[:2] != self.size:
+            raise other_size(f"frame {number} of {self.path}", image, self)
+        return image
 
     def _turn(self, frame: VideoFrame) -> Turn:
         """How a frame is turned upright."""
@@ -101,9 +184,10 @@ class FileVideo(Video):
             )
         return turn
 
-    def _decode(self) -> Iterator[VideoFrame]:
+    def decode(self) -> Iterator[VideoFrame]:
+        """All frames as PyAV has them, one after the other. A file that is damaged or cut is an error."""
         number = packets = 0
-        with self._stream() as (container, stream):
+        with self.stream() as (container, stream):
             for packet in container.demux(stream):
                 packets += packet.size > 0
                 for frame in packet.decode():
@@ -126,24 +210,32 @@ class FileVideo(Video):
             raise self._damaged("it is cut: it ends before it says that it does" if cut else ended)
 
     @contextmanager
-    def _stream(self) -> Iterator[tuple[InputContainer, VideoStream]]:
-        """The opened file and its first stream of pictures; FFmpeg's errors become ours until the block ends."""
-        av = _pyav()
+    def stream(self) -> Iterator[tuple[InputContainer, VideoStream]]:
+        """The opened file and its first stream of pictures, until the block ends; see `errors`."""
+        import av
+
         refuse_other_files(self.path)
+        # What its tags say is not wanted, so it may be any bytes.
+        with self.errors(), av.open(f"file:{self.path}", options=OPTIONS, metadata_errors="replace") as container:
+            cover = av.stream.Disposition.attached_pic
+            streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+            if not streams:
+                raise VssError(f"{self.path} holds no pictures", "give a video file or a folder of images")
+            stream, codec = streams[0], streams[0].codec_context
+            if codec is None:
+                raise self._damaged("there is no decoder for its pictures")
+            require_pixels(codec.height, codec.width, f"a frame of video file {self.path}")
+            codec.options = {"max_pixels": OPTIONS["max_pixels"]}
+            # Threads over frames would be faster but lose a decoding error that comes with the last frames.
+            yield container, stream
+
+    @contextmanager
+    def errors(self) -> Iterator[None]:
+        """Turn what PyAV and FFmpeg raise within the block into an error that names the file."""
+        import av
+
         try:
-            # What its tags say is not wanted, so it may be any bytes.
-            with av.open(f"file:{self.path}", options=OPTIONS, metadata_errors="replace") as container:
-                cover = av.stream.Disposition.attached_pic
-                streams = [stream for stream in container.streams.video if not stream.disposition & cover]
-                if not streams:
-                    raise VssError(f"{self.path} holds no pictures", "give a video file or a folder of images")
-                stream, codec = streams[0], streams[0].codec_context
-                if codec is None:
-                    raise self._damaged("there is no decoder for its pictures")
-                require_pixels(codec.height, codec.width, f"a frame of video file {self.path}")
-                codec.options = {"max_pixels": OPTIONS["max_pixels"]}
-                # Threads over frames would be faster but lose a decoding error that comes with the last frames.
-                yield container, stream
+            yield
         except av.FFmpegError as cause:  # also one that is a MemoryError: a damaged file claims more than there can be
             raise self._damaged(cause.strerror or str(cause)) from cause
         except (VssError, MemoryError):
@@ -155,13 +247,3 @@ class FileVideo(Video):
         return VssError(
             f"video file {self.path} is damaged or no video: {reason}", "check that it plays; copy or export it again"
         )
-
-
-def _pyav() -> ModuleType:
-    try:
-        import av
-    except ImportError as cause:
-        raise VssError(
-            "video files are read with PyAV, which is not installed", 'pip install "vsscli[video]"'
-        ) from cause
-    return av

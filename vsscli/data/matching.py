@@ -1,0 +1,117 @@
+"""Which mask belongs to which frame, by a pattern of the masks' names: ``labels/{video}/{frame}.png``.
+
+``{video}`` stands for the name of a video and ``{frame}`` for that of a frame. A frame's name may have another text
+before its number and other padding: of a video whose frames are ``000000`` onwards, ``frame_12`` is frame ``000012``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from vsscli.data.folders import MASK_SUFFIX, some
+from vsscli.data.spelling import plain
+from vsscli.data.videos import FolderVideo, Frame
+from vsscli.data.walk import folders_below, visible
+from vsscli.errors import VssError
+
+VIDEO, FRAME = "{video}", "{frame}"
+NUMBER = re.compile(r"([0-9]{1,18})(?![0-9]*[0-9])[^0-9]*$")
+"""The last number of a name."""
+
+
+def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str) -> list[FolderVideo]:
+    """Give frames their masks.
+
+    Parameters
+    ----------
+    videos
+        All videos that masks may belong to.
+    root, pattern
+        Masks are below ``root``, and called so.
+
+    Raises
+    ------
+    VssError
+        A mask belongs to no frame or to frames of two videos, or two masks belong to one frame.
+    """
+    found: dict[str, Path] = {}
+    strays: list[Path] = []
+    finders = [_Finder(video, pattern) for video in videos]
+    for path in _masks(root, pattern):
+        below = path.relative_to(root).as_posix()
+        frames = [frame for finder in finders if (frame := finder.frame_of(below)) is not None]
+        if len(frames) > 1:
+            raise VssError(
+                f"mask {path} may belong to {frames[0].address} and to {frames[1].address} (data.masks {pattern})",
+                "put the masks of each video into a folder of its own: labels/{video}/{frame}.png",
+            )
+        if not frames:
+            strays.append(path)
+            continue
+        other = found.setdefault(frames[0].address, path)
+        if other != path:
+            raise VssError(f"{other} and {path} are two masks of frame {frames[0].address}", "keep one of them")
+    if strays:
+        raise VssError(*_strays(strays, videos, root, pattern))
+    return [FolderVideo(v.name, tuple(replace(f, mask=found.get(f.address, f.mask)) for f in v.frames)) for v in videos]
+
+
+def mask_folder(pattern: str) -> str:
+    """The folder that all masks of a pattern are below, relative to the root; empty for the root itself."""
+    return pattern.partition("{")[0].rpartition("/")[0]
+
+
+def frame_number(name: str) -> int | None:
+    """The last number of a frame's name; `None` if it has none."""
+    match = NUMBER.search(name)
+    return None if match is None else int(match[1])
+
+
+class _Finder:
+    """Finds the frames of one video by the names of masks."""
+
+    def __init__(self, video: FolderVideo, pattern: str) -> None:
+        before, _, after = plain(pattern.replace(VIDEO, video.name)).partition(FRAME)
+        self._name = re.compile(f"{re.escape(before)}(?P<frame>[^/]+){re.escape(after)}")
+        self._named = VIDEO in pattern
+        self._by_stem = {plain(frame.stem): frame for frame in video.frames}
+        numbers = [(frame_number(frame.stem), frame) for frame in video.frames]
+        self._by_number = {number: frame for number, frame in numbers if number is not None}
+        if len(self._by_number) < len(numbers):  # two frames of one number: numbers decide nothing
+            self._by_number = {}
+
+    def frame_of(self, below: str) -> Frame | None:
+        match = self._name.fullmatch(plain(below))
+        if match is None:
+            return None
+        name = match["frame"]
+        frame = self._by_stem.get(name)
+        if frame is None and self._named:
+            number = frame_number(name)
+            frame = None if number is None else self._by_number.get(number)
+        return frame
+
+
+def _masks(root: Path, pattern: str) -> Iterator[Path]:
+    top = root / mask_folder(pattern)
+    if not top.is_dir():
+        return
+    for below in folders_below(top).there:
+        for path in visible(top / below):
+            if path.suffix.lower() == MASK_SUFFIX and path.is_file():
+                yield path
+
+
+def _strays(strays: Sequence[Path], videos: Sequence[FolderVideo], root: Path, pattern: str) -> tuple[str, str]:
+    """The error for masks that belong to no frame."""
+    names = some([path.relative_to(root).as_posix() for path in strays])
+    there = ", ".join(f"{v.name} ({v.stems[0]} to {v.stems[-1]})" for v in videos[:3])
+    more = f" and {len(videos) - 3} more" if len(videos) > 3 else ""
+    belong = "mask belongs" if len(strays) == 1 else "masks belong"
+    return (
+        f"by data.masks {pattern}, {len(strays)} {belong} to no frame: {names}",
+        f"the videos are {there}{more}; rename the masks, move them away, or change data.masks",
+    )
