@@ -90,7 +90,7 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\naugment:\n  crop: [1, x]\n", 'a.yaml:3: augment.crop.1: should be a whole number, not "x"'),
         (
             "name: a\ndata:\n  layout: vsp\n",
-            "a.yaml:3: data.layout: should be 'vspw', 'folders', 'ade20k', 'cocostuff', 'coco-panoptic', "
+            "a.yaml:3: data.layout: should be 'vspw', 'folders', 'files', 'ade20k', 'cocostuff', 'coco-panoptic', "
             "'cityscapes' or 'images', not \"vsp\"; did you mean `vspw`?",
         ),
         (
