@@ -22,18 +22,18 @@ def table_of(num_classes: int) -> ClassTable:
     return ClassTable("test", names, ((0, 0, 0),) * num_classes)
 
 
-def write_video(root: Path, name: str, truths: np.ndarray, palette: bytes | None = None) -> FolderVideo:
+def write_video(root: Path, name: str, truths: np.ndarray) -> FolderVideo:
     frames = []
     for index, truth in enumerate(truths):
         path = root / "truth" / name / f"{index:04d}.png"
-        write_mask(path, truth, palette)
+        write_mask(path, truth)
         frames.append(Frame(name, path.stem, None, path))
     return FolderVideo(name, tuple(frames))
 
 
-def write_labels(root: Path, name: str, labels: np.ndarray, palette: bytes | None = None) -> None:
+def write_labels(root: Path, name: str, labels: np.ndarray) -> None:
     for index, label in enumerate(labels):
-        write_mask(root / "labels" / name / f"{index:04d}.png", label, palette)
+        write_mask(root / "labels" / name / f"{index:04d}.png", label)
 
 
 def write_small(root: Path) -> Small:

@@ -162,7 +162,7 @@ def _pictures(home: Path) -> Iterator[Sample]:
     deep = Image.fromarray(rng.integers(0, 2**16, (24, 32)).astype(np.uint16))
     deep.save(home / "deep.png")
     yield Sample(home / "deep.png", _image)
-    write_mask(home / "mask.png", rng.integers(0, 3, (24, 32)).astype(np.uint8), TABLE.palette(1))
+    write_mask(home / "mask.png", rng.integers(0, 3, (24, 32)).astype(np.uint8), TABLE, 1)
     yield Sample(home / "mask.png", read_mask, (), 2)
     path = home / "video.mp4"
     if _video(path):

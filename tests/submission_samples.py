@@ -55,7 +55,7 @@ def open_split(root: Path) -> list[FolderVideo]:
 def write_labels(folder: Path) -> Path:
     """Predictions as a folder of masks."""
     for entry in ENTRIES:
-        write_mask(folder / entry, label_of(entry), class_table().palette())
+        write_mask(folder / entry, label_of(entry), class_table())
     return folder
 
 

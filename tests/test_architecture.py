@@ -24,6 +24,7 @@ ROOMS = [
     "evaluation",
     "inference",
     "fusion",
+    "exchange",
     "report",
     "store",
     "models",
@@ -89,7 +90,9 @@ def test_what_depends_on_a_family_of_networks_asks_its_configuration() -> None:
     assert known == {"models/catalogue.py", "recipes/schema.py"}
 
 
-@pytest.mark.parametrize("modules", ["metrics/*.py", "store/*.py", "recipes/*.py", "fusion/*.py", "**/config.py"])
+@pytest.mark.parametrize(
+    "modules", ["metrics/*.py", "store/*.py", "exchange/*.py", "recipes/*.py", "fusion/*.py", "**/config.py"]
+)
 def test_rooms_without_torch_and_what_recipes_say_do_not_import_it_on_any_way(modules: str) -> None:
     names = [
         "vsscli." + ".".join(path.relative_to(HOUSE).with_suffix("").parts)

@@ -22,6 +22,7 @@ from vsscli.data.layouts import open_dataset
 from vsscli.data.mapping import load_mapping
 from vsscli.data.masks import MaskIds, noted_first, to_classes, write_mask
 from vsscli.data.palettes import legend_of
+from vsscli.data.png import encode_label
 from vsscli.data.remap import remap_masks
 from vsscli.data.sound import check_once
 from vsscli.data.verdict import Meaning, judge, judge_absent, retold
@@ -229,14 +230,19 @@ def test_one_mask_alone_is_never_told_to_throw_all_of_itself_away() -> None:
     assert "data.unknown_ids: void" in caught.value.hint
 
 
+def write_noted(path: Path, label: np.ndarray, palette: bytes, first: int) -> None:
+    """A mask as earlier versions wrote it."""
+    path.write_bytes(encode_label(label, palette, f"vss:first_id\0{first}".encode()))
+
+
 def test_predictions_put_among_labels_say_themselves_that_they_count_from_0(tmp_path: Path) -> None:
     root = root_with(tmp_path, *[(1, 2, 3)] * 6)
     mask = root / "data" / "v" / "mask"
     for number in range(2, 6):
         # The palette says it as well, and its remedy would be another one.
         palette = ClassTable("t", NAMES[:3], ((9, 1, 1), (2, 9, 2), (3, 3, 9))).palette()
-        write_mask(mask / f"{number:02d}.png", np.resize(np.uint8([0, 1, 2]), SIZE), palette, 0)
-    write_mask(mask / "01.png", np.resize(np.uint8([1, 2, 3]), SIZE), None, 1)
+        write_noted(mask / f"{number:02d}.png", np.resize(np.uint8([0, 1, 2]), SIZE), palette, 0)
+    write_noted(mask / "01.png", np.resize(np.uint8([1, 2, 3]), SIZE), b"", 1)
     (fault,) = looked_at(root, meaning(3)).faults
     assert fault.path.name == "02.png"
     assert fault.what == ("4 of 6 masks, by the note that vss left there, count classes from 0; data.first_id is 1")
@@ -247,7 +253,7 @@ def test_predictions_put_among_labels_say_themselves_that_they_count_from_0(tmp_
 
 def test_notes_are_read_behind_a_palette_and_nothing_else_is_one(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
-    write_mask(path, np.ones(SIZE, np.uint8), bytes(range(256)) * 3, 0)
+    write_noted(path, np.ones(SIZE, np.uint8), bytes(range(256)) * 3, 0)
     assert noted_first(path) == 0
     whole = path.read_bytes()
     for damaged in (
@@ -285,7 +291,7 @@ def test_masks_that_were_read_by_their_colours_are_counted_and_said(tmp_path: Pa
     values = np.array([[1, 2, 3, 1]], np.uint8)
     for number in range(3):
         Image.new("RGB", (4, 1)).save(folder / "origin" / f"{number}.png")
-        write_mask(folder / "mask" / f"{number}.png", values, table.palette(1))
+        write_mask(folder / "mask" / f"{number}.png", values, table, 1)
     # As a program leaves it that makes PNGs smaller: the same picture, its colours in another order.
     data = palette_file(np.array([[2, 0, 1, 2]], np.uint8), [(10, 200, 10), (10, 10, 200), (200, 10, 10)])
     (folder / "mask" / "1.png").write_bytes(data)

@@ -111,7 +111,7 @@ def test_254_classes_are_the_most(tmp_path: Path) -> None:
         ("[{name: road, colour: red}]", "has colour"),
         ("[{name: road, id: 1}, {name: sky, id: 0}]", "stands after id 1"),
         ("[{name: road, id: -1}]", "has id -1"),
-        ("{names: [road]}", "not a class table"),
+        ("{labels: [road]}", "not a class table"),
         ("just text", "not a class table"),
         ("[road", "flow sequence"),
         ("{classes: [a], classes: [b]}", "`classes`, which stands at .* already"),

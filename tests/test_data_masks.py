@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds, read_mask, to_classes, write_mask
 from vsscli.errors import VssError
 
@@ -32,10 +33,10 @@ def grey_png(rows: list[list[int]], depth: int) -> bytes:
 
 
 def test_a_mask_comes_back_as_written_grey_or_with_a_palette(tmp_path: Path) -> None:
-    for palette in (None, bytes(range(256)) * 3):
-        write_mask(tmp_path / "deep" / "m.png", VALUES, palette)
+    for table in (None, ClassTable("t", ("road",), ((9, 9, 9),))):
+        write_mask(tmp_path / "deep" / "m.png", VALUES, table)
         np.testing.assert_array_equal(read_mask(tmp_path / "deep" / "m.png"), VALUES)
-        assert Image.open(tmp_path / "deep" / "m.png").mode == ("L" if palette is None else "P")
+        assert Image.open(tmp_path / "deep" / "m.png").mode == ("L" if table is None else "P")
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["m.png"]
 
 

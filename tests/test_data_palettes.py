@@ -12,6 +12,7 @@ from vsscli.data.classes import ClassTable, Colour, load_class_table, made_up_co
 from vsscli.data.mapping import load_mapping
 from vsscli.data.masks import MaskIds, read_mask, write_mask
 from vsscli.data.palettes import Legend, legend_of
+from vsscli.data.png import encode_label
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 
@@ -87,8 +88,8 @@ def test_void_is_black_whatever_its_number(tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", [0, 1])
 def test_masks_of_vss_itself_are_read_by_number(tmp_path: Path, first: int) -> None:
     values = np.array([[0, 1, 5, 8 + first - 1, 255]], np.uint8)
-    write_mask(tmp_path / "w.png", values, TABLE.palette(first))
-    np.testing.assert_array_equal(read(tmp_path, (tmp_path / "w.png").read_bytes(), legend_of(TABLE, first)), values)
+    data = encode_label(values, TABLE.palette(first))
+    np.testing.assert_array_equal(read(tmp_path, data, legend_of(TABLE, first)), values)
 
 
 CITY = [(128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30)]

@@ -13,6 +13,7 @@ from PIL import Image
 from png_samples import palette_file, png_file
 
 from vsscli.data.masks import read_mask, write_mask
+from vsscli.data.png import encode_label
 from vsscli.errors import VssError
 
 VALUES = np.random.default_rng(0).integers(0, 256, (37, 53)).astype(np.uint8)
@@ -21,7 +22,7 @@ VALUES = np.random.default_rng(0).integers(0, 256, (37, 53)).astype(np.uint8)
 @pytest.mark.parametrize("palette", [None, bytes(range(256)) * 3])
 def test_plain_masks_are_read_into_an_array_of_the_callers_own(tmp_path: Path, palette: bytes | None) -> None:
     path = tmp_path / "mask.png"
-    write_mask(path, VALUES, palette)
+    path.write_bytes(encode_label(VALUES, palette or b""))
     label = read_mask(path)
     np.testing.assert_array_equal(label, VALUES)
     assert label.dtype == np.uint8

@@ -173,8 +173,7 @@ def test_every_encoding_can_be_written(tmp_path: Path, encoding: Encoding) -> No
 
 def test_masks_of_ones_own_frames_are_written_one_file_each(tmp_path: Path) -> None:
     heard = Heard()
-    palette = class_table().palette()
-    assert predict_masks(predictor(Colours()), videos(), tmp_path, palette=palette, talk=heard) == 18
+    assert predict_masks(predictor(Colours()), videos(), tmp_path, table=class_table(), talk=heard) == 18
     assert (heard.done, heard.total) == (18, 18)
     names = sorted(str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*.*"))
     assert names == sorted(f"{video.name}/{stem}.png" for video in videos() for stem in video.stems)

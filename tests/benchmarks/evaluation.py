@@ -21,11 +21,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from metrics import CLASSES, PALETTE, draw_videos
+from metrics import CLASSES, PALETTE, draw_videos, write_palette_mask
 from scipy.ndimage import gaussian_filter
 
 from vsscli.data.classes import ClassTable
-from vsscli.data.masks import MaskIds, read_mask, write_mask
+from vsscli.data.masks import MaskIds, read_mask
 from vsscli.data.videos import FolderVideo
 from vsscli.evaluation.labels import LabelSource
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
@@ -139,14 +139,14 @@ def main() -> None:
             for frame, label in zip(video.frames, labels, strict=True):
                 assert frame.mask is not None
                 truth = np.where(np.arange(label.shape[1]) % 9 == 0, 0, label + 1)  # nothing more to it: it is read
-                write_mask(frame.mask, truth.astype(np.uint8), PALETTE)
+                write_palette_mask(frame.mask, truth.astype(np.uint8), PALETTE)
         for kind, planes, palette in (
             ("grey", labels, None),
             ("palette", labels, PALETTE),
             ("entropy", entropies, None),
         ):
             for stem, plane in zip(stems, planes, strict=True):
-                write_mask(root / kind / video.name / f"{stem}.png", plane, palette)
+                write_palette_mask(root / kind / video.name / f"{stem}.png", plane, palette)
         write_store(root / "a.zarr", labels, entropies, video.name, stems)
         names = tuple(f"class {index}" for index in range(CLASSES))
         table = ClassTable("benchmark", names, tuple((index, index, index) for index in range(CLASSES)))

@@ -34,7 +34,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vsscli.data.classes import ClassTable
-from vsscli.data.masks import MaskIds, write_mask
+from vsscli.data.masks import MaskIds
+from vsscli.data.png import encode_label
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.evaluation.score import FolderLabels, score
 
@@ -43,6 +44,12 @@ SIZE = (480, 853)
 PALETTE = bytes(value * 37 % 256 for value in range(768))
 
 Figures = dict[str, float]
+
+
+def write_palette_mask(path: Path, label: np.ndarray, palette: bytes | None) -> None:
+    """A mask whose palette says nothing of its classes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encode_label(label, palette or b""))
 
 
 def draw_videos(root: Path, videos: int, frames: int, kinds: str, seed: int = 0) -> list[FolderVideo]:
@@ -76,8 +83,8 @@ def draw_videos(root: Path, videos: int, frames: int, kinds: str, seed: int = 0)
             raw[:6] = 0
             raw[-6:] = 255
             mask = root / "truth" / name / f"{stem}.png"
-            write_mask(mask, raw, truth_palette)
-            write_mask(root / "prediction" / name / f"{stem}.png", label, label_palette)
+            write_palette_mask(mask, raw, truth_palette)
+            write_palette_mask(root / "prediction" / name / f"{stem}.png", label, label_palette)
             entries.append(Frame(name, stem, None, mask))
         drawn.append(FolderVideo(name, tuple(entries)))
     return drawn

@@ -8,6 +8,8 @@ A table is a JSON or YAML file. Any of these is understood::
 
     {dataset: my-streets, classes: [...]}                        either of the above, with a name
 
+So are the tables of other programs, as `data.classfiles` says.
+
 Classes are counted in the order in which they stand; 255 is never a class.
 """
 
@@ -21,8 +23,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from vsscli.data.classfiles import read_class_file
 from vsscli.errors import VssError
-from vsscli.structured import read_structured
 
 IGNORE = 255
 """Label of a pixel that means no class."""
@@ -125,8 +127,8 @@ def load_class_table(source: str, root: Path | None = None) -> ClassTable:
     Parameters
     ----------
     source
-        Name of a table that ships with vss (``vspw124``), or a JSON or YAML file: under ``root`` if it is there, else
-        relative to the working directory, or absolute.
+        Name of a table that ships with vss (``vspw124``), or a JSON, YAML or text file: under ``root`` if it is there,
+        else relative to the working directory, or absolute.
     root
         Folder of the data set.
 
@@ -147,7 +149,7 @@ def load_class_table(source: str, root: Path | None = None) -> ClassTable:
 def read_class_entries(source: str, root: Path | None = None) -> tuple[str, tuple[ClassEntry, ...]]:
     """Read the name of a class table, and its entries with the ids its file gives; these may have gaps, as COCO's."""
     path = find_class_table(source, root)
-    values = read_structured(path, "class table")
+    values = read_class_file(path)
     name = path.stem
     if path.parent != SHIPPED and isinstance(values, dict):
         name = str(values.get("name") or values.get("dataset") or name)
@@ -168,7 +170,7 @@ def find_class_table(source: str, root: Path | None = None) -> Path:
     looked = " or ".join(dict.fromkeys(str(place) for place in places))
     raise VssError(
         f"class table {source!r} is neither shipped with vss nor a file (looked for {looked})",
-        f"name a table that ships ({names}) or a JSON/YAML file",
+        f"name a table that ships ({names}), or a JSON, YAML or text file",
     )
 
 

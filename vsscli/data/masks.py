@@ -5,7 +5,8 @@ Nothing here repairs: a file whose pixels do not all decode is an error that nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -13,11 +14,12 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from vsscli.data.classes import IGNORE
+from vsscli.data.classes import IGNORE, ClassTable
+from vsscli.data.notes import note_text, parse_note, read_by_note
 from vsscli.data.orientation import UPRIGHT, image_turn
 from vsscli.data.palettes import Legend, read_few_bits, read_palette
 from vsscli.data.pixels import named, require_png
-from vsscli.data.png import encode_label
+from vsscli.data.png import SIGNATURE, Png, encode_label
 from vsscli.errors import VssError
 from vsscli.files import whole_file
 
@@ -29,7 +31,7 @@ MODES = {2: "RGB", 4: "LA", 6: "RGBA"}
 """Kinds of colour by their number, as image programs call them."""
 
 NOTE = "vss:first_id"
-"""Text in the masks that vss writes: which value is class 0. Predictions count from 0, labels from `data.first_id`."""
+"""Text in the masks of earlier versions: which value is class 0. Those of today name their classes (`data.notes`)."""
 
 NOTED_WITHIN = 4096
 """Bytes at the start of a PNG that such a note lies in: only header and palette come before it."""
@@ -126,8 +128,8 @@ def _lookup(ids: MaskIds, num_classes: int) -> np.ndarray:
 def read_mask(path: Path, legend: Legend | None = None) -> np.ndarray:
     """Decode a mask to its values, upright.
 
-    They are the numbers that are stored, whatever palette colours them, unless the palette was numbered anew
-    (`data.palettes`).
+    They are the numbers that are stored, whatever palette colours them, unless the mask names its classes, as those
+    that vss writes do (`data.notes`), or its palette was numbered anew (`data.palettes`).
 
     Parameters
     ----------
@@ -145,7 +147,7 @@ def read_mask(path: Path, legend: Legend | None = None) -> np.ndarray:
     ------
     VssError
         The file is missing, damaged or truncated, is no PNG, holds colours or 16-bit values above 255 instead of class
-        indices, or has a palette that contradicts its values.
+        indices, names a class that ``legend`` lacks, or has a palette that contradicts its values.
     """
     return decode_mask(path, legend).values
 
@@ -159,10 +161,10 @@ class Decoded(NamedTuple):
     turned: bool
 
 
-def decode_mask(path: Path, legend: Legend | None = None) -> Decoded:
-    """Decode a mask as `read_mask` does, and say what of it is not as it is stored."""
-    with named(path, ("PNG",), "mask"):
-        png = require_png(path.read_bytes(), path, "mask")
+def decode_mask(path: Path, legend: Legend | None = None, data: bytes | None = None) -> Decoded:
+    """Decode a mask as `read_mask` does, and say what of it is not as it is stored. ``data`` is what the file holds,
+    where it lies in an archive; ``path`` is then what to call it."""
+    with _mask_file(path, data) as png:
         if png.colour not in (0, 3):
             kind = "two-channel" if png.colour == 4 else "colour"
             raise VssError(
@@ -180,6 +182,10 @@ def decode_mask(path: Path, legend: Legend | None = None) -> Decoded:
                 "save one channel of 8 bits, whose values are the class ids",
             )
         stored = values = values.astype(np.uint8, copy=False)
+        if png.classes and legend is not None and legend.names:
+            palette = png.palette if png.colour == 3 else b""
+            values = read_by_note(values, parse_note(png.classes), palette, legend, f"mask {path}")
+            return Decoded(turn.apply(values), by_colours=False, turned=turn != UPRIGHT)
         if png.colour == 3:
             values = read_palette(stored, png.palette, png.alpha, legend, f"mask {path}")
         elif png.depth < 8:
@@ -188,11 +194,19 @@ def decode_mask(path: Path, legend: Legend | None = None) -> Decoded:
         return Decoded(turn.apply(values), png.colour == 3 and values is not stored, turn != UPRIGHT)
 
 
-def read_colour_mask(path: Path) -> np.ndarray:
-    """Decode a mask whose colours are numbers, as COCO panoptic's are, upright: (H, W, 3) uint8. A palette's colours
-    are as good as an image's; a mask without colours is an error."""
+@contextmanager
+def _mask_file(path: Path, data: bytes | None) -> Iterator[Png]:
+    """A mask's file, taken apart; whatever goes wrong until the block ends is an error that names it."""
+    if data is not None and not data.startswith(SIGNATURE):
+        raise VssError(f"mask {path} is no PNG", "write masks as PNGs; JPEG changes values where they meet others")
     with named(path, ("PNG",), "mask"):
-        png = require_png(path.read_bytes(), path, "mask")
+        yield require_png(path.read_bytes() if data is None else data, path, "mask")
+
+
+def read_colour_mask(path: Path, data: bytes | None = None) -> np.ndarray:
+    """Decode a mask whose colours are numbers, as COCO panoptic's are, upright: (H, W, 3) uint8. A palette's colours
+    are as good as an image's; a mask without colours is an error. ``data`` as in `decode_mask`."""
+    with _mask_file(path, data) as png:
         image, grey = png.open(png.inflate()), png.colour in (0, 4)
         if (grey and np.any(np.asarray(image))) or png.depth == 16:
             channels = "one channel" if grey else "16 bits a channel"
@@ -204,7 +218,7 @@ def read_colour_mask(path: Path) -> np.ndarray:
         return image_turn(image).apply(np.array(image.convert("RGB")))
 
 
-def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None, first: int | None = None) -> None:
+def write_mask(path: Path, label: np.ndarray, table: ClassTable | None = None, first: int = 0) -> None:
     """Write a mask so that it is there whole or not at all.
 
     Parameters
@@ -213,17 +227,25 @@ def write_mask(path: Path, label: np.ndarray, palette: bytes | None = None, firs
         Where to; its folder is made.
     label
         (H, W) uint8.
-    palette
-        768 bytes of colours (`ClassTable.palette`) for a palette PNG; without, it is a grey one.
+    table
+        Its classes, for a palette PNG in their colours that names them (`data.notes`); without, it is a grey one.
     first
-        Value of class 0, to be noted in the file: `noted_first` reads it.
+        Value of class 0; 255 is void.
     """
     if label.dtype != np.uint8 or label.ndim != 2:
         raise TypeError(f"a mask is (H, W) uint8, not {label.shape} {label.dtype}")
-    note = b"" if first is None else f"{NOTE}\0{first}".encode()
+    data = encode_mask(label, table, first)
     # Not synced: a mask that a power cut leaves half does not decode, and is made again.
     with whole_file(path, "mask", sync=False) as part:
-        part.write_bytes(encode_label(label, palette or b"", note))
+        part.write_bytes(data)
+
+
+def encode_mask(label: np.ndarray, table: ClassTable | None = None, first: int = 0) -> bytes:
+    """The bytes of the file that `write_mask` writes."""
+    if table is None:
+        return encode_label(label)
+    palette = table.palette(first)
+    return encode_label(label, palette, note_text(table, first, palette))
 
 
 def noted_first(path: Path) -> int | None:

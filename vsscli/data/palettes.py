@@ -35,11 +35,13 @@ REMEDY = (
 class Legend:
     """What values of masks mean, as far as colours can tell: value and colour of each class; values that mean no class,
     painted black; and whether the class table says the colours. Those that vss makes up are PASCAL VOC's colour map,
-    which others use as well, at its own numbers."""
+    which others use as well, at its own numbers. The names of the classes, in the same order, are for masks that name
+    theirs (`data.notes`); without, such masks are read as any other."""
 
     colours: tuple[tuple[int, Colour], ...]
     void: tuple[int, ...] = ()
     told: bool = True
+    names: tuple[str, ...] = ()
 
     @cached_property
     def own(self) -> dict[int, Colour]:
@@ -62,7 +64,7 @@ class Legend:
 def legend_of(table: ClassTable, first: int = 0, void: Sequence[int] = (IGNORE,)) -> Legend:
     """What masks mean whose value ``first`` is class 0 of a table."""
     told = any(colour != made_up_colour(index) for index, colour in enumerate(table.colours))
-    return Legend(tuple(enumerate(table.colours, start=first)), tuple(void), told)
+    return Legend(tuple(enumerate(table.colours, start=first)), tuple(void), told, table.names)
 
 
 def read_palette(numbers: np.ndarray, palette: bytes, alpha: bytes, legend: Legend | None, where: str) -> np.ndarray:

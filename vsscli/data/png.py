@@ -29,6 +29,9 @@ DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 1
 TEXTS = {b"tEXt": b"Raw profile type ", b"zTXt": b"Raw profile type ", b"iTXt": b"XML:com.adobe.xmp"}
 """Chunks of text and what stands in those that may tell how the picture was held, as `eXIf` does."""
 
+CLASSES = b"vss:classes\0"
+"""What the text begins with that names a mask's classes."""
+
 LONGEST_NOTE = 2**20
 """Bytes: EXIF has at most 65,536, in text twice as many characters."""
 
@@ -40,7 +43,8 @@ PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), 
 class Png:
     """What the chunks of a PNG hold: of the header, sides in pixels, bits of a value and kind of colour by its number;
     colours of a palette, three bytes each, and the transparency of its first ones; chunks that may tell an orientation,
-    as they are; pictures of an animation; the image data, deflated."""
+    as they are; pictures of an animation; the body of the text that names a mask's classes (`data.notes`); the image
+    data, deflated."""
 
     width: int
     height: int
@@ -51,6 +55,7 @@ class Png:
     alpha: bytes = b""
     notes: bytes = b""
     frames: int = 1
+    classes: bytes = b""
     stream: bytes = field(default=b"", repr=False)
 
     @property
@@ -161,7 +166,7 @@ def parse_png(data: bytes) -> Png:
         raise ValueError(f"its header is impossible ({width}x{height}, {depth} bits, colour type {colour})")
     found: dict[bytes, list[bytes]] = {b"IDAT": [], b"PLTE": [b""], b"tRNS": [b""]}
     notes: list[bytes] = []
-    start, frames = 33, 1
+    start, frames, classes = 33, 1, b""
     while start + 8 <= len(data):
         length, kind = int.from_bytes(data[start : start + 4], "big"), data[start + 4 : start + 8]
         body, end = data[start + 8 : start + 8 + length], start + 12 + length
@@ -169,18 +174,22 @@ def parse_png(data: bytes) -> Png:
             break
         if kind == b"IHDR":
             raise ValueError("it has two headers")
-        if kind in found:
+        named = kind == b"tEXt" and body.startswith(CLASSES)
+        if kind in found or named:
             told = int.from_bytes(data[end - 4 : end], "big")
             if end <= len(data) and zlib_ng.crc32(body, zlib_ng.crc32(kind)) != told:
                 raise ValueError(f"its chunk {kind.decode()} does not have its check sum")
-            found[kind].append(body)
+            if named:
+                classes = body
+            else:
+                found[kind].append(body)
         elif kind == b"acTL" and length == 8:
             frames = int.from_bytes(body[:4], "big")
         elif end <= len(data) and may_turn(kind, body):
             notes.append(data[start:end])
         start = end
     stream, palette, alpha = b"".join(found[b"IDAT"]), found[b"PLTE"][-1], found[b"tRNS"][-1]
-    return Png(width, height, depth, colour, bool(interlace), palette, alpha, b"".join(notes), frames, stream)
+    return Png(width, height, depth, colour, bool(interlace), palette, alpha, b"".join(notes), frames, classes, stream)
 
 
 def may_turn(kind: bytes, body: bytes) -> bool:

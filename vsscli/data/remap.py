@@ -221,7 +221,7 @@ def _remap(job: MaskJob, mapping: Mapping, out: Path) -> _Outcome:
         if job.made_of not in ("", held) and job.goal.exists():
             before_writing(out, job)
         label = mapping.read(job.source)
-        write_mask(job.goal, label, mapping.target.palette(FIRST_ID), FIRST_ID)
+        write_mask(job.goal, label, mapping.target, FIRST_ID)
     return _Outcome(job, held, skipped, otherwise, np.bincount(label.ravel(), minlength=256))
 
 

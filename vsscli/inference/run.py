@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vsscli.data.classes import ClassTable
 from vsscli.data.content import Digests
 from vsscli.data.masks import write_mask
 from vsscli.data.video import Video
@@ -131,7 +132,7 @@ def predict_masks(
     videos: Sequence[Video],
     out: Path,
     *,
-    palette: bytes | None = None,
+    table: ClassTable | None = None,
     talk: Talk = SILENCE,
 ) -> int:
     """Predict videos into PNG masks of class indices, ``<out>/<video>/<stem>.png``.
@@ -146,8 +147,8 @@ def predict_masks(
         What to predict.
     out
         Folder to write to.
-    palette
-        768 bytes of colours (`ClassTable.palette`); without, the masks are grey.
+    table
+        The classes, which the masks name and are coloured by; without, they are grey.
     talk
         Follows the frames, and is warned when the batch had to be halved.
 
@@ -173,7 +174,7 @@ def predict_masks(
                 advance(part.frames)
                 continue
             for index, label in enumerate(predictor.labels(part.images, talk), part.start):
-                write(mask_path(out, part.video, index), label, palette, 0)
+                write(mask_path(out, part.video, index), label, table)
             predicted += len(part.images)
             advance(len(part.images))
     return predicted

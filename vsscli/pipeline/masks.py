@@ -96,7 +96,7 @@ def predict_input(
         resolve_device(context.device),
         batch_size=context.batch_size,
     )
-    return predict_masks(predictor, videos, out, palette=checkpoint.table.palette(), talk=talk)
+    return predict_masks(predictor, videos, out, table=checkpoint.table, talk=talk)
 
 
 def _require_elsewhere(out: Path, source: Path, videos: Sequence[Video]) -> None:

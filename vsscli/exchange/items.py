@@ -1,0 +1,149 @@
+"""What passes between vss and a format: frames with their labels, one at a time, so that memory does not grow.
+
+A format is read by a function that yields `Found`, and written by a `Writer` that is given `Item` after `Item`.
+`exchange.catalogue` lists them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from vsscli.data.classes import ClassTable
+from vsscli.data.masks import MaskIds
+from vsscli.exchange.names import ClassNames
+from vsscli.exchange.sink import Sink
+from vsscli.exchange.source import Source
+
+Size = tuple[int, int]
+"""Height and width in pixels."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """A frame to be written.
+
+    Parameters
+    ----------
+    video, stem
+        Its address.
+    label
+        (H, W) uint8: class indices, 255 for void.
+    number
+        Its place in the video.
+    image
+        The file of the frame, where one is known.
+    """
+
+    video: str
+    stem: str
+    label: np.ndarray
+    number: int = 0
+    image: Path | None = None
+
+    @property
+    def address(self) -> str:
+        """``<video>/<stem>``."""
+        return f"{self.video}/{self.stem}"
+
+    @property
+    def file_name(self) -> str:
+        """What to call the frame's image: its own file's name below that of its video."""
+        return f"{self.video}/{self.image.name}" if self.image is not None else f"{self.address}.png"
+
+    @property
+    def size(self) -> Size:
+        """H, W."""
+        return self.label.shape[0], self.label.shape[1]
+
+
+@dataclass(frozen=True)
+class Found:
+    """A frame that a source has labels of.
+
+    Parameters
+    ----------
+    name
+        What the source calls it: a path, with or without a suffix.
+    size
+        Its size as the source says it; None where coordinates are relative.
+    draw
+        Its labels at a size, (H, W) uint8: class indices, 255 for void. To be called, if at all, before the next frame
+        is taken.
+    """
+
+    name: str
+    size: Size | None
+    draw: Callable[[Size], np.ndarray]
+
+
+@dataclass
+class Reading:
+    """What a reader is given: the files, the classes by name, and where to count what it can't take.
+
+    ``ids`` says what the values of masks mean that don't name their classes; ``left_out`` counts what is left out by
+    kind, such as boxes, and ``remarks`` what was decided, for the report.
+    """
+
+    source: Source
+    names: ClassNames
+    ids: MaskIds
+    left_out: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[str] = field(default_factory=Counter)
+
+
+Read = Callable[[Reading], Iterator[Found]]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """How a format is written, where it leaves a choice.
+
+    Parameters
+    ----------
+    polygons
+        Outlines instead of masks.
+    tolerance
+        Pixels by which simplified outlines may stray; 0 keeps every corner.
+    fps
+        Frames per second of a video.
+    overlay
+        Draw a video's colours over its frames.
+    """
+
+    polygons: bool = False
+    tolerance: float = 0.0
+    fps: float = 10.0
+    overlay: bool = False
+
+
+class Writer(ABC):
+    """Writes frames in a format: `add` is called with each, then `finish` once; memory keeps nothing of a frame."""
+
+    def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
+        self.sink = sink
+        self.table = table
+        self.choices = choices
+
+    @abstractmethod
+    def add(self, item: Item) -> None:
+        """Write one frame."""
+
+    def finish(self) -> dict[str, float]:
+        """Write what comes last; figures of what the format lost, if it loses anything, by name."""
+        return {}
+
+    def close(self, error: BaseException | None) -> None:  # noqa: B027 - most have nothing to do
+        """Leave nothing unfinished behind; called last, with what broke the writing off, if anything did."""
+
+
+class Write(Protocol):
+    """How a writer is made."""
+
+    def __call__(self, sink: Sink, table: ClassTable, choices: Choices) -> Writer: ...

@@ -1,0 +1,138 @@
+"""labelme: a JSON a frame, with ``mask`` shapes, which are exact, or polygons."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import io
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from vsscli.data.classes import ClassTable
+from vsscli.data.pixels import require_pixels
+from vsscli.data.png import parse_png
+from vsscli.errors import VssError
+from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
+from vsscli.exchange.jsonparts import PART, json_text
+from vsscli.exchange.polygons import Fidelity, traced
+from vsscli.exchange.shapes import Draw, draw_shapes, pixels, polygon
+from vsscli.exchange.sink import Sink
+from vsscli.structured import parse_json
+
+VERSION = "5.4.1"
+"""The first version whose `mask` shapes are those of today."""
+
+
+class LabelmeWriter(Writer):
+    """``<video>/<stem>.json``; frames lie where they lie, and the image is named by its file's name."""
+
+    def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
+        super().__init__(sink, table, choices)
+        self._fidelity = Fidelity()
+
+    def add(self, item: Item) -> None:
+        height, width = item.size
+        shapes = list(self._polygons(item) if self.choices.polygons else self._masks(item))
+        values: dict[str, Any] = {
+            "version": VERSION,
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": PurePosixPath(item.file_name).name,
+            "imageData": None,
+            "imageHeight": height,
+            "imageWidth": width,
+        }
+        self.sink.write(f"{item.address}.json", json_text(values))
+
+    def _masks(self, item: Item) -> Iterator[dict[str, Any]]:
+        present = np.bincount(item.label.ravel(), minlength=256)[: self.table.num_classes]
+        for index in np.flatnonzero(present).tolist():
+            mask = item.label == index
+            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+            top, bottom, left, right = map(int, (rows[0], rows[-1], columns[0], columns[-1]))
+            piece = io.BytesIO()
+            Image.fromarray(mask[top : bottom + 1, left : right + 1].astype(np.uint8)).save(piece, "PNG")
+            shape = _shape_of(self.table.names[index], "mask", [[left, top], [right, bottom]])
+            yield {**shape, "mask": base64.b64encode(piece.getvalue()).decode("ascii")}
+
+    def _polygons(self, item: Item) -> Iterator[dict[str, Any]]:
+        for index, found in traced(item.label, self.table.num_classes, self.choices.tolerance, self._fidelity):
+            for region in found:
+                yield _shape_of(self.table.names[index], "polygon", np.round(region.keyhole(), 2).tolist())
+
+    def finish(self) -> dict[str, float]:
+        return self._fidelity.figures() if self.choices.polygons else {}
+
+
+def _shape_of(label: str, kind: str, points: list[list[float]]) -> dict[str, Any]:
+    return {
+        "label": label,
+        "points": points,
+        "group_id": None,
+        "description": "",
+        "shape_type": kind,
+        "flags": {},
+        "mask": None,
+    }
+
+
+def read_labelme(reading: Reading) -> Iterator[Found]:
+    """A frame for each JSON that has shapes."""
+    source, found = reading.source, 0
+    for name in source.matching("*.json"):
+        where = str(source.place(name))
+        values = parse_json(source.read(name), where, "save it again in labelme", PART)
+        if not isinstance(values, dict) or not isinstance(values.get("shapes"), list):
+            reading.left_out["other JSON files"] += 1
+            continue
+        found += 1
+        if not values["shapes"]:
+            reading.left_out["frames without shapes"] += 1
+            continue
+        try:
+            size = int(values["imageHeight"]), int(values["imageWidth"])
+            labels = [str(shape["label"]) for shape in values["shapes"]]
+        except (KeyError, TypeError, ValueError) as cause:
+            raise VssError(f"{where} is no file of labelme: {cause}", "save it again in labelme") from cause
+        require_pixels(*size, where)
+        classes = reading.names.require(labels, where)
+        shapes = [
+            shape
+            for label, one in zip(labels, values["shapes"], strict=True)
+            if (shape := _read_shape(one, classes[label], reading)) is not None
+        ]
+        frame = name[: -len(".json")]
+        yield Found(frame, size, lambda size, shapes=shapes, where=where: _draw(shapes, size, reading, where))  # type: ignore[misc]
+    if not found:
+        raise VssError(f"{source.path} holds no JSON of labelme", "name the folder or zip that labelme saved to")
+
+
+def _draw(shapes: list[Draw], size: Size, reading: Reading, where: str) -> np.ndarray:
+    return draw_shapes(shapes, size, reading.names.uncovered, where)
+
+
+def _read_shape(shape: dict[str, Any], index: int, reading: Reading) -> Draw | None:
+    kind = shape.get("shape_type") or "polygon"
+    if kind == "polygon":
+        return polygon([np.asarray(shape["points"], np.float64)], index)
+    if kind == "mask":
+        (x, y), _ = shape["points"]
+        return pixels(lambda size: _decode(str(shape["mask"]), size), index, (int(x), int(y)))
+    reading.left_out[f"{kind}s"] += 1
+    return None
+
+
+def _decode(text: str, size: Size) -> np.ndarray:
+    """A mask's piece from its PNG, (h, w) bool; ValueError where it is no such, or larger than the image."""
+    try:
+        data = base64.b64decode(text, validate=True)
+    except binascii.Error as cause:
+        raise ValueError(f"its mask is not in base 64: {cause}") from cause
+    png = parse_png(data)
+    if png.height > size[0] or png.width > size[1]:
+        raise ValueError(f"a mask of {png.width}x{png.height} in an image of {size[1]}x{size[0]}")
+    return np.array(png.open(png.inflate()).convert("L")) > 0

@@ -1,0 +1,102 @@
+"""From a prediction to labels in another program's format."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vsscli.context import Context
+from vsscli.errors import VssError
+from vsscli.exchange.catalogue import writer_of
+from vsscli.exchange.items import Choices
+from vsscli.exchange.sink import Sink
+from vsscli.pipeline.outgoing import Selection, outgoing
+from vsscli.pipeline.pictures import newest_prediction
+from vsscli.recipes.load import as_recipe
+from vsscli.recipes.schema import Recipe
+from vsscli.threads import results_in_order
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: where, of what, how many frames, the share of pixels without a class, and what the format
+    lost, by name."""
+
+    out: Path
+    prediction: Path
+    frames: int
+    void: float
+    figures: dict[str, float] = field(default_factory=dict)
+
+
+def export_labels(
+    form: str,
+    out: str | Path,
+    *,
+    prediction: str | Path | None = None,
+    recipe: Recipe | str | Path | None = None,
+    selection: Selection = Selection(),
+    choices: Choices = Choices(),
+    force: bool = False,
+    workers: int | None = None,
+    context: Context = Context(),
+) -> Exported:
+    """Write predicted labels in a format, as ``vss export`` does.
+
+    Parameters
+    ----------
+    form
+        A name of `vsscli.exchange.catalogue.FORMATS`.
+    out
+        A folder, a zip, or the one file of a format that has one.
+    prediction
+        A prediction store, or a folder of ``<video>/<stem>.png`` index masks.
+    recipe
+        Says what the classes of such masks are.
+    selection, choices
+        What is written, and how.
+    force
+        Whether what is there may be replaced.
+    workers
+        Threads that read; `None`: one per core.
+    context
+        Its workspace is where the newest prediction is looked for when none is named; its data root is where frames
+        lie.
+
+    Raises
+    ------
+    VssError
+        There is nothing to write, the format can't hold it, or something is in the way.
+    """
+    write, what = writer_of(form)
+    out = Path(out)
+    if choices.polygons and not what.polygons:
+        raise VssError(f"--to {form} has no polygons", "leave --polygons out")
+    if out.suffix.lower() == ".zip" and not what.zipped:
+        raise VssError(f"--to {form} writes no zip", "name a folder with --out")
+    path = newest_prediction(context.workspace) if prediction is None else Path(prediction)
+    known = None if recipe is None else as_recipe(recipe)
+    given = outgoing(path, selection, context, known, images=choices.overlay)
+    context.talk.say(f"writing {given.frames} frames of {path} as {form} to {out}")
+    void = pixels = 0
+    with Sink(out, single=what.single, force=force) as sink:
+        writer = write(sink, given.table, choices)
+        try:
+            with (
+                context.talk.track("export", given.frames) as advance,
+                closing(results_in_order(given.items, workers)) as items,
+            ):
+                for item in items:
+                    writer.add(item)
+                    void += int(np.count_nonzero(item.label >= given.table.num_classes))
+                    pixels += item.label.size
+                    advance(1)
+            figures = writer.finish()
+        except BaseException as error:
+            writer.close(error)
+            raise
+        writer.close(None)
+    return Exported(out, path, given.frames, void / max(1, pixels), figures)

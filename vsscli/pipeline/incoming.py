@@ -1,0 +1,238 @@
+"""From labels in another program's format to masks as vss writes them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from vsscli.context import Context
+from vsscli.data.classes import IGNORE, ClassTable, load_class_table
+from vsscli.data.layouts import Dataset, open_dataset, plain_data
+from vsscli.data.masks import MaskIds, read_mask, to_classes
+from vsscli.data.palettes import legend_of
+from vsscli.data.spelling import plain
+from vsscli.errors import VssError
+from vsscli.exchange.catalogue import reader_of
+from vsscli.exchange.guess import guess_format
+from vsscli.exchange.items import Choices, Found, Item, Reading, Size
+from vsscli.exchange.matching import Matcher, Place
+from vsscli.exchange.names import ClassNames
+from vsscli.exchange.png import PngWriter
+from vsscli.exchange.sink import Sink
+from vsscli.exchange.source import open_source_files
+from vsscli.inside import require_folder
+from vsscli.pipeline.frames import every_video
+from vsscli.recipes.load import as_recipe
+from vsscli.recipes.schema import Recipe
+
+FOLDER = "folder"
+"""The format that is looked for."""
+
+
+@dataclass
+class Imported:
+    """What came of an import: the format, and frames by what became of them.
+
+    ``changed`` has the number of pixels whose class is another than it was; ``unmatched`` the names of the source that
+    are no frame's; ``left_out`` and ``remarks`` count what the reader left out, and decided.
+    """
+
+    out: Path
+    form: str
+    new: list[str] = field(default_factory=list)
+    changed: dict[str, int] = field(default_factory=dict)
+    unchanged: list[str] = field(default_factory=list)
+    unmatched: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
+    pixels: int = 0
+
+    @property
+    def frames(self) -> int:
+        """Frames that got labels."""
+        return len(self.new) + len(self.changed) + len(self.unchanged)
+
+
+def import_labels(
+    source: str | Path,
+    out: str | Path,
+    *,
+    form: str = FOLDER,
+    recipe: Recipe | str | Path | None = None,
+    classes: str | None = None,
+    changes: Mapping[str, str] | None = None,
+    dry_run: bool = False,
+    context: Context = Context(),
+) -> Imported:
+    """Write the labels of a source as masks that name their classes, ``<out>/<video>/<stem>.png``.
+
+    Parameters
+    ----------
+    source
+        A zip, a folder or a file.
+    out
+        Folder for the masks. Those that are there already of the same frames are replaced where they differ.
+    form
+        A name of `vsscli.exchange.catalogue.FORMATS`, or "folder" to have it guessed.
+    recipe
+        The data set whose frames are meant, and its classes; without, the one under the context's data root.
+    classes
+        Class table, where there is no data set: then frames are called as the source calls them.
+    changes
+        What classes of the source are called here: each with a name of the table, or "ignore".
+    dry_run
+        Write nothing.
+    context
+        Hears of progress; its data root is the data set's.
+
+    Raises
+    ------
+    VssError
+        The source can't be read, has classes or colours that the table lacks, frames of another size, two entries for
+        one frame, or none that is a frame of the data set.
+    """
+    source, out = Path(source), Path(out)
+    require_folder(out, "--out")
+    dataset = _dataset(recipe, context)
+    if dataset is None and classes is None:
+        raise VssError(
+            "which classes are these?", "name the data set, --recipe FILE or --data ROOT, or --classes TABLE"
+        )
+    table = load_class_table(classes, None if dataset is None else dataset.root) if classes else _table_of(dataset)
+    names = ClassNames(table, changes)
+    own = MaskIds((IGNORE,), 0, legend=legend_of(table))
+    ids = own if dataset is None or classes or dataset.ids.reader is not None else dataset.ids
+    matcher, before = _frames_of(dataset, table, own)
+    with open_source_files(source) as files, _sink(out, dry_run) as sink:
+        form = guess_format(files) if form == FOLDER else form
+        reading = Reading(files, names, ids)
+        done, taken = Imported(out, form), dict[str, str]()
+        writer = None if sink is None else PngWriter(sink, table, Choices())
+        context.talk.say(f"reading {source} as {form}")
+        with context.talk.track("import", 0, "frame") as advance:
+            for found in reader_of(form)(reading):
+                place = matcher(found)
+                if place is None:
+                    done.unmatched.append(found.name)
+                    continue
+                if place.address in taken:
+                    both = f"{taken[place.address]!r} and {found.name!r}"
+                    raise VssError(f"{source} has {both} for frame {place.address}", "leave one of them out")
+                taken[place.address] = found.name
+                label = found.draw(_size_of(found, place, source))
+                _count(done, place, label, before(place, out))
+                if writer is not None and (place.address not in done.unchanged or not _goal(out, place).is_file()):
+                    writer.add(Item(place.video, place.stem, label))
+                advance(1)
+    done.left_out, done.remarks = dict(reading.left_out), dict(reading.remarks)
+    if not done.frames:
+        raise _nothing(done, source, dataset)
+    return done
+
+
+def _dataset(recipe: Recipe | str | Path | None, context: Context) -> Dataset | None:
+    if recipe is not None:
+        return open_dataset(as_recipe(recipe).data, context.data_root, context.talk)
+    return None if context.data_root is None else open_dataset(plain_data(context.data_root))
+
+
+def _table_of(dataset: Dataset | None) -> ClassTable:
+    assert dataset is not None
+    return dataset.table
+
+
+@contextmanager
+def _sink(out: Path, dry_run: bool) -> Iterator[Sink | None]:
+    if dry_run:
+        yield None
+        return
+    with Sink(out / "", force=True) as sink:
+        yield sink
+
+
+class _Before:
+    """The labels that a frame had: those that were imported before, else the data set's own."""
+
+    def __init__(self, masks: dict[str, Path], dataset: Dataset | None, table: ClassTable, own: MaskIds) -> None:
+        self._masks, self._dataset, self._table, self._own = masks, dataset, table, own
+
+    def __call__(self, place: Place, out: Path) -> np.ndarray | None:
+        goal, count = _goal(out, place), self._table.num_classes
+        if goal.is_file():
+            return to_classes(read_mask(goal, self._own.legend), self._own, count, goal)
+        mask = self._masks.get(plain(place.address))
+        if mask is None or self._dataset is None or self._dataset.table != self._table:
+            return None
+        return to_classes(self._dataset.ids.read(mask), self._dataset.ids, count, mask)
+
+
+class _Frames:
+    """The frame of each entry of a source: by the data set's names, or as the source itself calls it."""
+
+    def __init__(self, matcher: Matcher | None) -> None:
+        self._matcher = matcher
+
+    def __call__(self, found: Found) -> Place | None:
+        if self._matcher is not None:
+            return self._matcher.find(found.name)
+        path = PurePosixPath(found.name.replace("\\", "/"))
+        stem = path.name.removesuffix(path.suffix) if path.suffix.lower() in _SUFFIXES else path.name
+        return Place(path.parent.name or stem, stem, None)
+
+
+_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+def _frames_of(dataset: Dataset | None, table: ClassTable, own: MaskIds) -> tuple[_Frames, _Before]:
+    if dataset is None:
+        return _Frames(None), _Before({}, None, table, own)
+    videos = every_video(dataset)
+    places = (Place(video.name, stem, video.size) for video in videos for stem in video.stems)
+    masks = {plain(frame.address): frame.mask for video in videos for frame in video.frames if frame.mask is not None}
+    return _Frames(Matcher(places)), _Before(masks, dataset, table, own)
+
+
+def _goal(out: Path, place: Place) -> Path:
+    return out / place.video / f"{place.stem}.png"
+
+
+def _size_of(found: Found, place: Place, source: Path) -> Size:
+    size = found.size or place.size
+    if size is None:
+        raise VssError(f"{source} does not say how large {found.name} is", "name the data set, --recipe or --data")
+    if place.size is not None and size != place.size:
+        raise VssError(
+            f"{source}: {found.name} is {size[1]}x{size[0]}, frame {place.address} is {place.size[1]}x{place.size[0]} "
+            "(width x height)",
+            "label the frames at their own size",
+        )
+    return size
+
+
+def _count(done: Imported, place: Place, label: np.ndarray, before: np.ndarray | None) -> None:
+    done.pixels += label.size
+    if before is None or before.shape != label.shape:
+        done.new.append(place.address)
+        return
+    changed = int(np.count_nonzero(before != label))
+    if changed:
+        done.changed[place.address] = changed
+    else:
+        done.unchanged.append(place.address)
+
+
+def _nothing(done: Imported, source: Path, dataset: Dataset | None) -> VssError:
+    if done.unmatched and dataset is not None:
+        first = ", ".join(map(repr, done.unmatched[:3]))
+        return VssError(
+            f"none of the {len(done.unmatched)} frames of {source} is one of {dataset.name}: {first}",
+            "names are <video>/<stem>, <video>_<stem>, or a stem that is one frame's alone",
+        )
+    left = "".join(f"; left out: {count} {what}" for what, count in done.left_out.items())
+    return VssError(
+        f"{source} has no labels, read as {done.form}{left}", "label something, or say what it is by --from"
+    )

@@ -1,0 +1,187 @@
+"""Where labels that are handed out come from: a prediction store, or a folder of masks; frame after frame."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from vsscli.context import Context
+from vsscli.data.classes import IGNORE, ClassTable
+from vsscli.data.folders import read_list, some
+from vsscli.data.layouts import Dataset, open_dataset, plain_data
+from vsscli.data.masks import MaskIds, decode_mask, to_classes
+from vsscli.data.notes import noted_table
+from vsscli.data.palettes import legend_of
+from vsscli.data.png import parse_png
+from vsscli.data.spelling import plain
+from vsscli.errors import VssError
+from vsscli.exchange.items import Item
+from vsscli.pipeline.frames import every_frame
+from vsscli.pipeline.predicted import noted_dataset
+from vsscli.recipes.schema import Recipe
+from vsscli.store.header import read_header
+from vsscli.store.reader import Store, open_store
+from vsscli.store.remote import place_of
+
+UNSURE_COLOUR = (255, 0, 255)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is handed out of a prediction.
+
+    Parameters
+    ----------
+    frames
+        A list of ``<video>/<stem>``, or of videos; None for all.
+    min_certainty
+        Pixels whose certainty, 1 minus the normalised entropy, is below are not handed out as they are.
+    unsure
+        The name of the class that they become; empty: void.
+    """
+
+    frames: Path | None = None
+    min_certainty: float | None = None
+    unsure: str = ""
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """The classes, the number of frames, and the frames: each a call that reads it, to be made in order."""
+
+    table: ClassTable
+    frames: int
+    items: Iterator[Callable[[], Item]]
+
+
+def outgoing(path: Path, selection: Selection, context: Context, recipe: Recipe | None, *, images: bool) -> Outgoing:
+    """Open a prediction for handing it out.
+
+    Parameters
+    ----------
+    path
+        A prediction store, or a folder of ``<video>/<stem>.png`` index masks.
+    selection
+        What of it.
+    context, recipe
+        Where frames lie, for the names of their files; and, for masks that don't name their classes, what these are.
+    images
+        Whether the frames themselves are needed.
+
+    Raises
+    ------
+    VssError
+        There is no prediction, no frame is left, or a frame's image is needed and not at hand.
+    """
+    path = place_of(path)
+    if not path.exists():
+        raise VssError(f"no prediction at {path}", "name a store, or a folder that holds <video>/<stem>.png")
+    if selection.min_certainty is not None and not 0 <= selection.min_certainty <= 1:
+        raise VssError(f"--min-certainty {selection.min_certainty}", "give a number from 0 to 1")
+    if (path / "zarr.json").is_file():
+        return _of_store(open_store(path), selection, context, images=images)
+    return _of_folder(path, selection, context, recipe, images=images)
+
+
+def _of_store(store: Store, selection: Selection, context: Context, *, images: bool) -> Outgoing:
+    header = read_header(store.path)
+    if header.kind == "pseudo":
+        raise VssError(f"{store.path} holds pseudo-labels, not predictions", "name the store that they were made from")
+    table, unsure = _with_unsure(header.table, selection)
+    try:
+        files = _images_of(noted_dataset(store.path, header, context.data_root))
+    except VssError:
+        if images:
+            raise
+        files = {}  # names of files are all that is lost
+    there = {f"{video}/{stem}": (video, t) for video in store.videos() for t, stem in enumerate(store.stems(video))}
+    chosen = _chosen(list(there), selection.frames, store.path)
+
+    def read(address: str) -> Item:
+        video, t = there[address]
+        label = store.label(video, t)
+        if selection.min_certainty is not None:
+            label = np.where(1 - store.entropy(video, t) < selection.min_certainty, np.uint8(unsure), label)
+        stem = address[len(video) + 1 :]
+        return Item(video, stem, label, t, files.get(plain(address)))
+
+    return Outgoing(table, len(chosen), (partial(read, address) for address in chosen))
+
+
+def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recipe | None, *, images: bool) -> Outgoing:
+    if selection.min_certainty is not None:
+        raise VssError(f"{path} holds masks, which do not say how sure they are", "name a prediction store with --pred")
+    dataset = None
+    if recipe is not None or context.data_root is not None:
+        data = recipe.data if recipe is not None else plain_data(context.data_root or Path())
+        dataset = open_dataset(data, context.data_root)
+    masks = {f"{mask.parent.name}/{mask.stem}": mask for mask in sorted(path.glob("*/*.png"))}
+    if not masks:
+        raise VssError(f"no predictions in {path}", "name a store, or a folder that holds <video>/<stem>.png")
+    table = dataset.table if dataset is not None else _noted_classes(next(iter(masks.values())))
+    ids = MaskIds((IGNORE,), 0, legend=legend_of(table))
+    files = {} if dataset is None else _images_of(dataset)
+    if images and not files:
+        raise VssError(f"the frames of {path} are not at hand", "name their data set with --data or --recipe")
+    chosen = _chosen(list(masks), selection.frames, path)
+    numbers: dict[str, int] = {}
+
+    def read(address: str, number: int) -> Item:
+        mask = masks[address]
+        label = to_classes(decode_mask(mask, ids.legend).values, ids, table.num_classes, mask)
+        return Item(mask.parent.name, mask.stem, label, number, files.get(plain(address)))
+
+    def jobs() -> Iterator[Callable[[], Item]]:
+        for address in chosen:
+            video = masks[address].parent.name
+            numbers[video] = numbers.get(video, -1) + 1
+            yield partial(read, address, numbers[video])
+
+    return Outgoing(table, len(chosen), jobs())
+
+
+def _noted_classes(mask: Path) -> ClassTable:
+    """The classes that a mask names itself."""
+    with suppress(ValueError, OSError):
+        png = parse_png(mask.read_bytes())
+        if png.classes:
+            return noted_table(png.classes, png.palette, "classes")[0]
+    raise VssError(f"mask {mask} does not name its classes", "say what they are with --data ROOT or --recipe FILE")
+
+
+def _with_unsure(table: ClassTable, selection: Selection) -> tuple[ClassTable, int]:
+    """The table with the class of unsure pixels, and its index; 255 where they are void."""
+    if not selection.unsure:
+        return table, IGNORE
+    if selection.min_certainty is None:
+        raise VssError("--unsure names a class for pixels below --min-certainty", "give --min-certainty as well")
+    names, colours = (*table.names, selection.unsure), (*table.colours, UNSURE_COLOUR)
+    return replace(table, names=names, colours=colours), table.num_classes
+
+
+def _images_of(dataset: Dataset) -> dict[str, Path]:
+    """The image of each frame of a data set, by its address in its composed form."""
+    return {plain(frame.address): frame.image for frame in every_frame(dataset) if frame.image is not None}
+
+
+def _chosen(there: list[str], listed: Path | None, path: Path) -> list[str]:
+    """The frames that a list names, in the order of the prediction."""
+    if not there:
+        raise VssError(f"{path} holds no complete video yet", "let the command that makes it finish")
+    if listed is None:
+        return there
+    wanted = {plain(entry) for entry in read_list(listed)}
+    kept = [address for address in there if wanted & {plain(address), plain(address.rpartition("/")[0])}]
+    known = {name for address in there for name in (plain(address), plain(address.rpartition("/")[0]))}
+    strange = sorted(wanted - known)
+    if strange:
+        raise VssError(
+            f"{listed} lists {some(strange)}, which {path} does not hold",
+            "list frames as <video>/<stem>, or whole videos, of the prediction",
+        )
+    return kept
