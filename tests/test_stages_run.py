@@ -205,7 +205,7 @@ def test_a_mask_corrected_at_the_same_size_and_time_is_noticed(elsewhere: Place)
     told = reasons(run_pipeline(open_job(elsewhere.recipe, context=Context(elsewhere.workspace, talk=listener))))
     assert told["student"] == "frames of val changed"
     assert told["scores"] == "frames of val changed"
-    assert [line for line in listener.warned if "its figures are taken anew" in line]  # no step is done again for it
+    assert [line for line in listener.warned if "validated again" in line]  # no step is done again for it
     assert load_checkpoint(student / "last.pt").fingerprint == weights
     assert read_record(student).seconds is None  # type: ignore[union-attr]
     assert "first" not in told  # the same network came out, and no frame changed

@@ -254,11 +254,11 @@ def test_a_store_that_does_not_fit_is_refused_before_the_first_step(begun: Begun
     assert second is not None
     first.write_bytes(second.read_bytes())  # exported again under its name
     for data_of in (labelled, learned):
-        with pytest.raises(VssError, match=r"the images of video .* are others than .* was made from") as caught:
+        with pytest.raises(VssError, match=r"the images of video .* have changed since") as caught:
             data_of.require_images(Digests())
         assert "vss pseudo" in caught.value.hint
     assert len(learned.stores) == 2
-    with pytest.raises(VssError, match=r"the images of video .* are others than"):
+    with pytest.raises(VssError, match=r"the images of video .* have changed since"):
         train(plain, tmp_path / "run", data_root=data, init=begun.network, pseudo_labels=begun.store)
     missing = Path(shutil.copytree(begun.store, tmp_path / "missing.zarr"))
     name = dataset.split("unlabelled")[0].name
@@ -272,7 +272,7 @@ def test_a_store_that_does_not_fit_is_refused_before_the_first_step(begun: Begun
 def test_random_weights_are_refused_by_unlabelled_frames_and_warned_of_else(begun: Begun, tmp_path: Path) -> None:
     for store in (begun.store, None):
         recipe = semi_recipe(begun.data, {"teacher": "store" if store else "ema"}, steps=1)
-        with pytest.raises(VssError, match=r"model\.pretrained none, and no checkpoint") as caught:
+        with pytest.raises(VssError, match=r"model\.pretrained none") as caught:
             train(recipe, tmp_path / "run", pseudo_labels=store)
         assert "--init CHECKPOINT" in caught.value.hint
     assert not (tmp_path / "run").exists()
@@ -328,7 +328,7 @@ def test_one_class_alone_is_refused_or_named(begun: Begun, tmp_path: Path) -> No
     (data / "classes.json").write_text(json.dumps({**classes, "classes": classes["classes"][:1]}))
     for unlabelled in ({"teacher": "ema"}, {}):
         alone = semi_recipe(data, unlabelled, steps=2)
-        with pytest.raises(VssError, match=r"has one class, .*would teach nothing"):
+        with pytest.raises(VssError, match=r"has only the class .*would teach nothing"):
             open_unlabelled(alone, open_dataset(alone.data), None if unlabelled else begun.store)
 
 
@@ -341,12 +341,12 @@ def test_rank_bounds_adapt_to_few_classes_and_say_so() -> None:
     assert "9 classes ranked from 2 to 10 of 11" in heard.said[1]
     assert "3 is for 19" in heard.said[1]
     assert "3 is for 19" not in heard.said[0]
-    with pytest.raises(VssError, match="takes two classes"):
+    with pytest.raises(VssError, match="two classes"):
         rank_bounds(Contrast(), 1)
-    with pytest.raises(VssError, match="none is ranked from 3 to before 3"):
+    with pytest.raises(VssError, match="rank from 3 to before 3"):
         rank_bounds(Contrast(low_rank=3), 3)
     assert rank_bounds(Contrast(), 124, kept=3).listed == 3
-    with pytest.raises(VssError, match="take the 20 likeliest classes of each pixel; the store keeps 8"):
+    with pytest.raises(VssError, match="20 likeliest classes of each pixel; the store keeps 8"):
         rank_bounds(Contrast(high_rank=20), 124, kept=8)
 
 

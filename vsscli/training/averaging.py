@@ -7,10 +7,10 @@ from torch import Tensor, nn
 
 
 class AveragedWeights:
-    """The average of parameters and floating-point buffers over the steps; whole-number buffers are copied.
+    """The average of parameters and floating-point buffers over the steps; integer buffers are copied.
 
-    The present weights are the start. ``momentum`` is the share of the old average kept per step; it starts smaller, at
-    ``(1 + step) / (10 + step)``, so that the initial weights do not outweigh the first steps.
+    It starts from the current weights. ``momentum`` is the share of the old average kept per step; it starts smaller,
+    at ``(1 + step) / (10 + step)``, so that the initial weights do not outweigh the first steps.
     """
 
     def __init__(self, network: nn.Module, momentum: float) -> None:
@@ -19,7 +19,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
-        """Take in the weights after ``step`` steps (counted from 1)."""
+        """Update with the weights after ``step`` steps (counted from 1)."""
         momentum = min(self.momentum, (1 + step) / (10 + step))
         old, new = [], []
         for name, tensor in network.state_dict().items():

@@ -1,8 +1,8 @@
-"""How much each term of the loss moves the network beside the supervised one.
+"""How much each term of the loss moves the network, compared with the supervised one.
 
-A weight means nothing by itself. Mask2Former's supervised loss is a sum over the layers of its decoder, where a light
-network's is one mean over pixels; so equation 3 as it is written would hand the same weights a tenth of their say.
-`layers_of` brings them to one scale, and `gradient_shares` measures what they come to.
+A weight by itself means little. Mask2Former's supervised loss is a sum over the layers of its decoder, a light
+network's is one mean over pixels; so with equation 3 as written, the same weights would count a tenth as much.
+`layers_of` brings them to one scale, and `gradient_shares` measures their effect.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from vsscli.models.outputs import MaskOutputs, Outputs
 
 
 def layers_of(outputs: Outputs) -> int:
-    """Over how many layers the supervised loss of these outputs is summed: 1 for a network that scores pixels."""
+    """The number of layers that the supervised loss of these outputs sums: 1 for a network that scores pixels."""
     return len(outputs.layers) if isinstance(outputs, MaskOutputs) else 1
 
 
 def measured_parameters(network: Network) -> list[nn.Parameter]:
-    """The parameters at which gradients are compared: of the encoder's last layer that learns, else all that learn.
+    """The parameters whose gradients are compared: the encoder's last trainable layer, else all trainable ones.
 
-    Every loss goes through that layer, and to reach it the way back leads through the head alone: of ViT-Adapter-L 1 of
-    24 blocks is gone through, and as little memory taken.
+    Every loss depends on that layer, and the backward pass reaches it through the head alone: for ViT-Adapter-L that is
+    1 of 24 blocks, and as small a part of the memory.
     """
     depths: dict[int, list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
@@ -40,11 +40,11 @@ def measured_parameters(network: Network) -> list[nn.Parameter]:
 def gradient_shares(
     terms: Mapping[str, Tensor], parameters: Sequence[nn.Parameter], scale: float = 1.0
 ) -> dict[str, Tensor]:
-    """Norms of the gradients of weighted losses at some parameters, as shares of the first one's: ``gradient_<name>``
-    for every other, nan where the first has no gradient or one is not finite.
+    """Norms of the gradients of weighted losses with respect to some parameters, as shares of the first one's:
+    ``gradient_<name>`` for each of the others, nan where the first has no gradient or one is not finite.
 
-    Nothing is left in the parameters, and the graph can be gone through again. A factor on the losses, with which
-    gradients in half precision do not vanish, has no other effect.
+    The parameters' own gradients are unchanged, and the graph is kept. ``scale`` multiplies the losses, so that
+    gradients in half precision do not vanish, and cancels out.
     """
     norms = {name: _norm(term * scale, parameters) for name, term in terms.items()}
     first, *others = norms

@@ -1,4 +1,4 @@
-"""Memory banks: for each class, the latest features of cells that are surely not of it."""
+"""Memory banks: for each class, the latest features of cells that surely belong to another."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from vsscli.errors import VssError
 
 CACHE_BYTES = 2 * 2**20
-"""What a CPU keeps at hand. Pieces of this size are faster there than larger ones, whose memory is new each time."""
+"""Size of the pieces worked on by a CPU: they stay in its cache, and their memory is reused."""
 
 
 class Banks:
     """One ring buffer per class, first in, first out, all in one tensor that is allocated once.
 
-    Nothing here waits for the device: what is pushed is found by counting along masks, and has one shape whatever the
-    masks hold. Sizes are the rows of each class's bank, channels D.
+    Nothing here waits for the device: the keys to push are found by counting along masks, and their shape does not
+    depend on the masks. ``sizes`` are the rows of each class's bank, ``channels`` is D.
     """
 
     def __init__(self, sizes: Sequence[int], channels: int, device: torch.device | str = "cpu") -> None:
@@ -26,7 +26,7 @@ class Banks:
         self.largest = max(sizes)
         self.offsets = self.sizes.cumsum(0) - self.sizes
         self.rows = sum(sizes)
-        # The last row takes what a push of fixed shape has too many; nobody reads it.
+        # The last row takes the surplus of a push, whose shape is fixed; it is never read.
         self.features = torch.zeros(self.rows + 1, channels, device=device)
         self.norms = torch.ones(self.rows + 1, device=device)
         self.heads = torch.zeros(len(sizes), dtype=torch.int64, device=device)
@@ -39,20 +39,19 @@ class Banks:
 
     @torch.no_grad()
     def push(self, features: Tensor, negative: Tensor, keys: int | None, step_bytes: int, crops: int = 1) -> None:
-        """Append each class's cells, in their order: features (N, D) of those that the mask (N, C) has.
+        """Append each class's cells in order: the features (N, D) that the mask ``negative`` (N, C) selects.
 
-        Several processes push what one would that had all their crops, and so hold the same banks: a crop's place in
-        the order is its slot in the batch (`data.order.StepSampler`), first those of all processes' first crops. All
-        have as many crops, and all crops as many cells.
+        Several processes push what a single one with all their crops would, and so hold the same banks. A crop's place
+        in the order is its slot in the batch (`data.order.StepSampler`): first the first crops of all processes. All
+        processes have the same number of crops, and all crops the same number of cells.
 
-        Where there are more than ``keys`` per class, of all processes together, so many are taken, at even
-        distances; None takes all. Classes are worked on in pieces for which ``step_bytes`` are enough, one class at
-        least.
+        If there are more than ``keys`` per class, over all processes, that many are taken at even distances; None
+        takes all. Classes are worked on in pieces that fit ``step_bytes``, of at least one class.
         """
         cells, channels = features.shape
         world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         most = min(cells * world, self.largest if keys is None else min(keys, self.largest))
-        # Masks and their running counts; features only where they must travel.
+        # Masks and their running counts; features only if they are exchanged.
         per_class = cells * 5 + most * (32 + (channels * 8 if world > 1 else 0))
         piece = max(step_bytes // per_class, 1)
         for start in range(0, len(self.sizes), piece):
@@ -65,7 +64,7 @@ class Banks:
                 self._append(part, features, cell, kept, step_bytes)
                 continue
             cell, mine, kept = _pushed_by_all(some, limit, most, world, crops, spread=keys is not None)
-            # Each key is one process's, the others add zeros: their sum is the keys, the same everywhere.
+            # Each key belongs to one process and the others add zeros, so the sum is the keys, the same everywhere.
             taken = torch.where(mine.reshape(-1, 1), features[cell.reshape(-1)], 0.0)
             torch.distributed.all_reduce(taken)
             place = torch.arange(cell.numel(), device=cell.device).view_as(cell)
@@ -79,7 +78,7 @@ class Banks:
         valid = place < kept[:, None]
         if cell.is_cuda:
             row, cell = torch.where(valid, row, self.rows).reshape(-1), cell.reshape(-1)
-        else:  # nothing waits on a CPU, so nothing needs to be moved for its shape's sake
+        else:  # a CPU never waits, so the shape need not be fixed
             row, cell = row[valid], cell[valid]
         self.norms.index_copy_(0, row, features.norm(dim=1).index_select(0, cell))
         length = piece_length(features.shape[1] * 4, step_bytes, cell.device)
@@ -89,7 +88,7 @@ class Banks:
         self.lengths[part] = torch.minimum(self.lengths[part] + kept, self.sizes[part])
 
     def places(self, classes: Tensor, index: Tensor) -> Tensor:
-        """Rows of ``features`` where the entries of classes (A,) numbered index (A, ...), oldest first, lie."""
+        """Rows of ``features`` that hold the entries ``index`` (A, ...), oldest first, of classes (A,)."""
         classes = classes.view(-1, *(1 for _ in index.shape[1:]))
         oldest = self.heads[classes] - self.lengths[classes]
         return self.offsets[classes] + (oldest + index) % self.sizes[classes]
@@ -101,13 +100,13 @@ class Banks:
         return self.features[place[0]]
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a checkpoint must keep: the rows in use, class by class and oldest first, and how many there are."""
+        """What a checkpoint must keep: the rows in use, class by class, oldest first, and their numbers."""
         index = torch.arange(self.largest, device=self.heads.device).expand(len(self.sizes), -1)
         place = self.places(torch.arange(len(self.sizes), device=self.heads.device), index)
         return {"features": self.features[place[index < self.lengths[:, None]]], "lengths": self.lengths.clone()}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state_dict`; that of other banks is refused."""
+        """Continue from `state_dict`; refuse one of banks of other sizes."""
         lengths, features = state["lengths"], state["features"]
         if (
             lengths.shape != self.lengths.shape
@@ -115,7 +114,7 @@ class Banks:
             or features.shape != (int(lengths.sum()), self.features.shape[1])
         ):
             raise VssError(
-                "the checkpoint holds memory banks of other sizes", "go on with the recipe it was begun with"
+                "the checkpoint holds memory banks of other sizes", "continue with the recipe that it was begun with"
             )
         self.lengths.copy_(lengths)
         self.heads.copy_(self.lengths % self.sizes)
@@ -126,9 +125,9 @@ class Banks:
 
 
 def _ranks(count: Tensor, kept: Tensor, most: int, *, spread: bool) -> Tensor:
-    """Which of a class's cells are pushed, as numbers among them (c, most) int64: `kept` (c,) of the `count` (c,) that
-    there are, at even distances, or the last ones, as a queue that forgets would keep them. Places past `kept` mean
-    nothing."""
+    """Ranks among each class's cells of those that are pushed, (c, most) int64: `kept` (c,) of `count` (c,), at even
+    distances if ``spread``, otherwise the last ones, as a full queue would keep them. Entries past `kept` are
+    meaningless."""
     place = torch.arange(most, device=count.device)
     if spread:
         return place * count[:, None] // kept.clamp_min(1)[:, None]
@@ -138,11 +137,11 @@ def _ranks(count: Tensor, kept: Tensor, most: int, *, spread: bool) -> Tensor:
 def _pushed_by_all(
     negative: Tensor, limit: Tensor, most: int, world: int, crops: int, *, spread: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Which cells of all processes are pushed.
+    """Choose the cells of all processes that are pushed.
 
-    Parameters are masks of this process (c, N), crop by crop, and limits (c,) on the cells of all processes
-    together. Returns cells of this process (c, most) int64, whether each of them is its own (c, most) bool, and how
-    many each class gets (c,); a cell that is not its own means nothing.
+    Takes this process's masks (c, N), crop by crop, and limits (c,) on the cells of all processes together. Returns
+    cells of this process (c, most) int64, whether each entry is this process's (c, most) bool, and how many each class
+    gets (c,); entries of other processes are meaningless.
     """
     rank = torch.distributed.get_rank()
     own = negative.unflatten(1, (crops, -1)).sum(2)  # (c, crops)
@@ -159,22 +158,22 @@ def _pushed_by_all(
 
 
 def piece_length(nbytes: int, step_bytes: int, device: torch.device) -> int:
-    """How many things of so many bytes to work on at a time: as the bound allows; on a CPU, as its cache does."""
+    """How many items of ``nbytes`` to work on at a time: within ``step_bytes``, and on a CPU within its cache."""
     return max(min(step_bytes, step_bytes if device.type == "cuda" else CACHE_BYTES) // nbytes, 1)
 
 
 def nth_true(mask: Tensor, rank: Tensor) -> Tensor:
-    """Where the rank-th True of each row is: mask (c, N) and whole numbers (c, m) to (c, m).
+    """The index of the rank-th True of each row: mask (c, N) and ranks (c, m) to (c, m).
 
-    Past the last True the result means nothing, but is a place in the row.
+    Past the last True the result is meaningless, but still an index into the row.
     """
-    # It is the first place up to which rank + 1 of them are counted.
+    # The first index by which rank + 1 of them have been counted.
     running = mask.cumsum(1, dtype=torch.int32)
     return torch.searchsorted(running, (rank + 1).int()).clamp_max(mask.shape[1] - 1)
 
 
 def _gathered(tensor: Tensor, world: int) -> list[Tensor]:
-    """The tensor of every process, in their order."""
+    """The tensors of all processes, in the order of their ranks."""
     parts = [torch.empty_like(tensor) for _ in range(world)]
     torch.distributed.all_gather(parts, tensor.contiguous())
     return parts

@@ -1,4 +1,4 @@
-"""What the folder of a run holds already: nothing, the run to go on with, a finished one, or another."""
+"""What the folder of a run already holds: nothing, the run to continue, a finished one, or another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vsscli.training.state import lacks_content, other_run
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Where a run left its checkpoints, and its figures on the evaluation split."""
+    """The checkpoints of a run, and its figures on the evaluation split."""
 
     last: Path
     best: Path
@@ -24,14 +24,14 @@ class TrainResult:
 
 
 def begun_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> bool | None:
-    """Whether the run in a folder is of this recipe and these inputs; None where there is no run."""
+    """Whether the run in a folder is of this recipe and these inputs; None if there is no run."""
     if not (out / "last.pt").exists():
         return None
     return not other_run(load_checkpoint(out / "last.pt", weights=False), recipe, inputs)
 
 
 def finished_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> TrainResult | None:
-    """The run in a folder, if it is a finished one of this recipe and these inputs."""
+    """The run in a folder, if it has finished with this recipe and these inputs."""
     last = out / "last.pt"
     checkpoint = load_checkpoint(last, weights=False) if last.exists() else None
     if checkpoint is None or other_run(checkpoint, recipe, inputs):
@@ -44,19 +44,19 @@ def finished_run(out: Path, recipe: Recipe, inputs: dict[str, str]) -> TrainResu
 def refuse_other(
     out: Path, recipe: Recipe, inputs: dict[str, str], *, finished: bool, resume: bool, talk: Talk
 ) -> None:
-    """Refuse a folder whose run is another one, or of other data, unless it is gone on with; say what is not known."""
+    """Refuse a folder that holds another run, or one on other data, unless it is resumed; warn of what is unknown."""
     last = out / "last.pt"
     checkpoint = load_checkpoint(last, weights=False)
     changed = changed_data(checkpoint.inputs, inputs)
     if changed:
         raise VssError(
             f"{last} was trained on other data: {changed}",
-            "--force trains anew in its place, --out FOLDER (or another name) puts the new run elsewhere",
+            "--force trains anew and replaces it, --out FOLDER (or another name) puts the new run elsewhere",
         )
     if not finished and not resume:
         raise VssError(
             f"{out} holds a run of {checkpoint.recipe.get('name')!r}, {checkpoint.step} steps long",
-            "--resume continues it, --force starts anew in its place, --out FOLDER puts the new run elsewhere",
+            "--resume continues it, --force starts over and replaces it, --out FOLDER puts the new run elsewhere",
         )
     unnoted = [
         *(["the frames and masks it learned from"] if lacks_data(checkpoint.inputs) else []),
@@ -65,6 +65,6 @@ def refuse_other(
     ]
     if unnoted:
         talk.warn(
-            f"{last} is of an earlier version, which did not note {', nor '.join(unnoted)}: "
+            f"{last} is from an earlier version, which did not record {', nor '.join(unnoted)}: "
             "if these have changed since, --force trains anew"
         )

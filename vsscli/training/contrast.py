@@ -1,4 +1,4 @@
-"""Contrast on unreliable pixels: features of a class are drawn to its centre and away from what is surely not of it.
+"""Contrast on unreliable pixels: features of a class are pulled to its centre and pushed away from other classes.
 
 The loss is equation 6 of Wang et al. 2022 (arXiv:2203.03884), the third term of the paper's equation 3:
 
@@ -24,15 +24,15 @@ from vsscli.training.bank import Banks, nth_true, piece_length
 EPSILON = 1e-8  # norms below count as this one, as in torch's cosine similarity
 
 DrawBelow = Callable[[Tensor, int], Tensor]
-"""From counts (A,) and a size: whole numbers (A, size), each below its row's count; 0 where that is 0."""
+"""From counts (A,) and a size: integers (A, size), each below its row's count; 0 where that is 0."""
 
 
 @dataclass(frozen=True)
 class Cells:
-    """What the loss asks of N cells, those of so many crops: for each class, (N, C) bool.
+    """What the loss needs to know of the N cells of ``crops`` crops: for each class, (N, C) bool.
 
-    A trusted cell is reliably of the class, and part of its centre; where the teacher is sure too, because it gives the
-    class enough of its probability, it may be an anchor. A negative one is surely not of the class.
+    A trusted cell reliably belongs to the class and counts in its centre; if the teacher is sure of it too, giving the
+    class enough probability, it may be an anchor. A negative one surely does not belong to the class.
     """
 
     trusted: Tensor
@@ -55,14 +55,14 @@ class ContrastPlan(NamedTuple):
 
 
 def label_mask(label: Tensor, num_classes: int) -> Tensor:
-    """Labels (B, h, w) int64 as masks (N, C) bool, nowhere True for 255."""
+    """Labels (B, h, w) int64 as masks (N, C) bool, False everywhere for 255."""
     return label.reshape(-1, 1) == torch.arange(num_classes, device=label.device)
 
 
 def published_label_mask(label: Tensor, num_classes: int) -> Tensor:
-    """`label_mask` as the published code makes it: the labels of all crops lie on the first one, none on the others.
+    """`label_mask` as the published code makes it: the labels of all crops end up on the first, none on the others.
 
-    Void of the other crops counts as class 0 there, and void of the first crop wins.
+    Void of the other crops counts as class 0 there, and void of the first crop takes precedence.
     """
     classes = torch.arange(num_classes, device=label.device)
     mask = torch.zeros(*label.shape, num_classes, dtype=torch.bool, device=label.device)
@@ -74,10 +74,10 @@ def published_label_mask(label: Tensor, num_classes: int) -> Tensor:
 def negatives_of(window: Tensor, own: Tensor, counts: Tensor, *, labelled: int, variant: str) -> Tensor:
     """Which cells are negatives of which classes, (N, C) bool (specs: U2PL section 6).
 
-    A cell that counts is a negative of all classes in whose window it ranks. Of a labelled one, which come first,
-    the caller counts those with a label, and its own class is never among its negatives; of an unlabelled one, those
-    that are unreliable. The published code (variants ``official``, ``fix_index``) also wants the cell to have the
-    very class that it should be a negative of, so that labelled cells never are.
+    A cell that counts is a negative of every class that it ranks within the window. ``counts`` holds, of the labelled
+    cells, which come first, those with a label, whose own class is excluded; of the unlabelled ones, the unreliable
+    ones. The published code (variants ``official``, ``fix_index``) also requires the cell to have the class that it is
+    to be a negative of, so labelled cells never are.
     """
     negative = window & counts[:, None]
     negative[:labelled] &= ~own[:labelled]
@@ -85,8 +85,8 @@ def negatives_of(window: Tensor, own: Tensor, counts: Tensor, *, labelled: int, 
 
 
 def draw_below(counts: Tensor, size: int) -> Tensor:
-    """Whole numbers (A, size) with replacement, evenly below counts (A,)."""
-    # Numbers this large, so that what the remainder favours is nothing.
+    """Integers (A, size), uniform below counts (A,), with replacement."""
+    # Numbers this large make the bias of the remainder negligible.
     numbers = torch.randint(2**62, (len(counts), size), device=counts.device)
     return numbers % counts.clamp_min(1)[:, None]
 
@@ -107,15 +107,15 @@ def plan_step(
     present = valid.sum()
     classes = torch.arange(len(valid), device=features.device)
     if settings.variant == "official":
-        # Its second loop takes the k-th class's anchors against the bank of the k-th class that is there.
+        # Its second loop contrasts the k-th class's anchors with the bank of the k-th class present.
         bank = (~valid).int().argsort(stable=True)
         counted = classes < present
     else:
         bank, counted = classes, valid
     active = counted & (anchors_of > 0) & (banks.lengths[bank] > 0)
-    # No contrast of one class alone; the mean is over all that are there, also those without anchors.
+    # One class alone has no contrast; the mean is over all classes present, also those without anchors.
     weight = (active & (present > 1)) / present.clamp_min(1)
-    if not features.is_cuda:  # asking costs nothing here; a device would be waited for, so there all classes go on
+    if not features.is_cuda:  # a CPU drops absent classes; on a device asking would wait for it, so all go on
         chosen = active.nonzero()[:, 0]
         classes, bank, weight = classes[chosen], bank[chosen], weight[chosen]
     number = draw(anchors_of[classes], settings.anchors)
@@ -132,7 +132,7 @@ def plan_step(
 
 
 def contrastive_loss(anchors: Tensor, plan: ContrastPlan, banks: Banks, settings: Contrast) -> Tensor:
-    """The loss of a plan's anchors, the student's features (A, M, D) float32; nothing else gets a gradient."""
+    """The loss of a plan, with ``anchors`` the student's features (A, M, D) float32; only these get a gradient."""
     negatives = plan.negatives.view(*plan.anchors.shape, settings.negatives)
     losses: Tensor = _Contrast.apply(
         anchors, plan.centres, negatives, banks.features, banks.norms, settings.temperature, settings.step_bytes
@@ -141,9 +141,9 @@ def contrastive_loss(anchors: Tensor, plan: ContrastPlan, banks: Banks, settings
 
 
 class _Contrast(torch.autograd.Function):
-    """Loss (A,) of each pair, its gradient worked out beside it while the negatives are at hand.
+    """Loss (A,) of each pair, with its gradient computed in the forward pass while the negatives are in memory.
 
-    Autograd would keep all (A, M, N, D) of them, or gather them a second time; this way they come and go in pieces.
+    Autograd would keep all (A, M, N, D) of them, or gather them a second time; this way they are gathered in pieces.
     """
 
     @staticmethod
@@ -166,7 +166,7 @@ class _Contrast(torch.autograd.Function):
         each, rows = unit.reshape(-1, channels), negatives.reshape(-1, drawn)  # (A M, D), (A M, N)
         losses, own = torch.empty_like(near), torch.empty_like(near)
         push = torch.empty_like(each)
-        # Of each anchor its negatives, and a few numbers for each of these.
+        # For each anchor its negatives, and a few numbers for each of those.
         size = piece_length(drawn * (channels + 6) * 4, step_bytes, anchors.device)
         for start in range(0, len(rows), size):
             part = slice(start, start + size)

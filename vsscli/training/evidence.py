@@ -1,7 +1,7 @@
-"""What is known of unlabelled crops: their labels, which of them to trust, and which classes a pixel surely is not.
+"""What is known of unlabelled crops: labels, which of them are reliable, and which classes a pixel surely is not.
 
-There are three sources: labels that were given, a store of fused predictions, cut out as the crops were, and a moving
-average of the student.
+There are three sources: given labels; a store of fused predictions, cropped with the image; and a moving average of the
+student.
 """
 
 from __future__ import annotations
@@ -26,51 +26,51 @@ from vsscli.training.unsupervised import entropy_of, keep_sure, narrowing_share,
 class StoreMeaning:
     """What a prediction store's levels mean.
 
-    Up to an entropy in ``levels`` a pixel is reliable: one for all, or one for each of the C classes that it may be
-    predicted as. ``kept`` is how many places of its ranking are there.
+    A pixel is reliable if its entropy is at most a level: ``levels`` has one for all pixels, or one for each of the C
+    classes. ``kept`` is the number of ranked classes per pixel.
     """
 
     levels: tuple[int, ...]
     kept: int
 
     def reliable(self, label: Tensor, entropy: Tensor) -> Tensor:
-        """Which pixels are reliable, bool, of labels (255 in padding) and stored entropies, uint8 of one shape."""
+        """Which pixels are reliable, bool, from labels (255 in padding) and stored entropies, uint8 of one shape."""
         if len(self.levels) == 1:
             return (entropy <= self.levels[0]) & (label != IGNORE)
         return _at_most(torch.tensor(self.levels, device=label.device), label, entropy)
 
     def surest(self, label: Tensor, entropy: Tensor, percent: float) -> Tensor:
-        """The largest stored entropy of the surest per cent of these pixels, (1,), or of each class's pixels, (C,)."""
+        """The largest stored entropy among the surest per cent of these pixels, (1,), or of each class's, (C,)."""
         classes = len(self.levels)
         known = label != IGNORE
         place = torch.where(known, label.long() if classes > 1 else 0, classes) * (MAX_LEVEL + 1) + entropy.long()
         counts = torch.zeros((classes + 1) * (MAX_LEVEL + 1), dtype=torch.int64, device=label.device)
         counts.scatter_add_(0, place.flatten(), torch.ones_like(place.flatten()))
         until = counts.view(classes + 1, -1)[:classes].cumsum(1).double()
-        # A hair less, so that 80 % of 10 pixels are 8 and not 9, as where stores are thresholded.
+        # Slightly less, so that 80 % of 10 pixels are 8 and not 9, as in `fusion.threshold`.
         wanted = until[:, -1:] * (percent / 100 * (1 - 1e-12))
         return torch.searchsorted(until, wanted)[:, 0].clamp_max(MAX_LEVEL)
 
 
 class Narrowing(NamedTuple):
-    """U2PL's split at a time of the run: per cent of the pixels that get no label, and that are reliable and unreliable
-    for the contrast."""
+    """U2PL's split at a point of the run: per cent of the pixels that get no label (``dropped``), and that are reliable
+    and unreliable for the contrast (``share``)."""
 
     dropped: float
     share: float
 
     @classmethod
     def at(cls, progress: float, drop: float, sure: float) -> Narrowing:
-        """The split of shares at the start of the run, at a time of it."""
+        """The split at a fraction of the run, from the shares at its start."""
         return cls(narrowing_share(drop, progress), narrowing_share(sure, progress))
 
 
 class CellEvidence(NamedTuple):
     """What is known of N cells, h x w of each crop.
 
-    Labels (B, h, w) are int64, sure or not, 255 where there is none; (B, h, w) bool says which cells are reliable
-    and which unreliable. Classes (N, K) int64 are ranked likeliest first, 255 where a store lists no more; those
-    with enough probability for an anchor are sure, (N, C) bool.
+    ``label`` (B, h, w) int64 is 255 where there is none, and ``reliable`` and ``unreliable`` (B, h, w) are bool.
+    ``ranked`` (N, K) int64 has the classes, likeliest first, 255 where a store lists no more; ``sure`` (N, C) bool,
+    which have enough probability for an anchor.
     """
 
     label: Tensor
@@ -85,22 +85,22 @@ class Evidence(Protocol):
 
     @property
     def target(self) -> Tensor:
-        """Labels to learn, (B, H, W) uint8; 255 where there is none."""
+        """Labels to learn, (B, H, W) uint8; 255 for none."""
         ...
 
     def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
-        """The same of cells, (h, w) to a crop; an anchor has at least this confidence."""
+        """What is known of the cells, (h, w) per crop; an anchor has at least this confidence."""
         ...
 
 
 @dataclass(frozen=True)
 class GivenLabels:
-    """Labels are final, and nothing else is known."""
+    """Labels that are final; nothing else is known."""
 
     target: Tensor
 
     def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
-        """Labels alone don't say what a pixel is not."""
+        """Not available: labels alone do not say what a pixel is not."""
         raise NotImplementedError
 
 
@@ -108,8 +108,8 @@ class GivenLabels:
 class StoredEvidence:
     """What a prediction store says of crops, whose labels are 255 where nothing is known.
 
-    Narrowing says who is reliable at this time of the run; where it is None, the store does, and all others are
-    unreliable.
+    ``narrowing`` decides which pixels are reliable at this point of the run. Without it the store's levels do, and all
+    other pixels are unreliable.
     """
 
     crops: Crops
@@ -118,7 +118,7 @@ class StoredEvidence:
 
     @property
     def target(self) -> Tensor:
-        """The labels of reliable pixels, or of all but those that are dropped."""
+        """The labels of the reliable pixels, or with narrowing of all but the dropped ones."""
         labels, entropy = self.crops.labels, self._entropy
         if self.narrowing is None:
             return torch.where(self.meaning.reliable(labels, entropy), labels, IGNORE)
@@ -126,7 +126,7 @@ class StoredEvidence:
         return torch.where(_at_most(levels, labels, entropy), labels, IGNORE)
 
     def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
-        """The pixels in the cells' centres."""
+        """Those of the pixels at the cells' centres."""
         assert self.crops.stored is not None
         entropy, level, ranked = (shrink(maps, size) for maps in self.crops.stored)
         label = shrink(self.crops.labels, size)
@@ -137,7 +137,7 @@ class StoredEvidence:
             share = self.narrowing.share
             sure, most = (self.meaning.surest(self.crops.labels, self._entropy, p) for p in (share, 100 - share))
             reliable = _at_most(sure, label, entropy)
-            # Stored entropies are few, so many pixels have the very bound: these are not unreliable, or all could be.
+            # Stored entropies take few values, so many pixels lie exactly on the bound; if these counted, all might.
             unreliable = ~_at_most(most, label, entropy) & (label != IGNORE)
         classes = label.long()
         sure_enough = torch.where(level.float() > confidence * MAX_LEVEL, classes, IGNORE)
@@ -151,8 +151,8 @@ class StoredEvidence:
 
 
 class TeacherEvidence:
-    """What a teacher says that has seen the very crops: its scores, and labels (B, H, W) uint8 of before they were
-    mixed, 255 where nothing is known."""
+    """What a teacher says of the crops themselves: its scores, and labels (B, H, W) uint8 from before mixing, 255 where
+    nothing is known."""
 
     def __init__(self, scores: Scores, labels: Tensor, narrowing: Narrowing) -> None:
         self._scores, self._labels, self._narrowing = scores, labels, narrowing
@@ -164,7 +164,7 @@ class TeacherEvidence:
         return keep_sure(self._labels, self._entropy, 100 - self._narrowing.dropped)
 
     def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
-        """The pixels in the cells' centres, and the teacher's own probabilities."""
+        """Those of the pixels at the cells' centres, and the teacher's own probabilities."""
         reliable, unreliable = split_by_entropy(self._entropy, self._labels != IGNORE, self._narrowing.share)
         shares = cell_shares(self._scores, size)
         return CellEvidence(
@@ -177,10 +177,10 @@ class TeacherEvidence:
 
 
 def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps (..., H, W) at the cells' size: each cell takes the pixel that its centre lies in.
+    """Maps (..., H, W) at the cells' size: each cell takes the pixel at its centre.
 
     U2PL takes pixel i H / h for cell i, where its networks, with ``align_corners=True``, have the cell. Here cells
-    are enlarged with ``align_corners=False``, and that pixel lies half a cell off: of poles two labels in five were
+    are enlarged with ``align_corners=False``, and that pixel is half a cell off: two in five labels of poles were
     wrong.
     """
     down, across = (
@@ -191,14 +191,14 @@ def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def _at_most(levels: Tensor, label: Tensor, entropy: Tensor) -> Tensor:
-    """Which pixels have an entropy of at most the level of their label, or of the one level there is; no padding."""
+    """Which pixels have an entropy of at most their label's level, or the only level; never padding."""
     return (entropy <= levels[label.long().clamp(max=len(levels) - 1)]) & (label != IGNORE)
 
 
 def cell_shares(scores: Scores, size: tuple[int, int]) -> Tensor:
     """Probabilities (N, C) of the cells of crops, h x w each.
 
-    Scores may be finer than cells: masks that are resized to the image before they are added up.
+    Scores may be finer than cells, if masks are resized to the image before they are summed.
     """
     if scores.values.shape[-2:] != size:
         scores = Scores(shrink(scores.values, size), scores.kind)
@@ -206,14 +206,14 @@ def cell_shares(scores: Scores, size: tuple[int, int]) -> Tensor:
 
 
 def label_crops(scores: Scores, void: Tensor) -> Tensor:
-    """The likeliest class of each pixel, (B, H, W) uint8, 255 where ``void`` (B, H, W) is."""
+    """The likeliest class of each pixel, (B, H, W) uint8, 255 where ``void`` (B, H, W) is True."""
     size = void.shape[-2:]
     label = torch.stack([_upsampled(scores, crop, size).argmax(dim=1)[0] for crop in range(len(void))])
     return torch.where(void, IGNORE, label.to(torch.uint8))
 
 
 def _entropy(scores: Scores, crop: int, size: torch.Size) -> Tensor:
-    # One crop at a time: all of them at full size with every class are the largest thing a step would hold.
+    # One crop at a time: all of them at full size with every class would be the largest tensor of a step.
     values = _upsampled(scores, crop, size)
     return entropy_of(values.softmax(dim=1) if scores.kind is ScoreKind.LOGITS else values)[0]
 

@@ -1,4 +1,4 @@
-"""What goes into a training beside its recipe, by fingerprint: data, first weights, pseudo-labels."""
+"""The inputs of a training besides its recipe, as fingerprints: data, initial weights, pseudo-labels."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from vsscli.training.pseudo import pseudo_label_path
 from vsscli.training.sources import Sources
 
 CONTENT = "pseudo_labels_content"
-"""Among what goes into a run: the fingerprint of its pseudo-labels. That of how they were made is `pseudo_labels`."""
+"""Key of the fingerprint of the pseudo-labels themselves; `pseudo_labels` is that of how they were made."""
 
 DATA = "data "
-"""Before the names of splits that are learned from."""
+"""Prefix of the keys of splits that are learned from."""
 
 SCORED = "scored on"
-"""Among what goes into a run, though it decides no weight: what its figures are of."""
+"""Key of the split that is validated on; it decides the figures and no weight."""
 
 NOTED = re.compile(r"(\d+) frames, names ([0-9a-f]{16}), content ([0-9a-f]{64}|-)")
 
 
 def training_inputs(recipe: Recipe, init: Path | None, pseudo_labels: Path | None) -> dict[str, str]:
-    """Fingerprints of what goes into a run beside recipe and data: its first weights, its pseudo-labels."""
+    """Fingerprints of the inputs of a run besides recipe and data: its initial weights and its pseudo-labels."""
     inputs = {}
     init = init or (Path(recipe.train.init) if recipe.train.init else None)
     if init is not None:
@@ -44,8 +44,8 @@ def training_inputs(recipe: Recipe, init: Path | None, pseudo_labels: Path | Non
 
 
 def data_inputs(sources: Sources, digests: Digests | None, talk: Talk = SILENCE) -> dict[str, str]:
-    """What the splits hold that a run learns from, and the one that it is validated on; without digests, only how many
-    frames there are and what they are called."""
+    """Contents of the splits that a run learns from and of the one that it is validated on; without digests, only the
+    number of frames and their names."""
     splits = {"labelled": (sources.main, "labelled", True)}
     splits |= {f"{other.dataset.name}/labelled": (other.dataset, "labelled", True) for other in sources.also}
     if sources.recipe.unlabelled is not None:
@@ -65,7 +65,7 @@ def validation_split(sources: Sources) -> list[FolderVideo]:
     Raises
     ------
     VssError
-        It is not there.
+        There is no such split.
     """
     try:
         return sources.main.split("val")
@@ -78,14 +78,14 @@ def validation_split(sources: Sources) -> list[FolderVideo]:
 
 
 def changed_data(noted: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """In what the data of a run differs from what is there now, in words; empty when in nothing that was noted."""
+    """How the data of a run differs from the current data, as text; empty if it does not, as far as was recorded."""
     learned = (name for name in now if name.startswith(DATA))
-    told = (_split_changed(repr(name.removeprefix(DATA)), noted.get(name, ""), now[name]) for name in learned)
-    return next(filter(None, told), "")
+    changes = (_split_changed(repr(name.removeprefix(DATA)), noted.get(name, ""), now[name]) for name in learned)
+    return next(filter(None, changes), "")
 
 
 def changed_score(noted: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """In what the split that a run was scored on differs from what is there now, in words; as `changed_data`."""
+    """How the split that a run was scored on differs from the current one; as `changed_data`."""
     return _split_changed("'val'", noted.get(SCORED, ""), now.get(SCORED, ""))
 
 
@@ -98,12 +98,12 @@ def _split_changed(split: str, noted: str, now: str) -> str:
     if before[2] != after[2]:
         return f"split {split} has other frames, {after[1]} as before"
     if "-" not in (before[3], after[3]) and before[3] != after[3]:
-        return f"frames or masks of split {split} hold something else, under the same names"
+        return f"frames or masks of split {split} have changed under the same names"
     return ""
 
 
 def lacks_data(noted: Mapping[str, str]) -> bool:
-    """Whether a run is of a version that did not note its data."""
+    """Whether a run is from a version that did not record its data."""
     return not any(name.startswith(DATA) for name in noted)
 
 

@@ -1,4 +1,4 @@
-"""Figures of a run: one JSON object per line, and TensorBoard where it is installed."""
+"""Figures of a run: one JSON object per line, and TensorBoard if it is installed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Journal:
         if start and path.exists():
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
             kept = [line for line in lines if _step_of(line) <= start]
-        write_text(path, "".join(kept))  # whatever lay there goes, a link by itself
+        write_text(path, "".join(kept))  # replaces whatever was there; of a link, the link itself
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._board: Any = None
         try:
@@ -41,7 +41,7 @@ class Journal:
         self._board = SummaryWriter(str(board), purge_step=start or None)
 
     def record(self, step: int, figures: Mapping[str, Figure]) -> None:
-        """Write the figures of one step; figures that are no number become null in JSON."""
+        """Write the figures of one step; NaN becomes null in JSON."""
         clean = {
             key: None if isinstance(value, float) and math.isnan(value) else value for key, value in figures.items()
         }

@@ -1,4 +1,4 @@
-"""Labelled crops: all frames of the data sets that a recipe trains on, each with the augmentation of its set."""
+"""Labelled crops: all labelled frames of a recipe's data sets, each with the augmentation of its set."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from vsscli.training.sources import Sources
 def labelled_items(
     sources: Sources, *, check: Path | None = None, digests: Digests | None = None, talk: Talk = SILENCE
 ) -> TrainItems:
-    """Gather the labelled frames of all data sets, and say how many each has, where there are several.
+    """Gather the labelled frames of all data sets, and report how many each has if there are several.
 
-    Files are looked at first where ``check`` says where to remember which were sound; what is missing or damaged is
-    refused.
+    With ``check``, the file that remembers which files were sound, all of them are checked first, and missing or
+    damaged ones are refused.
     """
     augment, several = sources.recipe.augment, bool(sources.also)
     videos = [dataset.split("labelled") for dataset in sources.datasets]
@@ -48,21 +48,21 @@ def labelled_items(
         portions.append(Portion(its_frames, TrainAugment(own_size), further.section.thousandths, rare))
     items = TrainItems(frames[0], TrainAugment(augment), portions, chosen[0])
     if several:
-        told = (
+        counts = (
             f"{dataset.name} {len(portion.frames)} frames ({portion.thousandths / BLOCK:.1%} of the crops)"
             for dataset, portion in zip(sources.datasets, items.portions, strict=True)
         )
-        talk.say(f"labelled data: {', '.join(told)}")
+        talk.say(f"labelled data: {', '.join(counts)}")
     return items
 
 
 def _say_sparse(dataset: Dataset, labelled: list[FolderVideo], others: str, talk: Talk) -> None:
-    """Say how many frames of the training split have masks, where these are not all and no list names them.
+    """Report how many frames of the training split have masks, if not all do and no list names them.
 
     Raises
     ------
     VssError
-        Masks that can't be read lie beside the others.
+        There are masks that can't be read among the others.
     """
     if dataset.recipe.labelled is not None:
         return
@@ -77,7 +77,7 @@ def _say_sparse(dataset: Dataset, labelled: list[FolderVideo], others: str, talk
 
 
 def _rare_first(sources: Sources, dataset: Dataset, frames: LabelledFrames, talk: Talk) -> RareFirst | None:
-    """What chooses a data set's frames by class, if the recipe asks for it; every process looks at all masks."""
+    """Chooses a data set's frames by class, if the recipe asks for it; every process reads all masks."""
     settings = sources.recipe.train.rare
     if settings is None:
         return None
@@ -89,7 +89,7 @@ def _rare_first(sources: Sources, dataset: Dataset, frames: LabelledFrames, talk
 def _check_frames(
     sources: Sources, videos: Sequence[Sequence[FolderVideo]], record: Path, digests: Digests | None, talk: Talk
 ) -> None:
-    """Look at every frame and mask, and at which classes occur: one that occurs in no set can't be learned."""
+    """Check every frame and mask, and which classes occur: one that occurs in no set can't be learned."""
     census, meaning = Census(), sources.main.meaning
     for dataset, own in zip(sources.datasets, videos, strict=True):
         what = f"data {dataset.name}" if sources.also else "data"

@@ -1,4 +1,4 @@
-"""What learns: a network, and the projection head beside it where features are contrasted."""
+"""What is trained: a network, and a projection head if features are contrasted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from vsscli.training.averaging import AveragedWeights
 
 
 class Answer:
-    """What a learner says of a batch: outputs, and the projected features (A, M, D) float32 of each group of cells that
-    it was asked for.
+    """A learner's outputs for a batch, and the projected features (A, M, D) float32 of each group of cells asked for.
 
-    No dataclass on purpose: Fabric takes those apart to cast what is in them, and refuses frozen ones.
+    Deliberately not a dataclass: Fabric takes those apart to cast their fields, and refuses frozen ones.
     """
 
     __slots__ = ("outputs", "projected")
@@ -49,17 +48,17 @@ class Learner(nn.Module):
 
 
 class MeanTeacher:
-    """A moving average of a learner, which answers without learning (Tarvainen & Valpola 2017, arXiv:1703.01780).
+    """A moving average of a learner, which labels and is not trained (Tarvainen & Valpola 2017, arXiv:1703.01780).
 
     It is always in evaluation mode, and its batch-norm statistics are averages of the student's with the momentum of
-    the parameters. U2PL instead copies none of them and lets the teacher gather its own, in training mode: then dropout
-    disturbs the labels, and its statistics lag behind parameters that move.
+    the parameters. U2PL instead runs the teacher in training mode, where it collects its own statistics: then dropout
+    disturbs the labels, and the statistics lag behind the parameters.
     """
 
     def __init__(self, learner: Learner, momentum: float) -> None:
         self.average = AveragedWeights(learner, momentum)
         self.learner = deepcopy(learner)
-        # The very tensors of the average: one update, no copy.
+        # The tensors of the average themselves: one update, no copy.
         self.learner.load_state_dict(self.average.weights, assign=True)
         self.learner.eval().requires_grad_(False)
 

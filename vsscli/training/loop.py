@@ -29,11 +29,11 @@ from vsscli.training.stop import StopRequest
 from vsscli.training.validation import validate
 
 BALANCE_EVERY = 10
-"""Lines of the journal from one to the next that says how the terms of the loss are balanced."""
+"""Lines of the journal between two that measure how the terms of the loss are balanced."""
 
 
 class Loop:
-    """A run from the step its state is at to the last; leaves ``last.pt``, ``best.pt`` and ``journal.jsonl``."""
+    """Runs a training from its state's step to the last; writes ``last.pt``, ``best.pt`` and ``journal.jsonl``."""
 
     def __init__(
         self, fabric: Fabric, recipe: Recipe, dataset: Dataset, state: TrainingState, out: Path, talk: Talk
@@ -41,7 +41,7 @@ class Loop:
         self.fabric, self.recipe, self.dataset, self.state, self.talk = fabric, recipe, dataset, state, talk
         self.last, self.best = out / "last.pt", out / "best.pt"
         self.leader = fabric.is_global_zero
-        self._kept = state.step  # the step of ``last.pt``; 0: this run has left none yet
+        self._kept = state.step  # the step of ``last.pt``; 0 if there is none yet
         self._journal = Journal(out / "journal.jsonl", state.step) if self.leader else None
 
     def run(self, items: TrainItems, unlabelled: TrainItems | None) -> None:
@@ -54,13 +54,13 @@ class Loop:
             StopRequest(self.talk) as request,
             self._loaders_may_die(),
             self.talk.track(self.recipe.name, settings.steps, "step") as done,
-            # Closed whatever happens: an error's traceback would keep it, and its loaders, to the end of the process.
+            # Always closed: an error's traceback would keep it and its loaders alive until the process ends.
             closing(self._batches(items, unlabelled)) as batches,
         ):
             done(state.step)
             if state.outdated:
                 self._score_best_anew()
-            # The run was cut off while it was scored, or its figures are of other masks.
+            # The run was interrupted during validation, or its figures are of other masks.
             if state.step and self._is_validated() and not state.figures:
                 self._validate_and_save()
             while state.step < settings.steps:
@@ -81,8 +81,8 @@ class Loop:
                 if self._is_validated():
                     before = time.perf_counter()
                     self._require_finite()
-                    # Whatever happens while they are scored, no steps are lost. Without figures, at a step that is
-                    # scored, a checkpoint says that scoring is still to come.
+                    # No steps are lost whatever happens during validation. A checkpoint without figures, at a step that
+                    # is validated, means that validation is still to come.
                     state.figures = {}
                     self._save()
                     self._validate_and_save()
@@ -90,7 +90,7 @@ class Loop:
                 elif ended or stop or state.step % settings.checkpoint_every == 0:
                     self._require_finite()
                     self._save()
-                if ended:  # validation is long, and who asked during it must be obeyed all the same
+                if ended:  # a signal during the long validation counts too
                     stop = self._agree(request.number is not None)
                 if stop:
                     request.obey()
@@ -100,7 +100,7 @@ class Loop:
 
     @contextmanager
     def _loaders_may_die(self) -> Iterator[None]:
-        """Say what to do when a loader process dies, which torch reports wherever the run happens to be just then."""
+        """Explain the death of a loader process, which torch reports wherever the run happens to be."""
         try:
             yield
         except RuntimeError as error:
@@ -108,11 +108,11 @@ class Loop:
             if lost is None:
                 raise
             if self._kept:
-                lost.hint = f"{lost.hint}; {self.last} is of step {self._kept}: --resume goes on from there"
+                lost.hint = f"{lost.hint}; {self.last} is of step {self._kept}: --resume continues from there"
             raise lost from error
 
     def _measures(self, step: int) -> bool:
-        """Whether gradients are compared in this step: of the lines of the journal the first, every tenth, the last."""
+        """Whether gradients are compared at this step: at the first line of the journal, every tenth, and the last."""
         settings = self.recipe.train
         return step in (settings.log_every, settings.steps) or step % (BALANCE_EVERY * settings.log_every) == 0
 
@@ -128,7 +128,7 @@ class Loop:
         loader = training_loader(
             items,
             batch_size=batch_size,
-            # Labelled and unlabelled crops draw from streams of their own.
+            # Labelled and unlabelled crops draw from separate random streams.
             seed=self.recipe.seed * 2 + stream,
             start=self.state.step * settings.accumulate,
             steps=settings.steps * settings.accumulate,
@@ -153,27 +153,27 @@ class Loop:
             self._journal.record(self.state.step, {**values, "lr": rate, **times})
 
     def _require_finite(self) -> None:
-        """Refuse to score or keep weights that are not finite, whenever the loss was last looked at.
+        """Refuse to validate or keep weights that are not finite, however long ago the loss was checked.
 
-        This waits for the device, so it is asked only before what waits for it anyway.
+        This waits for the device, so it is called only before something that waits anyway.
         """
         if self._agree(not is_finite(self.state)):
             raise self._diverged("weights or statistics of the network are infinite or NaN")
 
     def _diverged(self, what: str) -> VssError:
-        kept = f"last.pt is of step {self._kept}, before that" if self._kept else "no checkpoint was left yet"
+        kept = f"last.pt is of step {self._kept}, before that" if self._kept else "there is no checkpoint yet"
         return VssError(
             f"{what} at step {self.state.step}", f"lower train.lr, set train.clip, or train.precision: '32'; {kept}"
         )
 
     def _is_validated(self) -> bool:
-        """Whether the step that the run is at is one that is scored."""
+        """Whether the current step is validated."""
         every, step = self.recipe.train.validate_every, self.state.step
         due = step == self.recipe.train.steps or bool(every and step % every == 0)
         return due and self.recipe.validated
 
     def _validate_and_save(self) -> None:
-        """Score the evaluation split, keep the best weights, and save with the figures."""
+        """Validate, keep the best weights, and save with the figures."""
         state, network = self.state, self.state.network
         raw = None
         if state.average is not None:
@@ -186,7 +186,7 @@ class Loop:
             network.load_state_dict(raw)
         figures = (f"{name} {value:.4f}" for name, value in state.figures.items() if value is not None)
         self.talk.say(f"step {state.step}: {', '.join(figures)}")
-        miou = state.figures.get("miou")  # only the first process scores
+        miou = state.figures.get("miou")  # only the first process validates
         if miou is not None and miou > state.best:
             state.best = miou
             save_state(self.best, state, self.recipe, self.dataset.table, resumable=False)
@@ -195,9 +195,9 @@ class Loop:
             self._journal.record(state.step, state.figures)
 
     def _score_best_anew(self) -> None:
-        """Forget figures of masks that have changed since, and have the best weights so far compared on today's."""
+        """Discard figures of masks that have changed, and validate the best weights so far on the current ones."""
         state = self.state
-        self.talk.warn(f"{state.outdated} since {self.last} was scored: its figures are taken anew")
+        self.talk.warn(f"{state.outdated} since {self.last} was validated: it is validated again")
         state.figures, state.best, state.outdated = {}, -1.0, ""
         if not self.best.exists():
             return
@@ -214,7 +214,7 @@ class Loop:
         self._kept = self.state.step
 
     def _agree(self, stop: bool) -> bool:
-        """Whether any process has a reason to stop: all must leave at the same step."""
+        """Whether any process has to stop: all must stop at the same step."""
         if self.fabric.world_size == 1:
             return stop
         asked = self.fabric.all_reduce(torch.tensor(float(stop), device=self.fabric.device), reduce_op="sum")

@@ -11,20 +11,20 @@ from torch.utils.checkpoint import checkpoint
 from vsscli.data.classes import IGNORE
 from vsscli.models.scores import ScoreKind, Scores, to_probabilities
 
-# Above this many upsampled values (256 MiB of float32) crops go through the loss one at a time and are computed again
-# on the way back: all crops of a batch at full size and 124 classes is where training runs out of memory.
+# Above this many upsampled values (256 MiB of float32) crops go through the loss one at a time and are recomputed in
+# the backward pass: all crops of a batch at full size with 124 classes is where training runs out of memory.
 WHOLE_BATCH_VALUES = 64 * 2**20
 
 
 def cross_entropy_sum(scores: Scores, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy summed over the pixels that have a label, at the label's size, and how many these are.
+    """Cross-entropy summed over the pixels that have a label, at the label's size, and the number of these pixels.
 
     Scores (B, C, h, w) are upsampled bilinearly (``align_corners=False``) to the label (B, H, W), class indices, 255
-    where there is none. The sum is ``-log p(label)``, equations 4 and 5 of the paper before the division.
+    for no label. The sum is ``-log p(label)``, equations 4 and 5 of the paper before the division.
     """
     label = label.long()
     count = (label != IGNORE).sum().float()
-    # In proportion, whatever predicting does: what is learnt is which class, and what lacks has no class to pull down.
+    # In proportion, whatever predicting does: the loss teaches the class, and what lacks to 1 lowers none.
     values = scores.values if scores.kind is ScoreKind.LOGITS else to_probabilities(scores, "normalise")
     if label.numel() * values.shape[1] <= WHOLE_BATCH_VALUES:
         return _upsampled_sum(values, label, scores.kind), count
@@ -45,7 +45,7 @@ def global_mean(loss_sum: Tensor, count: Tensor) -> Tensor:
 
 
 def global_share(count: Tensor, pixels: Tensor) -> Tensor:
-    """Which share of the pixels of all processes was counted."""
+    """The share of all processes' pixels that was counted."""
     both = torch.stack([count, pixels.to(count)])
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(both)
@@ -57,6 +57,6 @@ def _upsampled_sum(values: Tensor, label: Tensor, kind: ScoreKind) -> Tensor:
     upsampled = functional.interpolate(values.float(), size=size, mode="bilinear", align_corners=False)
     if kind is ScoreKind.LOGITS:
         return functional.cross_entropy(upsampled, label, ignore_index=IGNORE, reduction="sum")
-    # In rows, because torch's gradient of this loss takes no other order of memory on the CPU.
+    # Contiguous, because torch's gradient of this loss takes no other memory format on the CPU.
     logarithm = upsampled.clamp_min(1e-8).log().contiguous()
     return functional.nll_loss(logarithm, label, ignore_index=IGNORE, reduction="sum")

@@ -1,4 +1,4 @@
-"""Which query answers for which class of an image: target masks, points to compare at, the cheapest assignment."""
+"""Bipartite matching of queries and the classes of an image: target masks, points, the assignment of least cost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from vsscli.errors import VssError
 from vsscli.models.outputs import QueryPrediction
 
 Void = Literal["negative", "ignored"]
-"""What pixels without a label are to masks: outside all of them, or nothing that is compared."""
+"""How mask losses take pixels without a label: as outside all masks, or not at all."""
 
 Draw = Callable[[tuple[int, int, int], torch.device], Tensor]  # uniform numbers in [0, 1) of a shape, on a device
 
@@ -29,14 +29,14 @@ def draw_uniform(shape: tuple[int, int, int], device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class TargetMasks:
-    """The masks of a batch, one for each class that an image has; never stored, a label map is all of them.
+    """The masks of a batch, one for each class that an image has; not stored, but sampled from the label maps.
 
-    A pixel without a label (255) belongs to none: every mask is 0 there (specs: mask2former.md, Losses). Whether it
-    counts as outside of all masks, as there, or not at all is `void`'s to say. Labels are (B, H, W); classes are those
+    A pixel without a label (255) belongs to no mask: all are 0 there (specs: mask2former.md, Losses). ``void`` says
+    whether it counts as outside all masks, as published, or not at all. Labels are (B, H, W); classes are those
     that each image has, ascending.
 
     In all methods ``image`` is an index in the batch, or int64 indices that broadcast with the points (..., 2),
-    which are x and y in shares of width and height.
+    which are x and y as fractions of width and height.
     """
 
     labels: Tensor
@@ -52,11 +52,11 @@ class TargetMasks:
         return total
 
     def counted(self, image: int | Tensor, points: Tensor) -> Tensor | None:
-        """How much points count: what of the pixels around them has a label; None where all count whole.
+        """The weights of points: the interpolated share of labelled pixels around them; None if all weigh 1.
 
         A point between a pixel with a label and one without counts in part, so that its loss is the pixels' losses,
-        interpolated as the masks are. What is beyond the picture has no say in it. It is exactly 1 far from void, and
-        exactly 0 within it.
+        interpolated as the masks are. Pixels beyond the image are left out. The weight is exactly 1 away from void,
+        and exactly 0 within it.
         """
         if self.void == "negative":
             return None
@@ -66,11 +66,11 @@ class TargetMasks:
         return 1.0 - void / inside
 
     def within_void(self, image: int | Tensor, points: Tensor) -> Tensor | None:
-        """Whether points do not count at all, as `counted` says at more cost: no pixel around them has a label."""
+        """Whether points have weight 0 (see `counted`, which costs more): no pixel around them has a label."""
         if self.void == "negative":
             return None
         height, width = self.labels.shape[-2:]
-        # Of each corner of a pixel, whether one of the four around it has a label.
+        # For each corner of the pixel grid, whether one of the four pixels around it has a label.
         labelled = functional.pad((self.labels != IGNORE).float()[:, None], (1, 1, 1, 1))
         known = functional.max_pool2d(labelled, 2, stride=1)[:, 0] > 0  # (B, H + 1, W + 1)
         column = (points[..., 0] * width + 0.5).long().clamp(0, width)
@@ -78,7 +78,7 @@ class TargetMasks:
         return ~known[image, row, column]
 
     def _around(self, image: int | Tensor, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The four pixels around points: bilinear share, 0 beyond the picture, and label."""
+        """The four pixels around points: bilinear weight, 0 beyond the image, and label."""
         height, width = self.labels.shape[-2:]
         x = points[..., 0] * width - 0.5
         y = points[..., 1] * height - 0.5
@@ -93,7 +93,7 @@ class TargetMasks:
 
 
 def target_masks(labels: Tensor, num_classes: int, void: Void = "negative") -> TargetMasks:
-    """Find the classes of each label map (B, H, W), uint8 or int64; one that the network does not know is refused."""
+    """Find the classes of each label map (B, H, W), uint8 or int64; refuse one beyond the network's."""
     present = torch.zeros(len(labels), 256, dtype=torch.bool, device=labels.device)
     present.scatter_(1, labels.flatten(1).long(), True)
     present = present.cpu()  # one transfer for the batch
@@ -109,8 +109,8 @@ def target_masks(labels: Tensor, num_classes: int, void: Void = "negative") -> T
 
 @dataclass(frozen=True)
 class Matches:
-    """Matched queries of one layer, image by image, ascending within an image: index in the batch, query, and the class
-    it answers for, all (M,) int64."""
+    """Matched queries of one layer, image by image, ascending within an image: index in the batch, query and target
+    class, all (M,) int64."""
 
     image: Tensor
     query: Tensor
@@ -129,16 +129,16 @@ class MatchWeights:
 def match(
     layers: Sequence[QueryPrediction], targets: TargetMasks, points: Sequence[Sequence[Tensor]], weights: MatchWeights
 ) -> list[Matches]:
-    """Assign queries to the masks of their image, each layer for itself, as cheaply as possible.
+    """Assign queries to the masks of their image at the least cost, each layer separately.
 
-    Masks are compared at points, (P, 2) for each layer and image. Of each layer min(Q, masks) queries an image match.
+    Masks are compared at points, (P, 2) for each layer and image. In each layer min(Q, masks) queries per image match.
     """
     costs = match_costs(layers, targets, points, weights)
     shapes = [[cost.shape for cost in layer] for layer in costs]
     device = targets.labels.device
     # One transfer for all layers: waiting for the device once, not ten times.
     flat = torch.cat([cost.flatten() for layer in costs for cost in layer]).cpu().numpy()
-    # A network that has gone to pieces gives no numbers; its loss says so, and better than SciPy.
+    # A network that has diverged gives NaN; the check of its loss reports that better than SciPy.
     flat = np.nan_to_num(flat, nan=1e6, posinf=1e6, neginf=-1e6)
     matches, start = [], 0
     for layer in shapes:
@@ -159,9 +159,9 @@ def match_costs(
 ) -> list[list[Tensor]]:
     """Cost of each query for each mask, (Q, masks) for each layer and image.
 
-    ``weights.classes * -p(class) + weights.mask * BCE + weights.dice * dice``, both means over the points, dice with 1
-    added above and below (specs: mask2former.md, Losses); of points that count in part (`TargetMasks.counted`), as in
-    `set_prediction`. Float32, whatever the predictions are.
+    ``weights.classes * -p(class) + weights.mask * BCE + weights.dice * dice``, BCE a mean over the points, dice with 1
+    added to numerator and denominator (specs: mask2former.md, Losses). Points are weighted by `TargetMasks.counted`, as
+    in `set_prediction`. Float32, whatever the predictions are.
     """
     device = targets.labels.device
     costs: list[list[Tensor]] = [[] for _ in layers]
@@ -189,7 +189,7 @@ def match_costs(
 
 
 def sample_points(maps: Tensor, points: Tensor) -> Tensor:
-    """Sample maps (B, D, h, w) bilinearly, with zeros around them, at points (B, P, 2), x and y in shares of width and
-    height: (B, D, P)."""
+    """Sample maps (B, D, h, w) bilinearly, with zeros around them, at points (B, P, 2), x and y as fractions of width
+    and height: (B, D, P)."""
     grid = (2.0 * points - 1.0)[:, :, None]
     return functional.grid_sample(maps, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[..., 0]

@@ -14,11 +14,11 @@ from vsscli.errors import VssError
 from vsscli.recipes.training import Unlabelled
 
 Whole = Callable[[int, int], int]
-"""A whole number from the first to before the second."""
+"""Draws an integer from the first argument up to, not including, the second."""
 
 
 def draw_whole(low: int, high: int) -> int:
-    """With torch's generator of the CPU, which the device is not waited for."""
+    """Draw from torch's CPU generator, which never waits for the device."""
     return int(torch.randint(low, high, ()))
 
 
@@ -33,7 +33,7 @@ def cut_box(height: int, width: int, draw: Whole = draw_whole) -> tuple[slice, s
 
 
 def box_masks(crops: int, height: int, width: int, draw: Whole = draw_whole) -> Tensor:
-    """For each crop, where it stays itself: (B, H, W) bool, on the CPU."""
+    """For each crop, the pixels that stay its own: (B, H, W) bool, on the CPU."""
     stays = torch.ones(crops, height, width, dtype=torch.bool)
     for mask in stays:
         mask[cut_box(height, width, draw)] = False
@@ -43,8 +43,8 @@ def box_masks(crops: int, height: int, width: int, draw: Whole = draw_whole) -> 
 def class_masks(label: Tensor, priority: Tensor | None = None) -> Tensor:
     """For each crop, the pixels of a random half of its classes (Olsson et al. 2020, arXiv:2007.07936), (B, H, W) bool.
 
-    Of an odd number of classes the smaller half; 255 counts as a class. Those of lowest priority (B, 256) are chosen,
-    which is drawn where it is not given.
+    For an odd number of classes the smaller half; 255 counts as a class. The classes of lowest ``priority`` (B, 256)
+    are chosen; by default it is random.
     """
     flat = label.flatten(1).long()
     if priority is None:
@@ -56,13 +56,13 @@ def class_masks(label: Tensor, priority: Tensor | None = None) -> Tensor:
 
 
 def exchange(maps: Tensor, stays: Tensor) -> Tensor:
-    """Each crop where it stays itself, the next one elsewhere: maps (B, ..., H, W) of any type, stays (B, H, W)."""
+    """Each crop where it stays its own, the next crop elsewhere: maps (B, ..., H, W) of any type, stays (B, H, W)."""
     stays = stays.view(len(stays), *(1 for _ in maps.shape[1:-2]), *stays.shape[1:])
     return torch.where(stays, maps, maps.roll(-1, dims=0))
 
 
 def erase(maps: Tensor, stays: Tensor, fill: int = IGNORE) -> Tensor:
-    """Each crop where it stays itself, ``fill`` elsewhere."""
+    """Each crop where it stays its own, ``fill`` elsewhere."""
     stays = stays.view(len(stays), *(1 for _ in maps.shape[1:-2]), *stays.shape[1:])
     return torch.where(stays, maps, torch.full((), fill, dtype=maps.dtype, device=maps.device))
 
@@ -74,7 +74,7 @@ def mixed(method: str, crops: Crops) -> Crops:
         class_masks(labels) if method == "classmix" else box_masks(*labels.shape).to(labels.device, non_blocking=True)
     )
     if method == "cutout":
-        # As in U2PL, what is erased is a pixel without label, which padding is not even.
+        # As in U2PL, erased pixels have no label; they are not padding.
         erased = crops.each(partial(erase, stays=stays, fill=0), partial(erase, stays=stays))
         return erased._replace(padding=erase(crops.padding, stays, 0))
     swap = partial(exchange, stays=stays)
@@ -82,11 +82,11 @@ def mixed(method: str, crops: Crops) -> Crops:
 
 
 def require_partners(settings: Unlabelled | None, world: int) -> None:
-    """Refuse to mix crops of a process that has one alone, which would leave them as they are without a word."""
+    """Refuse mixing if a process has only one crop, which would silently stay as it is."""
     if settings is None or settings.mixing not in ("cutmix", "classmix") or settings.batch_size // world > 1:
         return
     raise VssError(
         f"unlabelled.mixing {settings.mixing} mixes the unlabelled crops of a process, and unlabelled.batch_size "
-        f"{settings.batch_size} over {world} process{'es' if world > 1 else ''} is one for each",
-        f"set unlabelled.batch_size to {2 * world} or more, take fewer --devices, or mix by cutout",
+        f"{settings.batch_size} over {world} process{'es' if world > 1 else ''} leaves one for each",
+        f"set unlabelled.batch_size to {2 * world} or more, use fewer --devices, or set mixing to cutout",
     )

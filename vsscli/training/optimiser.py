@@ -10,9 +10,9 @@ from vsscli.recipes.training import Train
 
 
 def build_optimiser(network: Network, train: Train, head: nn.Module | None = None) -> torch.optim.AdamW:
-    """AdamW with the recipe's rates; norms and biases are not decayed, layers that were loaded have rates of their own.
+    """AdamW with the recipe's rates: no weight decay on norms and biases, layer-wise rates for loaded layers.
 
-    Every group keeps its full rate under ``base_lr``; the loop multiplies it with the schedule's factor. A ``head``
+    Every group keeps its full rate as ``base_lr``, which each step multiplies by the schedule's factor. A ``head``
     beside the network learns at the full rate.
     """
     groups = []
@@ -27,13 +27,13 @@ def build_optimiser(network: Network, train: Train, head: nn.Module | None = Non
             parameters = [parameter for parameter in head.parameters() if (parameter.ndim > 1) == decays]
             decay = train.weight_decay if decays else 0.0
             groups.append({"params": parameters, "lr": train.lr, "base_lr": train.lr, "weight_decay": decay})
-    # The fused one divides by the loss's scale itself, too late for gradients that are clipped.
+    # The fused optimiser divides by the loss scale itself, too late for clipping.
     fused = not (train.clip and train.precision == "16")
     return torch.optim.AdamW(groups, lr=train.lr, betas=train.betas, fused=fused)
 
 
 def learning_rate_factor(step: int, *, steps: int, warmup: int, power: float) -> float:
-    """Factor on every learning rate after so many steps: polynomial decay under a linear warm-up.
+    """Factor on every learning rate at a step: polynomial decay times a linear warm-up.
 
     ``(1 - step / steps) ** power * min(1, (step + 1) / warmup)``, as the "poly" schedule of DeepLab (Chen et al. 2017,
     section 3.1) with the warm-up of Goyal et al. 2017.
@@ -45,7 +45,7 @@ def learning_rate_factor(step: int, *, steps: int, warmup: int, power: float) ->
 
 
 def set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> float:
-    """Multiply every group's full rate with the factor; returns the highest rate."""
+    """Multiply every group's full rate by the factor; return the highest rate."""
     highest = 0.0
     for group in optimiser.param_groups:
         group["lr"] = group["base_lr"] * factor

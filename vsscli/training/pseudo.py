@@ -20,38 +20,38 @@ from vsscli.talk import SILENCE, Talk
 from vsscli.training.evidence import StoreMeaning
 from vsscli.training.ranks import rank_bounds
 
-LOOKED_AT = 32
-"""Frames that are looked at before the first step."""
+SAMPLED = 32
+"""Frames of a store that are read before the first step, to see what they hold."""
 
 
 class StoreFrames:
-    """What a store says of a frame; opened by each loader process for itself."""
+    """What a store says of a frame; every loader process opens it itself."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     @cached_property
     def store(self) -> Store:
-        """The store, opened when it is first asked for."""
+        """The store, opened on first use."""
         return open_store(self._path)
 
     def __getstate__(self) -> dict[str, object]:
         return {name: value for name, value in self.__dict__.items() if name != "store"}
 
     def __call__(self, video: str, index: int) -> tuple[np.ndarray, StoredPixels[np.ndarray] | None]:
-        """Of a pseudo-label store: labels (H, W) uint8, 255 where they are not reliable."""
+        """The labels of a pseudo-label store, (H, W) uint8, 255 where unreliable."""
         return self.store.read(video, "pseudo_label", index), None
 
 
 class PredictedFrames(StoreFrames):
-    """All that a prediction store says of a frame, with the ``kept`` likeliest classes."""
+    """Everything that a prediction store says of a frame, with the ``kept`` likeliest classes."""
 
     def __init__(self, path: Path, kept: int) -> None:
         super().__init__(path)
         self._kept = kept
 
     def __call__(self, video: str, index: int) -> tuple[np.ndarray, StoredPixels[np.ndarray]]:
-        """The likeliest class of every pixel, and what else is kept, on the store's own grid."""
+        """The likeliest class of every pixel, and the other stored values on the store's grid."""
         store = self.store
         if store.encoding.keep == "all":
             ranked, probabilities = store.lists(video, index)
@@ -64,38 +64,37 @@ class PredictedFrames(StoreFrames):
 
 @dataclass(frozen=True)
 class UnlabelledData:
-    """Frames without labels of their own; the meaning of what a prediction store says of them, if one does; and the
-    stores that are read."""
+    """Unlabelled frames, the meaning of a prediction store's values if one is read, and the stores that are read."""
 
     frames: UnlabelledFrames
     meaning: StoreMeaning | None = None
     stores: tuple[Store, ...] = ()
 
     def require_images(self, digests: Digests) -> None:
-        """Refuse images that others lay in place of when the labels were made, as far as stores note what these held.
+        """Refuse images that have changed since the labels were made, as far as the stores record their content.
 
         Raises
         ------
         VssError
-            It names the first video.
+            Images have changed; names the first video.
         """
         for store in self.stores:
             for video in self.frames.videos:
                 made_from = store.record(video.name).frames
                 if made_from and made_from != digests.video(video):
                     raise VssError(
-                        f"the images of video {video.name} are others than {store.path} was made from",
-                        "make pseudo-labels for the images that are there now: the same `vss pseudo` command does",
+                        f"the images of video {video.name} have changed since {store.path} was made",
+                        "run the same `vss pseudo` command again: it makes pseudo-labels for the current images",
                     )
 
 
 def pseudo_label_path(recipe: Recipe, given: Path | None) -> Path | None:
-    """Which pseudo-label store a recipe learns from: the given one, else its own; None where it learns from none.
+    """The pseudo-label store that a recipe learns from: the given one, else its own; None if it uses none.
 
     Raises
     ------
     VssError
-        The recipe asks for pseudo-labels and names none, or the reverse.
+        The recipe needs a store and none is named, or one is given that it would not use.
     """
     if recipe.unlabelled is None:
         if given is not None:
@@ -114,7 +113,7 @@ def pseudo_label_path(recipe: Recipe, given: Path | None) -> Path | None:
         return None
     if given is None and recipe.unlabelled.pseudo_labels is None:
         raise VssError(
-            f"recipe {recipe.name} learns from pseudo-labels, and names no store of them",
+            f"recipe {recipe.name} learns from pseudo-labels, but names no store",
             "make one with `vss pseudo --models t.pt s.pt --tta`, then add --pseudo STORE",
         )
     return given or Path(str(recipe.unlabelled.pseudo_labels))
@@ -123,22 +122,21 @@ def pseudo_label_path(recipe: Recipe, given: Path | None) -> Path | None:
 def open_unlabelled(
     recipe: Recipe, dataset: Dataset, given: Path | None, talk: Talk = SILENCE
 ) -> UnlabelledData | None:
-    """The frames a recipe learns from beside the labelled ones, or None where it has no such part.
+    """The unlabelled frames that a recipe learns from; None if it has no `unlabelled` section.
 
     Raises
     ------
     VssError
-        As `pseudo_label_path`; there are no unlabelled frames, or no two classes; the store is of another kind, other
-        classes or other frames than the data set's, has no reliable pixel, or keeps too little for the contrast.
+        As `pseudo_label_path`; there are no unlabelled frames, or fewer than two classes; the store is of another kind,
+        has other classes or frames than the data set, has no reliable pixel, or keeps too little for the contrast.
     """
     path = pseudo_label_path(recipe, given)
     if recipe.unlabelled is None:
         return None
     if dataset.table.num_classes < 2:
         raise VssError(
-            f"{dataset.name} has one class, {dataset.table.names[0]!r}: every pixel is of it, and unlabelled frames "
-            "would teach nothing",
-            "give what is not of the class a class of its own, or leave `unlabelled` out of the recipe",
+            f"{dataset.name} has only the class {dataset.table.names[0]!r}, so unlabelled frames would teach nothing",
+            "add a class for everything else, or leave `unlabelled` out of the recipe",
         )
     if path is None:
         return UnlabelledData(UnlabelledFrames(dataset.split("unlabelled"), None))
@@ -168,8 +166,8 @@ def open_unlabelled(
         kept = min(kept, ranks.listed)
         if ranks.high < classes and keep.keep != "all" and keep.drop > 0:
             talk.warn(
-                f"{source.path} lists no class less likely than {keep.drop:g}: those that it ranks from {ranks.low} to "
-                f"{ranks.high - 1} are what an unreliable pixel may well be, not what it surely is not (leave "
+                f"{source.path} lists no class less likely than {keep.drop:g}: classes ranked from {ranks.low} to "
+                f"{ranks.high - 1} are likely for an unreliable pixel, so they make poor negatives (leave "
                 "unlabelled.contrast.high_rank out, or predict with store.drop: 0)"
             )
     levels = store.header.source.get("class_levels") or [store.header.source["level"]]
@@ -182,38 +180,38 @@ def _require_frames(store: Store, videos: list[FolderVideo], dataset: Dataset) -
     for video in videos:
         if video.name not in complete:
             raise VssError(
-                f"{store.path} lacks video {video.name}", "run the same `vss pseudo` command again: it adds it"
+                f"{store.path} lacks video {video.name}", "run the same `vss pseudo` command again, which adds it"
             )
         if store.stems(video.name) != video.stems:
             raise VssError(
                 f"{store.path} has other frames of video {video.name} than {dataset.root}",
-                "make pseudo-labels for the frames that are there now",
+                "make pseudo-labels for the current frames",
             )
         if store.size(video.name) != video.size:
             (height, width), (there, across) = store.size(video.name), video.size
             raise VssError(
                 f"{store.path} has video {video.name} in {width}x{height}, its frames in {dataset.root} are "
                 f"{across}x{there} (width x height)",
-                "make pseudo-labels for the frames that are there now",
+                "make pseudo-labels for the current frames",
             )
 
 
 def _require_reliable(store: Store, videos: list[FolderVideo], *, contrast: bool, talk: Talk) -> None:
-    """Refuse a store without any reliable pixel, and say what else could not be learnt from it.
+    """Refuse a store without any reliable pixel, and warn of what else could not be learned from it.
 
-    Some frames tell. Only where none of them has a reliable pixel are the others asked, until one has.
+    A sample of frames is read; the others only if none of these has a reliable pixel, until one has.
     """
     frames = [(video.name, number) for video in videos for number in range(len(video.stems))]
-    some = {round(i * (len(frames) - 1) / max(LOOKED_AT - 1, 1)) for i in range(LOOKED_AT)}
+    some = {round(i * (len(frames) - 1) / max(SAMPLED - 1, 1)) for i in range(SAMPLED)}
     pixels = np.zeros(256, np.int64)
     for i in sorted(some):
         pixels += _labels_counted(store, *frames[i])
     if not pixels[:IGNORE].any() and not any(_labels_counted(store, *frame)[:IGNORE].any() for frame in frames):
         raise VssError(
-            f"{store.path} has no reliable pixel: the entropy of all is above {store.header.source['threshold']:.4f}",
+            f"{store.path} has no reliable pixel: all entropies are above {store.header.source['threshold']:.4f}",
             "threshold the predictions again, with a higher --threshold or --percentile",
         )
-    where = f"in the {len(some)} of {len(frames)} frames of {store.path} that were looked at"
+    where = f"in the {len(some)} of {len(frames)} frames of {store.path} that were sampled"
     classes = np.flatnonzero(pixels[:IGNORE])
     if len(classes) == 1:
         talk.warn(

@@ -1,4 +1,4 @@
-"""All that a run will read, opened and looked at before its first step: nothing is found missing after hours."""
+"""Opens and checks everything that a run will read before its first step, so that nothing is missing hours later."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def make_ready(
     digests: Digests | None = None,
     talk: Talk = SILENCE,
 ) -> tuple[TrainItems, UnlabelledData | None]:
-    """Open the splits that a run trains and is validated on, and look at every file of them; where there is no record
-    of what was found sound, at lists and folders alone.
+    """Open the splits that a run trains and is validated on. With ``record``, the file that remembers which files were
+    sound, check every file; otherwise only lists and folders.
 
-    Gives labelled crops, and frames without labels where the recipe takes some.
+    Returns the labelled crops, and the unlabelled frames if the recipe uses any.
 
     Raises
     ------
     VssError
-        A split is not there, is damaged, has no labels, or pseudo-labels do not belong to it.
+        A split is missing or damaged or has no labels, or the pseudo-labels do not belong to it.
     """
     recipe, dataset = sources.recipe, sources.main
     digests = digests or Digests()
@@ -68,40 +68,39 @@ def _validated(sources: Sources, talk: Talk) -> list[FolderVideo]:
     masks = sum(frame.mask is not None for frame in frames)
     if not masks:
         raise VssError(
-            f"{dataset.name}: none of the {len(frames)} frames of split {name!r} has a mask, so nothing can be "
-            "validated",
+            f"{dataset.name}: none of the {len(frames)} frames of split {name!r} has a mask to validate on",
             "add masks, or set data.val to a split that has some",
         )
     if masks < len(frames):
-        talk.warn(f"{masks} of {len(frames)} frames of split {name!r} have masks: validation counts these alone")
+        talk.warn(f"{masks} of {len(frames)} frames of split {name!r} have masks: validation uses only these")
     return videos
 
 
 def warn_of_overlap(
     sources: Sources, scored: list[FolderVideo], unlabelled: list[FolderVideo], digests: Digests, talk: Talk
 ) -> None:
-    """Say which videos a run is validated on that it also learns from, whatever they are called there."""
+    """Warn of videos that a run is validated on and also learns from, under whatever names."""
     data = sources.recipe.data
     if not sources.recipe.validated:
-        talk.say(f"split {data.val!r} is trained on, so it is not validated on; train.validate_every asks for it")
+        talk.say(f"split {data.val!r} is trained on, so it is not validated on unless train.validate_every is set")
         return
     if data.val in data.train_splits:
-        talk.warn(f"split {data.val!r} is trained on and validated on: its figures say nothing of new video")
+        talk.warn(f"split {data.val!r} is both trained and validated on: its figures say nothing about new video")
         return
     trained = [video for dataset in sources.datasets for video in dataset.split("labelled")]
     both = shared_videos(scored, trained, digests)
     if both:
         talk.warn(
-            f"{_videos(both, len(scored))} of split {data.val!r} are trained on and validated on: figures on them say "
-            "nothing of new video (data.train and data.val should share no frame)"
+            f"{_videos(both, len(scored))} of split {data.val!r} are both trained and validated on: their figures "
+            "say nothing about new video (data.train and data.val should share no frame)"
         )
     known = {shared.name for shared in both}
     rest = [video for video in scored if video.name not in known]
     without = shared_videos(rest, unlabelled, digests)
     if without:
         talk.warn(
-            f"{_videos(without, len(scored))} of split {data.val!r} are among the unlabelled frames that are learned "
-            "from: their figures are better than those of new video"
+            f"{_videos(without, len(scored))} of split {data.val!r} are among the unlabelled frames of the training: "
+            "their figures are better than those of new video"
         )
 
 

@@ -1,4 +1,4 @@
-"""Losses of a mask classifier: classes of all queries, masks of those that were matched, at points (Cheng et al. 2022,
+"""Losses of a mask classifier: classes of all queries, and masks of matched ones at points (Cheng et al. 2022,
 Mask2Former, arXiv:2112.01527, section 3.3; points as in Kirillov et al. 2020, PointRend, arXiv:1912.08193)."""
 
 from __future__ import annotations
@@ -29,15 +29,14 @@ from vsscli.training.matching import (
 
 @dataclass(frozen=True)
 class SetPredictionSettings:
-    """What the loss is made of; the defaults are those of all published models.
+    """Settings of the loss; the defaults are those of all published models.
 
-    Masks are compared at so many ``points``, P. In the mask losses each of these has ``oversample`` candidates, of
-    which the least sure make up the share ``uncertain`` of the points; the rest is drawn anew. ``no_object`` is what
-    "no object" weighs in the class loss, ``weights`` are of the parts, in the loss and in the cost of a match.
+    Masks are compared at P = ``points`` points. The mask losses draw ``oversample`` candidates for each of them, and
+    the least certain make up the share ``uncertain`` of the points; the rest are drawn at random. ``no_object`` is the
+    weight of "no object" in the class loss, ``weights`` are those of the parts, in the loss and in the matching cost.
 
-    Pixels without a label are, by ``void``: "negative", outside of every mask, as in all published programs; or
-    "ignored": points there count neither in mask and dice losses nor in costs, all of which are of the points that
-    are left.
+    ``void`` says what pixels without a label are: "negative", outside every mask, as in all published programs; or
+    "ignored": points there count neither in mask and dice losses nor in costs, which are over the remaining points.
     """
 
     points: int = 12544
@@ -50,8 +49,8 @@ class SetPredictionSettings:
     def __post_init__(self) -> None:
         if self.points < 1 or self.oversample < 1.0 or not 0.0 <= self.uncertain <= 1.0:
             raise VssError(
-                f"{self.points} points, {self.oversample} candidates for each and a share of {self.uncertain} uncertain"
-                " ones make no loss",
+                f"invalid set prediction loss: {self.points} points, {self.oversample} candidates for each, a share of "
+                f"{self.uncertain} uncertain ones",
                 "12544, 3.0 and 0.75 are usual",
             )
 
@@ -76,12 +75,11 @@ class LayerDraws(NamedTuple):
 
 
 class SetPredictionLoss:
-    """Class, mask and dice losses of every layer, each matched for itself.
+    """Class, mask and dice losses of every layer, each matched separately.
 
     Random numbers are drawn, for each layer in the order given, as (1, P, 2) for each image, then (M, oversample *
     P, 2), then (M, the rest, 2), where M are the layer's matched masks. That is the order of the official programs,
-    which differ in the order of layers alone: detectron2's begins with the last layer, mmsegmentation's ends with
-    it.
+    which differ only in the order of layers: detectron2's begins with the last layer, mmsegmentation's ends with it.
     """
 
     def __init__(self, settings: SetPredictionSettings | None = None, draw: Draw = draw_uniform) -> None:
@@ -90,7 +88,7 @@ class SetPredictionLoss:
 
     def __call__(self, layers: Sequence[QueryPrediction], labels: Tensor) -> SetPredictionLosses:
         """Compare the predictions of all layers, class logits (B, Q, C + 1) and mask logits (B, Q, h, w), with label
-        maps (B, H, W) of class indices, 255 where there is none."""
+        maps (B, H, W) of class indices, 255 for no label."""
         settings, weights = self.settings, self.settings.weights
         with torch.autocast(device_type=labels.device.type, enabled=False):
             targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1, settings.void)
@@ -104,7 +102,7 @@ class SetPredictionLoss:
         return SetPredictionLosses(classes, masks, dice, total.sum())
 
     def class_loss(self, class_logits: Tensor, matches: Matches) -> Tensor:
-        """Cross-entropy of all queries (B, Q, C + 1), unmatched ones being "no object": weighted mean."""
+        """Cross-entropy of all queries (B, Q, C + 1), with target "no object" for unmatched ones: weighted mean."""
         nothing = class_logits.shape[-1] - 1
         target = torch.full(class_logits.shape[:2], nothing, device=class_logits.device)
         target[matches.image, matches.query] = matches.target_class
@@ -120,12 +118,12 @@ class SetPredictionLoss:
         draws: Sequence[LayerDraws],
     ) -> tuple[Tensor, Tensor]:
         """Binary cross-entropy and dice of the matched masks of each layer, (layers,) each: sums over masks, divided by
-        the mean number of target masks of a process. A mask none of whose points count adds 0."""
+        the mean number of target masks per process. A mask without a point that counts adds 0."""
         normaliser = _mean_over_processes(sum(map(len, targets.classes)), targets.labels.device).clamp_min(1.0)
         masks, dice = [], []
         for layer, found, draw in zip(layers, matches, draws, strict=True):
             predicted = layer.mask_logits[found.image, found.query].float()[:, None]  # (M, 1, h, w)
-            if not len(predicted):  # nothing but pixels without a label: 0, and a gradient of 0 for every process
+            if not len(predicted):  # no labelled pixel: 0, with a gradient of 0 in every process
                 masks.append(predicted.sum())
                 dice.append(predicted.sum())
                 continue
@@ -141,7 +139,7 @@ class SetPredictionLoss:
             if counted is None:
                 binary = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=1)
             else:
-                # Of what a point counts, the mask has `truth`.
+                # `truth` is already weighted by `counted`.
                 within = truth / counted.clamp_min(1e-6)
                 binary = functional.binary_cross_entropy_with_logits(logits, within, counted, reduction="none")
                 binary = binary.sum(dim=1) / counted.sum(dim=1).clamp_min(1.0)
@@ -161,7 +159,7 @@ class SetPredictionLoss:
         return torch.cat([draw.candidates.gather(1, chosen[..., None].expand(-1, -1, 2)), draw.plain], dim=1)
 
     def _draw(self, layer: QueryPrediction, targets: TargetMasks) -> LayerDraws:
-        """All random numbers of a layer: how many there are does not depend on what is matched."""
+        """All random numbers of a layer: their number does not depend on the matching."""
         settings, device = self.settings, targets.labels.device
         queries = layer.class_logits.shape[1]
         matched = sum(min(queries, len(classes)) for classes in targets.classes)

@@ -1,4 +1,4 @@
-"""The labelled data sets of a recipe: the main one, and those that it also trains on."""
+"""The labelled data sets of a recipe: the main one, and those listed under `also`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from vsscli.talk import SILENCE, Talk
 
 @dataclass(frozen=True)
 class Further:
-    """A further data set, opened, in the classes of the main one, and what the recipe says of it."""
+    """A further data set, opened, in the classes of the main one, with its section of the recipe."""
 
     section: Also
     dataset: Dataset
@@ -24,8 +24,8 @@ class Further:
 class Sources:
     """The data sets that labelled crops come from.
 
-    The recipe has the places where they were found, so that what carries it finds them again. The main one is what is
-    validated on, and unlabelled frames come from it.
+    The recipe has the folders where they were found, so that a checkpoint that carries it finds them again. Validation
+    and unlabelled frames use the main one.
     """
 
     recipe: Recipe
@@ -39,12 +39,12 @@ class Sources:
 
 
 def open_sources(recipe: Recipe, root: Path | None, talk: Talk = SILENCE) -> Sources:
-    """Find the data sets that a recipe trains on; ``root`` is where the main one lies, if not where the recipe says.
+    """Open the data sets that a recipe trains on; ``root`` overrides the folder of the main one.
 
     Raises
     ------
     VssError
-        One is not there, or has other classes than the main one.
+        A data set is missing, or has other classes than the main one.
     """
     main = open_dataset(recipe.data, root, talk)
     further = tuple(Further(section, open_dataset(section.data, None, talk)) for section in recipe.also)
@@ -53,7 +53,7 @@ def open_sources(recipe: Recipe, root: Path | None, talk: Talk = SILENCE) -> Sou
             raise VssError(
                 f"{other.dataset.name} has the {other.dataset.table.num_classes} classes of "
                 f"{other.dataset.table.name!r}, {main.name} the {main.table.num_classes} of {main.table.name!r}",
-                f"tell its masks in those of {main.name}: data.remap and data.classes of that part of `also`",
+                f"read its masks in {main.name}'s classes: set data.remap and data.classes in that part of `also`",
             )
     also = [
         other.section.model_copy(update={"data": other.section.data.model_copy(update=_found_at(other.dataset))})

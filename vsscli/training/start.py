@@ -1,4 +1,4 @@
-"""Where a run starts: what it can't start with is refused before all data is looked at, and then the first weights."""
+"""The start of a run: what it can't start with is refused before the data is checked; then its initial weights."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from vsscli.talk import Talk
 
 
 def require_precision(recipe: Recipe, device: torch.device) -> None:
-    """Refuse what the device can't compute in, which validation would refuse after the last step."""
+    """Refuse a precision that the device lacks, which otherwise only validation would refuse, after the last step."""
     try:
         autocast(device, recipe.train.precision)
     except VssError as error:
         others = {"cpu": "32, or bf16 where the processor has it", "cuda": "16 or 32"}[device.type]
         raise VssError(
-            f"train.precision: {error.message}", f"set it otherwise: --set train.precision={others}"
+            f"train.precision: {error.message}", f"choose another one: --set train.precision={others}"
         ) from error
 
 
 def require_start(recipe: Recipe, talk: Talk) -> None:
-    """Refuse or warn of first weights that are not there, before all data is looked at and a network built."""
+    """Refuse or warn of missing initial weights, before the data is checked and a network is built."""
     model = recipe.model
     if model.random:
-        what = f"recipe {recipe.name} has model.pretrained none, and no checkpoint is named to start from"
+        what = f"recipe {recipe.name} has model.pretrained none, and names no checkpoint to start from"
         if recipe.unlabelled is not None:
-            # A network that knows nothing would be taught by what it says itself, or by far better ones in vain.
+            # A random network would learn from its own guesses, or in vain from far better ones.
             raise VssError(
                 f"{what}: unlabelled frames are for a network that has learned from labels",
                 "add --init CHECKPOINT; one comes from the same recipe without its `unlabelled` section",
@@ -50,11 +50,11 @@ def require_start(recipe: Recipe, talk: Talk) -> None:
         check_file(Path(file).expanduser(), "weights")
     except VssError as error:
         where = model.published
-        raise VssError(error.message, f"{where}; model.{key} says where it lies" if where else error.hint) from error
+        raise VssError(error.message, f"{where}; set model.{key} to its path" if where else error.hint) from error
 
 
 def require_crop(network: Network, recipe: Recipe) -> None:
-    """Refuse crops and windows that the network can't take, before they are met in the middle of the run."""
+    """Refuse crops and windows that the network can't take, before the run meets them."""
     chosen_window(recipe.predict.window, network.crop)
     height, width = crop = recipe.augment.crop
     if network.crop is not None and network.crop != crop:
@@ -73,39 +73,40 @@ def require_crop(network: Network, recipe: Recipe) -> None:
     learns = any(isinstance(part, _BatchNorm) for part in network.modules())
     if learns and height * width // network.divisor**2 * crops == 1:
         raise VssError(
-            f"augment.crop: one crop of {height}x{width} a step leaves batch norm one cell, which has no spread",
-            "take larger crops, or several a step (train.batch_size)",
+            f"augment.crop: a single crop of {height}x{width} leaves batch norm one cell, which has no variance",
+            "use larger crops, or several per step (train.batch_size)",
         )
 
 
 def first_network(
     recipe: Recipe, dataset: Dataset, init: Path | None, last: Path, *, fresh: bool, talk: Talk
 ) -> Network:
-    """The network with what it starts from: pre-training or a checkpoint; a run that goes on loads its own later."""
+    """The network with its initial weights: pretraining or a checkpoint; a resumed run loads its own later."""
     network = build_network(recipe.model, dataset.table.num_classes, load_pretrained=fresh and init is None, talk=talk)
-    if not fresh:  # what learns at which rate stays as it was when the run began
+    if not fresh:  # learning rates of layers stay as they were when the run began
         network.fresh = frozenset(load_checkpoint(last, weights=False).fresh)
     if fresh and init is not None:
         checkpoint = load_checkpoint(init)
         if checkpoint.table != dataset.table:
             raise VssError(
-                f"{init} knows the classes of {checkpoint.table.name!r}, the recipe those of {dataset.table.name!r}",
+                f"{init} has the classes of {checkpoint.table.name!r}, the recipe those of {dataset.table.name!r}",
                 "start from a checkpoint of the same class table",
             )
         if other := other_reading(checkpoint.network, recipe.model):
             raise VssError(
-                f"{init} was trained with {other} as the recipe has it: its weights would be read wrongly",
-                "set `model` as it was there; for another crop name the checkpoint as model.pretrained instead, "
+                f"{init} was trained with {other} as in the recipe: its weights would mean something else",
+                "set `model` as it was there; for another crop, name the checkpoint as model.pretrained instead, "
                 "which resizes position tables",
             )
         load_weights(network, checkpoint)
-        network.fresh = frozenset(checkpoint.fresh if checkpoint.step == 0 else ())  # what was trained is fresh no more
+        # Trained parameters are no longer fresh.
+        network.fresh = frozenset(checkpoint.fresh if checkpoint.step == 0 else ())
         if checkpoint.normalisation != network.normalisation:
-            # Encoders of the same tensors may want their images otherwise: the weights would fit and be of no use.
+            # Encoders with the same tensors may expect other normalisation: the weights would load but not work.
             there, here = checkpoint.normalisation, network.normalisation
             raise VssError(
-                f"{init} was trained on images of mean and deviation {there.mean} and {there.std}, "
-                f"the recipe's network takes {here.mean} and {here.std}",
+                f"{init} was trained with mean and standard deviation {there.mean} and {there.std}, "
+                f"the recipe's network uses {here.mean} and {here.std}",
                 "start from a checkpoint of the same encoder",
             )
         talk.say(f"starting from {init} (step {checkpoint.step})")

@@ -1,4 +1,4 @@
-"""What a run is at one step, to and from a checkpoint."""
+"""The state of a run at one step, to and from a checkpoint."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ from vsscli.training.learner import Learner
 from vsscli.training.objectives.table import Objectives
 
 DECIDE_NOTHING = ("workers", "log_every", "validate_every", "checkpoint_every")
-"""Keys of `train` that decide no weight: a run may go on with others."""
+"""Keys of `train` that decide no weight: a run may continue with other values."""
 
 
 @dataclass
 class TrainingState:
-    """Everything that changes while training; random numbers do not, they follow from seed and step.
+    """Everything that changes during training, except random numbers, which follow from seed and step.
 
     Attributes
     ----------
     precision
         The fabric's: with precision 16 it has the scale of the loss.
     outdated
-        In what the split that the figures are of has changed since, in words; empty when in nothing.
+        How the split that the figures are of has changed since, as text; empty if it has not.
     """
 
     objectives: Objectives
@@ -48,17 +48,17 @@ class TrainingState:
 
     @property
     def learner(self) -> Learner:
-        """What the optimiser changes."""
+        """The modules that the optimiser trains."""
         return self.objectives.learner
 
     @property
     def network(self) -> Network:
-        """The part of the learner that predicts, and the only one whose weights are a checkpoint's."""
+        """The part of the learner that predicts; a checkpoint's weights are this part's alone."""
         return self.learner.network
 
 
 def is_finite(state: TrainingState) -> bool:
-    """Whether all that learns, its statistics and its average are finite; waits for the device."""
+    """Whether all weights, statistics and averages are finite; waits for the device."""
     averages = state.average.weights if state.average else {}
     tensors = [*state.learner.state_dict().values(), *averages.values()]
     finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
@@ -66,8 +66,8 @@ def is_finite(state: TrainingState) -> bool:
 
 
 def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTable, *, resumable: bool) -> None:
-    """Write a checkpoint; a resumable one also holds the optimiser, the raw weights where they are averaged, and what
-    semi-supervised training has beside the network."""
+    """Write a checkpoint. A resumable one also holds the optimiser, the raw weights if they are averaged, and the state
+    of semi-supervised training."""
     raw = state.network.state_dict()
     training = None
     if resumable:
@@ -97,15 +97,15 @@ def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTab
 
 
 def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
-    """Continue from a checkpoint of the same recipe; one of another recipe is refused with the field named."""
+    """Continue from a checkpoint of the same recipe; refuse one of another recipe, naming the field."""
     checkpoint = load_checkpoint(path)
     if checkpoint.training is None:
         raise VssError(f"{path} holds no optimiser state, so training can't continue from it", "resume from last.pt")
     difference = other_run(checkpoint, recipe, state.inputs)
     if difference:
         raise VssError(
-            f"{path} was trained otherwise: {difference}",
-            "go on as it was started, or start anew with --force or another --out",
+            f"{path} was trained differently: {difference}",
+            "continue with the same settings, or start over with --force or another --out",
         )
     load_weights(state.network, checkpoint)
     if state.average is not None:
@@ -114,7 +114,7 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
     state.objectives.load_state_dict(checkpoint.training["semi"])
     state.optimiser.load_state_dict(checkpoint.training["optimiser"])
     scaling = checkpoint.training.get("precision")
-    if scaling:  # a run that was begun before it was kept starts again with the scale that all runs start with
+    if scaling:  # older checkpoints lack it; their runs start again with the initial scale
         state.precision.load_state_dict(scaling)
     state.step = checkpoint.step
     state.best = checkpoint.training["best"]
@@ -123,15 +123,15 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
 
 
 def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) -> str:
-    """In what a checkpoint was trained otherwise than by this recipe and these inputs; empty when in nothing."""
+    """How a checkpoint's training differs from this recipe and these inputs, as text; empty if it does not."""
     changed = changed_data(checkpoint.inputs, inputs)
     if changed:
         return changed
-    # Keys that came to recipes since then have their defaults in it.
+    # Keys that were added to recipes since then take their defaults.
     begun = recipe_from_dict(checkpoint.recipe, "the recipe of the run that was begun")
     known = begun.model_dump(mode="json")
     if known["unlabelled"] and begun.model.masks:
-        # Before there was a choice, the weights were of the whole sum.
+        # Before `balance` existed, the weights were of the whole sum.
         known["unlabelled"]["balance"] = checkpoint.recipe["unlabelled"].get("balance", "none")
     unnoted = {CONTENT: inputs[CONTENT]} if lacks_content(checkpoint, inputs) else {}
     there = {**known, "inputs": {**_without_data(checkpoint.inputs), **unnoted}}
@@ -140,7 +140,7 @@ def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) ->
 
 
 def lacks_content(checkpoint: Checkpoint, inputs: dict[str, str]) -> bool:
-    """Whether a checkpoint is of a version that noted how its pseudo-labels were made, and not which they were."""
+    """Whether a checkpoint is from a version that recorded how its pseudo-labels were made, but not their content."""
     return CONTENT in inputs and CONTENT not in checkpoint.inputs and "pseudo_labels" in checkpoint.inputs
 
 
@@ -149,7 +149,7 @@ def _without_data(inputs: dict[str, str]) -> dict[str, str]:
 
 
 def _decisive(values: dict[str, Any]) -> dict[str, Any]:
-    """What decides weights: data may move to another place between two runs, and be looked at more often."""
+    """The values that decide weights: data may move between two runs, and logging may change."""
     also = [{**other, "data": {**other["data"], "root": None}} for other in values["also"]]
     train = {name: value for name, value in values["train"].items() if name not in DECIDE_NOTHING}
     return {**values, "data": {**values["data"], "root": None}, "also": also, "train": train}

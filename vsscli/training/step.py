@@ -1,4 +1,4 @@
-"""One step: crops to loss to new weights."""
+"""One step: from crops to the loss to new weights."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from vsscli.training.state import TrainingState
 
 
 class Stepper:
-    """Takes a training state from one step to the next; learner and optimiser are set up for the fabric here."""
+    """Advances a training state by one step; sets up learner and optimiser for the fabric."""
 
     def __init__(self, fabric: Fabric, recipe: Recipe, state: TrainingState) -> None:
         self.fabric, self.recipe, self.state = fabric, recipe, state
         self._module, self._optimiser = fabric.setup(state.learner, state.optimiser)
-        # A compiled network gives its graph's memory away on the first way back.
+        # A compiled network frees its graph in the first backward pass.
         self._measurable = not recipe.model.compiles
 
     def step(self, batches: Sequence[tuple[Crops, Crops | None]], *, measure: bool = False) -> tuple[Losses, float]:
@@ -33,10 +33,10 @@ class Stepper:
         Parameters
         ----------
         batches
-            As many as gradients are accumulated over: labelled crops, and unlabelled ones or None.
+            One per accumulation of gradients: labelled crops, and unlabelled ones or None.
         measure
-            Also compare the gradients of the terms of the last batch's loss (`training.balance`), where it has several.
-            With several processes each compares its own.
+            Also compare the gradients of the terms of the last batch's loss (`training.balance`), if it has several.
+            Each process compares its own.
 
         Returns
         -------
@@ -44,8 +44,8 @@ class Stepper:
             Losses of the last batch, and the highest learning rate.
         """
         fabric, settings, state = self.fabric, self.recipe.train, self.state
-        # What is random in the step (dropout, drop path) follows from its number, so that a resumed run draws what an
-        # undisturbed one draws.
+        # Randomness in the step (dropout, drop path) follows from its number, so that a resumed run draws the same as
+        # an uninterrupted one.
         torch.manual_seed(_seed(self.recipe.seed, state.step, fabric.global_rank))
         factor = learning_rate_factor(state.step, steps=settings.steps, warmup=settings.warmup, power=settings.power)
         rate = set_learning_rate(state.optimiser, factor)
@@ -57,8 +57,8 @@ class Stepper:
                     losses = replace(losses, figures={**losses.figures, **self._shares(losses.terms)})
                 fabric.backward(losses.total / len(batches))
         if settings.clip:
-            # Gradients that are not finite are no error here: with precision 16 the scaler leaves such a step out, and
-            # else the loop sees what becomes of the loss and the weights.
+            # Non-finite gradients are not an error here: with precision 16 the scaler skips such a step, and otherwise
+            # the loop checks the loss and the weights.
             fabric.clip_gradients(self._module, self._optimiser, max_norm=settings.clip, error_if_nonfinite=False)
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)

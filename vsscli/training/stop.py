@@ -1,4 +1,4 @@
-"""Stopping in good order."""
+"""Stopping after the current step."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from vsscli.talk import SILENCE, Talk
 
 
 class StopRequest:
-    """Lets a first Ctrl-C, SIGTERM or SIGHUP end the step in hand, so that a checkpoint of it can be written.
+    """Lets the current step finish after a first Ctrl-C, SIGTERM or SIGHUP, so that a checkpoint can be written.
 
-    It is answered at once, and a second one obeyed at once; ``number`` is the signal that asked. Leaving the block
-    hands the signals back to whoever handled them before. Those that are ignored stay so: SIGHUP under `nohup`,
-    Ctrl-C of what a shell runs in the background.
+    The request is acknowledged at once, and a second one stops at once; ``number`` is the signal received. Leaving the
+    block restores the previous handlers. Ignored signals stay ignored: SIGHUP under `nohup`, Ctrl-C in a shell's
+    background jobs.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
@@ -29,15 +29,15 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # signals belong to the main thread
-            heard = [number for number in self.SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-            self._before = {number: signal.signal(number, self._ask) for number in heard}
+            handled = [number for number in self.SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._ask) for number in handled}
         return self
 
     def __exit__(self, *error: object) -> None:
         self._restore()
 
     def obey(self) -> NoReturn:
-        """Stop as asked, now that the step is saved; another process may have been asked instead of this one."""
+        """Stop, now that the step is saved; another process may have received the signal instead of this one."""
         self._restore()
         if self.number is not None:
             signal.raise_signal(self.number)
@@ -52,6 +52,6 @@ class StopRequest:
         if self.number is not None:
             self.obey()
         self.number = number
-        if os.getpid() == self._owner:  # not in a loader process that has been forked just now
-            with suppress(RuntimeError):  # it came in the middle of another line
-                self._talk.warn("finishing the step, and saving; again to stop now")
+        if os.getpid() == self._owner:  # not in a loader process that was just forked
+            with suppress(RuntimeError):  # it interrupted another write
+                self._talk.warn("finishing the step and saving; repeat to stop now")

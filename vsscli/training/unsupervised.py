@@ -1,4 +1,4 @@
-"""Reliable and unreliable by entropy while training: percentiles that move with the run (specs: U2PL sections 4, 5)."""
+"""Reliable and unreliable pixels during training: percentiles that change over the run (specs: U2PL sections 4, 5)."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def entropy_of(probabilities: Tensor) -> Tensor:
 
 
 def percentile(values: Tensor, valid: Tensor, percent: float) -> Tensor:
-    """A percentile of the valid values, interpolated as NumPy does it; infinity where none is valid. One number, still
-    on the device: nobody waits for it."""
+    """A percentile of the valid values, interpolated as in NumPy; infinity if none is valid. A scalar that stays on the
+    device, so that nothing waits for it."""
     ordered = torch.where(valid, values, torch.inf).reshape(-1).sort().values
     place = (valid.sum() - 1).clamp_min(0).double() * (percent / 100)
     below = place.floor()
@@ -25,8 +25,8 @@ def percentile(values: Tensor, valid: Tensor, percent: float) -> Tensor:
 
 
 def split_by_entropy(entropy: Tensor, valid: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """The surest and the least sure valid pixels (B, H, W), each ``share`` per cent of them; what lies between is in
-    neither, bounds belong to both."""
+    """The most and the least certain valid pixels (B, H, W), ``share`` per cent each; bounds are included, pixels
+    between them are in neither."""
     reliable = entropy <= percentile(entropy, valid, share)
     unreliable = entropy >= percentile(entropy, valid, 100 - share)
     return reliable & valid, unreliable & valid
@@ -35,12 +35,12 @@ def split_by_entropy(entropy: Tensor, valid: Tensor, share: float) -> tuple[Tens
 def keep_sure(label: Tensor, entropy: Tensor, percent: float) -> Tensor:
     """Labels (B, H, W) with 255 where the entropy is at or above its percentile over all labelled pixels.
 
-    The least sure pixel goes even at the 100th, as in the published code.
+    The least certain pixel is dropped even at the 100th, as in the published code.
     """
     limit = percentile(entropy, label != IGNORE, percent)
     return torch.where(entropy < limit, label, IGNORE)
 
 
 def narrowing_share(share: float, progress: float) -> float:
-    """Per cent of pixels set apart at a time of the run: ``share`` at its start (progress 0), none at its end."""
+    """Per cent of pixels set apart at a fraction of the run: ``share`` at its start (progress 0), 0 at its end."""
     return share * (1 - progress)

@@ -1,4 +1,4 @@
-"""The project's own metrics on the evaluation split, in the middle of training."""
+"""Validation during training: the metrics of `vss eval` on the validation split."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ METRICS = ("miou", "wiou", "vc8", "vc16")
 
 
 class LiveLabels:
-    """Labels computed when they are asked for: a source that needs no store."""
+    """Labels predicted on demand, without a store."""
 
     def __init__(self, predictor: Predictor, videos: list[FolderVideo]) -> None:
         self._predictor = predictor
@@ -28,14 +28,14 @@ class LiveLabels:
         return self._predictor.label(self._videos[video].read(index))
 
     def place(self, video: str, stem: str) -> str:
-        """What to call a frame's prediction in an error."""
+        """A frame's prediction, as errors name it."""
         return f"the prediction of {video}/{stem}"
 
 
 def validate(network: Network, dataset: Dataset, recipe: Recipe, fabric: Fabric) -> dict[str, float | None]:
     """Score a network in evaluation mode on the recipe's evaluation split, without test-time augmentation.
 
-    The first process does it; the others wait, and have no figures. These are fractions, None where nothing counted.
+    The first process does it; the others wait, and get no figures. Figures are fractions, None if nothing counted.
     """
     figures: dict[str, float | None] = {}
     if fabric.is_global_zero:

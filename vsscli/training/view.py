@@ -1,4 +1,4 @@
-"""What a step's crops become before the student sees them: normalised, mixed, labelled, and looked at by a teacher."""
+"""Prepares a step's crops for the student: normalised, mixed, labelled, and predicted by a teacher."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from vsscli.training.mixing import mixed
 
 @dataclass(frozen=True)
 class TeacherView:
-    """What a teacher says of a view: outputs for both kinds of crops, and the projected features of all their cells,
-    labelled crops first, (N, D) float32; None where nothing projects them."""
+    """A teacher's outputs for both kinds of crops, and the projected features of all their cells, labelled crops first,
+    (N, D) float32; None without a projection."""
 
     labelled: Outputs
     unlabelled: Outputs
@@ -39,9 +39,9 @@ class TeacherView:
 
 @dataclass(frozen=True)
 class StepView:
-    """A step's crops as the student will see them, and what is known of those without labels of their own.
+    """A step's crops as the student will see them, and the evidence for the unlabelled ones.
 
-    Images are normalised. What the teacher says is None where nobody asks it.
+    Images are normalised. ``teacher`` is None if no objective asks for it.
     """
 
     labelled: Crops
@@ -51,7 +51,7 @@ class StepView:
 
     @property
     def images(self) -> Tensor:
-        """All that the student is shown, labelled crops first."""
+        """All images that the student sees, labelled crops first."""
         if self.unlabelled is None:
             return self.labelled.images
         return torch.cat([self.labelled.images, self.unlabelled.images])
@@ -60,9 +60,8 @@ class StepView:
 class Viewer:
     """Makes the view of a step.
 
-    ``stored`` is the meaning of what a prediction store says of the crops, where one does; the teacher is a moving
-    average of the student, where one is asked; ``sees_all`` says that it looks at labelled crops too, ``autocast``
-    is what it runs under.
+    ``stored`` gives the meaning of a prediction store's values, if crops have them; ``teacher`` is a moving average of
+    the student, if one is needed; with ``sees_all`` it predicts labelled crops too; it runs under ``autocast``.
     """
 
     def __init__(
@@ -79,7 +78,7 @@ class Viewer:
         self.teacher, self.sees_all, self.autocast = teacher, sees_all, autocast
 
     def __call__(self, labelled: Crops, unlabelled: Crops | None, progress: float) -> StepView:
-        """Prepare crops at a time of the run, which goes from 0 to before 1."""
+        """Prepare crops; ``progress`` is the fraction of the run, from 0 to below 1."""
         labelled = labelled._replace(images=self.normalisation(labelled.images))
         settings = self.settings
         if unlabelled is None or settings is None:
@@ -89,19 +88,19 @@ class Viewer:
         labelled_by_teacher = settings.teacher == "ema"
         if mixes:
             if labelled_by_teacher:
-                # The label of a pixel is what the teacher says where it has not been mixed.
-                crops = _relabelled(crops, self._ask(crops.images)[0])
+                # Pixels are labelled by the teacher before they are mixed.
+                crops = _relabelled(crops, self._predicted(crops.images)[0])
             crops = mixed(settings.mixing, crops)
         said: TeacherView | None = None
         if self.teacher is not None:
             split = len(labelled.images) if self.sees_all else 0
-            outputs, projected = self._ask(torch.cat([labelled.images[:split], crops.images]))
+            outputs, projected = self._predicted(torch.cat([labelled.images[:split], crops.images]))
             said = TeacherView(outputs.part(slice(split)), outputs.part(slice(split, None)), projected)
             if labelled_by_teacher and not mixes:
                 crops = _relabelled(crops, said.unlabelled)
         return StepView(labelled, crops, self._evidence(settings, crops, said, progress), said)
 
-    def _ask(self, images: Tensor) -> tuple[Outputs, Tensor | None]:
+    def _predicted(self, images: Tensor) -> tuple[Outputs, Tensor | None]:
         assert self.teacher is not None
         with self.autocast():
             return self.teacher(images.contiguous(memory_format=torch.channels_last))

@@ -1,4 +1,4 @@
-"""Learning from unreliable pixels, as negatives of the classes that they surely are not: equation 6."""
+"""Learning from unreliable pixels, as negatives of classes that they surely do not belong to: equation 6."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from vsscli.training.view import StepView
 
 
 class ContrastiveLoss(Objective):
-    """The contrast of each class's anchors with its bank of negatives; anchors are cells of the student's features."""
+    """The contrast of each class's anchors, cells of the student's features, with its bank of negatives."""
 
     name = "contrast"
     kept_as = "banks"
@@ -39,8 +39,8 @@ class ContrastiveLoss(Objective):
 
     @classmethod
     def of(cls, setup: Setup) -> ContrastiveLoss | None:
-        """Refuses ranks that the classes or the store do not allow, a variant that would learn nothing, and a network
-        without features; says the ranks and the memory."""
+        """Refuse ranks that the classes or the store do not allow, a variant that would learn nothing, and a network
+        without features; report the ranks and the memory."""
         unlabelled, network = setup.recipe.unlabelled, setup.network
         if unlabelled is None or unlabelled.contrast is None:
             return None
@@ -48,12 +48,12 @@ class ContrastiveLoss(Objective):
         if settings.variant != "paper" and unlabelled.teacher == "store":
             raise VssError(
                 f"unlabelled.contrast.variant {settings.variant} finds no negative with teacher store: the published "
-                "code wants one pass of the teacher to label what another ranks last, and a store is one pass",
-                "use variant paper, or teacher ema",
+                "code needs two passes of the teacher that differ, and a store holds one",
+                "set variant to paper, or teacher to ema",
             )
         if not network.feature_channels:
             raise VssError(
-                "this network has no features for a projection head to start from",
+                "this network outputs no features for a projection head",
                 "leave unlabelled.contrast out of the recipe, or train another family",
             )
         ranks = rank_bounds(settings, network.num_classes, setup.stored.kept if setup.stored else None, setup.talk)
@@ -61,7 +61,7 @@ class ContrastiveLoss(Objective):
         made = cls(settings, ranks, ProjectionHead(network.feature_channels, settings.channels).to(device))
         setup.talk.say(
             f"memory banks: {made.memory.rows} features of {settings.channels} for {network.num_classes} classes, "
-            f"{made.memory.nbytes / 2**20:.0f} MiB on {device.type}; the contrast is worked out in pieces of at most "
+            f"{made.memory.nbytes / 2**20:.0f} MiB on {device.type}; the contrast is computed in pieces of at most "
             f"{settings.step_bytes / 2**20:.0f} MiB"
         )
         return made
@@ -79,7 +79,7 @@ class ContrastiveLoss(Objective):
         return Term(loss, self.settings.weight * said.layers, {"banks": filled})
 
     def _cells(self, view: StepView) -> Cells:
-        """What the loss needs to know of all cells: those of labelled crops, then the others."""
+        """What the loss needs to know of all cells, those of labelled crops first."""
         assert view.teacher is not None
         assert view.teacher.unlabelled.features is not None
         assert view.evidence is not None

@@ -12,7 +12,7 @@ from vsscli.training.set_prediction import SetPredictionLoss, SetPredictionSetti
 
 
 class SupervisedLoss(Objective):
-    """The loss of labelled crops, as it was published for the network's family."""
+    """The loss of labelled crops, as published for the network's family."""
 
     name = "supervised"
 
@@ -28,8 +28,8 @@ class SupervisedLoss(Objective):
 
 
 def supervised_loss(outputs: Outputs, labels: Tensor, void: Void = "negative") -> Tensor:
-    """The loss of labels (B, H, W) uint8: of matched masks where the network classifies masks, else of pixels, which
-    never counts those without a label."""
+    """The loss of labels (B, H, W) uint8: of matched masks if the network classifies masks, else of pixels, where those
+    without a label never count."""
     if isinstance(outputs, MaskOutputs):
         return SetPredictionLoss(SetPredictionSettings(void=void))(outputs.layers, labels).total
     return global_mean(*cross_entropy_sum(outputs.scores, labels))

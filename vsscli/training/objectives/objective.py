@@ -1,4 +1,4 @@
-"""What a term of the loss is, whatever it learns from. A new one is a file here, and a line in `objectives.table`."""
+"""The interface of a term of the loss. A new one is a file here, and a line in `objectives.table`."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from vsscli.training.view import StepView
 
 
 class Setup(NamedTuple):
-    """What an objective is set up from: the recipe; the network on its device; the meaning of what a prediction store
-    says of unlabelled crops, if one does; and who hears what was chosen."""
+    """What an objective is set up from: the recipe; the network on its device; the meaning of a prediction store's
+    values, if unlabelled crops come with them; and the listener for messages."""
 
     recipe: Recipe
     network: Network
@@ -29,11 +29,11 @@ class Setup(NamedTuple):
 
 @dataclass(frozen=True)
 class Said:
-    """What the student says of a view: its outputs for labelled and unlabelled crops, None where there are no such.
+    """The student's outputs for the labelled and unlabelled crops of a view; None without unlabelled crops.
 
-    ``layers`` is what weights of unlabelled terms are multiplied by, so that they are of one layer of the supervised
-    loss. ``plan`` is what the objective drew before the student ran, ``anchors`` (A, M, D) float32 are projected
-    features of the cells that it asks for.
+    Weights of unlabelled terms are multiplied by ``layers``, so that they are relative to one layer of the supervised
+    loss. ``plan`` is what the objective drew before the student ran, ``anchors`` (A, M, D) float32 are the projected
+    features of the cells in it.
     """
 
     view: StepView
@@ -46,7 +46,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Term:
-    """What an objective comes to in a step: its loss, how much that counts, and other figures for the journal."""
+    """The result of an objective in a step: its loss, the weight of the loss, and other figures for the journal."""
 
     loss: Tensor
     weight: float | Tensor = 1.0
@@ -54,7 +54,7 @@ class Term:
 
 
 class Memory(Protocol):
-    """What training goes on from, as a checkpoint keeps it."""
+    """State that training continues from, kept in checkpoints."""
 
     def state_dict(self) -> dict[str, Tensor]: ...
 
@@ -67,13 +67,13 @@ class Objective(ABC):
     Attributes
     ----------
     name
-        What the journal calls it: ``loss_<name>``, ``gradient_<name>``.
+        Its name in the journal: ``loss_<name>``, ``gradient_<name>``.
     memory, kept_as
-        What it remembers from step to step, and under which name a checkpoint keeps that.
+        Its state from step to step, and the name under which a checkpoint keeps it.
     asks_teacher
-        Whether a moving average of the student has to look at all crops of a step for it.
+        Whether it needs a moving average of the student to predict all crops of a step.
     head
-        A projection that learns beside the network, for an objective on features.
+        A projection trained beside the network, for an objective on features; one objective at most may have one.
     """
 
     name: ClassVar[str]
@@ -85,13 +85,13 @@ class Objective(ABC):
     @classmethod
     @abstractmethod
     def of(cls, setup: Setup) -> Objective | None:
-        """As the recipe has it; None where it has no such term. Refuses what would teach nothing."""
+        """Set up from a recipe; None if the recipe has no such term. Refuse settings that would teach nothing."""
 
     def plan(self, view: StepView) -> Any:
-        """Draw what has to be known before the student runs; None: nothing. The ``anchors`` (A, M) of a plan are the
-        cells whose projected features the student is asked for."""
+        """Draw what must be known before the student runs; None if nothing. The ``anchors`` (A, M) of a plan are the
+        cells whose projected features the student returns."""
         return None
 
     @abstractmethod
     def term(self, said: Said) -> Term:
-        """The loss of what the student said."""
+        """The loss of the student's outputs."""

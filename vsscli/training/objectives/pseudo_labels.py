@@ -1,4 +1,4 @@
-"""Learning from labels that a store or a teacher gives to sure pixels: equation 5."""
+"""Learning from labels that a store or a teacher gives to reliable pixels: equation 5."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The objectives there are, and the sum of those that a recipe chooses."""
+"""All objectives, and the sum of those that a recipe chooses."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from vsscli.training.objectives.pseudo_labels import UnsupervisedLoss
 from vsscli.training.view import Viewer
 
 OBJECTIVES: tuple[type[Objective], ...] = (SupervisedLoss, UnsupervisedLoss, ContrastiveLoss)
-"""In the order in which they are added up; gradients are compared with those of the first."""
+"""In the order of summation; gradients are compared with those of the first."""
 
 
 @dataclass(frozen=True)
 class Losses:
-    """Losses of one step, all tensors, so that nobody waits for the device.
+    """Losses of one step, all tensors, so that nothing waits for the device.
 
-    ``total`` is minimised; ``figures`` are for the journal: losses without their weights, and what else objectives say;
-    ``terms`` are what the total is the sum of, each with its weight.
+    ``total`` is minimised; ``figures`` are for the journal: losses without their weights, and other figures of
+    objectives; ``terms`` are the weighted losses that the total is the sum of.
     """
 
     total: Tensor
@@ -43,21 +43,21 @@ class Losses:
 
 
 class Objectives:
-    """``L = L_s + n (lambda_u L_u + lambda_c L_c)``, equation 3 of the paper with its terms on one scale, and whatever
-    else a recipe adds.
+    """``L = L_s + n (lambda_u L_u + lambda_c L_c)``, equation 3 of the paper with its terms on one scale, and any other
+    terms of the recipe.
 
     n is 1 for a network that scores pixels, as in the paper. For a mask classifier, whose L_s is a sum over the layers
-    of its decoder, it is their number where terms are ``balanced``; L_s itself is as it was published.
+    of its decoder, it is the number of layers if terms are ``balanced``; L_s itself is as published.
 
-    Losses over pixels are means over those of the whole batch, over all processes, so that two processes learn what one
-    would. The contrast is each process's own, on banks that they share.
+    Losses over pixels are means over the whole batch of all processes, so that two processes learn what one would. The
+    contrast is computed by each process on its own crops, with banks that all share.
     """
 
     def __init__(self, learner: Learner, viewer: Viewer, parts: Sequence[Objective], *, balanced: bool = True) -> None:
         self.learner, self.viewer, self.parts, self.balanced = learner, viewer, tuple(parts), balanced
 
     def __call__(self, learner: nn.Module, labelled: Crops, unlabelled: Crops | None, progress: float) -> Losses:
-        """Run the learner, or what wraps it, once over both kinds of crops."""
+        """Run the learner, or its wrapper, once over both kinds of crops."""
         view = self.viewer(labelled, unlabelled, progress)
         plans = [part.plan(view) for part in self.parts]
         images = view.images.contiguous(memory_format=torch.channels_last)
@@ -77,12 +77,12 @@ class Objectives:
         return Losses(total, {"loss": total.detach(), **figures}, terms)
 
     def update(self, step: int) -> None:
-        """Take in the student's weights after ``step`` steps."""
+        """Update the teacher with the student's weights after ``step`` steps."""
         if self.viewer.teacher is not None:
             self.viewer.teacher.average.update(self.learner, step)
 
     def state_dict(self) -> dict[str, Any] | None:
-        """What a checkpoint must keep beside the network for training to go on: plain containers of tensors."""
+        """What a checkpoint must keep besides the network to continue: plain containers of tensors."""
         if self.viewer.settings is None:
             return None
         projection, teacher = self.learner.projection, self.viewer.teacher
@@ -94,7 +94,7 @@ class Objectives:
         }
 
     def load_state_dict(self, state: dict[str, Any] | None) -> None:
-        """Go on from `state_dict`."""
+        """Continue from `state_dict`."""
         if state is None:
             return
         if self.learner.projection:
@@ -113,10 +113,10 @@ def build_objectives(
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     talk: Talk = SILENCE,
 ) -> Objectives:
-    """Set up what a recipe learns from, and what that takes beside its network, which is on its device.
+    """Set up a recipe's objectives, with the learner and the teacher that they need.
 
-    Where unlabelled crops come with what a prediction store says, ``stored`` is its meaning; ``autocast`` is what a
-    teacher's forward passes run under. What would teach nothing is refused.
+    The network must be on its device. ``stored`` gives the meaning of a prediction store's values, if unlabelled crops
+    come with them; a teacher runs under ``autocast``. Settings that would teach nothing are refused.
     """
     setup = Setup(recipe, network, stored, talk)
     parts = [part for kind in OBJECTIVES if (part := kind.of(setup)) is not None]
