@@ -21,8 +21,8 @@ from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
-from vsscli.models.mmseg.files import find_config, number_of_classes, read_config, read_mmseg
-from vsscli.models.mmseg.mmcv_ext import deformable_attention
+from vsscli.models.mmseg.files import find_config, number_of_classes, read_mmseg, read_mmseg_config
+from vsscli.models.mmseg.mmcv_ext import ms_deform_attn_forward
 from vsscli.models.mmseg.openmmlab import import_mmseg
 from vsscli.models.network import Network
 from vsscli.models.scores import ScoreKind, Scores, to_probabilities
@@ -161,7 +161,7 @@ class TestAgainstMmsegmentation:
         torch.testing.assert_close(to_probabilities(scores).sum(1), torch.ones(1, 16, 24))
 
     def test_aligned_heads_are_sampled_where_our_cells_lie(self) -> None:
-        model = read_config(find_config(PSPNET))["model"]
+        model = read_mmseg_config(find_config(PSPNET))["model"]
         torch.manual_seed(2)
         network = build_network({"family": "mmseg", "model": model}, 19, load_pretrained=False).eval()
         assert (network.stride, network.divisor) == (4, 32)
@@ -181,7 +181,7 @@ class TestAgainstMmsegmentation:
         value, places = torch.randn(1, 20, 2, 4), torch.rand(1, 5, 2, 2, 3, 2)
         shapes, weights = torch.tensor([[4, 4], [2, 2]]), torch.rand(1, 5, 2, 2, 3)
         arguments = (value, shapes, torch.tensor([0, 16]), places, weights, 64)
-        assert torch.equal(MultiScaleDeformableAttnFunction.apply(*arguments), deformable_attention(*arguments))
+        assert torch.equal(MultiScaleDeformableAttnFunction.apply(*arguments), ms_deform_attn_forward(*arguments))
 
 
 class TestFiles:
@@ -216,13 +216,13 @@ class TestFiles:
         assert first.table.colours[0] == (120, 120, 120)
 
     def test_a_type_that_is_no_registered_module_is_never_imported(self, tmp_path: Path) -> None:
-        model = read_config(find_config(SEGFORMER))["model"]
+        model = read_mmseg_config(find_config(SEGFORMER))["model"]
         sprung = tmp_path / "sprung"
         evil = {**model, "neck": {"type": "os.mkdir", "path": str(sprung)}}
-        with pytest.raises(VssError, match=r"asks for os\.mkdir, of a package that vss does not build from"):
+        with pytest.raises(VssError, match=r"asks for os\.mkdir"):
             build_network({"family": "mmseg", "model": evil}, 150, load_pretrained=False)
         evil["neck"] = {"type": "mmengine.mkdir_or_exist", "dir_name": str(sprung)}
-        with pytest.raises(VssError, match=r"asks for mmengine\.mkdir_or_exist, which is no registered module"):
+        with pytest.raises(VssError, match=r"asks for mmengine\.mkdir_or_exist"):
             build_network({"family": "mmseg", "model": evil}, 150, load_pretrained=False)
         assert not sprung.exists()
 
@@ -241,13 +241,13 @@ class TestFiles:
             read_mmseg(str(tmp_path / "own.py"), str(trained.checkpoint), names_missing)
 
     def test_a_network_that_scores_no_classes_is_refused(self) -> None:
-        model = read_config(find_config(SEGFORMER))["model"]
-        with pytest.raises(VssError, match="DepthEstimator with SegformerHead is no network that scores classes"):
+        model = read_mmseg_config(find_config(SEGFORMER))["model"]
+        with pytest.raises(VssError, match="DepthEstimator with SegformerHead"):
             build_network({"family": "mmseg", "model": {**model, "type": "DepthEstimator"}}, 150, load_pretrained=False)
 
 
 def test_the_mask2former_fixture_has_the_shipped_number_of_classes() -> None:
-    assert number_of_classes(read_config(find_config(MASK2FORMER))["model"]) == 150
+    assert number_of_classes(read_mmseg_config(find_config(MASK2FORMER))["model"]) == 150
 
 
 class TestOnTheCommandLine:
@@ -308,7 +308,7 @@ class TestContract(TestEveryFamily):
 
     @pytest.fixture
     def case(self) -> Case:
-        model = copy.deepcopy(read_config(find_config(SEGFORMER))["model"])
+        model = copy.deepcopy(read_mmseg_config(find_config(SEGFORMER))["model"])
         model["decode_head"] |= {"num_classes": CLASSES, "dropout_ratio": 0}
         model["backbone"]["drop_path_rate"] = 0.0
         return Case({"family": "mmseg", "model": model}, ScoreKind.LOGITS, 4, 32)

@@ -150,7 +150,7 @@ class TestWhatIsNotACheckpoint:
         return caught.value
 
     def test_a_missing_file(self, tmp_path: Path) -> None:
-        self.refuse(tmp_path / "no.pt", "is not there")
+        self.refuse(tmp_path / "no.pt", "does not exist")
 
     def test_a_folder(self, tmp_path: Path) -> None:
         self.refuse(tmp_path, "is a folder")
@@ -216,7 +216,7 @@ class TestWhatIsNotACheckpoint:
         monkeypatch.setattr(checkpoints, "FORMAT", 2)
         save_checkpoint(path, tiny())
         monkeypatch.undo()
-        assert "upgrade" in self.refuse(path, "has format 2, of vss .*; this vss knows 1").hint
+        assert "upgrade" in self.refuse(path, "has format 2, of vss .*; this vss reads up to 1").hint
 
     @pytest.mark.parametrize(
         "about",
@@ -280,7 +280,7 @@ class TestWhatIsNotACheckpoint:
         save_checkpoint(path, tiny())
         content = torch.load(path, weights_only=True)
         torch.save({**content, "weights": {name: torch.zeros(1) for name in names}}, path)
-        self.refuse(path, "its weights are no tensors")
+        self.refuse(path, "its weights are not tensors")
 
     def test_one_whose_weights_were_exchanged(self, path: Path) -> None:
         save_checkpoint(path, tiny())

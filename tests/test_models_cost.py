@@ -93,7 +93,7 @@ def test_what_is_counted_is_the_read_out_that_will_run() -> None:
     assert find_listed("swin_l").config()["readout"] == swin.config()["readout"] == "full"
     assert published.plain == count_cost(swin.config(), 124, size)
     assert published.plain.predict > grid.plain.predict
-    with pytest.raises(VssError, match="one way alone"):
+    with pytest.raises(VssError, match="only one read-out"):
         listed_cost(find_listed("light"), readout="full")
 
 

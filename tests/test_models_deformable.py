@@ -165,7 +165,7 @@ def test_it_compiles_in_one_graph(official: dict[str, Any]) -> None:
 
 def test_maps_and_values_that_do_not_belong_together_are_refused() -> None:
     locations, weights = torch.zeros(1, 1, 1, 1, 1, 2), torch.ones(1, 1, 1, 1, 1)
-    with pytest.raises(ValueError, match="5 values are not the cells"):
+    with pytest.raises(ValueError, match=r"5 values .* 4 cells"):
         deformable_attention(torch.zeros(1, 5, 1, 1), [(2, 2)], locations, weights)
     with pytest.raises(VssError, match="3 heads do not divide the 16 channels"):
         DeformableAttention(32, heads=3, levels=1, points=4, ratio=0.5)

@@ -9,7 +9,7 @@ from torch import nn
 
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
-from vsscli.models.light.encoder import Encoder
+from vsscli.models.light.encoder import TimmEncoder
 from vsscli.models.light.pyramid import PyramidDecoder
 from vsscli.models.network import Normalisation
 
@@ -27,7 +27,7 @@ def test_normalisation_is_told_on_the_scale_of_bytes() -> None:
 
 @pytest.mark.parametrize("name", ["test_efficientnet", "test_resnet", "test_convnext", "test_mambaout"])
 def test_an_encoder_gives_maps_at_four_strides(name: str) -> None:
-    encoder = Encoder(name).eval()
+    encoder = TimmEncoder(name).eval()
     with torch.no_grad():
         maps = encoder(torch.zeros(1, 3, 64, 96))
     # At other sides padded convolutions round up, and the cells of deeper maps no longer lie where their pixels are.
@@ -94,7 +94,7 @@ def test_parameters_learn_slower_the_further_they_are_from_the_decoder() -> None
 
 
 def test_stages_are_found_where_timm_renames_the_modules() -> None:
-    encoder = Encoder("test_convnext")
+    encoder = TimmEncoder("test_convnext")
     assert encoder.depth_of("features.stem_0.weight") == 4
     assert [encoder.depth_of(f"features.stages_{i}.blocks.0.gamma") for i in range(4)] == [4, 3, 2, 1]
 

@@ -23,7 +23,7 @@ from torch.testing import assert_close
 from vsscli.errors import VssError
 from vsscli.models.mask2former.config import LAYOUTS, HeadConfig
 from vsscli.models.mask2former.head import Mask2FormerHead
-from vsscli.models.mask2former.mask_decoder import Attention, allowed_cells
+from vsscli.models.mask2former.mask_decoder import FusedAttention, allowed_cells
 from vsscli.models.mask2former.pixel_decoder import sine_positions
 from vsscli.models.official.head import mmseg_head_to_detectron
 from vsscli.models.outputs import MaskOutputs, QueryPrediction, mask_scores
@@ -123,7 +123,7 @@ class TestMmsegmentation:
 
 def test_attention_is_torchs_multi_head_attention() -> None:
     torch.manual_seed(1)
-    ours, theirs = Attention(24, 4), nn.MultiheadAttention(24, 4, batch_first=True)
+    ours, theirs = FusedAttention(24, 4), nn.MultiheadAttention(24, 4, batch_first=True)
     theirs.load_state_dict(ours.state_dict())
     query, memory = torch.randn(2, 5, 24), torch.randn(2, 9, 24)
     allowed = torch.rand(2, 1, 5, 9) > 0.3

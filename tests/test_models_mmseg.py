@@ -26,7 +26,7 @@ from vsscli.models.checkpoints import Checkpoint
 from vsscli.models.cost import outline
 from vsscli.models.mmseg import openmmlab
 from vsscli.models.mmseg.config import MmsegModel
-from vsscli.models.mmseg.files import find_config, read_checkpoint, read_config
+from vsscli.models.mmseg.files import find_config, read_mmseg_checkpoint, read_mmseg_config
 from vsscli.models.mmseg.mmcv_ext import NAME, StandIn, stand_in_for_compiled
 from vsscli.models.mmseg.network import centred, number_of_classes, read_preprocessor
 from vsscli.models.network import Normalisation
@@ -115,7 +115,7 @@ class TestConfigs:
     def test_a_dumped_one_is_read_with_its_tuples_and_without_what_only_training_asks_for(self, tmp_path: Path) -> None:
         path = self.write(tmp_path, yaml.dump({"model": MODEL, "train_dataloader": {"batch_size": 2}}))
         assert "!!python/tuple" in path.read_text()
-        model = read_config(path)["model"]
+        model = read_mmseg_config(path)["model"]
         assert model["backbone"] == {"type": "ResNet", "strides": (1, 2), "norm_cfg": {"type": "BN"}, "init_cfg": None}
         assert (
             model["decode_head"]["type"] == "mmseg.FCNHead"
@@ -126,13 +126,13 @@ class TestConfigs:
         sprung = tmp_path / "sprung"
         path = self.write(tmp_path, f"model: !!python/object/apply:os.mkdir ['{sprung}']\n")
         with pytest.raises(VssError, match=r"config\.yaml:1: can't take the tag"):
-            read_config(path)
+            read_mmseg_config(path)
         assert not sprung.exists()
 
     @pytest.mark.parametrize(
         ("name", "text", "message"),
         [
-            ("a.yaml", "- 1\n", "holds no keys"),
+            ("a.yaml", "- 1\n", "no keys"),
             ("a.json", "{", "is no JSON"),
             ("a.json", '{"_base_": "b.py"}', r"builds on b\.py"),
             ("a.yaml", "model: {type: EncoderDecoder}\n", "no model with a data_preprocessor"),
@@ -141,12 +141,12 @@ class TestConfigs:
     )
     def test_what_is_none_is_refused(self, name: str, text: str, message: str, tmp_path: Path) -> None:
         with pytest.raises(VssError, match=message) as caught:
-            read_config(self.write(tmp_path, text, name))
+            read_mmseg_config(self.write(tmp_path, text, name))
         assert str(tmp_path / name) in caught.value.message
         assert caught.value.hint
 
     def test_a_missing_one_is_named(self) -> None:
-        with pytest.raises(VssError, match=r"config nowhere/a\.py is not there"):
+        with pytest.raises(VssError, match=r"config nowhere/a\.py does not exist"):
             find_config("nowhere/a.py")
 
     def test_the_head_that_counts_says_how_many_classes(self) -> None:
@@ -162,7 +162,7 @@ class TestConfigs:
         assert read_preprocessor(values) == (Normalisation((3, 2, 1), (6, 5, 4)), False)
         assert read_preprocessor({"mean": [7], "std": [8]})[0] == Normalisation((7, 7, 7), (8, 8, 8))
         assert read_preprocessor({})[0] == Normalisation((0, 0, 0), (1, 1, 1))
-        with pytest.raises(VssError, match=r"data_preprocessor\.mean .*not for three colours"):
+        with pytest.raises(VssError, match=r"data_preprocessor\.mean .*three colours"):
             read_preprocessor({"mean": [1, 2, 3, 4], "std": [1, 1, 1, 1]})
 
 
@@ -202,7 +202,7 @@ class TestCheckpoints:
         }
         torch.save(content, tmp_path / "iter.pth")
         monkeypatch.undo()  # nothing of that name is left to import
-        read, meta = read_checkpoint(tmp_path / "iter.pth")
+        read, meta = read_mmseg_checkpoint(tmp_path / "iter.pth")
         assert list(read) == ["backbone.w"]
         assert torch.equal(read["backbone.w"], torch.ones(2))
         assert meta["dataset_meta"]["classes"] == ("a", "b")
@@ -214,14 +214,14 @@ class TestCheckpoints:
 
         torch.save({"state_dict": {"w": torch.ones(1)}, "hub": [history, Trap()]}, tmp_path / "trap.pth")
         with pytest.raises(VssError, match=r"would run code when loaded: it asks for posix\.mkdir"):
-            read_checkpoint(tmp_path / "trap.pth")
+            read_mmseg_checkpoint(tmp_path / "trap.pth")
         assert not (tmp_path / "sprung").exists()
 
     @pytest.mark.parametrize("content", [{"state_dict": {}}, {"state_dict": {"w": 1}}, [1], {"meta": {}}])
     def test_one_without_weights_is_refused(self, content: Any, tmp_path: Path) -> None:
         torch.save(content, tmp_path / "empty.pth")
-        with pytest.raises(VssError, match="holds no state_dict"):
-            read_checkpoint(tmp_path / "empty.pth")
+        with pytest.raises(VssError, match="no state_dict"):
+            read_mmseg_checkpoint(tmp_path / "empty.pth")
 
 
 class TestAlignedCorners:

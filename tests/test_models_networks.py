@@ -13,7 +13,7 @@ from vsscli.models.build import build_network, read_config
 from vsscli.models.catalogue import list_networks
 from vsscli.models.mask2former.network import Mask2Former
 from vsscli.models.network import Network, Normalisation
-from vsscli.models.official.convert import convert
+from vsscli.models.official.convert import convert_official
 from vsscli.models.official.recognise import recognise
 from vsscli.recipes.load import load_recipe
 
@@ -52,7 +52,7 @@ def test_a_published_checkpoint_is_the_network_of_its_name_with_nothing_left_ove
     keys: str, backbone: str, trunk: float, head: float
 ) -> None:
     official = recognise({"state_dict": official_state(keys)}, "checkpoint x")
-    converted = convert(official, 150)
+    converted = convert_official(official, 150)
     network = meta_network(backbone)
     assert shapes_of(converted.fitted.weights) == shapes_of(network.state_dict())
     assert converted.fitted.fresh == converted.fitted.resized == ()

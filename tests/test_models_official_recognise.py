@@ -14,7 +14,7 @@ import torch
 from official_samples import official_state
 
 from vsscli.errors import VssError
-from vsscli.models.official.recognise import Kind, Official, recognise
+from vsscli.models.official.recognise import CheckpointKind, Official, recognise
 from vsscli.models.official.sizes import (
     AdapterSizes,
     Assumptions,
@@ -41,7 +41,7 @@ def without(state: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 def test_mask2former_on_swin_l_is_known() -> None:
     official = recognise({"model": official_state("mask2former_swin_l")}, "x")
-    assert official.kind is Kind.SWIN_MASK2FORMER
+    assert official.kind is CheckpointKind.SWIN_MASK2FORMER
     assert official.backbone == SwinSizes(192, (2, 2, 18, 2), (6, 12, 24, 48), window=12, patch=4, mlp_ratio=4.0)
     assert official.adapter is None
     assert official.head == HeadSizes(
@@ -64,7 +64,7 @@ def test_mask2former_on_swin_l_is_known() -> None:
 
 def test_vit_adapter_l_is_known() -> None:
     official = known(official_state("vit_adapter_l"))
-    assert official.kind is Kind.VIT_ADAPTER
+    assert official.kind is CheckpointKind.VIT_ADAPTER
     assert official.backbone == TrunkSizes(1024, 24, heads=16, patch=16, grid=(56, 56), hidden=4096)
     assert official.adapter == AdapterSizes(64, ((0, 5), (6, 11), (12, 17), (18, 23)), 16, 4, 0.5, 0.25, 2)
     assert official.head is not None
@@ -78,7 +78,7 @@ def test_vit_adapter_l_is_known() -> None:
 
 def test_one_peace_is_known() -> None:
     official = known(official_state("one_peace_g"))
-    assert official.kind is Kind.ONE_PEACE
+    assert official.kind is CheckpointKind.ONE_PEACE
     assert official.backbone == TrunkSizes(1536, 40, heads=24, patch=16, grid=(56, 56), hidden=6144)
     assert official.adapter == AdapterSizes(64, ((0, 9), (10, 19), (20, 29), (30, 39)), 24, 4, 0.5, 0.25, 2)
     assert official.head is not None
@@ -101,12 +101,12 @@ def test_backbones_alone_are_known_with_and_without_a_prefix() -> None:
     for prefix in ("", "backbone.", "module.", "module.backbone."):
         state = {f"{prefix}{name}": value for name, value in official_state("beit_adapter_64").items()}
         official = known(state)
-        assert official.kind is Kind.VIT_ADAPTER
+        assert official.kind is CheckpointKind.VIT_ADAPTER
         assert official.head is official.num_classes is None
         assert official.backbone == TrunkSizes(32, 8, heads=4, patch=16, grid=(4, 4), hidden=128)
         assert set(official.state) == {f"backbone.{name}" for name in official_state("beit_adapter_64")}
     swin = recognise(official_state("swin_d2"), "x")
-    assert swin.kind is Kind.SWIN
+    assert swin.kind is CheckpointKind.SWIN
     assert swin.backbone == SwinSizes(12, (2, 2, 2, 1), (1, 2, 2, 4), window=4, patch=4, mlp_ratio=4.0)
 
 
@@ -170,7 +170,7 @@ def test_trunks_of_pretraining_are_known() -> None:
     trunk = {name: value for name, value in trunk.items() if name.startswith(("cls_token", "patch_embed", "blocks"))}
     for container in ("model", "module"):
         official = recognise({container: trunk | {"head.weight": torch.zeros(1)}, "epoch": 1}, "x")
-        assert official.kind is Kind.BEIT
+        assert official.kind is CheckpointKind.BEIT
         assert official.crop == (896, 896)
     shared = {name: value for name, value in trunk.items() if "relative_position" not in name}
     shared["rel_pos_bias.relative_position_bias_table"] = torch.zeros(27 * 27 + 3, 16)
@@ -200,21 +200,21 @@ def test_one_peace_is_found_in_its_model_for_all_senses() -> None:
     }
     for state in (vision, whole | others):
         official = recognise({"model": state}, "x")
-        assert official.kind is Kind.ONE_PEACE_TRUNK
+        assert official.kind is CheckpointKind.ONE_PEACE_TRUNK
         assert set(official.state) == {f"backbone.{name}" for name in vision}
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "width"),
-    [("beit_base_patch16_224", Kind.BEIT, 768), ("swin_tiny_patch4_window7_224", Kind.SWIN, 96)],
+    [("beit_base_patch16_224", CheckpointKind.BEIT, 768), ("swin_tiny_patch4_window7_224", CheckpointKind.SWIN, 96)],
 )
-def test_timms_trunks_are_known(name: str, kind: Kind, width: int) -> None:
+def test_timms_trunks_are_known(name: str, kind: CheckpointKind, width: int) -> None:
     with torch.device("meta"):
         state = timm.create_model(name).state_dict()
     official = recognise(state, "x")
     assert official.kind is kind
     assert official.backbone.width == width
-    if kind is Kind.SWIN:
+    if kind is CheckpointKind.SWIN:
         assert official.backbone == SwinSizes(96, (2, 2, 6, 2), (3, 6, 12, 24), window=7, patch=4, mlp_ratio=4.0)
         # Official code merges patches at the end of a stage.
         assert tuple(official.state["backbone.layers.0.downsample.reduction.weight"].shape) == (192, 384)

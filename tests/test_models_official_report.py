@@ -8,7 +8,7 @@ from listener import Listener
 from official_samples import official_state
 
 from vsscli.errors import VssError
-from vsscli.models.official.recognise import Kind, Official, recognise
+from vsscli.models.official.recognise import CheckpointKind, Official, recognise
 from vsscli.models.official.report import check_classes, fitted_weights, split_unneeded
 
 
@@ -50,7 +50,7 @@ def test_the_ends_of_pretraining_are_not_needed_but_norms_of_a_segmentor_are() -
     } | {"patch_embed.proj.weight": torch.zeros(8, 3, 16, 16), "cls_token": torch.zeros(1, 1, 8)}
     ends = ["norm.weight", "fc_norm.bias", "head.weight", "lm_head.weight", "mask_token"]
     trunk = recognise(state | {name: torch.zeros(8) for name in ends}, "x")
-    assert trunk.kind is Kind.BEIT
+    assert trunk.kind is CheckpointKind.BEIT
     assert split_unneeded(trunk)[1] == tuple(f"backbone.{name}" for name in ends)
     adapter = official("full_vitadapter_mmseg")
     assert "backbone.norm1.weight" in split_unneeded(adapter)[0]

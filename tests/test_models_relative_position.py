@@ -15,7 +15,7 @@ from vsscli.models.mask2former.relative_position import (
     resize_positions,
     resize_table,
     table_rows,
-    windows_of,
+    windows_with_rows,
 )
 
 FIXTURE = torch.load(Path(__file__).parent / "fixtures/relpos_resize.pt", weights_only=True)
@@ -24,7 +24,7 @@ FIXTURE = torch.load(Path(__file__).parent / "fixtures/relpos_resize.pt", weight
 @pytest.mark.parametrize(("case", "source", "target"), [("64to112", 4, 7), ("64to96", 4, 6), ("224to896", 14, 56)])
 def test_a_resized_table_has_the_official_numbers(case: str, source: int, target: int) -> None:
     table = FIXTURE[case]["table_in"]
-    assert windows_of(len(table))[0] == (source, source)
+    assert windows_with_rows(len(table))[0] == (source, source)
     resized = resize_table(table, (source, source), (target, target))
     torch.testing.assert_close(resized, FIXTURE[case]["table_out"], atol=1e-6, rtol=0)
     assert len(resized) == table_rows((target, target))
@@ -80,14 +80,14 @@ def test_a_gathered_bias_is_the_table_at_the_index(learning: bool) -> None:
 
 
 def test_rows_tell_windows_but_not_which_side_is_which() -> None:
-    assert windows_of(table_rows((4, 6))) == [(4, 6), (6, 4)]
-    assert windows_of(table_rows((8, 8))) == [(8, 8), (5, 13), (13, 5), (3, 23), (23, 3), (2, 38), (38, 2)]
-    assert windows_of(table_rows((1, 4))) == [(1, 4), (4, 1)]
-    assert windows_of(2) == windows_of(3) == windows_of(table_rows((4, 4)) + 1) == []
+    assert windows_with_rows(table_rows((4, 6))) == [(4, 6), (6, 4)]
+    assert windows_with_rows(table_rows((8, 8))) == [(8, 8), (5, 13), (13, 5), (3, 23), (23, 3), (2, 38), (38, 2)]
+    assert windows_with_rows(table_rows((1, 4))) == [(1, 4), (4, 1)]
+    assert windows_with_rows(2) == windows_with_rows(3) == windows_with_rows(table_rows((4, 4)) + 1) == []
 
 
 @pytest.mark.parametrize("window", [(4, 6), (6, 4), (5, 5)])
 def test_the_index_of_a_file_tells_which_side_is_which(window: tuple[int, int]) -> None:
     index = relative_position_index(window)
-    assert [other for other in windows_of(table_rows(window)) if index_fits(index, other)] == [window]
+    assert [other for other in windows_with_rows(table_rows(window)) if index_fits(index, other)] == [window]
     assert not index_fits(torch.zeros_like(index), window)

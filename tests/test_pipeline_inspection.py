@@ -115,7 +115,7 @@ def test_what_a_recipe_starts_from_is_looked_at(root: Path, tmp_path: Path) -> N
         None,
     )
     told = " ".join(f"{fault.path} {fault.what}" for fault in found.faults)
-    for word in ("test.txt", "no encoder named 'resnet5'", "gone.pt is not there", "empty.pt is empty", "gone.zarr"):
+    for word in ("test.txt", "no encoder named 'resnet5'", "gone.pt does not exist", "empty.pt is empty", "gone.zarr"):
         assert word in told
 
 

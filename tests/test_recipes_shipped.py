@@ -234,7 +234,7 @@ def test_weights_that_are_not_there_are_missed_before_the_data_is_looked_at(tmp_
     weights = f"model.pretrained={tmp_path / 'beit.pth'}"
     recipe = load_recipe("tiny/pvuw2024/student", [*changes, "also=[]", "model.backbone=vit_adapter_l", weights])
     listener = Listener()
-    with pytest.raises(VssError, match=r"beit\.pth is not there") as caught:
+    with pytest.raises(VssError, match=r"beit\.pth does not exist") as caught:
         train(recipe, tmp_path / "run", talk=listener)
     assert "is published at https://github.com/microsoft/unilm" in caught.value.hint
     assert not any("check data" in line for line in listener.said)

@@ -1,1 +1,1 @@
-"""Networks, what their scores mean, and the checkpoints that keep them."""
+"""Networks, their scores, and checkpoints."""

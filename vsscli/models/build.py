@@ -24,18 +24,18 @@ def build_network(
     Parameters
     ----------
     config
-        ``family`` and the fields of that family; what is left out takes its default.
+        ``family`` and the fields of that family; missing ones take their defaults.
     num_classes
         C.
     load_pretrained
-        Fetch the weights that the configuration names. False where a checkpoint brings its own.
+        Fetch the weights that the configuration names; False if a checkpoint brings its own.
     talk
-        Told what is loaded, and warned where training will start from scratch.
+        Called with what is loaded, and with a warning if training will start from scratch.
 
     Raises
     ------
     VssError
-        Unknown family or field, a value of the wrong type, weights that do not fit; a network that is larger than the
+        Unknown family or field, a value of the wrong type, weights that do not fit, or a network larger than the
         machine's memory.
     """
     read = read_config(config)
@@ -47,7 +47,7 @@ def build_network(
 
 
 def read_config(config: Mapping[str, Any] | NetworkConfig) -> NetworkConfig:
-    """Check a configuration, which may come out of a file; raises as `build_network` does."""
+    """Check a configuration, which may come from a file; raises as `build_network` does."""
     if not isinstance(config, NetworkConfig):
         config = _checked(config)
     config.require_sound()
@@ -55,9 +55,9 @@ def read_config(config: Mapping[str, Any] | NetworkConfig) -> NetworkConfig:
 
 
 def other_reading(there: Mapping[str, Any] | NetworkConfig, here: Mapping[str, Any] | NetworkConfig) -> str:
-    """In what two configurations read the same tensors otherwise, where no shape tells: crop, heads, blocks.
+    """How two configurations interpret the same tensors differently beyond shapes: crop, heads, blocks.
 
-    Rates, read-out, frozen parts and the file of the first weights are no matter of reading. Empty where in nothing.
+    Rates, read-out, frozen parts and the file of initial weights do not count. Empty if they do not differ.
     """
     old, new = read_config(there), read_config(here)
     if old.family != new.family:
@@ -77,7 +77,7 @@ def _checked(values: Mapping[str, Any]) -> NetworkConfig:
     families = {name_of(family): family.kept() for family in FAMILIES}
     family = values.get("family")
     if family not in families:
-        raise VssError(f"there is no network family {family!r}", f"families: {', '.join(sorted(families))}")
+        raise VssError(f"unknown network family {family!r}", f"families: {', '.join(sorted(families))}")
     known = [name for name in families[family].model_fields if name != "family"]
     unknown = [name for name in values if name not in (*known, "family")]
     if unknown:

@@ -1,14 +1,14 @@
-"""A network on disk: weights, and everything it takes to use them, in one file that runs no code.
+"""Checkpoints: a network's weights, and everything needed to use them, in one file that runs no code.
 
 The file is a zip of ``torch.save`` that loads with ``weights_only=True``: a dict of
 
 ========= ======================================================================================================
 vss       one JSON text: format, network configuration, class table, normalisation, recipe, figures, step, digests
 weights   the network's state dict, names to tensors
-training  optimiser state and the like, in plain containers; absent where training can't continue from the file
+training  optimiser state and more, in plain containers; absent if training can't continue from the file
 ========= ======================================================================================================
 
-Equal content makes equal bytes.
+Equal content gives equal bytes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ DAMAGED = "copy it again, or go back to another checkpoint of the run"
 
 @dataclass
 class Checkpoint:
-    """A network and where it came from.
+    """A network and its origin.
 
     Parameters
     ----------
@@ -51,21 +51,21 @@ class Checkpoint:
     weights
         Its state dict.
     table
-        The classes it tells apart.
+        Its class table.
     normalisation
-        What its input must be normalised with.
+        Normalisation of its input.
     recipe, figures, step
-        What it was trained by, how well it did, and for how many steps: plain JSON values.
+        The recipe it was trained with, its figures, and the number of steps: plain JSON values.
     inputs
-        What else went into the training, by fingerprint: the checkpoint it started from, pseudo-labels.
+        Fingerprints of the training's other inputs: the checkpoint it started from, pseudo-labels, data.
     fresh
-        Parameters that had no weights when training began, or will begin: of a converted trunk, all that was put around
-        it. They learn at the full rate (`vsscli.models.network.Network.fresh`).
+        Parameters without loaded weights when training began, or begins: for a converted trunk, everything around it.
+        They learn at the full rate (`vsscli.models.network.Network.fresh`).
     training
-        What training needs to go on: dicts, lists, tuples, strings, numbers, tensors. None: it can't.
+        State to continue training from: dicts, lists, tuples, strings, numbers, tensors. None if it can't continue.
     fingerprint
         SHA-256 over weights, configuration and normalisation, 64 hexadecimal digits; set when saved and loaded. Two
-        checkpoints of one fingerprint predict alike.
+        checkpoints with the same fingerprint predict alike.
     path
         The file it was loaded from, for messages.
     """
@@ -85,19 +85,19 @@ class Checkpoint:
 
     @property
     def config(self) -> NetworkConfig:
-        """Its configuration, checked; raises as `vsscli.models.build.read_config` does."""
+        """Its configuration, checked; raises as `vsscli.models.build.read_config`."""
         return read_config(self.network)
 
 
 def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint, whole or not at all, and set its fingerprint.
+    """Write a checkpoint atomically, and set its fingerprint.
 
     Raises
     ------
     VssError
-        The disk refuses.
+        The file can't be written.
     TypeError
-        ``training`` holds something that could not be loaded again.
+        ``training`` contains a value that could not be loaded again.
     """
     weights = {name: _own(tensor).contiguous() for name, tensor in checkpoint.weights.items()}
     checkpoint.fingerprint = fingerprint_of(weights, checkpoint.network, checkpoint.normalisation)
@@ -109,16 +109,16 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     content["vss"] = _describe(checkpoint, digest)
     with whole_file(path, WHAT) as part, part.open("wb") as file:
         try:
-            # To an open file, because torch writes the name of a path into the zip.
+            # To an open file, because torch would write the name of a path into the zip.
             torch.save(content, file)
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # torch's writer hides a full disk behind an error of its own
+            if isinstance(error.__context__, OSError):  # torch's writer hides a full disk behind its own error
                 raise error.__context__ from None
             raise
 
 
 def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
-    """Read a checkpoint and check that it is what was written.
+    """Read a checkpoint and check that it is unchanged.
 
     Parameters
     ----------
@@ -126,28 +126,28 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
         The file.
     weights
         Load weights and training state, mapped from the disk, and check their digests. False leaves ``weights`` empty
-        and ``training`` None, and reads a few kilobytes of a file of any size.
+        and ``training`` None, and reads only a few kilobytes, whatever the size of the file.
 
     Raises
     ------
     VssError
-        The file is missing, damaged, of another program, of a newer vss, or would run code.
+        The file is missing or damaged, is from another program or a newer vss, or would run code.
     """
     path = Path(path)
     content = read_torch(path, WHAT)
     if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
         raise VssError(
             f"{path} is not a vss checkpoint: it holds {_contents(content)}",
-            "only checkpoints that vss wrote can be read here; encoder weights go into a recipe as model.pretrained",
+            "only checkpoints that vss wrote can be read here; name encoder weights in a recipe as model.pretrained",
         )
-    # Figures may be no number: of a class that does not occur there is no IoU.
+    # Figures may be NaN: a class that does not occur has no IoU.
     about = parse_json(content["vss"], f"checkpoint {path} is damaged: its description", DAMAGED, finite=False)
     try:
         canonical_json({name: value for name, value in about.items() if name != "figures"})
         version = _whole(about["format"])
         if version > FORMAT:
             raise VssError(
-                f"checkpoint {path} has format {version}, of vss {about.get('vsscli')}; this vss knows {FORMAT}",
+                f"checkpoint {path} has format {version}, of vss {about.get('vsscli')}; this vss reads up to {FORMAT}",
                 "upgrade: pip install --upgrade vsscli",
             )
         checkpoint = Checkpoint(
@@ -180,7 +180,7 @@ def restore_network(checkpoint: Checkpoint) -> Network:
     VssError
         Tensors are missing, surplus or of another shape; the first are named.
     """
-    # Initial weights are drawn and then overwritten; whoever counts on the random numbers must not notice.
+    # Initial weights are drawn and then overwritten, without changing the state of the random generator.
     with torch.random.fork_rng(devices=[]):
         network = build_network(checkpoint.network, checkpoint.table.num_classes, load_pretrained=False)
     load_weights(network, checkpoint)
@@ -196,12 +196,12 @@ def load_weights(network: Network, checkpoint: Checkpoint) -> None:
     VssError
         Tensors are missing, surplus or of another shape; the first are named.
     """
-    weights = unwrapped(checkpoint.weights)  # a compiled network may have been saved by its owner
+    weights = unwrapped(checkpoint.weights)  # a compiled network may have been saved
     faults = misfits(weights, network.state_dict())
     if faults:
         raise VssError(
             f"the weights of checkpoint {checkpoint.path or ''} do not fit the network: {faults}",
-            "a checkpoint fits the network configuration and the number of classes it was trained with",
+            "use the network configuration and the number of classes that it was trained with",
         )
     network.load_state_dict(weights)
 
@@ -210,7 +210,7 @@ def fingerprint_of(weights: Mapping[str, Tensor], network: Mapping[str, Any], no
     """SHA-256 of everything that decides what a network predicts: name, type, shape and bytes of every tensor in the
     order of names, network configuration, normalisation.
 
-    Where the first weights came from (``pretrained``, which may be a path on one machine) decides nothing.
+    The origin of the initial weights (``pretrained``, which may be a path on one machine) does not count.
     """
     config = {name: value for name, value in network.items() if name != "pretrained"}
     about = {"network": config, "normalisation": asdict(normalisation)}
@@ -242,27 +242,27 @@ def _describe(checkpoint: Checkpoint, training: str | None) -> str:
 
 
 def _check(checkpoint: Checkpoint, training_digest: str | None) -> None:
-    """Compare what was read with the digests written beside it: a zip that is mapped checks nothing itself."""
+    """Compare what was read with its digests: a mapped zip checks nothing itself."""
     path = checkpoint.path
     if not all(type(name) is str and isinstance(tensor, Tensor) for name, tensor in checkpoint.weights.items()):
-        raise VssError(f"checkpoint {path} is damaged: its weights are no tensors", DAMAGED)
+        raise VssError(f"checkpoint {path} is damaged: its weights are not tensors", DAMAGED)
     found = fingerprint_of(checkpoint.weights, checkpoint.network, checkpoint.normalisation)
     if found != checkpoint.fingerprint:
         raise VssError(
-            f"checkpoint {path} is not what was written: its weights have fingerprint {found[:12]}, "
-            f"recorded is {checkpoint.fingerprint[:12]}",
+            f"checkpoint {path} has changed since it was written: its weights have fingerprint {found[:12]}, "
+            f"but {checkpoint.fingerprint[:12]} is recorded",
             DAMAGED,
         )
     if (checkpoint.training is None) != (training_digest is None) or (
         checkpoint.training is not None and _digest(checkpoint.training) != training_digest
     ):
-        raise VssError(f"checkpoint {path} is not what was written: its training state differs", DAMAGED)
+        raise VssError(f"checkpoint {path} has changed since it was written: its training state differs", DAMAGED)
 
 
 def _plain(value: Any, name: str) -> Any:
-    """The value with tensors on the CPU, and a refusal of what ``weights_only=True`` would not load again."""
+    """The value with tensors on the CPU; refuses values that ``weights_only=True`` would not load again."""
     if isinstance(value, Tensor):
-        # The layout stays: an optimiser's state must lie in memory as its parameters do.
+        # The memory format stays: an optimiser's state must have that of its parameters.
         return _own(value)
     if isinstance(value, Mapping):
         return {key: _plain(entry, f"{name}.{key}") for key, entry in value.items()}
@@ -275,7 +275,7 @@ def _plain(value: Any, name: str) -> Any:
 
 
 def _own(tensor: Tensor) -> Tensor:
-    """The tensor on the CPU, in memory of its own: torch would write all of the memory that a view looks into."""
+    """The tensor on the CPU, in its own memory: of a view, torch would write the whole storage."""
     tensor = tensor.detach().cpu()
     return tensor.clone() if tensor.untyped_storage().nbytes() != tensor.nbytes else tensor
 
@@ -301,7 +301,7 @@ def _digest(value: Any) -> str:
 
 
 def _add(digest: Any, name: str, tensor: Tensor) -> None:
-    """Add a tensor to a digest, by its memory where that lies in order."""
+    """Add a tensor to a digest: its name, type, shape and contiguous bytes."""
     digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
     flat = tensor.detach().cpu().contiguous().view(-1)
     digest.update(flat.view(torch.uint8).numpy().data)
@@ -316,7 +316,7 @@ def _normalisation(values: Any) -> Normalisation:
 
 def _whole(value: Any) -> int:
     if type(value) is not int or value < 0:
-        raise ValueError(f"{value!r} counts nothing")
+        raise ValueError(f"{value!r} is not a count")
     return value
 
 

@@ -1,9 +1,9 @@
-"""What a network costs: parameters, operations and memory, counted on tensors without numbers.
+"""The cost of a network: parameters, operations and memory, counted on fake tensors.
 
-Networks run as always, on tensors that have shapes and no memory, so that the largest is counted in seconds on any
-machine. Operations are those of matrix products and convolutions, two for each multiplication and addition, as torch
-counts them. Memory is the most that storages alive at one time add up to. What no count of storages sees comes on top:
-the allocator's gaps, the workspaces of kernels, and the context of a GPU.
+Networks run normally, on tensors that have shapes and no memory, so that the largest is counted in seconds on any
+machine. Operations are those of matrix products and convolutions, two for each multiply-add, as torch counts them.
+Memory is the peak of the storages alive at one time. Not included are the allocator's fragmentation, the workspaces of
+kernels, and the context of a GPU.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from vsscli.models.config import NamedNetwork, NetworkConfig
 from vsscli.models.network import Network
 from vsscli.models.outputs import MaskOutputs, Outputs
 
-ADAM = 2  # moments that the optimiser keeps beside each weight
+ADAM = 2  # moments that the optimiser keeps for each weight
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs: parameters, and those that learn; operations of a forward pass over one image; bytes of
-    parameters and buffers, to predict a batch, and to train with AdamW on one."""
+    """The cost of a network: parameters, and trainable ones; operations of a forward pass over one image; bytes of
+    parameters and buffers, to predict a batch, and to train on one with AdamW."""
 
     parameters: int
     learning: int
@@ -50,9 +50,9 @@ class Cost:
 def count_cost(
     config: Mapping[str, Any] | NetworkConfig, num_classes: int, size: tuple[int, int], batch: int = 1
 ) -> Cost:
-    """Count what a network costs in float32 on a batch of images of a height and width.
+    """Count the cost of a network in float32 on a batch of images of a height and width.
 
-    Training is counted without the loss itself, which is small beside the network.
+    Training is counted without the loss itself, which is small compared with the network.
 
     Raises
     ------
@@ -81,8 +81,8 @@ def count_cost(
 
 @dataclass(frozen=True)
 class Outline:
-    """What is known of a network without its weights: parameters, `vsscli.models.network.Network`'s figures, and the
-    operations of a forward pass over one image of a height and width."""
+    """A network without its weights: parameters, the attributes of `vsscli.models.network.Network`, and the operations
+    of a forward pass over one image of a height and width."""
 
     parameters: int
     crop: tuple[int, int] | None
@@ -92,7 +92,7 @@ class Outline:
 
 
 def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outline:
-    """Build a network without memory for its weights; arguments and errors as for `count_cost`."""
+    """Build a network on the meta device; arguments and errors as for `count_cost`."""
     network = _outline(config, num_classes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
 
@@ -113,8 +113,8 @@ def _outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Net
 
 @dataclass(frozen=True)
 class ListedCost:
-    """What a network of the catalogue costs on images of a size; ``checkpointed``: with activations computed again,
-    None where the network has no such choice."""
+    """The cost of a named network on images of a size; ``checkpointed`` is that with recomputed activations, None if
+    the network has no such option."""
 
     size: tuple[int, int]
     plain: Cost
@@ -128,19 +128,19 @@ def listed_cost(
     num_classes: int = 124,
     readout: str | None = None,
 ) -> ListedCost:
-    """Count what a network of the catalogue costs, on images of a size and read out as it was published where neither
-    ``crop`` nor ``readout`` says otherwise.
+    """Count the cost of a named network; by default on images of the size, and with the read-out, that it was published
+    with.
 
     Raises
     ------
     VssError
-        The network can't take such images, or has one read-out alone.
+        The network can't take such images, or has only one read-out.
     """
     size = crop or listed.size
     config = read_config(listed.config())
     changes: dict[str, Any] = {"crop": size} if config.fixed_crop is not None else {}
     if readout is not None and not listed.readout:
-        raise VssError(f"{listed.name} is read out in one way alone", "leave out --readout")
+        raise VssError(f"{listed.name} has only one read-out", "leave out --readout")
     changes |= {"readout": readout} if readout is not None else {}
     plain = count_cost(listed.config(**changes), num_classes, size, batch)
     if "checkpointing" not in type(config).model_fields:
@@ -150,7 +150,7 @@ def listed_cost(
 
 
 def _flops(network: Network, images: Tensor) -> int:
-    """Operations of a forward pass; attention taken apart into its matrix products, which are counted."""
+    """Operations of a forward pass, with attention as matrix products, which are counted."""
     network.eval().requires_grad_(False)
     with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
         network(images)
@@ -158,7 +158,7 @@ def _flops(network: Network, images: Tensor) -> int:
 
 
 def _peak(network: Network, images: Tensor, *, training: bool) -> int:
-    """The most bytes alive at a time beside the weights: activations, results, and in training the gradients."""
+    """Peak bytes besides the weights: activations, outputs, and in training the gradients."""
     network.train(training)
     known = [*network.parameters(), *network.buffers()]
     with torch.set_grad_enabled(training), _Alive(known) as alive, _fused_attention():
@@ -171,14 +171,14 @@ def _peak(network: Network, images: Tensor, *, training: bool) -> int:
 
 
 def _sum(outputs: Outputs) -> Tensor:
-    """Something that every output has a gradient from."""
+    """A scalar that every output contributes to."""
     if isinstance(outputs, MaskOutputs):
         return torch.stack([layer.class_logits.sum() + layer.mask_logits.sum() for layer in outputs.layers]).sum()
     return outputs.scores.values.sum()
 
 
 class _Alive(TorchDispatchMode):
-    """Follows the storages that operations make until they are freed."""
+    """Tracks the storages that operations allocate until they are freed."""
 
     def __init__(self, known: list[Tensor]) -> None:
         super().__init__()
@@ -209,9 +209,9 @@ class _Alive(TorchDispatchMode):
 
 @contextmanager
 def _fused_attention() -> Iterator[None]:
-    """Attention that keeps what fused kernels keep, as on a GPU, and never its matrix of probabilities.
+    """Attention that keeps what fused kernels keep, as on a GPU, and never the matrix of probabilities.
 
-    Put in the place of torch's own for a while: a mode would not be there where checkpointing computes again.
+    Replaces torch's function for a while: a dispatch mode would not be active when checkpointing recomputes.
     """
     torchs = functional.scaled_dot_product_attention
 

@@ -1,4 +1,4 @@
-"""Which encoders timm knows, without importing it: that imports torch, which takes seconds."""
+"""The encoders that timm has, without importing it, which would import torch and take seconds."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from pathlib import Path
 from vsscli.errors import VssError
 
 REGISTERED = re.compile(r"^@register_model\s*\n(?:@[^\n]*\n)*def (\w+)\(", re.MULTILINE)
-"""How timm's source says that a function makes a model of its name."""
+"""How timm's source registers a function as a model of its name."""
 
 
 @cache
 def encoder_names() -> frozenset[str]:
-    """The names of timm's models, as its source registers them; empty where that can't be read."""
+    """The names of timm's models, as its source registers them; empty if it can't be read."""
     spec = importlib.util.find_spec("timm")
     places = [] if spec is None else list(spec.submodule_search_locations or ())
     found: set[str] = set()
@@ -31,10 +31,10 @@ def encoder_names() -> frozenset[str]:
 
 
 def require_encoder(name: str) -> None:
-    """Refuse a name that is none of timm's models, as are ``hf-hub:…``, which would fetch from anywhere."""
+    """Refuse a name that is not one of timm's models, ``hf-hub:…`` included, which could fetch from anywhere."""
     if name.partition(".")[0] in encoder_names():
         return
-    # Old names are registered in other ways: timm itself has the last word.
+    # Old names are registered in other ways, so timm itself decides.
     import timm
 
     if timm.is_model(name):

@@ -1,4 +1,4 @@
-"""Whether a network can be on this machine at all, asked before memory is taken for it."""
+"""Whether a network fits this machine's memory, checked before any is allocated."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 LAYERS = ("depth", "depths", "encoder_layers", "decoder_layers", "extra_extractors", "interactions", "heads", "points")
 USUAL = 10**8
-"""A bound that no small network's configuration comes near: the largest size, squared, times the layers."""
+"""A bound that small networks stay far below: the largest size in the configuration, squared, times the layers."""
 
 
 def require_room(config: Mapping[str, Any], build: Callable[[], nn.Module]) -> None:
-    """Refuse a network whose weights are more than the machine's memory, by building it without any.
+    """Refuse a network whose weights exceed the machine's memory, by building it on the meta device.
 
-    Small ones, by their configuration, are not looked at. Says how large it would be, and how large the machine is.
+    Networks that are small by their configuration are not built. The error has both sizes.
     """
     numbers = _numbers("", config)
     layers = max((number for name, number in numbers if name.rpartition(".")[2] in LAYERS), default=1)
@@ -36,24 +36,24 @@ def require_room(config: Mapping[str, Any], build: Callable[[], nn.Module]) -> N
     if weights > room:
         raise VssError(
             f"a network of this size has weights of {weights / 2**30:.1f} GiB; this machine has {room / 2**30:.1f} GiB",
-            "take smaller sizes (`model` in the recipe)",
+            "choose smaller sizes (`model` in the recipe)",
         )
 
 
 def memory() -> int | None:
-    """Bytes of memory that this machine, or the container it is divided into, has; None where it does not say."""
+    """Bytes of memory of this machine, or of its container; None if unknown."""
     try:
         machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, OSError, ValueError):  # not Linux or macOS
         return None
     try:
         return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no container, or one without a bound
+    except (OSError, ValueError):  # no container, or one without a limit
         return machine
 
 
 def _numbers(name: str, value: Any) -> list[tuple[str, int]]:
-    """All whole numbers in a configuration, with the names of their fields."""
+    """All integers in a configuration, with the names of their fields."""
     if isinstance(value, Mapping):
         return [found for key, inner in value.items() for found in _numbers(f"{name}.{key}" if name else key, inner)]
     if isinstance(value, list | tuple):

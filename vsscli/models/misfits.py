@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    """Say which tensors are missing, surplus or of another shape, the first of each by name; nothing where all fit."""
+    """Which tensors are missing, surplus or of another shape, with the first names of each; empty if all fit."""
     missing = [name for name in expected if name not in found]
     surplus = [name for name in found if name not in expected]
     misshapen = [
@@ -24,5 +24,5 @@ def misfits(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
 
 
 def first_of(names: list[str] | tuple[str, ...], most: int = 3) -> str:
-    """The first few names, and a sign that there are more."""
+    """The first few names, with an ellipsis if there are more."""
     return ", ".join(names[:most]) + (", …" if len(names) > most else "")

@@ -1,4 +1,4 @@
-"""What every network of the house offers, whatever its family."""
+"""The interface of all networks, whatever their family."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Normalisation:
 
 @dataclass(frozen=True)
 class ParameterGroup:
-    """Parameters that learn alike.
+    """Parameters with the same learning rate and weight decay.
 
-    ``lr_scale`` is the factor of layer-wise decay alone; a recipe's own factor for encoders applies where ``encoder``.
+    ``lr_scale`` is the factor of layer-wise decay alone; a recipe's factor for encoders applies too if ``encoder``.
     """
 
     name: str
@@ -46,8 +46,8 @@ class ParameterGroup:
 class Network(nn.Module, ABC):
     """A network that scores every pixel of an image.
 
-    A family implements ``forward``; ``outputs`` and ``feature_channels``, where there is more than scores to learn
-    from; and ``place_of``, where its encoder has layers that learn at rates of their own.
+    A family implements ``forward``; ``outputs`` and ``feature_channels``, if training uses more than scores; and
+    ``place_of``, if its encoder's layers have their own learning rates.
 
     Parameters
     ----------
@@ -58,16 +58,17 @@ class Network(nn.Module, ABC):
     divisor
         Height and width of the input must be multiples of it, so that the cells cover the image exactly.
     normalisation
-        What the input must have been normalised with.
+        Normalisation of the input.
 
     Attributes
     ----------
     feature_channels
-        D, channels of the features in ``outputs``; 0 where it gives none.
+        D, channels of the features in ``outputs``; 0 if it has none.
     crop
-        Height and width of the only images it takes, so that larger ones are seen in windows; None where it takes any.
+        Height and width of the only images it takes, so that larger ones are predicted in windows; None if it takes
+        any.
     fresh
-        Names of the parameters that no weights were loaded for, as whoever loads says; empty where that is not known.
+        Names of the parameters without loaded weights, set by whoever loads; empty if unknown.
     """
 
     feature_channels: int = 0
@@ -86,29 +87,28 @@ class Network(nn.Module, ABC):
         """Score normalised images (B, 3, H, W): values (B, C, H / stride, W / stride) and their kind."""
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Say of normalised images (B, 3, H, W) all that training can use."""
+        """Everything that training can use, for normalised images (B, 3, H, W)."""
         return MapOutputs(self(images))
 
     def place_of(self, name: str) -> tuple[bool, int]:
-        """Say whether a parameter belongs to the encoder, and how many layers deep it lies.
+        """Whether a parameter belongs to the encoder, and the depth of its layer.
 
-        Depth 0 is everything that learns at the full rate; the encoder's last layer has depth 1, as in BEiT's
-        layer-wise decay.
+        Depth 0 learns at the full rate; the encoder's last layer has depth 1, as in BEiT's layer-wise decay.
         """
         return False, 0
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Say whether weight decay applies: not to norms and biases."""
+        """Whether weight decay applies: not to norms and biases."""
         return parameter.ndim > 1 and not name.endswith("bias")
 
     def parameter_groups(self, layer_decay: float) -> list[ParameterGroup]:
-        """Sort the trainable parameters into groups that learn alike.
+        """Sort the trainable parameters into groups.
 
         Parameters
         ----------
         layer_decay
             Factor per layer of the encoder, counted from the last: ``lr_scale`` is this to the power of the depth. It
-            spares what was learned before, so fresh parameters have depth 0, wherever they lie.
+            protects loaded weights, so fresh parameters have depth 0, wherever they are.
 
         Returns
         -------
@@ -129,10 +129,10 @@ class Network(nn.Module, ABC):
         return groups
 
     def at_progress(self, fraction: float) -> None:
-        """Hear before each step of training how far it has come, from 0 at the first step to 1 after the last.
+        """Called before each step of training with its progress, from 0 at the first step to 1 after the last.
 
-        What anneals with it must follow from the fraction alone, so that a run that is resumed goes on the same. Only
-        the network that learns hears of it, no average of it.
+        Annealing must depend on the fraction alone, so that a resumed run continues identically. It is called on the
+        network that is trained, not on averages of it.
         """
 
     def note_loaded(self, names: Collection[str]) -> None:
@@ -140,7 +140,7 @@ class Network(nn.Module, ABC):
         self.fresh = frozenset(name for name, _ in self.named_parameters() if name not in names)
 
     def check_sides(self, images: Tensor) -> None:
-        """Refuse images (B, 3, H, W) whose sides are no multiples of the divisor."""
+        """Refuse images (B, 3, H, W) whose sides are not multiples of the divisor."""
         height, width = images.shape[-2:]
         if height % self.divisor or width % self.divisor:
             fits = tuple(-(-side // self.divisor) * self.divisor for side in (height, width))

@@ -1,4 +1,4 @@
-"""Batch norm whose statistics are those of the batch of all processes, and whose gradients are right for one image."""
+"""Batch norm over the joint batch of all processes, with correct gradients for a single image."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from torch import Tensor, nn
 
 
 def settled(images: Tensor) -> Tensor:
-    """The same map (B, C, h, w), in memory that can be read in one way only.
+    """The same map (B, C, h, w), in an unambiguous memory format.
 
-    A single image made of tokens, (1, h * w, C) turned and unflattened, counts as ``channels_last`` for one half of
-    torch's batch norm on the CPU (2.14) and not for the other, because the stride of a batch of one may be anything.
-    Where its gradient is of such memory and the input is not, or the other way about, one of both is read in the order
-    of the other, and gradients are wrong without a word.
+    A single image made of tokens, (1, h * w, C) transposed and unflattened, counts as ``channels_last`` for one half of
+    torch's batch norm on the CPU (2.14) and not for the other, because the stride of a batch of one is arbitrary. If
+    its gradient is in such memory and the input is not, or the other way round, one is read in the order of the other,
+    and gradients are silently wrong.
     """
     last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
     return images.contiguous() if last and images.stride(0) < images.numel() and len(images) == 1 else images
 
 
 def settle_norms(network: nn.Module) -> None:
-    """Let all batch norms of a network see settled maps and gradients, whatever is before and after them."""
+    """Apply `settled` to the inputs and gradients of all batch norms of a network."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.register_forward_pre_hook(_settle_input)
@@ -42,10 +42,10 @@ def _settle_gradient(norm: nn.Module, inputs: tuple[Tensor, ...], normalised: Te
 
 
 class SyncedBatchNorm2d(nn.BatchNorm2d):
-    """``BatchNorm2d`` over the joint batch of all processes, on the CPU, where ``torch.nn.SyncBatchNorm`` refuses.
+    """``BatchNorm2d`` over the joint batch of all processes on the CPU, which ``torch.nn.SyncBatchNorm`` refuses.
 
-    In evaluation, or in one process, it is ``BatchNorm2d``. What may follow the norm in timm's networks, ``drop`` and
-    ``act``, is kept under timm's names.
+    In evaluation, or in one process, it is ``BatchNorm2d``. ``drop`` and ``act``, which may follow the norm in timm's
+    networks, keep timm's names.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         self.act: nn.Module = nn.Identity()
 
     def forward(self, images: Tensor) -> Tensor:
-        """Normalise (b, C, h, w), where b is this process's share of the batch; the others must call it too."""
+        """Normalise (b, C, h, w), this process's share of the batch; all processes must call it."""
         if self.training and dist.is_initialized() and dist.get_world_size() > 1:
             return self.act(self.drop(self._joint(images)))
         return self.act(self.drop(super().forward(images)))
@@ -80,11 +80,11 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
 
 
 class _JointNorm(torch.autograd.Function):
-    """Normalise with the mean and variance of the joint batch, and their part in the gradient.
+    """Normalise with the mean and variance of the joint batch, including their gradients.
 
-    Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3, with every mean taken over all processes. The processes hand
-    each other count, mean and summed squared deviation, which add up without the cancellation that a sum of squares
-    suffers (Chan, Golub & LeVeque 1979).
+    Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3, with every mean taken over all processes. The processes exchange
+    count, mean and summed squared deviation, which combine without the cancellation that a sum of squares suffers
+    (Chan, Golub & LeVeque 1979).
     """
 
     @staticmethod
@@ -110,7 +110,7 @@ class _JointNorm(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor | None, Tensor | None, None]:
         images, weight, mean, variance, count = ctx.saved_tensors
-        # With the statistics held fixed, torch's own kernel gives the direct gradient and both sums over this process.
+        # With fixed statistics, torch's own kernel gives the direct gradient and both sums over this process.
         direct, weight_grad, bias_grad = torch.ops.aten.native_batch_norm_backward(
             settled(grads[0]),
             settled(images),
@@ -139,8 +139,8 @@ class _JointNorm(torch.autograd.Function):
 def convert_sync(network: nn.Module, device: torch.device) -> nn.Module:
     """Replace batch norms, in place, by ones that share their statistics between processes.
 
-    Parameters, buffers and their names stay; other norms (group, layer) are left alone. On CUDA, torch's own
-    ``SyncBatchNorm`` is taken.
+    Parameters, buffers and their names stay; other norms (group, layer) are unchanged. On CUDA this uses torch's
+    ``SyncBatchNorm``.
     """
     return convert_sync_batchnorm(network) if device.type == "cuda" else _convert(network)
 

@@ -1,4 +1,4 @@
-"""Everything a network has to say of an image, for those who train it; prediction needs its scores alone."""
+"""A network's outputs for training; prediction needs only the scores."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from vsscli.models.scores import ScoreKind, Scores
 
 
 class Outputs(Protocol):
-    """What every family gives to its training.
+    """The outputs that training needs of every family.
 
     Attributes
     ----------
     scores
         What `Network.forward` returns.
     features
-        (B, D, h, w), the decoder's last features at the stride of the scores, from which a projection head starts;
-        None where a family can't say.
+        (B, D, h, w), the decoder's last features at the stride of the scores, the input of a projection head; None if a
+        family has none.
     """
 
     @property
@@ -31,26 +31,26 @@ class Outputs(Protocol):
     def features(self) -> Tensor | None: ...
 
     def part(self, crops: slice) -> Outputs:
-        """The same of some crops of the batch."""
+        """The outputs of some crops of the batch."""
         ...
 
 
 @dataclass(frozen=True)
 class MapOutputs:
-    """Outputs of a network that scores each pixel by itself."""
+    """Outputs of a network that scores each pixel directly."""
 
     scores: Scores
     features: Tensor | None = None
 
     def part(self, crops: slice) -> MapOutputs:
-        """The same of some crops of the batch."""
+        """The outputs of some crops of the batch."""
         features = None if self.features is None else self.features[crops]
         return MapOutputs(Scores(self.scores.values[crops], self.scores.kind), features)
 
 
 class QueryPrediction(NamedTuple):
-    """What the queries of a mask classifier say: class logits (B, Q, C + 1), the last one "no object", and mask logits
-    (B, Q, h, w)."""
+    """The predictions of a mask classifier's queries: class logits (B, Q, C + 1), the last one "no object", and mask
+    logits (B, Q, h, w)."""
 
     class_logits: Tensor
     mask_logits: Tensor
@@ -67,7 +67,7 @@ class MaskOutputs:
     features
         (B, D, h, w), the features that the masks are made from.
     size
-        Height and width of the scores: masks are resized before they are added up. None for those of the masks.
+        Height and width to which masks are resized before they are summed; None to keep the masks' size.
     """
 
     layers: tuple[QueryPrediction, ...]
@@ -76,17 +76,17 @@ class MaskOutputs:
 
     @property
     def scores(self) -> Scores:
-        """Mask scores of the last layer, computed each time."""
+        """Mask scores of the last layer, computed on each access."""
         return mask_scores(self.layers[-1], self.size)
 
     def part(self, crops: slice) -> MaskOutputs:
-        """The same of some crops of the batch."""
+        """The outputs of some crops of the batch."""
         layers = tuple(QueryPrediction(layer.class_logits[crops], layer.mask_logits[crops]) for layer in self.layers)
         return MaskOutputs(layers, self.features[crops], self.size)
 
 
 def mask_scores(prediction: QueryPrediction, size: tuple[int, int] | None = None) -> Scores:
-    """Add up over queries what each says of class and place: softmax without "no object" times sigmoid of the mask.
+    """Sum over queries the class probability, a softmax without "no object", times the sigmoid of the mask.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def mask_scores(prediction: QueryPrediction, size: tuple[int, int] | None = None
     """
     with torch.autocast(device_type=prediction.mask_logits.device.type, enabled=False):
         classes = prediction.class_logits.float().softmax(dim=-1)[..., :-1].transpose(1, 2)  # (B, C, Q)
-        # Image by image: the masks of all queries at full size are the largest tensors of the network.
+        # One image at a time: the masks of all queries at full size are the largest tensors of the network.
         values = [
             _summed(share, masks, size) for share, masks in zip(classes, prediction.mask_logits.float(), strict=True)
         ]

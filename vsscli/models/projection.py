@@ -1,4 +1,4 @@
-"""From a decoder's features to those that are contrasted; part of training only, never of a network that predicts."""
+"""Projects a decoder's features to those that are contrasted; used in training only."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from torch import Tensor, nn
 
 
 class ProjectionHead(nn.Module):
-    """Two layers that see one cell at a time.
+    """Two layers that work on single cells.
 
-    U2PL's head begins with two 3x3 convolutions, because its classifier does; the decoders here have seen each cell's
-    surroundings already. What looks at one cell can be asked for the few hundred that become anchors, where 3x3
-    convolutions over whole maps would cost more than a light network. Layer norm, for the same reason.
+    U2PL's head begins with two 3x3 convolutions, because its classifier does; here the decoder's features already have
+    context. A head on single cells runs only on the few hundred that become anchors, while 3x3 convolutions over whole
+    maps would cost more than a light network. It uses layer norm for the same reason.
     """
 
     def __init__(self, in_channels: int, channels: int) -> None:

@@ -1,4 +1,4 @@
-"""What a network says of an image, with its kind, and the one function that makes a distribution of it."""
+"""Scores of a network, with their kind, and the one function that turns them into a distribution."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor
 
 from vsscli.models.config import ScoreKind
 
-LEAST_SUM = 1e-6  # mask scores that add up to less than this say nothing: the uniform distribution (design: Words)
+LEAST_SUM = 1e-6  # mask scores with a smaller sum say nothing: the uniform distribution
 
 Missing = Literal["spread", "normalise"]
-"""What becomes of what mask scores lack to 1: given to all classes evenly, or to each in proportion to what it has."""
+"""How what mask scores lack to 1 is distributed: evenly over all classes, or in proportion to their scores."""
 
 
 class Scores(NamedTuple):
@@ -28,21 +28,21 @@ def to_probabilities(scores: Scores, missing: Missing = "spread") -> Tensor:
     Parameters
     ----------
     scores
-        Values (B, C, h, w) of any floating type. Logits pass through a softmax. Probabilities stay as they are. Mask
+        Values (B, C, h, w) of any floating type. Logits pass through a softmax. Probabilities are unchanged. Mask
         scores, which are sums over queries of class probability times mask probability and so at least 0, are divided
-        by their sum where it is above 1, and where it is below, all classes get the same of what lacks. A softmax of
-        mask scores would turn a pixel that is 95 % sure into 2 % at 124 classes, hence the kinds.
+        by their sum where it is above 1; where it is below, what it lacks is spread evenly over all classes. A softmax
+        of mask scores would turn 95 % confidence into 2 % at 124 classes, hence the kinds.
     missing
-        ``normalise``: mask scores are divided by their sum where it is below 1 too, and only a pixel whose sum is
-        under 1e-6 gets the uniform distribution. So a pixel that hardly any query claims looks as sure as one that is
-        claimed by a sure one: the order of the classes is the same, the entropy is not.
+        ``normalise``: mask scores are divided by their sum where it is below 1 too, and only a pixel with a sum below
+        1e-6 gets the uniform distribution. So a pixel that hardly any query claims looks as certain as one that is
+        fully claimed: the order of the classes is the same, the entropy is not.
 
     Returns
     -------
     Tensor
         (B, C, h, w) float32, also under autocast; sums to one over C.
     """
-    # Autocast would not lower a softmax, but the division and the sum take the type of what they are given.
+    # Autocast keeps a softmax in float32, but not the division and the sum, which take the type of their inputs.
     with torch.autocast(device_type=scores.values.device.type, enabled=False):
         values = scores.values.float()
         if scores.kind is ScoreKind.LOGITS:

@@ -1,7 +1,7 @@
-"""Reading files of tensors, ours and others', without running what is in them or paying more than they weigh.
+"""Reading files of tensors, ours and others', without running code or allocating more than their size allows.
 
-One machine reads all of them (`vsscli.models.official.machine`), because torch's own reader, also the one that is told
-to read weights only, takes a file's word for how much memory it needs.
+`vsscli.models.official.machine` reads all of them: torch's own reader, even with ``weights_only``, believes what a file
+says of the memory it needs.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ MAGIC = 0x1950A86A20F9469CFC6C  # the first pickle of a file of torch before 1.6
 PROTOCOL = 1001
 ZIP = b"PK\x03\x04"
 TAR = b"ustar"
-MOST_VALUES = 5_000_000  # as many as the machine takes instructions
+MOST_VALUES = 5_000_000  # as many as the machine's instructions
 DEEPEST = 200
 
-# A packed file may unpack to this many times its size: weights hardly shrink, but the index buffers beside them do.
+# A compressed file may grow to this many times its size: weights hardly compress, but index buffers beside them do.
 MOST_UNPACKED, ALWAYS_UNPACKED = 20, 64 * 2**20
 JUNK = ("__MACOSX/", ".DS_Store", "/.DS_Store")
 
@@ -44,27 +44,27 @@ def read_torch(path: Path, what: str = "checkpoint") -> Any:
     Parameters
     ----------
     path
-        A file of ``torch.save`` of any age; a pickle, of NumPy arrays or tensors; safetensors; or a zip or tar with one
-        of these in it. Told by its content, not by its name.
+        A file of ``torch.save`` of any age; a pickle of NumPy arrays or tensors; safetensors; or a zip or tar that
+        contains one of these. Recognised by its content, not by its name.
     what
-        What to call it in an error.
+        Its name in errors.
 
     Returns
     -------
     object
         Tensors on the CPU, NumPy arrays and numbers, `makers.HistoryBuffer` and `Settings`, in dicts, lists, tuples and
-        sets. Tensors are mapped from the disk where the format allows: to be copied from, not written to.
+        sets. Tensors are mapped from the disk if the format allows it: copy them, do not write to them.
 
     Raises
     ------
     VssError
-        The file is missing, empty, cut off, damaged or of another kind, claims more than it holds, or would run code:
-        the function it asks for is named, and nothing of it has been run.
+        The file is missing, empty, truncated, damaged or of another kind, claims more than it holds, or would run code:
+        then the error names the function that it asks for, and nothing has been run.
     """
     check_file(path, what)
     try:
         with path.open("rb") as file, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of torch, that bytes can't be written to; of damaged text
+            warnings.simplefilter("ignore")  # torch's about read-only bytes, and those about damaged text
             if path.suffix == ".safetensors" or file.read(9)[8:] == b"{":
                 return read_safetensors(path, what)
             content = _read(file, packed=False)
@@ -79,21 +79,21 @@ def read_torch(path: Path, what: str = "checkpoint") -> Any:
         raise
     except Exception as error:  # damaged bytes lead to errors of struct, zipfile, text encodings, NumPy, …
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        said = f" ({reason[:200]})" if " " in reason else ""  # a lone word or number says nothing to a reader
+        said = f" ({reason[:200]})" if " " in reason else ""  # a lone word or number explains nothing
         raise VssError(
-            f"{what} {path} can't be read, it is cut off, damaged or of another kind{said}",
+            f"{what} {path} can't be read: it is truncated, damaged or of another kind{said}",
             "copy or download it again",
         ) from error
 
 
 def check_file(path: Path, what: str) -> None:
-    """Refuse what is not a file with something in it."""
+    """Refuse a path that is not a non-empty file."""
     if path.is_dir():
         raise VssError(f"{what} {path} is a folder", "name a file in it")
     try:
         size = path.stat().st_size
     except OSError as error:
-        reason = "is not there" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"can't be read: {error.strerror}"
         raise VssError(f"{what} {path} {reason}", "check the path") from error
     if size == 0:
         raise VssError(f"{what} {path} is empty", "copy or download it again")
@@ -105,15 +105,17 @@ def read_safetensors(path: Path, what: str) -> dict[str, Tensor]:
     try:
         # The library checks that header and bytes agree, and that no two tensors share some.
         return load_file(path)
-    except Exception as error:  # its own, those of opening, and torch's for types of numbers that it does not know
-        raise VssError(f"{what} {path} is no whole safetensors file ({error})", "copy or download it again") from error
+    except Exception as error:  # its own, those of opening files, and torch's for unknown number types
+        raise VssError(
+            f"{what} {path} is not a complete safetensors file ({error})", "copy or download it again"
+        ) from error
 
 
 def _read(file: IO[bytes], *, packed: bool) -> Any:
-    """Read an open file; ``packed`` where it came out of a zip or tar already."""
-    # Copied on write, so that torch may have the bytes: none of the file can change.
+    """Read an open file; ``packed`` if it came out of a zip or tar."""
+    # Copy-on-write, because torch wants writable bytes: the file itself can't change.
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-    # Torch's zip holds tensors as they are in memory. Before 1.6 it wrote a row of pickles.
+    # torch's zip holds tensors as they are in memory. Before 1.6 it wrote a sequence of pickles.
     if content[:4] == ZIP:
         with zipfile.ZipFile(file) as archive:
             names = archive.namelist()
@@ -131,14 +133,14 @@ def _read(file: IO[bytes], *, packed: bool) -> Any:
 
 
 def _read_only_member(file: IO[bytes], names: list[str], open_member: Callable[[str], IO[bytes] | None]) -> Any:
-    """Unpack the one file of an archive into a nameless one, and read that."""
+    """Unpack the only file of an archive into a temporary one, and read that."""
     names = [name for name in names if not name.endswith("/") and not any(junk in name for junk in JUNK)]
     if len(names) != 1:
-        raise BrokenPickle(f"it is an archive of {len(names)} files, none of them alone; unpack it and name one")
+        raise BrokenPickle(f"it is an archive of {len(names)} files; unpack it and name one")
     most = max(ALWAYS_UNPACKED, MOST_UNPACKED * file.seek(0, io.SEEK_END))
     member = open_member(names[0])
     if member is None:
-        raise BrokenPickle(f"{names[0]} in it is no file")
+        raise BrokenPickle(f"{names[0]} in it is not a file")
     with tempfile.TemporaryFile() as unpacked, member:
         while block := member.read(2**20):
             unpacked.write(block)
@@ -149,12 +151,12 @@ def _read_only_member(file: IO[bytes], names: list[str], open_member: Callable[[
 
 
 def _root_of(name: str) -> str | None:
-    """The folder in a zip whose pickle, as torch writes it, a name is that of."""
+    """The folder in a zip of torch whose pickle has this name; None for other names."""
     return name.removesuffix("data.pkl") if name.split("/")[1:] == ["data.pkl"] else None
 
 
 def _read_zip(archive: zipfile.ZipFile, content: mmap.mmap) -> Any:
-    """Read a zip of torch: a pickle, and a record for each storage."""
+    """Read torch's zip: a pickle, and a record for each storage."""
     records = {info.filename: info for info in archive.infolist()}
     if len(records) != len(archive.infolist()):
         raise BrokenPickle("it holds two records of one name")
@@ -162,7 +164,7 @@ def _read_zip(archive: zipfile.ZipFile, content: mmap.mmap) -> Any:
         raise BrokenPickle("its records are compressed, which torch never does")
     roots = [root for name in records if (root := _root_of(name)) is not None]
     if len(roots) != 1:
-        raise BrokenPickle(f"it holds {len(roots)} pickles, where torch writes one")
+        raise BrokenPickle(f"it holds {len(roots)} pickles instead of one")
     root = roots[0]
     if f"{root}byteorder" in records and _bytes_of(content, records[f"{root}byteorder"]) != b"little":
         raise BrokenPickle("its numbers are big-endian")
@@ -172,19 +174,19 @@ def _read_zip(archive: zipfile.ZipFile, content: mmap.mmap) -> Any:
     def storage(identifier: Any) -> Tensor:
         dtype, key, count, _ = _parts(identifier)
         if f"{root}data/{key}" not in records:
-            raise BrokenPickle("a tensor's storage is not there")
+            raise BrokenPickle("a tensor's storage is missing")
         if (key, dtype) not in storages:
             offset = _place(content, records[f"{root}data/{key}"], room.take(count * dtype.itemsize))
             storages[key, dtype] = view_bytes(content, dtype, count, offset)
         return storages[key, dtype]
 
-    # The storages are compared with nothing: reading them all would undo what mapping them gains.
+    # Storages are not compared with checksums: reading them all would undo the gain of mapping.
     pickle = _bytes_of(content, records[f"{root}data.pkl"])
     return Machine(io.BytesIO(pickle), table_of(_read_nested), finish, storage, len(pickle), len(content)).load()
 
 
 def _bytes_of(content: mmap.mmap, info: zipfile.ZipInfo) -> bytes:
-    """The bytes of a record, compared with its checksum."""
+    """The bytes of a record, after comparing its checksum."""
     offset = _place(content, info, info.file_size)
     found = content[offset : offset + info.file_size]
     if zlib.crc32(found) != info.CRC:
@@ -193,7 +195,7 @@ def _bytes_of(content: mmap.mmap, info: zipfile.ZipInfo) -> bytes:
 
 
 def _place(content: mmap.mmap, info: zipfile.ZipInfo, size: int) -> int:
-    """Where in the file a record's bytes start, of which there must be ``size`` (zip specification 4.3.7)."""
+    """Offset in the file of a record's bytes, which must be ``size`` many (zip specification 4.3.7)."""
     header = content[info.header_offset : info.header_offset + 30]
     if len(header) < 30 or header[:4] != ZIP:
         raise BrokenPickle("a record is not where the archive says")
@@ -205,15 +207,15 @@ def _place(content: mmap.mmap, info: zipfile.ZipInfo, size: int) -> int:
 
 
 def _read_nested(content: bytes) -> Any:
-    """Read a storage that was pickled by itself: a file of old torch, in a pickle."""
+    """Read a storage that was pickled separately: a file of old torch inside a pickle."""
     return _read_row(io.BytesIO(content), content, nested=True)
 
 
 def _read_row(file: Any, content: bytes | mmap.mmap, *, nested: bool = False) -> Any:
-    """Read a plain pickle, or the row of pickles and storages that torch wrote before 1.6."""
+    """Read a plain pickle, or the sequence of pickles and storages that torch wrote before 1.6."""
 
     def no_storage(_: Any) -> Any:
-        raise BrokenPickle("it refers to a storage, which a plain pickle has not")
+        raise BrokenPickle("it refers to a storage, but a plain pickle has none")
 
     def too_deep(_: bytes) -> Any:
         raise BrokenPickle("it is a pickle in a pickle in a pickle")
@@ -234,7 +236,7 @@ def _read_row(file: Any, content: bytes | mmap.mmap, *, nested: bool = False) ->
     def storage(identifier: Any) -> Tensor:
         dtype, key, count, view = _parts(identifier)
         if key not in storages:
-            # The numbers follow later in the file, and are copied here then.
+            # The numbers come later in the file, and are copied here then.
             storages[key] = view_bytes(bytearray(room.take(count * dtype.itemsize)), dtype, count, 0)
         if view is None:
             return storages[key]
@@ -244,20 +246,20 @@ def _read_row(file: Any, content: bytes | mmap.mmap, *, nested: bool = False) ->
     made = next_pickle(storage)
     keys = next_pickle()
     if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
-        raise BrokenPickle("its storages are not those that its tensors lie in")
+        raise BrokenPickle("its storages are not those of its tensors")
     for key in keys:
         values = storages[key]
         (count,) = struct.unpack("<q", file.read(8))
         offset = file.tell()
         if count != values.numel() or offset + values.nbytes > len(content):
-            raise BrokenPickle(f"storage {key} is not whole")
+            raise BrokenPickle(f"storage {key} is incomplete")
         values.copy_(view_bytes(content, values.dtype, count, offset))
         file.seek(offset + values.nbytes)
     return made
 
 
 class _Room:
-    """The bytes of a file, which all its storages together must fit into."""
+    """The bytes of a file, which all its storages together must not exceed."""
 
     def __init__(self, size: int) -> None:
         self.size = self.left = size
@@ -270,9 +272,9 @@ class _Room:
 
 
 def _parts(identifier: Any) -> tuple[torch.dtype, str, int, tuple[Any, ...] | None]:
-    """Type, name, numbers and view of a storage that lies outside the pickle; its device does not matter."""
+    """Type, name, length and view of a storage outside the pickle; its device does not matter."""
     if type(identifier) is not tuple or not 5 <= len(identifier) <= 6 or identifier[0] not in ("storage", b"storage"):
-        raise BrokenPickle("it refers to something that is no storage")
+        raise BrokenPickle("it refers to something that is not a storage")
     kind, key, _, count = identifier[1:5]
     view = identifier[5] if len(identifier) == 6 else None
     if type(key) is not str or not (view is None or type(view) is tuple):
@@ -281,8 +283,8 @@ def _parts(identifier: Any) -> tuple[torch.dtype, str, int, tuple[Any, ...] | No
 
 
 def _check_values(content: Any) -> None:
-    """Refuse what would never end for whoever walks it: values in themselves, or shared so often that they are more
-    than there were instructions to make them; and names that are half of a character.
+    """Refuse values that can't be traversed: those that contain themselves, or are shared so often that they outnumber
+    the instructions that made them. Also refuse text with lone surrogates.
     """
     level, count = [content], 0
     for _ in range(DEEPEST):
@@ -297,7 +299,7 @@ def _check_values(content: Any) -> None:
             elif kind in (HistoryBuffer, Settings):
                 below.append(value.state)
             elif kind is str:
-                value.encode()  # raises for halves of characters
+                value.encode()  # raises for lone surrogates
         count += len(below)
         if count > MOST_VALUES:
             raise BrokenPickle(f"it holds more than {MOST_VALUES} values")

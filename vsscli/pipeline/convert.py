@@ -12,7 +12,7 @@ from vsscli.data.classes import ClassTable, load_class_table
 from vsscli.data.config import Data
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
-from vsscli.models.official.convert import Converted, convert
+from vsscli.models.official.convert import Converted, convert_official
 from vsscli.models.official.recognise import Official, recognise
 from vsscli.models.official.report import check_classes
 from vsscli.models.official.sizes import Assumptions, Span, describe
@@ -90,7 +90,7 @@ def convert_checkpoint(
     classes
         A class table, by name or file. None: what the file says of its classes, or numbers.
     backbone, readout
-        As `vsscli.models.official.convert.convert` takes them.
+        As `vsscli.models.official.convert.convert_official` takes them.
     crop
         Height and width of the images that the network will take, or one side of square ones; None: those of the file.
         Where the file was made for wide or tall images and does not say for which, also what it was made for.
@@ -122,7 +122,7 @@ def convert_checkpoint(
     official = recognise(read_torch(source), f"checkpoint {source}", assumed)
     talk.say(f"{official.source}: {official.kind}; {describe(official.backbone)}")
     table = _classes(official, classes, source)
-    converted = convert(official, table.num_classes, backbone=backbone, crop=size, readout=readout)
+    converted = convert_official(official, table.num_classes, backbone=backbone, crop=size, readout=readout)
     converted.fitted.tell(official, talk)
     recipe = _recipe(converted, table, out.stem, classes)
     checkpoint = Checkpoint(

@@ -13,22 +13,22 @@ from vsscli.errors import VssError
 from vsscli.models.encoders import require_encoder
 
 STRIDES = (4, 8, 16, 32)
-PROBE = 96  # side of an image to try an encoder with
+PROBE = 96  # side of the image that an encoder is tried on
 
 
-class Encoder(nn.Module):
-    """A timm network, with or without a tag (``resnet50``, ``resnet50.a1_in1k``), cut off after its last feature map.
+class TimmEncoder(nn.Module):
+    """A timm network, with or without a tag (``resnet50``, ``resnet50.a1_in1k``), up to its last feature map.
 
-    With ``frozen_norm`` batch norms stay in evaluation mode while the rest trains, as they were loaded.
+    With ``frozen_norm`` batch norms stay in evaluation mode, with the statistics that were loaded.
 
     Attributes
     ----------
     channels
         Channels of the maps at strides 4, 8, 16, 32.
     divisor
-        32, though padded convolutions take sides of any length. Of 360 rows stride 32 makes 12 cells, which stand for
-        384: stretched over the 360 again, all that deeper maps say comes to lie pixels beside where it was seen. And
-        "same" padding, as TensorFlow has it, shifts odd sides otherwise than the even ones that were trained on.
+        32, though padded convolutions accept any side. At stride 32, 360 rows become 12 cells, which cover 384:
+        stretched over 360 again, deeper maps would be off by pixels. And TensorFlow's "same" padding shifts odd sides
+        differently from the even ones that were trained on.
     """
 
     def __init__(self, name: str, drop_path: float = 0.0, frozen_norm: bool = False) -> None:
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
         if missing:
             raise VssError(
                 f"encoder {name} has feature maps at strides {strides}, none at {missing}",
-                "a feature pyramid needs strides 4, 8, 16 and 32: take a convolutional or hierarchical encoder",
+                "a feature pyramid needs strides 4, 8, 16 and 32: choose a convolutional or hierarchical encoder",
             )
         self.levels = tuple(max(i for i, value in enumerate(strides) if value == stride) for stride in STRIDES)
         self.channels = tuple(info.channels()[level] for level in self.levels)
@@ -56,8 +56,8 @@ class Encoder(nn.Module):
         chosen = [maps[level] for level in self.levels]
         return [map_.permute(0, 3, 1, 2) for map_ in chosen] if self.channels_last_axis else chosen
 
-    def train(self, mode: bool = True) -> Encoder:
-        """Switch to training or evaluation, but for frozen norms."""
+    def train(self, mode: bool = True) -> TimmEncoder:
+        """Switch to training or evaluation mode, except for frozen norms."""
         super().train(mode)
         if self.frozen_norm:
             for module in self.modules():
@@ -68,22 +68,22 @@ class Encoder(nn.Module):
     def depth_of(self, name: str) -> int:
         """Depth of the parameter ``name`` (relative to the encoder): 1 for the last stage, 4 for the first.
 
-        A stage is what leads from one feature map to the next; the stem belongs to the first.
+        A stage is everything between one feature map and the next; the stem belongs to the first.
         """
         return len(STRIDES) - self._stages[name.removeprefix("features.")]
 
     def _has_channels_last(self, name: str) -> bool:
-        """Run a small image through, to learn where the channels are."""
+        """Find the axis of the channels by running a small image."""
         device = next(self.features.parameters()).device
         self.features.eval()
         try:
             with torch.no_grad():
                 maps = self.features(torch.zeros(1, 3, PROBE, PROBE, device=device))
-        except Exception as error:  # timm models refuse sizes with whatever their innermost line raises
+        except Exception as error:  # timm models refuse sizes with arbitrary exceptions
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
             raise VssError(
                 f"encoder {name} does not take images of any size: {reason}",
-                "take an encoder without a fixed input size, a convolutional one for example",
+                "choose an encoder without a fixed input size, for example a convolutional one",
             ) from error
         self.train(self.training)
         shapes = [maps[level].shape for level in self.levels]
@@ -102,13 +102,13 @@ def _create(name: str, drop_path: float) -> nn.Module:
             raise
         raise VssError(f"encoder {name} has no stochastic depth; drop_path is {drop_path}", "set it to 0") from error
     except RuntimeError as error:
-        raise VssError(f"encoder {name} gives no feature maps: {error}", "take another encoder") from error
+        raise VssError(f"encoder {name} has no feature maps: {error}", "choose another encoder") from error
 
 
 def _stages(features: nn.Module, makers: list[str]) -> dict[str, int]:
-    """Give each parameter the stage it belongs to; ``makers`` are the modules whose results are the feature maps.
+    """The stage of each parameter; ``makers`` are the modules whose outputs are the feature maps.
 
-    Modules stand in the order in which they run, so a stage ends after its maker.
+    Modules are listed in the order in which they run, so a stage ends after its maker.
     """
     stages: dict[str, int] = {}
     stage, reached = 0, False
@@ -124,7 +124,7 @@ def _stages(features: nn.Module, makers: list[str]) -> dict[str, int]:
 
 
 def _is_part(name: str, module: str) -> bool:
-    # timm joins the names of modules that it lifts to the top, and prefixes those of networks that it wraps.
-    lifted = module.replace(".", "_")
-    starts = (f"{before}{start}." for before in ("", "model.", "body.") for start in (module, lifted))
+    # timm flattens names of modules, and prefixes those of networks that it wraps.
+    flattened = module.replace(".", "_")
+    starts = (f"{before}{start}." for before in ("", "model.", "body.") for start in (module, flattened))
     return f"{name}.".startswith(tuple(starts))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from vsscli.models.light.config import LightModel
-from vsscli.models.light.encoder import Encoder
+from vsscli.models.light.encoder import TimmEncoder
 from vsscli.models.light.pyramid import PyramidDecoder
 from vsscli.models.network import Network
 from vsscli.models.outputs import MapOutputs
@@ -18,7 +18,7 @@ class LightNetwork(Network):
     """Encoder and feature pyramid; logits at stride 4."""
 
     def __init__(self, config: LightModel, num_classes: int) -> None:
-        encoder = Encoder(config.encoder, config.drop_path, config.frozen_norm)
+        encoder = TimmEncoder(config.encoder, config.drop_path, config.frozen_norm)
         normalisation = normalisation_for(config.encoder, config.pretrained)
         super().__init__(num_classes, stride=4, divisor=encoder.divisor, normalisation=normalisation)
         self.encoder = encoder
@@ -42,7 +42,7 @@ class LightNetwork(Network):
 
 
 def build_light(config: LightModel, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> LightNetwork:
-    """Build a light network, with the encoder weights its configuration names if ``load_pretrained``."""
+    """Build a light network; with ``load_pretrained``, load the encoder weights that its configuration names."""
     network = LightNetwork(config, num_classes)
     if load_pretrained:
         loaded = load_encoder(network.encoder.features, config.encoder, config.pretrained, talk)

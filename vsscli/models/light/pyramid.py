@@ -1,4 +1,4 @@
-"""A feature pyramid whose levels are added up at stride 4."""
+"""A feature pyramid whose levels are summed at stride 4."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 class PyramidDecoder(nn.Module):
     """Feature pyramid (Lin et al. 2017, arXiv:1612.03144) with merging by addition (Kirillov et al. 2019, 1901.02446).
 
-    Two economies against the papers, because an encoder for two cores leaves no room for a decoder as dear as itself:
-    at stride 4, where three quarters of the work would be, the 3x3 convolution is depthwise, with a pointwise one
-    after it; and levels are merged from the top down, each enlarged to the next, not all of them to stride 4.
+    It saves two things compared with the papers, so that the decoder of an encoder for two cores does not cost as much
+    as the encoder: at stride 4, where three quarters of the work would be, the 3x3 convolution is depthwise and
+    followed by a pointwise one; and levels are merged top-down, each upsampled to the next, not all to stride 4.
 
-    Group norm, not batch norm: the result for an image does not depend on the others in its batch, on how many
-    processes share the batch, or on train and eval.
+    It uses group norm instead of batch norm: the result for an image does not depend on the others in its batch, on
+    the number of processes, or on train and eval mode.
     """
 
     def __init__(self, in_channels: Sequence[int], channels: int, num_classes: int, dropout: float) -> None:
@@ -40,7 +40,7 @@ class PyramidDecoder(nn.Module):
                     nn.init.zeros_(module.bias)
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Turn maps (B, in_channels[i], h_i, w_i), finest first, into logits (B, C, h_0, w_0) and their features.
+        """Decode maps (B, in_channels[i], h_i, w_i), finest first, into logits (B, C, h_0, w_0) and features.
 
         The features (B, channels, h_0, w_0) are those before the dropout.
         """
@@ -55,7 +55,7 @@ class PyramidDecoder(nn.Module):
 
 
 def _groups(channels: int) -> int:
-    """At most 32 groups of at least 4 channels: a group of one would forget how strong its channel is."""
+    """At most 32 groups of at least 4 channels: a group of one would lose the magnitude of its channel."""
     groups = math.gcd(32, channels)
     while groups > 1 and channels // groups < 4:
         groups //= 2
@@ -63,5 +63,5 @@ def _groups(channels: int) -> int:
 
 
 def _enlarge(coarse: Tensor, fine: Tensor) -> Tensor:
-    """Resize ``coarse`` to the height and width of ``fine``, whatever they are."""
+    """Resize ``coarse`` to the height and width of ``fine``."""
     return F.interpolate(coarse, size=fine.shape[-2:], mode="bilinear", align_corners=False)

@@ -1,7 +1,7 @@
-"""ViT-Adapter (Chen et al. 2023, arXiv:2205.08534): a pyramid of convolutions that talks with a plain transformer.
+"""ViT-Adapter (Chen et al. 2023, arXiv:2205.08534): a convolutional pyramid that interacts with a plain transformer.
 
-Spatial prior, injector and extractor are those of the paper's section 3; parameters have the names of the official
-checkpoints, which put the adapter's parts beside the trunk's. So a backbone with an adapter is a subclass here.
+Spatial prior, injector and extractor are those of the paper's section 3. Parameters have the names of the official
+checkpoints, where the adapter's parts are beside the trunk's; so a backbone with an adapter is a subclass here.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from vsscli.models.mask2former.relative_position import lookup_index
 from vsscli.models.mask2former.trunks import AdapterConfig, AdapterTrunkConfig
 from vsscli.models.norm import settled
 
-EPS = 1e-6  # of its layer norms, also where the trunk's have another
+EPS = 1e-6  # of its layer norms, whatever the trunk's
 
 
 class AdapterBackbone(Backbone):
-    """A plain transformer with an adapter; a subclass makes the trunk and says how images become its tokens."""
+    """A plain transformer with an adapter; a subclass makes the trunk and embeds the images."""
 
     def __init__(self, trunk: AdapterTrunkConfig) -> None:
         super().__init__(trunk.checkpointing)
@@ -50,7 +50,7 @@ class AdapterBackbone(Backbone):
 
     @abstractmethod
     def first_tokens(self, images: Tensor) -> Tensor:
-        """Turn images (B, 3, H, W) into the tokens (B, 1 + N, D) of the first block, the class token first."""
+        """Embed images (B, 3, H, W) as tokens (B, 1 + N, D), the class token first."""
 
     @abstractmethod
     def trunk_blocks(self) -> nn.ModuleList:
@@ -78,7 +78,7 @@ class AdapterBackbone(Backbone):
         return self._joined(finest, pyramid, shapes, results)
 
     def _joined(self, finest: Tensor, pyramid: Tensor, shapes: Shapes, results: Sequence[Tensor]) -> list[Tensor]:
-        """Add the results of the four spans (B, D, H / 16, W / 16), resized, to the pyramid, and norm the sums."""
+        """Add the resized results of the four spans (B, D, H / 16, W / 16) to the pyramid, and normalise the sums."""
         levels = pyramid.split([height * width for height, width in shapes], dim=1)
         maps = [level.transpose(1, 2).unflatten(2, shape) for level, shape in zip(levels, shapes, strict=True)]
         maps = [self.up(maps[0]) + finest, *maps]
@@ -90,7 +90,7 @@ class AdapterBackbone(Backbone):
 
 
 class SpatialPrior(nn.Module):
-    """Convolutions that keep what patches of 16 pixels lose: maps of D channels at strides 4, 8, 16, 32."""
+    """Convolutions for the detail that patches of 16 pixels lose: maps of D channels at strides 4, 8, 16, 32."""
 
     def __init__(self, stem: int, width: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class SpatialPrior(nn.Module):
 
 
 class Interaction(nn.Module):
-    """What happens around a span of blocks: an injector before it, one or more extractors after it."""
+    """The parts around a span of blocks: an injector before it, one or more extractors after it."""
 
     def __init__(self, width: int, config: AdapterConfig, drop_path: float, *, last: bool) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class Interaction(nn.Module):
 
 
 class Injector(nn.Module):
-    """Patches take from the pyramid, at first next to nothing."""
+    """Adds information from the pyramid to the patches; almost none at the start of training."""
 
     def __init__(self, width: int, config: AdapterConfig) -> None:
         super().__init__()
@@ -146,13 +146,13 @@ class Injector(nn.Module):
         self.gamma = nn.Parameter(torch.full((width,), config.gamma))
 
     def forward(self, patches: Tensor, centres: Tensor, pyramid: Tensor, shapes: Shapes) -> Tensor:
-        """Add to patches (B, N, D), which stand at ``centres``, what they find in the pyramid (B, S, D)."""
+        """Let patches (B, N, D) at ``centres`` attend to the pyramid (B, S, D)."""
         found = self.attn(self.query_norm(patches), centres, self.feat_norm(pyramid), shapes)
         return patches + self.gamma * found
 
 
 class Extractor(nn.Module):
-    """The pyramid takes from the patches, and looks around in itself."""
+    """Adds information from the patches to the pyramid, followed by a convolutional feed-forward network."""
 
     def __init__(self, width: int, config: AdapterConfig, drop_path: float) -> None:
         super().__init__()
@@ -161,18 +161,18 @@ class Extractor(nn.Module):
         self.attn = DeformableAttention(width, config.heads, 1, config.points, config.deform_ratio)
         self.ffn = ConvFFN(width, int(width * config.ffn_ratio))
         self.ffn_norm = nn.LayerNorm(width, EPS)
-        self.drop_path = DropPath(drop_path)  # the last block's rate in all, and not on the attention
+        self.drop_path = DropPath(drop_path)  # all with the last block's rate, and not on the attention
 
     def forward(
         self, pyramid: Tensor, centres: Tensor, patches: Tensor, shapes: Shapes, grid: tuple[int, int]
     ) -> Tensor:
-        """Add to the pyramid (B, S, D), whose cells stand at ``centres``, what they find in patches (B, N, D)."""
+        """Let the pyramid (B, S, D), with cells at ``centres``, attend to patches (B, N, D)."""
         pyramid = pyramid + self.attn(self.query_norm(pyramid), centres, self.feat_norm(patches), [grid])
         return pyramid + self.drop_path(self.ffn(self.ffn_norm(pyramid), shapes))
 
 
 class ConvFFN(nn.Module):
-    """A feed-forward network with a depthwise convolution inside, one for all levels."""
+    """A feed-forward network with a depthwise convolution inside, shared by all levels."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ class ConvFFN(nn.Module):
 
 
 class LevelConvolution(nn.Module):
-    """A depthwise 3x3 convolution of every level by itself."""
+    """A depthwise 3x3 convolution of each level."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What every backbone of the large networks offers to a head."""
+"""The interface of all backbones."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vsscli.models.mask2former.trunks import STRIDES
 
 
 class Backbone(nn.Module, ABC):
-    """A network that turns images into maps at several strides.
+    """A network that encodes images into maps at several strides.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Backbone(nn.Module, ABC):
     strides
         Their strides.
     crop
-        Height and width of the only images it takes; None where it takes any.
+        Height and width of the only images it takes; None if it takes any.
     """
 
     strides: ClassVar[tuple[int, ...]] = STRIDES
@@ -42,24 +42,24 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def depth_of(self, name: str) -> int:
-        """Say how many layers deep a parameter lies, for layer-wise decay of the learning rate.
+        """The depth of a parameter's layer, for layer-wise decay of the learning rate.
 
-        Depth 0 learns at the full rate: all that is not the pre-trained trunk. The last block of the trunk has depth 1.
+        Depth 0, everything outside the pretrained trunk, learns at the full rate. The trunk's last block has depth 1.
         """
 
     def decays(self, name: str, parameter: nn.Parameter) -> bool:
-        """Say whether weight decay applies to a parameter."""
+        """Whether weight decay applies to a parameter."""
         return parameter.ndim > 1 and not name.endswith("bias")
 
     def freeze(self, *parts: str) -> None:
-        """Let parameters and modules, given by attribute, learn no more: no gradient, drop path or new statistics."""
+        """Freeze parameters and modules, given as attributes: no gradients, drop path or new statistics."""
         self._frozen = parts
         for part in parts:
             getattr(self, part).requires_grad_(False)
         self.train(self.training)
 
     def train(self, mode: bool = True) -> Backbone:
-        """Switch to training or evaluation, but for what is frozen."""
+        """Switch to training or evaluation mode, except for frozen parts."""
         super().train(mode)
         for part in self._frozen:
             frozen = getattr(self, part)
@@ -77,7 +77,7 @@ class Backbone(nn.Module, ABC):
             )
 
     def run(self, module: nn.Module, *inputs: object) -> Tensor:
-        """Call a module; its activations are computed again for the gradient if the backbone was told so."""
+        """Call a module; with ``checkpointing``, recompute its activations in the backward pass."""
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(module, *inputs, use_reentrant=False)
         return module(*inputs)
@@ -89,9 +89,9 @@ def drop_path_rates(last: float, depth: int) -> list[float]:
 
 
 def initialise(module: nn.Module) -> None:
-    """Draw the first weights as ViT-Adapter does; norms keep their ones and zeros.
+    """Initialise weights as ViT-Adapter does; norms keep their ones and zeros.
 
-    Its truncated normal distribution is cut off at 100 standard deviations, so a plain one does.
+    Its normal distribution is truncated at 100 standard deviations, so a plain one is used.
     """
     for part in module.modules():
         if isinstance(part, nn.Linear):

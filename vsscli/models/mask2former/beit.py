@@ -23,9 +23,9 @@ EPS = 1e-6  # of its layer norms
 
 
 class Beit(Backbone):
-    """BEiT and a simple pyramid: transposed convolutions to strides 4 and 8, the map itself, a maximum to stride 32.
+    """BEiT and a simple pyramid: transposed convolutions to strides 4 and 8, the map itself, max pooling to stride 32.
 
-    As in BEiT's own segmentation networks, and under their names.
+    As in BEiT's own segmentation networks, with their names.
     """
 
     def __init__(self, config: BeitConfig) -> None:
@@ -34,7 +34,7 @@ class Beit(Backbone):
         self.crop, self.grid, self.taps = config.crop, config.grid, config.taps
         self.channels = (width,) * 4
         self.cls_token = nn.Parameter(torch.zeros(1, 1, width))
-        self.patch_embed = PatchEmbedding(width)
+        self.patch_embed = BeitPatches(width)
         self.blocks = blocks_of(config)
         self.fpn1 = nn.Sequential(
             nn.ConvTranspose2d(width, width, 2, 2),
@@ -68,7 +68,7 @@ class Beit(Backbone):
 
 
 def depth_in_trunk(name: str, depth: int) -> int:
-    """Depth of a parameter, by BEiT's rule: the last block has 1, what makes the first tokens one more than all."""
+    """Depth of a parameter, by BEiT's rule: 1 for the last block, one more than the first block for the embedding."""
     if name.startswith("blocks."):
         return depth - int(name.split(".")[1])
     return depth + 1 if name.startswith(("cls_token", "patch_embed.")) else 0
@@ -78,16 +78,16 @@ def blocks_of(config: TrunkConfig) -> nn.ModuleList:
     """The blocks of a trunk."""
     rates = drop_path_rates(config.drop_path, config.depth)
     return nn.ModuleList(
-        Block(config.width, config.heads, config.hidden, config.grid, rate, config.gamma) for rate in rates
+        BeitBlock(config.width, config.heads, config.hidden, config.grid, rate, config.gamma) for rate in rates
     )
 
 
 def first_tokens(cls_token: Tensor, patches: Tensor) -> Tensor:
-    """Put the class token (1, 1, D) before patches (B, N, D)."""
+    """Prepend the class token (1, 1, D) to patches (B, N, D)."""
     return torch.cat([cls_token.expand(len(patches), -1, -1).to(patches.dtype), patches], dim=1)
 
 
-class PatchEmbedding(nn.Module):
+class BeitPatches(nn.Module):
     """Patches of 16x16 pixels into tokens."""
 
     def __init__(self, width: int) -> None:
@@ -99,7 +99,7 @@ class PatchEmbedding(nn.Module):
         return self.proj(images).flatten(2).transpose(1, 2)
 
 
-class Block(nn.Module):
+class BeitBlock(nn.Module):
     """Attention and a feed-forward network, each scaled per channel before stochastic depth."""
 
     def __init__(self, width: int, heads: int, hidden: int, window: Window, drop_path: float, gamma: float) -> None:
@@ -107,19 +107,19 @@ class Block(nn.Module):
         self.gamma_1 = nn.Parameter(torch.full((width,), gamma))
         self.gamma_2 = nn.Parameter(torch.full((width,), gamma))
         self.norm1 = nn.LayerNorm(width, EPS)
-        self.attn = Attention(width, heads, window)
+        self.attn = BeitAttention(width, heads, window)
         self.drop_path = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(width, EPS)
         self.mlp = Mlp(width, hidden)
 
     def forward(self, tokens: Tensor, index: Tensor) -> Tensor:
-        """Transform tokens (B, N, D); ``index`` (`lookup_index`) tells the row of each pair in the tables."""
+        """Transform tokens (B, N, D); ``index`` (`lookup_index`) gives the row of each pair in the tables."""
         tokens = tokens + self.drop_path(self.gamma_1 * self.attn(self.norm1(tokens), index))
         return tokens + self.drop_path(self.gamma_2 * self.mlp(self.norm2(tokens)))
 
 
-class Attention(nn.Module):
-    """Self-attention with a bias for each offset between two patches; keys have no bias of their own."""
+class BeitAttention(nn.Module):
+    """Self-attention with a bias for each offset between two patches; the key projection has no bias."""
 
     def __init__(self, width: int, heads: int, window: Window) -> None:
         super().__init__()
@@ -135,8 +135,8 @@ class Attention(nn.Module):
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         projected = F.linear(tokens, self.qkv.weight, bias).unflatten(2, (3, self.heads, -1))
         query, key, value = projected.permute(2, 0, 3, 1, 4)  # each (B, heads, N, d)
-        # Looked up anew each time, a tenth of a block's time at 512 pixels on a CPU: kept for all 24 blocks, the biases
-        # would fill 7.6 GB at 896 pixels in bfloat16.
+        # Looked up on every call, a tenth of a block's time at 512 pixels on a CPU: kept for all 24 blocks, the biases
+        # would take 7.6 GB at 896 pixels in bfloat16.
         position = gather_bias(self.relative_position_bias_table, index, query.dtype)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=position)
         return self.proj(mixed.transpose(1, 2).flatten(2))

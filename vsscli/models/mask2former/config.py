@@ -1,4 +1,4 @@
-"""The mask2former family: Mask2Former on Swin, BEiT, ViT-Adapter or ONE-PEACE; tiny ones and the published ones."""
+"""The mask2former family: Mask2Former on Swin, BEiT, ViT-Adapter or ONE-PEACE, published and tiny ones."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from vsscli.talk import SILENCE, Talk
 if TYPE_CHECKING:
     from vsscli.models.mask2former.network import Mask2Former
 
-GROUPS = 32  # of every group norm in the head
+GROUPS = 32  # in every group norm of the head
 
 
 class HeadConfig(Section):
-    """What decides a head beside its backbone and classes; the defaults are detectron2's for Swin.
+    """The configuration of a head without its backbone and classes; the defaults are detectron2's for Swin.
 
     Attributes
     ----------
     channels
-        D, of everything inside.
+        D, inside the head.
     heads, points
-        Attention heads, and places that each head of deformable attention looks at on each map.
+        Attention heads, and points that each head of deformable attention samples from each map.
     queries
         Q.
     encoder_layers, encoder_width, decoder_layers, decoder_width
-        Layers of the pixel decoder and of the mask decoder, and the width of their feed-forward parts.
+        Layers of the pixel decoder and of the mask decoder, and the widths of their feed-forward networks.
     """
 
     channels: Width = 256
@@ -77,16 +77,16 @@ LAYOUTS = {
 def _changes(
     name: str, about: str, *configs: type[Section], leaving: Collection[str] = (), **others: Any
 ) -> type[Section]:
-    """A section of the fields of configurations, none of which need be said: what is other than a name says."""
+    """A section with the fields of configurations, all optional: those that override a named configuration."""
     kinds: dict[str, list[Any]] = {}
-    said: dict[str, str | None] = {}
+    described: dict[str, str | None] = {}
     for config in configs:
         for field, info in config.model_fields.items():
             kind = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
             kinds.setdefault(field, []).append(kind)
-            said[field] = said.get(field) or info.description
+            described[field] = described.get(field) or info.description
     fields: dict[str, Any] = {
-        field: (Union[(*kinds[field], None)], Field(None, description=said[field]))
+        field: (Union[(*kinds[field], None)], Field(None, description=described[field]))
         for field in kinds
         if field not in leaving
     }
@@ -97,10 +97,10 @@ if TYPE_CHECKING:
     Sizes = Section
     Head = Section
 else:
-    Adapter = _changes("Adapter", "Sizes of a ViT-Adapter; what is left out is the backbone's own.", AdapterConfig)
+    Adapter = _changes("Adapter", "Sizes of a ViT-Adapter; missing ones are the backbone's own.", AdapterConfig)
     Sizes = _changes(
         "Sizes",
-        "Sizes of a backbone; what is left out is the named backbone's own.",
+        "Sizes of a backbone; missing ones are the named backbone's own.",
         BeitConfig,
         SwinConfig,
         leaving=SETTINGS,
@@ -108,13 +108,13 @@ else:
     )
     Head = _changes(
         "Head",
-        "Sizes of a Mask2Former head; what is left out is the layout's.",
+        "Sizes of a Mask2Former head; missing ones are the layout's.",
         HeadConfig,
         layout=(
             Literal["base", "wide", "small"] | None,
             Field(
                 None,
-                description="detectron2's, ViT-Adapter's, one for small backbones; none: the one usual with the "
+                description="detectron2's, ViT-Adapter's, or one for small backbones; none: the usual one of the "
                 "backbone",
             ),
         ),
@@ -129,32 +129,34 @@ class Mask2FormerModel(NetworkConfig):
     listed: ClassVar[tuple[NamedNetwork, ...]] = NETWORKS
 
     family: Literal["mask2former"]
-    backbone: str = Field("vit_adapter_l", description="`vss model ls` lists them")
-    sizes: Sizes | None = Field(None, description="where they are not those of the backbone's name")
+    backbone: str = Field("vit_adapter_l", description="name of a backbone: `vss model ls`")
+    sizes: Sizes | None = Field(None, description="sizes that differ from the named backbone's")
     head: Head | None = None
     crop: Size | None = Field(
-        None, description="images that a plain transformer is made for, multiples of 32; none: the backbone's own"
+        None, description="size of the images of a plain transformer, multiples of 32; none: the backbone's own"
     )
     drop_path: Fraction | None = Field(None, description="stochastic depth of the last block; none: the backbone's own")
     readout: Literal["grid", "full"] = Field(
-        "grid", description="add up masks at stride 4, or resize them to the image first as detectron2 does"
+        "grid", description="sum masks at stride 4, or resize them to the image first, as detectron2 does"
     )
-    frozen: bool = Field(False, description="the pre-trained trunk does not learn")
-    checkpointing: bool = Field(False, description="compute activations again on the way back: slower, far less memory")
+    frozen: bool = Field(False, description="do not train the pretrained trunk")
+    checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: slower, far less memory"
+    )
     compile: bool = Field(False, description="torch.compile; the first steps take minutes")
     pretrained: str = Field(
         "none",
-        description="`none`, or a file: BEiT's, ONE-PEACE's or Swin's pre-training, an official or a vss checkpoint",
+        description="`none`, or a file: BEiT's, ONE-PEACE's or Swin's pretraining, a published or a vss checkpoint",
     )
 
     @property
     def trunk(self) -> BackboneConfig:
-        """The backbone's whole configuration."""
+        """The complete configuration of the backbone."""
         preset = require_backbone(self.backbone)
         if self.crop is not None and not isinstance(preset, TrunkConfig):
             raise VssError(
-                f"crop: {self.crop[0]}x{self.crop[1]} of a {self.backbone} has no meaning: it takes images of any size",
-                "leave model.crop out; augment.crop and predict.window say what it is shown",
+                f"crop: {self.crop[0]}x{self.crop[1]} is given, but {self.backbone} takes images of any size",
+                "leave model.crop out; augment.crop and predict.window set what it sees",
             )
         sizes = {} if self.sizes is None else self.sizes.model_dump(exclude_none=True)
         values = preset.model_dump()
@@ -167,10 +169,10 @@ class Mask2FormerModel(NetworkConfig):
 
     @property
     def decoder(self) -> HeadConfig:
-        """The head's whole configuration: its layout, with the fields that are given put in their place."""
+        """The complete configuration of the head: its layout, with the given fields in place of its own."""
         given = {} if self.head is None else self.head.model_dump(exclude_none=True)
-        usual = "small" if self.backbone.endswith("_tiny") else require_backbone(self.backbone).layout
-        layout = LAYOUTS[given.pop("layout", usual)]
+        default = "small" if self.backbone.endswith("_tiny") else require_backbone(self.backbone).layout
+        layout = LAYOUTS[given.pop("layout", default)]
         return HeadConfig.model_validate({**layout.model_dump(), **given})
 
     @property

@@ -1,7 +1,7 @@
-"""Attention that looks at a few learned places of several maps (Zhu et al. 2021, Deformable DETR, arXiv:2010.04159).
+"""Attention to a few learned locations on several maps (Zhu et al. 2021, Deformable DETR, arXiv:2010.04159).
 
-Sampling maps bilinearly and weighting the samples is one weighted sum of map cells for each query, so it is computed as
-such, by `embedding_bag`: the samples, which would take more memory than all else together, never exist.
+Sampling maps bilinearly and weighting the samples is one weighted sum of map cells for each query, and `embedding_bag`
+computes it as such: the samples, which would take more memory than everything else together, never exist.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ Shapes = Sequence[tuple[int, int]]  # height and width of each level
 class DeformableAttention(nn.Module):
     """Multi-scale deformable attention; the parameters have the official names.
 
-    Each of the heads looks at ``points`` places of each of the ``levels`` maps. ``ratio`` is the width of the values
-    inside, as a share of the channels: 0.5 in ViT-Adapter (Chen et al. 2023, arXiv:2205.08534).
+    Each head samples ``points`` locations of each of the ``levels`` maps. ``ratio`` is the width of the values as a
+    fraction of the channels: 0.5 in ViT-Adapter (Chen et al. 2023, arXiv:2205.08534).
     """
 
     def __init__(self, channels: int, heads: int, levels: int, points: int, ratio: float = 1.0) -> None:
@@ -32,8 +32,8 @@ class DeformableAttention(nn.Module):
         inner = int(channels * ratio)
         if inner < heads or inner % heads:
             raise VssError(
-                f"{heads} heads do not divide the {inner} channels of a deformable attention",
-                "choose channels, and their ratio, so that they do",
+                f"{heads} heads do not divide the {inner} channels of deformable attention",
+                "choose channels and a ratio whose product the heads divide",
             )
         self.heads, self.levels, self.points = heads, levels, points
         self.sampling_offsets = nn.Linear(channels, heads * levels * points * 2)
@@ -44,7 +44,7 @@ class DeformableAttention(nn.Module):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Start with heads that look in as many directions, each point one cell further, all with equal weight."""
+        """Start with one direction per head, each point one cell further out, all with equal weight."""
         nn.init.zeros_(self.sampling_offsets.weight)
         angle = torch.arange(self.heads, dtype=torch.float32) * (2.0 * math.pi / self.heads)
         direction = torch.stack([angle.cos(), angle.sin()], dim=-1)
@@ -59,52 +59,52 @@ class DeformableAttention(nn.Module):
             nn.init.zeros_(projection.bias)
 
     def forward(self, query: Tensor, reference_points: Tensor, values: Tensor, shapes: Shapes) -> Tensor:
-        """Let each query (B, N, D) gather from maps (B, S, D) of some heights and widths, flattened row by row.
+        """Let each query (B, N, D) gather from maps (B, S, D) with heights and widths ``shapes``, flattened row by row.
 
-        Reference points (B or 1, N, L or 1, 2) are x and y where a query stands, in shares of a map's width and height.
+        Reference points (B or 1, N, L or 1, 2) are the queries' x and y, as fractions of a map's width and height.
         """
         batch, count, _ = query.shape
         projected = self.value_proj(values).unflatten(2, (self.heads, -1))
         places = (batch, count, self.heads, self.levels, self.points)
         offsets = self.sampling_offsets(query).view(*places, 2)
         weights = self.attention_weights(query).view(batch, count, self.heads, -1).softmax(dim=-1).view(places)
-        # Half a cell of a map of 100 is beyond the 8 bits of bfloat16; reference points are float32.
+        # bfloat16 has too few bits for half a cell of a map of 100; reference points are float32.
         sizes = _sizes(reference_points, shapes)
         locations = reference_points[:, :, None, :, None] + offsets / sizes
         return self.output_proj(deformable_attention(projected, shapes, locations, weights))
 
 
 def deformable_attention(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """Sum up values at given places of several maps, bilinearly, with given weights.
+    """Weighted sum of several maps, sampled bilinearly at given locations.
 
     Parameters
     ----------
     values
         (B, S, heads, d), the maps flattened row by row, one after the other; ``shapes`` are their heights and widths.
     locations
-        (B, N, heads, L, P, 2): x and y in shares of a map's width and height; cell i has its centre at i + 0.5. What
-        lies outside counts as zero (``grid_sample`` with zeros and ``align_corners=False``).
+        (B, N, heads, L, P, 2): x and y as fractions of a map's width and height; cell i has its centre at i + 0.5.
+        Cells outside are zero (``grid_sample`` with zeros and ``align_corners=False``).
     weights
         (B, N, heads, L, P).
 
     Returns
     -------
     Tensor
-        (B, N, heads * d) of the type of ``values``; computed in float32 where that is a shorter one.
+        (B, N, heads * d) of the type of ``values``; computed in float32 if that is a shorter one.
     """
     cells = sum(height * width for height, width in shapes)
     if cells != values.shape[1]:
-        raise ValueError(f"{values.shape[1]} values are not the cells of maps {list(shapes)}, which are {cells}")
+        raise ValueError(f"{values.shape[1]} values for maps {list(shapes)}, which have {cells} cells")
     exact = torch.float64 if values.dtype is torch.float64 else torch.float32
     result = _WeightedSamples.apply(values.to(exact), locations.to(exact), weights.to(exact), tuple(shapes))
     return result.to(values.dtype)
 
 
 class _WeightedSamples(torch.autograd.Function):
-    """The sum, with a way back that needs nothing kept but the three inputs.
+    """The sum, with a backward pass that needs only the three inputs.
 
-    With corners (0, 0), (0, 1), (1, 0), (1, 1) of the four cells around a place, fractions u and v of the way to the
-    right and down, and dots g_c of the result's gradient with each corner's value, all gradients are linear in g_c.
+    With the four cells (0, 0), (0, 1), (1, 0), (1, 1) around a location, its fractional offsets u and v to the right
+    and down, and dot products g_c of the output's gradient with each cell's value, all gradients are linear in g_c.
     """
 
     @staticmethod
@@ -139,7 +139,7 @@ class _WeightedSamples(torch.autograd.Function):
         by_x = weights * (up * (b - a) + down * (d - c))
         by_y = weights * (left * (c - a) + right * (d - b))
         by_location = torch.stack([by_x, by_y], dim=-1) * _sizes(locations, shapes)
-        # A place further out than a cell was moved to the border, where it stays if it is moved a little.
+        # Locations more than a cell outside were clamped to the border, where small changes have no effect.
         position = locations * _sizes(locations, shapes) - 0.5
         inside = ((position > -1.0) & (position < _sizes(locations, shapes))).all(dim=-1, keepdim=True)
         by_location = by_location * inside
@@ -148,7 +148,7 @@ class _WeightedSamples(torch.autograd.Function):
 
 
 def cell_centres(shapes: Shapes, device: torch.device) -> Tensor:
-    """Where the cells of several maps stand in the image: (1, S, 1, 2), x and y in shares of its width and height."""
+    """Centres of the cells of several maps: (1, S, 1, 2), x and y as fractions of the image's width and height."""
     centres = []
     for height, width in shapes:
         y = (torch.arange(height, dtype=torch.float32, device=device) + 0.5) / height
@@ -163,7 +163,7 @@ def _sizes(like: Tensor, shapes: Shapes) -> Tensor:
 
 
 def _starts(shapes: Shapes) -> list[int]:
-    """Where each level begins among all cells, with a border of one cell around each; and how many there are."""
+    """Where each level begins among all cells, with a border of one cell around each; and the total number."""
     starts = [0]
     for height, width in shapes:
         starts.append(starts[-1] + (height + 2) * (width + 2))
@@ -171,8 +171,7 @@ def _starts(shapes: Shapes) -> list[int]:
 
 
 def _bordered(values: Tensor, shapes: Shapes) -> Tensor:
-    """Rows (B * cells * heads, d) of values, with zeros around each level, so that no place needs to be asked where it
-    lies."""
+    """Rows (B * cells * heads, d) of values, with zeros around each level, so that locations need no bounds checks."""
     batch, width = len(values), values.shape[-1]
     levels = values.split([height * width for height, width in shapes], dim=1)
     padded = [
@@ -183,12 +182,12 @@ def _bordered(values: Tensor, shapes: Shapes) -> Tensor:
 
 
 def _corners(values: Tensor, locations: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor, Tensor]:
-    """Row of the upper left cell around each place, among those of `_bordered`, and how far right and down it is."""
+    """Row in `_bordered` of the upper left cell around each location, and the offsets from it to the right and down."""
     batch, _, heads, _ = values.shape
     starts = _starts(shapes)
     sizes = _sizes(locations, shapes)
     position = (locations * sizes - 0.5).clamp_min(-1.0).minimum(sizes)
-    # A place that is no number makes the result none either; as a row it would be one that does not exist.
+    # A location that is NaN makes the result NaN through its weights; as a row it would be out of bounds.
     first = position.floor().minimum(sizes - 1.0).nan_to_num(nan=-1.0)
     right, down = (position - first).unbind(dim=-1)
     column, row = (first + 1.0).to(torch.int32).unbind(dim=-1)
@@ -200,14 +199,14 @@ def _corners(values: Tensor, locations: Tensor, shapes: Shapes) -> tuple[Tensor,
 
 
 def _four(corner: Tensor, values: Tensor, shapes: Shapes) -> Tensor:
-    """Rows of the four cells around each place: (B, N, heads, 4, L, P)."""
+    """Rows of the four cells around each location: (B, N, heads, 4, L, P)."""
     heads = values.shape[2]
     below = corner.new_tensor([(width + 2) * heads for _, width in shapes]).view(-1, 1)
     return torch.stack([corner, corner + heads, corner + below, corner + (below + heads)], dim=3)
 
 
 def _shares(right: Tensor, down: Tensor, weights: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Weights of the four cells around each place, each (B, N, heads, L, P)."""
+    """Weights of the four cells around each location, each (B, N, heads, L, P)."""
     lower = weights * down
     upper = weights - lower
     upper_right, lower_right = upper * right, lower * right
@@ -215,10 +214,10 @@ def _shares(right: Tensor, down: Tensor, weights: Tensor) -> tuple[Tensor, Tenso
 
 
 def _scattered(values: Tensor, shapes: Shapes, corner: Tensor, shares: Sequence[Tensor], gradient: Tensor) -> Tensor:
-    """Gradient of the values: each cell sums up what came from it.
+    """Gradient of the values: the sum over all samples of each cell.
 
-    The places are sorted by their upper left cell, once for all four cells. So every sum has its own terms in a row
-    and always in the same order; adding in the order of the queries is slower, and at random on a GPU.
+    Locations are sorted by their upper left cell, once for all four cells, so that the terms of every sum are
+    contiguous and in a fixed order. Adding in the order of the queries is slower, and not deterministic on a GPU.
     """
     batch, _, heads, width = values.shape
     starts = _starts(shapes)

@@ -24,15 +24,15 @@ class Mask2FormerHead(nn.Module):
     config
         Its sizes.
     full
-        Resize masks to the image before they are added up, as detectron2 does, which takes the memory of Q maps of the
-        image's size; else they are added up at stride 4.
+        Resize masks to the image before they are summed, as detectron2 does, which takes the memory of Q maps of the
+        image's size; otherwise they are summed at stride 4.
     checkpointing
-        Compute layers again on the way back instead of keeping what they made.
+        Recompute layers in the backward pass instead of keeping their activations.
 
     Attributes
     ----------
     stride
-        Of the scores: 4, or 1 where ``full``.
+        Of the scores: 4, or 1 if ``full``.
     feature_channels
         D, of the features in its outputs.
     """
@@ -54,7 +54,7 @@ class Mask2FormerHead(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], every_layer: bool = True) -> MaskOutputs:
         """Decode a backbone's maps (B, in_channels[i], H / s, W / s) at strides s 4, 8, 16, 32, finest first; without
-        ``every_layer`` only the last layer's predictions are kept, for which scores are asked.
+        ``every_layer`` only the last layer's predictions are kept, which are enough for scores.
         """
         features = self.pixel_decoder(maps)
         layers = self.predictor(features, every_layer)

@@ -1,4 +1,4 @@
-"""Queries that look at their own masks and become classes and masks (Cheng et al. 2022, Mask2Former, arXiv:2112.01527).
+"""Queries with masked attention, and the classes and masks they predict (Cheng et al. 2022, arXiv:2112.01527).
 Parameters have detectron2's names below ``sem_seg_head.predictor``."""
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from vsscli.models.outputs import QueryPrediction
 
 
 class MaskDecoder(nn.Module):
-    """Layers of masked attention to the memory, attention among queries, and a feed-forward part.
+    """Layers of masked attention to the memory, self-attention of the queries, and a feed-forward network.
 
-    There is one prediction more than layers, of the queries as they start.
+    There is one more prediction than layers: that of the initial queries.
     """
 
     def __init__(self, num_classes: int, config: HeadConfig, checkpointing: bool) -> None:
@@ -37,7 +37,7 @@ class MaskDecoder(nn.Module):
         self.mask_embed = _Perceptron(channels)
 
     def forward(self, features: PixelFeatures, every_layer: bool) -> tuple[QueryPrediction, ...]:
-        """Predictions of the starting queries and after each layer, as training needs, or after the last alone."""
+        """Predictions of the initial queries and after each layer, for training, or only after the last layer."""
         memory, positions = [], []
         for level, map_ in enumerate(features.memory):
             memory.append(map_.flatten(2).transpose(1, 2) + self.level_embed.weight[level])
@@ -75,15 +75,15 @@ class MaskDecoder(nn.Module):
 
 @torch.no_grad()
 def allowed_cells(mask_logits: Tensor, shape: Sequence[int]) -> Tensor:
-    """Where each query may look, (B, 1, Q, h * w): where its mask is at least one half, or everywhere if that is
-    nowhere."""
+    """The cells that each query attends to, (B, 1, Q, h * w): where its mask is at least one half, or all cells if that
+    is nowhere."""
     resized = functional.interpolate(mask_logits.float(), size=tuple(shape), mode="bilinear", align_corners=False)
     inside = resized.flatten(2).sigmoid() >= 0.5
     return (inside | ~inside.any(dim=-1, keepdim=True))[:, None]
 
 
-class Attention(nn.Module):
-    """Multi-head attention with the parameters of `nn.MultiheadAttention`, through the fused kernels."""
+class FusedAttention(nn.Module):
+    """Multi-head attention with the parameters of `nn.MultiheadAttention`, computed by fused kernels."""
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Attention(nn.Module):
 class _CrossAttention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.multihead_attn = Attention(channels, heads)
+        self.multihead_attn = FusedAttention(channels, heads)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, embedding: Tensor, memory: Tensor, position: Tensor, allowed: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class _CrossAttention(nn.Module):
 class _SelfAttention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.self_attn = Attention(channels, heads)
+        self.self_attn = FusedAttention(channels, heads)
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor, embedding: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ class _FeedForward(nn.Module):
 
 
 class _Perceptron(nn.Module):
-    """Three layers that turn a query into the filter of its mask."""
+    """Three layers from a query to its mask embedding."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -23,7 +23,7 @@ class OnePeace(AdapterBackbone):
     def __init__(self, config: OnePeaceConfig) -> None:
         super().__init__(config)
         self.image_adapter = ImageAdapter(config.width, config.grid)
-        self.encoder = Encoder(config)
+        self.encoder = OnePeaceEncoder(config)
         initialise(self.image_adapter)
         initialise(self.encoder)
         if config.frozen:
@@ -43,7 +43,7 @@ class OnePeace(AdapterBackbone):
 
 
 class ImageAdapter(nn.Module):
-    """Images into tokens: three convolutions (Touvron et al. 2022, arXiv:2203.09795), and a place for each token."""
+    """Images to tokens: three convolutions (Touvron et al. 2022, arXiv:2203.09795), and position embeddings."""
 
     def __init__(self, width: int, grid: Window) -> None:
         super().__init__()
@@ -79,15 +79,15 @@ class ChannelNorm(nn.Module):
         return self.layer_norm(map_.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-class Encoder(nn.Module):
-    """The blocks, without an adapter between them."""
+class OnePeaceEncoder(nn.Module):
+    """The blocks, without the adapter."""
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.grid = config.grid
         rates = drop_path_rates(config.drop_path, config.depth)
         self.layers = nn.ModuleList(
-            Layer(config.width, config.heads, config.hidden, config.grid, rate, config.gamma) for rate in rates
+            OnePeaceLayer(config.width, config.heads, config.hidden, config.grid, rate, config.gamma) for rate in rates
         )
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -98,7 +98,7 @@ class Encoder(nn.Module):
         return tokens
 
 
-class Layer(nn.Module):
+class OnePeaceLayer(nn.Module):
     """Attention and a feed-forward network, with norms before and within (Magneto, Wang et al. 2022, arXiv:2210.06423),
     each scaled per channel before stochastic depth."""
 
@@ -106,7 +106,7 @@ class Layer(nn.Module):
         super().__init__()
         self.gamma_1 = nn.Parameter(torch.full((width,), gamma))
         self.gamma_2 = nn.Parameter(torch.full((width,), gamma))
-        self.self_attn = Attention(width, heads)
+        self.self_attn = OnePeaceAttention(width, heads)
         self.self_attn_layer_norm = nn.LayerNorm(width)
         self.final_layer_norm = nn.LayerNorm(width)
         self.image_ffn = nn.Sequential(
@@ -117,14 +117,14 @@ class Layer(nn.Module):
         nn.init.zeros_(self.rel_pos_table.weight)
 
     def forward(self, tokens: Tensor, index: Tensor) -> Tensor:
-        """Transform tokens (B, N, D); ``index`` (`lookup_index`) tells the row of each pair in the table."""
+        """Transform tokens (B, N, D); ``index`` (`lookup_index`) gives the row of each pair in the table."""
         attended = self.self_attn(self.self_attn_layer_norm(tokens), self.rel_pos_table.weight, index)
         tokens = tokens + self.drop_path(self.gamma_1 * attended)
         return tokens + self.drop_path(self.gamma_2 * self.image_ffn(self.final_layer_norm(tokens)))
 
 
-class Attention(nn.Module):
-    """Self-attention with a bias for each offset between two patches, and a norm over all heads; keys have no bias."""
+class OnePeaceAttention(nn.Module):
+    """Self-attention with a bias for each offset between two patches, and a norm over all heads; no key bias."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

@@ -15,7 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from vsscli.models.mask2former.config import GROUPS, HeadConfig
 from vsscli.models.mask2former.deformable import DeformableAttention, Shapes, cell_centres
 
-LEVELS = 3  # maps that the encoder works on, strides 32, 16 and 8
+LEVELS = 3  # maps of the encoder, at strides 32, 16 and 8
 
 
 class PixelFeatures(NamedTuple):
@@ -28,8 +28,8 @@ class PixelFeatures(NamedTuple):
 class PixelDecoder(nn.Module):
     """Deformable encoder over strides 32, 16 and 8, and one step of a feature pyramid to stride 4.
 
-    Everything is computed in the type of its weights, so in float32 also under autocast: offsets of a tenth of a cell
-    decide where attention looks.
+    Everything is computed in the type of the weights, so in float32 also under autocast: offsets of a tenth of a cell
+    matter for deformable attention.
     """
 
     def __init__(self, in_channels: Sequence[int], config: HeadConfig, checkpointing: bool) -> None:
@@ -73,7 +73,7 @@ class _Transformer(nn.Module):
         self.checkpointing = checkpointing
 
     def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Let the cells of maps (B, D, h_i, w_i), coarsest first, look at each other."""
+        """Self-attention among the cells of maps (B, D, h_i, w_i), coarsest first."""
         shapes = [(map_.shape[-2], map_.shape[-1]) for map_ in maps]
         x = torch.cat([map_.flatten(2).transpose(1, 2) for map_ in maps], dim=1)
         position = torch.cat(
@@ -95,7 +95,7 @@ class _Transformer(nn.Module):
 
 
 class _EncoderLayer(nn.Module):
-    """Deformable self-attention and a feed-forward part, each followed by its norm."""
+    """Deformable self-attention and a feed-forward network, each followed by a norm."""
 
     def __init__(self, config: HeadConfig) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _EncoderLayer(nn.Module):
 
 
 class _NormedConvolution(nn.Conv2d):
-    """A convolution without bias and its group norm, which the official names count as its part."""
+    """A convolution without bias and its group norm, a child of it in the official names."""
 
     def __init__(self, incoming: int, outgoing: int, side: int) -> None:
         super().__init__(incoming, outgoing, side, padding=side // 2, bias=False)
@@ -127,8 +127,8 @@ class _NormedConvolution(nn.Conv2d):
 def sine_positions(shape: tuple[int, int], channels: int, device: torch.device) -> Tensor:
     """Positions of a map's cells as sines and cosines: (channels, h, w), the first half of y, the second of x.
 
-    Rows and columns count from 1 to 2 pi at the far edge; wavelengths go from 2 pi to 10000 * 2 pi; sine and cosine of
-    one wavelength are neighbours (Carion et al. 2020, DETR, arXiv:2005.12872, with ``normalize``).
+    Rows and columns are numbered from 1 and scaled to 2 pi at the far edge; wavelengths go from 2 pi to 10000 * 2 pi;
+    sine and cosine of a wavelength are adjacent (Carion et al. 2020, DETR, arXiv:2005.12872, with ``normalize``).
     """
     half = channels // 2
     exponent = 2.0 * torch.arange(half, device=device).div(2, rounding_mode="floor") / half

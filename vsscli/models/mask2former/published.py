@@ -1,4 +1,4 @@
-"""The networks of the family that have a name: which published file each takes, and where its owners publish it."""
+"""The named networks of the family: the published file of each, and where its authors publish it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Positions of patches relative to each other: where their biases stand in a table, and tables for other windows.
+"""Relative positions of patches: rows of the bias table, and tables for other windows.
 
 A table of BEiT (Bao et al. 2022, arXiv:2106.08254) has a row for each offset between two patches of a window, and three
-more: from the class token to a patch, from a patch to the class token, and from the class token to itself.
+more: class token to patch, patch to class token, and class token to itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor
 
 Window = tuple[int, int]  # patches down and across
 
-TOKEN_ROWS = 3  # rows of a table that have to do with the class token
+TOKEN_ROWS = 3  # rows of a table for the class token
 ALIGNMENT = 16
 
 
@@ -46,7 +46,7 @@ def relative_position_index(window: Window, device: torch.device | None = None) 
 
 
 def lookup_index(window: Window, device: torch.device | None = None) -> Tensor:
-    """The index (N, M) that `gather_bias` takes: in 32 bits, and M is N rounded up to what kernels like."""
+    """The index (N, M) for `gather_bias`: int32, with M the next multiple of `ALIGNMENT` to N."""
     index = relative_position_index(window, device).to(torch.int32)
     return F.pad(index, (0, -index.shape[1] % ALIGNMENT))
 
@@ -54,23 +54,23 @@ def lookup_index(window: Window, device: torch.device | None = None) -> Tensor:
 def gather_bias(table: Tensor, index: Tensor, dtype: torch.dtype) -> Tensor:
     """Look up the bias of every pair of N tokens in a table (rows, heads), by the index (N, M) of `lookup_index`.
 
-    The result (1, heads, N, N), of the type of the queries, has rows M apart in memory, so that fused attention on
-    CUDA, which wants them aligned, takes it as it is.
+    The result (1, heads, N, N), of the queries' type, has a row stride of M, so that fused attention on CUDA, which
+    requires alignment, takes it without a copy.
     """
     if not torch.is_grad_enabled():
-        table = table.to(dtype)  # half the memory; a gradient is better summed up in float32
-    # Along the second axis nothing has to be transposed afterwards: three times as fast on a CPU.
+        table = table.to(dtype)  # half the memory; a gradient is better summed in float32
+    # Selecting along the second axis needs no transposition afterwards: three times as fast on a CPU.
     bias = table.t().contiguous().index_select(1, index.flatten()).view(1, -1, *index.shape)
     return bias[..., : len(index)].to(dtype)
 
 
 def resize_table(table: Tensor, source: Window, target: Window) -> Tensor:
-    """Make the table (rows, heads) of a window into that of another one, as BEiT does.
+    """Resize the table (rows, heads) of a window to another window, as BEiT does.
 
-    The offsets of the source are spread over those of the target in geometric progression, dense near 0, and cubic
-    splines are laid through them. The official code asks SciPy's ``interp2d``, which is gone since SciPy 1.14; the
-    spline here gives the same numbers, if targets are kept within the outermost offsets. The three rows of the class
-    token are copied.
+    The offsets of the source are spread over those of the target in geometric progression, dense near 0, and
+    interpolated by cubic splines. The official code uses SciPy's ``interp2d``, which SciPy 1.14 removed; the spline
+    here gives the same numbers if targets are clipped to the outermost offsets. The three rows of the class token are
+    copied.
     """
     if source == target:
         return table
@@ -98,10 +98,10 @@ def resize_positions(positions: Tensor, source: Window, target: Window) -> Tenso
     return torch.cat([token, resized.flatten(2)[0].T.to(positions)])
 
 
-def windows_of(rows: int) -> list[Window]:
-    """All windows whose tables have so many rows, the squarest first; 4x6 has as many as 6x4, so rows do not tell.
+def windows_with_rows(rows: int) -> list[Window]:
+    """All windows whose tables have this many rows, the squarest first; 4x6 has as many as 6x4, so there are several.
 
-    Windows of a single row or column are left out where there are others.
+    Windows of a single row or column are left out if there are others.
     """
     offsets = rows - TOKEN_ROWS
     if offsets < 1 or offsets % 2 == 0:
@@ -113,11 +113,11 @@ def windows_of(rows: int) -> list[Window]:
 
 
 def index_fits(index: Tensor, window: Window) -> bool:
-    """Whether an index of relative positions, as official files hold it, is that of a window."""
+    """Whether an index of relative positions in a published file is that of a window."""
     tokens = window[0] * window[1] + 1
     if tuple(index.shape) != (tokens, tokens) or index.is_meta:
         return False
-    # The row of the first patch says all: how far each patch is below and to the right of it.
+    # The row of the first patch is enough: how far each patch is below and to the right of it.
     place = torch.arange(tokens - 1)
     down, across = place // window[1], place % window[1]
     expected = (window[0] - 1 - down) * (2 * window[1] - 1) + window[1] - 1 - across

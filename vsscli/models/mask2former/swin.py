@@ -1,7 +1,7 @@
 """Swin transformer (Liu et al. 2021, arXiv:2103.14030) for images of any size, as Mask2Former uses it.
 
-Parameters have the names of detectron2's checkpoints. Order matters where a map is no multiple of the window: it is
-padded first and then rolled, as in detectron2; timm rolls first, and gives other numbers there.
+Parameters have the names of detectron2's checkpoints. If a map is not a multiple of the window, the order matters:
+it is padded and then rolled, as in detectron2; timm rolls first, with other results.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from vsscli.models.mask2former.relative_position import offset_index
 from vsscli.models.mask2former.trunks import SwinConfig
 
 PATCH = 4
-SEPARATED = -100.0  # added to the attention between what only the roll has brought together
+SEPARATED = -100.0  # added to the attention between cells that only the roll has brought together
 
 
 class Swin(Backbone):
-    """Maps of all four stages, each with a norm of its own. A size that is no multiple of a stride is rounded up."""
+    """Maps of all four stages, each with its own norm. A size that is not a multiple of a stride is rounded up."""
 
     def __init__(self, config: SwinConfig) -> None:
         super().__init__(config.checkpointing)
         self.channels = config.widths
         self.window = config.window
-        self.patch_embed = PatchEmbedding(config.width)
+        self.patch_embed = SwinPatches(config.width)
         rates = iter(drop_path_rates(config.drop_path, sum(config.depths)))
         last = len(config.depths) - 1
         self.layers = nn.ModuleList(
-            Stage(
+            SwinStage(
                 [
-                    Block(width, heads, config.window, config.mlp_ratio, next(rates), shifted=block % 2 == 1)
+                    SwinBlock(width, heads, config.window, config.mlp_ratio, next(rates), shifted=block % 2 == 1)
                     for block in range(depth)
                 ],
                 PatchMerging(width) if stage < last else None,
@@ -62,12 +62,12 @@ class Swin(Backbone):
                 map_ = stage.downsample(map_)
         return maps
 
-    def stages(self) -> list[Stage]:
+    def stages(self) -> list[SwinStage]:
         """Its four stages."""
-        return cast("list[Stage]", list(self.layers))
+        return cast("list[SwinStage]", list(self.layers))
 
     def depth_of(self, name: str) -> int:
-        """Count blocks over all stages; what lies between two stages goes with the earlier one's last block."""
+        """Counts blocks over all stages; patch merging belongs to the last block of the stage before it."""
         depths = [len(stage.blocks) for stage in self.stages()]
         parts = name.split(".")
         if parts[0] == "patch_embed":
@@ -83,8 +83,8 @@ class Swin(Backbone):
         return not name.endswith("relative_position_bias_table") and "norm" not in name
 
 
-class PatchEmbedding(nn.Module):
-    """Patches of 4x4 pixels into cells; what does not fill a patch is filled with zeros."""
+class SwinPatches(nn.Module):
+    """Patches of 4x4 pixels to cells; incomplete patches are padded with zeros."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -98,17 +98,17 @@ class PatchEmbedding(nn.Module):
         return self.norm(self.proj(padded).permute(0, 2, 3, 1))
 
 
-class Stage(nn.Module):
-    """Blocks of one width, and what leads to the next."""
+class SwinStage(nn.Module):
+    """Blocks of one width, and the patch merging after them."""
 
-    def __init__(self, blocks: list[Block], downsample: PatchMerging | None) -> None:
+    def __init__(self, blocks: list[SwinBlock], downsample: PatchMerging | None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
 
 class PatchMerging(nn.Module):
-    """Four cells into one of twice the width."""
+    """Four cells to one of twice the width."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -123,7 +123,7 @@ class PatchMerging(nn.Module):
         return self.reduction(self.norm(squares.permute(0, 1, 3, 4, 2, 5).flatten(3)))
 
 
-class Block(nn.Module):
+class SwinBlock(nn.Module):
     """Attention within windows, which every second block shifts by half their side, and a feed-forward network."""
 
     def __init__(
@@ -139,7 +139,7 @@ class Block(nn.Module):
         self.mlp = Mlp(width, int(width * mlp_ratio))
 
     def forward(self, map_: Tensor, index: Tensor, apart: Tensor) -> Tensor:
-        """Transform (B, h, w, D), with the index of a window and the separations of its shifted windows."""
+        """Transform (B, h, w, D), with the index of a window and the mask of its shifted windows (`separations`)."""
         map_ = map_ + self.drop_path(self._attend(self.norm1(map_), index, apart))
         return map_ + self.drop_path(self.mlp(self.norm2(map_)))
 
@@ -168,7 +168,7 @@ class WindowAttention(nn.Module):
         nn.init.trunc_normal_(self.relative_position_bias_table, std=0.02)
 
     def forward(self, windows: Tensor, index: Tensor, apart: Tensor | None) -> Tensor:
-        """Transform windows (B, V, N, D), given the index (N, N) and for each window what is apart (V, N, N)."""
+        """Transform windows (B, V, N, D), given the index (N, N) and each window's attention mask (V, N, N)."""
         batch, count, cells, width = windows.shape
         projected = self.qkv(windows).view(batch, count, cells, 3, self.heads, -1)
         query, key, value = projected.permute(3, 0, 1, 4, 2, 5)  # each (B, V, heads, N, d)
@@ -176,7 +176,7 @@ class WindowAttention(nn.Module):
         if apart is None:
             bias, groups = bias[None], (batch * count, self.heads)
         else:
-            # Windows beside heads, not beside images: so the bias is one for all images and is never repeated.
+            # Windows are grouped with heads, not with images, so that all images share one bias without copies.
             bias = (bias + apart[:, None].to(query.dtype)).flatten(0, 1)[None]
             groups = (batch, count * self.heads)
         query, key, value = (part.reshape(*groups, cells, -1) for part in (query, key, value))
@@ -192,13 +192,13 @@ def partition(map_: Tensor, window: int) -> Tensor:
 
 
 def merge(windows: Tensor, window: int, height: int, width: int) -> Tensor:
-    """Put windows (B, V, window * window, D) together to a map (B, height, width, D)."""
+    """Join windows (B, V, window * window, D) to a map (B, height, width, D)."""
     cut = windows.unflatten(2, (window, window)).unflatten(1, (height // window, width // window))
     return cut.transpose(2, 3).flatten(3, 4).flatten(1, 2)
 
 
 def separations(height: int, width: int, window: int, device: torch.device) -> Tensor:
-    """What keeps apart, in the shifted windows of a map, cells that are no neighbours: (V, N, N) of 0 and -100."""
+    """The attention mask that separates, in shifted windows, cells that are not neighbours: (V, N, N) of 0 and -100."""
     rows, columns = (_strips(math.ceil(side / window) * window, window, device) for side in (height, width))
     regions = partition((3 * rows[:, None] + columns)[None, :, :, None], window)[0, :, :, 0]  # (V, N)
     return torch.where(regions[:, :, None] == regions[:, None, :], 0.0, SEPARATED)
@@ -212,6 +212,6 @@ def _strips(side: int, window: int, device: torch.device) -> Tensor:
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
-        nn.init.normal_(module.weight, std=0.02)  # cut off at 100 standard deviations in the official code
+        nn.init.normal_(module.weight, std=0.02)  # truncated at 100 standard deviations in the official code
         if module.bias is not None:
             nn.init.zeros_(module.bias)

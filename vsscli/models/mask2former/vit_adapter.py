@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vsscli.models.mask2former.adapter import AdapterBackbone
 from vsscli.models.mask2former.backbone import initialise
-from vsscli.models.mask2former.beit import PatchEmbedding, blocks_of, depth_in_trunk, first_tokens
+from vsscli.models.mask2former.beit import BeitPatches, blocks_of, depth_in_trunk, first_tokens
 from vsscli.models.mask2former.trunks import VitAdapterConfig
 
 
@@ -17,7 +17,7 @@ class VitAdapter(AdapterBackbone):
     def __init__(self, config: VitAdapterConfig) -> None:
         super().__init__(config)
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
-        self.patch_embed = PatchEmbedding(config.width)
+        self.patch_embed = BeitPatches(config.width)
         self.blocks = blocks_of(config)
         nn.init.normal_(self.cls_token, std=0.02)
         initialise(self.patch_embed)

@@ -1,4 +1,4 @@
-"""Files of mmsegmentation: a config and a checkpoint become a `Checkpoint` of the house.
+"""Files of mmsegmentation: reads a config and a checkpoint as a `Checkpoint`.
 
 A config that ends in ``.py`` is a Python program: mmengine runs it to read it, so it must be trusted like any other
 program. One that ends in ``.yaml``, ``.yml`` or ``.json``, as ``Config.dump`` writes it, is read as plain values and
@@ -29,7 +29,7 @@ from vsscli.structured import read_json, read_text
 from vsscli.talk import SILENCE, Talk
 from vsscli.yamltext import TAG, Key, YamlReader
 
-# Keys of a `model` section that only training asks for, wherever they stand.
+# Keys of a `model` section that only training uses, at any depth.
 TRAINING = ("auxiliary_head", "train_cfg", "init_cfg", "pretrained", "batch_augments", "sampler")
 
 
@@ -44,9 +44,9 @@ def read_mmseg(config: str, checkpoint: str, table: Callable[[], ClassTable], ta
     checkpoint
         The weights that were trained with it, of mmsegmentation 1.x or 0.x.
     table
-        Gives the classes, where neither file names them.
+        Gives the classes if neither file names them.
     talk
-        Told that a ``.py`` config is run, and how the config would read the network out.
+        Called when a ``.py`` config is run, and with the sliding window that the config would use.
 
     Returns
     -------
@@ -61,11 +61,11 @@ def read_mmseg(config: str, checkpoint: str, table: Callable[[], ClassTable], ta
     """
     import_mmseg()
     config_path, checkpoint_path = find_config(config), Path(os.path.expanduser(checkpoint))
-    check_file(checkpoint_path, "checkpoint")  # before a config is run for nothing
-    settings = read_config(config_path, talk)
+    check_file(checkpoint_path, "checkpoint")  # before a config is run in vain
+    settings = read_mmseg_config(config_path, talk)
     model = settings["model"]
     network = {"family": "mmseg", "model": model}
-    named_weights, meta = read_checkpoint(checkpoint_path)
+    named_weights, meta = read_mmseg_checkpoint(checkpoint_path)
     weights = {f"segmentor.{name}": tensor for name, tensor in named_weights.items()}
     classes = number_of_classes(model)
     named = _named_classes(meta, settings)
@@ -74,21 +74,19 @@ def read_mmseg(config: str, checkpoint: str, table: Callable[[], ClassTable], ta
         raise VssError(
             f"config {config_path} has {classes} classes, {checkpoint_path if named else 'data.classes of the recipe'} "
             f"has {known.num_classes}",
-            "take the config that the checkpoint was trained with, and its classes",
+            "use the config that the checkpoint was trained with, and its classes",
         )
     normalisation, _ = read_preprocessor(model["data_preprocessor"])
     slide = model.get("test_cfg") or {}
     if slide.get("mode") == "slide":
         window, step = list(slide["crop_size"]), list(slide["stride"])
-        talk.say(
-            f"{config_path.name} reads out in windows: `predict: {{window: {window}, step: {step}}}` in the recipe does"
-        )
+        talk.say(f"{config_path.name} slides a window: in the recipe, `predict: {{window: {window}, step: {step}}}`")
     fingerprint = fingerprint_of(weights, network, normalisation)
     return Checkpoint(network, weights, known, normalisation, {}, {}, 0, fingerprint=fingerprint, path=checkpoint_path)
 
 
 def find_config(config: str) -> Path:
-    """The file of a config: a path, or a name among those that the installed mmsegmentation brings."""
+    """The file of a config: a path, or the name of one that comes with the installed mmsegmentation."""
     path = Path(os.path.expanduser(config))
     if path.is_file():
         return path
@@ -97,20 +95,22 @@ def find_config(config: str) -> Path:
     if shipped is not None and not path.is_absolute() and (shipped / path).is_file():
         return shipped / path
     raise VssError(
-        f"config {path} is not there",
-        "give a config file of mmsegmentation, or one that comes with it, such as "
+        f"config {path} does not exist",
+        "name a config file of mmsegmentation, or one that comes with it, such as "
         "segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py",
     )
 
 
-def read_config(path: Path, talk: Talk = SILENCE) -> dict[str, Any]:
-    """Read a config into plain values, of ``model`` what predicting takes; ``.py`` runs it, ``.yaml``, ``.yml`` and
-    ``.json`` run nothing."""
+def read_mmseg_config(path: Path, talk: Talk = SILENCE) -> dict[str, Any]:
+    """Read a config as plain values, its ``model`` without what only training uses; ``.py`` is run, ``.yaml``, ``.yml``
+    and ``.json`` run nothing."""
     if path.suffix == ".py":
-        talk.say(f"running config {path}: a .py config of mmsegmentation is a program; use those you trust, or dump it")
+        talk.say(
+            f"running config {path}: a .py config of mmsegmentation is a program; use only those you trust, or dump it"
+        )
         try:
             values = importlib.import_module("mmengine").Config.fromfile(str(path)).to_dict()
-        except Exception as error:  # it is a program, which raises what it likes
+        except Exception as error:  # it is a program and may raise anything
             raise VssError(
                 f"config {path} can't be read: {type(error).__name__}: {first_line(error)}",
                 "pip install mmpretrain" if "mmpretrain" in str(error) else "does mmsegmentation read it?",
@@ -118,7 +118,7 @@ def read_config(path: Path, talk: Talk = SILENCE) -> dict[str, Any]:
     elif path.suffix in (".yaml", ".yml", ".json"):
         values = _read_values(path)
     else:
-        raise VssError(f"config {path} is no .py, .yaml or .json file", "give a config of mmsegmentation")
+        raise VssError(f"config {path} is not a .py, .yaml or .json file", "name a config of mmsegmentation")
     model = values.get("model")
     if not isinstance(model, Mapping) or not isinstance(model.get("data_preprocessor"), Mapping):
         raise VssError(
@@ -128,12 +128,12 @@ def read_config(path: Path, talk: Talk = SILENCE) -> dict[str, Any]:
     return {**values, "model": _for_prediction(model, path)}
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
-    """Weights, but for auxiliary heads, and meta of a checkpoint of mmsegmentation; nothing in it is run."""
+def read_mmseg_checkpoint(path: Path) -> tuple[dict[str, Tensor], Mapping[str, Any]]:
+    """Weights, without auxiliary heads, and meta of a checkpoint of mmsegmentation; nothing in it is run."""
     content = read_torch(path)
     weights = content.get("state_dict", content) if isinstance(content, Mapping) else None
     if not isinstance(weights, Mapping) or not weights or not all(isinstance(t, Tensor) for t in weights.values()):
-        raise VssError(f"{path} is no checkpoint of mmsegmentation: it holds no state_dict", "check the path")
+        raise VssError(f"{path} is not a checkpoint of mmsegmentation: it has no state_dict", "check the path")
     named = unwrapped({str(name): tensor for name, tensor in weights.items()})
     meta = content.get("meta")
     kept = {name: tensor for name, tensor in named.items() if not name.startswith("auxiliary_head.")}
@@ -162,8 +162,8 @@ def _named_classes(meta: Mapping[str, Any], settings: Mapping[str, Any]) -> Clas
 
 
 def _for_prediction(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """A ``model`` section in plain values, without what only training asks for, and without batch norms across
-    processes, which are plain ones to a reader."""
+    """A ``model`` section in plain values, without what only training uses, and with plain batch norms in place of
+    synchronised ones."""
 
     def plain(key: str, value: Any) -> Any:
         if key == "type":
@@ -174,14 +174,16 @@ def _for_prediction(model: Mapping[str, Any], path: Path) -> dict[str, Any]:
             return type(value)(plain("", inner) for inner in value)
         if value is None or isinstance(value, bool | int | float | str):
             return value
-        raise VssError(f"config {path} has {key} = {value!r}, which is no plain value", "write it as a number or text")
+        raise VssError(
+            f"config {path} has {key} = {value!r}, which is not a plain value", "write it as a number or text"
+        )
 
     section: dict[str, Any] = plain("model", model)
     return section
 
 
 def _registered_name(value: Any) -> str:
-    """The name that a ``type`` is registered under; configs of pure Python give the class, or a path to it."""
+    """The name that a ``type`` is registered under; pure Python configs give the class or its path."""
     text = f"{value.__module__}.{value.__qualname__}" if inspect.isclass(value) else str(value)
     parts = text.split(".")
     if len(parts) > 2 and parts[0] in (*OWN, GUEST):
@@ -190,7 +192,7 @@ def _registered_name(value: Any) -> str:
 
 
 class _ConfigReader(YamlReader):
-    """Also knows the tuples that ``Config.dump`` writes."""
+    """Also reads the tuples that ``Config.dump`` writes."""
 
     def sequence(self, node: yaml.Node, key: Key) -> Any:
         if node.tag == f"{TAG}python/tuple":
@@ -199,14 +201,14 @@ class _ConfigReader(YamlReader):
 
 
 def _read_values(path: Path) -> dict[str, Any]:
-    """A dumped config. mmengine's own reader would run what is in a YAML file."""
+    """Read a dumped config. mmengine's own reader would run code in a YAML file."""
     check_file(path, "config")
     if path.suffix == ".json":
-        values = read_json(path, "config", "dump it again, or give the .py file")
+        values = read_json(path, "config", "dump it again, or name the .py file")
     else:
         values = _ConfigReader(f"config {path}").parse(read_text(path, "config"))
     if not isinstance(values, dict):
-        raise VssError(f"config {path} holds no keys at its top level", "is it a config of mmsegmentation?")
+        raise VssError(f"config {path} has no keys at its top level", "is it a config of mmsegmentation?")
     if "_base_" in values:
         raise VssError(
             f"config {path} builds on {values['_base_']}", "dump the whole config with its bases into one file"

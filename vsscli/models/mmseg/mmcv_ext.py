@@ -1,7 +1,7 @@
 """A stand-in for ``mmcv._ext``, the compiled half of mmcv, which does not install on current Python.
 
-mmcv imports it by name, asks whether it has this or that operator, and calls one only where a network uses it. So a
-module that has every name is enough for all networks but those few; they are told which operator they lack.
+mmcv imports it by name, checks that it has certain operators, and calls one only if a network uses it. So a module that
+has every name is enough for all but a few networks; for these the error names the operator.
 """
 
 from __future__ import annotations
@@ -21,12 +21,14 @@ NAME = "mmcv._ext"
 
 
 class StandIn(ModuleType):
-    """A module in which every operator is there; calling one names it, except for the one that PyTorch can do."""
+    """A module that has every operator; calling one raises an error with its name, except the one in plain PyTorch."""
 
     def __init__(self) -> None:
         super().__init__(NAME, __doc__)
-        self.__spec__ = ModuleSpec(NAME, loader=None)  # mmengine asks for it, and `find_spec` of a module without fails
-        self.ms_deform_attn_forward = deformable_attention
+        self.__spec__ = ModuleSpec(
+            NAME, loader=None
+        )  # mmengine reads it, and `find_spec` fails for a module without one
+        self.ms_deform_attn_forward = ms_deform_attn_forward
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("__"):
@@ -35,14 +37,14 @@ class StandIn(ModuleType):
         def refuse(*arguments: Any, **options: Any) -> Any:
             raise VssError(
                 f"this network needs {name}, an operator of the compiled mmcv, which is not installed",
-                "compile mmcv 2.1.0 in place of mmcv-lite, or take a configuration without deformable convolutions, "
-                "point-wise spatial attention and the like",
+                "compile mmcv 2.1.0 in place of mmcv-lite, or choose a network without deformable convolutions or "
+                "point-wise spatial attention",
             )
 
         return refuse
 
 
-def deformable_attention(
+def ms_deform_attn_forward(
     value: Tensor,
     value_spatial_shapes: Tensor,
     value_level_start_index: Tensor,
@@ -50,9 +52,9 @@ def deformable_attention(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Multi-scale deformable attention on a GPU, by mmcv's own plain PyTorch, which it takes on a CPU by itself.
+    """Multi-scale deformable attention on a GPU by mmcv's plain PyTorch code, which mmcv itself uses on a CPU.
 
-    The parameters are those of the compiled operator; two of them only serve its memory.
+    The parameters are those of the compiled operator; two of them are not needed here.
     """
     from mmcv.ops.multi_scale_deform_attn import multi_scale_deformable_attn_pytorch
 
@@ -60,12 +62,12 @@ def deformable_attention(
 
 
 def stand_in_for_compiled() -> bool:
-    """Register the stand-in before mmcv's operators are imported; say whether it is needed, and so in place.
+    """Register the stand-in before mmcv's operators are imported; return whether it is in use.
 
     Raises
     ------
     ImportError
-        There is no mmcv at all.
+        mmcv is not installed.
     """
     known = sys.modules.get(NAME)
     if known is None and importlib.util.find_spec(NAME) is None:

@@ -1,8 +1,7 @@
-"""Networks of mmsegmentation, read out before any softmax.
+"""Networks of mmsegmentation, with their scores before any softmax.
 
-The network is mmsegmentation's own, built from the ``model`` section of a config (`models/mmseg/files.py` reads
-the files). Here is what makes it a network of the house: which of its outputs is taken, of what kind that is, and how
-its cells lie on the image.
+The network is mmsegmentation's own, built from the ``model`` section of a config (`models/mmseg/files.py` reads the
+files). This module wraps it as a `Network`: which of its outputs to take, their kind, and the alignment of their cells.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ class MmsegNetwork(Network):
     Decode heads give logits, at their own stride. Mask classifiers (Mask2Former, MaskFormer, SAN) give mask scores:
     the sum over queries of class probability times mask probability, at the resolution of the masks.
 
-    Heads with ``align_corners`` learned that the outermost cells lie on the outermost pixels; everywhere else in the
-    house a cell lies in the middle of its pixels. Their logits are moved there, at a stride of at most 4, by the rule
-    that mmsegmentation enlarges them with.
+    Heads with ``align_corners`` were trained with the outermost cells on the outermost pixels; everywhere else in vss a
+    cell is at the centre of its pixels. Their logits are resampled accordingly, at a stride of at most 4, by the rule
+    that mmsegmentation upsamples them with.
 
     Attributes
     ----------
     only_size
-        Height and width that the encoder takes, where it takes no others.
+        Height and width of the only images that the encoder takes; None if it takes others.
     """
 
     def __init__(self, segmentor: nn.Module, settings: Mapping[str, Any], num_classes: int) -> None:
@@ -75,18 +74,18 @@ class MmsegNetwork(Network):
         return Scores(values, self.kind)
 
     def check_sides(self, images: Tensor) -> None:
-        """Refuse images (B, 3, H, W) that the network was not made for."""
+        """Refuse images (B, 3, H, W) of a size that the network does not take."""
         super().check_sides(images)
         height, width = images.shape[-2:]
         if self.only_size is not None and (height, width) != self.only_size:
             only = self.only_size
             raise VssError(
-                f"an image of {height}x{width} does not fit the network: its encoder takes {only[0]}x{only[1]} alone",
-                f"read it out in windows of that size, `predict: {{window: [{only[0]}, {only[1]}]}}` in the recipe",
+                f"an image of {height}x{width} does not fit the network: its encoder only takes {only[0]}x{only[1]}",
+                f"predict in windows of that size: `predict: {{window: [{only[0]}, {only[1]}]}}` in the recipe",
             )
 
     def _raw(self, images: Tensor) -> Tensor:
-        """Scores (B, C, h, w) of the segmentor, as they are before it resizes them."""
+        """Scores (B, C, h, w) of the segmentor, before it resizes them."""
         if not self.rgb:
             images = images.flip(1)
         segmentor: Any = self.segmentor
@@ -97,19 +96,19 @@ class MmsegNetwork(Network):
             samples = [sample(metainfo=facts) for facts in about]
             class_logits, mask_logits = segmentor.decode_head(segmentor.extract_feat(images), samples)
             return _product((mask_logits[-1], class_logits[-1]))
-        # SegNeXt's head starts an iteration from random numbers; the same image must get the same scores.
+        # SegNeXt's head starts from random numbers; the same image must get the same scores.
         with torch.random.fork_rng(devices=[images.device] if images.is_cuda else [], enabled=not self.training):
             if not self.training:
                 torch.manual_seed(0)
             values: Tensor = segmentor.encode_decode(images, about)
         if values.shape[1] == 1 and self.num_classes == 2:
-            # One logit for class 1, whose sigmoid is what a softmax makes of 0 and it.
+            # One logit for class 1: its sigmoid is the softmax of 0 and it.
             return torch.cat([torch.zeros_like(values), values], dim=1)
         return values
 
     @torch.no_grad()
     def _measure(self, trained: Size | None) -> None:
-        """Find stride and divisor, and whether the encoder takes one size alone, by looking."""
+        """Find stride and divisor, and whether the encoder takes only one size, by running it."""
         self.eval()
         size = PROBE
         shape, fault = self._shape(size)
@@ -129,14 +128,14 @@ class MmsegNetwork(Network):
         stride = size[0] // h
         if channels != self.num_classes or (h * stride, w * stride) != size:
             raise VssError(
-                f"the network of this config gives {channels}x{h}x{w} scores for an image of {size[0]}x{size[1]}",
-                f"vss needs {self.num_classes} classes at a whole number of pixels a cell",
+                f"the network of this config outputs {channels}x{h}x{w} scores for an image of {size[0]}x{size[1]}",
+                f"vss needs {self.num_classes} classes and a whole number of pixels per cell",
             )
         self.stride = min(stride, ALIGNED_STRIDE) if self.aligned else stride
         self.divisor = self.stride if self.only_size else math.lcm(DIVISOR, stride)
 
     def _shape(self, size: Size) -> tuple[tuple[int, int, int], Exception | None]:
-        """C, h, w of the scores of an image of H, W, or why there are none."""
+        """C, h, w of the scores of an image of H, W, or the error."""
         try:
             _, channels, h, w = self._raw(torch.zeros(1, 3, *size)).shape
         except (RuntimeError, AssertionError, ValueError) as error:
@@ -145,14 +144,14 @@ class MmsegNetwork(Network):
 
 
 def build_mmseg(model: Mapping[str, Any], num_classes: int) -> MmsegNetwork:
-    """Build a network of mmsegmentation, whose weights are always those of a checkpoint."""
+    """Build a network of mmsegmentation; its weights always come from a checkpoint."""
     import_mmseg()
     require_registered(model)
     own = number_of_classes(model)
     if own != num_classes:
         raise VssError(
             f"the config of mmsegmentation has {own} classes, the class table {num_classes}",
-            "take the config that the checkpoint was trained with, and its classes",
+            "use the config that the checkpoint was trained with, and its classes",
         )
     mmengine = importlib.import_module("mmengine")
     models = importlib.import_module("mmseg.registry").MODELS
@@ -165,12 +164,12 @@ def build_mmseg(model: Mapping[str, Any], num_classes: int) -> MmsegNetwork:
             f"it must be a config of mmsegmentation 1.x; known to work together: {TOGETHER}",
         ) from error
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's own of a call without an option, once
+        warnings.simplefilter("ignore")  # torch's, about a missing option
         return MmsegNetwork(segmentor, model, num_classes)
 
 
 def kind_of(model: Mapping[str, Any]) -> ScoreKind:
-    """Kind of the scores of a config's ``model`` section, as `MmsegNetwork` gives them, without building it."""
+    """Kind of the scores of `MmsegNetwork` for a config's ``model`` section, without building it."""
     head = model.get("decode_head")
     if isinstance(head, list | tuple) and head:
         head = head[-1]
@@ -182,7 +181,7 @@ def kind_of(model: Mapping[str, Any]) -> ScoreKind:
 
 
 def last_head(segmentor: Any) -> Any:
-    """The head whose scores count: the only one, or the last of a cascade; refused where it scores no classes."""
+    """The head whose scores count: the only one, or the last of a cascade; refuses one that scores no classes."""
     models = importlib.import_module("mmseg.models")
     head = getattr(segmentor, "decode_head", None)
     if isinstance(head, nn.ModuleList):
@@ -191,18 +190,18 @@ def last_head(segmentor: Any) -> Any:
     known = (heads.decode_head.BaseDecodeHead, heads.Mask2FormerHead, heads.MaskFormerHead)
     if not isinstance(head, known) or isinstance(segmentor, models.DepthEstimator):
         raise VssError(
-            f"{type(segmentor).__name__} with {type(head).__name__} is no network that scores classes",
-            "take the config of a semantic segmentor",
+            f"{type(segmentor).__name__} with {type(head).__name__} does not score classes",
+            "use the config of a semantic segmentor",
         )
     return head
 
 
 def read_preprocessor(preprocessor: Mapping[str, Any]) -> tuple[Normalisation, bool]:
-    """What a config's ``data_preprocessor`` does: the normalisation of red, green and blue, and whether the network
-    takes them in that order.
+    """A config's ``data_preprocessor``: the normalisation of red, green and blue, and whether the network takes them in
+    that order.
 
-    mmsegmentation decodes images as blue, green, red. Either conversion exchanges the ends; mean and deviation apply
-    after it.
+    mmsegmentation decodes images as BGR. Either conversion swaps red and blue; mean and standard deviation apply after
+    it.
     """
     rgb = bool(preprocessor.get("bgr_to_rgb") or preprocessor.get("rgb_to_bgr"))
     colours = []
@@ -212,8 +211,8 @@ def read_preprocessor(preprocessor: Mapping[str, Any]) -> tuple[Normalisation, b
         numbers = numbers * 3 if len(numbers) == 1 else numbers
         if len(numbers) != 3 or (name == "std" and min(numbers) <= 0):
             raise VssError(
-                f"data_preprocessor.{name} of the config of mmsegmentation is {given}, which is not for three colours",
-                "vss reads red, green and blue; networks of other inputs are not for it",
+                f"data_preprocessor.{name} of the config of mmsegmentation is {given}, which does not fit three colours",
+                "vss reads RGB images; it can't use networks with other inputs",
             )
         first, green, last = numbers
         colours.append((first, green, last) if rgb else (last, green, first))
@@ -226,7 +225,7 @@ def number_of_classes(model: Mapping[str, Any]) -> int:
     if isinstance(head, list | tuple) and head:
         head = head[-1]
     if isinstance(head, Mapping) and "kernel_generate_head" in head:
-        head = head["kernel_generate_head"]  # K-Net refines what another head says
+        head = head["kernel_generate_head"]  # K-Net refines the output of another head
     number = head.get("num_classes") if isinstance(head, Mapping) else None
     if not isinstance(number, int) or number < 1:
         raise VssError(
@@ -237,12 +236,12 @@ def number_of_classes(model: Mapping[str, Any]) -> int:
 
 
 def centred(values: Tensor, stride: int, size: Size) -> Tensor:
-    """Move scores (B, C, h, w) whose outermost cells lie on the outermost pixels to where the house has its cells.
+    """Resample scores (B, C, h, w) whose outermost cells are on the outermost pixels to cells centred on their pixels.
 
-    Of the values, cell i lies on pixel i (H - 1) / (h - 1); of the result (B, C, H / stride, W / stride), bilinear
-    between them, cell j at pixel (j + 1/2) stride - 1/2.
+    Cell i of the input is at pixel i (H - 1) / (h - 1); cell j of the result (B, C, H / stride, W / stride), which is
+    bilinear between them, at pixel (j + 1/2) stride - 1/2.
     """
-    # grid_sample counts from -1 to 1, from the first cell to the last.
+    # Coordinates of grid_sample go from -1 to 1, from the first cell to the last.
     ends = [1 - (stride - 1) / max(side - 1, 1) for side in size]
     y, x = (
         torch.linspace(-end, end, side // stride, dtype=values.dtype, device=values.device)
@@ -255,7 +254,7 @@ def centred(values: Tensor, stride: int, size: Size) -> Tensor:
 
 
 def _product(prediction: Any, *about: Any) -> Tensor:
-    """Mask scores (B, C, h, w) of mask logits (B, Q, h, w) and class logits (B, Q, C + 1), the last one "no object".
+    """Mask scores (B, C, h, w) from mask logits (B, Q, h, w) and class logits (B, Q, C + 1), the last one "no object".
 
     Cheng et al. 2021 (arXiv:2107.06278), section 3.4, semantic inference; at the resolution of the masks.
     """

@@ -1,4 +1,4 @@
-"""The packages of the extra ``vsscli[mmseg]``: importing them, and keeping them from importing anything else."""
+"""The packages of the extra ``vsscli[mmseg]``: importing them, and refusing names of other packages."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ OWN = ("mmseg", "mmdet", "mmengine")
 """Packages whose registered modules a config may name; mmengine's registry holds mmcv's as well."""
 
 GUEST = "mmpretrain"
-"""One more, which the extra does not bring: some configs take their encoders from it."""
+"""Another one, which the extra does not install: some configs use its encoders."""
 
 
 def import_mmseg() -> None:
-    """Import mmsegmentation and mmdetection's networks, and stand in for mmcv's compiled half where it is missing."""
+    """Import mmsegmentation and mmdetection's networks, with a stand-in for mmcv's compiled half if it is missing."""
     if _version("mmsegmentation") is None:
         raise VssError("networks of mmsegmentation need an extra that is not installed", INSTALL)
-    # Of losses that nobody computes here, of sizes that its own configs have.
+    # About losses that are not computed here, and sizes in its own configs.
     warnings.filterwarnings("ignore", category=UserWarning, module=r"mm(seg|det|cv|engine)\.")
     try:
         stand_in_for_compiled()
@@ -44,19 +44,19 @@ def import_mmseg() -> None:
 def require_registered(model: Mapping[str, Any]) -> None:
     """Refuse a ``type`` that is not the name of a registered module.
 
-    For one that is not, mmengine imports what the name leads to and calls it, so that a config of plain values, or a
-    checkpoint that carries one, could run code.
+    mmengine would import and call anything else, so that a config of plain values, or a checkpoint that carries one,
+    could run code.
     """
     for name in types_of(model):
         family, dot, inner = name.rpartition(".")
         if dot and family not in (*OWN, GUEST):
             raise VssError(
-                f"the config of mmsegmentation asks for {name}, of a package that vss does not build from",
+                f"the config of mmsegmentation asks for {name}, from a package that vss does not use",
                 f"it may name modules of {', '.join((*OWN, GUEST))}",
             )
         if not any(inner in _registered(package) for package in ((family,) if dot else OWN)):
             raise VssError(
-                f"the config of mmsegmentation asks for {name}, which is no registered module",
+                f"the config of mmsegmentation asks for {name}, which is not a registered module",
                 "is it a config of mmsegmentation 1.x? Modules of your own are registered by a .py config's imports",
             )
 
@@ -74,7 +74,7 @@ def types_of(values: Any) -> Iterator[str]:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, short enough for a message."""
+    """The last line of an error, short enough for a message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1][:300] if lines else type(error).__name__
 

@@ -26,18 +26,18 @@ from vsscli.models.mask2former.trunks import (
 )
 from vsscli.models.network import Normalisation
 from vsscli.models.official.mapping import map_official
-from vsscli.models.official.recognise import Kind, Official
+from vsscli.models.official.recognise import CheckpointKind, Official
 from vsscli.models.official.report import Fitted, fitted_weights
 from vsscli.models.official.sizes import AdapterSizes, HeadSizes, SwinSizes, TrunkSizes, equal_spans
 
 # The published backbone of each kind, and what may be built with its tensors.
-BACKBONES: dict[Kind, tuple[str, tuple[type, ...]]] = {
-    Kind.SWIN_MASK2FORMER: ("swin_l", (SwinConfig,)),
-    Kind.SWIN: ("swin_l", (SwinConfig,)),
-    Kind.BEIT: ("beit_l", (BeitConfig, VitAdapterConfig)),
-    Kind.VIT_ADAPTER: ("vit_adapter_l", (VitAdapterConfig,)),
-    Kind.ONE_PEACE: ("one_peace_g", (OnePeaceConfig,)),
-    Kind.ONE_PEACE_TRUNK: ("one_peace_g", (OnePeaceConfig,)),
+BACKBONES: dict[CheckpointKind, tuple[str, tuple[type, ...]]] = {
+    CheckpointKind.SWIN_MASK2FORMER: ("swin_l", (SwinConfig,)),
+    CheckpointKind.SWIN: ("swin_l", (SwinConfig,)),
+    CheckpointKind.BEIT: ("beit_l", (BeitConfig, VitAdapterConfig)),
+    CheckpointKind.VIT_ADAPTER: ("vit_adapter_l", (VitAdapterConfig,)),
+    CheckpointKind.ONE_PEACE: ("one_peace_g", (OnePeaceConfig,)),
+    CheckpointKind.ONE_PEACE_TRUNK: ("one_peace_g", (OnePeaceConfig,)),
 }
 SWIN_PATCH = 4
 
@@ -64,7 +64,7 @@ class Converted:
     crop: tuple[int, int] | None
 
 
-def convert(
+def convert_official(
     official: Official,
     num_classes: int,
     *,
@@ -95,7 +95,7 @@ def convert(
         The crop is no multiple of 32 or means nothing to the network; tensors are missing, surplus or of another shape.
     """
     config = _config(official, _backbone(official, backbone), crop)
-    config["readout"] = readout or ("full" if official.kind is Kind.SWIN_MASK2FORMER else "grid")
+    config["readout"] = readout or ("full" if official.kind is CheckpointKind.SWIN_MASK2FORMER else "grid")
     described = read_config({"family": "mask2former", **config})
     assert isinstance(described, Mask2FormerModel)
     mapped = map_official(official, described.trunk)

@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from vsscli.errors import VssError
-from vsscli.models.mask2former.beit import PatchEmbedding, blocks_of
-from vsscli.models.mask2former.one_peace import Encoder, ImageAdapter
+from vsscli.models.mask2former.beit import BeitPatches, blocks_of
+from vsscli.models.mask2former.one_peace import ImageAdapter, OnePeaceEncoder
 from vsscli.models.mask2former.relative_position import (
     Window,
     resize_positions,
     resize_table,
     table_rows,
-    windows_of,
+    windows_with_rows,
 )
 from vsscli.models.mask2former.swin import Swin
 from vsscli.models.mask2former.trunks import OnePeaceConfig, SwinConfig, TrunkConfig
@@ -49,7 +49,7 @@ def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig, grid: Win
     Tensors that are missing or of another shape are an error, as is a table with the rows of no square window.
     """
     with torch.device("meta"):
-        trunk = nn.ModuleDict({"patch_embed": PatchEmbedding(config.width), "blocks": blocks_of(config)})
+        trunk = nn.ModuleDict({"patch_embed": BeitPatches(config.width), "blocks": blocks_of(config)})
         expected = {"cls_token": torch.empty(1, 1, config.width), **trunk.state_dict()}
     shared = "rel_pos_bias.relative_position_bias_table"
     tables = [f"blocks.{block}.attn.relative_position_bias_table" for block in range(config.depth)]
@@ -63,7 +63,9 @@ def one_peace_pretraining(
     """Take the vision trunk of ``one-peace-vision.pkl``, or of all of ONE-PEACE's ``one-peace.pt``, as
     `beit_pretraining` does; position embeddings are resized bicubically."""
     with torch.device("meta"):
-        trunk = nn.ModuleDict({"image_adapter": ImageAdapter(config.width, config.grid), "encoder": Encoder(config)})
+        trunk = nn.ModuleDict(
+            {"image_adapter": ImageAdapter(config.width, config.grid), "encoder": OnePeaceEncoder(config)}
+        )
     names = {_one_peace_name(name): name for name in state}
     renamed = {name: state[original] for name, original in names.items()}
     shared = "image_adapter.rel_pos_table_list.0.weight"
@@ -126,7 +128,7 @@ def _window_of(name: str, table: Tensor, source: Window | None) -> Window:
     """What a table was made for: the window that is known, where its rows are as many, else a square."""
     if source is not None and len(table) == table_rows(source):
         return source
-    square = next((window for window in windows_of(len(table)) if window[0] == window[1]), None)
+    square = next((window for window in windows_with_rows(len(table)) if window[0] == window[1]), None)
     if square is None:
         raise _no_window(name, table)
     return square

@@ -36,7 +36,7 @@ from vsscli.models.weights import CONTAINERS
 from vsscli.models.wrappers import unwrapped
 
 
-class Kind(StrEnum):
+class CheckpointKind(StrEnum):
     """What an official checkpoint is of."""
 
     SWIN_MASK2FORMER = "Mask2Former on Swin, of detectron2"
@@ -68,7 +68,7 @@ class Official:
         What no shape tells, in words.
     """
 
-    kind: Kind
+    kind: CheckpointKind
     source: str
     state: dict[str, Tensor]
     backbone: SwinSizes | TrunkSizes
@@ -117,14 +117,14 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
     if (crop := _told_crop(content)) is not None:
         chosen = replace(chosen, crop=crop)
     backbone: SwinSizes | TrunkSizes
-    if kind in (Kind.SWIN_MASK2FORMER, Kind.SWIN):
+    if kind in (CheckpointKind.SWIN_MASK2FORMER, CheckpointKind.SWIN):
         backbone = swin_sizes(shapes)
-    elif kind in (Kind.VIT_ADAPTER, Kind.BEIT):
+    elif kind in (CheckpointKind.VIT_ADAPTER, CheckpointKind.BEIT):
         backbone = beit_sizes(shapes, chosen)
     else:
         backbone = one_peace_sizes(shapes, chosen)
     adapter = head = None
-    if kind in (Kind.VIT_ADAPTER, Kind.ONE_PEACE) and not isinstance(backbone, SwinSizes):
+    if kind in (CheckpointKind.VIT_ADAPTER, CheckpointKind.ONE_PEACE) and not isinstance(backbone, SwinSizes):
         adapter = adapter_sizes(shapes, backbone.width, backbone.depth, chosen)
     prefixes = {name.partition(".")[0] for name in state}
     if "sem_seg_head" in prefixes or "decode_head" in prefixes:
@@ -200,7 +200,7 @@ def _renamed(name: str) -> str:
     return re.sub(r"^sem_seg_head\.predictor\.static_query\.", "sem_seg_head.predictor.query_feat.", name)
 
 
-def _kind(state: Mapping[str, Tensor], source: str) -> Kind:
+def _kind(state: Mapping[str, Tensor], source: str) -> CheckpointKind:
     """Tell networks by tensors that no other has."""
     swin = "backbone.layers.0.blocks.0.attn.relative_position_bias_table" in state
     beit = "backbone.blocks.0.attn.q_bias" in state
@@ -208,7 +208,7 @@ def _kind(state: Mapping[str, Tensor], source: str) -> Kind:
     adapter = "backbone.spm.stem.0.weight" in state
     if any(name.startswith("sem_seg_head.") for name in state):
         if swin and "sem_seg_head.predictor.query_feat.weight" in state:
-            return Kind.SWIN_MASK2FORMER
+            return CheckpointKind.SWIN_MASK2FORMER
         raise _unknown(state, source, "of detectron2, but not of Mask2Former on Swin")
     if any(name.startswith("decode_head.") for name in state):
         if not adapter or "decode_head.query_feat.weight" not in state or not (beit or one_peace):
@@ -217,20 +217,20 @@ def _kind(state: Mapping[str, Tensor], source: str) -> Kind:
                 "other networks of mmsegmentation are used as they are: "
                 "model: {family: mmseg, config: …, checkpoint: …}",
             )
-        return Kind.ONE_PEACE if one_peace else Kind.VIT_ADAPTER
+        return CheckpointKind.ONE_PEACE if one_peace else CheckpointKind.VIT_ADAPTER
     if one_peace:
-        return Kind.ONE_PEACE if adapter else Kind.ONE_PEACE_TRUNK
+        return CheckpointKind.ONE_PEACE if adapter else CheckpointKind.ONE_PEACE_TRUNK
     if beit:
-        return Kind.VIT_ADAPTER if adapter else Kind.BEIT
+        return CheckpointKind.VIT_ADAPTER if adapter else CheckpointKind.BEIT
     if swin:
-        return Kind.SWIN
+        return CheckpointKind.SWIN
     raise _unknown(state, source, "of a network that vss does not know")
 
 
 def _unknown(state: Mapping[str, Tensor], source: str, what: str) -> VssError:
     names = [name.removeprefix("backbone.") for name in state]
     return VssError(
-        f"{source} is {what}: looked for {'; '.join(kind.value for kind in Kind)}; "
+        f"{source} is {what}: looked for {'; '.join(kind.value for kind in CheckpointKind)}; "
         f"found {len(names)} tensors ({', '.join(names[:3])}{', …' if len(names) > 3 else ''})",
         "encoders of the light family need no conversion: name the file as model.pretrained",
     )

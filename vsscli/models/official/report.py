@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.models.misfits import first_of, misfits
-from vsscli.models.official.recognise import Kind, Official
+from vsscli.models.official.recognise import CheckpointKind, Official
 from vsscli.talk import Talk
 
 # What checkpoints hold that no network of ours has, by kind of network; names are official ones.
@@ -19,8 +19,10 @@ _TRAINING = r"criterion\..*|auxiliary_head\..*|ema_.*"
 # Ends of trunks that were trained for other tasks: classes of ImageNet, visual words, a norm before them.
 _ENDS = r"backbone\.(?:head|fc_norm|norm|lm_head|lm_norm|cls_pt_layers)\..*|backbone\.mask_token"
 _UNNEEDED = {
-    kind: re.compile("|".join([_INDEX, _TRAINING] + ([_ENDS] if kind in (Kind.SWIN, Kind.BEIT) else [])))
-    for kind in Kind
+    kind: re.compile(
+        "|".join([_INDEX, _TRAINING] + ([_ENDS] if kind in (CheckpointKind.SWIN, CheckpointKind.BEIT) else []))
+    )
+    for kind in CheckpointKind
 }
 COUNTER = ".num_batches_tracked"
 

@@ -14,7 +14,7 @@ from itertools import pairwise
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.mask2former.relative_position import Window, index_fits, windows_of
+from vsscli.models.mask2former.relative_position import Window, index_fits, windows_with_rows
 from vsscli.models.official.head import detectron_head_to_mmseg
 
 Span = tuple[int, int]
@@ -195,8 +195,8 @@ def one_peace_sizes(shapes: Shapes, assumptions: Assumptions = Assumptions()) ->
     table = shared if shared in shapes.state else "backbone.encoder.layers.0.rel_pos_table.weight"
     rows, heads = shapes.of(table, 2)
     positions = shapes.of("backbone.image_adapter.pos_embed", 2)[0]
-    if not any(height * width == positions - 1 for height, width in windows_of(rows)):
-        grids = ", ".join(f"{height}x{width}" for height, width in windows_of(rows)) or "no window"
+    if not any(height * width == positions - 1 for height, width in windows_with_rows(rows)):
+        grids = ", ".join(f"{height}x{width}" for height, width in windows_with_rows(rows)) or "no window"
         raise shapes.odd(
             "backbone.image_adapter.pos_embed",
             f"has a row for each patch and one more, and {table} is of {grids}",
@@ -213,7 +213,7 @@ def _window(
     shapes: Shapes, table: str, rows: int, patch: int, assumptions: Assumptions, patches: int | None = None
 ) -> Window:
     """The window of a position table: by its index where the file has one, by what was said, or the square one."""
-    windows = windows_of(rows)
+    windows = windows_with_rows(rows)
     if not windows:
         raise shapes.odd(table, "has (2h - 1)(2w - 1) + 3 rows there, for a window of h x w")
     if patches is not None:
