@@ -266,7 +266,7 @@ class TestWhatIsNotACheckpoint:
         [
             ("it holds a sparse tensor", torch.eye(3).to_sparse()),
             ("it holds a tensor without numbers", torch.empty(10**9, device="meta")),
-            ("a storage has no type that vss knows", torch.ones(2, dtype=torch.complex64)),
+            ("a storage has an unknown type", torch.ones(2, dtype=torch.complex64)),
         ],
     )
     def test_one_of_tensors_that_no_network_has(self, kind: str, tensor: torch.Tensor, path: Path) -> None:

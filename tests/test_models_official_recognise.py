@@ -257,7 +257,7 @@ def test_a_checkpoint_of_vss_needs_no_conversion() -> None:
 
 @pytest.mark.parametrize("content", [None, 3, [], {"state_dict": {}}, {"a": 1}, {"model": {"epoch": 3}}])
 def test_what_holds_no_tensors_is_refused(content: Any) -> None:
-    with pytest.raises(VssError, match="holds no state dict"):
+    with pytest.raises(VssError, match="no state dict"):
         recognise(content, "checkpoint x")
 
 
@@ -306,7 +306,7 @@ def test_a_missing_tensor_that_a_size_is_read_from_is_named(name: str) -> None:
 )
 def test_an_impossible_shape_is_named(name: str, shape: tuple[int, ...]) -> None:
     state = official_state("full_vitadapter_mmseg") | {name: torch.zeros(shape)}
-    with pytest.raises(VssError, match="which the network does not allow") as error:
+    with pytest.raises(VssError, match="in this network it") as error:
         known(state)
     assert "x".join(map(str, shape)) in error.value.message
 
@@ -321,7 +321,7 @@ def test_interactions_that_do_not_cover_the_blocks_are_refused() -> None:
 def test_a_tensor_under_an_old_and_a_new_name_is_refused() -> None:
     state = official_state("mask2former_swin_l")
     state["sem_seg_head.mask_features.bias"] = torch.zeros(256)
-    with pytest.raises(VssError, match=r"holds tensor sem_seg_head.pixel_decoder.mask_features.bias twice"):
+    with pytest.raises(VssError, match=r"tensor sem_seg_head.pixel_decoder.mask_features.bias twice"):
         recognise({"model": state}, "x")
 
 

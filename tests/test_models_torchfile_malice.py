@@ -140,8 +140,8 @@ def storage_program(count: int, size: tuple[int, ...], stride: tuple[int, ...]) 
 
 BOMBS: dict[str, tuple[bytes, str]] = {
     "array of terabytes": (array_program((10**9, 10**6), b"abcd"), "comes with 4 bytes"),
-    "array of overflowing size": (array_program((2**62, 8), b""), "no number that can be"),
-    "array of negative size": (array_program((-4, -1), bytes(16)), "no number that can be"),
+    "array of overflowing size": (array_program((2**62, 8), b""), "not a possible number"),
+    "array of negative size": (array_program((-4, -1), bytes(16)), "not a possible number"),
     "storage of terabytes": (storage_program(10**13, (2,), (1,)), "claim more than"),
     "view of terabytes": (storage_program(1, (10**12,), (0,)), "lies in a storage of 1"),
     "view beyond its storage": (storage_program(4, (2, 2), (4, 1)), "lies in a storage of 4"),

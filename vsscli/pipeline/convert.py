@@ -123,7 +123,7 @@ def convert_checkpoint(
     talk.say(f"{official.source}: {official.kind}; {describe(official.backbone)}")
     table = _classes(official, classes, source)
     converted = convert_official(official, table.num_classes, backbone=backbone, crop=size, readout=readout)
-    converted.fitted.tell(official, talk)
+    converted.fitted.report(official, talk)
     recipe = _recipe(converted, table, out.stem, classes)
     checkpoint = Checkpoint(
         network=recipe.model.model_dump(mode="json"),

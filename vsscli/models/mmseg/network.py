@@ -211,7 +211,7 @@ def read_preprocessor(preprocessor: Mapping[str, Any]) -> tuple[Normalisation, b
         numbers = numbers * 3 if len(numbers) == 1 else numbers
         if len(numbers) != 3 or (name == "std" and min(numbers) <= 0):
             raise VssError(
-                f"data_preprocessor.{name} of the config of mmsegmentation is {given}, which does not fit three colours",
+                f"data_preprocessor.{name} of the config of mmsegmentation is {given}, not one for three colours",
                 "vss reads RGB images; it can't use networks with other inputs",
             )
         first, green, last = numbers

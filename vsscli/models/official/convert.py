@@ -1,4 +1,4 @@
-"""An official checkpoint as one of ours: the network's configuration by its sizes, and its weights."""
+"""From a published checkpoint to a network: its configuration, from the sizes of its tensors, and its weights."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vsscli.models.official.recognise import CheckpointKind, Official
 from vsscli.models.official.report import Fitted, fitted_weights
 from vsscli.models.official.sizes import AdapterSizes, HeadSizes, SwinSizes, TrunkSizes, equal_spans
 
-# The published backbone of each kind, and what may be built with its tensors.
+# The published backbone of each kind, and the configurations that its tensors may fit.
 BACKBONES: dict[CheckpointKind, tuple[str, tuple[type, ...]]] = {
     CheckpointKind.SWIN_MASK2FORMER: ("swin_l", (SwinConfig,)),
     CheckpointKind.SWIN: ("swin_l", (SwinConfig,)),
@@ -44,18 +44,18 @@ SWIN_PATCH = 4
 
 @dataclass(frozen=True)
 class Converted:
-    """A network of ours out of an official checkpoint.
+    """A network from a published checkpoint.
 
     Parameters
     ----------
     config
-        Its configuration, as it goes into a checkpoint.
+        Its configuration, as a checkpoint keeps it.
     fitted
-        Its weights, and what became of the checkpoint's tensors.
+        Its weights, and how the checkpoint's tensors were used.
     normalisation
-        What its input must be normalised with.
+        Normalisation of its input.
     crop
-        Height and width of the only images it takes; None where it takes any.
+        Height and width of the only images it takes; None if it takes any.
     """
 
     config: Mask2FormerModel
@@ -72,27 +72,27 @@ def convert_official(
     crop: tuple[int, int] | None = None,
     readout: Literal["grid", "full"] | None = None,
 ) -> Converted:
-    """Make a network of an official checkpoint.
+    """Convert a published checkpoint.
 
     Parameters
     ----------
     official
         From `vsscli.models.official.recognise.recognise`.
     num_classes
-        C; where the checkpoint has a head, it must be its number (`report.check_classes` refuses others).
+        C; if the checkpoint has a head, its number of classes (`report.check_classes` refuses others).
     backbone
-        What to call the backbone; none: the published network of this kind. Where a checkpoint holds a trunk alone, the
-        adapter and the head around it are fresh ones, and those that are usual with this name.
+        Name of the backbone; None for the published one of this kind. A trunk alone gets a fresh adapter and head, the
+        usual ones for this name.
     crop
-        Height and width of the images that the network will take, in pixels; none: those of the checkpoint. Position
-        tables are resized.
+        Height and width of the network's images, in pixels; None for those of the checkpoint. Position tables are
+        resized.
     readout
-        None: as where the checkpoint was published, ``full`` for detectron2's and ``grid`` for the others.
+        None for the one that it was published with: ``full`` for detectron2's, ``grid`` for the others.
 
     Raises
     ------
     VssError
-        The crop is no multiple of 32 or means nothing to the network; tensors are missing, surplus or of another shape.
+        The crop is not a multiple of 32, or the network has none; tensors are missing, surplus or of another shape.
     """
     config = _config(official, _backbone(official, backbone), crop)
     config["readout"] = readout or ("full" if official.kind is CheckpointKind.SWIN_MASK2FORMER else "grid")
@@ -100,7 +100,7 @@ def convert_official(
     assert isinstance(described, Mask2FormerModel)
     mapped = map_official(official, described.trunk)
     whole = official.head is not None
-    # Fresh weights are drawn only where some are needed, and the same ones each time.
+    # Fresh weights are drawn only if needed, always with the same seed.
     with torch.device("meta" if whole else "cpu"), torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Mask2Former(described, num_classes)
@@ -114,14 +114,14 @@ def convert_official(
 
 
 def _backbone(official: Official, named: str | None) -> str:
-    """Name of the backbone to build, which must be able to hold the tensors."""
-    usual, kinds = BACKBONES[official.kind]
-    fitting = [name for name, preset in PRESETS.items() if isinstance(preset, kinds)]
-    if named is not None and named not in fitting:
+    """Name of the backbone to build, which must fit the tensors."""
+    published, kinds = BACKBONES[official.kind]
+    possible = [name for name, preset in PRESETS.items() if isinstance(preset, kinds)]
+    if named is not None and named not in possible:
         raise VssError(
-            f"{official.source} is {official.kind}: it makes no {named}", f"it makes one of {', '.join(fitting)}"
+            f"{official.source} is {official.kind}: it can't become a {named}", f"choose one of {', '.join(possible)}"
         )
-    return named or usual
+    return named or published
 
 
 def _config(official: Official, backbone: str, crop: tuple[int, int] | None) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def _config(official: Official, backbone: str, crop: tuple[int, int] | None) -> 
         given = _plain(sizes, official.adapter, official.source)
         given |= _around(sizes, preset) if official.adapter is None else {}
     usual = preset.model_dump()
-    # Stochastic depth is a matter of the recipe that trains on; what was converted drops nothing.
+    # Stochastic depth is for the recipe of a later training; a converted network drops nothing.
     config: dict[str, Any] = {"backbone": backbone, "sizes": _others(given, usual) or None, "drop_path": 0.0}
     if isinstance(sizes, TrunkSizes):
         height, width = (-(-side // DIVISOR) * DIVISOR for side in sizes.crop)
@@ -160,7 +160,7 @@ def _plain(sizes: TrunkSizes, adapter: AdapterSizes | None, source: str) -> dict
 
 
 def _around(sizes: TrunkSizes, preset: BackboneConfig) -> dict[str, Any]:
-    """What is built around a trunk alone, where that has other sizes than the preset's."""
+    """Sizes of what is built around a trunk, if its sizes differ from the preset's."""
     spans = equal_spans(sizes.depth, len(STRIDES))
     if isinstance(preset, BeitConfig) and preset.depth != sizes.depth:
         return {"taps": tuple(last for _, last in spans)}
@@ -172,13 +172,13 @@ def _around(sizes: TrunkSizes, preset: BackboneConfig) -> dict[str, Any]:
 
 def _patch(source: str, side: int, ours: int) -> VssError:
     return VssError(
-        f"{source} has patches of {side}x{side} pixels; vss has that network with {ours}x{ours} alone",
-        "convert a checkpoint of the usual patches",
+        f"{source} has patches of {side}x{side} pixels; vss supports only {ours}x{ours} for this network",
+        "convert a checkpoint with the usual patches",
     )
 
 
 def _others(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
-    """The sizes that are other than the usual ones."""
+    """The sizes that differ from the usual ones."""
     others = {}
     for name, value in given.items():
         if isinstance(value, dict) and isinstance(usual.get(name), dict):
@@ -191,11 +191,11 @@ def _others(given: dict[str, Any], usual: dict[str, Any]) -> dict[str, Any]:
 
 
 def _head(sizes: HeadSizes, source: str) -> dict[str, Any]:
-    """A head's layout: the nearest of ours by name, and its own sizes where they are others."""
+    """A head's layout: the name of the nearest, and the sizes that differ from it."""
     if sizes.mask_width != sizes.width:
         raise VssError(
             f"{source} has mask features of {sizes.mask_width} channels over a head of {sizes.width}",
-            "vss has heads of one width alone",
+            "vss supports only heads of one width",
         )
     given = {
         "channels": sizes.width,
@@ -222,5 +222,5 @@ def _part(name: str) -> str:
 
 
 def _real(tensor: Tensor) -> Tensor:
-    """A tensor with numbers in place of one without; what stays of them are the counters that old files lack."""
+    """Zeros in place of a scalar on the meta device: the counters that old files lack."""
     return torch.zeros_like(tensor, device="cpu") if tensor.is_meta and tensor.ndim == 0 else tensor

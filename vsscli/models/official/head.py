@@ -1,11 +1,11 @@
-"""Names of mmsegmentation's Mask2Former head as detectron2 names the same tensors (specs: mask2former.md, Keys)."""
+"""Tensor names of mmsegmentation's Mask2Former head and their detectron2 counterparts (specs: mask2former.md, Keys)."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
 
-# mmsegmentation 1.x names the parts of its layers; 0.x counted them.
+# mmsegmentation 1.x names the parts of its layers; 0.x numbered them.
 _NEWER = (
     (r"^(pixel_decoder\.encoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.0."),
     (r"^(transformer_decoder\.layers\.\d+)\.cross_attn\.", r"\1.attentions.0."),
@@ -55,7 +55,7 @@ _PATTERNS = tuple(
 
 
 def older_name(name: str) -> str:
-    """What mmsegmentation 0.x calls a tensor of the head, whichever version named it; below ``decode_head.``."""
+    """The name in mmsegmentation 0.x of a tensor of the head of any version, below ``decode_head.``."""
     for pattern, older in _NEWER:
         name = re.sub(pattern, older, name)
     return name
@@ -63,8 +63,8 @@ def older_name(name: str) -> str:
 
 def mmseg_head_to_detectron(names: Iterable[str]) -> dict[str, str]:
     """Map tensor names of mmsegmentation's head, 0.x or 1.x, below ``decode_head.``, to those of detectron2 below
-    ``sem_seg_head.``, which are those of `Mask2FormerHead`. A name that is no part of such a head, ``conv_seg.weight``
-    for example, is left out.
+    ``sem_seg_head.``, which are those of `Mask2FormerHead`. Names that are not part of such a head, such as
+    ``conv_seg.weight``, are left out.
 
     >>> mmseg_head_to_detectron(["cls_embed.weight"])
     {'cls_embed.weight': 'predictor.class_embed.weight'}
@@ -79,5 +79,5 @@ def mmseg_head_to_detectron(names: Iterable[str]) -> dict[str, str]:
 
 
 def detectron_head_to_mmseg(pattern: str) -> str:
-    """The other way for one name of detectron2's, in which # may stand for a number."""
+    """The mmsegmentation 0.x name of a detectron2 name, in which # may stand for a number."""
     return next(theirs + pattern[len(ours) :] for theirs, ours in _BEGINNINGS if pattern.startswith(ours))

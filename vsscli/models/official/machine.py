@@ -1,16 +1,16 @@
-"""A pickle machine that runs nothing: Python's own, whose names stay names.
+"""A pickle machine that runs no code: Python's own, with names that stay names.
 
-A pickle is a program for a stack machine. Python's imports what the program names and calls it; that is how a file runs
-code. Here a name stays a name (`Named`), calling one looks it up in a table of makers (`official.makers`), and what is
-not in the table stops the reading before anything else happens. So there is no object on the stack that could be
-called, whatever the program does with it.
+A pickle is a program for a stack machine. Python's imports what the program names and calls it, which is how a file
+runs code. Here a name stays a name (`Named`); calling one looks it up in a table of makers (`official.makers`), and a
+name that is not in the table stops the reading before anything else happens. So no object on the stack can be called.
 
-What a file can cost is in proportion to what it weighs. Every instruction adds one object at most, and there are only
-so many. What makers are given, and may copy, is counted, so that one value handed over a million times is not a million
-values. Keys of dictionaries are plain: hashing tuples of tuples that share their parts takes time without end.
+The cost of reading is proportional to the size of the file. Every instruction adds at most one object, and their number
+is limited. The arguments of makers, which these may copy, are counted, so that passing one value a million times does
+not make a million values. Keys of dictionaries are plain, because hashing nested tuples that share their parts can take
+forever.
 
-It is built on Python's machine in Python, ``pickle._Unpickler``: that in C, and torch's reader of weights only, take a
-file's word for how much memory it needs (384 bytes, 16 GB).
+It is built on Python's machine in Python, ``pickle._Unpickler``: the one in C, and torch's reader for weights only,
+believe what a file says of the memory it needs (384 bytes, 16 GB).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from typing import Any
 
 LARGEST_KEY = 2**60  # beyond 2**61 - 1 integers can be made to collide
 MOST_INSTRUCTIONS = 5_000_000  # ONE-PEACE with the state of its optimiser takes two hundred thousand
-ALLOWANCE = 64 * 2**20  # bytes or entries that makers may be given, whatever the size of the file
+ALLOWANCE = 64 * 2**20  # bytes or entries that makers may get, whatever the size of the file
 
 Maker = Callable[..., Any]
 SIZED = (str, bytes, bytearray, tuple, list, dict, set)
 
 
 class RefusedName(Exception):
-    """A pickle asks for something that is not admitted: ``name``, module and all."""
+    """A pickle asks for a name that is not allowed; ``name`` includes the module."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"asks for {name}")
@@ -40,37 +40,37 @@ class RefusedName(Exception):
 
 
 class BrokenPickle(Exception):
-    """A pickle that makes no sense, or claims what can't be."""
+    """A pickle is invalid, or makes impossible claims."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a pickle asked for, by name; never the thing itself."""
+    """The name of something that a pickle asked for; never the object itself."""
 
     name: str
 
 
 class Machine(pickle._Unpickler):
-    """One run (`load`) over the pickle that starts where a file stands; it leaves the file at the pickle's end.
+    """Reads (`load`) the pickle at the current position of a file, and leaves the file at the pickle's end.
 
-    It raises `RefusedName` for what is not in the table and `BrokenPickle` for what breaks its rules; damaged bytes
-    lead it, and makers, to errors of many kinds.
+    Raises `RefusedName` for names that are not in the table and `BrokenPickle` for violations of its rules; damaged
+    bytes make it, and makers, raise errors of many types.
 
     Parameters
     ----------
     file
-        Its ``read`` gives no more bytes than there are, however many are asked for: a mapped file, or bytes in memory.
+        Its ``read`` returns no more bytes than exist, however many are requested: a mapped file, or bytes in memory.
     makers
-        What a name makes when it is called, from the arguments that the pickle gives; None for names that may be
+        For each allowed name, a function that answers a call with the pickle's arguments; None for names that may be
         mentioned but not called.
     finish
-        Called with an object and the state that the pickle gives it afterwards; changes the object in place.
+        Called with an object and the state that the pickle sets; changes the object in place.
     persistent
-        Called with the identifier of an object that lies outside the pickle.
+        Called with the identifier of an object outside the pickle.
     size
-        Bytes that the pickle can have at most.
+        Maximum bytes of the pickle.
     file_size
-        Bytes of the file that it is in, which what it makes of storages must be in proportion to.
+        Bytes of the file that contains it, which bounds the tensors made from storages.
     """
 
     stack: list[Any]
@@ -93,33 +93,33 @@ class Machine(pickle._Unpickler):
         self.dispatch = _Instructions()  # type: ignore[misc]
 
     def find_class(self, module: str, name: str) -> Named:
-        """The name alone."""
-        # Pickles of protocol 2 and before say things as Python 2 did.
+        """Return the name only."""
+        # Pickles of protocol 2 and earlier have Python 2's names.
         module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
         full = f"{module}.{name}"
-        # NumPy 2 moved its core; its pickles say the new place, those of NumPy 1 the old one.
+        # NumPy 2 renamed its core; its pickles have the new name, those of NumPy 1 the old one.
         full = full.replace("numpy._core.", "numpy.core.", 1) if full.startswith("numpy._core.") else full
         if full not in self.makers:
             raise RefusedName(full)
         return Named(full)
 
     def persistent_load(self, pid: Any) -> Any:
-        """What lies outside the pickle."""
+        """Return an object outside the pickle."""
         return self.persistent(pid)
 
     def _instantiate(self, called: Any, arguments: list[Any]) -> None:
-        raise BrokenPickle("it makes an instance as Python 1 did")
+        raise BrokenPickle("it makes an instance in the way of Python 1")
 
     def _reduce(self) -> None:
         arguments, called = self.stack.pop(), self.stack.pop()
         if not isinstance(called, Named) or not isinstance(arguments, tuple):
-            raise BrokenPickle("it calls something that is no name")
+            raise BrokenPickle("it calls something that is not a name")
         make = self.makers[called.name]
         if make is None:
             raise RefusedName(f"a call of {called.name}")
         self._pay(arguments)
         made = make(*arguments)
-        # Views cost nothing, but whoever copies them pays for each: one storage seen a thousand times, or stretched.
+        # Views cost nothing, but copying them does: one storage may be viewed a thousand times, or expanded.
         self.claims -= getattr(made, "nbytes", 0)
         if self.claims < 0:
             raise BrokenPickle("its tensors claim more than it holds")
@@ -131,16 +131,16 @@ class Machine(pickle._Unpickler):
         self.finish(self.stack[-1], state)
 
     def _pay(self, given: tuple[Any, ...]) -> None:
-        """Count what a maker is given and may copy."""
+        """Count the arguments of a maker, which it may copy."""
         self.allowance -= sum(len(part) for part in given if type(part) in SIZED)
         if self.allowance < 0:
             raise BrokenPickle("it makes more of its content than there is")
 
     def _bytearray(self) -> None:
         (length,) = struct.unpack("<Q", self.read(8))
-        self.stack.append(bytearray(self.read(length)))  # Python's own makes room for what is claimed
+        self.stack.append(bytearray(self.read(length)))  # Python's own allocates what is claimed
 
-    # What fills a container, which is one of Python's own and nothing else with methods of that name.
+    # Instructions that fill a container; it must be exactly a list, dict or set, not something with such methods.
 
     def _top(self, kind: type) -> Any:
         top = self.stack[-1]
@@ -184,7 +184,7 @@ class Machine(pickle._Unpickler):
 
 _OWN = {
     pickle.REDUCE: Machine._reduce,
-    pickle.NEWOBJ: Machine._reduce,  # made without its constructor's help: makers decide, as of a call
+    pickle.NEWOBJ: Machine._reduce,  # without a constructor: makers answer it like a call
     pickle.BUILD: Machine._build,
     pickle.BYTEARRAY8: Machine._bytearray,
     pickle.APPEND: Machine._append,
@@ -201,7 +201,7 @@ _FOREIGN = b"".join(
 
 
 class _Instructions(dict[int, Callable[[Any], None]]):
-    """What each instruction of a run does; every one that is asked for is counted."""
+    """The method of each instruction; every lookup is counted."""
 
     def __init__(self) -> None:
         super().__init__(pickle._Unpickler.dispatch)

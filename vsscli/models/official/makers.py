@@ -1,8 +1,7 @@
-"""What an official checkpoint may name, and what is made of it.
+"""The names that a checkpoint's pickle may use, and what each makes.
 
-Each entry answers a call that a pickle asks for, with plain values, tensors and arrays. None of them imports, opens or
-calls what it is given; each checks the kind of its arguments and that what they claim is no more than the bytes that
-came with them.
+Each entry answers a call in a pickle with plain values, tensors and arrays. None of them imports, opens or calls its
+arguments; each checks their types, and that they claim no more than the bytes that came with them.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from torch import Tensor
 from vsscli.models.official.machine import ALLOWANCE, BrokenPickle, Maker, Named, RefusedName, check_key
 
 MOST_DIMENSIONS = 32
-MOST = 2**62  # of anything that is counted
-# Numbers and texts of fixed width; no objects, and no fields that could hold some.
+MOST = 2**62  # for any count
+# Numbers and text of fixed width; no objects, and no fields that could contain some.
 _DTYPE = re.compile(r"[<>|=]?(?:[?bhilqpBHILQPefdgFDG]|b1|[iu][1248]|f(?:2|4|8|16)|c(?:8|16)|[SU]\d{1,6})")
 SETTINGS = "argparse.Namespace"
 HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
@@ -31,17 +30,17 @@ _LATIN = ("latin1", "latin-1", "iso-8859-1")
 
 @dataclass
 class Held:
-    """The state of an object as it was written, without any of its methods."""
+    """The pickled state of an object, without its methods."""
 
     state: dict[str, Any] = field(default_factory=dict)
 
 
 class HistoryBuffer(Held):
-    """What mmengine keeps of a logged figure."""
+    """mmengine's history of a logged value."""
 
 
 class Settings(Held):
-    """What a training script was called with (``argparse.Namespace``), beside the weights of many an official file."""
+    """The arguments of a training script (``argparse.Namespace``), which many published files contain."""
 
 
 STORAGES: dict[str, torch.dtype] = {
@@ -63,7 +62,7 @@ DTYPES: dict[str, torch.dtype] = {
 }
 
 
-# What torch rebuilds that is no plain tensor; no code, but nothing that a network of vss could take.
+# Tensors that are not plain: not code, but nothing that a network of vss could use.
 OTHER_TENSORS = {
     "sparse_tensor": "a sparse tensor",
     "sparse_csr_tensor": "a sparse tensor",
@@ -72,13 +71,13 @@ OTHER_TENSORS = {
     "nested_tensor": "a nested tensor",
     "device_tensor_from_numpy": "a tensor of another device",
     "device_tensor_from_cpu_tensor": "a tensor of another device",
-    "wrapper_subclass": "a tensor of a class of its own",
+    "wrapper_subclass": "a tensor subclass",
 }
 OTHER_NUMBERS = ("ComplexFloat", "ComplexDouble", "QInt8", "QUInt8", "QInt32", "QUInt4x2", "QUInt2x4")
 
 
 def table_of(nested: Callable[[bytes], Any]) -> dict[str, Maker | None]:
-    """Every name that is admitted; ``nested`` reads a storage that lies in a pickle as a file of its own
+    """All allowed names; ``nested`` reads a storage that is pickled as a file inside the pickle
     (``torch.storage._load_from_bytes``)."""
     return {
         "collections.OrderedDict": _dict,
@@ -116,21 +115,21 @@ def table_of(nested: Callable[[bytes], Any]) -> dict[str, Maker | None]:
 
 
 def finish(made: Any, state: Any) -> None:
-    """Give an object the state that the pickle holds for it."""
+    """Set an object's state from the pickle."""
     if isinstance(made, np.ndarray):
         _fill_array(made, state)
     elif isinstance(made, np.dtype):
         _fill_dtype(made, state)
     elif isinstance(made, Held):
         if type(state) is not dict:
-            raise BrokenPickle(f"the state of a {type(made).__name__} is no dict")
+            raise BrokenPickle(f"the state of a {type(made).__name__} is not a dict")
         made.state = state
-    elif type(made) is not dict:  # what torch hangs on a state dict, the versions of its modules, is not needed
+    elif type(made) is not dict:  # of a state dict: the versions of modules, which are not needed
         raise BrokenPickle(f"a {type(made).__name__} is given a state")
 
 
 def _refusal(what: str) -> Maker:
-    """A maker that makes nothing of what torch would make this of."""
+    """A maker that refuses the call."""
 
     def refuse(*_: Any) -> None:
         raise BrokenPickle(f"it holds {what}")
@@ -139,23 +138,23 @@ def _refusal(what: str) -> Maker:
 
 
 def _statistic(owner: Any, method: Any) -> Named:
-    """The name of a method of mmengine's log, which nothing can call; no attribute of anything is ever looked up."""
+    """The name of a method of mmengine's history, which can't be called; no attribute is ever looked up."""
     if not isinstance(owner, Named) or owner.name != HISTORY or method not in STATISTICS:
         raise RefusedName("builtins.getattr")
     return Named(f"{HISTORY}.{method}")
 
 
 def storage_type(kind: Any) -> torch.dtype:
-    """The type of the numbers in a storage that a pickle refers to."""
+    """The number type of a storage in a pickle."""
     if not isinstance(kind, Named) or kind.name not in STORAGES:
-        raise BrokenPickle("a storage has no type that vss knows")
+        raise BrokenPickle("a storage has an unknown type")
     return STORAGES[kind.name]
 
 
 def whole(value: Any, what: str) -> int:
-    """A number that counts something."""
+    """An integer that is a valid count."""
     if type(value) is not int or not 0 <= value < MOST:
-        raise BrokenPickle(f"{what} is no number that can be")
+        raise BrokenPickle(f"{what} is not a possible number")
     return value
 
 
@@ -171,13 +170,13 @@ def _dict(entries: Any = ()) -> dict[Any, Any]:
 
 def _defaultdict(factory: Any = None, entries: Any = ()) -> dict[Any, Any]:
     if factory is not None and not isinstance(factory, Named):
-        raise BrokenPickle("a defaultdict has no plain default")
+        raise BrokenPickle("the default of a defaultdict is not plain")
     return _dict(entries)
 
 
 def _set(values: Any = ()) -> set[Any]:
     if type(values) not in (list, tuple):
-        raise BrokenPickle("a set is made of no list")
+        raise BrokenPickle("a set is not made of a list")
     return set(map(check_key, values))
 
 
@@ -200,14 +199,14 @@ def _as_bytes(content: Any) -> bytes:
     return content
 
 
-# NumPy. Arrays are made empty and filled by NumPy's own __setstate__, which takes the bytes as they are, once these are
-# known to be exactly as many as type and shape say; objects are no type here, so there is nothing in them to call.
+# NumPy. Arrays are made empty and filled by NumPy's own __setstate__, which takes the bytes as they are, after their
+# number is checked against type and shape. Types with objects are refused, so there is nothing to call.
 
 
 def _dtype(code: Any, align: Any = False, copy: Any = True) -> np.dtype[Any]:
     if type(code) is not str or not _DTYPE.fullmatch(code):
         raise BrokenPickle(f"an array has type {code if type(code) is str else type(code).__name__}")
-    return np.dtype(code, copy=True)  # of its own, because its byte order may be set
+    return np.dtype(code, copy=True)  # a copy, because its byte order may be set
 
 
 def _fill_dtype(dtype: np.dtype[Any], state: Any) -> None:
@@ -221,7 +220,7 @@ def _fill_dtype(dtype: np.dtype[Any], state: Any) -> None:
 
 def _array(kind: Any, shape: Any = (0,), code: Any = b"b") -> np.ndarray[Any, Any]:
     if not isinstance(kind, Named) or kind.name != "numpy.ndarray":
-        raise BrokenPickle("an array is of a class of its own")
+        raise BrokenPickle("an array is of a subclass")
     return np.empty(0, np.int8)
 
 
@@ -237,7 +236,7 @@ def _fill_array(array: np.ndarray[Any, Any], state: Any) -> None:
 def _array_of(content: Any, dtype: Any, shape: Any, order: Any = "C") -> np.ndarray[Any, Any]:
     content = _checked(content, dtype, shape)
     if order not in ("C", "F"):
-        raise BrokenPickle("an array lies in no order")
+        raise BrokenPickle("an array has no valid order")
     return np.frombuffer(content, dtype).reshape(shape, order=order) if content else np.empty(shape, dtype)
 
 
@@ -246,9 +245,9 @@ def _scalar(dtype: Any, content: Any = b"") -> Any:
 
 
 def _checked(content: Any, dtype: Any, shape: Any) -> bytes:
-    """The bytes of an array, which must be as many as its type and shape say."""
+    """The bytes of an array, whose number must match its type and shape."""
     if not isinstance(dtype, np.dtype) or type(shape) is not tuple or len(shape) > MOST_DIMENSIONS:
-        raise BrokenPickle("an array has no plain type and shape")
+        raise BrokenPickle("the type or shape of an array is not plain")
     count = math.prod(whole(side, "a side of an array") for side in shape)
     if dtype.hasobject:
         raise BrokenPickle("an array can't be of this type and shape")
@@ -262,15 +261,17 @@ def _checked(content: Any, dtype: Any, shape: Any) -> bytes:
 
 
 def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tensor:
-    """A view; gradients and hooks, the arguments that follow, are no part of a checkpoint's numbers."""
+    """A view of a storage; the arguments for gradients and hooks are ignored."""
     storage = _whole_storage(storage)
     if type(size) is not tuple or type(stride) is not tuple or not len(size) == len(stride) <= MOST_DIMENSIONS:
-        raise BrokenPickle("a tensor has no plain size and stride")
+        raise BrokenPickle("the size or stride of a tensor is not plain")
     sides = [whole(side, "a side of a tensor") for side in size]
     steps = [whole(step, "a stride of a tensor") for step in stride]
     start, count = whole(offset, "the start of a tensor"), math.prod(sides)
     last = start + sum((side - 1) * step for side, step in zip(sides, steps, strict=True)) if count else 0
-    stretched = count * storage.itemsize > ALLOWANCE and count > storage.numel()  # a stride of 0: little, seen often
+    stretched = (
+        count * storage.itemsize > ALLOWANCE and count > storage.numel()
+    )  # a stride of 0: few numbers, viewed often
     if stretched or last >= max(storage.numel(), 1):
         raise BrokenPickle(f"a tensor of {count} numbers lies in a storage of {storage.numel()}")
     return storage.as_strided(sides, steps, start) if count else storage.new_empty(sides)
@@ -280,19 +281,19 @@ def _tensor_of_dtype(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> Tensor:
     if not isinstance(dtype, Named) or dtype.name not in DTYPES:
-        raise BrokenPickle("a tensor has no type that vss knows")
+        raise BrokenPickle("a tensor has an unknown type")
     return _tensor(_whole_storage(storage).view(DTYPES[dtype.name]), offset, size, stride)
 
 
 def _parameter(data: Any, *_: Any) -> Tensor:
     if not isinstance(data, Tensor):
-        raise BrokenPickle("a parameter holds no tensor")
+        raise BrokenPickle("a parameter is not a tensor")
     return data
 
 
 def _size(sides: Any = ()) -> tuple[int, ...]:
     if type(sides) not in (tuple, list):
-        raise BrokenPickle("a size is no list")
+        raise BrokenPickle("a size is not a list")
     return tuple(whole(side, "a side of a size") for side in sides)
 
 
@@ -304,14 +305,14 @@ def _device(*place: Any) -> str:
 
 def _whole_storage(storage: Any) -> Tensor:
     if not isinstance(storage, Tensor) or storage.ndim != 1:
-        raise BrokenPickle("a tensor lies in no storage")
+        raise BrokenPickle("a tensor has no storage")
     return storage
 
 
 def view_bytes(content: Any, dtype: torch.dtype, count: int, offset: int) -> Tensor:
-    """A flat tensor over bytes that are known to be there; a copy where their place in memory is an odd one.
+    """A flat tensor over bytes that are known to exist; a copy if they are not aligned.
 
-    Nobody writes to it: what is read from a checkpoint is copied into a network or into another file.
+    It is never written to: tensors of a checkpoint are copied into a network or another file.
     """
     if count == 0:
         return torch.empty(0, dtype=dtype)

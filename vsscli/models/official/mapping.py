@@ -1,4 +1,4 @@
-"""From the names and tables of official checkpoints to those of our networks: tensors in, tensors out, no disk."""
+"""From the names and tables of published checkpoints to those of our networks: tensors in, tensors out, no disk."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ DETECTRON2, MMSEG = "sem_seg_head.", "decode_head."
 
 @dataclass(frozen=True)
 class Mapped:
-    """Tensors under the names of our networks, names of tables that were resized (ours), and names of what the
-    checkpoint holds and no network of ours has (official)."""
+    """Tensors under the names of our networks, names of resized tables (ours), and names of tensors in the checkpoint
+    that our networks do not have (official)."""
 
     tensors: dict[str, Tensor]
     resized: tuple[str, ...]
@@ -36,9 +36,8 @@ class Mapped:
 
 
 def map_official(official: Official, trunk: BackboneConfig) -> Mapped:
-    """Map a recognised checkpoint to the names of `Mask2Former`, position tables to the crop of the backbone that the
-    tensors are for. Tensors of the trunk that are missing or of another shape, and tables that can't be resized, are
-    errors."""
+    """Map a recognised checkpoint to the names of `Mask2Former`, and resize position tables to the backbone's crop.
+    Missing or misshapen tensors of the trunk, and tables that can't be resized, are errors."""
     state, unneeded = split_unneeded(official)
     sizes = official.backbone
     grid = sizes.grid if isinstance(sizes, TrunkSizes) else None
@@ -53,13 +52,13 @@ def map_official(official: Official, trunk: BackboneConfig) -> Mapped:
             short = name.removeprefix(MMSEG)
             tensors[HEAD + ours[short] if short in ours else name] = tensor
         elif not name.startswith(BACKBONE):
-            tensors[name] = tensor  # of no network of ours: `fit_weights` will say so
+            tensors[name] = tensor  # in none of our networks: `fitted_weights` reports it
     return Mapped(tensors, mapped.resized, (*unneeded, *mapped.unused))
 
 
 def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str, grid: Window | None = None) -> Mapped:
-    """Map what is under ``backbone.``, of an official checkpoint or one of ours, to a trunk of another crop; ``grid``
-    are the patches down and across that its position tables were made for, which their rows do not tell."""
+    """Map the tensors under ``backbone.`` of a published checkpoint or one of ours to a trunk of another crop; ``grid``
+    is the number of patches down and across of its position tables, which their rows alone do not determine."""
     inside = {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
     try:
         taken = _trunk(inside, trunk, grid)

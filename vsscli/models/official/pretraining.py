@@ -1,6 +1,6 @@
-"""From the files that trunks are pre-trained into, to the tensors of our trunks: names and sizes, no disk.
+"""From the files of pretrained trunks to the tensors of our trunks: names and sizes, no disk.
 
-What all of them leave behind, tables of indices and masks, is computed anew and counts as used.
+Tables of indices and masks in these files are recomputed, and count as used.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ COMPUTED = ("relative_position_index", "rp_bucket", "attn_mask")
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Tensors of a trunk, by the names of our backbones, in float32; names in the file that were not used; and our
-    names of the tables that were resized."""
+    """Tensors of a trunk, under the names of our backbones, in float32; names in the file that were not used; and our
+    names of resized tables."""
 
     state: dict[str, Tensor]
     unused: tuple[str, ...]
@@ -41,12 +41,12 @@ class Pretrained:
 
 
 def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig, grid: Window | None = None) -> Pretrained:
-    """Take the trunk of a BEiT or BEiTv2, pre-trained or fine-tuned for classification, official or timm's, for the
+    """The trunk of a BEiT or BEiTv2, pretrained or fine-tuned for classification, official or timm's, for the
     configuration of a `Beit` or a `VitAdapter`.
 
-    Pre-training shares one table of relative positions, of which every block gets a copy; tables are resized to the
-    window of the configuration, from ``grid``, patches down and across, or else the square that their rows make.
-    Tensors that are missing or of another shape are an error, as is a table with the rows of no square window.
+    Pretraining shares one table of relative positions, which is copied to every block. Tables are resized to the
+    window of the configuration from ``grid``, patches down and across, by default the square with their number of rows.
+    Missing and misshapen tensors are errors, as is a table whose rows do not fit a square window.
     """
     with torch.device("meta"):
         trunk = nn.ModuleDict({"patch_embed": BeitPatches(config.width), "blocks": blocks_of(config)})
@@ -60,8 +60,8 @@ def beit_pretraining(state: Mapping[str, Tensor], config: TrunkConfig, grid: Win
 def one_peace_pretraining(
     state: Mapping[str, Tensor], config: OnePeaceConfig, grid: Window | None = None
 ) -> Pretrained:
-    """Take the vision trunk of ``one-peace-vision.pkl``, or of all of ONE-PEACE's ``one-peace.pt``, as
-    `beit_pretraining` does; position embeddings are resized bicubically."""
+    """The vision trunk of ``one-peace-vision.pkl``, or of the complete ``one-peace.pt``, as in `beit_pretraining`;
+    position embeddings are resized bicubically."""
     with torch.device("meta"):
         trunk = nn.ModuleDict(
             {"image_adapter": ImageAdapter(config.width, config.grid), "encoder": OnePeaceEncoder(config)}
@@ -86,12 +86,12 @@ def one_peace_pretraining(
 
 
 def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig) -> Pretrained:
-    """Take the trunk of a Swin trained for classification, official or timm's, whose window must be that of the
-    configuration; the norms of our maps are not in it."""
+    """The trunk of a Swin trained for classification, official or timm's, whose window must be that of the
+    configuration; it does not contain the norms of our maps."""
     with torch.device("meta"):
         trunk = Swin(config).state_dict()
     expected = {name: tensor for name, tensor in trunk.items() if name.startswith(("patch_embed.", "layers."))}
-    # timm begins a stage with the downsampling that elsewhere ends the stage before.
+    # timm puts the downsampling at the start of a stage, other code at the end of the one before.
     begins = not any(name.startswith("layers.0.downsample.") for name in state)
     names = {downsample_ends(name) if begins else name: name for name in state}
     found = {name: state[original].float() for name, original in names.items() if name in expected}
@@ -102,8 +102,8 @@ def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig) -> Pretrai
 def _with_tables(
     state: Mapping[str, Tensor], shared: str, tables: list[str], source: Window | None, grid: Window
 ) -> tuple[dict[str, Tensor], set[str], frozenset[str]]:
-    """All tensors in float32, with a table for every block, resized to the grid; the names these came from; and the
-    tables that were resized."""
+    """All tensors in float32, with a table for every block, resized to the grid; the names of shared tables used; and
+    the names of resized tables."""
     found = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
     used = {shared} & found.keys()
     first = found.pop(shared, None)
@@ -125,7 +125,7 @@ def _with_tables(
 
 
 def _window_of(name: str, table: Tensor, source: Window | None) -> Window:
-    """What a table was made for: the window that is known, where its rows are as many, else a square."""
+    """The window of a table: the known one if its number of rows matches, else a square."""
     if source is not None and len(table) == table_rows(source):
         return source
     square = next((window for window in windows_with_rows(len(table)) if window[0] == window[1]), None)
@@ -136,8 +136,8 @@ def _window_of(name: str, table: Tensor, source: Window | None) -> Window:
 
 def _no_window(name: str, tensor: Tensor) -> VssError:
     return VssError(
-        f"{name} is {tuple(tensor.shape)}, which is the table of no square window",
-        "convert the file first, and say what images it was made for: vss convert FILE --to OURS.pt --crop H W",
+        f"{name} is {tuple(tensor.shape)}, which fits no square window",
+        "convert the file first with the size of its images: vss convert FILE --to OURS.pt --crop H W",
     )
 
 
@@ -148,7 +148,7 @@ def _checked(
     faults = misfits(trunk, expected)
     if faults:
         raise VssError(
-            f"these weights are not those of the {what} that is wanted: {faults}",
+            f"these weights do not fit the {what} of the recipe: {faults}",
             f"check the sizes of the network; the file begins with {first_of(list(state))}",
         )
     unused = [name for name in state if name not in expected and name not in used and not name.endswith(COMPUTED)]
@@ -156,12 +156,12 @@ def _checked(
 
 
 def _one_peace_name(name: str) -> str:
-    """Name in the vision file of a tensor in the file of all modalities."""
+    """The name in the vision-only file of a tensor in the complete file."""
     name = name.removeprefix("encoder_wrapper.")
     return re.sub(r"^fusion_model\.", "encoder.", name)
 
 
 def downsample_ends(name: str) -> str:
-    """A name of timm's Swin, which begins a stage with the downsampling, as of the stage before, which ends with it."""
+    """The official name of a tensor of timm's Swin, whose downsampling belongs to the stage after it."""
     found = re.match(r"((?:backbone\.)?layers\.)(\d{1,3})(\.downsample\..*)", name)
     return f"{found[1]}{int(found[2]) - 1}{found[3]}" if found else name

@@ -1,4 +1,4 @@
-"""Which network an official checkpoint is of."""
+"""Recognises the network of a published checkpoint."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ from vsscli.models.wrappers import unwrapped
 
 
 class CheckpointKind(StrEnum):
-    """What an official checkpoint is of."""
+    """The network that a published checkpoint is of."""
 
     SWIN_MASK2FORMER = "Mask2Former on Swin, of detectron2"
     VIT_ADAPTER = "ViT-Adapter on BEiT, of mmsegmentation"
@@ -49,23 +49,23 @@ class CheckpointKind(StrEnum):
 
 @dataclass(frozen=True)
 class Official:
-    """An official checkpoint, recognised.
+    """A published checkpoint, recognised.
 
     Parameters
     ----------
     kind
-        What it is of.
+        Its network.
     source
-        What to call it in messages.
+        Its name in messages.
     state
-        Tensors by official name, with the prefix ``backbone.`` also where a file of a trunk has none, the head's under
+        Tensors by official name, with the prefix ``backbone.`` even if a file of a trunk lacks it, the head's under
         ``sem_seg_head.`` (detectron2, current naming) or ``decode_head.`` (mmsegmentation 0.x naming).
     backbone, adapter, head
-        Their sizes; ``adapter`` and ``head`` None where there is none.
+        Their sizes; ``adapter`` and ``head`` are None if it has none.
     classes, colours
-        Names and colours of the classes, where the checkpoint says them.
+        Names and colours of the classes, if the checkpoint has them.
     assumed
-        What no shape tells, in words.
+        What was assumed because no shape shows it, as text.
     """
 
     kind: CheckpointKind
@@ -85,36 +85,36 @@ class Official:
 
     @property
     def crop(self) -> tuple[int, int] | None:
-        """Height and width that its position tables are made for; None where any size will do."""
+        """Height and width that its position tables are made for; None if it takes any size."""
         return None if isinstance(self.backbone, SwinSizes) else self.backbone.crop
 
 
 def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions()) -> Official:
-    """Say what a checkpoint is of, and how large the network is.
+    """Recognise the network of a checkpoint and its sizes.
 
     Parameters
     ----------
     content
-        What `vsscli.models.torchfile.read_torch` read.
+        The result of `vsscli.models.torchfile.read_torch`.
     source
-        What to call it in messages: ``checkpoint`` and its path.
+        Its name in messages: ``checkpoint`` and its path.
     assumptions
-        What shapes can't tell.
+        What shapes do not show.
 
     Raises
     ------
     VssError
-        It is a checkpoint of vss, of a network that can't be converted, or of none; or a tensor that sizes are read
-        from is missing or has an impossible shape.
+        It is a vss checkpoint, of a network that can't be converted, or not a checkpoint; or a tensor that sizes are
+        read from is missing or has an impossible shape.
     """
     if isinstance(content, dict) and isinstance(content.get("vss"), str):
-        raise VssError(f"{source} is a vss checkpoint already: there is nothing to convert", "use it as it is")
+        raise VssError(f"{source} is already a vss checkpoint: there is nothing to convert", "use it directly")
     state = _named(_tensors(content, source), source)
     kind = _kind(state, source)
     shapes = Shapes(state, source)
-    told = _told_interactions(content) if assumptions.interactions is None else None
-    chosen = replace(assumptions, interactions=told) if told else assumptions
-    if (crop := _told_crop(content)) is not None:
+    noted = _noted_interactions(content) if assumptions.interactions is None else None
+    chosen = replace(assumptions, interactions=noted) if noted else assumptions
+    if (crop := _noted_crop(content)) is not None:
         chosen = replace(chosen, crop=crop)
     backbone: SwinSizes | TrunkSizes
     if kind in (CheckpointKind.SWIN_MASK2FORMER, CheckpointKind.SWIN):
@@ -129,7 +129,7 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
     prefixes = {name.partition(".")[0] for name in state}
     if "sem_seg_head" in prefixes or "decode_head" in prefixes:
         head = head_sizes(shapes, chosen, mmseg="sem_seg_head" not in prefixes)
-    classes, colours = _told_classes(content)
+    classes, colours = _noted_classes(content)
     if head is None or classes is None or len(classes) != head.num_classes:
         classes = colours = None
     return Official(
@@ -141,47 +141,47 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
         head=head,
         classes=classes,
         colours=colours,
-        assumed=(*_assumed(adapter, head, assumptions, told is not None), *_assumed_crop(backbone, state)),
+        assumed=(*_assumed(adapter, head, assumptions, noted is not None), *_assumed_crop(backbone, state)),
     )
 
 
 def _tensors(content: Any, source: str) -> dict[str, Tensor]:
-    """The state dict in what was read, however it is wrapped, arrays as tensors."""
+    """The state dict inside whatever container, with arrays as tensors."""
     content = content if isinstance(content, dict) else {}
     wrapped = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
     tensors = {}
     for name, value in wrapped.items():
         if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-            # torch has no big-endian numbers, and reads only what it might write.
+            # torch has no big-endian numbers, and needs writable arrays.
             value = torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
         if isinstance(name, str) and isinstance(value, Tensor):
             tensors[name] = value
     tensors = unwrapped(tensors)
     if not tensors:
-        raise VssError(f"{source} holds no state dict", "name a file with the weights of a network")
+        raise VssError(f"{source} contains no state dict", "name a file with the weights of a network")
     return tensors
 
 
 def _named(tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """One naming for each network, whatever the age of the program that wrote it."""
+    """The tensors with one naming per network, whatever version wrote them."""
     heads = ("backbone.", "sem_seg_head.", "decode_head.")
     if any(name.startswith("encoder_wrapper.") for name in tensors):
         tensors = _vision_of(tensors)
     if not any(name.startswith(heads) for name in tensors):
         tensors = {f"backbone.{name}": value for name, value in tensors.items()}
-    # timm 0.9 and later merges patches before a stage, the official code after the one before.
+    # timm 0.9 and later puts patch merging at the start of a stage, the official code at the end of the one before.
     if "backbone.layers.0.downsample.norm.weight" not in tensors:
         tensors = {downsample_ends(name): value for name, value in tensors.items()}
     named = {_renamed(name): value for name, value in tensors.items()}
     if len(named) < len(tensors):
         names = [_renamed(name) for name in tensors]
         twice = next(name for name in names if names.count(name) > 1)
-        raise VssError(f"{source} holds tensor {twice} twice, under an old and a new name", "keep one of them")
+        raise VssError(f"{source} contains tensor {twice} twice, under an old and a new name", "keep one of them")
     return named
 
 
 def _vision_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """ONE-PEACE's vision trunk out of its model for all senses (specs: one_peace.md, Loading)."""
+    """ONE-PEACE's vision trunk from its multimodal model (specs: one_peace.md, Loading)."""
     others = ("text", "audio", "decoder", "mask", "logit_scale", "version", "image_proj", "image_layer_norm.")
     kept = {name: value for name, value in tensors.items() if not any(part in name for part in others)}
     return {
@@ -195,13 +195,13 @@ def _vision_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _renamed(name: str) -> str:
     if name.startswith("decode_head."):
         return "decode_head." + older_name(name.removeprefix("decode_head."))
-    # Mask2Former's first checkpoints had no room for the pixel decoder, and other words for queries.
+    # Mask2Former's first checkpoints have no prefix for the pixel decoder, and other names for queries.
     name = re.sub(r"^sem_seg_head\.(?!pixel_decoder\.|predictor\.)", "sem_seg_head.pixel_decoder.", name)
     return re.sub(r"^sem_seg_head\.predictor\.static_query\.", "sem_seg_head.predictor.query_feat.", name)
 
 
 def _kind(state: Mapping[str, Tensor], source: str) -> CheckpointKind:
-    """Tell networks by tensors that no other has."""
+    """Distinguish networks by tensors that no other has."""
     swin = "backbone.layers.0.blocks.0.attn.relative_position_bias_table" in state
     beit = "backbone.blocks.0.attn.q_bias" in state
     one_peace = "backbone.image_adapter.cls_embedding" in state
@@ -214,7 +214,7 @@ def _kind(state: Mapping[str, Tensor], source: str) -> CheckpointKind:
         if not adapter or "decode_head.query_feat.weight" not in state or not (beit or one_peace):
             raise VssError(
                 f"{source} is of mmsegmentation, but neither ViT-Adapter nor ONE-PEACE with Mask2Former",
-                "other networks of mmsegmentation are used as they are: "
+                "other networks of mmsegmentation are used without converting: "
                 "model: {family: mmseg, config: …, checkpoint: …}",
             )
         return CheckpointKind.ONE_PEACE if one_peace else CheckpointKind.VIT_ADAPTER
@@ -237,18 +237,18 @@ def _unknown(state: Mapping[str, Tensor], source: str, what: str) -> VssError:
 
 
 def _meta(content: Any) -> dict[str, Any]:
-    """What mmsegmentation writes beside the weights."""
+    """The metadata that mmsegmentation writes beside the weights."""
     meta = content.get("meta") if isinstance(content, dict) else None
     return meta if isinstance(meta, dict) else {}
 
 
 def _configured(content: Any, pattern: str) -> re.Match[str] | None:
-    """Where a pattern is found in the configuration, which is among that as text."""
+    """The first match of a pattern in the configuration, which is text in the metadata."""
     texts = (_meta(content).get(name) for name in ("config", "cfg"))
     return next((found for text in texts if type(text) is str and (found := re.search(pattern, text))), None)
 
 
-def _told_interactions(content: Any) -> tuple[Span, ...] | None:
+def _noted_interactions(content: Any) -> tuple[Span, ...] | None:
     """The adapter's interactions, from the configuration."""
     found = _configured(content, r"interaction_indexes\s*=\s*(\[[\d\s,\[\]]{1,2000}\])")
     try:
@@ -258,14 +258,14 @@ def _told_interactions(content: Any) -> tuple[Span, ...] | None:
         return None
 
 
-def _told_crop(content: Any) -> tuple[int, int] | None:
-    """Height and width of the images, from the configuration, where it tells them apart."""
+def _noted_crop(content: Any) -> tuple[int, int] | None:
+    """Height and width of the images, from the configuration, if it has both."""
     found = _configured(content, r"(?:img_size|crop_size)\s*=\s*[(\[]\s*(\d{1,5})\s*,\s*(\d{1,5})\s*[)\]]")
     return (int(found[1]), int(found[2])) if found else None
 
 
-def _told_classes(content: Any) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int, int], ...] | None]:
-    """Names and colours of the classes, which mmsegmentation writes beside the weights, 0.x in capitals."""
+def _noted_classes(content: Any) -> tuple[tuple[str, ...] | None, tuple[tuple[int, int, int], ...] | None]:
+    """Names and colours of the classes, from mmsegmentation's metadata; 0.x has upper-case keys."""
     meta = _meta(content)
     newer = meta.get("dataset_meta")
     about = newer if isinstance(newer, dict) else meta
@@ -286,17 +286,17 @@ def _assumed_crop(backbone: SwinSizes | TrunkSizes, state: Mapping[str, Tensor])
         return []
     if any(name.endswith(INDEX_NAMES) and index_fits(tensor, backbone.grid) for name, tensor in state.items()):
         return []
-    return [f"images of {backbone.crop[0]}x{backbone.crop[1]}, and not of {backbone.crop[1]}x{backbone.crop[0]}"]
+    return [f"images of {backbone.crop[0]}x{backbone.crop[1]}, not of {backbone.crop[1]}x{backbone.crop[0]}"]
 
 
-def _assumed(adapter: AdapterSizes | None, head: HeadSizes | None, given: Assumptions, told: bool) -> list[str]:
-    """What was taken from the public configurations because no shape tells it."""
+def _assumed(adapter: AdapterSizes | None, head: HeadSizes | None, given: Assumptions, noted: bool) -> list[str]:
+    """What was taken from the public configurations because no shape shows it."""
     assumed = []
     if (adapter or head) and given.points == Assumptions.points:
         assumed.append(f"{given.points} points of deformable attention")
     if head and given.decoder_heads is None:
         assumed.append(f"{head.decoder_heads} attention heads in the mask decoder")
-    if adapter and given.interactions is None and not told:
+    if adapter and given.interactions is None and not noted:
         spans = ", ".join(f"{first}-{last}" for first, last in adapter.interactions)
         assumed.append(f"adapter interactions over blocks {spans}")
     return assumed

@@ -1,4 +1,4 @@
-"""From the tensors of an official checkpoint, under our names, to a network's weights: all of them, and no others."""
+"""From the renamed tensors of a published checkpoint to a network's weights: exactly those of the network."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from vsscli.models.misfits import first_of, misfits
 from vsscli.models.official.recognise import CheckpointKind, Official
 from vsscli.talk import Talk
 
-# What checkpoints hold that no network of ours has, by kind of network; names are official ones.
-_INDEX = r".*\.(?:relative_position_index|rp_bucket|attn_mask)"  # counted anew from sizes
+# Official names of tensors that our networks do not have, by kind of checkpoint.
+_INDEX = r".*\.(?:relative_position_index|rp_bucket|attn_mask)"  # recomputed from sizes
 _TRAINING = r"criterion\..*|auxiliary_head\..*|ema_.*"
-# Ends of trunks that were trained for other tasks: classes of ImageNet, visual words, a norm before them.
+# Heads of trunks that were trained for other tasks: classes of ImageNet, visual tokens, a norm before them.
 _ENDS = r"backbone\.(?:head|fc_norm|norm|lm_head|lm_norm|cls_pt_layers)\..*|backbone\.mask_token"
 _UNNEEDED = {
     kind: re.compile(
@@ -29,9 +29,9 @@ COUNTER = ".num_batches_tracked"
 
 @dataclass(frozen=True)
 class Fitted:
-    """A network's whole state dict out of an official checkpoint, and how many of its tensors came from there; official
-    names of what is in the checkpoint and in no network of ours; our names of tables that were resized to another crop,
-    and of what the checkpoint has not and training begins with."""
+    """A network's complete state dict from a published checkpoint, and the number of tensors from it; official names of
+    unused tensors; our names of position tables resized to another crop, and of tensors that the checkpoint lacks and
+    that start from scratch."""
 
     weights: dict[str, Tensor]
     loaded: int
@@ -39,8 +39,8 @@ class Fitted:
     resized: tuple[str, ...]
     fresh: tuple[str, ...]
 
-    def tell(self, official: Official, talk: Talk) -> None:
-        """Say what became of the checkpoint's tensors, and what was assumed of it."""
+    def report(self, official: Official, talk: Talk) -> None:
+        """Report how the checkpoint's tensors were used, and what was assumed about it."""
         talk.say(f"{official.source} is {official.kind}: {self.loaded} tensors loaded")
         if self.resized:
             talk.say(f"{len(self.resized)} position tables resized ({first_of(self.resized, 1)})")
@@ -49,11 +49,11 @@ class Fitted:
         if self.fresh:
             talk.warn(f"{len(self.fresh)} tensors are not in the checkpoint and start from scratch")
         if official.assumed:
-            talk.say(f"assumed, as its shapes can't tell: {'; '.join(official.assumed)}")
+            talk.say(f"assumed, because shapes do not show it: {'; '.join(official.assumed)}")
 
 
 def split_unneeded(official: Official) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Part an official checkpoint into what a network needs and the names of what is known not to be needed."""
+    """Split a published checkpoint into the tensors that a network needs and the names of known others."""
     pattern = _UNNEEDED[official.kind]
     unneeded = tuple(name for name in official.state if pattern.fullmatch(name))
     dropped = set(unneeded)
@@ -69,13 +69,13 @@ def fitted_weights(
     resized: Sequence[str] = (),
     fresh: Sequence[str] = (),
 ) -> Fitted:
-    """Make the state dict of a network out of tensors that have its names already, tables at the network's size.
+    """Make the state dict of a network from tensors with its names, with tables at the network's size.
 
-    ``target`` is the network's state dict as it is before; ``unused`` and ``resized`` are for the report; ``fresh`` are
-    prefixes of our names that the checkpoint need not have, ``head.`` where it is of a trunk. Tensors that are missing,
-    surplus or of another shape are an error that names the first of each.
+    ``target`` is the network's initial state dict; ``unused`` and ``resized`` are for the report; ``fresh`` are
+    prefixes of our names that the checkpoint may lack, such as ``head.`` for one of a trunk. Missing, surplus and
+    misshapen tensors are an error that names the first of each.
     """
-    # Batch norms count their batches; files of torch before 1.0 lack the count, and nothing here uses it.
+    # Files of torch before 1.0 lack batch norm's counter of batches, which nothing here uses.
     optional = [
         name
         for name in target
@@ -85,8 +85,8 @@ def fitted_weights(
     faults = misfits(mapped, expected)
     if faults:
         raise VssError(
-            f"{source} does not fit the network it was taken for: {faults}",
-            "it is of another network, cut short, or was changed; convert the file that its owners publish",
+            f"{source} does not fit the network that it was recognised as: {faults}",
+            "it is of another network, truncated, or was changed; convert the file that its authors publish",
         )
     weights = {name: mapped[name].to(tensor.dtype) if name in mapped else tensor for name, tensor in target.items()}
     counted = [name for name in optional if not name.endswith(COUNTER)]
@@ -94,9 +94,9 @@ def fitted_weights(
 
 
 def check_classes(official: Official, num_classes: int, what: str) -> None:
-    """Refuse a checkpoint that tells apart other classes than ``what`` (a recipe, a class table) has."""
+    """Refuse a checkpoint with another number of classes than ``what`` (a recipe, a class table)."""
     if official.num_classes is not None and official.num_classes != num_classes:
         raise VssError(
-            f"{official.source} tells {official.num_classes} classes apart, {what} has {num_classes}",
+            f"{official.source} has {official.num_classes} classes, {what} has {num_classes}",
             "name the class table that it was trained with, or start from its trunk alone",
         )

@@ -1,6 +1,6 @@
-"""How large the networks of official checkpoints are, from the shapes of their tensors.
+"""The sizes of networks in published checkpoints, from the shapes of their tensors.
 
-So a shrunken configuration converts as well as a published one. What no shape tells is in `Assumptions`.
+So a network of other sizes converts as well as a published one. What no shape shows is in `Assumptions`.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ Span = tuple[int, int]
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the shapes of tensors can't tell, as in the public configurations.
+    """What the shapes of tensors do not show, with the values of the public configurations.
 
     Parameters
     ----------
     points
-        Points that deformable attention samples per head and level; fixes its heads, of which only the product with the
-        points shows. 4 in every public configuration.
+        Points that deformable attention samples per head and level; determines its heads, because shapes show only the
+        product. 4 in every public configuration.
     decoder_heads
-        Attention heads of the mask decoder. None: as many as its pixel decoder's.
+        Attention heads of the mask decoder; None for as many as the pixel decoder's.
     interactions
-        First and last block of each of the adapter's interactions. None: what the checkpoint's own configuration says
-        where it holds one, else spans as equal as can be (published: blocks 0-5, 6-11, … of 24; 0-9, 10-19, … of 40).
+        First and last block of each of the adapter's interactions; None for those of the configuration in the
+        checkpoint if it has one, else equal spans (published: blocks 0-5, 6-11, … of 24; 0-9, 10-19, … of 40).
     crop
-        Height and width of the images that position tables were made for, where these are no square and nothing in the
-        checkpoint says which side is which.
+        Height and width of the images that position tables were made for, if these are not square and nothing in the
+        checkpoint shows which side is which.
     """
 
     points: int = 4
@@ -106,51 +106,51 @@ class HeadSizes:
 
 
 class Shapes:
-    """Shapes of a checkpoint's tensors, asked for by name."""
+    """Shapes of a checkpoint's tensors, by name."""
 
     def __init__(self, state: Mapping[str, Tensor], source: str) -> None:
         self.state = state
         self.source = source
 
     def of(self, name: str, ndim: int) -> tuple[int, ...]:
-        """The shape of a tensor that must be there with so many dimensions, none of them 0."""
+        """The shape of a required tensor with ``ndim`` dimensions, none of them 0."""
         if name not in self.state:
             raise VssError(
-                f"{self.source} lacks the tensor {name}, without which its size can't be told",
-                "it is cut short, or of another network",
+                f"{self.source} lacks the tensor {name}, which is needed to determine its size",
+                "it is truncated, or of another network",
             )
         shape = tuple(self.state[name].shape)
         if len(shape) != ndim or 0 in shape:
-            raise self.odd(name, f"has {ndim} dimensions there")
+            raise self.odd(name, f"has {ndim} dimensions")
         return shape
 
     def count(self, pattern: str) -> int:
-        """How many numbers, counted from 0 without a gap, stand for ``#`` in the names of the tensors."""
+        """How many numbers stand for ``#`` in the names of the tensors; they must run from 0 without a gap."""
         expression = re.compile(re.escape(pattern).replace(re.escape("#"), r"(\d{1,6})"))
         found = {int(match[1]) for name in self.state if (match := expression.fullmatch(name))}
         count = len(found)
         if found != set(range(count)):
             gap = next(number for number in range(count) if number not in found)
-            raise VssError(f"{self.source} lacks the tensor {pattern.replace('#', str(gap))}", "it is cut short")
+            raise VssError(f"{self.source} lacks the tensor {pattern.replace('#', str(gap))}", "it is truncated")
         return count
 
     def side(self, name: str, rows: int, extra: int) -> int:
         """w of a table for windows of w x w patches: (2w - 1)^2 rows, and ``extra``, 3 for a class token."""
         span = math.isqrt(max(rows - extra, 0))
         if span * span != rows - extra or span % 2 == 0:
-            raise self.odd(name, f"has (2w - 1)^2{f' + {extra}' if extra else ''} rows there, for a window of w x w")
+            raise self.odd(name, f"has (2w - 1)^2{f' + {extra}' if extra else ''} rows, for a window of w x w")
         return (span + 1) // 2
 
     def divide(self, name: str, total: int, by: int) -> int:
-        """A quotient that must be whole."""
+        """A quotient that must be an integer."""
         if by <= 0 or total % by:
-            raise self.odd(name, f"is a multiple of {by} there")
+            raise self.odd(name, f"is a multiple of {by}")
         return total // by
 
     def odd(self, name: str, rule: str) -> VssError:
         shape = "x".join(map(str, self.state[name].shape)) or "a number"
         return VssError(
-            f"tensor {name} of {self.source} is {shape}, which the network does not allow: it {rule}",
+            f"tensor {name} of {self.source} is {shape}, but in this network it {rule}",
             "it is a checkpoint of another network, or needs other assumptions",
         )
 
@@ -180,7 +180,7 @@ def beit_sizes(shapes: Shapes, assumptions: Assumptions = Assumptions()) -> Trun
     table = shared if shared in shapes.state else "backbone.blocks.0.attn.relative_position_bias_table"
     rows, heads = shapes.of(table, 2)
     if width % heads:
-        raise shapes.odd(table, f"has as many columns as heads there, which divide the width {width}")
+        raise shapes.odd(table, f"has as many columns as heads, which divide the width {width}")
     hidden = shapes.of("backbone.blocks.0.mlp.fc1.weight", 2)[0]
     depth = shapes.count("backbone.blocks.#.norm1.weight")
     grid = _window(shapes, table, rows, patch, assumptions)
@@ -205,25 +205,25 @@ def one_peace_sizes(shapes: Shapes, assumptions: Assumptions = Assumptions()) ->
     hidden = shapes.of("backbone.encoder.layers.0.image_ffn.0.wi_0.weight", 2)[0]
     depth = shapes.count("backbone.encoder.layers.#.self_attn_layer_norm.weight")
     if width % heads:
-        raise shapes.odd(table, f"has as many columns as heads there, which divide the width {width}")
+        raise shapes.odd(table, f"has as many columns as heads, which divide the width {width}")
     return TrunkSizes(width, depth, heads, patch, grid, hidden)
 
 
 def _window(
     shapes: Shapes, table: str, rows: int, patch: int, assumptions: Assumptions, patches: int | None = None
 ) -> Window:
-    """The window of a position table: by its index where the file has one, by what was said, or the square one."""
+    """The window of a position table: by the index in the file if it has one, the assumed crop, or the square one."""
     windows = windows_with_rows(rows)
     if not windows:
-        raise shapes.odd(table, "has (2h - 1)(2w - 1) + 3 rows there, for a window of h x w")
+        raise shapes.odd(table, "has (2h - 1)(2w - 1) + 3 rows, for a window of h x w")
     if patches is not None:
         windows = [window for window in windows if window[0] * window[1] == patches]
     indices = [tensor for name, tensor in shapes.state.items() if name.endswith(INDEX_NAMES) and not tensor.is_meta]
     exact = [window for window in windows if indices and index_fits(indices[0], window)]
     if exact:
         return exact[0]
-    told = assumptions.crop
-    if told is not None and (grid := (-(-told[0] // patch), -(-told[1] // patch))) in windows:
+    crop = assumptions.crop
+    if crop is not None and (grid := (-(-crop[0] // patch), -(-crop[1] // patch))) in windows:
         return grid
     squares = [window for window in windows if window[0] == window[1]]
     if squares:
@@ -231,7 +231,7 @@ def _window(
     usual = " or ".join(f"{height * patch}x{width * patch}" for height, width in windows[:4])
     raise VssError(
         f"{shapes.source} was trained on images of {usual}: its tensors fit either, and nothing in it says which",
-        "convert it with the one that is right: vss convert FILE --to OURS.pt --crop H W",
+        "name the right one: vss convert FILE --to OURS.pt --crop H W",
     )
 
 
@@ -239,7 +239,7 @@ INDEX_NAMES = ("relative_position_index", "rp_bucket")
 
 
 def adapter_sizes(shapes: Shapes, width: int, depth: int, assumptions: Assumptions) -> AdapterSizes:
-    """Sizes of the ViT-Adapter around a trunk of a width and a depth."""
+    """Sizes of the ViT-Adapter around a trunk of this width and depth."""
     count = shapes.count("backbone.interactions.#.injector.gamma")
     spans = assumptions.interactions or equal_spans(depth, count)
     attention = "backbone.interactions.0.injector.attn"
@@ -260,7 +260,7 @@ def adapter_sizes(shapes: Shapes, width: int, depth: int, assumptions: Assumptio
         raise VssError(
             f"interactions {', '.join(f'{first}-{last}' for first, last in spans)} do not fit {shapes.source}: "
             f"it has {count}, over blocks 0 to {depth - 1}",
-            "name the first and the last block of each, without a gap",
+            "name the first and the last block of each, without gaps",
         )
     return sizes
 
@@ -300,7 +300,7 @@ def head_sizes(shapes: Shapes, assumptions: Assumptions, *, mmseg: bool) -> Head
 
 
 def equal_spans(depth: int, count: int) -> tuple[Span, ...]:
-    """Blocks 0 to depth - 1 in so many spans, the earlier ones longer where they can't be equal."""
+    """Blocks 0 to depth - 1 in ``count`` spans, the earlier ones longer if they can't be equal."""
     if not 0 < count <= depth:
         return ()
     short, longer = divmod(depth, count)
@@ -309,5 +309,5 @@ def equal_spans(depth: int, count: int) -> tuple[Span, ...]:
 
 
 def describe(sizes: SwinSizes | TrunkSizes | AdapterSizes | HeadSizes) -> str:
-    """The sizes as one line for people."""
+    """The sizes in one readable line."""
     return ", ".join(f"{field.name.replace('_', ' ')} {getattr(sizes, field.name)}" for field in fields(sizes))

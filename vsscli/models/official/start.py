@@ -1,4 +1,4 @@
-"""Where the backbone of a large network, or all of it but its classes, takes its first weights from."""
+"""Initial weights of a Mask2Former: of its backbone, or of everything except its classes."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ CLASSES = "head.predictor.class_embed."
 
 
 def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk = SILENCE) -> None:
-    """Fill a fresh network of the family mask2former as far as a file goes.
+    """Load a file into a fresh network of the family mask2former, as far as the file's tensors go.
 
-    The file is what BEiT, ONE-PEACE or a Swin was pre-trained into; or an official or a vss checkpoint of a whole
-    network of the same sizes, whose head is taken too, but for its class layer where it tells other classes apart.
-    Position tables are resized to the crop of ``trunk``. Files of another network, or that lack tensors, are errors.
+    The file is the pretraining of BEiT, ONE-PEACE or a Swin; or a published or a vss checkpoint of a whole network of
+    the same sizes, whose head is loaded too, except for its class layer if it has another number of classes. Position
+    tables are resized to the crop of ``trunk``. Files of other networks, and missing tensors, are errors.
     """
     source = f"weights {path}"
     mapped, unlearned = _read(path, source, trunk)
     target = network.state_dict()
     found = {name: tensor for name, tensor in mapped.tensors.items() if not _other_classes(name, tensor, target)}
-    # A file of a trunk has no adapter, pyramid or head; a part that is there must be whole.
+    # A file of a trunk has no adapter, pyramid or head; a part that is present must be complete.
     parts = {_part(name) for name in found}
     wanted = {name: tensor for name, tensor in target.items() if name in found or _needed(name, parts)}
     faults = misfits(found, wanted)
@@ -55,7 +55,7 @@ def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk =
 
 
 def _read(path: Path, source: str, trunk: BackboneConfig) -> tuple[Mapped, frozenset[str]]:
-    """The tensors of a file under our names, and those of them that were never trained."""
+    """The tensors of a file under our names, and the names of those that were never trained."""
     content = read_torch(path, "weights")
     own = _own_weights(content)
     if own is None:
@@ -69,7 +69,7 @@ def _read(path: Path, source: str, trunk: BackboneConfig) -> tuple[Mapped, froze
 
 
 def _own_weights(content: Any) -> dict[str, Tensor] | None:
-    """The weights of a vss checkpoint; None where the content is of another program."""
+    """The weights of a vss checkpoint; None if the content is of another program."""
     if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
         return None
     weights = content.get("weights")
@@ -77,14 +77,14 @@ def _own_weights(content: Any) -> dict[str, Tensor] | None:
 
 
 def _own_grid(about: dict[str, Any]) -> Window | None:
-    """The patches down and across that the tables of a vss checkpoint are made for; None where it has none."""
+    """The patches down and across of the position tables of a vss checkpoint; None if it has none."""
     config = about.get("network")
     crop = read_config(config).fixed_crop if isinstance(config, dict) else None
     return None if crop is None else (crop[0] // PATCH, crop[1] // PATCH)
 
 
 def _part(name: str) -> str:
-    """The part of a network that a tensor belongs to: the first two words of its name, the first of the head's."""
+    """The part of a network that a tensor belongs to: the first two components of its name, one for the head."""
     return HEAD if name.startswith(HEAD) else ".".join(name.split(".")[:2])
 
 
