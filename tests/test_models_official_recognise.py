@@ -251,7 +251,7 @@ def test_the_classes_that_mmsegmentation_writes_are_kept() -> None:
 
 
 def test_a_checkpoint_of_vss_needs_no_conversion() -> None:
-    with pytest.raises(VssError, match=r"is a vss checkpoint already"):
+    with pytest.raises(VssError, match=r"is already a vss checkpoint"):
         recognise({"vss": "{}", "weights": {}}, "checkpoint t.pt")
 
 
