@@ -1,4 +1,4 @@
-"""What the tests of backbones share: official numbers, and how gradients are held against them."""
+"""Helpers for the tests of backbones: official numbers, and comparisons of maps and gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small checkpoints with weights of all sorts, and such that were tampered with."""
+"""Small checkpoints with weights of all types, and tampered copies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running ``vss`` as people do: in a process of its own."""
+"""Running ``vss`` as a user does: in a separate process."""
 
 from __future__ import annotations
 

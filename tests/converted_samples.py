@@ -1,4 +1,4 @@
-"""Official checkpoints of small networks, as files that their programs would write, and what becomes of them."""
+"""Published checkpoints of small networks, as files of their programs, and their conversions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sources of one scene, to be fused."""
+"""Several sources of one scene, for fusion."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Valid files, changed so that most of them still makes sense: what a fuzzer gives to readers."""
+"""Valid files, changed so that most of them stay nearly valid: the inputs of the fuzzer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound files of every kind that vss reads, and who reads each."""
+"""Valid files of every kind that vss reads, and their readers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether gradients are true: those of float32 against float64, those of float64 against finite differences."""
+"""Checks gradients: those of float32 against float64, those of float64 against finite differences."""
 
 from __future__ import annotations
 

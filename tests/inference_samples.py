@@ -1,4 +1,4 @@
-"""Networks whose output is known, and videos in memory, for the tests of inference."""
+"""Networks with known output, and videos in memory, for the tests of inference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store, and links in the place of its files."""
+"""A store with links in the place of its files."""
 
 from __future__ import annotations
 

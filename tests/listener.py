@@ -1,4 +1,4 @@
-"""One who keeps what the library says, for tests to read."""
+"""A listener that records what the library reports."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The official heads of Mask2Former in the fixtures, built as ours."""
+"""The official Mask2Former heads of the fixtures, built as ours."""
 
 from __future__ import annotations
 

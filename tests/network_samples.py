@@ -1,4 +1,4 @@
-"""A small network of each family and kind, for tests of what all networks promise."""
+"""A small network of each family and kind, for the contract of all networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PNG files put together by hand: of any depth and kind, with rows missing, with chunks of one's choice."""
+"""PNG files assembled by hand: any depth and kind, missing rows, arbitrary chunks."""
 
 from __future__ import annotations
 

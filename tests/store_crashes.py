@@ -1,4 +1,4 @@
-"""Writers that die, and where."""
+"""Writers that die at a given step."""
 
 from __future__ import annotations
 

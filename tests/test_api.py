@@ -1,4 +1,4 @@
-"""``import vsscli``: the library does what the command line does, with the same defaults, and costs nothing before."""
+"""``import vsscli``: the library does what the command line does, with the same defaults, and imports nothing heavy."""
 
 from __future__ import annotations
 

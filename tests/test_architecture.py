@@ -1,4 +1,4 @@
-"""Imports run downwards, and the rooms that promise to do without torch do."""
+"""Imports run downwards, and the rooms that must not import torch do not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Disks that are full, and folders that may be read and not written to: one clear error of each verb, nothing lost."""
+"""Full disks and read-only folders: one clear error from every command, and nothing is lost."""
 
 from __future__ import annotations
 

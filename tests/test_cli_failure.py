@@ -1,4 +1,4 @@
-"""How a verb ends when something is wrong: what the user reads, and the exit code."""
+"""How a command fails: the message, and the exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``vss`` answers quickly and the same way for every verb."""
+"""``vss --help`` is quick, and consistent for all commands."""
 
 from __future__ import annotations
 

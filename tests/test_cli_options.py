@@ -1,4 +1,4 @@
-"""Options that take several values: by blanks, commas and repetition."""
+"""Options with several values: separated by spaces, by commas, or repeated."""
 
 from __future__ import annotations
 

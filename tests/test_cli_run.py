@@ -1,4 +1,4 @@
-"""``vss run`` as people type it, cut off in the middle, and gone on with."""
+"""``vss run`` from the command line, interrupted and continued."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The verbs eval and vc: what they print where there is nothing to score."""
+"""``vss eval`` and ``vss vc``: output when there is nothing to score."""
 
 from __future__ import annotations
 

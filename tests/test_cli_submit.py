@@ -1,4 +1,4 @@
-"""``vss submit``, as people run it."""
+"""``vss submit`` from the command line."""
 
 from __future__ import annotations
 

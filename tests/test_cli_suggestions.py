@@ -1,4 +1,4 @@
-"""What was meant: words of other programs, keys one letter off, recipes of one's own, one without its option."""
+"""Suggestions: names of other programs, misspelled keys, paths of recipes, missing options."""
 
 from __future__ import annotations
 

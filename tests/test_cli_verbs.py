@@ -1,4 +1,4 @@
-"""The verbs remap, show and doctor, as people run them."""
+"""``vss remap``, ``vss show`` and ``vss doctor`` from the command line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training augmentation: what a geometry means, and that frame, label and maps go through the same one."""
+"""Training augmentation: geometries, applied alike to frame, label and maps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training batches depend on (seed, step, slot) alone, and their errors arrive as they were raised."""
+"""Training batches depend only on (seed, step, slot), and loader errors arrive as they were raised."""
 
 from __future__ import annotations
 

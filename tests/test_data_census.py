@@ -1,4 +1,4 @@
-"""What masks hold, and what that says of them."""
+"""The values in masks, and what they indicate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Looking at all files before anything long starts."""
+"""Checking all files before long work starts."""
 
 from __future__ import annotations
 

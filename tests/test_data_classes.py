@@ -1,4 +1,4 @@
-"""Class tables: what is read from which file, and what is refused."""
+"""Class tables: reading them from files, and refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A file is known by its content: nothing that ordinary programs do to names, sizes and times hides a change."""
+"""A file is identified by its content: no change of content goes unnoticed, whatever its name, size and times."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each data set's own files, read through its mapping: small stand-ins, and the real samples where they are at hand."""
+"""Masks of other data sets, read through their mappings: small stand-ins, and real samples if available."""
 
 from __future__ import annotations
 

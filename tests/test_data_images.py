@@ -1,4 +1,4 @@
-"""Data sets of images as their owners lay them out: every image is a video of one frame."""
+"""Data sets of images in their published layouts: every image is a video of one frame."""
 
 from __future__ import annotations
 

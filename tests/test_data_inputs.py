@@ -1,4 +1,4 @@
-"""One's own frames: every folder of images is a video, every video file is one, and nothing goes missing unsaid."""
+"""The user's own frames: every folder of images and every video file is a video, and what is left out is reported."""
 
 from __future__ import annotations
 

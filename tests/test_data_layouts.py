@@ -1,4 +1,4 @@
-"""Finding videos and splits on disk, and saying what is missing."""
+"""Finding videos and splits on disk, and reporting what is missing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies there under another name: read, or said."""
+"""Files under unexpected names: read, or reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks of another data set read in the recipe's classes, as `vss remap` would write them, with nothing written."""
+"""Reading masks of another data set in the recipe's classes gives what `vss remap` writes, without writing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The mappings that ship: what becomes of five data sets' classes in VSPW's."""
+"""The mappings that come with vss: five data sets' classes in VSPW's."""
 
 from __future__ import annotations
 

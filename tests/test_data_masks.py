@@ -1,4 +1,4 @@
-"""Single masks: exact values, whole files, clear refusals."""
+"""Single masks: exact values, complete files, clear errors."""
 
 from __future__ import annotations
 

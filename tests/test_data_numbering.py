@@ -1,4 +1,4 @@
-"""The order of time: numbers in names count as numbers, everywhere."""
+"""Temporal order: numbers in names count as numbers, everywhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Palettes: numbers are values, unless the colours say that a program has numbered them anew."""
+"""Palettes: indices are values, unless the colours show that a program has renumbered them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Single images: upright, whole, of 8 bits; and words that help where they are not."""
+"""Single images: upright, complete, 8 bits; otherwise helpful errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Masks are what their rows say, to the last byte of the stream, whatever the filters."""
+"""Masks are decoded exactly, to the last byte of the stream, whatever the filters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rare classes first: what is chosen, that it follows from seed and sample, and that crops hold what they are for."""
+"""Rare classes first: the choice follows from seed and sample, and crops contain the class they were chosen for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the documentation shows is so: commands parse, recipes are valid, Python runs, and the site builds.
+"""What the documentation shows is true: commands parse, recipes are valid, Python runs, and the site builds.
 
 A block that can't be run says why in a comment before it: ``<!-- not run: … -->``.
 """

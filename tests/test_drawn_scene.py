@@ -1,4 +1,4 @@
-"""Synthetic street videos: whole, repeatable, labelled, and hard enough to be worth training on."""
+"""Synthetic street videos: complete, reproducible, labelled, and hard enough to train on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of sparse labels, and figures that are not what they seem."""
+"""Figures of sparse labels, and misleading figures."""
 
 from __future__ import annotations
 

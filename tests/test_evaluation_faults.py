@@ -1,4 +1,4 @@
-"""What scoring refuses names the frame, and what to do."""
+"""Errors of scoring name the frame and the remedy."""
 
 from __future__ import annotations
 

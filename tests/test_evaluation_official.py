@@ -1,4 +1,4 @@
-"""Scoring gives the figures of VSPW's official programs, and of others that are published, from PNG files."""
+"""Scoring PNG files gives the figures of VSPW's official scripts and of other published ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scoring folders and stores of labels: which figures, of which frames, and what a metric is given."""
+"""Scoring folders and stores of labels: which figures, of which frames, and the inputs of a metric."""
 
 from __future__ import annotations
 

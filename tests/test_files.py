@@ -1,4 +1,4 @@
-"""Files are written and cleared whole, and never through a link."""
+"""Files are written and removed atomically, and never through a link."""
 
 from __future__ import annotations
 

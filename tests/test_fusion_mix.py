@@ -1,4 +1,4 @@
-"""The fast mean of lists against the plain one over all classes."""
+"""The fast mean of lists against the definition over all classes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How many pixels are reliable at which threshold, and how right they are."""
+"""How many pixels are reliable at each threshold, and how accurate they are."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fusions under temperatures: whose entropies they are, and what lists lose."""
+"""Fusions with temperatures: their entropies, and what lists lose."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Augmentation plans: the named ones, files, and nonsense."""
+"""Augmentation plans: named ones, files, and invalid ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sliding windows: where they lie."""
+"""Sliding windows: their positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Nothing is deleted or written outside of a store or a workspace, whatever links lie in it."""
+"""Nothing is deleted or written outside a store or a workspace, whatever links it contains."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``kill -9`` at random times of pseudo, ensemble and train, each a process of its own, then the same command again."""
+"""``kill -9`` at random times of pseudo, ensemble and train, each in its own process, then the same command again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is computed from stores takes as much memory for many videos as for a few."""
+"""Computing from stores takes the same memory for many videos as for a few."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boundary IoU against the published recipe: erode each class's mask, and take what is gone."""
+"""Boundary IoU against the published method: erode each class's mask, and take the difference."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names of ways to count."""
+"""Names of protocols."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Metrics by their names: each is found, built once and documented."""
+"""Metrics by name: each is found, built once and documented."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Temporal consistency along the flow: against a plain count under a known motion, and with the flow itself."""
+"""Temporal consistency along the flow: against a plain count with known motion, and with real flow."""
 
 from __future__ import annotations
 

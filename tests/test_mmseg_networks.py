@@ -1,4 +1,4 @@
-"""Networks of mmsegmentation as it builds them, against what it says of the same images: run by `nox -s mmseg`."""
+"""Networks of mmsegmentation, compared with mmsegmentation's own output: run by `nox -s mmseg`."""
 
 from __future__ import annotations
 

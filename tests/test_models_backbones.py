@@ -1,4 +1,4 @@
-"""What every backbone promises; a new one adds a small configuration to SMALL and nothing else."""
+"""The contract of all backbones; a new one only adds a small configuration to SMALL."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BEiT: the blocks of the official code, a pyramid over four of them, and pre-trained weights for any crop."""
+"""BEiT: the blocks of the official code, a pyramid over four of them, and pretrained weights for any crop."""
 
 from __future__ import annotations
 

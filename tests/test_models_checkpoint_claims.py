@@ -1,4 +1,4 @@
-"""Checkpoints that claim more than they weigh are refused before anything is paid."""
+"""Checkpoints that claim more memory than their size are refused before anything is allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A checkpoint is whole, says what it is, runs no code, and is refused when it is not what was written."""
+"""A checkpoint is complete, describes itself, runs no code, and is refused if it has changed."""
 
 from __future__ import annotations
 

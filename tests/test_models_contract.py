@@ -1,4 +1,4 @@
-"""What every network family promises; a new family adds its configuration to network_samples and nothing else."""
+"""The contract of all network families; a new family only adds its configuration to network_samples."""
 
 from __future__ import annotations
 

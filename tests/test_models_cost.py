@@ -1,4 +1,4 @@
-"""What a network costs is counted, and counted right."""
+"""The cost of a network is counted correctly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Position tables of images that are no squares: 64x96 has as many rows as 96x64, and its weights are not those."""
+"""Position tables of non-square images: 64x96 has as many rows as 96x64, but other weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Deformable attention gives the official figures, and those of a loop over levels with `grid_sample`."""
+"""Deformable attention has the official numbers, and those of a loop over levels with `grid_sample`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A family of networks is a folder and a line in the catalogue: `speck` is added so, and does all that networks do."""
+"""A family of networks is a folder and a line in the catalogue: `speck` is added that way, and works everywhere."""
 
 from __future__ import annotations
 

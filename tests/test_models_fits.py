@@ -1,4 +1,4 @@
-"""A network that can't fit gets a word before memory is taken for it."""
+"""A network that can't fit into memory is refused before any is allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The head of Mask2Former has the numbers and the names of detectron2's and mmsegmentation's."""
+"""The Mask2Former head has the numbers and the names of detectron2's and mmsegmentation's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks of mmsegmentation, as far as they can be tested without it: files, settings, and that it is missing."""
+"""Networks of mmsegmentation, as far as they can be tested without it: files, settings, and its absence."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The four systems at full size, and what a recipe may change of them."""
+"""The four systems at full size, and what a recipe may change in them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An official checkpoint is known for what it is, with every size that its shapes tell."""
+"""Published checkpoints are recognised, with every size that their shapes show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""All of an official checkpoint ends in the network, or the reader is told what does not."""
+"""All tensors of a published checkpoint are used, or the user is told which are not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ONE-PEACE: forward and backward with the numbers of the official code, its tensors, and its pre-trained weights."""
+"""ONE-PEACE: forward and backward with the numbers of the official code, its tensors, and its pretrained weights."""
 
 from __future__ import annotations
 

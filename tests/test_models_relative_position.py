@@ -1,4 +1,4 @@
-"""Tables of relative positions: the official numbers for other windows, and the rule by which they are looked up."""
+"""Tables of relative positions: the official numbers for other windows, and the index into them."""
 
 from __future__ import annotations
 

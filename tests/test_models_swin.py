@@ -1,4 +1,4 @@
-"""Swin: the numbers of detectron2's, at full size its tensors, and any size of image."""
+"""Swin: the numbers of detectron2's, its tensors at full size, and images of any size."""
 
 from __future__ import annotations
 

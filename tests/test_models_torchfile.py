@@ -1,4 +1,4 @@
-"""Checkpoints of other programs are read in each of their formats, and nothing in them runs."""
+"""Checkpoints of other programs are read in all their formats, without running code."""
 
 from __future__ import annotations
 

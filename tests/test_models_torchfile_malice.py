@@ -1,4 +1,4 @@
-"""Checkpoints that would run code, or take more than they weigh, are refused; nothing in them runs."""
+"""Checkpoints that would run code, or allocate more than their size, are refused."""
 
 from __future__ import annotations
 

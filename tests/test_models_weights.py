@@ -1,4 +1,4 @@
-"""Where an encoder's weights come from, and what is said when they do not come."""
+"""Sources of an encoder's weights, and messages when they are missing."""
 
 from __future__ import annotations
 

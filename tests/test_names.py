@@ -1,4 +1,4 @@
-"""One rule for all names that become parts of paths, held wherever such names are read."""
+"""One rule for all names that become parts of paths, applied wherever such names are read."""
 
 from __future__ import annotations
 

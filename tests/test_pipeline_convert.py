@@ -1,4 +1,4 @@
-"""What others published becomes a checkpoint of ours with the same numbers, or is refused with the tensor named."""
+"""Published checkpoints become ours with the same numbers, or are refused with the tensor named."""
 
 from __future__ import annotations
 

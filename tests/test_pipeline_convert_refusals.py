@@ -1,4 +1,4 @@
-"""Official checkpoints that cannot become one of ours are refused with a word that helps."""
+"""Published checkpoints that can't be converted are refused with a helpful error."""
 
 from __future__ import annotations
 

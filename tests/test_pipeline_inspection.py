@@ -1,4 +1,4 @@
-"""What the doctor looks at, what it finds beside faults, and what it says it did not look at."""
+"""What `vss doctor` checks, what it finds besides faults, and what it reports as not checked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole loop on drawn videos, small: it runs, it is cached, and what is damaged or missing is named."""
+"""The whole loop on drawn videos, small: it runs, it is cached, and damaged or missing files are named."""
 
 from __future__ import annotations
 

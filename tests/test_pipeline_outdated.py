@@ -1,4 +1,4 @@
-"""Predictions that were made again in their place: what was made of the old ones is refused, unless forced."""
+"""Predictions that were made again: results of the old ones are refused, unless forced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Predicting a split into a store, and one's own frames into masks: what lies there is not taken for what it is not."""
+"""Predicting a split into a store, and the user's frames into masks: existing results are not mistaken for others."""
 
 from __future__ import annotations
 

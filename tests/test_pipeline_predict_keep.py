@@ -1,4 +1,4 @@
-"""What ``--keep`` makes of a recipe's section on stores."""
+"""The effect of ``--keep`` on a recipe's `store` section."""
 
 from __future__ import annotations
 

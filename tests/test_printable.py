@@ -1,4 +1,4 @@
-"""Names of others steer neither terminal nor page: what can't be seen is shown."""
+"""Foreign names control neither terminal nor page: invisible characters are shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One recipe extends another: merged key by key, every value with the place where it stands."""
+"""One recipe extends another: merged key by key, every value with its position in a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes are found, read and checked; all that is wrong is said at once and with its line."""
+"""Recipes are found, read and checked; all faults are reported at once, with their lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The committed JSON Schema is the code's, and every shipped recipe keeps to both."""
+"""The committed JSON Schema matches the code, and every shipped recipe matches both."""
 
 from __future__ import annotations
 

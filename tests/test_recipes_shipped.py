@@ -1,4 +1,4 @@
-"""The recipes that reproduce PVUW 2024 say what the paper says, and their twin on drawn videos has the same graph."""
+"""The recipes for PVUW 2024 have the paper's values, and their twin on drawn videos has the same graph."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The recipe of a pipeline's stage: found, changed as the stage says, and blamed on the right line."""
+"""The recipe of a pipeline's stage: found, changed by the stage, and blamed on the right line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""YAML as recipes use it: places are known, and what recipes have no use for is refused."""
+"""YAML in recipes: positions are known, and unused features are refused."""
 
 from __future__ import annotations
 

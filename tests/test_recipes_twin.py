@@ -1,4 +1,4 @@
-"""A cut of the twin of the PVUW 2024 pipeline, with its stages: whole, kept, and run again no more than it must."""
+"""A subset of the twin of the PVUW 2024 pipeline: complete, cached, and rerun no more than necessary."""
 
 from __future__ import annotations
 

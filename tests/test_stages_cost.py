@@ -1,4 +1,4 @@
-"""What a run would cost is counted without running it: the issue's figures, and a skeleton of VSPW."""
+"""The cost of a run is counted without running it."""
 
 from __future__ import annotations
 

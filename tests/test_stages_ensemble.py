@@ -1,4 +1,4 @@
-"""What the ensemble stage can: weights given, by class or fitted, temperatures, smoothing; and what it says of them."""
+"""The ensemble stage: weights given, by class or fitted, temperatures, smoothing; and its messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong between the stages of a pipeline is told before anything runs, all of it, with file and line."""
+"""Faults between the stages of a pipeline are all reported before anything runs, with file and line."""
 
 from __future__ import annotations
 

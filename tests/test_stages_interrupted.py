@@ -1,4 +1,4 @@
-"""A stage that was cut off goes on with what is its own, and never with what was made of something else."""
+"""An interrupted stage continues its own work, and never work made from something else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A kind of stage is one object that answers everything: one that is missing, or leaves something unsaid, is found."""
+"""A kind of stage is one object: one that is missing or incomplete is found on import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a crash costs: at most the segment in hand, and never a wrong byte."""
+"""A crash costs at most the current segment, and never leaves a wrong byte."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damage to a store is found and never read as data, and what a file claims of itself never fills the memory."""
+"""Damage to a store is found and never read as data, and a file's claims never fill the memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a distribution becomes bytes and back."""
+"""From a distribution to bytes and back."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores that earlier versions wrote must open in this one: fixtures/formatN/ was written when format N was new."""
+"""Stores of earlier versions can be opened: fixtures/formatN/ was written when format N was new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk that is full: a clear error, nothing recorded that is not whole, and going on once there is space."""
+"""A full disk: a clear error, nothing incomplete is recorded, and the run continues once there is space."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stores opened for others: what Zarr and xarray show is what vss reads."""
+"""Stores opened with Zarr and xarray show what vss reads."""
 
 from __future__ import annotations
 

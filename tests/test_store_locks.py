@@ -1,4 +1,4 @@
-"""Locks of stores that nobody holds, and workspaces that can not be."""
+"""Locks of stores that nobody holds, and workspaces that can't be locked."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store under any order of writing, crashing, damage, repair, clearing and deleting, with a dict as the model."""
+"""A store under any order of writes, crashes, damage, repair, clearing and deletion, with a dict as the model."""
 
 from __future__ import annotations
 

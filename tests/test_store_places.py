@@ -1,4 +1,4 @@
-"""Where stores and what is called after them lie, however their place is written."""
+"""Paths of stores and of files named after them, however they are written."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store refuses: others' headers, frames that are not there, names that lead out of it, wrong arrays."""
+"""What a store refuses: foreign headers, missing frames, names that lead out of it, wrong arrays."""
 
 from __future__ import annotations
 

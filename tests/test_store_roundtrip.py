@@ -1,4 +1,4 @@
-"""What is written is what is read, with vss and without."""
+"""What is written can be read, with vss and without."""
 
 from __future__ import annotations
 

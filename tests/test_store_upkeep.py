@@ -1,4 +1,4 @@
-"""``vss cache``: what a store takes, whether it is sound, mending it, and clearing what dead runs left."""
+"""``vss cache``: sizes of stores, verification, repair, and removing what dead processes left."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The bytes that are written here are those that Zarr writes, and Zarr reads them."""
+"""The bytes written here are those that Zarr writes, and Zarr reads them."""
 
 from __future__ import annotations
 

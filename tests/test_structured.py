@@ -1,4 +1,4 @@
-"""The one reader of YAML and JSON: what it reads, and that nothing small to write is large to read."""
+"""The one reader of YAML and JSON: what it reads, and that small files can't be expensive to read."""
 
 from __future__ import annotations
 

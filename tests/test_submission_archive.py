@@ -1,4 +1,4 @@
-"""A submission holds every frame of its split, the same bytes every time, and is there whole or not at all."""
+"""A submission contains every frame of its split, has the same bytes every time, and is written atomically."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A submission is checked as a server would, and no zip, however made, harms the one who checks it."""
+"""A submission is checked as a server would, and no zip can harm the checker."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The terms of the loss on one scale, and how their gradients compare."""
+"""The terms of the loss on one scale, and comparisons of their gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Banks of several processes: they hold what one process with the same batch would, and remember as long."""
+"""Banks of several processes: they hold what one process with the same batch would."""
 
 from __future__ import annotations
 

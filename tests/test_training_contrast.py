@@ -1,4 +1,4 @@
-"""The contrastive loss against numbers of U2PL's published code, and what it promises beyond them."""
+"""The contrastive loss against numbers of U2PL's published code, and its other properties."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gradients of every network through every loss are what float64 and finite differences say, for one image or two."""
+"""Gradients of every network and loss match float64 and finite differences, for one image or two."""
 
 from __future__ import annotations
 

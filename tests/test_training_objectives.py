@@ -1,4 +1,4 @@
-"""Another term of the loss is a file and a line in the table: the step, the journal and checkpoints know it then."""
+"""Another term of the loss is a file and a line in the table: step, journal and checkpoints then include it."""
 
 from __future__ import annotations
 

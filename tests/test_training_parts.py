@@ -1,4 +1,4 @@
-"""Schedule, optimiser, losses, averaging and journal: each does what its formula says."""
+"""Schedule, optimiser, losses, averaging and journal match their formulas."""
 
 from __future__ import annotations
 

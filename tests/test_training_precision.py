@@ -1,4 +1,4 @@
-"""Half precision while training: its scaler skips steps that overflow."""
+"""Half precision in training: the scaler skips steps that overflow."""
 
 from __future__ import annotations
 

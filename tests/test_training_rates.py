@@ -1,4 +1,4 @@
-"""What learns at which rate: layer decay spares what was learned before, and fresh parts learn at the full rate."""
+"""Learning rates: layer decay protects loaded weights, and fresh parameters learn at the full rate."""
 
 from __future__ import annotations
 

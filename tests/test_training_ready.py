@@ -1,4 +1,4 @@
-"""What a run reads is looked at before its first step, and no step is lost while it is scored."""
+"""Everything that a run reads is checked before its first step, and no step is lost during validation."""
 
 from __future__ import annotations
 

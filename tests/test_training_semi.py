@@ -1,4 +1,4 @@
-"""Semi-supervised training as a whole: both teachers learn, banks fill, and a killed run goes on bit for bit."""
+"""Semi-supervised training as a whole: both teachers work, banks fill, and a killed run continues bit for bit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Training on several data sets: what share each has, and that batches still follow from seed and step alone."""
+"""Training on several data sets: their shares, and that batches still follow from seed and step alone."""
 
 from __future__ import annotations
 

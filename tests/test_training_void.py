@@ -1,4 +1,4 @@
-"""Pixels without a label are outside of every mask as published, or nothing that masks are compared at."""
+"""Pixels without a label are outside every mask, as published, or not compared at all."""
 
 from __future__ import annotations
 

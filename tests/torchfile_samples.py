@@ -1,4 +1,4 @@
-"""Weights in each of the formats that torch has had, and packed."""
+"""Weights in each of torch's file formats, and compressed."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""Where predicted labels lie against the masks of CamVid's `val`, read out at several sizes, without augmentation.
+"""How predicted labels are aligned with the masks of CamVid's `val`, at several sizes, without augmentation.
 
     CAMVID_ROOT=… python tests/benchmarks/alignment.py runs/camvid-teacher/last.pt --sizes 360 480 540
 
-Beside mIoU and VC8, by how many pixels labels lie too low and too far right: the top of the parabola through the share
-of right pixels with labels moved by -1, 0 and 1, on every ninth frame.
+Prints mIoU and VC8, and how many pixels labels are too low and too far right: the vertex of the parabola through the
+accuracies with labels shifted by -1, 0 and 1 pixels, on every ninth frame.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SHIFTS = ((0, 0), (-1, 0), (1, 0), (0, -1), (0, 1))
 
 
 def shifts(predictor: Predictor, dataset: Dataset) -> tuple[float, float]:
-    """Pixels that labels lie too low, and too far right."""
+    """How many pixels labels are too low, and too far right."""
     lookup, void = dataset.ids.lookup(dataset.table.num_classes), dataset.table.num_classes
     right = dict.fromkeys(SHIFTS, 0)
     for video in dataset.split("val"):

@@ -1,9 +1,9 @@
-"""What keeping entropies and probabilities as differences saves, by the ways in which Zarr's codecs can say it.
+"""What storing entropies and probabilities as differences saves, with different codecs of Zarr.
 
     python tests/benchmarks/codecs.py STORE --frames 12
 
-All ways are measured on the same frames in turn: kB and milliseconds of processor a frame, one thread, the shortest of
-five rounds for reading. `up` is format 3, which no codec says; `down` is format 4 (`vsscli.store.arrays`).
+All are measured on the same frames in turn: kB and milliseconds of processor time per frame, one thread, the shortest
+of five rounds for reading. `up` is format 3, which has no standard codec; `down` is format 4 (`vsscli.store.arrays`).
 """
 
 from __future__ import annotations

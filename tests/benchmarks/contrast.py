@@ -1,14 +1,14 @@
-"""What the contrastive loss costs: against a plain loop over classes, and within a whole semi-supervised step.
+"""The cost of the contrastive loss: compared with a plain loop over classes, and within a semi-supervised step.
 
     python tests/benchmarks/contrast.py --classes 124 --crops 4 --rounds 5
 
-The loop is the definition written down class by class, as published code does it: boolean indexing, banks that are
-concatenated and cut, cosine similarity of all negatives at once. Both get the same cells, features and full banks, draw
-256 anchors and 50 negatives for each, and go backward to the features. The loop pushes all keys there are; `vss`
-does so too, or 512 a class, as its recipes have it.
+The loop is the definition class by class, as in published code: boolean indexing, banks that are concatenated and cut,
+cosine similarity of all negatives at once. Both get the same cells, features and full banks, draw 256 anchors and 50
+negatives for each, and backpropagate to the features. The loop pushes all keys; `vss` does so too, or 512 per class, as
+in its recipes.
 
-The step is that of the CamVid recipe on crops in memory; its forward and backward passes alone are the student's over
-all crops with both cross-entropies, and the teacher's over what it must see.
+The step is that of the CamVid recipe on crops in memory; its bare forward and backward passes are the student's over
+all crops with both cross-entropies, and the teacher's over the crops that it labels.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def scene(classes: int, crops: int, side: int, present: int, channels: int) -> t
 
 
 def compare_losses(arguments: argparse.Namespace) -> None:
-    """The house's step of the contrastive loss, and the loop's."""
+    """A step of vss's contrastive loss, and of the loop's."""
     for present in sorted({min(20, arguments.classes), arguments.classes}):
         for keys in (512, None):
             settings = Contrast(queue=arguments.queue, keys=keys)
@@ -157,7 +157,7 @@ def compare_steps(arguments: argparse.Namespace) -> None:
 
 
 def alternate(ways: dict[str, Callable[[], None]], rounds: int, times: int) -> dict[str, list[float]]:
-    """Seconds of each way, in turn, after one run that does not count."""
+    """Seconds of each variant, alternating, after one warm-up run."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds + 1):
         for name, way in ways.items():

@@ -1,14 +1,14 @@
-"""Deformable attention against a plain loop over levels with `grid_sample`: time and memory, forward and backward.
+"""Deformable attention compared with a plain loop over levels with `grid_sample`: time and memory, both ways.
 
     python tests/benchmarks/deformable.py --rounds 7
 
 plain    sample each level, stack the samples, weight them, sum (as Deformable DETR's reference does)
 ours     `vsscli.models.mask2former.deformable.deformable_attention`
 
-Same inputs, in turn, in one run. Places lie about a query's own, a few cells away, and a tenth of them outside. The
-figures are medians over the rounds; the ratio is that of the rounds, plain / ours. Memory is the most that was
-allocated at once beyond the inputs, and what is kept between forward and backward. `--device cuda` measures a GPU,
-`--threads` is for CPUs.
+Both get the same inputs, alternating in one run. Locations are around the query's own, a few cells away, a tenth of
+them outside. The figures are medians over the rounds; the ratio is that of the rounds, plain / ours. Memory is the peak
+allocated beyond the inputs, and what is kept between forward and backward. `--device cuda` measures a GPU, `--threads`
+is for CPUs.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Case:
-    """Where the attention is used, for an image of 512x512 (ViT-Adapter-L: 1024 channels, ratio 0.5)."""
+    """A use of the attention, for an image of 512x512 (ViT-Adapter-L: 1024 channels, ratio 0.5)."""
 
     queries: Shapes
     maps: Shapes
@@ -103,7 +103,7 @@ def _now(tensor: Tensor) -> float:
 
 
 def memory(attention: Attention, shapes: Shapes, inputs: list[Tensor], upstream: Tensor) -> tuple[float, float]:
-    """MiB at most, and MiB kept for the way back, inputs not counted."""
+    """Peak MiB, and MiB kept for the backward pass, without the inputs."""
     kept: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
-"""What ways of keeping distributions cost, and what a fusion of two sources loses by them.
+"""The cost of ways to store distributions, and what a fusion of two sources loses.
 
     python tests/benchmarks/predictions.py camvid.pt --checkpoints a.pt b.pt
     python tests/benchmarks/encoding.py camvid.pt --table presets
 
 The reference is the mean of the two dense float32 distributions at frame size, its label, its entropy, and the mask of
-its 80 % of pixels with the lowest entropy. Each setting keeps both sources as a store would and fuses what it kept:
-where both labels agree theirs is the label; else the rebuilt mean decides; the entropy is the mean of the kept ones
-plus the divergence of the rebuilt distributions. Times are seconds of processor for one source, quantising and
+the 80 % of its pixels with the lowest entropy. Each setting encodes both sources as a store would and fuses the result:
+where both labels agree they are the label, elsewhere the rebuilt mean decides; the entropy is the mean of the stored
+ones plus the divergence of the rebuilt distributions. Times are processor seconds for one source, quantising and
 compressing after the ranking, which every setting needs; decoding is decompressing.
 """
 

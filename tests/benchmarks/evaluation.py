@@ -4,11 +4,11 @@
     python tests/benchmarks/evaluation.py --frames 40 --store predictions.zarr
 
 Draws a video of 480x853 masks and predictions (as `metrics.py` does), keeps the predictions as grey and as palette PNGs
-and as a store, and scores mIoU, weighted IoU, VC8 and VC16 from each; the figures are the same. Then a sweep over
-twenty thresholds of the entropy, coverage and precision at each: from the store, and from a label and an entropy PNG a
-frame, in one pass over the files and in a pass for each threshold. The masks of the ground truth are palette PNGs in
-every case, so beside the whole it times the reading of the predictions alone. With a store, its labels and entropies
-are taken instead of drawn ones, and nearly all of its labels are right. One thread.
+and as a store, and scores mIoU, weighted IoU, VC8 and VC16 from each; the figures are the same. Then it sweeps twenty
+thresholds of the entropy, with coverage and precision at each: from the store, and from a label and an entropy PNG per
+frame, in one pass over the files and in one pass per threshold. The ground-truth masks are palette PNGs in every case,
+so reading the predictions is also timed alone. With a given store, its labels and entropies are used instead of drawn
+ones, and nearly all of its labels are right. One thread.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def sweep_again_and_again(labels: Path, entropies: Path, video: FolderVideo) -> 
 
 
 def milliseconds(work: Callable[[], object], frames: int) -> float:
-    """Of processor, a frame."""
+    """Milliseconds of processor time per frame."""
     began = time.process_time()
     work()
     return 1000 * (time.process_time() - began) / frames

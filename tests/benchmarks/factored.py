@@ -1,13 +1,13 @@
-"""What the factored form of mask classifiers takes and loses, beside the lists that stores keep.
+"""Size and loss of the factored form of mask classifiers, compared with the lists that stores keep.
 
     python tests/benchmarks/factored.py teacher/last.pt student/last.pt --data ROOT
 
-A mask classifier says of each query what class it is and where it lies; its scores are the sum of their products. The
-factored form keeps just that: of each query its class distribution in float16, and its mask, sigmoid of the logits, in
-255 levels at the masks' own stride, compressed as a store's arrays are. Queries that are surer than ``--drop`` of being
-no object are left out. Each frame is predicted once, as a whole, at the networks' own crop: a prediction with test-time
-augmentation has as many such forms as views, since each view has queries of its own, and as many lists as one. Both
-forms of both sources are fused as in `encoding.py`, against the mean of the dense distributions.
+A mask classifier predicts a class and a mask for each query; its scores are the sum of their products. The factored
+form stores these: for each query its class distribution in float16, and its mask, the sigmoid of the logits, in 255
+levels at the masks' own stride, compressed like a store's arrays. Queries with more than ``--drop`` probability of "no
+object" are left out. Each frame is predicted once, as a whole, at the network's crop: with test-time augmentation there
+would be one such form per view, since each view has its own queries, but only one set of lists. Both forms of both
+sources are fused as in `encoding.py`, and compared with the mean of the dense distributions.
 """
 
 from __future__ import annotations

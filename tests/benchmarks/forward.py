@@ -1,12 +1,12 @@
-"""A network's forward pass against its matrix products timed alone.
+"""A network's forward pass compared with its matrix products alone.
 
     python tests/benchmarks/forward.py vit_adapter_l --crop 512 --rounds 3
 
-One pass is recorded: every matrix product and convolution with the shapes and strides of what it was given. Then, in
-turns, the pass and its products on tensors of those shapes are timed; attention counts as its two products, without the
-softmax between them. The ratio is the median of the rounds' ratios. What the pass spends elsewhere is listed by
-operator, as the profiler sees it. Random weights, float32, no gradient; `--threads`, `--device cuda` and `--precision
-bf16` for other machines.
+One pass is recorded: every matrix product and convolution with the shapes and strides of its inputs. Then the pass and
+its products on tensors of those shapes are timed, alternating; attention counts as its two products, without the
+softmax between them. The ratio is the median of the rounds' ratios. The rest of the pass is listed by operator, from
+the profiler. Random weights, float32, no gradient; `--threads`, `--device cuda` and `--precision bf16` for other
+machines.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def blank(value: Any) -> Any:
 
 
 def seconds(work: Call, device: torch.device) -> float:
-    """Time on the clock until the device is done."""
+    """Wall-clock time until the device is done."""
     start = time.perf_counter()
     work()
     if device.type == "cuda":

@@ -1,12 +1,12 @@
-"""What fusing two stores costs beside averaging dense arrays, and what stores take beside them.
+"""The cost of fusing two stores compared with averaging dense arrays, and their sizes.
 
     python tests/benchmarks/predictions.py patches.pt --steps 500 --frames 18
     python tests/benchmarks/fusion.py patches.pt --frames 4
 
 Three ways to the label and entropy of the mean of two sources, from the same predictions: (1) store to store, read,
-decoded, fused from the lists, encoded, compressed, synced; (2) as others do, float32 in compressed ``.npz``: load,
-cast, sum, divide, argmax, save compressed, as nnU-Net's ensembling does, without an entropy; (3) two dense float32
-arrays that lie in memory already: mean, argmax, entropy, and nothing read or written. One thread each.
+decoded, fused from the lists, encoded, compressed, synced; (2) float32 in compressed ``.npz``: load, cast, sum, divide,
+argmax, save compressed, as nnU-Net's ensembling does, without an entropy; (3) two dense float32 arrays that are already
+in memory: mean, argmax, entropy, without reading or writing. One thread each.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""What a prediction costs beside its bare forward passes.
+"""The cost of a prediction compared with its bare forward passes.
 
     python tests/benchmarks/inference.py --frames 16 --repeats 5
 
 Draws a video of JPEG files into a temporary folder and, in turns, (1) predicts it into a store with the paper's eight
 scales and flip: read, resize, normalise, forward, softmax, average, enlarge, label, entropy, most likely classes,
-quantise, compress, sync; and (2) passes the same batches, which lie normalised in memory in the same layout, through
-the same network and drops the result. The light network with random weights, in the same process, with the same number
-of threads. Prints both times and their ratio, which is the median of the turns' ratios; `--parts` adds what each part
-costs alone.
+quantise, compress, sync; and (2) passes the same batches, already normalised in memory in the same layout, through the
+same network and drops the result. The network is a light one with random weights, in the same process, with the same
+number of threads. Prints both times and their ratio, the median of the rounds' ratios; `--parts` adds the cost of each
+part alone.
 """
 
 from __future__ import annotations

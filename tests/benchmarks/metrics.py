@@ -6,12 +6,12 @@ Draws videos of 480x853 masks and predictions into a temporary folder, scores mI
 ways, checks that they agree to 1e-12, and prints both times and their ratio.
 
 The published way: three scripts, each of which reads every mask and every prediction (mIoU and weighted IoU; VC8; VC16,
-which is the VC8 script with another number), with windows times n comparisons of whole frames. It is written here in
-our own words, and does what those scripts do and nothing more, with Pillow and on one core as they do. Source:
+which is the VC8 script with another number), with windows times n comparisons of whole frames. It is reimplemented
+here, and does what those scripts do and nothing more, with Pillow and on one core as they do. Source:
 VSPW-dataset/VSPW_code, `evaluator_test.py`, `utils.py` and `VC_perclip.py`; ids are mapped as DVIS_Plus does.
 
-Both ways decode with Pillow, and what that costs depends on the kind of PNG: it writes grey ones (L) with filters that
-are slow to undo, palette ones (P) without. So each mix that is met gets a line, ground truth first: L/P as VSPW's
+Both decode with Pillow, whose cost depends on the kind of PNG: it writes grey ones (L) with filters that are slow to
+undo, palette ones (P) without. So each usual combination has a line, ground truth first: L/P as VSPW's
 baseline writes predictions, L/L as DVIS and UniVS do, P/P as `vss` does.
 """
 

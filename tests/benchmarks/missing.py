@@ -1,12 +1,12 @@
-"""What becomes of the pixels that a mask classifier's queries leave unclaimed: three ways to a distribution, measured.
+"""Pixels that a mask classifier's queries leave unclaimed: three ways to a distribution, measured.
 
     python tests/benchmarks/missing.py teacher/last.pt student/last.pt --data ROOT --every 3
 
-Mask scores are sums over queries and need not add up to 1. First, how right labels are by that sum, one view a frame.
-Then the distribution of each way, without and with test-time augmentation: how right the surest 80 % of the pixels are
-by entropy, the expected calibration error of the likeliest class's probability (15 bins of equal width), the mean
-negative logarithm of the true class's probability in nats, mIoU, and the share of the pixels whose scores add up to
-less than 0.6 (in that one view) that are among the surest; on the split that the recipe validates on.
+Mask scores are sums over queries and need not sum to 1. First, the accuracy of labels by that sum, one view per frame.
+Then, for each kind of distribution, without and with test-time augmentation: the accuracy of the 80 % of the pixels
+with the lowest entropy, the expected calibration error of the likeliest class's probability (15 bins of equal width),
+the mean negative logarithm of the true class's probability in nats, mIoU, and the share of the pixels with scores that
+sum to less than 0.6 (in one view) that are among those 80 %; on the split that the recipe validates on.
 """
 
 from __future__ import annotations

@@ -2,13 +2,13 @@
 
     python tests/benchmarks/negatives.py --windows none 3-124 3-20 20-124 --seeds 1 2 3
 
-A small network learns from a few labelled frames of drawn videos of 124 classes (`predictions.Patches`), and says of
-many others what a store would keep. It then goes on from there on both, once for each window of ranks, as `vss train`
-does with `unlabelled.contrast.low_rank` and `high_rank`, and is scored on videos that it has not seen. Of each window:
-which share of the unreliable cells is a negative of a class; how many of these are of that very class; how alike the
-banks of two classes are in the end (cosine of their means); and whether the contrast then pulls where the true labels
-of the unlabelled frames would (cosine of both gradients at the network below its classifier, mean and error over
-batches). The schedule is the other question: ``--split narrowing``.
+A small network is trained on a few labelled frames of drawn videos of 124 classes (`predictions.Patches`), and predicts
+many others as a store would keep them. Training then continues on both, once for each window of ranks, as `vss train`
+does with `unlabelled.contrast.low_rank` and `high_rank`, and is scored on unseen videos. For each window: the share of
+the unreliable cells that are negatives of a class; how many of these belong to that class; the similarity of the banks
+of two classes in the end (cosine of their means); and whether the contrast's gradient has the direction of that of the
+true labels of the unlabelled frames (cosine of both at the network below its classifier, mean and error over batches).
+``--split narrowing`` compares the schedule.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def learn(
     meaning: StoreMeaning | None = None,
     truth: Tensor | None = None,
 ) -> None:
-    """Train with the house's own step; crops are whole frames, mirrored at random."""
+    """Train with vss's own step; crops are whole frames, flipped at random."""
     torch.manual_seed(recipe.seed)
     objectives = build_objectives(recipe, network, meaning)
     optimiser = torch.optim.AdamW(objectives.learner.train().parameters(), recipe.train.lr, weight_decay=0.01)

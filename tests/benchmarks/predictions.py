@@ -1,4 +1,4 @@
-"""Dense predictions of two sources to measure stores with: what two networks say of the frames of one video.
+"""Dense predictions of two sources for measuring stores: the output of two networks for the frames of one video.
 
     python tests/benchmarks/predictions.py camvid.pt --checkpoints a.pt b.pt --frames 48
     python tests/benchmarks/predictions.py patches.pt --steps 500 --frames 18
@@ -6,8 +6,8 @@
 
 With checkpoints, the frames are the first of their data set's evaluation split. Without, two networks of the light
 family are first trained on a drawn scene of 124 classes (`Patches`), some minutes each on one core; the less a class
-differs from video to video (``--shift``), the surer they get. What is saved is small, the networks' maps at their own
-stride; enlarged they are the dense float32 distributions. `encoding.py` and `fusion.py` read the file.
+differs from video to video (``--shift``), the more certain they become. The file is small: it holds the networks' maps
+at their own stride, which are upsampled to the dense float32 distributions. `encoding.py` and `fusion.py` read it.
 """
 
 from __future__ import annotations

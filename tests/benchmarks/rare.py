@@ -1,10 +1,10 @@
-"""What choosing crops by class is worth on CamVid, 46 labelled frames of 367.
+"""The gain of choosing crops by class on CamVid, 46 labelled frames of 367.
 
     CAMVID_ROOT=… python tests/benchmarks/rare.py --out runs/rare --seeds 1 2 3
 
-The student of recipes/camvid/student.yaml for so many steps, its crops in turn or chosen by class (`train.rare`) with
-each temperature and share; scored on `val` with the last checkpoint, without test-time augmentation. What is done is
-kept: running it again goes on, and prints the table of what there is.
+Trains the student of recipes/camvid/student.yaml with crops in turn, or chosen by class (`train.rare`) with each
+temperature and share; scored on `val` with the last checkpoint, without test-time augmentation. Finished runs are kept:
+running it again continues, and prints the table so far.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""What lists lose under temperatures: how many pixels change between reliable and unreliable, against dense arithmetic.
+"""What lists lose with temperatures: pixels that change between reliable and unreliable, compared with dense arrays.
 
     python tests/benchmarks/predictions.py patches.pt --steps 240 --frames 4
     python tests/benchmarks/tempered.py patches.pt --frames 2
 
-Fusions of one source and of two, store to store, beside the dense distributions raised to the power of 1 / T, divided
-by their sums and averaged in float64. Flips: of all pixels, with each side's own 80th percentile of the entropy as the
-threshold, and with that of the dense side for both; and the mean difference of the entropies, in levels of 255.
+Compares fusions of one source and of two, store to store, with the dense distributions raised to the power of 1 / T,
+normalised and averaged in float64. Flips are shares of all pixels, with each side's own 80th percentile of the entropy
+as the threshold, and with that of the dense side for both; also the mean difference of the entropies, in levels of 255.
 """
 
 from __future__ import annotations

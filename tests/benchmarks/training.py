@@ -1,8 +1,8 @@
-"""What a training step costs beside the bare forward, backward and optimiser step of the same network.
+"""The cost of a training step compared with the bare forward, backward and optimiser step of the same network.
 
     python tests/benchmarks/training.py --steps 6 --rounds 5
 
-Three ways of a step, in turn, in one run, on the same machine under the same load:
+Three variants of a step, alternating in one run, under the same load:
 
 bare     a network, its loss at label size and AdamW, on a normalised batch in memory, written in ten lines of torch
 step     the project's own step (`training.step.Stepper`) on 8-bit crops in memory

@@ -1,4 +1,4 @@
-"""What unlabelled video is worth on CamVid: the table of rows a to f, 46 labelled frames of 367.
+"""The gain of unlabelled video on CamVid: the table of rows a to f, 46 labelled frames of 367.
 
     CAMVID_ROOT=… python tests/benchmarks/unreliable.py --out runs/unreliable --teacher runs/camvid-teacher/last.pt
 
@@ -6,10 +6,10 @@ a  labelled frames only                              d  c, pseudo-labels of teac
 b  and reliable pseudo-labels (the student's own)    e  c, labelled by a mean teacher as it learns
 c  and unreliable pixels by contrast                 f  all 367 labels, the ceiling
 
-Every row goes on from the supervised checkpoint of its seed for the same number of steps of eight labelled crops, b to
-e with eight unlabelled ones beside them, and is scored on `val` with its last checkpoint, without test-time
-augmentation. What is done is kept: running it again goes on, and prints the table of what there is. `--set` changes
-all rows that learn from unlabelled frames; name such a try with `--tag`.
+Every row continues from the supervised checkpoint of its seed for the same number of steps of eight labelled crops, b
+to e with eight unlabelled ones as well, and is scored on `val` with its last checkpoint, without test-time
+augmentation. Finished runs are kept: running it again continues, and prints the table so far. `--set` changes all rows
+that use unlabelled frames; name such a variant with `--tag`.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""What leaving void out of mask losses is worth where labels are partial: the twin of the submission, drawn videos.
+"""The gain of leaving void out of mask losses with partial labels: the twin of the submission, drawn videos.
 
     python tests/benchmarks/void.py --out runs/void --seeds 1 2
 
-Labels of the twin's other streets are read by a mapping that leaves people and poles out. A network learns on those
-alone, as in recipes/tiny/pvuw2024/pretrain-*.yaml, and goes on with the demo's streets and some of the others beside
-them, as in the student's or teacher's recipe there; with pixels without a label outside of every mask, or ignored
-(`train.void`). Scored on the demo's `val` after either, without test-time augmentation. What is done is kept: running
-it again goes on, and prints the table of what there is.
+Labels of the twin's other streets are read through a mapping that leaves people and poles out. A network is trained on
+those alone, as in recipes/tiny/pvuw2024/pretrain-*.yaml, then on the demo's streets and some of the others, as in the
+student's or teacher's recipe there; with pixels without a label outside every mask, or ignored (`train.void`). Scored
+on the demo's `val` after either, without test-time augmentation. Finished runs are kept: running it again continues,
+and prints the table so far.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""What threads that spin cost: training with OpenMP's waiting threads asleep, spinning a little, or always.
+"""The cost of spinning threads: training with OpenMP's waiting threads asleep, spinning a little, or always.
 
     python tests/benchmarks/waiting.py --seconds 40
 
-Each way of waiting trains the student of recipes/demo for so long, alone and beside another program that keeps every
-core busy, in turns; printed are steps a second. A number is how often a thread looks before it sleeps
+With each way of waiting the student of recipes/demo is trained for some seconds, alone and beside another program that
+keeps every core busy, alternating; prints steps per second. A number is how often a thread spins before it sleeps
 (`GOMP_SPINCOUNT`).
 """
 
