@@ -167,7 +167,7 @@ class TestWhatIsNotACheckpoint:
         save_checkpoint(path, tiny())
         whole = path.read_bytes()
         path.write_bytes(whole[: int(len(whole) * share)])
-        self.refuse(path, "cut off")
+        self.refuse(path, "truncated")
 
     def test_any_damaged_byte_is_an_error_or_harmless(self, path: Path) -> None:
         weights = {"w": torch.full((50,), 7.0), "v": torch.tensor([1, 2])}

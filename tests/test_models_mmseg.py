@@ -136,7 +136,7 @@ class TestConfigs:
             ("a.json", "{", "is no JSON"),
             ("a.json", '{"_base_": "b.py"}', r"builds on b\.py"),
             ("a.yaml", "model: {type: EncoderDecoder}\n", "no model with a data_preprocessor"),
-            ("a.txt", "x", r"no \.py, \.yaml or \.json file"),
+            ("a.txt", "x", r"not a \.py, \.yaml or \.json file"),
         ],
     )
     def test_what_is_none_is_refused(self, name: str, text: str, message: str, tmp_path: Path) -> None:
