@@ -82,9 +82,9 @@ def test_predictions_of_other_kinds_are_told_to_lie_there(suffix: str, why: str,
 
 def test_where_the_video_is_missing_it_is_told_which_are_there(tmp_path: Path) -> None:
     dataset = open_dataset(plain_data(data_set(tmp_path)))
-    with pytest.raises(VssError, match="holds folders w"):
+    with pytest.raises(VssError, match=r"has folders w"):
         miou(dataset, FolderLabels(predictions(tmp_path / "p", "{}.png", "w")))
-    with pytest.raises(VssError, match="holds no folders of videos"):
+    with pytest.raises(VssError, match="no folders of videos"):
         miou(dataset, FolderLabels(predictions(tmp_path / "q", "{}.png", ".")))
 
 

@@ -175,7 +175,7 @@ def as_strings(path: Path) -> Store:
 def test_a_store_in_the_order_of_strings_is_not_gone_on_with(tmp_path: Path) -> None:
     store = as_strings(tmp_path / "a.zarr")
     with (
-        pytest.raises(VssError, match="in another order of the same frames, '10' where '2' comes") as caught,
+        pytest.raises(VssError, match="same frames in another order, '10' in the place of '2'") as caught,
         StoreWriter(store.path, store.header) as writer,
     ):
         writer.pending("v", in_time(store.stems("v")), store.size("v"))

@@ -139,7 +139,7 @@ def test_other_predictions_at_the_address_are_not_taken_for_the_source(store: St
     with pytest.raises(VssError, match="does not exist"):
         open_source(pseudo)
     write_predictions(store.path, prediction_header(4, weights="other"), {"one": distributions(1, 1, 4)})
-    with pytest.raises(VssError, match="holds other predictions"):
+    with pytest.raises(VssError, match="predictions"):
         open_source(pseudo)
 
 
@@ -211,6 +211,6 @@ def test_a_store_that_is_not_finished_is_refused(store: Store, tmp_path: Path) -
             attempt()
         assert "run the command that makes it again" in refused.value.hint
     (store.path / "three" / "zarr.json").unlink()
-    with pytest.raises(VssError, match="holds arrays of video three and no record of them"):
+    with pytest.raises(VssError, match=r"holds arrays of video three .* no record"):
         threshold_from_percentile(open_store(store.path), 80)
     assert not [*tmp_path.glob("*.zarr")]

@@ -228,7 +228,7 @@ def test_a_batch_that_does_not_fit_is_halved_once_and_for_all_and_said_once() ->
     assert predict.batch_size == 2
     predict.maps(frames, heard)
     assert len(heard.warnings) == 1
-    assert "2 views at a time, not 8" in heard.warnings[0]
+    assert "2 views at once, not 8" in heard.warnings[0]
     for views, expected in zip(found, predictor(Colours()).maps(frames), strict=True):
         torch.testing.assert_close(views.maps[0], expected.maps[0])
 
@@ -331,9 +331,9 @@ def test_what_does_not_fit_is_refused_before_anything_runs() -> None:
     ("size", "how", "words"),
     [
         ((65000, 65000), read_out(window=(16, 24)), "65000x65000, 4225000000 pixels times 5 classes are 21125000000"),
-        ((1, 2**26), read_out(), "seen in one piece"),
+        ((1, 2**26), read_out(), "in one piece"),
         ((8000, 8000), read_out(), "becomes a view of 64000000 pixels"),
-        ((3, 90000), read_out(size=896), "pixels in all views times 5 classes|seen in one piece"),
+        ((3, 90000), read_out(size=896), "pixels in all views times 5 classes|in one piece"),
     ],
 )
 def test_frames_that_no_memory_suffices_for_are_refused_with_the_number(

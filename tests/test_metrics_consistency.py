@@ -283,15 +283,15 @@ def test_a_window_of_one_frame_or_of_too_many_is_refused(window: int) -> None:
 def test_frames_beyond_the_announced_length_or_of_other_size_are_refused() -> None:
     consistency = VideoConsistency([2])
     frame = np.zeros((2, 2), np.uint8)
-    with pytest.raises(ValueError, match="frame 0 given of a video of 0 frames"):
+    with pytest.raises(ValueError, match="frame 0 of a video of 0 frames"):
         consistency.update(frame, frame)
     consistency.start_video(3)
     consistency.update(frame, frame)
     with pytest.raises(ValueError, match="was not ended"):
         consistency.start_video(2)
-    with pytest.raises(ValueError, match="the frames before"):
+    with pytest.raises(ValueError, match="frame 1 has shape"):
         consistency.update(frame[:1], frame[:1])
     with pytest.raises(ValueError, match="prediction"):
         consistency.update(frame, frame[:1])
-    with pytest.raises(ValueError, match="announced with 3 frames, 1 were given"):
+    with pytest.raises(ValueError, match="3 frames.* 1 "):
         consistency.end_video("short")

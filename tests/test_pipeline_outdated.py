@@ -27,7 +27,7 @@ def test_a_fusion_of_what_has_changed_is_refused_and_forced_in_its_place(tmp_pat
     fused = ensemble(stores, context=Context(tmp_path)).store
     before = snapshot(fused)
     predict(stores[0], 4)
-    with pytest.raises(VssError, match=r"street .* was made from other predictions") as caught:
+    with pytest.raises(VssError, match=r"street .* predictions") as caught:
         ensemble(stores, context=Context(tmp_path))
     assert "--force" in caught.value.hint
     assert ensemble(stores, context=Context(tmp_path), force=True).store == fused

@@ -17,7 +17,7 @@ from small import train
 from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.inference.plans import PAPER, AugmentationPlan
-from vsscli.inference.predictor import ReadOut, windows_of
+from vsscli.inference.predictor import ReadOut, count_windows
 from vsscli.models.build import build_network
 from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.recipes.find import shipped_recipes
@@ -110,10 +110,10 @@ def test_the_papers_plan_takes_82_windows_of_a_frame_and_a_single_scale_3() -> N
             predict, plan = job.recipe(name).predict, plan_of(job, name)
             assert plan == PAPER
             how = ReadOut(predict.size, predict.window, predict.step, plan)
-            assert windows_of((480, 853), how, (896, 896), divisor=32, stride=4) == {(896, 896): 82}
+            assert count_windows((480, 853), how, (896, 896), divisor=32, stride=4) == {(896, 896): 82}
     plain = job_of("pvuw2024-holdout")
     how = ReadOut(896, (896, 896), (512, 512), plan_of(plain, "student-plain"))
-    assert windows_of((480, 853), how, (896, 896), divisor=32, stride=4) == {(896, 896): 3}
+    assert count_windows((480, 853), how, (896, 896), divisor=32, stride=4) == {(896, 896): 3}
 
 
 def test_rows_carry_the_papers_figures_marked_as_the_servers() -> None:

@@ -13,7 +13,7 @@ from small import CHAIN, small_loop
 from vsscli.context import Context
 from vsscli.drawn.canvas import CLASSES
 from vsscli.inference.plans import NONE, PAPER
-from vsscli.inference.predictor import ReadOut, windows_of
+from vsscli.inference.predictor import ReadOut, count_windows
 from vsscli.models.build import build_network
 from vsscli.models.cost import count_cost, outline
 from vsscli.recipes.readout import Keep
@@ -37,7 +37,7 @@ def test_the_papers_plan_is_82_windows_against_3(divisor: int) -> None:
 
     def windows(plan: object) -> dict[tuple[int, int], int]:
         how = ReadOut(896, (896, 896), (512, 512), plan)  # type: ignore[arg-type]
-        return windows_of(FRAME, how, None, divisor, 1)
+        return count_windows(FRAME, how, None, divisor, 1)
 
     assert windows(PAPER) == {(896, 896): 82}
     assert windows(NONE) == {(896, 896): 3}
@@ -45,7 +45,7 @@ def test_the_papers_plan_is_82_windows_against_3(divisor: int) -> None:
 
 def test_the_papers_plan_is_20_times_the_pixels_of_a_single_pass_at_896() -> None:
     assert sum(2 * scale**2 for scale in PAPER.scales) == pytest.approx(20, abs=0.1)
-    whole = [pixels(windows_of(FRAME, ReadOut(896, None, None, plan), None, 32, 4)) for plan in (PAPER, NONE)]
+    whole = [pixels(count_windows(FRAME, ReadOut(896, None, None, plan), None, 32, 4)) for plan in (PAPER, NONE)]
     assert whole[0] / whole[1] == pytest.approx(20, abs=0.3)
 
 
@@ -63,7 +63,7 @@ def test_windows_are_counted_as_the_predictor_cuts_them(monkeypatch: pytest.Monk
     monkeypatch.setattr(network, "forward", lambda images: seen.append(images.shape) or forward(images))  # type: ignore[func-returns-value]
     predictor = Predictor(network, network.normalisation, how, torch.device("cpu"))
     predictor.label(np.zeros((48, 85, 3), np.uint8))
-    counted = windows_of((48, 85), how, network.crop, network.divisor, network.stride)
+    counted = count_windows((48, 85), how, network.crop, network.divisor, network.stride)
     assert counted == {(64, 64): sum(shape[0] for shape in seen)}
 
 

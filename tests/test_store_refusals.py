@@ -74,11 +74,11 @@ def test_other_frames_of_a_video_are_refused(store: Store) -> None:
     with StoreWriter(store.path, prediction_header()) as writer:
         with pytest.raises(VssError, match="66 frames, not 67"):
             writer.pending("street", stems(FRAMES + 1), SIZE)
-        with pytest.raises(VssError, match=r"first unlike: '00001', not 'other'"):
+        with pytest.raises(VssError, match=r"'00001', not 'other'"):
             writer.pending("street", ["00000", "other", *stems(FRAMES)[2:]], SIZE)
         with pytest.raises(VssError, match="5x6, not 6x6"):
             writer.pending("street", stems(FRAMES), (6, 6))
-        with pytest.raises(VssError, match="made from other predictions"):
+        with pytest.raises(VssError, match="from predictions"):
             writer.pending("street", stems(FRAMES), SIZE, ["0" * 64])
         assert writer.pending("street", stems(FRAMES), SIZE) == []
 
@@ -108,7 +108,7 @@ def test_a_path_that_holds_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "a.txt").write_text("mine")
     for path in (tmp_path / "notes", tmp_path / "notes" / "a.txt"):
-        with pytest.raises(VssError, match="is no store"):
+        with pytest.raises(VssError, match="not a store"):
             StoreWriter(path, prediction_header())
 
 
@@ -131,7 +131,7 @@ def test_wrong_arrays_never_reach_the_disk(tmp_path: Path) -> None:
             writer.write("v", segment, {**good, "label": np.zeros((1, *SIZE), np.uint8)})
         with pytest.raises(ValueError, match="top_class of video v"):
             writer.write("v", segment, {**good, "top_class": good["top_class"].astype(np.int64)})
-        with pytest.raises(ValueError, match="no pending segment"):
+        with pytest.raises(ValueError, match="pending segment"):
             writer.write("v", Segment(0, 1), good)
         with pytest.raises(ValueError, match="was not claimed"):
             writer.write("w", segment, good)
@@ -167,11 +167,11 @@ def test_a_reader_sees_what_is_recorded_later(tmp_path: Path) -> None:
 
 
 def test_what_a_store_does_not_keep_is_named(store: Store) -> None:
-    with pytest.raises(VssError, match="keeps no logits, only label, entropy, top_class, top_probability"):
+    with pytest.raises(VssError, match="no logits, only label, entropy, top_class, top_probability"):
         store.read("street", "logits", 0)
     with pytest.raises(VssError, match="has no video alley"):
         store.label("alley", 0)
-    with pytest.raises(VssError, match="is no pseudo-label store"):
+    with pytest.raises(VssError, match="pseudo-label store"):
         open_source(store)
 
 

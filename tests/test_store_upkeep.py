@@ -113,7 +113,7 @@ def test_a_video_whose_record_is_lost_is_named_dropped_and_made_again(
     path: Path, template: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (path / "street" / "zarr.json").unlink()
-    with pytest.raises(VssError, match="street holds arrays and no record of them") as refused:
+    with pytest.raises(VssError, match=r"street holds arrays .* no record") as refused:
         predict_again(path)
     assert "`vss cache repair`" in refused.value.hint
     damaged = verify(open_store(path))

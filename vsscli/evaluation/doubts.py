@@ -1,4 +1,4 @@
-"""What makes figures doubtful: masks or predictions that seem to mean something else than they are taken for."""
+"""Signs that figures are wrong: masks or predictions whose values seem to mean something else."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from vsscli.data.verdict import Meaning, Remark, judge, judge_absent
 from vsscli.evaluation.figures import Figures
 
 MOST = 0.5
-"""Share of the labelled pixels that are predicted as the class beside their own, from which on that is no accident."""
+"""If more than this share of the labelled pixels are predicted as the class next to their own, that is no accident."""
 
 
 def doubts(figures: Figures, meaning: Meaning, what: str) -> list[Remark]:
-    """All that is odd about what was scored.
+    """Everything that looks wrong about what was scored.
 
     Parameters
     ----------
     figures
-        With what masks and predictions hold.
+        Includes the values found in masks and predictions.
     meaning
-        What the masks' values are said to mean. Those that mean nothing counted as void.
+        What the masks' values are declared to mean. Unknown ones counted as void.
     what
-        What to call the split.
+        Name of the split in messages.
 
     Returns
     -------
     list of Remark
-        A fault where no pixel has a class though figures were asked for that compare classes.
+        One of them is a fault if no pixel has a class although the requested figures compare classes.
     """
     void = replace(meaning, ids=replace(meaning.ids, unknown="void"))
     found = judge(figures.census, void, what)
@@ -41,7 +41,7 @@ def doubts(figures: Figures, meaning: Meaning, what: str) -> list[Remark]:
 
 
 def _of_predictions(matrix: np.ndarray) -> Iterator[Remark]:
-    """Of (C, 256) pixels by class and predicted value."""
+    """Remarks on (C, 256) pixels by class and predicted value."""
     count, total = len(matrix), int(matrix.sum())
     if not total:
         return
@@ -51,7 +51,7 @@ def _of_predictions(matrix: np.ndarray) -> Iterator[Remark]:
         share = predicted[beyond].sum() / total
         remedy = "write class indices, 0 for the first class"
         if beyond == [count]:
-            remedy = "predictions hold class indices from 0; these seem to count from 1, as masks do: subtract 1"
+            remedy = "predictions must hold class indices from 0; these seem to start at 1, like masks: subtract 1"
         yield Remark(
             "warning",
             f"predictions hold {describe_values(beyond)}, beyond the {count} classes 0..{count - 1}, in {share:.1%} of "
@@ -60,7 +60,7 @@ def _of_predictions(matrix: np.ndarray) -> Iterator[Remark]:
         )
     if predicted[IGNORE]:
         share = predicted[IGNORE] / total
-        what = f"predictions hold {IGNORE}, no class, in {share:.1%} of the labelled pixels, which count as wrong"
+        what = f"predictions hold {IGNORE}, not a class, in {share:.1%} of the labelled pixels, which count as wrong"
         yield Remark("warning", what, "predict a class for every pixel")
     rows = np.arange(count)
     right = matrix[rows, rows].sum() / total
@@ -72,5 +72,5 @@ def _of_predictions(matrix: np.ndarray) -> Iterator[Remark]:
                 "warning",
                 f"{share:.1%} of the labelled pixels are predicted as the class {beside} their own, {right:.1%} as "
                 "their own",
-                "masks or predictions seem to count from another number: see data.first_id; predictions count from 0",
+                "masks or predictions seem to be shifted: check data.first_id; predictions start at 0",
             )

@@ -1,4 +1,4 @@
-"""Records of figures: what a score consists of."""
+"""The result of scoring: figures, by class and by video."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from vsscli.data.census import Census
 
 @dataclass(frozen=True)
 class ScoredVideo:
-    """One video: its own figures (NaN if nothing counts), and where it is worst.
+    """The figures of one video (NaN if nothing counts), and where it is worst.
 
     Attributes
     ----------
     name, frames
-        The video and its length.
+        The video's name and its number of frames.
     values
-        Metric to figure.
+        Figures by metric.
     worst
-        Metric to (stem of the frame from which on it is worst, the figure there); without what has no such place.
+        By metric, the stem of the frame where the worst window begins, and its figure; without metrics that have none.
     """
 
     name: str
@@ -31,7 +31,7 @@ class ScoredVideo:
     worst: dict[str, tuple[str, float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """As plain values, NaN as None."""
+        """Plain values, with `None` for NaN."""
         worst = {metric: {"start": stem, "score": value} for metric, (stem, value) in self.worst.items()}
         return {"name": self.name, "frames": self.frames, **_plain(self.values), "worst": worst}
 
@@ -43,28 +43,28 @@ class Figures:
     Attributes
     ----------
     values
-        Metrics that were asked for, in that order, to fractions; NaN where there was nothing to score.
+        Fractions by metric, in the order requested; NaN if there was nothing to score.
     protocol
-        Name of the way of counting.
+        Name of the protocol.
     videos, frames
-        Counted: those with masks.
+        Numbers of those that count, which have masks.
     left_out
-        Videos that the protocol leaves out.
+        Number of videos that the protocol leaves out.
     unmasked
-        Frames that have no mask and count for nothing.
+        Number of frames without a mask, which do not count.
     notes
-        What single metrics rest on, plain JSON values: ``windows`` of VC, for example.
+        Further facts of single metrics as plain JSON values: ``windows`` of VC, for example.
     reasons
-        Why figures are NaN, a sentence for each reason.
+        Why figures are NaN, one sentence for each reason.
     per_class
-        Every class of the table to what metrics say of it, ``iou`` and ``pixels`` for example; NaN of a class that is
-        absent from the ground truth. Empty where no metric says anything of classes.
+        For every class of the table its figures, ``iou`` and ``pixels`` for example; NaN for a class that is absent
+        from the ground truth. Empty if no metric has figures by class.
     per_video
-        Every counted video.
+        Every video that counts.
     matrix
-        (C, 256) pixels by class and predicted value; empty where no metric compares classes.
+        (C, 256) pixels by class and predicted value; empty if no metric compares classes.
     census
-        What the masks hold.
+        The values found in the masks.
     """
 
     values: dict[str, float]
@@ -81,11 +81,11 @@ class Figures:
     census: Census = field(default_factory=Census, compare=False, repr=False)
 
     def plain(self) -> dict[str, float | None]:
-        """The figures, None where there was nothing to score."""
+        """The figures, `None` if there was nothing to score."""
         return _plain(self.values)
 
     def worst_first(self) -> list[ScoredVideo]:
-        """The videos by the first figure that they have; those of which nothing counts come last."""
+        """The videos sorted by their first figure; those without figures come last."""
 
         def place(video: ScoredVideo) -> tuple[bool, float, str]:
             first = next(iter(video.values.values()), math.nan)
@@ -94,12 +94,12 @@ class Figures:
         return sorted(self.per_video, key=place)
 
     def to_json(self, *, per_class: bool = False, per_video: bool = False) -> dict[str, Any]:
-        """Plain values for one JSON object: the metrics first, NaN as None.
+        """Plain values for one JSON object: the metrics first, with `None` for NaN.
 
         Parameters
         ----------
         per_class, per_video
-            Add the tables by class and by video.
+            Whether to add the tables of classes and of videos.
         """
         values: dict[str, Any] = {
             **self.plain(),

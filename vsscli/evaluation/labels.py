@@ -1,4 +1,4 @@
-"""Where the labels that are scored come from: a folder of masks, a store, or anything with the same two methods."""
+"""Sources of predicted labels to score: a folder of PNGs, a store, or anything with the same two methods."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ LOSSY = frozenset({".jpg", ".jpeg", ".jpe", ".jfif", ".jif"})
 
 
 class LabelSource(Protocol):
-    """Where predicted labels come from. With more than one worker, `label` is called from several threads."""
+    """A source of predicted labels. With more than one worker, `label` is called from several threads."""
 
     def label(self, video: str, index: int, stem: str) -> np.ndarray:
-        """Classes predicted for one frame, (H, W) uint8; VssError if there are none."""
+        """Predicted classes of one frame, (H, W) uint8; `VssError` if it has no prediction."""
         ...
 
     def place(self, video: str, stem: str) -> str:
-        """What to call a frame's prediction in an error."""
+        """The name of a frame's prediction in errors."""
         ...
 
 
 class SizedLabels(LabelSource, Protocol):
-    """Labels that tell what is there before anything is decoded."""
+    """Labels whose sizes are known before anything is decoded."""
 
     def size(self, video: str, stem: str) -> tuple[int, int] | None:
-        """H, W of the label of one frame; none if it has no prediction."""
+        """H, W of one frame's label; `None` if it has no prediction."""
         ...
 
 
 @runtime_checkable
-class SureLabels(LabelSource, Protocol):
-    """Labels of which is known how sure they are; (H, W) float32 in [0, 1], by frame."""
+class LabelsWithConfidence(LabelSource, Protocol):
+    """Labels with their confidence and entropy, (H, W) float32 in [0, 1] for each frame."""
 
     def confidence(self, video: str, stem: str) -> np.ndarray:
         """Probability of the label."""
@@ -58,16 +58,16 @@ class SureLabels(LabelSource, Protocol):
 
 @dataclass(frozen=True)
 class FolderLabels:
-    """A folder of class-index masks, ``<path>/<video>/<stem>.png``, 8 bits, grey or palette.
+    """A folder of predictions as 8-bit PNGs of class indices, grey or palette, ``<path>/<video>/<stem>.png``.
 
-    Names may be spelled otherwise than those of the frames (`data.spelling`), and suffixes be in capitals.
+    Names may differ from those of the frames in their Unicode form (`data.spelling`), and suffixes may be in capitals.
 
     Parameters
     ----------
     path
         The folder.
     legend
-        What colours the classes have, where that is known: a palette may have been numbered anew.
+        The colours of the classes, if known, to recognise a palette that was renumbered.
     """
 
     path: Path
@@ -76,7 +76,7 @@ class FolderLabels:
 
     def __post_init__(self) -> None:
         if not self.path.is_dir():
-            raise VssError(f"no folder of predictions at {self.path}", "give the folder that holds <video>/<stem>.png")
+            raise VssError(f"no folder of predictions at {self.path}", "give the folder with <video>/<stem>.png")
 
     def label(self, video: str, index: int, stem: str) -> np.ndarray:
         """Decode the mask of one frame."""
@@ -90,7 +90,7 @@ class FolderLabels:
             raise VssError(f"{path} is not there: {video}/{stem} has no prediction{what}", hint) from error
 
     def size(self, video: str, stem: str) -> tuple[int, int] | None:
-        """Look at the head of a frame's mask."""
+        """Read the size from the header of a frame's mask."""
         path = self._find(video, stem)
         return image_size(path) if path.exists() else None
 
@@ -99,12 +99,12 @@ class FolderLabels:
         return str(self._find(video, stem))
 
     def _find(self, video: str, stem: str) -> Path:
-        """Where the mask of a frame lies, or where it should."""
+        """Where the mask of a frame is, or where it should be."""
         path = self.path / video / f"{stem}.png"
         return path if path.exists() else self._masks(video).get(plain(stem), path)
 
     def _masks(self, video: str) -> dict[str, Path]:
-        """The masks of a video by the composed forms of their stems; its folder is looked into once."""
+        """The masks of a video by the composed forms of their stems; its folder is listed once."""
         if video not in self._known:
             folder = self._folder(video)
             masks = [] if folder is None else [path for path in visible(folder) if path.suffix.lower() == ".png"]
@@ -118,23 +118,23 @@ class FolderLabels:
         return None if name is None else self.path / name
 
     def _instead(self, video: str, stem: str) -> tuple[str, str]:
-        """What lies there instead of a frame's mask, and what to do about it."""
+        """What there is instead of a frame's mask, and what to do about it."""
         folder = self._folder(video)
         if folder is None:
             here = [path.name for path in visible(self.path) if path.is_dir()]
-            there = f"; {self.path} holds folders {some(here)}" if here else f"; {self.path} holds no folders of videos"
-            return there, "give the folder that holds <video>/<stem>.png, with the names that the videos have"
+            found = f"; {self.path} has folders {some(here)}" if here else f"; {self.path} has no folders of videos"
+            return found, "give the folder with <video>/<stem>.png, named like the videos and frames"
         other = next((path for path in visible(folder) if plain(path.stem) == plain(stem)), None)
         if other is None:
             return "", "predict every frame of the split"
         why = "JPEG changes the values of pixels" if other.suffix.lower() in LOSSY else "only PNGs are read as masks"
-        return f", only {other.name}: {why}", "write class indices as PNGs of 8 bits"
+        return f", only {other.name}: {why}", "write class indices as 8-bit PNGs"
 
 
 class StoreLabels:
-    """Labels of a prediction store. Frames are found by name, so a store may hold more than is scored.
+    """Labels of a prediction store. Frames are found by name, so the store may hold more than is scored.
 
-    Names may be spelled otherwise than those of the frames (`data.spelling`).
+    Names may differ from those of the frames in their Unicode form (`data.spelling`).
     """
 
     def __init__(self, store: Store) -> None:
@@ -161,7 +161,7 @@ class StoreLabels:
         return self._store.entropy(*self._find(video, stem))
 
     def _find(self, video: str, stem: str) -> tuple[str, int]:
-        """A frame's video, as the store spells it, and its number there."""
+        """A frame's video, as the store spells it, and its number in it."""
         hint = "run the same predict command again: it adds what is missing"
         if plain(video) not in self._videos:
             raise VssError(f"store {self._store.path} has no finished prediction of video {video}", hint)
@@ -171,12 +171,12 @@ class StoreLabels:
         return self._videos[plain(video)], position
 
     def size(self, video: str, stem: str) -> tuple[int, int] | None:
-        """Look at the record of a frame's video."""
-        there = plain(video) in self._videos and self._position(video, stem) is not None
-        return self._store.size(self._videos[plain(video)]) if there else None
+        """Read the size from the record of a frame's video."""
+        found = plain(video) in self._videos and self._position(video, stem) is not None
+        return self._store.size(self._videos[plain(video)]) if found else None
 
     def _position(self, video: str, stem: str) -> int | None:
-        # One video's names are kept; the pair is swapped as a whole, so threads need no lock.
+        # The names of one video are cached; the pair is replaced as a whole, so threads need no lock.
         name, frames = self._frames
         if name != video:
             stems = self._store.stems(self._videos[plain(video)])

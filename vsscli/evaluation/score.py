@@ -1,8 +1,8 @@
-"""From predicted labels to figures: every metric in one pass, each file decoded once.
+"""Scoring predicted labels: every metric in one pass, each file decoded once.
 
-Decoding is what costs. Files are decoded by a few threads a bounded number of frames ahead (Pillow gives the
-interpreter lock up while it inflates); the metrics take the frames in order, so figures do not depend on the number of
-threads, and memory does not depend on the number of videos.
+Decoding takes most of the time, so a few threads decode a bounded number of frames ahead (Pillow releases the
+interpreter lock while it inflates). The metrics take the frames in order, so figures do not depend on the number of
+threads, nor memory on the number of videos.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vsscli.data.masks import MaskIds
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.evaluation.figures import Figures, ScoredVideo
-from vsscli.evaluation.labels import FolderLabels, LabelSource, StoreLabels, SureLabels
+from vsscli.evaluation.labels import FolderLabels, LabelSource, LabelsWithConfidence, StoreLabels
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.metrics.metric import Extras, Metric, Need, Setting
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL, get_protocol
@@ -33,7 +33,7 @@ __all__ = ["Figures", "FolderLabels", "LabelSource", "StoreLabels", "score"]
 ReadMask = Callable[[Path], np.ndarray]
 
 Decoded = tuple[np.ndarray, np.ndarray, Extras]
-"""Truth as on disk, label, and what else metrics need of a frame."""
+"""Truth as stored on disk, label, and what else metrics need of a frame."""
 
 
 def score(
@@ -52,27 +52,27 @@ def score(
     Parameters
     ----------
     dataset_videos
-        The videos of the split. Frames without a mask count for nothing, and nor do windows of frames that hold one.
+        The videos of the split. Frames without a mask do not count, nor do windows of frames with one of them.
     prediction
-        Labels for every one of their frames with a mask, of the masks' size.
+        Labels for each of their frames with a mask, of the mask's size.
     table
         The classes.
     ids
-        What mask values mean. Values that mean nothing count as void here, as the published scripts count them.
+        What mask values mean. Unknown values count as void here, as in the published scripts.
     metrics
         Names of `metrics.registry`: ``miou``, ``vc8``, …
     protocol
         A name of `metrics.protocols`.
     workers
-        Threads that decode and ask `prediction`; none: one per core this process may use; 1: the caller's own.
+        Threads that decode and call `prediction`; `None`: one for each core this process may use; 1: the caller's own.
     talk
-        Follows the frames, and hears how many have no mask.
+        Called with the progress, by frame, and with the number of frames without a mask.
 
     Raises
     ------
     VssError
-        On an unknown metric or protocol, a metric that needs more than `prediction` has, no frame with a mask, one of
-        these without a prediction, sizes that differ, damaged files.
+        An unknown metric or protocol, a metric that needs more than `prediction` has, no frame with a mask, a frame
+        with a mask but no prediction, different sizes, or a damaged file.
     """
     names = metric_names(metrics)
     lookup = replace(ids, unknown="void").lookup(table.num_classes)
@@ -80,7 +80,7 @@ def score(
     asked = build_metrics(names, setting)
     needs = frozenset(need for metric in asked for need in metric.needs)
     _require_given(asked, prediction)
-    # What masks and predictions hold is looked at wherever classes are compared; else what masks hold.
+    # Where classes are compared, the values of masks and predictions are counted; otherwise those of masks.
     tally = next((metric for metric in asked if isinstance(metric, ConfusionMatrix)), None)
     if tally is None and any(metric.of_classes for metric in asked):
         tally = ConfusionMatrix(table.num_classes, lookup)
@@ -96,7 +96,7 @@ def score(
         )
     left_out = len(dataset_videos) - len(videos)
     if left_out:
-        talk.warn(f"protocol {protocol} leaves out {left_out} of {len(dataset_videos)} videos: they are too short")
+        talk.warn(f"protocol {protocol} leaves out {left_out} of {len(dataset_videos)} videos that are too short")
     frames = sum(len(video.frames) for video in videos)
     unmasked = sum(frame.mask is None for video in videos for frame in video.frames)
     _require_masks(videos, frames, unmasked, asked, talk)
@@ -117,7 +117,7 @@ def score(
                 if truth.shape != shape:
                     raise VssError(
                         f"mask {frame.mask} is {_size(truth.shape)}, the first of video {video.name} is {_size(shape)}",
-                        "all frames of a video have one size",
+                        "all frames of a video must have the same size",
                     )
                 if tally is None:
                     census.count(truth)
@@ -148,11 +148,11 @@ def score(
 
 
 def _require_given(asked: Sequence[Metric], prediction: LabelSource) -> None:
-    """Refuse metrics of probabilities where there are labels alone."""
-    unsure = [metric.names[0] for metric in asked if {"confidence", "entropy"} & set(metric.needs)]
-    if unsure and not isinstance(prediction, SureLabels):
+    """Refuse metrics of probabilities if there are only labels."""
+    refused = [metric.names[0] for metric in asked if {"confidence", "entropy"} & set(metric.needs)]
+    if refused and not isinstance(prediction, LabelsWithConfidence):
         raise VssError(
-            f"{', '.join(unsure)} needs probabilities, which masks do not have",
+            f"{', '.join(refused)} needs probabilities, which masks do not have",
             "score a prediction store, which `vss predict` writes, or leave the metric out",
         )
 
@@ -160,16 +160,16 @@ def _require_given(asked: Sequence[Metric], prediction: LabelSource) -> None:
 def _require_masks(
     videos: Sequence[FolderVideo], frames: int, unmasked: int, asked: Sequence[Metric], talk: Talk
 ) -> None:
-    """Refuse a split without a mask, and say how many frames have none."""
+    """Refuse a split without masks, and report how many frames have none."""
     if unmasked == frames:
         first = videos[0].frames[0].address
         raise VssError(
             f"none of the {frames} frames has a mask to score against, {first} first",
-            "choose a split whose frames have masks, or add the files",
+            "choose a split whose frames have masks, or add the masks",
         )
     if unmasked:
-        gaps = "".join(f", and {metric.gaps}" for metric in asked if metric.gaps)
-        talk.warn(f"{unmasked} of {frames} frames have no mask: the {frames - unmasked} others count{gaps}")
+        gaps = "".join(f"; {metric.gaps}" for metric in asked if metric.gaps)
+        talk.warn(f"{unmasked} of {frames} frames have no mask: only the other {frames - unmasked} count{gaps}")
 
 
 def _by_class(table: ClassTable, asked: Sequence[Metric]) -> dict[str, dict[str, float]]:
@@ -180,10 +180,10 @@ def _by_class(table: ClassTable, asked: Sequence[Metric]) -> dict[str, dict[str,
 
 
 def _by_video(videos: Sequence[FolderVideo], asked: Sequence[Metric]) -> tuple[ScoredVideo, ...]:
-    told = [own for metric in asked if (own := metric.per_video())]
+    by_metric = [own for metric in asked if (own := metric.per_video())]
     rows = []
     for number, video in enumerate(videos):
-        own = [figures[number] for figures in told]
+        own = [figures[number] for figures in by_metric]
         values = {name: value for figures in own for name, value in figures.values.items()}
         worst = {name: (video.frames[t].stem, value) for figures in own for name, (t, value) in figures.worst.items()}
         rows.append(ScoredVideo(video.name, len(video.frames), values, worst))
@@ -197,7 +197,7 @@ def _decoded(
     needs: frozenset[Need],
     workers: int | None,
 ) -> Generator[Decoded]:
-    """Every frame with a mask of every video in order, decoded ahead by `workers` threads."""
+    """All frames with masks in order, decoded ahead by `workers` threads."""
 
     def jobs() -> Iterator[Callable[[], Decoded]]:
         for video in videos:
@@ -209,7 +209,7 @@ def _decoded(
 
 
 def _read(video: FolderVideo, index: int, prediction: LabelSource, read: ReadMask, needs: frozenset[Need]) -> Decoded:
-    """Ground truth and label of one frame, of one size, and what else is needed."""
+    """Ground truth and label of one frame, of the same size, and what else is needed."""
     frame = video.frames[index]
     assert frame.mask is not None
     truth = read(frame.mask)
@@ -218,10 +218,10 @@ def _read(video: FolderVideo, index: int, prediction: LabelSource, read: ReadMas
         raise VssError(
             f"{prediction.place(frame.video, frame.stem)} is {_size(label.shape)}, "
             f"its mask {frame.mask} is {_size(truth.shape)}",
-            "predictions are scored at the size of the masks (height x width); resize with nearest neighbour",
+            "predictions must have the size of the masks (height x width); resize them with nearest neighbour",
         )
     extras: dict[Need, np.ndarray] = {"image": video.read(index)} if "image" in needs else {}
-    if isinstance(prediction, SureLabels):
+    if isinstance(prediction, LabelsWithConfidence):
         if "confidence" in needs:
             extras["confidence"] = prediction.confidence(frame.video, frame.stem)
         if "entropy" in needs:

@@ -1,10 +1,10 @@
 """Fusing prediction stores: the weighted mean of their distributions, from the cache alone.
 
-Two rules keep what the lists lose out of the result (measured in specs/store_measurements.md): where all sources'
-stored labels agree, theirs is the fused label (exact, since the class that leads in every source leads in their mean);
+Two rules keep the lists' losses out of the result (measured in specs/store_measurements.md): where the stored labels of
+all sources agree, theirs is the fused label (exact, since the class that leads in every source leads in their mean);
 and the fused entropy is the weighted mean of the stored entropies, which are dense, plus the divergence of the sources,
-which is all that is taken from the lists. Under a temperature a source is another distribution, whose entropy no store
-says: it is worked out from its list, what the list leaves to 1 spread evenly.
+which alone is computed from the lists. A temperature changes a source's distribution, so its stored entropy no longer
+holds: the entropy is computed from the list, with the remainder to 1 spread evenly.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy as np
 from vsscli.errors import VssError
 from vsscli.fusion.grid import enlarge, neighbours
 from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mean_of_dense, mix, plain_entropy, rebuild
-from vsscli.fusion.sources import data_of, frames_of, read_source, require_alike, source_note, stacked
+from vsscli.fusion.sources import data_of, frames_digest, read_source, require_alike, source_note, stacked
 from vsscli.store.encode import IGNORE, SHARE, quantise, score_size
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
@@ -33,10 +33,10 @@ NUMERICS = 2
 """Raised only when a change here alters fused stores."""
 
 TEMPERED = 2
-"""Raised only when a change here alters what is fused under temperatures, and noted there alone."""
+"""Raised only when a change here alters fusions with temperatures; recorded in their headers only."""
 
 LABEL_PIXELS = 2**13
-"""Pixels whose dense means are in memory at a time where the score grid is coarser than the frame."""
+"""Pixels whose dense means are in memory at a time if the score grid is coarser than the frame."""
 
 
 def fuse(
@@ -51,17 +51,17 @@ def fuse(
     workers: int | None = None,
     force: bool = False,
 ) -> Path:
-    """Average prediction stores into a new one, or go on with it.
+    """Average prediction stores into a new one, or continue it.
 
     Parameters
     ----------
     stores
         The sources; each may itself be a fusion.
     weights
-        One number per source, not negative; they are divided by their sum. Or one list per source, with a number for
-        each class; they are divided by their sum class by class.
+        One non-negative number for each source, normalised by their sum. Or one list for each source, with a number for
+        each class, normalised class by class.
     out
-        The store to write. What is there of it is not made again.
+        The store to write. Segments that are already in it are not computed again.
     method
         ``arithmetic`` mean of the distributions, or ``geometric``.
     temperatures
@@ -69,26 +69,26 @@ def fuse(
     chosen_on
         Data set and split that weights and temperatures were fitted on, for the header.
     talk
-        Is told how far it is, by frame.
+        Called with the progress, by frame.
     workers
-        Threads, each with a frame in hand; by default one per processor, at most four.
+        Threads, each of which fuses one frame at a time; by default one for each processor, at most four.
     force
         As for `StoreWriter`.
 
     Returns
     -------
     Path
-        The store written: ``out``, or with ``force`` perhaps one beside it.
+        The store that was written: ``out``, or with ``force`` possibly one beside it.
 
     Raises
     ------
     VssError
-        Weights that are none, sources that differ in classes, score grid, videos, frames or sizes, a video that a
-        living process is writing, or an ``out`` that holds something else.
+        Invalid weights, sources that differ in classes, score grid, videos, frames or sizes, a video that another
+        process is writing, or an ``out`` that holds something else.
     """
     shares = normalised_weights(weights, len(stores), stores[0].header.num_classes if stores else 0)
     if temperatures and (len(temperatures) != len(stores) or not all(0.01 <= t <= 100 for t in temperatures)):
-        raise VssError(f"temperatures {list(temperatures)} for {len(stores)} stores", "one a store, 0.01 to 100")
+        raise VssError(f"temperatures {list(temperatures)} for {len(stores)} stores", "give one for each, 0.01 to 100")
     videos = require_alike(stores)
     header = fused_header(stores, shares, place_of(out), method, temperatures, chosen_on)
     encoding = header.parsed_encoding()
@@ -96,34 +96,36 @@ def fuse(
     threads = workers or min(4, cores())
     skipped = 0
     with StoreWriter(out, header, force=force) as writer, talk.track("fuse", total) as done:
-        # A source of weight 0 is not read: it has no say in whether the labels agree.
-        told = np.asarray(shares, np.float32)
-        speaking = [index for index, share in enumerate(told) if share.any()]
-        heard = [stores[index] for index in speaking]
-        how = Mean(told[speaking], tuple(temperatures[index] for index in speaking if temperatures), method)
+        # A source of weight 0 is not read, and its labels need not agree.
+        rows = np.asarray(shares, np.float32)
+        used = [index for index, share in enumerate(rows) if share.any()]
+        sources = [stores[index] for index in used]
+        how = Mean(rows[used], tuple(temperatures[index] for index in used if temperatures), method)
         for video in videos:
             stems, size = stores[0].stems(video), stores[0].size(video)
             digests = [store.digest(video) for store in stores]
-            segments = writer.pending(video, stems, size, digests, frames_of(stores, video))
+            segments = writer.pending(video, stems, size, digests, frames_digest(stores, video))
             there = len(stems) - sum(map(len, segments))
             skipped += there
             done(there)
             for segment in segments:
                 frames = range(segment.start, segment.stop)
-                fused = results_in_order((partial(fuse_frame, heard, how, encoding, video, t) for t in frames), threads)
+                fused = results_in_order(
+                    (partial(fuse_frame, sources, how, encoding, video, t) for t in frames), threads
+                )
                 writer.write(video, segment, stacked(fused, len(segment), done))
     if skipped:
-        talk.say(f"{skipped} of {total} frames were in {writer.path} already")
+        talk.say(f"{skipped} of {total} frames were already in {writer.path}")
     return writer.path
 
 
 def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: str, t: int) -> dict[str, np.ndarray]:
-    """Frame t of the fusion as it is stored: ``label``, ``entropy`` (H, W), and its lists (K, h, w), uint8."""
+    """Frame t of the fusion in stored form: ``label``, ``entropy`` (H, W), and its lists (K, h, w), uint8."""
     num_classes = stores[0].header.num_classes
     size = stores[0].size(video)
     h, w = score_size(encoding, size)
     labels = [store.label(video, t) for store in stores]
-    # The class that leads in every source leads in their mean, unless classes have weights of their own.
+    # The class that leads in every source leads in their mean, unless weights differ by class.
     agree = np.logical_and.reduce([(label == labels[0]) & (how.weights.ndim == 1) for label in labels])
     sources = [read_source(store, video, t) for store in stores]
     same_grid = encoding.grid == 1
@@ -136,7 +138,7 @@ def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: st
     if same_grid:
         label = np.where(agree, label, top_class[0])
     elif how.is_tempered:
-        # Powers of what lies between two cells are not what lies between their powers.
+        # Powers and interpolation between cells don't commute.
         where = np.indices(size).reshape(2, -1)
         likeliest, divergence = pixels_at(sources, how, num_classes, (h, w), size, *where)
         label, divergence = np.where(agree, label, likeliest.reshape(size)), divergence.reshape(size)
@@ -163,7 +165,7 @@ Size = tuple[int, int]
 def labels_at(
     sources: Sources, how: Mean, num_classes: int, grid: Size, size: Size, rows: np.ndarray, columns: np.ndarray
 ) -> np.ndarray:
-    """Most likely class, (P,) uint8, at P pixels of the frame (H, W), of the mean, enlarged from (h, w)."""
+    """Most likely class of the mean, enlarged from (h, w) to the frame, at P of its pixels, (P,) uint8."""
     label = np.empty(len(rows), np.uint8)
     for here, corners in _bands(grid, size, rows, columns):
         parts = [share * mean_of(_at(sources, places), how, num_classes) for places, share in corners]
@@ -174,9 +176,9 @@ def labels_at(
 def pixels_at(
     sources: Sources, how: Mean, num_classes: int, grid: Size, size: Size, rows: np.ndarray, columns: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same of a mean whose sources are each enlarged before they are tempered, and its divergence, (P,) float32.
+    """Like `labels_at`, but every source is enlarged before it is tempered; also the divergence, (P,) float32.
 
-    All classes of a band are at hand, which takes longer.
+    Slower, because all classes of a band are computed.
     """
     label, divergence = np.empty(len(rows), np.uint8), np.empty(len(rows), np.float32)
     for here, corners in _bands(grid, size, rows, columns):
@@ -197,8 +199,7 @@ def pixels_at(
 def _bands(
     grid: Size, size: Size, rows: np.ndarray, columns: np.ndarray
 ) -> Iterator[tuple[slice, list[tuple[np.ndarray, np.ndarray]]]]:
-    """Pixels of the frame, so many at a time, and the four cells of the score grid that each lies between: their places
-    in its one row, and their shares."""
+    """Bands of pixels of the frame, and the four cells of the score grid around each: flat indices and weights."""
     (up, down, rise), (left, right, run) = neighbours(grid[0], size[0]), neighbours(grid[1], size[1])
     for start in range(0, len(rows), LABEL_PIXELS):
         here = slice(start, start + LABEL_PIXELS)
@@ -220,11 +221,12 @@ def _at(sources: Sources, places: np.ndarray) -> list[Lists | Dense]:
 def normalised_weights(
     weights: Sequence[float] | Sequence[Sequence[float]], count: int, num_classes: int | None = None
 ) -> list[float] | list[list[float]]:
-    """Weights divided by their sum: one a store, or of each store one a class, of however many if that is not known.
+    """Weights divided by their sum: one for each store, or a list for each store with one for each class.
 
-    `VssError` where they are not one per store, negative, not finite, or all 0.
+    Any number of classes is accepted if ``num_classes`` is `None`. `VssError` if there is not one for each store, or if
+    some are negative or not finite, or all are 0.
     """
-    hint = "give one weight per store, for example --weights 0.6 0.4"
+    hint = "give one weight for each store, for example --weights 0.6 0.4"
     if count == 0:
         raise VssError("no stores to fuse", "name them: --stores a.zarr b.zarr")
     if len(weights) != count:
@@ -235,10 +237,10 @@ def normalised_weights(
         given = np.empty((count, 0))
     if given.ndim == 2 and given.shape[1] != (num_classes or max(given.shape[1], 1)):
         classes = "every class" if num_classes is None else f"each of the {num_classes} classes"
-        raise VssError(f"weights by class that are not one for {classes}", hint)
+        raise VssError(f"the weights by class do not have one for {classes}", hint)
     for weight in given.flat:
         if not (math.isfinite(weight) and weight >= 0):
-            raise VssError(f"weight {weight} is not a number from 0 up", hint)
+            raise VssError(f"weight {weight} is not a number of at least 0", hint)
     total = given.sum(axis=0)
     if not np.all(total > 0):
         raise VssError("all weights are 0", hint)
@@ -254,7 +256,7 @@ def fused_header(
     temperatures: Sequence[float] = (),
     chosen_on: Mapping[str, Any] | None = None,
 ) -> Header:
-    """The header of a fusion: as fine as the finest of its sources."""
+    """The header of a fusion; its encoding is as fine as the finest of its sources'."""
     data = data_of(*(store.header for store in stores))
     if chosen_on is not None:
         data["chosen_on"] = [*data.get("chosen_on", ()), chosen_on]

@@ -1,7 +1,7 @@
-"""Weights and temperatures of a fusion, found on labelled frames from the cache alone, and judged on held-out ones.
+"""Weights and temperatures of a fusion, fitted on labelled frames from the cache alone and evaluated on held-out ones.
 
-What is made small is the cross-entropy of the weighted mean on the labelled pixels: it is smooth in weights and
-temperatures, which mIoU is not. Letters: S sources, C classes, K kept, P pixels.
+The objective is the cross-entropy of the weighted mean on the labelled pixels: unlike mIoU, it is smooth in weights and
+temperatures. Letters: S sources, C classes, K kept, P pixels.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from vsscli.store.reader import Store
 from vsscli.talk import SILENCE, Talk
 
 PIXELS = 200_000
-"""Labelled pixels looked at, at most; drawn evenly over the frames."""
+"""Most labelled pixels to fit on; drawn evenly over the frames."""
 
 RANGE = 3.0
-"""Logarithms of weights and temperatures stay within this: a source is not silenced for good by a sample."""
+"""Bound on the logarithms of weights and temperatures, so that no sample removes a source altogether."""
 
 Place = tuple[str, int]
 """A frame: its video and its number."""
 
 Truth = Callable[[str, int], np.ndarray]
-"""Label (H, W) uint8 of a frame that has one, 255 where unknown."""
+"""Mask (H, W) uint8 of a frame that has one, 255 for void."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """The frames of one part of the data, and how well a mean does on them: cross-entropy in nats, mIoU."""
+    """One part of the data: its number of frames, and cross-entropy (in nats) and mIoU of a mean on it."""
 
     frames: int
     loss: float
@@ -45,12 +45,12 @@ class Share:
 
 @dataclass(frozen=True)
 class Fit:
-    """What was found.
+    """The result of `fit_weights`.
 
     Parameters
     ----------
     weights, temperatures
-        Of the sources, in their order; the weights sum to 1.
+        One for each source, in order; the weights sum to 1.
     fitted, held_out
         Before (equal weights, no temperatures) and after, on the frames it was fitted on and on the others.
     """
@@ -64,36 +64,36 @@ class Fit:
 def fit_weights(
     stores: Sequence[Store], frames: Sequence[Place], truth: Truth, *, seed: int = 0, talk: Talk = SILENCE
 ) -> Fit:
-    """Fit weights and temperatures on one half of the labelled videos, and judge them on the other.
+    """Fit weights and temperatures on one half of the labelled videos, and evaluate them on the other.
 
-    With one labelled video its first half is fitted on and its second half held out, which is said. So it is when what
-    was found does worse than equal weights on the part that was held out.
+    If only one video is labelled, its second half is held out, and ``talk`` says so. It also warns if the result does
+    worse than equal weights on the held-out part.
 
     Parameters
     ----------
     stores
-        The S sources, alike as for `fuse`, lists on a score grid of stride 1.
+        The S sources, matching as for `fuse`, with lists on a score grid of stride 1.
     frames, truth
-        Those that are labelled, video by video, and what says their labels.
+        The labelled frames, video by video, and their masks.
     seed
-        Which pixels are looked at.
+        Seed of the sample of pixels.
     talk
-        Is told how far it is, by frame, and what to be wary of.
+        Called with the progress, by frame, and with warnings.
 
     Raises
     ------
     VssError
-        Fewer than two labelled frames, no labelled pixel in those of one part, masks of another size than the stores'
-        frames, or a coarser score grid.
+        Fewer than two labelled frames, no labelled pixel in one of the parts, masks that differ in size from the
+        stores' frames, or a coarser score grid.
     """
     if stores[0].encoding.grid != 1:
         raise VssError(f"{stores[0].path} keeps lists on a coarser grid than its labels", "predict with store.grid=1")
-    truth = _fitting(truth, stores[0])
+    truth = _of_matching_size(truth, stores[0])
     fitted, held = _halves(frames, stores[0])
     if fitted[-1][0] == held[0][0]:
-        talk.say(f"only video {held[0][0]} has masks: fitted on its first {len(fitted)} frames, the rest is held out")
+        talk.say(f"only video {held[0][0]} has masks: fitting on its first {len(fitted)} frames, the rest are held out")
     generator = np.random.default_rng(seed)
-    with talk.track("look at", len(fitted) + len(held)) as done:
+    with talk.track("sample", len(fitted) + len(held)) as done:
         samples = [_sample(stores, truth, part, generator, done) for part in (fitted, held)]
     for part, sample in zip((fitted, held), samples, strict=True):
         if not len(sample[0].place):
@@ -103,23 +103,23 @@ def fit_weights(
     def loss(values: np.ndarray) -> float:
         return _loss(samples[0], *_unpack(values, count))
 
-    # The first source's weight is the measure of the others'.
+    # The other weights are relative to the first source's.
     start = np.zeros(2 * count - 1)
-    # float32 tells no smaller steps apart.
+    # float32 can't resolve smaller steps.
     options = {"maxiter": 60, "eps": 1e-3}
     found = minimize(loss, start, method="L-BFGS-B", bounds=[(-RANGE, RANGE)] * len(start), options=options)
     weights, temperatures = _unpack(found.x, count)
     plain = (np.full(count, 1 / count), np.ones(count))
     shares = []
-    with talk.track("judge", 2 * (len(fitted) + len(held))) as done:
+    with talk.track("evaluate", 2 * (len(fitted) + len(held))) as done:
         for part, sample in zip((fitted, held), samples, strict=True):
             for way in (plain, (weights, temperatures)):
                 how = Mean(way[0].astype(np.float32), tuple(way[1].tolist()))
                 shares.append(Share(len(part), _loss(sample, *way), _miou(stores, truth, part, how, done)))
     if shares[3].loss > shares[2].loss:
         talk.warn(
-            f"on the frames held out the fitted weights do worse than equal ones (loss {shares[3].loss:.4f} against "
-            f"{shares[2].loss:.4f}): fit on more videos, or leave them equal"
+            f"on the held-out frames the fitted weights do worse than equal ones (loss {shares[3].loss:.4f}, not "
+            f"{shares[2].loss:.4f}): fit on more videos, or use equal weights"
         )
     return Fit(tuple(weights.tolist()), tuple(temperatures.tolist()), (shares[0], shares[1]), (shares[2], shares[3]))
 
@@ -133,30 +133,30 @@ def sweep(
     method: Method = "arithmetic",
     talk: Talk = SILENCE,
 ) -> list[tuple[float, float]]:
-    """mIoU of two sources against the weight of the first, at evenly spaced weights from 0 to 1.
+    """mIoU of a fusion of two stores as a function of the first one's weight, at evenly spaced weights from 0 to 1.
 
     Raises
     ------
     VssError
-        Not two stores, no frame, or masks of another size than the stores' frames.
+        Not exactly two stores, no frames, or masks that differ in size from the stores' frames.
     """
     if len(stores) != 2:
         raise VssError(f"a sweep is over the weight of one of two stores, not {len(stores)}", "name two stores")
     if not frames:
-        raise VssError(f"no frame of {stores[0].path} has a label", "name a split whose frames have masks")
-    truth = _fitting(truth, stores[0])
+        raise VssError(f"no frame of {stores[0].path} has a mask", "name a split whose frames have masks")
+    truth = _of_matching_size(truth, stores[0])
     curve = []
     with talk.track("sweep", points * len(frames)) as done:
         for weight in np.linspace(0, 1, points):
             shares = np.array([weight, 1 - weight], np.float32)
-            heard = [store for store, share in zip(stores, shares, strict=True) if share > 0]
+            used = [store for store, share in zip(stores, shares, strict=True) if share > 0]
             how = Mean(shares[shares > 0], method=method)
-            curve.append((float(weight), _miou(heard, truth, frames, how, done)))
+            curve.append((float(weight), _miou(used, truth, frames, how, done)))
     return curve
 
 
-def _fitting(truth: Truth, store: Store) -> Truth:
-    """The same labels, each made sure of that it has the size of its frame."""
+def _of_matching_size(truth: Truth, store: Store) -> Truth:
+    """The same masks, each refused unless it has the size of its frame."""
 
     def label(video: str, t: int) -> np.ndarray:
         mask = truth(video, t)
@@ -167,9 +167,9 @@ def _fitting(truth: Truth, store: Store) -> Truth:
 
 
 def _halves(frames: Sequence[Place], store: Store) -> tuple[list[Place], list[Place]]:
-    """Frames to fit on, and to hold out: every second video; of a single video its second half."""
+    """Frames to fit on, and frames to hold out: every second video, or the second half of a single one."""
     if len(frames) < 2:
-        raise VssError(f"{len(frames)} frames of {store.path} have a label", "name a split whose frames have masks")
+        raise VssError(f"{len(frames)} frames of {store.path} have a mask", "name a split whose frames have masks")
     videos = list(dict.fromkeys(video for video, _ in frames))
     if len(videos) == 1:
         return list(frames[: len(frames) // 2]), list(frames[len(frames) // 2 :])
@@ -181,8 +181,8 @@ def _halves(frames: Sequence[Place], store: Store) -> tuple[list[Place], list[Pl
 class _Sample:
     """Labelled pixels of one source.
 
-    What it lists (K, P), what it gives to each other class, how many those are, and where the true class stands in the
-    list, K where it does not; each (P,).
+    The listed probabilities (K, P), the probability of each other class, the number of those, and the true class's
+    place in the list, K if it is not listed; (P,) each.
     """
 
     listed: np.ndarray
@@ -234,7 +234,7 @@ def _sample(
 
 
 def _unpack(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weights and temperatures of unbounded numbers: their logarithms, the first weight's left out."""
+    """Weights and temperatures from their logarithms, of which the first weight's is left out."""
     weights = np.exp(np.concatenate([[0.0], values[: count - 1]]))
     return weights / weights.sum(), np.exp(values[count - 1 :])
 

@@ -1,9 +1,9 @@
-"""The mean of distributions, taken from their lists and never from dense C x H x W.
+"""The mean of distributions, computed from their lists and never from dense C x H x W arrays.
 
-A source says of a pixel: these few classes have these probabilities, every other class has the same small one. The mean
-of such sources differs from its own small probability only in the classes that some source lists, so a pixel needs a
-place for each of those few; all that is left is told by how many classes are in none of the lists. Most pixels are sure
-and list one class, so pixels are taken together by the length of their lists.
+A source gives a pixel the listed probabilities for a few classes and the same small one for every other class. In the
+mean, only the classes that some source lists differ from its own small probability, so a pixel needs one place for each
+of those few, and the number of classes in no list. Most pixels are sure and list one class, so pixels are grouped by
+the length of their lists.
 
 Letters: S sources, C classes, K kept, N candidates (all lists together), P pixels, n pixels of a band.
 """
@@ -24,45 +24,46 @@ from vsscli.store.header import Encoding
 Method = Literal["arithmetic", "geometric"]
 
 BAND_PIXELS = 2**13
-"""Pixels that are taken together: what they need stays in a processor's cache."""
+"""Pixels that are processed together: their data stay in a processor's cache."""
 
 TINY = np.float32(1e-30)
-"""Keeps ln finite where its factor is 0."""
+"""Keeps ln finite where it is multiplied by 0."""
 
 FLOOR = np.float32(1e-4)
-"""What a geometric mean takes for a class that a source gives nothing: a list can't tell less from 0."""
+"""Least probability of a class in a geometric mean: a list can't distinguish less from 0."""
 
 TAKEN = np.float32(-2)
-"""Marks a candidate that is none: its class counts with an earlier list, or its place is empty. No sum is as small."""
+"""Marks places without a candidate: empty ones, and classes counted in an earlier list. Every sum is larger."""
 
 GROUPS = (1, 2, 4)
-"""Lengths of lists up to which pixels are taken together; the others are one more group."""
+"""Longest list of each group of pixels; longer ones are one more group."""
 
 
 class Lists(NamedTuple):
-    """What one source keeps of P pixels: ``top_class`` and ``top_probability``, (K, P) uint8 as stored."""
+    """The lists of P pixels in one source: ``top_class`` and ``top_probability``, (K, P) uint8 as stored."""
 
     top_class: np.ndarray
     top_probability: np.ndarray
 
 
 class Dense(NamedTuple):
-    """A source that keeps all: ``logits``, (C, P) float16 as stored."""
+    """P pixels of a source that keeps all classes: ``logits``, (C, P) float16 as stored."""
 
     logits: np.ndarray
 
 
 @dataclass(frozen=True)
 class Mean:
-    """Which mean of S sources.
+    """How S sources are averaged.
 
     Parameters
     ----------
     weights
-        Positive numbers, (S,), that sum to 1; or (S, C), one for each class, that do for every class. float32.
+        Positive numbers, (S,), that sum to 1; or (S, C), one for each class, that sum to 1 for every class. float32.
     temperatures
-        S positive numbers, or none: before the mean, probabilities of a source are raised to the power of 1 / T and
-        divided by their sum. Above 1 it becomes less sure, below surer. What a list leaves is spread evenly first.
+        S positive numbers, or empty: before the mean, a source's probabilities are raised to the power of 1 / T and
+        divided by their sum. T above 1 makes it less sure, below 1 surer. The remainder of a list is spread evenly
+        first.
     method
         ``arithmetic``, or ``geometric``: the product of powers, divided by its sum.
     """
@@ -81,16 +82,16 @@ class Mean:
 
     @property
     def is_simple(self) -> bool:
-        """Whether a class that a source does not list gets the same from it as all such classes."""
+        """Whether all classes that a source does not list contribute the same to the mean."""
         return self.method == "arithmetic" and self.weights.ndim == 1
 
 
 class Mixed(NamedTuple):
-    """The mean of P pixels: its lists as they are stored, (K, P) uint8, and its ``divergence``, (P,) float32, in nats.
+    """The mean of P pixels: its lists in stored form, (K, P) uint8, and its ``divergence``, (P,) float32, in nats.
 
-    That is its entropy less the weighted mean of the sources' entropies, both rebuilt: of an arithmetic mean the
-    Jensen-Shannon divergence. Only sources at temperature 1 are taken off, for which the stored entropies are put in
-    again: what a store says of a distribution does not hold for the tempered one.
+    The divergence is the entropy of the mean less the weighted mean of the sources' entropies, all computed from lists;
+    for an arithmetic mean it is the Jensen-Shannon divergence. Only the entropies of sources at temperature 1 are
+    subtracted, since the caller adds their stored entropies, which do not hold for tempered distributions.
     """
 
     top_class: np.ndarray
@@ -105,10 +106,10 @@ def mix(
     encoding: Encoding,
     agreed: np.ndarray | None = None,
 ) -> Mixed:
-    """Average the distributions of P pixels; of classes equally likely the lower comes first.
+    """Average the distributions of P pixels; of equally likely classes the lower one comes first.
 
-    ``agreed``, (P,) uint8, is a class that is to lead the list of its pixel, where rounding may have put it level with
-    another; 255 where the mean decides.
+    ``agreed``, (P,) uint8, is the class that is to lead the list of a pixel even if rounding makes another equally
+    likely; 255 where the mean decides.
     """
     pixels = sources[0][0].shape[1]
     kept = min(encoding.kept, num_classes)
@@ -130,7 +131,7 @@ def mix(
             mixed.divergence[here] = divergence
             if agreed is not None:
                 lead = agreed[here]
-                # A step of stored probability is larger, so this decides the order and nothing else.
+                # Less than a step of the stored probability, so this affects only the order.
                 np.copyto(mean, mean.max(axis=0) * np.float32(1.0001), where=(classes == lead) & (mean > 0))
             top_class, probability = _rank(mean, classes, min(kept, len(mean)))
             mixed.top_probability[: len(top_class), here] = quantise_list(top_class, probability, encoding)
@@ -144,11 +145,11 @@ def mean_of(sources: Sequence[Lists | Dense], how: Mean, num_classes: int) -> np
 
 
 def mean_of_dense(distributions: Iterable[np.ndarray], how: Mean) -> np.ndarray:
-    """The mean of distributions, each (C, P) float32 and perhaps changed; (C, P) float32."""
+    """The mean of distributions, (C, P) float32 each, which may be changed in place; (C, P) float32."""
     mean = np.zeros(1, np.float32)
     for index, (dense, weight) in enumerate(zip(distributions, how.weights, strict=True)):
         if how.temperature(index) != 1:
-            dense /= dense.max(axis=0)  # else all of them can fall below the smallest float
+            dense /= dense.max(axis=0)  # otherwise all of them may underflow
             dense **= 1 / how.temperature(index)
             dense /= dense.sum(axis=0)
         share = weight if how.weights.ndim == 1 else weight[:, None]
@@ -161,7 +162,7 @@ def mean_of_dense(distributions: Iterable[np.ndarray], how: Mean) -> np.ndarray:
 
 
 def rebuild(source: Lists | Dense, num_classes: int) -> np.ndarray:
-    """The distribution that a source keeps of some pixels, (C, P) float32."""
+    """The dense distribution of a source, (C, P) float32."""
     if isinstance(source, Dense):
         return decode_logits(source.logits)
     return decode_lists(source.top_class, source.top_probability, num_classes)
@@ -173,7 +174,7 @@ def plain_entropy(mean: np.ndarray) -> np.ndarray:
 
 
 def _by_length(sources: Sequence[Lists | Dense], pixels: int) -> list[tuple[int, np.ndarray]]:
-    """Places of the pixels whose lists have at most that many classes, by that number."""
+    """Groups of pixels by the length of their longest list: the greatest length, and the pixels' indices."""
     longest = max((len(source.top_class) for source in sources if isinstance(source, Lists)), default=1)
     if any(isinstance(source, Dense) for source in sources):
         return [(longest, np.arange(pixels))]
@@ -190,7 +191,7 @@ def _by_length(sources: Sequence[Lists | Dense], pixels: int) -> list[tuple[int,
 
 
 def _cut(source: Lists | Dense, places: np.ndarray, length: int) -> Lists | Dense:
-    """Some pixels of a source, and of lists only as many places as they fill."""
+    """Some pixels of a source, with lists cut to ``length``."""
     if isinstance(source, Dense):
         return Dense(source.logits[:, places])
     return Lists(*(np.take(array[:length], places, axis=1) for array in source))
@@ -204,11 +205,11 @@ def _mix_alike(
     out: Mixed,
     places: np.ndarray,
 ) -> None:
-    """`mix` of pixels for which every source lists the same one class: nearly all that is sure."""
+    """`mix` of pixels for which every source lists the same single class, as nearly all sure pixels do."""
     others = np.float32(max(num_classes - 1, 1))
     alone = SHARE.copy() if num_classes > 1 else np.ones_like(SHARE)
     each = (1 - alone) / others
-    entropy = _part(alone) + others * _part(each)  # of each stored level
+    entropy = _part(alone) + others * _part(each)  # for each stored level
     levels = [source.top_probability[0] for source in sources]
     mean = np.zeros(len(places), np.float32)
     rebuilt = np.zeros(len(places), np.float32)
@@ -226,11 +227,11 @@ def _mix_alike(
 def _mix_band(
     sources: Sequence[Lists | Dense], how: Mean, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Means (N, n) float32 of a band, the classes they are of, (N, n) or (C, 1) uint8, and its divergence (n,)."""
+    """Mean probabilities (N, n) float32 of a band, their classes (N, n) or (C, 1) uint8, and its divergence (n,)."""
     if not how.is_simple or any(isinstance(source, Dense) for source in sources):
         return _mix_dense(sources, how, num_classes)
     pixels = sources[0][0].shape[1]
-    base = np.zeros(pixels, np.float32)  # what the mean gives to a class in no list
+    base = np.zeros(pixels, np.float32)  # mean probability of a class in no list
     entropies = np.zeros(pixels, np.float32)
     parts = []
     for index, (source, weight) in enumerate(zip(sources, how.weights, strict=True)):
@@ -242,7 +243,7 @@ def _mix_band(
             entropies += weight * (plain_entropy(listed) + others * _part(each))
         listed, each = _tempered(listed, each, others, how.temperature(index))
         base += weight * each
-        # What a listed class has beyond the rest is added up class by class.
+        # A listed class's excess over an unlisted one is summed class by class.
         listed -= each
         listed *= weight
         listed *= there
@@ -256,10 +257,10 @@ def _mix_band(
 
 
 def _added(parts: Sequence[np.ndarray], classes: np.ndarray) -> np.ndarray:
-    """The lists' parts (K, n) one below the other, (N, n), those of one class added up where it is named first.
+    """The lists' parts (K, n) stacked to (N, n), with the sum for each class where it is listed first.
 
-    Every place of a list is compared with every place of the later ones: with lists this short it is faster than a
-    table of all classes. No list names a class twice. What is no candidate is `TAKEN`; empty places come in as 0.
+    Every place of a list is compared with every place of the later ones; for lists this short that is faster than a
+    table of all classes. No list has a class twice. Other places are `TAKEN`; empty places come in as 0.
     """
     mean, taken = np.concatenate(parts), classes == IGNORE
     ends = np.cumsum([len(part) for part in parts]).tolist()
@@ -278,7 +279,7 @@ def _added(parts: Sequence[np.ndarray], classes: np.ndarray) -> np.ndarray:
 def _mix_dense(
     sources: Sequence[Lists | Dense], how: Mean, num_classes: int
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The same over all classes of a band, for what lists alone do not tell."""
+    """`_mix_band` over all classes, for means that can't be computed from lists."""
     mean = mean_of(sources, how, num_classes)
     divergence = plain_entropy(mean)
     for index, (source, weight) in enumerate(zip(sources, how.weights, strict=True)):
@@ -290,10 +291,10 @@ def _mix_dense(
 def _tempered(
     listed: np.ndarray, each: np.ndarray, others: np.ndarray | np.float32, temperature: np.float32
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Listed probabilities (K, n) and that of each of the ``others`` (n,) under a temperature; what is 0 stays 0."""
+    """Listed probabilities (K, n) and that of each of the ``others`` (n,) under a temperature; 0 stays 0."""
     if temperature == 1:
         return listed, each
-    most = np.maximum(listed.max(axis=0), each)  # else all of them can fall below the smallest float
+    most = np.maximum(listed.max(axis=0), each)  # otherwise all of them may underflow
     listed, each = (listed / most) ** (1 / temperature), (each / most) ** (1 / temperature)
     total = listed.sum(axis=0) + others * each
     return listed / total, each / total
@@ -306,8 +307,8 @@ def _part(probability: np.ndarray) -> np.ndarray:
 def _rank(mean: np.ndarray, classes: np.ndarray, kept: int) -> tuple[np.ndarray, np.ndarray]:
     """The ``kept`` most likely of N candidates of n pixels, (K, n) uint8, and their probabilities, (K, n) float32.
 
-    Bits of a positive float are in the order of its value, so 24 of them with the class behind make a whole number
-    that sorts by probability (to 1 in 65,000), then by class; the sorting is a network of minimum and maximum.
+    The bits of positive floats sort like their values, so 24 of them followed by the class make an integer that sorts
+    by probability (to 1 in 65,000), then by class. A sorting network of minima and maxima sorts them.
     """
     keys = (mean.view(np.uint32) >> 7 << 8) | (255 - classes)
     rows = list(keys)
@@ -324,8 +325,8 @@ def _rank(mean: np.ndarray, classes: np.ndarray, kept: int) -> tuple[np.ndarray,
 def _network(count: int, kept: int) -> tuple[tuple[int, int], ...]:
     """Comparators that bring the ``kept`` largest of ``count`` values to the front, in order.
 
-    Batcher's merge exchange (Knuth, The Art of Computer Programming 3, algorithm 5.2.2M) without what only the later
-    places need.
+    Batcher's merge exchange (Knuth, The Art of Computer Programming 3, algorithm 5.2.2M) without the comparators that
+    only later places need.
     """
     pairs = []
     top = 1 << max(count - 1, 0).bit_length() >> 1

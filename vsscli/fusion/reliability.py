@@ -1,4 +1,4 @@
-"""How sure and how right the predictions of a store are, at every threshold: coverage against precision."""
+"""Coverage and precision of a store's predictions at every threshold of entropy."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from vsscli.fusion.sources import require_size
 from vsscli.fusion.threshold import require_predictions
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store
-from vsscli.store.verify import require_whole
+from vsscli.store.verify import require_complete
 from vsscli.talk import SILENCE, Talk
 from vsscli.threads import results_in_order
 
 Truth = Callable[[str, int], np.ndarray | None]
-"""The mask of a video's frame, (H, W) uint8 with 255 for void; None where there is none."""
+"""The mask of a video's frame, (H, W) uint8 with 255 for void; `None` if it has no mask."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,12 @@ class Reliability:
     Parameters
     ----------
     names
-        Of the classes.
+        Names of the classes.
     frames, judged_frames
-        How many there are, and for how many of them there was a mask.
+        Number of frames, and of those with a mask.
     pixels, judged, right
-        (256, C) int64 by stored entropy and predicted class: all pixels, those with a true class, and those that have
-        the predicted one.
+        (256, C) int64 by stored entropy and predicted class: all pixels, labelled pixels, and labelled pixels that are
+        predicted right.
     """
 
     names: tuple[str, ...]
@@ -44,35 +44,35 @@ class Reliability:
     right: np.ndarray
 
     def coverage(self) -> np.ndarray:
-        """Share of all pixels that is reliable, by level of the threshold, (256,)."""
+        """Share of all pixels that are reliable, by level of the threshold, (256,)."""
         counts: np.ndarray = self.pixels.sum(1).cumsum() / self.pixels.sum()
         return counts
 
     def precision(self) -> np.ndarray:
-        """Share of the reliable pixels with a true class that have it, (256,); nan where there is none."""
+        """Share of the reliable labelled pixels that are right, (256,); NaN if there are none."""
         return _share(self.right.sum(1).cumsum(), self.judged.sum(1).cumsum())
 
     def level_at(self, percentile: float) -> int:
-        """The smallest level at which so many per cent of the pixels are reliable."""
+        """The smallest level at which ``percentile`` per cent of the pixels are reliable."""
         return min(int(np.searchsorted(self.coverage(), percentile / 100 * (1 - 1e-12))), MAX_LEVEL)
 
     def class_coverage(self, level: int | Sequence[int]) -> np.ndarray:
-        """Share of the pixels predicted as each class that is reliable, (C,); nan for a class never predicted.
+        """Share of the pixels predicted as each class that are reliable, (C,); NaN for a class never predicted.
 
-        ``level`` is one for all classes, or one for each.
+        ``level`` is one number for all classes, or one for each.
         """
         return _share(_up_to(level, self.pixels), self.pixels.sum(0))
 
     def class_precision(self, level: int | Sequence[int]) -> np.ndarray:
-        """Share of each class's reliable pixels that are right, (C,); nan where nothing could be judged."""
+        """Share of each class's reliable labelled pixels that are right, (C,); NaN if there are none."""
         return _share(_up_to(level, self.right), _up_to(level, self.judged))
 
     def covered(self, level: int | Sequence[int]) -> float:
-        """Share of all pixels that is reliable."""
+        """Share of all pixels that are reliable."""
         return float(_up_to(level, self.pixels).sum() / self.pixels.sum())
 
     def to_json(self) -> dict[str, object]:
-        """Plain values: a curve over all thresholds, and the classes' curves at every tenth of the pixels."""
+        """Plain values: the curve over all thresholds, and the curve of each class at every tenth percentile."""
         curve = zip(self.coverage(), self.precision(), strict=True)
         return {
             "frames": self.frames,
@@ -99,25 +99,25 @@ class Reliability:
 
 
 def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, workers: int | None = None) -> Reliability:
-    """Count a store's pixels by entropy and class, right and wrong ones, in one pass.
+    """Count a store's right and wrong pixels by entropy and class, in one pass.
 
     Parameters
     ----------
     store
         Predictions.
     truth
-        Masks, where there are some.
+        Masks of the frames that have one.
     talk, workers
         As for `write_pseudo`.
 
     Raises
     ------
     VssError
-        The store holds no predictions or is not finished, or a mask has another size than its frame.
+        The store holds no predictions or is unfinished, or a mask differs in size from its frame.
     """
     require_predictions(store)
     num_classes = store.header.num_classes
-    videos = require_whole(store)
+    videos = require_complete(store)
     total = np.zeros((3, MAX_LEVEL + 1, num_classes), np.int64)
     frames = judged_frames = 0
     with talk.track("reliability", sum(len(store.stems(video)) for video in videos)) as done:
@@ -132,9 +132,9 @@ def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, wor
 
 
 def _count(store: Store, truth: Truth, video: str, num_classes: int, t: int) -> tuple[np.ndarray, bool]:
-    """Counts of a frame, (3, 256, C) int64, and whether there was a mask."""
+    """Counts of a frame, (3, 256, C) int64, and whether it has a mask."""
     label, levels = store.label(video, t), MAX_LEVEL + 1
-    # Small numbers: adding them up is then the least of it, and one count tells all.
+    # A small integer type makes the arithmetic cheap, and one bincount counts everything.
     small = np.dtype(np.uint16 if 3 * levels * num_classes <= 2**16 else np.int32)
     cell = store.read(video, "entropy", t).astype(small)
     cell *= small.type(num_classes)
@@ -142,7 +142,7 @@ def _count(store: Store, truth: Truth, video: str, num_classes: int, t: int) -> 
     mask = truth(video, t)
     if mask is not None:
         require_size(mask, store, video, t)
-        fate = (mask < num_classes).view(np.uint8) + (mask == label).view(np.uint8)  # not known, wrong, right
+        fate = (mask < num_classes).view(np.uint8) + (mask == label).view(np.uint8)  # unlabelled, wrong, right
         cell += fate * small.type(levels * num_classes)
     counts = np.bincount(cell.reshape(-1), minlength=3 * levels * num_classes).reshape(3, levels, num_classes)
     unknown, wrong, right = counts

@@ -1,7 +1,7 @@
 """Smoothing a store along time: every frame becomes the mean of itself and its neighbours, from the cache alone.
 
-Where the frames are at hand, neighbours are first moved by the optical flow, so that a pixel is averaged with what it
-shows and not with what passes by; what the flow can't explain stays as it is. Letters: N reach, H W frame, P pixels.
+If the images are available, neighbours are first moved by the optical flow, so that a pixel is averaged with the same
+point of the scene; pixels that the flow can't explain keep their own. Letters: N reach, H W frame, P pixels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store
 from vsscli.store.record import Segment
 from vsscli.store.remote import place_of
-from vsscli.store.verify import require_whole
+from vsscli.store.verify import require_complete
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 
@@ -33,25 +33,25 @@ Reader = Callable[[str, int], np.ndarray]
 """Frame (H, W, 3) uint8 by video and number."""
 
 
-class Frame:
-    """What smoothing needs of one frame, its pixels in one row: label, entropy, lists, and its grey values."""
+class CachedFrame:
+    """What smoothing needs of one frame, with flattened pixels: label, entropy, lists, and grey values."""
 
     def __init__(self, store: Store, video: str, t: int, reader: Reader | None) -> None:
         source = read_source(store, video, t)
         if isinstance(source, Dense):
-            raise VssError(f"{store.path} keeps all classes", "smooth a store that keeps lists, such as a fusion of it")
+            raise VssError(f"{store.path} keeps all classes", "smooth a store with lists, such as a fusion of it")
         self.lists = source
         self.label = store.label(video, t).reshape(-1)
         self.entropy = store.read(video, "entropy", t).reshape(-1)
         self.grey = None if reader is None else small_grey(reader(video, t))
 
-    def moved(self, places: np.ndarray, there: np.ndarray, own: Frame) -> Frame:
-        """This frame's pixels at ``places`` (P,), another's where ``there`` is false."""
-        moved = object.__new__(Frame)
-        moved.label = np.where(there, self.label[places], own.label)
-        moved.entropy = np.where(there, self.entropy[places], own.entropy)
+    def moved(self, places: np.ndarray, trusted: np.ndarray, own: CachedFrame) -> CachedFrame:
+        """This frame's pixels at ``places`` (P,), and those of ``own`` where ``trusted`` is false."""
+        moved = object.__new__(CachedFrame)
+        moved.label = np.where(trusted, self.label[places], own.label)
+        moved.entropy = np.where(trusted, self.entropy[places], own.entropy)
         pairs = zip(self.lists, own.lists, strict=True)
-        moved.lists = Lists(*(np.where(there, np.take(mine, places, axis=1), theirs) for mine, theirs in pairs))
+        moved.lists = Lists(*(np.where(trusted, np.take(mine, places, axis=1), theirs) for mine, theirs in pairs))
         moved.grey = None
         return moved
 
@@ -65,20 +65,20 @@ def smooth(
     talk: Talk = SILENCE,
     force: bool = False,
 ) -> Path:
-    """Average every frame with its neighbours into a new store, or go on with it.
+    """Average every frame with its neighbours into a new store, or continue it.
 
     Parameters
     ----------
     store
         Predictions or a fusion, with lists on a score grid of stride 1.
     reach
-        N: from N frames before to N behind, weighted by binomial coefficients (1 2 1 for N = 1).
+        N: from N frames before to N after, weighted by binomial coefficients (1 2 1 for N = 1).
     out
         The store to write.
     reader
-        Reads the frames, so that neighbours are moved by the optical flow; none: they are taken as they lie.
+        Reads the images, so that neighbours are moved by the optical flow; `None`: they are not moved.
     talk
-        Is told how far it is, by frame.
+        Called with the progress, by frame.
     force
         As for `StoreWriter`.
 
@@ -92,7 +92,7 @@ def smooth(
     if store.header.kind == "pseudo" or store.encoding.grid != 1 or store.encoding.keep != "top":
         raise VssError(f"{store.path} has no lists at frame size", "name a prediction or fusion on a score grid of 1")
     header = smoothed_header(store, reach, place_of(out), motion=reader is not None)
-    videos = require_whole(store)
+    videos = require_complete(store)
     _require_order(store, videos)
     with (
         StoreWriter(out, header, force=force) as writer,
@@ -111,28 +111,28 @@ def smooth(
 def _smoothed(
     store: Store, video: str, segment: Segment, reach: int, reader: Reader | None
 ) -> Iterator[dict[str, np.ndarray]]:
-    known: dict[int, Frame] = {}
+    known: dict[int, CachedFrame] = {}
     for t in range(segment.start, segment.stop):
         near = range(max(0, t - reach), min(len(store.stems(video)), t + reach + 1))
-        known = {u: known.get(u) or Frame(store, video, u, reader) for u in near}
+        known = {u: known.get(u) or CachedFrame(store, video, u, reader) for u in near}
         yield smooth_frame(known, t, reach, store.header.num_classes, store.encoding, store.size(video))
 
 
 def _require_order(store: Store, videos: tuple[str, ...]) -> None:
-    """Refuse a store whose frames do not stand in the order of time: neighbours in it are none."""
+    """Refuse a store whose frames are not in the order of time, since its neighbours are not neighbours in time."""
     for video in videos:
         if not is_in_time(store.stems(video)):
             raise VssError(
-                f"{store.path} has the frames of video {video} in the order of their names as strings, as earlier "
-                "versions took them, not in that of time",
-                "predict them again with --force, and smooth that",
+                f"{store.path} has the frames of video {video} in alphabetical order, as earlier versions sorted them, "
+                "not in the order of time",
+                "predict them again with --force, and smooth the new store",
             )
 
 
 def smooth_frame(
-    known: dict[int, Frame], t: int, reach: int, num_classes: int, encoding: Encoding, size: tuple[int, int]
+    known: dict[int, CachedFrame], t: int, reach: int, num_classes: int, encoding: Encoding, size: tuple[int, int]
 ) -> dict[str, np.ndarray]:
-    """The mean of frame t and its neighbours in ``known``, as it is stored; beyond the video's ends itself counts."""
+    """The mean of frame t and its neighbours in ``known``, in stored form; beyond the ends frame t counts again."""
     own = known[t]
     shares: dict[int, int] = {}
     for offset in range(-reach, reach + 1):
@@ -154,10 +154,10 @@ def smooth_frame(
     }
 
 
-def motion(frame: Frame, other: Frame, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels of a frame lie in another: places (P,) int in its row of pixels, and which to trust, (P,) bool.
+def motion(frame: CachedFrame, other: CachedFrame, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the pixels of a frame are in another: flat indices (P,) int, and which to trust, (P,) bool.
 
-    Without grey values every pixel lies where it lies.
+    Without grey values no pixel moves.
     """
     if frame.grey is None or other.grey is None:
         pixels = size[0] * size[1]

@@ -1,7 +1,7 @@
 """Splitting pixels by entropy into reliable and unreliable: pseudo-labels, from the cache alone.
 
-A pixel is reliable when its stored entropy, a whole number, is at most a whole number. So a threshold given as a
-percentile is exact, and the same pixels come out whichever way the threshold was given.
+A pixel is reliable if its stored entropy, an integer, is at most an integer level. So a threshold given as a percentile
+is exact, and the same pixels are reliable whichever way the threshold was given.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from vsscli.store.header import MAX_LEVEL, Header
 from vsscli.store.reader import Store
 from vsscli.store.record import Segment
 from vsscli.store.remote import place_of
-from vsscli.store.verify import require_whole
+from vsscli.store.verify import require_complete
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
 from vsscli.threads import results_in_order
@@ -28,17 +28,17 @@ from vsscli.threads import results_in_order
 
 @dataclass(frozen=True)
 class Threshold:
-    """Up to which entropy a pixel is reliable.
+    """The largest entropy at which a pixel is reliable.
 
     Parameters
     ----------
     value
         Normalised entropy, in [0, 1].
     percentile
-        What it was read off from, if it was.
+        The percentile it was computed from, if any.
     class_levels
-        The largest stored entropy that is reliable, 0..255, of pixels predicted as each of the C classes; empty where
-        all classes have the same.
+        The largest reliable stored entropy, 0..255, of pixels predicted as each of the C classes; empty if it is the
+        same for all classes.
     """
 
     value: float
@@ -47,16 +47,16 @@ class Threshold:
 
     def __post_init__(self) -> None:
         if not 0 <= self.value <= 1:
-            raise VssError(f"threshold {self.value} is not in [0, 1]", "it is entropy divided by log C, such as 0.3")
+            raise VssError(f"threshold {self.value} is not in [0, 1]", "give entropy divided by log C, such as 0.3")
 
     @property
     def level(self) -> int:
-        """The largest stored entropy that is reliable for any class, 0..255."""
-        # A hair more, so that k / 255 as a float is level k.
+        """The largest stored entropy that is reliable for some class, 0..255."""
+        # Slightly more, so that k / 255 as a float is level k.
         return math.floor(self.value * MAX_LEVEL + 1e-9)
 
     def reliable(self, label: np.ndarray, entropy: np.ndarray) -> np.ndarray:
-        """Which pixels are reliable, bool, of their predicted classes and stored entropies, uint8 of one shape."""
+        """Which pixels are reliable, bool, given their predicted classes and stored entropies, uint8 of one shape."""
         if not self.class_levels:
             return entropy <= self.level
         levels = np.zeros(MAX_LEVEL + 1, np.uint8)
@@ -73,11 +73,11 @@ class PseudoReport:
     path
         The store.
     threshold
-        The one it was made with.
+        The threshold it was made with.
     frames, pixels, reliable
-        How many of them; reliable pixels.
+        Numbers of frames, pixels and reliable pixels.
     class_pixels, class_reliable
-        By class of the prediction: all pixels, reliable pixels.
+        Pixels and reliable pixels by predicted class.
     """
 
     path: Path
@@ -90,12 +90,12 @@ class PseudoReport:
 
     @property
     def share(self) -> float:
-        """Reliable pixels of all, in [0, 1]."""
+        """Share of the pixels that are reliable, in [0, 1]."""
         return self.reliable / self.pixels
 
     @property
     def class_share(self) -> tuple[float, ...]:
-        """The same by class; nan for a class that was never predicted."""
+        """`share` by predicted class; NaN for a class that was never predicted."""
         pairs = zip(self.class_reliable, self.class_pixels, strict=True)
         return tuple(some / all_ if all_ else math.nan for some, all_ in pairs)
 
@@ -103,11 +103,11 @@ class PseudoReport:
 def entropy_histogram(
     store: Store, *, by_class: bool = False, talk: Talk = SILENCE, workers: int | None = None
 ) -> np.ndarray:
-    """How many pixels of a store have each stored entropy, (256,) int64, or by predicted class (C, 256)."""
+    """Number of pixels of a store with each stored entropy, (256,) int64, or by predicted class (C, 256)."""
     require_predictions(store)
     num_classes = store.header.num_classes if by_class else 1
     counts = np.zeros((num_classes, MAX_LEVEL + 1), np.int64)
-    videos = require_whole(store)
+    videos = require_complete(store)
     with talk.track("entropy", sum(len(store.stems(video)) for video in videos)) as done:
         for video in videos:
             frames = range(len(store.stems(video)))
@@ -135,15 +135,15 @@ def threshold_from_percentile(
     percentile
         Above 0, at most 100, of all pixels of all videos.
     by_class
-        Of the pixels predicted as each class instead, a threshold each, so that small and rare classes, whose pixels
-        are seldom among the surest of all, are learnt from too (class-balanced self-training, Zou et al. 2018).
+        Use a threshold for each class, the percentile of the pixels predicted as it, so that small and rare classes,
+        whose pixels are seldom among the surest, are learned from, too (class-balanced self-training, Zou et al. 2018).
     talk, workers
         As for `write_pseudo`.
 
     Raises
     ------
     VssError
-        A percentile that is none, or a store without entropies or not finished.
+        An invalid percentile, or a store that is unfinished or has no entropies.
     """
     require_percentile(percentile)
     counts = entropy_histogram(store, by_class=by_class, talk=talk, workers=workers)
@@ -154,21 +154,21 @@ def threshold_from_percentile(
 
 
 def require_percentile(percentile: float) -> None:
-    """Refuse a percentile that is none."""
+    """Refuse a percentile outside of (0, 100]."""
     if not 0 < percentile <= 100:
         raise VssError(f"percentile {percentile} is not above 0 and at most 100", "give one such as 80")
 
 
 def percentile_of(histogram: np.ndarray, percentile: float) -> Threshold:
-    """`threshold_from_percentile` of a histogram of stored entropies, (256,)."""
+    """`threshold_from_percentile` for a histogram of stored entropies, (256,)."""
     wanted = percentile / 100 * histogram.sum()
-    # A hair less, so that 80 % of 10 pixels are 8 and not 9.
+    # Slightly less, so that 80 % of 10 pixels are 8 and not 9.
     level = int(np.searchsorted(histogram.cumsum(), wanted * (1 - 1e-12)))
     return Threshold(min(level, MAX_LEVEL) / MAX_LEVEL, float(percentile))
 
 
 def pseudo_header(store: Store, threshold: Threshold, out: Path) -> Header:
-    """The header of a pseudo-label store read from ``store``."""
+    """The header of a pseudo-label store made from ``store``."""
     return Header(
         kind="pseudo",
         table=store.header.table,
@@ -181,7 +181,7 @@ def pseudo_header(store: Store, threshold: Threshold, out: Path) -> Header:
         },
         encoding={},
         data=store.header.data,
-        # Not among what decides: the same level makes the same pseudo-labels, however it was arrived at.
+        # In the summary, since the same level makes the same pseudo-labels whichever way it was given.
         summary={"threshold": threshold.value, "percentile": threshold.percentile},
     )
 
@@ -195,7 +195,7 @@ def write_pseudo(
     workers: int | None = None,
     force: bool = False,
 ) -> PseudoReport:
-    """Write a pseudo-label store, or go on with it; its counts cover what was there already too.
+    """Write a pseudo-label store, or continue it; the counts include what was already there.
 
     Parameters
     ----------
@@ -206,20 +206,20 @@ def write_pseudo(
     threshold
         Pixels whose entropy is at most this keep their label; the others get 255.
     talk
-        Is told how far it is, by frame.
+        Called with the progress, by frame.
     workers
-        Threads that read frames; by default as many as Python thinks right.
+        Threads that read frames; by default one for each processor this process may use.
     force
         As for `StoreWriter`.
 
     Raises
     ------
     VssError
-        ``store`` holds no predictions or is not finished, or ``out`` holds something else.
+        ``store`` holds no predictions or is unfinished, or ``out`` holds something else.
     """
     require_predictions(store)
     num_classes = store.header.num_classes
-    videos = require_whole(store)
+    videos = require_complete(store)
     total = np.zeros((2, MAX_LEVEL + 1), np.int64)
     frames = sum(len(store.stems(video)) for video in videos)
     with (
@@ -257,14 +257,14 @@ def _split_frame(store: Store, video: str, threshold: Threshold, t: int) -> tupl
     reliable = threshold.reliable(label, store.read(video, "entropy", t))
     pseudo = np.where(reliable, label, np.uint8(IGNORE))
     every = np.bincount(label.reshape(-1), minlength=MAX_LEVEL + 1)
-    # No class is numbered 255, so what the pseudo-label adds there is what was taken away elsewhere.
+    # No class has id 255: these are the unreliable pixels.
     kept = np.bincount(pseudo.reshape(-1), minlength=MAX_LEVEL + 1)
     kept[IGNORE] = 0
     return pseudo, np.stack([every, kept])
 
 
 def _frame_histogram(store: Store, video: str, num_classes: int, t: int) -> np.ndarray:
-    """Pixels of frame t by predicted class and stored entropy, (C, 256) int64; with C 1, of all classes together."""
+    """Pixels of frame t by predicted class and stored entropy, (C, 256) int64; with C = 1 over all classes."""
     cells = store.read(video, "entropy", t).reshape(-1)
     if num_classes > 1:
         cells = cells + store.label(video, t).reshape(-1).astype(np.int64) * (MAX_LEVEL + 1)
@@ -273,7 +273,7 @@ def _frame_histogram(store: Store, video: str, num_classes: int, t: int) -> np.n
 
 
 def _segments(frames: int, pending: list[Segment]) -> list[Segment]:
-    """All frames of a video in order, as segments: those pending, and what is there between them."""
+    """All frames of a video in order, as segments: those pending, and those between them that are already written."""
     segments, start = [], 0
     for segment in [*pending, Segment(frames, frames)]:
         segments += [part for part in (Segment(start, segment.start), segment) if len(part)]
@@ -282,5 +282,6 @@ def _segments(frames: int, pending: list[Segment]) -> list[Segment]:
 
 
 def require_predictions(store: Store) -> None:
+    """Refuse a pseudo-label store."""
     if store.header.kind == "pseudo":
-        raise VssError(f"{store.path} holds pseudo-labels and no entropies", "name the prediction store")
+        raise VssError(f"{store.path} holds pseudo-labels, which have no entropies", "name the prediction store")

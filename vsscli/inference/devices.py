@@ -1,4 +1,4 @@
-"""Where a network runs, and with which arithmetic: one reading of ``--device`` and ``--precision`` for every verb."""
+"""Device and precision of a network: what ``--device`` and ``--precision`` mean, for every verb."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ HALF = {"bf16": torch.bfloat16, "16": torch.float16}
 
 
 def resolve_device(name: str = "auto") -> torch.device:
-    """Find the device that a name means: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``, the first GPU if there is one,
-    else the CPU. A name that means nothing, or no device of this machine, is an error."""
+    """The device of a name: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``, which is the first GPU if there is one, else
+    the CPU. `VssError` for an unknown name or a device that this machine does not have."""
     if name == "auto":
         return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
     if name == "cpu":
         return torch.device("cpu")
     if not re.fullmatch(r"cuda(:\d+)?", name):
-        raise VssError(f"there is no device {name!r}", "--device takes auto, cpu, cuda or cuda:N")
+        raise VssError(f"unknown device {name!r}", "--device takes auto, cpu, cuda or cuda:N")
     if not torch.cuda.is_available():
         raise VssError(f"device {name}: torch finds no GPU here", "use --device cpu; `vss doctor` says what torch sees")
     number = int(name.partition(":")[2] or 0)
@@ -31,14 +31,14 @@ def resolve_device(name: str = "auto") -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
-    """Return a context in which a network on a device computes with a precision, ``32``, ``bf16`` or ``16``, if the
-    device has that; weights stay as they are."""
+    """A context in which a network on a device computes with a precision, ``32``, ``bf16`` or ``16``; weights are not
+    changed. `VssError` if the device does not support it."""
     if precision == "32":
         return nullcontext()
     if precision not in HALF:
-        raise VssError(f"there is no precision {precision!r}", f"--precision takes 32, {', '.join(HALF)}")
+        raise VssError(f"unknown precision {precision!r}", f"--precision takes 32, {', '.join(HALF)}")
     if device.type == "cpu" and precision == "16":
-        # torch takes it, and was 30 times slower than bf16 here: no CPU kernels behind most operators.
+        # torch accepts it, but most operators have no CPU kernels for it: 30 times slower than bf16.
         raise VssError("precision 16 needs a GPU", "on a CPU use --precision 32, or bf16 where the processor has it")
     if device.type == "cuda" and precision == "bf16" and not torch.cuda.is_bf16_supported():
         raise VssError(f"{torch.cuda.get_device_name(device)} does not compute in bf16", "use --precision 16 or 32")

@@ -1,7 +1,7 @@
-"""From a frame's maps to the bytes that are kept, on the device, in one pass over bands.
+"""Encoding a frame's maps on the device, in one pass over bands.
 
-The same as `vsscli.store.encode`, which is the reference, to the last level: constants and rounding are its own, and
-only a value that lies within the error of float32 arithmetic of the border of two levels can fall to either side.
+The result equals that of the reference, `vsscli.store.encode`, with its constants and rounding: only values at the
+border of two levels, within the error of float32 arithmetic, may round differently.
 Letters: C classes, K kept, H W frame, h w score grid.
 """
 
@@ -21,10 +21,10 @@ from vsscli.store.header import MAX_LEVEL, Encoding
 @torch.inference_mode()
 def encode_frame(views: ViewMaps, encoding: Encoding, *, band_bytes: int | None = None) -> dict[str, Tensor]:
     """Encode the mean distribution of one frame, on the device: ``label`` and ``entropy`` (H, W) uint8; ``top_class``
-    and ``top_probability`` (K, h, w) uint8, or ``logits`` (C, h, w) float16 where everything is kept.
+    and ``top_probability`` (K, h, w) uint8, or ``logits`` (C, h, w) float16 if every class is kept.
 
     Label and entropy are those of the dense distribution at frame size, never of the lists. On a score grid of stride 1
-    the lists are taken from it as well. On a coarser one the mean is formed there, and then enlarged to the frame.
+    the lists are taken from it, too. On a coarser one the mean is computed on the grid and enlarged to the frame.
     """
     classes, device = views.maps[0].shape[0], views.maps[0].device
     height, width = views.size
@@ -53,7 +53,7 @@ def _add(lists: dict[str, list[Tensor]], rows: dict[str, Tensor]) -> None:
 
 
 def _lists(mean: Tensor, encoding: Encoding) -> dict[str, Tensor]:
-    """Rows (rows, w, C) of the score grid as they are kept."""
+    """Rows (rows, w, C) of the score grid in stored form."""
     if encoding.keep == "all":
         return {"logits": mean.clamp_min(SMALLEST).log_().half().permute(2, 0, 1)}
     top_class, probability = top_classes(mean, min(encoding.kept, mean.shape[-1]))
@@ -65,12 +65,12 @@ def _lists(mean: Tensor, encoding: Encoding) -> dict[str, Tensor]:
 
 
 def _levels(share: Tensor, step: int) -> Tensor:
-    """Numbers in [0, 1] to 255ths that are multiples of ``step``, or 255, uint8."""
+    """Numbers in [0, 1] to levels in 255ths, multiples of ``step`` or 255, uint8."""
     return share.mul(MAX_LEVEL / step).round_().mul_(step).clamp_max_(MAX_LEVEL).to(torch.uint8)
 
 
 def _quantised_entropy(mean: Tensor, classes: int, step: int) -> Tensor:
-    """Normalised entropy of (rows, W, C), as levels (rows, W) uint8. One class leaves no doubt."""
+    """Normalised entropy of (rows, W, C), as levels (rows, W) uint8; 0 if there is only one class."""
     if classes == 1:
         return torch.zeros(mean.shape[:-1], dtype=torch.uint8, device=mean.device)
     entropy = mean.clamp_min(SMALLEST).log_().mul_(mean).sum(dim=-1).mul_(-1 / math.log(classes))

@@ -1,4 +1,4 @@
-"""Keeping freed memory at hand on a CPU."""
+"""Keeping freed memory in the process, for networks on a CPU."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ OWN_SETTINGS = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_
 
 @lru_cache
 def keep_freed_memory() -> bool:
-    """Tell the allocator to keep what a network frees, for its next layer, instead of giving it back to the system;
-    says whether it was told.
+    """Make the allocator keep memory that a network frees for its next layer instead of returning it to the system;
+    returns whether it took effect.
 
-    A network on a CPU frees and asks for the same large blocks over and over. By default glibc returns each to the
-    system, which hands out zeroed pages again one by one: over a million page faults for eight frames of sixteen views,
-    a third of the time of the forward passes (docs/results.md). Up to 2 GiB stay with the process instead; its peak is
-    what it was. Nothing happens where the user has chosen (an allocator of their own, or glibc's variables), nor
-    without glibc. Numbers do not depend on it.
+    A network on a CPU frees and allocates the same large blocks over and over. By default glibc returns each to the
+    system, which provides zeroed pages again one by one: over a million page faults for eight frames of sixteen views,
+    a third of the time of the forward passes (docs/results.md). With this, up to 2 GiB stay with the process; its peak
+    does not change. Nothing is done if the user has chosen another allocator or set glibc's variables, or without
+    glibc. Results do not depend on it.
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in OWN_SETTINGS):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    largest = 2**31 - 1  # what an int can say
+    largest = 2**31 - 1  # of an int
     settings = {M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: largest, M_TOP_PAD: 64 * 2**20}
     return all(mallopt(name, value) == 1 for name, value in settings.items())

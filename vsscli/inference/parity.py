@@ -1,8 +1,8 @@
-"""Reading out a network exactly as the published programs do, to compare numbers with theirs; nothing else uses it.
+"""Predicting exactly as the published programs do, only to compare results with theirs.
 
-Mask2Former's scores are averaged as they are, windows at pixel size, and resized to the frame; mmsegmentation then
-takes a softmax of them, of which test-time augmentation averages (specs: vit_adapter.md, Data, Score path). That
-flattens every distribution: a pixel that is 95 % sure comes out at 2 % of 124 classes. `Predictor` is what predicts.
+Mask2Former's scores are averaged unchanged, windows at pixel size, and resized to the frame; mmsegmentation then
+applies a softmax to them, whose results test-time augmentation averages (specs: vit_adapter.md, Data, Score path). That
+flattens every distribution: 95 % for one of 124 classes becomes 2 %. For predictions use `Predictor`.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ def official_scores(
     images
         (B, 3, H, W), normalised, on the network's device.
     window, step
-        Height and width of a sliding window, and from one to the next; none: whole images.
+        Height and width of a sliding window, and its step; `None`: whole images.
     size
-        Height and width to resize the result to; none: those of the images.
+        Height and width to resize the result to; `None`: those of the images.
     double_softmax
-        Take a softmax over the classes at the end, as mmsegmentation does although these are no logits.
+        Apply a softmax over the classes at the end, as mmsegmentation does although the scores are not logits.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def official_mean(
     window: Size | None = None,
     step: Size | None = None,
 ) -> Tensor:
-    """Mean over views of mmsegmentation's softmax of mask scores, (B, C, *size); each view with whether it is mirrored.
+    """Mean over views of mmsegmentation's softmax of mask scores, (B, C, *size); views are images and whether mirrored.
 
     See `official_scores`.
     """
@@ -81,7 +81,7 @@ def official_mean(
 
 
 def _slide(network: Network, images: Tensor, window: Size, step: Size) -> Tensor:
-    """Average of the windows that hold a pixel."""
+    """Average over the windows that contain each pixel."""
     height, width = images.shape[-2:]
     total = images.new_zeros(len(images), network.num_classes, height, width)
     count = images.new_zeros(height, width)

@@ -11,11 +11,11 @@ from vsscli.errors import VssError
 from vsscli.structured import read_structured
 
 LARGEST_SCALE = 8.0
-"""A larger factor is a typing error: 8 times a frame of 480 lines would be 3840."""
+"""A larger factor is taken for a typing error: 8 times a frame of 480 lines is 3840."""
 
 
 class View(NamedTuple):
-    """One way to look at a frame: resized by ``scale``, mirrored left to right if ``flip``."""
+    """A view of a frame: resized by ``scale``, mirrored left to right if ``flip``."""
 
     scale: float
     flip: bool
@@ -23,21 +23,21 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class AugmentationPlan:
-    """Views whose probabilities are averaged, all with the same weight.
+    """Views whose probabilities are averaged with equal weights.
 
     Parameters
     ----------
     name
-        What messages and stores call it.
+        Its name in messages and stores.
     scales
-        Factors on the test size; each once.
+        Factors on the test size, without repetitions.
     flip
-        Whether every scale is seen mirrored as well.
+        Whether every scale is predicted mirrored, too.
 
     Raises
     ------
     VssError
-        No scale, one twice, or one that is not above 0 and at most 8.
+        There are no scales, one is given twice, or one is not above 0 and at most 8.
     """
 
     name: str
@@ -46,18 +46,18 @@ class AugmentationPlan:
 
     def __post_init__(self) -> None:
         if not self.scales:
-            raise VssError(f"augmentation plan {self.name} has no scales", "name at least one: scales: [1.0]")
+            raise VssError(f"augmentation plan {self.name} has no scales", "give at least one: scales: [1.0]")
         for scale in self.scales:
-            # `not (... <= ...)` is true of a NaN as well.
+            # `not (... <= ...)` also refuses NaN.
             if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= LARGEST_SCALE:
                 raise VssError(
                     f"augmentation plan {self.name} has scale {scale!r}",
                     f"a scale is a factor on the test size, above 0 and at most {LARGEST_SCALE:g}",
                 )
         if len(set(self.scales)) < len(self.scales):
-            raise VssError(f"augmentation plan {self.name} names a scale twice: {list(self.scales)}", "take one out")
+            raise VssError(f"augmentation plan {self.name} has a scale twice: {list(self.scales)}", "remove one")
         if not isinstance(self.flip, bool):
-            raise VssError(f"augmentation plan {self.name} has flip {self.flip!r}", "flip is true or false")
+            raise VssError(f"augmentation plan {self.name} has flip {self.flip!r}", "set flip to true or false")
 
     @property
     def mirrored(self) -> tuple[bool, ...]:
@@ -84,12 +84,12 @@ def load_plan(source: str | Path) -> AugmentationPlan:
     ----------
     source
         ``paper``, ``flip``, ``none``, or a file such as ``{scales: [0.75, 1.0, 1.25], flip: true}``; the plan is then
-        called like the file. ``flip`` may be left out and is false then.
+        named after the file. ``flip`` defaults to false.
 
     Raises
     ------
     VssError
-        There is no such plan or file, or the file says nonsense.
+        There is no such plan or file, or the file is not a valid plan.
     """
     if str(source) in PLANS:
         return PLANS[str(source)]
@@ -102,7 +102,7 @@ def load_plan(source: str | Path) -> AugmentationPlan:
     values = _read_yaml(path)
     unknown = sorted(map(str, values.keys() - {"scales", "flip"}))
     if unknown:
-        raise VssError(f"augmentation plan {path} has unknown keys: {', '.join(unknown)}", "it knows scales and flip")
+        raise VssError(f"augmentation plan {path} has unknown keys: {', '.join(unknown)}", "use scales and flip")
     scales = values.get("scales")
     if not isinstance(scales, list):
         raise VssError(f"augmentation plan {path} has scales {scales!r}", "write a list: scales: [0.75, 1.0, 1.25]")
@@ -113,12 +113,12 @@ def load_plan(source: str | Path) -> AugmentationPlan:
 
 
 def _number(scale: Any) -> Any:
-    """A whole number as the same float, so that 1 and 1.0 make the same plan; anything else as it is."""
+    """A whole number as a float, so that 1 and 1.0 make the same plan; anything else unchanged."""
     return float(scale) if type(scale) is int and math.isfinite(scale) else scale
 
 
 def _read_yaml(path: Path) -> dict[Any, Any]:
     values = read_structured(path, "augmentation plan")
     if not isinstance(values, dict):
-        raise VssError(f"augmentation plan {path} is empty or no mapping", "write: {scales: [1.0], flip: true}")
+        raise VssError(f"augmentation plan {path} is empty or not a mapping", "write: {scales: [1.0], flip: true}")
     return values

@@ -1,9 +1,9 @@
-"""Reading out a network: from frames to one map of probabilities per scale.
+"""Predicting: from frames to one map of probabilities for each scale.
 
-A frame is resized so that its short side has the test size times the scale, and each side further up to what the
-network takes; normalised; seen plain and mirrored; whole or in windows. Scores become probabilities once per view, at
-the network's own stride, and everything that is averaged is averaged there: windows, then mirrored views, both before
-anything is enlarged. Letters: B batch, C classes, H W frame, h w score map of a view.
+A frame is resized so that its short side is the test size times the scale, and each side is rounded up to a multiple
+that the network takes; it is normalised and passed to the network plain and mirrored, whole or in windows. Scores
+become probabilities once for each view, at the network's own stride. Windows, then mirrored views, are averaged at that
+stride, before anything is enlarged. Letters: B batch, C classes, H W frame, h w score map of a view.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ from vsscli.models.scores import Missing, Scores, to_probabilities
 from vsscli.talk import SILENCE, Talk
 
 CPU_BATCH_PIXELS = 2**18
-"""On a CPU a batch pays until it has this many pixels. Beyond, its maps leave the caches: light network, one core,
-views of 576x768 one at a time 0.6 microseconds a pixel, eight at a time 1.2."""
+"""Largest useful batch on a CPU, in pixels. Beyond that, its maps do not fit the caches: with a light network on one
+core, views of 576x768 take 0.6 microseconds a pixel one at a time and 1.2 eight at a time."""
 
 MAPS_BYTES = 512 * 2**20
-"""Of the maps of all frames predicted together, at most, unless it is one frame."""
+"""Most bytes of the maps of all frames that are predicted together, unless it is a single frame."""
 
 MOST_VALUES = 2**34
-"""Pixels times classes of a frame, or of its views: 4 GiB of maps at stride 4. An 8K frame of 124 classes has a fourth
-of it."""
+"""Most pixels times classes of a frame or of its views: 4 GiB of maps at stride 4. An 8K frame with 124 classes has a
+quarter of that."""
 
 MOST_AT_ONCE = 2**25
-"""Pixels that the network sees in one piece: an 8K frame, for whose features it takes many gigabytes."""
+"""Most pixels that go through the network in one piece: an 8K frame, whose features take many gigabytes."""
 
 
 Place = tuple[int, int, int]
@@ -51,22 +51,22 @@ Place = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class ReadOut:
-    """How a network is read out.
+    """How a network predicts a frame.
 
     Parameters
     ----------
     size
-        Short side at scale 1; none: the frame's own.
+        Short side at scale 1; `None`: the frame's own.
     window, step
-        Height and width of a sliding window, and the step from one to the next (none: two thirds of it). Without a
-        window, whole frames, or windows of the only size that the network takes. A view smaller than the window is
-        padded with 0 as in training, and the padding cut off.
+        Height and width of a sliding window, and its step (`None`: two thirds of it). Without a window, frames are
+        predicted whole, or in windows of the size of the network's crop if it takes only that. A view smaller than the
+        window is padded with 0 as in training, and the padding is cut off.
     plan
         The views.
     precision
         ``32``, ``bf16`` or ``16``.
     missing
-        What becomes of what mask scores lack to 1; see `to_probabilities`.
+        Which classes get what mask scores lack to 1; see `to_probabilities`.
     """
 
     size: int | None
@@ -80,8 +80,8 @@ class ReadOut:
 def view_size(frame: tuple[int, int], size: int | None, scale: float, divisor: int) -> tuple[int, int]:
     """Height and width of a view.
 
-    The short side is ``size`` times ``scale``, rounded; the other keeps the ratio, rounded; then both go up to the
-    next multiple of the divisor (by resizing, as mmsegmentation's ResizeToMultiple does, not by padding).
+    The short side is ``size`` times ``scale``, rounded; the other keeps the aspect ratio, rounded; then both are
+    rounded up to a multiple of the divisor (by resizing, like mmsegmentation's ResizeToMultiple, not by padding).
 
     Examples
     --------
@@ -94,15 +94,15 @@ def view_size(frame: tuple[int, int], size: int | None, scale: float, divisor: i
     return height, width
 
 
-def windows_of(
+def count_windows(
     frame: tuple[int, int], read_out: ReadOut, crop: tuple[int, int] | None, divisor: int, stride: int
 ) -> dict[Size, int]:
-    """What a network of this crop, divisor and stride sees of a frame: how many images of which size.
+    """Number of images by size that go through a network of this crop, divisor and stride for one frame.
 
     Examples
     --------
     >>> paper = AugmentationPlan("paper", (1.0,), flip=False)
-    >>> windows_of((480, 853), ReadOut(896, (896, 896), (512, 512), paper), None, divisor=32, stride=4)
+    >>> count_windows((480, 853), ReadOut(896, (896, 896), (512, 512), paper), None, divisor=32, stride=4)
     {(896, 896): 3}
     """
     window = chosen_window(read_out.window, crop)
@@ -117,23 +117,23 @@ def windows_of(
 
 
 class Predictor:
-    """A network on a device, and how it is read out.
+    """Predicts frames with a network on a device.
 
-    Images are resized as 8-bit values, bilinear and antialiased, by the function that training uses, so that a network
-    sees at test time what it learned from.
+    Images are resized as 8-bit values, bilinear and antialiased, by the function that training uses, so that the
+    network sees the same kind of image as in training.
 
     Parameters
     ----------
     network
-        In evaluation mode; moved to the device, otherwise left as it is.
+        In evaluation mode; it is moved to the device and otherwise unchanged.
     normalisation
-        What the network's input is normalised with.
+        Mean and standard deviation of the network's input.
     read_out
         Size, windows, views, precision.
     device
         Where to run.
     batch_size
-        Views (or windows of views) per forward pass at most. Halved for good when memory runs out.
+        Most views (or windows of views) in a forward pass. Halved permanently when memory runs out.
 
     Raises
     ------
@@ -150,7 +150,7 @@ class Predictor:
         batch_size: int = 8,
     ) -> None:
         if network.training:
-            raise ValueError("a network is read out in evaluation mode: call eval() first")
+            raise ValueError("prediction needs the network in evaluation mode: call eval() first")
         if device.type == "cpu":
             keep_freed_memory()
         self.network = network.to(device)
@@ -164,7 +164,7 @@ class Predictor:
         autocast(device, read_out.precision)
 
     def frames_at_once(self, size: tuple[int, int]) -> int:
-        """How many frames of H, W to hand to `maps` together: a batch full, as far as their maps can be held."""
+        """How many frames of H, W to pass to `maps` at once: a full batch, if memory holds their maps."""
         stride = self.network.stride
         pixels = sum(math.prod(self._view_size(size, scale)) for scale in self.read_out.plan.scales)
         held = pixels // stride**2 * self.network.num_classes * 4
@@ -172,34 +172,34 @@ class Predictor:
         return max(1, min(full, MAPS_BYTES // max(held, 1)))
 
     def require_room(self, size: tuple[int, int], what: str) -> None:
-        """Refuse frames that no machine has the memory for, before any of them is decoded.
+        """Refuse frames that are too large for any machine's memory, before they are decoded.
 
         Parameters
         ----------
         size
             Height and width of a frame.
         what
-            What to call it.
+            What to call it in the error.
 
         Raises
         ------
         VssError
-            It names the number, the limit and the remedy.
+            The frames are too large; names the size and the limit.
         """
         classes, views = self.network.num_classes, [self._view_size(size, s) for s in self.read_out.plan.scales]
         enlarged = sum(map(math.prod, views))
-        for pixels, told in ((math.prod(size), "pixels"), (enlarged, "pixels in all views")):
+        for pixels, unit in ((math.prod(size), "pixels"), (enlarged, "pixels in all views")):
             if pixels * classes > MOST_VALUES:
                 raise VssError(
-                    f"{what} is too large: {size[1]}x{size[0]}, {pixels} {told} times {classes} classes are "
-                    f"{pixels * classes}, and at most {MOST_VALUES} are predicted",
+                    f"{what} is too large: {size[1]}x{size[0]}, {pixels} {unit} times {classes} classes are "
+                    f"{pixels * classes} values, and the limit is {MOST_VALUES}",
                     f"{TILES}; or set a smaller predict.size",
                 )
         at_once = max(map(math.prod, [self.read_out.window] if self.read_out.window else views))
         if at_once > MOST_AT_ONCE:
             raise VssError(
-                f"{what} is too large to be seen in one piece: {size[1]}x{size[0]} becomes a view of {at_once} pixels, "
-                f"and at most {MOST_AT_ONCE} go through a network at once",
+                f"{what} is too large to predict in one piece: {size[1]}x{size[0]} becomes a view of {at_once} pixels, "
+                f"and the limit is {MOST_AT_ONCE}",
                 "set predict.window, or a smaller predict.size; or cut the frames into tiles",
             )
 
@@ -212,17 +212,17 @@ class Predictor:
         images
             (H, W, 3) uint8, RGB.
         talk
-            Warned when the batch had to be halved.
+            Called with a warning when the batch is halved.
 
         Returns
         -------
         list of ViewMaps
-            Of each frame, on the device: per scale the sum over its views.
+            For each frame, on the device: the sum over the views of each scale.
 
         Raises
         ------
         VssError
-            Not even one view fits into memory, or the network's scores are not finite.
+            Memory does not suffice for a single view, or the network's scores are not finite.
         """
         frames = torch.stack([torch.from_numpy(image) for image in images]).to(self.device).permute(0, 3, 1, 2)
         plan = self.read_out.plan
@@ -254,14 +254,14 @@ class Predictor:
         if not torch.isfinite(maps.sum()):
             raise VssError(
                 f"the network's scores are not finite on views of {size[0]}x{size[1]}",
-                "with --precision 16 try bf16 or 32; otherwise the training diverged: use an earlier checkpoint",
+                "if you use --precision 16, try bf16 or 32; otherwise training has diverged: use an earlier checkpoint",
             )
         return maps
 
     def _add_windows(self, views: list[Tensor], number: int, window: Size, step: Size, talk: Talk) -> Tensor:
         """Views (y, x, 3) uint8 of B frames, all plain, then all mirrored, to sums of probabilities (B, C, h, w).
 
-        Of each view, a cell gets the average over the windows that hold it.
+        For each view, a cell is the average over the windows that contain it.
         """
         stride = self.network.stride
         height, width, _ = views[0].shape
@@ -273,7 +273,7 @@ class Predictor:
         count = torch.zeros(h, w, device=self.device)
         for top, left in corners:
             count[top // stride : (top + window[0]) // stride, left // stride : (left + window[1]) // stride] += 1
-        # Channels innermost, as the network's scores are and as bands want the maps.
+        # Channels innermost, like the network's scores and as `mean_bands` needs them.
         total = torch.zeros(number, h, w, self.network.num_classes, device=self.device).permute(0, 3, 1, 2)
         places = [(view, top, left) for view in range(len(views)) for top, left in corners]
         while places:
@@ -305,7 +305,7 @@ class Predictor:
                 )
             self.batch_size = number // 2
         if self._batch(window) < asked:
-            talk.warn(f"memory is short on {self.device}: going on with {self.batch_size} views at a time, not {asked}")
+            talk.warn(f"memory is short on {self.device}: continuing with {self.batch_size} views at once, not {asked}")
         return probabilities
 
     def _batch(self, window: Size) -> int:
@@ -314,7 +314,7 @@ class Predictor:
         return min(self.batch_size, max(1, CPU_BATCH_PIXELS // math.prod(window)))
 
     def _forward(self, views: list[Tensor], places: list[Place], window: Size) -> Tensor | None:
-        """Probabilities (b, C, h, w) of windows, or None if memory does not suffice."""
+        """Probabilities (b, C, h, w) of windows, or `None` if memory does not suffice."""
         height, width = window
         try:
             crops = torch.stack([views[view][top : top + height, left : left + width] for view, top, left in places])
@@ -324,18 +324,18 @@ class Predictor:
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-        # Outside the handler, whose error holds on to the tensors of the failed pass.
+        # Outside the handler, whose error keeps the tensors of the failed pass alive.
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         return None
 
     def _normalised(self, crops: Tensor) -> Tensor:
-        """Crops (b, y, x, 3) uint8 to what the network takes, (b, 3, y, x) float32.
+        """Crops (b, y, x, 3) uint8 to the network's input, (b, 3, y, x) float32.
 
-        The same numbers as `Normalisation` gives, several times faster: channels innermost, in place, and with mean
-        and deviation as long as a row. The result is channels_last, with which convolutions are 1.2 to 2 times faster
-        on a CPU, and which half precision wants on a GPU. The weights stay as they are laid out, because the network
-        may be in the middle of its training.
+        The same numbers as those of `Normalisation`, several times faster: channels innermost, in place, and with mean
+        and deviation repeated along a row. The result is channels_last, which makes convolutions 1.2 to 2 times faster
+        on a CPU, and which half precision needs on a GPU. The layout of the weights does not change, because the
+        network may be in training.
         """
         number, height, width, channels = crops.shape
         mean, std = (
@@ -347,10 +347,10 @@ class Predictor:
 
 
 def _distribution(scores: Scores, missing: Missing = "spread") -> Tensor:
-    """Probabilities (B, C, h, w) float32, laid out in memory as the scores are.
+    """Probabilities (B, C, h, w) float32 with the memory layout of the scores.
 
-    Torch's softmax over channels that lie innermost first copies them outward. Handed over as a list of pixels, many
-    classes take a quarter of the time; few do not fill a vector and are better off with the copy.
+    If channels are innermost, torch's softmax over them copies first. Given as a list of pixels, many classes take a
+    quarter of the time; a few classes do not fill a vector, and copying is faster.
     """
     values = scores.values
     if values.shape[1] < 16 or not values.is_contiguous(memory_format=torch.channels_last):
@@ -361,7 +361,7 @@ def _distribution(scores: Scores, missing: Missing = "spread") -> Tensor:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that an accelerator's or the machine's memory did not suffice."""
+    """Whether an error means that the memory of an accelerator or of the machine was exhausted."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     # On a CPU torch raises a plain RuntimeError: "DefaultCPUAllocator: can't allocate memory: ...".

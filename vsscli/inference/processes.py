@@ -1,4 +1,4 @@
-"""Starting one process per device, through Lightning Fabric."""
+"""Starting one process for each device, with Lightning Fabric."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
 }
 
 PATIENCE = timedelta(days=7)
-"""How long processes wait for one another: the first one validates, fuses or packs alone, which may take hours."""
+"""How long processes wait for each other: the first one validates, fuses or packs alone, which may take hours."""
 
 
 @lru_cache
 def launch(device: str, devices: int, precision: str = "32") -> Fabric:
-    """Start the processes of a command; every one of them returns from here with a fabric of its own.
+    """Start the processes of a command; each of them returns from here with its own fabric.
 
-    Fabric starts the other processes by running the command line again, so all of them come by the same calls. They
-    are started once: the same question is answered with the same fabric.
+    Fabric starts the other processes by running the command line again, so all of them make the same calls. They are
+    started once: the same arguments return the same fabric.
 
     Parameters
     ----------
     device
         ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     devices
-        How many processes, one a device.
+        Number of processes, one for each device.
     precision
-        ``32``, ``bf16`` or ``16`` of what is set up with the fabric.
+        Precision of what is set up with the fabric: ``32``, ``bf16`` or ``16``.
 
     Raises
     ------
     VssError
-        There is no such device, or there are not so many.
+        There is no such device, or there are too few.
     """
     place = resolve_device(device)
     chosen: int | list[int] = devices
@@ -57,7 +57,7 @@ def launch(device: str, devices: int, precision: str = "32") -> Fabric:
         if devices == 1:
             chosen = [place.index]
         elif device.startswith("cuda:"):
-            raise VssError(f"--device {device} is one GPU, --devices asks for {devices}", "say --device cuda")
+            raise VssError(f"--device {device} is one GPU, but --devices is {devices}", "use --device cuda")
     fabric = Fabric(
         accelerator=place.type,
         devices=chosen,

@@ -1,8 +1,7 @@
-"""From videos to a prediction store, or to a folder of masks: read ahead, predict, write behind.
+"""Predicting videos to a prediction store or to a folder of PNGs: read ahead, predict, write behind.
 
-Work is handed out in parts, a few frames that go to the network together. A part never reaches over the border of a
-segment, and parts start anew with each segment, so that a run that goes on where another was stopped forms the same
-batches and ends with the same bytes.
+Frames are predicted in parts, a few at a time. A part never crosses the border of a segment, so that a run that
+continues an interrupted one forms the same batches and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ MASKS_BEHIND = 16
 
 @dataclass(frozen=True)
 class Done:
-    """Number of frames predicted now, and of frames that were there already."""
+    """Number of frames predicted now, and of frames that were already there."""
 
     predicted: int
     present: int
@@ -42,14 +41,14 @@ class Done:
 
 @dataclass(frozen=True)
 class Present:
-    """Frames that need no prediction any more."""
+    """Number of frames that are already predicted."""
 
     frames: int
 
 
 @dataclass(frozen=True)
 class Part:
-    """Frames of one segment that are predicted together: those from ``start`` on."""
+    """Frames of one segment that are predicted together, from ``start`` on."""
 
     video: Video
     segment: Segment
@@ -58,7 +57,7 @@ class Part:
 
     @property
     def ends_segment(self) -> bool:
-        """Whether no part of the same segment follows."""
+        """Whether this is the last part of its segment."""
         return self.start + len(self.images) == self.segment.stop
 
 
@@ -72,20 +71,20 @@ def predict_videos(
     rank: int = 0,
     world: int = 1,
 ) -> Done:
-    """Predict what a store lacks of some videos.
+    """Predict the frames of some videos that a store lacks.
 
     Parameters
     ----------
     predictor
-        The network and how it is read out; it must be the source that the store's header tells.
+        The network and how it predicts; it must be the source in the store's header.
     videos
         All videos, the same in every process.
     writer
         The store; its header says how distributions are kept.
     digests
-        Tell what frames hold, which is noted with each video. None: it is not noted.
+        Digests of the frames, recorded with each video. `None`: they are not recorded.
     talk
-        Follows the frames, and is warned when the batch had to be halved.
+        Called with the progress, by frame, and with a warning when the batch is halved.
     rank, world
         This process's number and how many there are: it takes every ``world``-th video.
 
@@ -97,8 +96,8 @@ def predict_videos(
     Raises
     ------
     VssError
-        A frame can't be read, the disk refuses, memory does not suffice, or another process writes a video. What was
-        recorded until then stays, and the same call goes on from there.
+        A frame can't be read, the disk refuses, memory does not suffice, or another process is writing a video. What
+        has been recorded is kept, and the same call continues from there.
     """
     encoding, classes = writer.header.parsed_encoding(), writer.header.num_classes
     mine = videos[rank::world]
@@ -135,22 +134,22 @@ def predict_masks(
     table: ClassTable | None = None,
     talk: Talk = SILENCE,
 ) -> int:
-    """Predict videos into PNG masks of class indices, ``<out>/<video>/<stem>.png``.
+    """Predict videos as PNGs of class indices, ``<out>/<video>/<stem>.png``.
 
-    Masks that are there already are kept: each is written whole or not at all.
+    Files that exist are kept, since each is written atomically.
 
     Parameters
     ----------
     predictor
-        The network and how it is read out.
+        The network and how it predicts.
     videos
-        What to predict.
+        The videos to predict.
     out
         Folder to write to.
     table
-        The classes, which the masks name and are coloured by; without, they are grey.
+        The classes, which the PNGs name and are coloured by; `None`: they are grey.
     talk
-        Follows the frames, and is warned when the batch had to be halved.
+        Called with the progress, by frame, and with a warning when the batch is halved.
 
     Returns
     -------
@@ -160,7 +159,7 @@ def predict_masks(
     Raises
     ------
     VssError
-        A frame can't be read, a mask can't be written, or memory does not suffice.
+        A frame can't be read, a PNG can't be written, or memory does not suffice.
     """
     predicted = 0
     _require_room(predictor, videos)
@@ -181,7 +180,7 @@ def predict_masks(
 
 
 def _require_room(predictor: Predictor, videos: Sequence[Video]) -> None:
-    """Refuse frames that are too large before any is decoded, and not after the hours that the others take."""
+    """Refuse frames that are too large at once, not after the hours that other videos take."""
     for size, name in {video.size: video.name for video in reversed(videos)}.items():
         predictor.require_room(size, f"a frame of video {name}")
 
@@ -190,7 +189,7 @@ def _pending_parts(
     predictor: Predictor, videos: Sequence[Video], writer: StoreWriter, digests: Digests | None
 ) -> Iterator[Part | Present]:
     for video in videos:
-        # Digested before they are decoded: frames that change in between are noticed the next time.
+        # Digested before decoding, so that frames that change in between are noticed by the next run.
         frames = digests.video(video) if digests is not None else ""
         yield from _parts(predictor, video, writer.pending(video.name, video.stems, video.size, frames=frames))
 
@@ -198,18 +197,18 @@ def _pending_parts(
 def _missing_parts(predictor: Predictor, videos: Sequence[Video], out: Path) -> Iterator[Part | Present]:
     for video in videos:
         missing = [index for index in range(len(video)) if not mask_path(out, video, index).is_file()]
-        # In a run of consecutive numbers, number minus place in the list stays the same.
+        # Within a run of consecutive numbers, number minus list index is constant.
         runs = [[index for _, index in run] for _, run in groupby(enumerate(missing), lambda item: item[1] - item[0])]
         yield from _parts(predictor, video, [Segment(run[0], run[-1] + 1) for run in runs])
 
 
 def mask_path(out: Path, video: Video, index: int) -> Path:
-    """Where the mask of a frame lies."""
+    """The path of a frame's predicted PNG."""
     return out / video.name / f"{video.stems[index]}.png"
 
 
 def _parts(predictor: Predictor, video: Video, segments: list[Segment]) -> Iterator[Part | Present]:
-    """Decode the frames of some segments of a video, rising, in portions that fit the predictor."""
+    """Decode the frames of segments of a video, in order, in parts that fit the predictor."""
     present = len(video) - sum(map(len, segments))
     if present:
         yield Present(present)
@@ -226,6 +225,6 @@ def _parts(predictor: Predictor, video: Video, segments: list[Segment]) -> Itera
             if len(decoded) < wanted:
                 raise VssError(
                     f"video {video.name} ends after {start + len(decoded)} of {len(video)} frames",
-                    "check that it plays to its end; copy or export it again",
+                    "check that it plays to the end; copy or export it again",
                 )
             yield Part(video, segment, start, decoded)

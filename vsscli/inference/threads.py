@@ -1,7 +1,7 @@
 """Reading ahead and writing behind: one thread each, so that the network seldom waits for the disk.
 
-Both hold a bounded number of items, hand on the original error to the main thread, and end with it. Torch is used in
-the main thread only: work from a second one would bring its own pool of threads onto the same cores.
+Both hold a bounded number of items, pass errors on to the main thread, and end with it. Torch is used only in the main
+thread: work in a second one would start another pool of threads on the same cores.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class _End:
 
 
 def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]:
-    """Yield what ``items`` yields, with up to ``depth`` items made in advance by another thread.
+    """Yield what ``items`` yields, with up to ``depth`` items computed in advance by another thread.
 
-    Close it (`contextlib.closing`) when it is left before its end, so that the thread ends too.
+    Close it (`contextlib.closing`) if it may be left before its end, so that the thread ends, too.
     """
     end = _End()
     with ThreadPoolExecutor(1, "vss-read") as pool:
@@ -38,17 +38,17 @@ def read_ahead(items: Iterator[Item], depth: int) -> Generator[Item, None, None]
 
 
 class WriteBehind(Generic[Arguments]):
-    """Calls a function in another thread, in order, with at most ``depth`` calls waiting or under way.
+    """Calls a function in another thread, in order, with at most ``depth`` unfinished calls.
 
-    As a context it waits at its end for all calls, also when the block is left by an error or Ctrl-C: what is computed
-    is worth keeping.
+    As a context manager it waits for all calls at its end, even if the block is left by an error or Ctrl-C, since what
+    was computed is worth keeping.
 
     Parameters
     ----------
     function
-        What to call.
+        The function to call.
     depth
-        How many calls may be unfinished before a further one waits.
+        Number of unfinished calls at which a further one waits.
     """
 
     def __init__(self, function: Callable[Arguments, None], depth: int) -> None:
@@ -59,7 +59,7 @@ class WriteBehind(Generic[Arguments]):
         self._failed = False
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> None:
-        """Arrange a call; raises the error of an earlier one."""
+        """Schedule a call; raises the error of an earlier one."""
         while len(self._calls) >= self._depth:
             self._calls.popleft().result()
         self._calls.append(self._pool.submit(self._call, *args, **kwargs))

@@ -1,4 +1,4 @@
-"""Sliding windows: where they lie, so that they cover an image of any size."""
+"""Positions of sliding windows that cover an image of any size."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ Size = tuple[int, int]
 
 
 def window_starts(length: int, window: int, step: int) -> tuple[int, ...]:
-    """Where the windows begin along one side.
+    """Where windows begin along one side.
 
-    Every ``step`` from 0 on, ``max(length - window + step - 1, 0) // step + 1`` of them; the last one is shifted back
-    so that it ends with the side (specs/vit_adapter.md, "slide crop"). A window longer than the side begins at 0.
+    There are ``max(length - window + step - 1, 0) // step + 1`` of them, every ``step`` from 0 on; the last one is
+    shifted back to end with the side (specs/vit_adapter.md, "slide crop"). A window longer than the side begins at 0.
 
     Examples
     --------
@@ -30,8 +30,8 @@ def window_corners(size: Size, window: Size, step: Size) -> list[tuple[int, int]
 
 
 def chosen_window(window: Size | None, crop: Size | None) -> Size | None:
-    """The window that a network is read out in: the one that is asked for, which must be its crop where it takes images
-    of one size alone; None: whole frames, or the network's crop."""
+    """The window for a network's predictions: the one given, which must be the network's crop if it takes only images
+    of that size; if `None`, the crop; if that is `None`, too, frames are predicted whole."""
     if window is not None and crop is not None and window != crop:
         raise VssError(
             f"a window of {window[0]}x{window[1]} does not fit a network made for {crop[0]}x{crop[1]}",
@@ -41,10 +41,10 @@ def chosen_window(window: Size | None, crop: Size | None) -> Size | None:
 
 
 def window_step(window: Size, step: Size | None, stride: int, divisor: int) -> Size:
-    """Check a window, height and width, and its step, down and across, against a network's stride and divisor, or
-    choose the step: two thirds of the window, rounded down to the stride.
+    """The step of a window, down and across: the one given, or two thirds of the window, rounded down to the stride.
 
-    Windows are averaged on the network's score map, so they must begin on a cell of it, and miss no pixel.
+    Windows are averaged on the network's score map, so they must begin on one of its cells and leave out no pixel.
+    `VssError` if window or step do not fit the network's divisor and stride.
     """
     if any(side <= 0 or side % divisor for side in window):
         fits = tuple(max(-(-side // divisor), 1) * divisor for side in window)
@@ -58,6 +58,6 @@ def window_step(window: Size, step: Size | None, stride: int, divisor: int) -> S
     if any(not 0 < there <= side or there % stride for there, side in zip(step, window, strict=True)):
         raise VssError(
             f"a step of {step[0]}x{step[1]} does not fit windows of {window[0]}x{window[1]}",
-            f"predict.step: at most the window, and multiples of {stride}; two thirds of the window when left out",
+            f"set predict.step to multiples of {stride}, at most the window; the default is two thirds of the window",
         )
     return step

@@ -1,4 +1,4 @@
-"""Boundary IoU: how well a prediction agrees with the truth near the outlines."""
+"""Boundary IoU: how well a prediction agrees with the ground truth near the boundaries of classes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ VOID = 255
 
 
 class BoundaryIoU(Metric):
-    """Mean over the classes of the IoU of the pixels near their outlines.
+    """Mean over the classes of the IoU of the pixels near their boundaries.
 
     Parameters
     ----------
@@ -24,14 +24,14 @@ class BoundaryIoU(Metric):
     Notes
     -----
     Cheng, Girshick, Dollár, Berg, Kirillov, "Boundary IoU: Improving Object-Centric Image Segmentation Evaluation",
-    CVPR 2021: with G and P the pixels of a class in truth and prediction, G_d and P_d those within d of its
-    outline, it is ``|(G_d ∩ G) ∩ (P_d ∩ P)| / |(G_d ∩ G) ∪ (P_d ∩ P)|``. As in the authors' code (`mask_to_boundary` of
-    boundary-iou-api), d is 2 % of the image's diagonal in whole pixels, at least 1, distances are the larger of those
-    down and across, and the border of the image is an outline.
+    CVPR 2021: with G and P the pixels of a class in truth and prediction, and G_d and P_d those within d of its
+    boundary, it is ``|(G_d ∩ G) ∩ (P_d ∩ P)| / |(G_d ∩ G) ∪ (P_d ∩ P)|``. As in the authors' `mask_to_boundary`
+    (boundary-iou-api), d is 2 % of the image's diagonal in whole pixels, at least 1, distances are the larger of the
+    vertical and the horizontal one, and the border of the image is a boundary.
 
-    What the paper leaves to semantic segmentation is counted as mIoU is: intersections and unions are summed up over
-    all frames, the mean is over the classes in the ground truth, and void counts for nothing. Where the truth is void
-    the prediction is taken as void too, so that both have the same outlines there.
+    What the paper leaves open for semantic segmentation follows mIoU: intersections and unions are summed over all
+    frames, the mean is over the classes in the ground truth, and void pixels are ignored. Where the truth is void the
+    prediction is set to void, too, so that both have the same boundaries there.
     """
 
     names = ("biou",)
@@ -53,7 +53,7 @@ class BoundaryIoU(Metric):
         self._label += np.bincount(label[close], minlength=256)
 
     def iou(self) -> np.ndarray:
-        """(C,) float64, NaN where a class is absent from the ground truth."""
+        """(C,) float64, NaN for a class that is absent from the ground truth."""
         union = self._truth + self._label - self._both
         present = self._truth > 0
         iou = np.full(256, np.nan)
@@ -70,9 +70,9 @@ class BoundaryIoU(Metric):
 
 
 def near_outline(label: np.ndarray, ratio: float = 0.02) -> np.ndarray:
-    """The pixels of a label map (H, W) uint8 that have another value, or the image's border, within d of them, bool.
+    """Which pixels of a label map (H, W) uint8 have another value or the image's border within a distance of d, bool.
 
-    For each class these are the pixels that d erosions by a square of 3 take away from its mask.
+    For each class these are the pixels that d erosions by a square of side 3 remove from its mask.
     """
     from scipy.ndimage import maximum_filter, minimum_filter
 

@@ -1,4 +1,4 @@
-"""Expected calibration error: how far probabilities are from the share of pixels that turn out right."""
+"""Expected calibration error: the difference between predicted probabilities and the share of pixels that are right."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ BINS = 15
 
 
 class CalibrationError(Metric):
-    """Mean over the labelled pixels of what their bin's confidence differs from its accuracy.
+    """Mean over the labelled pixels of the difference between confidence and accuracy of their bin.
 
     Parameters
     ----------
     num_classes
-        C; pixels whose truth is no class count for nothing.
+        C; pixels without a true class are ignored.
     bins
-        M, of equal width.
+        M, the number of bins, which have equal width.
 
     Notes
     -----
-    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, equation 3: pixels are sorted
-    into the bins ((m - 1) / M, m / M] by the probability of the predicted class, and ECE is the sum over bins of
-    ``|B_m| / n * |accuracy(B_m) - confidence(B_m)|``, with M = 15 as there. All labelled pixels of all frames are one
-    sample. 0 is best.
+    Guo, Pleiss, Sun, Weinberger, "On Calibration of Modern Neural Networks", ICML 2017, equation 3: pixels are assigned
+    to the bins ((m - 1) / M, m / M] by the probability of the predicted class, and ECE is the sum over bins of
+    ``|B_m| / n * |accuracy(B_m) - confidence(B_m)|``, with M = 15 as in the paper. All labelled pixels of all frames
+    are one sample. 0 is best.
 
-    Stores keep probabilities as 255ths, or multiples of them (`keep: compact`: of 8), so a figure is as exact as that.
+    Stores keep probabilities as multiples of 1/255 (with `keep: compact` of 8/255), which limits the precision.
     """
 
     names = ("ece",)
@@ -50,7 +50,7 @@ class CalibrationError(Metric):
         known = truth < self.num_classes
         confidence, right = extras["confidence"][known], (truth == label)[known]
         bins = len(self._pixels)
-        # 255ths fall on the upper edges of bins, and must not slip over them by a rounding error.
+        # 255ths fall on the upper edges of bins, and a rounding error must not move them over.
         place = np.ceil(confidence.astype(np.float64) * bins - 1e-4).astype(np.intp).clip(1, bins) - 1
         self._pixels += np.bincount(place, minlength=bins)
         self._right += np.bincount(place[right], minlength=bins)

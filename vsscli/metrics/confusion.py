@@ -1,4 +1,4 @@
-"""Confusion matrix over a whole set of frames, and the figures read from it."""
+"""The confusion matrix over a set of frames, and the figures computed from it."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ import numpy as np
 
 from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
 
-# Above this share of words of eight pixels in which a label changes, counting pixels beats counting runs.
+# If labels change in more than this share of the words of eight pixels, counting pixels is faster than counting runs.
 DENSE = 1 / 3
 
 
 class ConfusionMatrix(Metric):
-    """Counts of (true class, predicted class) over every frame given, and mIoU and its kin.
+    """Counts of (true class, predicted class) over all frames, and mIoU and related figures.
 
-    One matrix is kept over all frames of all videos; nothing is averaged by frame or by video. A pixel counts when its
-    truth is a class. A prediction that is no class (255, say) on such a pixel is wrong: it stands in its row's sum and
-    in no column.
+    There is one matrix for all frames of all videos; nothing is averaged by frame or by video. A pixel counts if its
+    truth is a class. A prediction on such a pixel that is not a class (255, say) is wrong: it counts in its row's sum
+    but in no column.
 
     Parameters
     ----------
     num_classes
         C, at most 255.
     lookup
-        (256,) uint8, the class of each value of `truth`, anything from C up meaning void; none: truth holds classes.
-        Masks as they are on disk can be counted with it at no cost per pixel.
+        (256,) uint8, the class of each value of `truth`, where C and above mean void; `None`: truth holds classes. With
+        it, masks as stored on disk are counted at no cost per pixel.
 
     Notes
     -----
@@ -47,13 +47,13 @@ class ConfusionMatrix(Metric):
 
     def __init__(self, num_classes: int, lookup: np.ndarray | None = None) -> None:
         if not 1 <= num_classes <= 255:
-            raise ValueError(f"num_classes is {num_classes}; labels are uint8, so it lies between 1 and 255")
+            raise ValueError(f"num_classes is {num_classes}; labels are uint8, so it must be from 1 to 255")
         self.num_classes = num_classes
         self.raw = lookup is not None
         self._lookup = np.arange(256, dtype=np.uint8) if lookup is None else np.array(lookup, dtype=np.uint8)
         if self._lookup.shape != (256,):
             raise ValueError(f"lookup has shape {self._lookup.shape}, not (256,)")
-        # Pairs of raw values are counted and only sorted into classes when somebody asks.
+        # Pairs of raw values are counted, and converted to classes only on request.
         self._pairs = np.zeros(256 * 256, np.int64)
         self._counts: np.ndarray | None = None
         self._size = 0
@@ -82,8 +82,8 @@ class ConfusionMatrix(Metric):
         self._reserve(truth.size)
         truth, prediction = truth.reshape(-1), prediction.reshape(-1)
 
-        # Labels are made of areas: along a row the pair (truth, prediction) seldom changes. The pixel before each
-        # change, and the last one, end a run; a few thousand runs are counted instead of 400,000 pixels.
+        # Labels consist of areas, so along a row the pair (truth, prediction) seldom changes. The pixel before each
+        # change, and the last one, end a run: a few thousand runs are counted instead of 400,000 pixels.
         ends = self._ends[: truth.size]
         np.not_equal(truth[1:], truth[:-1], out=ends[:-1])
         np.not_equal(prediction[1:], prediction[:-1], out=self._other)
@@ -103,25 +103,25 @@ class ConfusionMatrix(Metric):
         np.add.at(self._pairs, codes, np.diff(positions, prepend=-1))
 
     def merge(self, other: ConfusionMatrix) -> None:
-        """Add the counts of another matrix, of another process for example."""
+        """Add the counts of another matrix, such as that of another process."""
         if other.num_classes != self.num_classes or not np.array_equal(other._lookup, self._lookup):
-            raise ValueError("matrices of different classes do not add up")
+            raise ValueError("matrices of different classes can't be added")
         self._counts = None
         self._pairs += other._pairs
 
     def _reserve(self, size: int) -> None:
-        """Buffers for frames of `size` pixels, allocated when the size changes."""
+        """Allocate buffers for frames of `size` pixels if the size has changed."""
         if size != self._size:
             self._size = size
             self._words = np.zeros(-(-size // 8), np.uint64)
             self._ends = self._words.view(bool)
-            self._ends[size - 1] = True  # and stays so: `update` writes the flags before it
+            self._ends[size - 1] = True  # `update` only writes the flags before it
             self._other = np.empty(size - 1, bool)
             self._codes = np.empty(size, np.uint16)
 
     @property
     def counts(self) -> np.ndarray:
-        """(C, C + 1) int64: rows truth, columns prediction, the last column what was predicted as no class."""
+        """(C, C + 1) int64: rows truth, columns prediction; the last column counts predictions that are not a class."""
         if self._counts is None:
             by_class = self.by_value
             none = by_class[:, self.num_classes :].sum(axis=1, keepdims=True)
@@ -131,7 +131,7 @@ class ConfusionMatrix(Metric):
 
     @property
     def truths(self) -> np.ndarray:
-        """(256,) int64: pixels of each value of the ground truth, as it was given."""
+        """(256,) int64: pixels of each value of the ground truth as given."""
         values: np.ndarray = self._pairs.reshape(256, 256).sum(axis=1)
         return values
 
@@ -145,7 +145,7 @@ class ConfusionMatrix(Metric):
 
     @property
     def matrix(self) -> np.ndarray:
-        """(C, C) int64: rows truth, columns prediction. Rows lack the pixels that were predicted as no class."""
+        """(C, C) int64: rows truth, columns prediction, without predictions that are not a class."""
         return self.counts[:, :-1]
 
     @property
@@ -159,7 +159,7 @@ class ConfusionMatrix(Metric):
         Returns
         -------
         numpy.ndarray
-            (C,) float64; NaN where the class is absent from the ground truth, predicted or not.
+            (C,) float64; NaN if the class is absent from the ground truth, even if it is predicted.
         """
         counts = self.counts
         truth, predicted = counts.sum(axis=1), counts[:, :-1].sum(axis=0)
@@ -192,14 +192,14 @@ class ConfusionMatrix(Metric):
 
     @property
     def accuracy(self) -> float:
-        """Share of labelled pixels predicted right ("Acc")."""
+        """Share of the labelled pixels that are predicted correctly ("Acc")."""
         counts = self.counts
         total = counts.sum()
         return float(counts.diagonal().sum() / total) if total else float("nan")
 
     @property
     def class_accuracy(self) -> float:
-        """Mean over the classes in the ground truth of the share predicted right ("Acc_class")."""
+        """Mean over the classes in the ground truth of the share predicted correctly ("Acc_class")."""
         counts = self.counts
         pixels = counts.sum(axis=1)
         present = pixels > 0

@@ -1,9 +1,9 @@
 """Video consistency (VC_n) for any n, in one pass over the frames.
 
-The definition (`specs/vspw_eval.md`, "VC_n") compares each frame with the n - 1 that follow it: windows times n
-comparisons. Here each pixel carries a run length, for how many frames its value has been the same. A pixel is constant
-over the window that ends now exactly if its run is at least n, for every n at once; what it costs does not depend on n,
-and a video of any length needs the same memory.
+The definition (`specs/vspw_eval.md`, "VC_n") compares each frame with the n - 1 frames that follow it. Here each pixel
+has a run length, the number of frames for which its value has not changed. It is constant over the window that ends at
+the current frame exactly if its run length is at least n, for every n. So time does not depend on n, nor memory on the
+length of the video.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ LONGEST = 30_000  # runs are counted in at most 16 bits
 
 
 class Windows(NamedTuple):
-    """What the windows of one video gave, and its length.
+    """The results of the windows of one video, and its length.
 
-    By n: of the pixels constant in ground truth over each window, the share that is constant in the prediction too,
-    (windows,) float64, NaN where there is no such pixel, or a frame has no ground truth; and how many of them hold such
-    a frame. A video too short for n has none.
+    For each n, ``accuracies`` holds (windows,) float64: of the pixels that are constant in the ground truth over a
+    window, the share that are constant in the prediction, too; NaN if there is no such pixel or a frame has no ground
+    truth. ``bare`` is the number of windows with such a frame. A video too short for n has no windows.
     """
 
     frames: int
@@ -48,8 +48,8 @@ class VideoConsistency(Metric):
 
     Notes
     -----
-    Windows that hold a frame without ground truth do not count. The prediction need not be right to be consistent, and
-    void pixels count like others: so the definition.
+    Windows with a frame without ground truth do not count. By definition the prediction need not be correct to be
+    consistent, and void pixels count like others.
 
     Examples
     --------
@@ -64,19 +64,19 @@ class VideoConsistency(Metric):
 
     names = ("vc8", "vc16")
     of_classes = False
-    gaps = "VC the windows whose frames all have one"
+    gaps = "VC averages only windows whose frames all have one"
 
     def __init__(self, windows: Sequence[int], protocol: str = DEFAULT_PROTOCOL) -> None:
         for window in windows:
             if not 2 <= window <= LONGEST:
                 raise VssError(
-                    f"VC{window}: no window has {window} frames", f"give a number of frames from 2 to {LONGEST}"
+                    f"VC{window}: a window can't have {window} frames", f"give a number of frames from 2 to {LONGEST}"
                 )
         self.windows = tuple(sorted(set(windows)))
         self.protocol = get_protocol(protocol)
         self.raw = self.protocol.raw
         self._longest = max(self.windows, default=2)
-        # Runs are cut back to the longest n when the type is full: not more often than every 128 frames.
+        # Before the type overflows, at most every 128 frames, runs are cut to the longest n.
         self._run_type: type[np.uint8] | type[np.uint16] = np.uint8 if self._longest <= 127 else np.uint16
         self._full = int(np.iinfo(self._run_type).max)
         self._shape: tuple[int, ...] | None = None
@@ -93,17 +93,17 @@ class VideoConsistency(Metric):
         return cls([int(name[2:]) for name in names], setting.protocol.name)
 
     def start_video(self, length: int) -> None:
-        """Open a video of `length` frames. The length says which window is the last, which no protocol counts."""
+        """Open a video of `length` frames, which determines the last window, the one that no protocol counts."""
         if self._length >= 0:
-            raise ValueError("the video before was not ended")
+            raise ValueError("the previous video was not ended")
         counted = self.protocol.counts_video(length, self.windows)
         self._length = length
         self._frame = 0
-        self._since = 0  # all frames from this one on have ground truth
+        self._since = 0  # all frames from here on have ground truth
         self._seen = False
         self._bare = dict.fromkeys(self.windows, 0)
         self._wanted = {window: self.protocol.windows(length, window) if counted else 0 for window in self.windows}
-        # Frames beyond the last that any window reaches, and all of a short video, are not looked at.
+        # Frames after the last counted window, and all of a short video, are not needed.
         self._needed = max((window - 1 + wanted for window, wanted in self._wanted.items() if wanted), default=0)
         self._accuracies = {window: array("d") for window in self.windows}
 
@@ -115,7 +115,7 @@ class VideoConsistency(Metric):
             self._reserve(truth.shape)
             self._seen = True
         elif truth.shape != self._shape:
-            raise ValueError(f"frame {self._frame} has shape {truth.shape}, the frames before {self._shape}")
+            raise ValueError(f"frame {self._frame} has shape {truth.shape}, earlier ones {self._shape}")
         if self._frame < self._needed:
             self._lengthen(truth, prediction)
             np.copyto(self._last[0], truth)
@@ -132,47 +132,47 @@ class VideoConsistency(Metric):
     def end_video(self, name: str) -> None:
         """Close the open video and keep its figures under `name`."""
         if self._frame != self._length:
-            raise ValueError(f"{name} was announced with {self._length} frames, {self._frame} were given")
+            raise ValueError(f"{name} was opened with {self._length} frames, but {self._frame} were given")
         accuracies = {window: np.array(values, np.float64) for window, values in self._accuracies.items()}
         self.videos.append(Windows(self._length, accuracies, self._bare))
         self._length = -1
 
     def figures(self) -> dict[str, float]:
-        """VC_n of all videos: the mean over the windows of all of them, so long videos weigh more."""
+        """VC_n: the mean over the windows of all videos, so that long videos weigh more."""
         return {f"vc{window}": _mean(self._gather(window)) for window in self.windows}
 
     def counts(self, window: int) -> tuple[int, int, int]:
-        """The windows averaged over; how many of them are NaN and dropped; and those that do not count because they
-        hold a frame without ground truth."""
+        """Number of windows to average over; of those that are NaN and dropped; and of those that do not count because
+        they hold a frame without ground truth."""
         values = self._gather(window)
         bare = sum(video.bare[n] for n in self._averaged(window) for video in self.videos)
         return values.size - bare, int(np.isnan(values).sum()) - bare, bare
 
     def reasons(self) -> list[str]:
         longest = max((video.frames for video in self.videos), default=0)
-        told = []
+        reasons = []
         for window in (window for window in self.windows if math.isnan(self.figures()[f"vc{window}"])):
             counted, _, bare = self.counts(window)
             if counted:
-                what = f"in no window of {window} frames a pixel keeps its class in the ground truth"
+                what = f"in no window of {window} frames does a pixel keep its class in the ground truth"
             elif bare:
-                what = f"each of its {bare} windows holds a frame without a mask"
+                what = f"each of the {bare} windows has a frame without a mask"
             else:
                 what = f"the longest video that counts has {longest} frames, and VC{window} needs more than {window}"
-            told.append(f"nothing to average for VC{window}: {what}")
-        return told
+            reasons.append(f"nothing to average for VC{window}: {what}")
+        return reasons
 
     def notes(self) -> dict[str, Any]:
         return {"windows": {f"vc{window}": self.counts(window)[0] for window in self.windows}}
 
     def per_video(self) -> list[VideoFigures]:
-        told = []
+        figures = []
         for video in self.videos:
             values = {f"vc{window}": _mean(own) for window, own in video.accuracies.items()}
             counted = {f"vc{window}": own for window, own in video.accuracies.items() if not np.isnan(own).all()}
             worst = {name: (int(np.nanargmin(own)), float(np.nanmin(own))) for name, own in counted.items()}
-            told.append(VideoFigures(values, worst))
-        return told
+            figures.append(VideoFigures(values, worst))
+        return figures
 
     def _gather(self, window: int) -> np.ndarray:
         """Every window that VC_n averages over."""
@@ -185,10 +185,10 @@ class VideoConsistency(Metric):
 
     def _require_place(self) -> None:
         if self._frame >= self._length:
-            raise ValueError(f"frame {self._frame} given of a video of {max(self._length, 0)} frames")
+            raise ValueError(f"frame {self._frame} of a video of {max(self._length, 0)} frames")
 
     def _end_windows(self) -> None:
-        """Score the windows that end with the frame before this one."""
+        """Score the windows that end with the previous frame."""
         for window, accuracies in self._accuracies.items():
             if self._frame >= window and len(accuracies) < self._wanted[window]:
                 whole = self._frame - window >= self._since
@@ -196,7 +196,7 @@ class VideoConsistency(Metric):
                 self._bare[window] += not whole
 
     def _reserve(self, shape: tuple[int, ...]) -> None:
-        """Buffers for frames of `shape`, allocated when it changes. First axis: truth, and both together."""
+        """Allocate buffers for frames of `shape` if it has changed. First axis: truth, and both together."""
         if shape != self._shape:
             self._shape = shape
             self._last = np.empty((2, *shape), np.uint8)
@@ -206,31 +206,31 @@ class VideoConsistency(Metric):
             self._long = np.empty((2, *shape), bool)
 
     def _lengthen(self, truth: np.ndarray, prediction: np.ndarray) -> None:
-        """Runs go up by one where the value stayed, and start again at one where it changed."""
+        """Increase runs by one where the value is unchanged, and restart them at one elsewhere."""
         if self._frame == self._since:
             self._runs.fill(1)
             self._bound = 1  # no run is longer
             return
         if self._bound == self._full:
-            # No window tells runs beyond the longest apart.
+            # Longer runs make no difference to any window.
             np.minimum(self._runs, self._longest, out=self._runs)
             self._bound = self._longest
         np.equal(truth, self._last[0], out=self._same[0])
         np.equal(prediction, self._last[1], out=self._same[1])
-        # The shorter of truth's and prediction's run is the run of both together.
+        # The run of truth and prediction together is the shorter of the two.
         np.logical_and(self._same[0], self._same[1], out=self._same[1])
         np.multiply(self._runs, self._kept, out=self._runs)
         np.add(self._runs, 1, out=self._runs)
         self._bound += 1
 
     def _accuracy(self, window: int) -> float:
-        """Share of the pixels constant in truth over the window ending now that are constant in the prediction."""
+        """Of the pixels constant in truth over the window that ends now, the share constant in the prediction."""
         np.greater_equal(self._runs, window, out=self._long)
         truth = np.count_nonzero(self._long[0])
         return np.count_nonzero(self._long[1]) / truth if truth else float("nan")
 
 
 def _mean(accuracies: np.ndarray) -> float:
-    """Mean of what is not NaN; NaN if nothing is."""
+    """Mean of the values that are not NaN; NaN if there are none."""
     counted = accuracies[~np.isnan(accuracies)]
     return float(counted.mean()) if counted.size else float("nan")

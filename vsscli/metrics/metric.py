@@ -1,4 +1,4 @@
-"""What a metric is: it is given frames one after the other, and says its figures at the end."""
+"""The interface of a metric, an accumulator that receives frames one by one and returns figures at the end."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from vsscli.metrics.protocols import Protocol
 
 Need = Literal["confidence", "entropy", "image"]
-"""What a metric may ask for beside truth and label: the label's probability and the normalised entropy, (H, W) float32
-in [0, 1], which only a store has, and the frame, (H, W, 3) uint8 RGB."""
+"""What a metric may need besides truth and label: the label's probability and the normalised entropy, (H, W) float32 in
+[0, 1], which only a store has, and the image, (H, W, 3) uint8 RGB."""
 
 Extras = Mapping[Need, np.ndarray]
 
@@ -22,8 +22,8 @@ NOTHING: Extras = {}
 
 @dataclass(frozen=True)
 class Setting:
-    """What frames are scored by: C classes; the class of each value of the ground truth as it is on disk, (256,) uint8,
-    255 meaning void; the way of counting."""
+    """How frames are scored: the number of classes C; the class of each value of the masks on disk, (256,) uint8, 255
+    for void; the protocol."""
 
     num_classes: int
     lookup: np.ndarray
@@ -31,8 +31,7 @@ class Setting:
 
 
 class VideoFigures(NamedTuple):
-    """Figures of one video, NaN where nothing counts; and number of the frame where each is worst, with the figure
-    there."""
+    """Figures of one video, NaN if nothing counts, and for each the number of the worst frame with its figure."""
 
     values: dict[str, float]
     worst: dict[str, tuple[int, float]]
@@ -41,27 +40,27 @@ class VideoFigures(NamedTuple):
 class Metric(ABC):
     """An accumulator over the frames of a set of videos.
 
-    The order of calls is ``start_video(length)``, ``update`` for each frame, or ``skip`` where it has no ground truth,
-    ``end_video(name)``, for every video; then the figures, fractions, NaN where nothing counts.
+    For every video, ``start_video(length)`` is called, then ``update`` for each frame, or ``skip`` if it has no ground
+    truth, then ``end_video(name)``. Figures are fractions, NaN if nothing counts.
 
     Attributes
     ----------
     names
-        The figures that users are told of. A name with a number in it may stand for any number: `answers`.
+        Its figures, as documented for users. A name with a number may stand for any number, see `answers`.
     titles
-        Those of them, and of the columns of `per_class`, that the field does not write in capitals.
+        The usual spelling of those figures and columns of `per_class` that are not written in capitals.
     lower_is_better
-        Of all its figures.
+        Whether lower figures are better.
     needs
-        What `update` finds in its third argument.
+        What `update` needs in its third argument.
     of_classes
-        Labels are compared with the truth, so a set without a labelled pixel has no figure.
+        Whether labels are compared with the truth, so that a set without labelled pixels has no figure.
     gaps
-        What it makes of frames without ground truth, said behind "the others count".
+        What it does with frames without ground truth, for the message that the other frames count.
     windows
-        Lengths of the runs of frames that it looks at; a protocol may leave out videos that are not longer.
+        Lengths of its windows of frames; a protocol may leave out videos that are not longer.
     raw
-        `update` takes ground truth as it is on disk; else class indices, all void 255.
+        Whether `update` takes ground truth as stored on disk; otherwise class indices, with 255 for void.
     """
 
     names: ClassVar[tuple[str, ...]]
@@ -75,44 +74,44 @@ class Metric(ABC):
 
     @classmethod
     def answers(cls, name: str) -> bool:
-        """Whether a figure of this name, in lower case, is one of its own."""
+        """Whether a figure of this name, in lower case, is one of this metric's."""
         return name in cls.names
 
     @classmethod
     @abstractmethod
     def build(cls, names: Sequence[str], setting: Setting) -> Self:
-        """The accumulator of the figures asked for."""
+        """The accumulator for these figures."""
 
-    def start_video(self, length: int) -> None:  # noqa: B027 - most metrics know no videos
+    def start_video(self, length: int) -> None:  # noqa: B027 - most metrics ignore videos
         """Open a video of `length` frames."""
 
     @abstractmethod
     def update(self, truth: np.ndarray, label: np.ndarray, extras: Extras = NOTHING) -> None:
-        """Take the next frame: truth and prediction, (H, W) uint8, which may be used again, and what is needed."""
+        """Take the next frame: truth and prediction, (H, W) uint8, whose buffers may be reused, and what is needed."""
 
     def skip(self) -> None:  # noqa: B027
-        """Take the next frame as one without ground truth."""
+        """Take the next frame, which has no ground truth."""
 
     def end_video(self, name: str) -> None:  # noqa: B027
         """Close the open video."""
 
     @abstractmethod
     def figures(self) -> dict[str, float]:
-        """Figures by name, at least those that were asked for."""
+        """Figures by name, at least those that were requested."""
 
     def reasons(self) -> list[str]:
-        """Why figures are NaN, a sentence for each reason."""
+        """Why figures are NaN, one sentence for each reason."""
         unlabelled = any(np.isnan(value) for value in self.figures().values())
         return ["no pixel that counts has a label in the ground truth"] if unlabelled else []
 
     def notes(self) -> dict[str, Any]:
-        """What the figures rest on, as plain JSON values by name."""
+        """Further facts about the figures, as plain JSON values by name."""
         return {}
 
     def per_class(self) -> dict[str, np.ndarray]:
-        """Columns (C,) of the table by class."""
+        """Columns (C,) of the table of classes."""
         return {}
 
     def per_video(self) -> list[VideoFigures]:
-        """Each video by itself, in the order they were given; empty of a metric that knows no videos."""
+        """Figures of each video, in order; empty for a metric that ignores videos."""
         return []

@@ -1,8 +1,8 @@
-"""The published ways of counting VC, each under a name.
+"""The published ways of computing VC, each with a name.
 
-Scripts for VSPW differ in four places: whose ids of ground truth are compared, which videos are left out, and whether
-the windows of a shorter n stay in the list when a longer one is averaged. A number without its protocol means little,
-so the command line prints the name and the description with every figure.
+Scripts for VSPW differ in whether ids of the ground truth are mapped before they are compared, which videos are left
+out, and whether the windows of a shorter n are averaged with those of a longer one. A figure without its protocol means
+little, so the command line prints the protocol's name and description with every figure.
 
 Source: `specs/vspw_eval.md`, table "Variants side by side".
 """
@@ -21,21 +21,22 @@ ProtocolName = Literal["vspw", "mapped", "pooled", "cffm"]
 
 @dataclass(frozen=True)
 class Protocol:
-    """One way of counting.
+    """One way of computing figures.
 
     Attributes
     ----------
     name
-        What users type and figures carry.
+        Its name, which is recorded with figures.
     description
-        One sentence for people, printed beside the figures.
+        One sentence, printed beside the figures.
     raw
-        VC compares ground truth as it is on disk, so void ids stay distinct; else as class indices (every void is 255).
+        Whether VC compares ground truth as stored on disk, so that void ids stay distinct; otherwise class indices,
+        with 255 for every void id.
     pooled
-        VC_n averages its own windows and those of every smaller n that was asked for.
+        Whether VC_n averages the windows of every smaller requested n, too.
     longest_left_out
-        Videos of at most this many frames, or of at most the largest n, are left out of every figure; none: a video is
-        left out of VC_n alone, and only if it has at most n frames.
+        Videos of at most this many frames, or of at most the largest n, are left out of every figure; `None`: a video
+        of at most n frames is left out of VC_n only.
     """
 
     name: ProtocolName
@@ -49,9 +50,9 @@ class Protocol:
         return self.longest_left_out is None or length > max((self.longest_left_out, *windows))
 
     def windows(self, length: int, window: int) -> int:
-        """How many windows of `window` frames a counted video of `length` frames gives.
+        """Number of windows of `window` frames in a counted video of `length` frames.
 
-        One fewer than fit: the published loop is ``range(length - window)``, which never looks at the last one.
+        That is one fewer than fit: the published loop is ``range(length - window)``, which leaves out the last one.
         """
         return max(0, length - window)
 
@@ -87,12 +88,12 @@ DEFAULT_PROTOCOL = "vspw"
 
 
 def get_protocol(name: str) -> Protocol:
-    """Look a protocol up by name.
+    """Look up a protocol by name.
 
     Raises
     ------
     VssError
-        If there is none of that name; the hint holds the nearest names, or all of them.
+        If the name is unknown; the hint has the nearest names, or all of them.
 
     Examples
     --------
@@ -103,4 +104,4 @@ def get_protocol(name: str) -> Protocol:
         return PROTOCOLS[name]
     near = get_close_matches(name.lower(), PROTOCOLS, n=2)
     hint = f"did you mean {' or '.join(near)}?" if near else f"protocols: {', '.join(PROTOCOLS)}"
-    raise VssError(f"no evaluation protocol is called {name!r}", hint)
+    raise VssError(f"unknown evaluation protocol {name!r}", hint)

@@ -1,4 +1,4 @@
-"""Every metric by its name. A new one is a file here and a line in `METRICS`."""
+"""All metrics by name. A new metric is a file here and a line in `METRICS`."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ DEFAULT_METRICS = ("miou", "wiou", "vc8", "vc16")
 
 
 def metric_names(asked: Sequence[str]) -> tuple[str, ...]:
-    """Check names of metrics.
+    """Check the names of metrics.
 
     Returns
     -------
     tuple
-        The names in lower case, each once, in the order given.
+        The names in lower case, without repetitions, in the order given.
 
     Raises
     ------
     VssError
-        On an unknown name, or none at all.
+        A name is unknown, or there are none.
     """
     names = tuple(dict.fromkeys(name.lower() for name in asked))
     known = [name for metric in METRICS for name in metric.names]
     if not names:
-        raise VssError("no metric to score", f"name some of {', '.join(known)}")
+        raise VssError("no metrics were given", f"name some of {', '.join(known)}")
     for name in names:
         if metric_of(name) is None:
             near = get_close_matches(name, known, n=2)
             hint = f"did you mean {' or '.join(near)}?" if near else f"metrics: {', '.join(known)} (vcN for any N)"
-            raise VssError(f"no metric is called {name!r}", hint)
+            raise VssError(f"unknown metric {name!r}", hint)
     return names
 
 
 def metric_of(name: str) -> type[Metric] | None:
-    """The metric that gives a figure."""
+    """The metric that computes a figure."""
     return next((metric for metric in METRICS if metric.answers(name)), None)
 
 
 def build_metrics(names: Sequence[str], setting: Setting) -> list[Metric]:
-    """The accumulators that give some figures, each once, in the order of `METRICS`."""
+    """The accumulators that compute some figures, each once, in the order of `METRICS`."""
     asked = [(metric, [name for name in names if metric.answers(name)]) for metric in METRICS]
     return [metric.build(own, setting) for metric, own in asked if own]
 
 
 def title(name: str) -> str:
-    """How the field writes a figure or a column: ``miou`` as mIoU, ``vc8`` as VC8."""
+    """The usual spelling of a figure or a column: mIoU for ``miou``, VC8 for ``vc8``."""
     titles = (shown for metric in METRICS for shown in metric.titles)
     return next((shown for shown in titles if shown.lower() == name), name.upper())

@@ -1,4 +1,4 @@
-"""Temporal consistency: how well predictions agree with those of the frame before, moved by the optical flow."""
+"""Temporal consistency: how well predictions agree with those of the previous frame, moved by the optical flow."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ VOID = 255
 
 
 class WarpedConsistency(Metric):
-    """mIoU of each prediction with the one before it, moved along.
+    """mIoU of each prediction with the previous one, moved by the optical flow.
 
     Parameters
     ----------
@@ -27,18 +27,18 @@ class WarpedConsistency(Metric):
     -----
     TC of Liu, Shen, Yu, Wang, "Efficient Semantic Video Segmentation with Per-frame Inference", ECCV 2020. All pairs of
     neighbouring frames of all videos are counted in one confusion matrix, and the mean is over the classes that are
-    predicted, as VSPW's `TC_cal.py` does. The prediction need not be right to be consistent.
+    predicted, as in VSPW's `TC_cal.py`. The prediction need not be correct to be consistent.
 
-    What the flow can't explain, since it was covered or outside of the frame before, says nothing of predictions and is
-    left out, as Lai et al. 2018 ("Learning Blind Video Temporal Consistency") leave out what is occluded;
-    `notes` has the share of pixels that were followed. The flow is that of `data.flow`, not that of FlowNet or RAFT as
-    in the publications, so compare figures of this program with one another.
+    Pixels that the flow can't explain, since they were occluded or outside of the previous frame, are left out, as Lai
+    et al. 2018 ("Learning Blind Video Temporal Consistency") leave out occluded ones; `notes` has the share of pixels
+    that were followed. The flow is that of `data.flow`, not FlowNet or RAFT as in the publications, so compare figures
+    only with others of this program.
     """
 
     names = ("tc",)
     needs = ("image",)
     of_classes = False
-    gaps = "TC the pairs of neighbours that both have one"
+    gaps = "TC counts only pairs of neighbours that both have one"
 
     def __init__(self, num_classes: int) -> None:
         self._total = ConfusionMatrix(num_classes)

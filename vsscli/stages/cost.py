@@ -19,7 +19,7 @@ from vsscli.drawn.canvas import CLASSES
 from vsscli.drawn.scene import drawn_frames
 from vsscli.errors import VssError
 from vsscli.inference.plans import AugmentationPlan
-from vsscli.inference.predictor import ReadOut, windows_of
+from vsscli.inference.predictor import ReadOut, count_windows
 from vsscli.models.config import NetworkConfig
 from vsscli.models.cost import Outline, outline
 from vsscli.recipes.schema import Recipe
@@ -105,7 +105,7 @@ def windows_in(
 ) -> dict[tuple[int, int], int]:
     """How many windows of which size a network reads a frame in."""
     how = ReadOut(recipe.predict.size, recipe.predict.window, recipe.predict.step, plan)
-    return windows_of(size, how, network.crop, network.divisor, network.stride)
+    return count_windows(size, how, network.crop, network.divisor, network.stride)
 
 
 def frame_flops(network: Outline, recipe: Recipe, plan: AugmentationPlan, size: tuple[int, int]) -> float:

@@ -1,16 +1,17 @@
-"""The arrays of a video as Zarr v3 has them on disk: metadata, shards, chunks.
+"""The arrays of a video as Zarr v3 stores them on disk: metadata, shards, chunks.
 
-Written and read here byte by byte, for three reasons: the bytes are then the same whatever version of Zarr is
-installed; nothing is allocated before what a file claims was compared with header and record; and a frame costs a
-tenth of what Zarr's machinery takes. `tests/test_store_zarr.py` holds it to what Zarr itself writes and reads.
+They are written and read here byte by byte, for three reasons: the bytes do not depend on the installed version of
+Zarr; nothing is allocated before a file's claims are compared with header and record; and a frame takes a tenth of the
+time Zarr takes. `tests/test_store_zarr.py` compares the result with what Zarr itself writes and reads.
 
-A shard is the chunks of its frames one behind the other, then an index: offset and length of each, 64 bits little
-endian, all ones where there is no chunk, and a CRC-32C of that (Zarr's codec ``sharding_indexed``, version 1.0). A
-chunk is one frame, Blosc, then a CRC-32C.
+A shard is the chunks of its frames in order, then an index: the offset and length of each as 64-bit little-endian
+numbers, all ones if there is no chunk, and a CRC-32C of the index (Zarr's codec ``sharding_indexed``, version 1.0). A
+chunk is one frame compressed with Blosc, then a CRC-32C.
 
-Entropies and probabilities are first made differences (``down``): to the number above, on through all columns, those of
-several planes one below the other, and put down row by row, because rows compress better. Zarr undoes that with
-``numcodecs.shuffle``, which brings the columns together, ``numcodecs.delta``, and ``transpose``.
+Entropies and probabilities are first turned into differences (``down``): each value less the one above, continued from
+the bottom of a column to the top of the next, with several planes below each other. The differences are stored row by
+row, because rows compress better. Zarr undoes this with ``numcodecs.shuffle``, which restores the columns,
+``numcodecs.delta``, and ``transpose``.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from numcodecs import blosc
 
 from vsscli.errors import VssError
 from vsscli.store.encode import BLOCK_BYTES, ArraySpec, arrays_for, pseudo_arrays
-from vsscli.store.files import read_json
+from vsscli.store.files import read_metadata
 from vsscli.store.header import Header
 
-# With threads of its own Blosc puts blocks down in the order in which they get done: other bytes each time.
+# Blosc's threads write blocks in the order in which they finish: different bytes each time.
 blosc.use_threads = False
 
 MAX_ARRAY_JSON = 2**16
-"""Bytes of an array's ``zarr.json`` at most; ours has 1,500."""
+"""Most bytes of an array's ``zarr.json``; ours has 1,500."""
 
 ABSENT = 2**64 - 1
 BLOSC_HEADER = 16
@@ -41,14 +42,14 @@ SHUFFLES = {"noshuffle": blosc.NOSHUFFLE, "shuffle": blosc.SHUFFLE, "bitshuffle"
 
 
 def specs_of(header: Header, size: tuple[int, int]) -> dict[str, ArraySpec]:
-    """The arrays that a video of H, W has in the store with this header."""
+    """The arrays that a video of H, W has in a store with this header."""
     if header.kind == "pseudo":
         return pseudo_arrays(size)
     return arrays_for(header.parsed_encoding(), header.num_classes, size, header.differences)
 
 
 def array_json(spec: ArraySpec, frames: int, segment: int) -> dict[str, Any]:
-    """The ``zarr.json`` of an array of T frames: a chunk per frame, a shard per segment of so many."""
+    """The ``zarr.json`` of an array of T frames: a chunk for each frame, a shard for each ``segment`` frames."""
     itemsize = np.dtype(spec.dtype).itemsize
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     compression = {
@@ -67,7 +68,7 @@ def array_json(spec: ArraySpec, frames: int, segment: int) -> dict[str, Any]:
     rows = {"name": "numcodecs.shuffle", "configuration": {"elementsize": int(np.prod(spec.tail[:-1]))}}
     sharding = {
         "chunk_shape": [1, *spec.tail],
-        # Blosc has no checksum of its own: without the last codec a flipped bit would be read as data.
+        # Blosc has no checksum: without the last codec a flipped bit would be read as data.
         "codecs": [
             *(columns if down else []),
             little if itemsize > 1 else {"name": "bytes"},
@@ -94,12 +95,12 @@ def array_json(spec: ArraySpec, frames: int, segment: int) -> dict[str, Any]:
 
 
 def shard_name(number: int, spec: ArraySpec) -> str:
-    """Where in an array's folder the file of a segment lies."""
+    """The path of a segment's file in its array's folder."""
     return "/".join(["c", str(number), *["0"] * len(spec.tail)])
 
 
 def encode_chunk(spec: ArraySpec, frame: np.ndarray) -> bytes:
-    """One frame as it stands in a shard."""
+    """One frame as a shard holds it."""
     plain = np.ascontiguousarray(frame)
     if spec.differences == "down":
         values = plain.reshape(-1, plain.shape[-1])
@@ -113,7 +114,7 @@ def encode_chunk(spec: ArraySpec, frame: np.ndarray) -> bytes:
 
 
 def encode_shard(chunks: Sequence[bytes], segment: int) -> bytes:
-    """A shard of encoded frames; ``segment`` is how many it has room for, the last of a video may have fewer."""
+    """A shard of encoded frames with room for ``segment`` of them; the last one of a video may have fewer."""
     index = np.full((segment, 2), ABSENT, "<u8")
     lengths = np.array([len(chunk) for chunk in chunks], np.uint64)
     index[: len(chunks), 0] = np.cumsum(lengths) - lengths
@@ -123,27 +124,27 @@ def encode_shard(chunks: Sequence[bytes], segment: int) -> bytes:
 
 
 def check_array(folder: Path, spec: ArraySpec, frames: int, segment: int) -> None:
-    """Make sure that an array is what header and record say, before anything is allocated for it.
+    """Refuse an array that differs from what header and record say, before anything is allocated for it.
 
-    Strength and shuffling of the compression may be others, as long as they are some.
+    The compression's level and shuffling may be any that Blosc knows.
     """
     remedy = "the store is damaged: vss cache repair"
-    values = read_json(folder / "zarr.json", MAX_ARRAY_JSON)
+    values = read_metadata(folder / "zarr.json", MAX_ARRAY_JSON)
     right = array_json(spec, frames, segment)
     if not isinstance(values, dict) or values.get("node_type") != "array":
-        raise VssError(f"{folder} is no readable array", remedy)
+        raise VssError(f"{folder} is not a readable array", remedy)
     for name, wanted in right.items():
         found = values.get(name, [] if name == "storage_transformers" else None)
         if name == "codecs":
-            wanted = _with_strength_of(found, wanted)
+            wanted = _with_compression_of(found, wanted)
         if name != "attributes" and found != wanted:
             raise VssError(f"{folder} has {name} {_short(found)}, where header and record say {_short(wanted)}", remedy)
 
 
 def read_index(shard: Path, segment: int) -> np.ndarray:
-    """The index of a shard: offset and length of every frame, (segment, 2) int64, -1 where there is none.
+    """The index of a shard: offset and length of every frame, (segment, 2) int64, -1 for a missing one.
 
-    `ValueError` where it is damaged, `OSError` where the file can't be read.
+    `ValueError` if it is damaged, `OSError` if the file can't be read.
     """
     length = 16 * segment + CHECKSUM
     with shard.open("rb") as file:
@@ -153,7 +154,7 @@ def read_index(shard: Path, segment: int) -> np.ndarray:
         file.seek(size - length)
         table = file.read(length)
     if _checksum(table[:-CHECKSUM]) != table[-CHECKSUM:]:
-        raise ValueError("checksum of its index")
+        raise ValueError("the checksum of its index does not match")
     index = np.frombuffer(table[:-CHECKSUM], "<i8").reshape(segment, 2)
     there = index[index[:, 0] != -1]
     if (there < 0).any() or (there > size - length).any() or (there.sum(axis=1) > size - length).any():
@@ -162,29 +163,29 @@ def read_index(shard: Path, segment: int) -> np.ndarray:
 
 
 def read_frames(shard: Path, spec: ArraySpec, index: np.ndarray, out: np.ndarray) -> None:
-    """Decode the t frames that these rows of `read_index` point at into ``out``, (t, ...), contiguous.
+    """Decode the t frames that these rows of `read_index` point to into ``out``, (t, ...), contiguous.
 
-    `ValueError` where one is missing or not what was written, `OSError` where the file can't be read.
+    `ValueError` if one is missing or damaged, `OSError` if the file can't be read.
     """
     with shard.open("rb") as file:
         for (offset, length), frame in zip(index.tolist(), out, strict=True):
             if offset == -1:
                 raise ValueError("a frame is missing")
             if not BLOSC_HEADER + CHECKSUM <= length <= spec.frame_bytes + BLOSC_HEADER + CHECKSUM:
-                raise ValueError(f"a frame of {length} bytes")
+                raise ValueError(f"a frame takes {length} bytes")
             file.seek(offset)
             decode_chunk(spec, file.read(length), frame)
 
 
 def decode_chunk(spec: ArraySpec, chunk: bytes, out: np.ndarray) -> None:
-    """Decode one frame into ``out``. Raises ValueError when its bytes are not what was written."""
+    """Decode one frame into ``out``; `ValueError` if it is damaged."""
     packed = chunk[:-CHECKSUM]
     if _checksum(packed) != chunk[-CHECKSUM:]:
-        raise ValueError("checksum of a frame")
-    # Blosc would allocate whatever the header of the chunk claims.
+        raise ValueError("the checksum of a frame does not match")
+    # Blosc would allocate whatever the chunk's header claims.
     claimed = int.from_bytes(packed[4:8], "little"), int.from_bytes(packed[12:16], "little")
     if claimed != (spec.frame_bytes, len(packed)):
-        raise ValueError(f"a frame that claims {claimed[0]} bytes")
+        raise ValueError(f"a frame claims {claimed[0]} bytes")
     try:
         blosc.decompress(packed, out)
     except RuntimeError as error:
@@ -201,8 +202,8 @@ def _checksum(data: bytes) -> bytes:
     return int(google_crc32c.value(data)).to_bytes(CHECKSUM, "little")
 
 
-def _with_strength_of(found: Any, codecs: Any) -> Any:
-    """Our codecs, with what changes how small frames are, and not what they mean, as it was found."""
+def _with_compression_of(found: Any, codecs: Any) -> Any:
+    """Our codecs with the compression level, shuffling and block size that were found, which do not change the data."""
     try:
         own = next(codec for codec in codecs[0]["configuration"]["codecs"] if codec["name"] == "blosc")["configuration"]
         blocks = found[0]["configuration"]["codecs"]

@@ -1,4 +1,4 @@
-"""How a distribution becomes bytes and back: the NumPy reference. The device's encoding must equal it.
+"""Encoding a distribution and decoding it again: the NumPy reference, which the encoding on the device must equal.
 
 Letters: C classes, K kept, H W frame, h w score grid.
 """
@@ -15,22 +15,22 @@ from vsscli.store.header import MAX_LEVEL, Differences, Encoding
 from vsscli.store.record import MAX_SEGMENT
 
 IGNORE = 255
-"""Pseudo-label of an unreliable pixel; a list's place that holds no class; an array where nothing was written."""
+"""Pseudo-label of an unreliable pixel; an empty place of a list; fill value of frames that were never written."""
 
 SMALLEST = 1e-12
-"""Probabilities below are taken for this one: their logarithms stay finite, in float16 too."""
+"""Smaller probabilities are raised to this, so that their logarithms stay finite, in float16, too."""
 
 SEGMENT_BYTES = 128 * 2**20
-"""Decoded bytes of a segment at most, so that one in hand and one being written fit a small machine."""
+"""Most decoded bytes of a segment, so that two of them, one being filled and one being written, fit a small machine."""
 
 COMPRESSION_LEVEL = 4
-"""zstd: level 3 takes two thirds of the time and 6 % more room, level 5 a third more time and saves 1 %."""
+"""zstd: level 3 takes two thirds of the time and 6 % more space, level 5 a third more time and 1 % less space."""
 
 BLOCK_BYTES = 2**20
-"""What is compressed as one. Blosc's own choice, 256 KiB at this level, takes 1 % more room and no less time."""
+"""Size of a block of compression. Blosc's default of 256 KiB at this level takes 1 % more space and no less time."""
 
 SHARE = (np.arange(MAX_LEVEL + 1) / MAX_LEVEL).astype(np.float32)
-"""What each stored level stands for, of probabilities and of entropies."""
+"""The value of each stored level, for probabilities and entropies."""
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,18 @@ class ArraySpec:
     tail
         Shape of one frame.
     dtype
-        NumPy name of the type.
+        NumPy's name of the type.
     dims
         Names of all axes, ``t`` first.
     attributes
         For readers without vss: what the array holds, and a ``scale_factor`` as in the CF conventions.
     fill
-        What stands where nothing was written. Chosen to look like no prediction; never read as data.
+        Fill value of frames that were never written. Chosen so as not to look like a prediction; never read as data.
     level, shuffle
-        Strength of the compression (zstd), and how bytes are put before it (``noshuffle``, ``shuffle``,
-        ``bitshuffle``). Readers take any.
+        Compression level (zstd), and how bytes are rearranged before it (``noshuffle``, ``shuffle``, ``bitshuffle``).
+        Readers accept any.
     differences
-        What a file holds (`store.arrays`).
+        Which differences the file holds instead of values (`store.arrays`).
     """
 
     tail: tuple[int, ...]
@@ -72,22 +72,22 @@ class ArraySpec:
 
 
 def score_size(encoding: Encoding, size: tuple[int, int]) -> tuple[int, int]:
-    """h, w of the score grid of a frame of H, W."""
+    """h, w of the score grid for a frame of H, W."""
     return -(-size[0] // encoding.grid), -(-size[1] // encoding.grid)
 
 
 def arrays_for(
     encoding: Encoding, num_classes: int, size: tuple[int, int], differences: Differences = "down"
 ) -> dict[str, ArraySpec]:
-    """The arrays of a video (H, W) in a store of predictions or of a fusion, by name, as they are written.
+    """The arrays of a video (H, W) in a store of predictions or of a fusion, by name.
 
-    ``differences`` is what files of entropies and probabilities hold.
+    ``differences`` says what the files of entropies and probabilities hold.
     """
     frame = ("t", "y", "x")
-    # On a coarser grid the axes have other lengths, and xarray wants one length per name.
+    # On a coarser grid the axes have other lengths, and xarray requires one length for each name.
     grid = ("y", "x") if encoding.grid == 1 else ("score_y", "score_x")
     h, w = score_size(encoding, size)
-    # What xarray undoes by itself: numbers in [0, 1].
+    # xarray applies the scale factor: it shows numbers in [0, 1].
     share = {"scale_factor": 1 / MAX_LEVEL, "units": "1"}
     entropy = {"long_name": "entropy / log C", **share}
     specs = {
@@ -115,7 +115,7 @@ def pseudo_arrays(size: tuple[int, int]) -> dict[str, ArraySpec]:
 
 
 def segment_frames(specs: Mapping[str, ArraySpec]) -> int:
-    """Frames of a segment: 64, or the largest power of two whose arrays stay under `SEGMENT_BYTES`."""
+    """Frames of a segment: 64, or the largest power of two whose arrays stay within `SEGMENT_BYTES`."""
     frame = sum(spec.frame_bytes for spec in specs.values())
     frames = MAX_SEGMENT
     while frames > 1 and frames * frame > SEGMENT_BYTES:
@@ -124,16 +124,16 @@ def segment_frames(specs: Mapping[str, ArraySpec]) -> int:
 
 
 def encode(mean: np.ndarray, grid_mean: np.ndarray, encoding: Encoding) -> dict[str, np.ndarray]:
-    """Encode the distribution of one frame: the arrays of `arrays_for`.
+    """Encode the distribution of one frame as the arrays of `arrays_for`.
 
     Parameters
     ----------
     mean
         Probabilities at frame size, (C, H, W) float32.
     grid_mean
-        Probabilities on the score grid, (C, h, w) float32; ``mean`` itself when the grid has stride 1.
+        Probabilities on the score grid, (C, h, w) float32; ``mean`` itself if the grid has stride 1.
     encoding
-        How to keep them. Of classes equally likely the lower comes first.
+        How to keep them. Of equally likely classes the lower one comes first.
     """
     frame = {
         "label": mean.argmax(axis=0).astype(np.uint8),
@@ -151,16 +151,16 @@ def encode(mean: np.ndarray, grid_mean: np.ndarray, encoding: Encoding) -> dict[
 
 
 def normalised_entropy(mean: np.ndarray) -> np.ndarray:
-    """-sum p ln p / ln C over the first axis, in [0, 1]; 0 where there is one class only. (C, ...) to (...)."""
+    """-sum p ln p / ln C over the first axis, in [0, 1]; 0 if there is only one class. (C, ...) to (...)."""
     if len(mean) == 1:
         return np.zeros(mean.shape[1:], np.float32)
-    # p ln p goes to 0 with p; the floor only keeps ln finite.
+    # p ln p tends to 0 with p; the floor only keeps ln finite.
     entropy = -(mean * np.log(np.maximum(mean, SMALLEST))).sum(axis=0)
     return np.clip(entropy / np.log(len(mean)), 0.0, 1.0).astype(np.float32)
 
 
 def quantise(share: np.ndarray, step: int) -> np.ndarray:
-    """Numbers in [0, 1] to levels of 255ths that are multiples of ``step``, or 255, uint8."""
+    """Numbers in [0, 1] to levels in 255ths, multiples of ``step`` or 255, uint8."""
     level = np.rint(np.clip(share, 0.0, 1.0) * np.float32(MAX_LEVEL / step))
     return np.minimum(level * step, MAX_LEVEL).astype(np.uint8)
 
@@ -171,9 +171,10 @@ def dequantise(level: np.ndarray) -> np.ndarray:
 
 
 def quantise_list(top_class: np.ndarray, probability: np.ndarray, encoding: Encoding) -> np.ndarray:
-    """Levels of listed probabilities, (K, ...) uint8; what is too small is struck out of ``top_class``, in place.
+    """Levels of listed probabilities, (K, ...) uint8; classes that are too unlikely are removed from ``top_class``.
 
-    Classes (K, ...) uint8 and their probabilities, float32, come most likely first. The first is always listed.
+    ``top_class`` (K, ...) uint8, changed in place, and ``probability``, float32, are sorted by probability. The most
+    likely class is always listed.
     """
     level = quantise(probability, encoding.step)
     level[0] = np.maximum(level[0], encoding.step)
@@ -187,8 +188,8 @@ def quantise_list(top_class: np.ndarray, probability: np.ndarray, encoding: Enco
 def list_mass(top_class: np.ndarray, top_probability: np.ndarray, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
     """Probabilities of the listed classes, (K, ...), and of each class that is not listed, (...), float32.
 
-    What the listed ones lack to 1 is spread evenly over the others; rounding can make them exceed 1 (or lack
-    something where no others are), then they are scaled to 1.
+    The others share evenly what the listed ones lack to 1. Where rounding makes the listed ones exceed 1, or fall short
+    of it with no others left, they are scaled to 1.
     """
     listed = dequantise(top_probability)
     total = listed.sum(axis=0)
@@ -199,16 +200,16 @@ def list_mass(top_class: np.ndarray, top_probability: np.ndarray, num_classes: i
 
 
 def decode_lists(top_class: np.ndarray, top_probability: np.ndarray, num_classes: int) -> np.ndarray:
-    """Rebuild a distribution over all classes, (C, ...) float32 that sums to 1, from lists as stored, (K, ...)."""
+    """Rebuild a distribution over all classes, (C, ...) float32 that sums to 1, from stored lists, (K, ...)."""
     listed, each = list_mass(top_class, top_probability, num_classes)
-    # One more class takes what the empty places of the lists hold: nothing.
+    # An additional class receives the empty places of the lists, and is dropped.
     mean = np.repeat(each[None], num_classes + 1, axis=0)
     np.put_along_axis(mean, np.minimum(top_class, num_classes).astype(np.intp), listed, axis=0)
     return mean[:num_classes]
 
 
 def decode_logits(logits: np.ndarray) -> np.ndarray:
-    """Rebuild a distribution from float16 log-probabilities, (C, ...) to (C, ...) float32, sums to 1."""
+    """Rebuild a distribution from float16 log-probabilities, (C, ...) to (C, ...) float32 that sums to 1."""
     mean = np.exp(logits.astype(np.float32))
     mean /= mean.sum(axis=0)
     return mean

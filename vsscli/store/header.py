@@ -1,4 +1,4 @@
-"""What it takes to trust a store: the header in the attributes of its root group.
+"""What a store holds and how it was made: the header in the attributes of its root group.
 
 Neither NumPy nor Zarr is imported here, so that a workspace full of stores is listed quickly.
 """
@@ -18,28 +18,28 @@ from vsscli.store.files import read_group, require_seal
 from vsscli.structured import digest_of, leaves
 
 FORMAT = 4
-"""Version of the layout that is written. Raised when older programs could no longer read it."""
+"""Version of the layout that is written; raised when older programs can no longer read it."""
 
 READABLE = (2, 3, 4)
-"""Versions that can be read. They differ in `Header.differences`, and in what `_brought_up` says."""
+"""Versions that can be read. They differ in `Header.differences` and in what `_upgraded` changes."""
 
 MAX_LEVEL = 255
-"""Largest stored integer, of probabilities and of entropies: it stands for 1."""
+"""Largest stored integer of probabilities and entropies; it stands for 1."""
 
 Kind = Literal["prediction", "fusion", "pseudo"]
 
 Differences = Literal["none", "up", "down"]
-"""What a file holds of entropies and probabilities: the values; each row less the row above, the first as it is (format
-3, undone by vss alone); or `down`, which Zarr's codecs undo: `store.arrays` says how."""
+"""What a file of entropies or probabilities holds: the values; ``up``, each row less the row above (format 3; only vss
+undoes it); or ``down``, which Zarr's codecs undo, see `store.arrays`."""
 
 FAMILY = "family"
-"""Key of a prediction's source: the family of its network."""
+"""Key in the source of a prediction: the family of its network."""
 
 WHEREABOUTS = ("root", "address")
-"""Keys that say where something lies. They decide nothing and may change when folders move."""
+"""Keys that hold locations. They do not affect the values and may change when folders move."""
 
 DATA_SET = ("section", "learned", "chosen_on")
-"""Keys of `Header.data` that decide what a prediction is scored against, and not what it is."""
+"""Keys of `Header.data` that decide what a prediction is scored against, not what it is."""
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,18 @@ class Encoding:
     grid
         Stride of the score grid: 1, 2 or 4.
     kept
-        Classes kept per pixel; a table with fewer classes keeps them all.
+        Classes kept per pixel; if there are fewer, all are kept.
     keep
-        ``"top"``: the lists of the most likely classes; ``"all"``: every class, as float16.
+        ``"top"``: lists of the most likely classes; ``"all"``: every class, as float16.
     drop
-        Classes behind the first with a probability under this are not listed. Most pixels are sure of one class, keep
-        one entry and cost nothing.
+        Classes after the first with a smaller probability are not listed. Most pixels are sure of one class, so their
+        lists have one entry and compress to almost nothing.
     step, entropy_step
         Probabilities and entropies are kept as multiples of this, in 255ths.
 
     Notes
     -----
-    The defaults are chosen by measurement on real predictions; the tables stand in docs/results.md.
+    The defaults were chosen by measurement on real predictions; docs/results.md has the tables.
     """
 
     grid: int = 1
@@ -73,17 +73,21 @@ class Encoding:
     entropy_step: int = 1
 
     def __post_init__(self) -> None:
-        if self.grid not in (1, 2, 4):
-            raise VssError(f"score grid has stride {self.grid!r}", "use 1, 2 or 4")
-        if not isinstance(self.kept, int) or not 1 <= self.kept <= 254:
-            raise VssError(f"kept classes per pixel: {self.kept!r}", "use a whole number from 1 to 254")
-        if self.keep not in ("top", "all"):
-            raise VssError(f"keep is {self.keep!r}", "use `top` or `all`")
-        if isinstance(self.drop, bool) or not isinstance(self.drop, int | float) or not 0 <= self.drop < 1:
-            raise VssError(f"drop is {self.drop!r}", "use a probability under 1, such as 0.01")
-        for name, step in (("step", self.step), ("entropy_step", self.entropy_step)):
-            if not isinstance(step, int) or isinstance(step, bool) or not 1 <= step <= 64:
-                raise VssError(f"{name} is {step!r}", "use a whole number from 1 to 64")
+        drop = self.drop if type(self.drop) in (int, float) else -1
+        for name, sound, remedy in (
+            ("grid", self.grid in (1, 2, 4), "1, 2 or 4"),
+            ("kept", type(self.kept) is int and 1 <= self.kept <= 254, "a whole number from 1 to 254"),
+            ("keep", self.keep in ("top", "all"), "`top` or `all`"),
+            ("drop", 0 <= drop < 1, "a probability under 1, such as 0.01"),
+            ("step", type(self.step) is int and 1 <= self.step <= 64, "a whole number from 1 to 64"),
+            (
+                "entropy_step",
+                type(self.entropy_step) is int and 1 <= self.entropy_step <= 64,
+                "a whole number up to 64",
+            ),
+        ):
+            if not sound:
+                raise VssError(f"the encoding has {name} {getattr(self, name)!r}", f"use {remedy}")
 
     def to_dict(self) -> dict[str, Any]:
         """The encoding with its constants, as plain JSON values."""
@@ -91,30 +95,30 @@ class Encoding:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Encoding:
-        """The encoding that `to_dict` wrote; refused where a field is missing or means what is not known."""
+        """The encoding that `to_dict` wrote; refused if a field is missing or not known to this version."""
         try:
             encoding = cls(*(values[name] for name in cls.__dataclass_fields__))
         except KeyError as error:
-            raise VssError(f"encoding of a store lacks {error}", "the store is damaged; make it again") from error
+            raise VssError(f"a store's encoding lacks {error}", "the store is damaged; make it again") from error
         for name, known in encoding.to_dict().items():
             if values.get(name) != known:
                 raise VssError(
-                    f"encoding of a store has {name} {values.get(name)!r}; this version knows {known!r}",
+                    f"a store's encoding has {name} {values.get(name)!r}; this version knows {known!r}",
                     "use the version of vss that wrote it, or newer",
                 )
         return encoding
 
 
 COMPACT = Encoding(kept=3, drop=0.06, step=8, entropy_step=4)
-"""A third of the default's size; docs/results.md says what it loses."""
+"""A third of the default's size; docs/results.md has what it loses."""
 
 FINE = Encoding(kept=8, drop=0.004)
-"""For many classes and unsure networks: 1.26 times the default's size, and a fourth less of what changes."""
+"""For many classes and unsure networks: 1.26 times the default's size, and a quarter fewer changed labels."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What a store holds and where it comes from.
+    """What a store holds and how it was made.
 
     Parameters
     ----------
@@ -123,19 +127,19 @@ class Header:
     table
         The classes.
     scores
-        Kind of the network's scores (``logits``, ``probabilities``, ``mask_scores``); ``""`` where none ran, or where
-        that was not noted.
+        Kind of the network's scores (``logits``, ``probabilities``, ``mask_scores``); ``""`` if no network ran or the
+        kind was not recorded.
     source
-        Plain JSON values that say what made it. Of a prediction: digest of weights and normalisation, scales, flips,
-        windows, ``numerics``. Of a fusion: ``method`` and ``stores``. Of pseudo-labels: the threshold and ``store``.
+        Plain JSON values that say what made it. For a prediction: digest of weights and normalisation, scales, flips,
+        windows, ``numerics``. For a fusion: ``method`` and ``stores``. For pseudo-labels: the threshold and ``store``.
     encoding
         `Encoding.to_dict`; empty for pseudo-labels.
     data
-        Which videos: ``name``, ``split``, and ``root``; what they are scored against: ``section``, the data section of
-        the recipe; ``learned``, those that the networks learned labels from; ``chosen_on``, ``data`` and ``split`` that
-        weights of a fusion were fitted on.
+        The videos: ``name``, ``split``, ``root`` of the data set. What they are scored against: ``section``, the data
+        section of the recipe; ``learned``, the sections the networks learned labels from; ``chosen_on``, the ``data``
+        and ``split`` that weights of a fusion were fitted on.
     summary
-        Anything a list of stores may show (names of recipe and plan). Decides nothing.
+        Anything that a list of stores may show (names of recipe and plan). It does not affect the values.
     """
 
     kind: Kind
@@ -159,23 +163,23 @@ class Header:
 
     @property
     def differences(self) -> Differences:
-        """What the files of entropies and probabilities hold. Where format 3 does not say, it may be either."""
+        """What the files of entropies and probabilities hold. A header of format 3 has to say which."""
         if self.kind == "pseudo":
             return "none"
-        told: dict[int, Any] = {2: "none", 3: self.encoding.get("predictor"), 4: "down"}
-        if told[self.format] not in get_args(Differences):
-            raise VssError("encoding of a store lacks 'predictor'", "the store is damaged; make it again")
-        differences: Differences = told[self.format]
+        by_format: dict[int, Any] = {2: "none", 3: self.encoding.get("predictor"), 4: "down"}
+        differences: Differences = by_format[self.format]
+        if differences not in get_args(Differences):
+            raise VssError("a store's encoding lacks 'predictor'", "the store is damaged; make it again")
         return differences
 
     def parsed_encoding(self) -> Encoding:
-        """What `encoding` says; errors as of `Encoding.from_dict`."""
+        """`encoding` as an object; errors as for `Encoding.from_dict`."""
         return Encoding.from_dict(self.encoding)
 
     def to_dict(self) -> dict[str, Any]:
         """The header as plain JSON values."""
         values = {name: getattr(self, name) for name in self.__dataclass_fields__} | {"table": self.table.to_dict()}
-        # Through JSON and back, so that a tuple equals the list it will be read back as.
+        # Through JSON and back, so that a tuple equals the list that will be read back.
         plain: dict[str, Any] = json.loads(json.dumps(values, allow_nan=False))
         return plain
 
@@ -186,10 +190,10 @@ class Header:
         Raises
         ------
         VssError
-            The values are no header, that of a later format, or not those that were written.
+            The values are not a header, have an unknown format, or were changed since they were written.
         """
         if not isinstance(values, dict) or not isinstance(values.get("format"), int):
-            raise VssError(f"{where} is no store of vss", "name a folder that vss predict, pseudo or ensemble wrote")
+            raise VssError(f"{where} is not a store of vss", "name a folder that vss predict, pseudo or ensemble wrote")
         if values["format"] not in READABLE:
             raise VssError(
                 f"{where} has format {values['format']}; this version reads formats {READABLE[0]} to {FORMAT}",
@@ -205,7 +209,7 @@ class Header:
         if values["kind"] not in get_args(Kind):
             raise VssError(f"{where}: kind {values['kind']!r} is unknown", f"known: {', '.join(get_args(Kind))}")
         if values["format"] < 4:
-            values = _brought_up(values)
+            values = _upgraded(values)
         _check_data(values["data"], where)
         known = {name: values[name] for name in cls.__dataclass_fields__}
         header = cls(**{**known, "table": ClassTable.from_dict(values["table"])})
@@ -215,24 +219,24 @@ class Header:
         return header
 
     def split(self, where: Path | str) -> str:
-        """The split that the store is of; ``where`` names the store in the error if the header does not say."""
+        """The split that the store holds; ``where`` names the store in the error if the header does not say."""
         if "split" not in self.data:
-            raise VssError(f"{where} does not say of which split it is", "make it again with this version of vss")
+            raise VssError(f"{where} does not say which split it holds", "make it again with this version of vss")
         return str(self.data["split"])
 
     def deciding(self) -> dict[str, Any]:
-        """The part of `to_dict` that decides values: no places, no summary, and of the classes only the names."""
+        """The part of `to_dict` that determines the values: no locations, no summary, of the classes only names."""
         values = self.to_dict()
         del values["summary"]
         values["table"] = {"classes": [entry["name"] for entry in values["table"]["classes"]]}
         values["source"] = _without(WHEREABOUTS, values["source"])
         values["data"] = _without((*WHEREABOUTS, *DATA_SET), values["data"])
-        if self.format < 4:  # as those formats had it
+        if self.format < 4:  # as in those formats
             values["scores"] = values["source"].pop(FAMILY, values["scores"])
         return values
 
     def noted(self) -> dict[str, Any]:
-        """What decides nothing of the values and something of their scores: the keys `DATA_SET` of `data`."""
+        """What affects how the values are scored but not the values: the keys `DATA_SET` of `data`."""
         return {name: value for name, value in self.to_dict()["data"].items() if name in DATA_SET}
 
 
@@ -242,7 +246,7 @@ def read_header(path: str | Path) -> Header:
     Raises
     ------
     VssError
-        There is no store, or it is damaged.
+        There is no store, or its header is damaged.
     """
     from vsscli.store.remote import place_of
 
@@ -254,20 +258,20 @@ def read_header(path: str | Path) -> Header:
 
 
 def first_difference(there: Header, wanted: Header) -> tuple[str, str, str] | None:
-    """The first field in which two headers decide different values: its dotted name, value there, value wanted."""
+    """The first deciding field in which two headers differ: its dotted name, the value there and the value wanted."""
     found = sorted(leaves(there.deciding(), wanted.deciding(), lists=True), key=itemgetter(0))
     return next(((".".join(path), _short(one), _short(other)) for path, one, other in found), None)
 
 
-def _brought_up(values: dict[str, Any]) -> dict[str, Any]:
-    """A header of format 2 or 3 as format 4 would have it: the data sets had been in the summary, and for the kind of
-    scores the family of the network had been written, at first it alone."""
+def _upgraded(values: dict[str, Any]) -> dict[str, Any]:
+    """A header of format 2 or 3 in the form of format 4: the data sets were in the summary, and ``scores`` held the
+    family of the network."""
     source, summary = values["source"], dict(values["summary"])
     data, section, learned = dict(values["data"]), summary.pop("data", None), summary.pop("learned", None)
     if isinstance(section, dict):
         data["section"] = section
         if learned is None and values["kind"] == "prediction":
-            learned = [section]  # at first the main data set alone was noted
+            learned = [section]  # at first only the main data set was recorded
     if isinstance(learned, list):
         data["learned"] = learned
     if values["kind"] == "prediction" and FAMILY not in source:
@@ -276,18 +280,18 @@ def _brought_up(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_data(data: dict[str, Any], where: str) -> None:
-    """Refuse a data set or a split whose name would lead out of the folders that are called after it."""
-    remedy = "the store is damaged, or somebody meant harm; make it again"
+    """Refuse names of data set and split that would lead out of the folders named after them."""
+    remedy = "the store is damaged or was tampered with; make it again"
     for key in ("name", "split", "root"):
-        value = data.get(key, "none")
+        value = data.get(key, "none")  # any sound name: the keys may be missing
         if not isinstance(value, str):
-            raise VssError(f"{where}: header has data.{key} {_short(value)}, which should be text", remedy)
+            raise VssError(f"{where}: header has data.{key} {_short(value)}, which is not text", remedy)
         fault = name_fault(value) if key != "root" else ""
         if fault:
             raise VssError(f"{where}: header has data.{key} {shown_name(value)}, which {fault}", remedy)
     seen = (data.get("learned", []), data.get("chosen_on", []))
     if not isinstance(data.get("section", {}), dict) or not all(isinstance(one, list) for one in seen):
-        raise VssError(f"{where}: header has data sets that are none", remedy)
+        raise VssError(f"{where}: header has invalid data sets", remedy)
 
 
 def _without(names: tuple[str, ...], values: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Stores opened for others: as a Zarr group, and as xarray data sets."""
+"""Stores opened for other libraries: as a Zarr group, and as xarray data sets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from vsscli.errors import VssError
 from vsscli.store.arrays import specs_of
 from vsscli.store.reader import Store, open_store
-from vsscli.store.verify import require_whole
+from vsscli.store.verify import require_complete
 
 if TYPE_CHECKING:
     import xarray
@@ -17,48 +17,48 @@ if TYPE_CHECKING:
 
 
 def open_zarr(path: str | Path) -> zarr.Group:
-    """A store as a Zarr group, to be read only: a group per video, with arrays as docs/store.md has them.
+    """A store as a read-only Zarr group: a group for each video, with the arrays that docs/store.md describes.
 
     Parameters
     ----------
     path
-        A whole store of any kind; a path or a URL.
+        A complete store of any kind; a path or a URL.
 
     Raises
     ------
     VssError
-        There is none, frames of it are missing (which Zarr would fill up without a word), or it is of format 3, whose
-        numbers no other reader undoes.
+        There is no store, frames of it are missing (Zarr would silently fill them in), or it has format 3, whose
+        differences no other reader undoes.
     """
     store = open_store(path)
-    require_whole(store)
+    require_complete(store)
     if store.header.differences == "up":
         raise VssError(
-            f"{store.path} has format 3, whose entropies and probabilities Zarr does not undo",
+            f"{store.path} has format 3, whose entropies and probabilities Zarr can't decode",
             "make it again, or read it with vss or as an xarray data set",
         )
     import zarr
 
-    _take_numcodecs_for_known()
+    _accept_numcodecs()
     return zarr.open_group(str(store.path), mode="r", zarr_format=3, use_consolidated=False)
 
 
 def open_xarray(path: str | Path, video: str) -> xarray.Dataset:
-    """A video of a store as an xarray data set, read as it is asked for.
+    """A video of a store as an xarray data set, read lazily.
 
     Parameters
     ----------
     path
         A store of any kind; a path or a URL.
     video
-        One of its videos, with all its frames.
+        One of its videos, which must be complete.
 
     Returns
     -------
     xarray.Dataset
         ``label`` (t, y, x) uint8, ``entropy`` (t, y, x) float64 in [0, 1], ``top_class`` (t, k, y, x) uint8 and
-        ``top_probability`` (t, k, y, x) float64 in [0, 1], or what else the store keeps. ``t`` are the names of the
-        frames, the attribute ``classes`` those of the classes.
+        ``top_probability`` (t, k, y, x) float64 in [0, 1], or whatever else the store keeps. ``t`` holds the names of
+        the frames, the attribute ``classes`` those of the classes.
 
     Raises
     ------
@@ -74,9 +74,9 @@ def open_xarray(path: str | Path, video: str) -> xarray.Dataset:
     if not record.is_complete:
         raise VssError(f"{store.path} lacks frames of video {video}", "run the command that makes it again")
     if store.header.differences == "up":
-        dataset = _undone(store, video)
+        dataset = _decoded(store, video)
     else:
-        _take_numcodecs_for_known()
+        _accept_numcodecs()
         dataset = xarray.open_dataset(
             str(store.path),
             group=video,
@@ -88,8 +88,8 @@ def open_xarray(path: str | Path, video: str) -> xarray.Dataset:
     return dataset.assign_coords(t=list(record.stems)).assign_attrs(about)
 
 
-def _undone(store: Store, video: str) -> xarray.Dataset:
-    """A video of format 3, all in memory: what its files hold xarray can't undo."""
+def _decoded(store: Store, video: str) -> xarray.Dataset:
+    """A video of format 3, loaded into memory, since xarray can't decode its files."""
     import xarray
 
     specs = specs_of(store.header, store.size(video))
@@ -99,6 +99,6 @@ def _undone(store: Store, video: str) -> xarray.Dataset:
     return xarray.decode_cf(xarray.Dataset(arrays))
 
 
-def _take_numcodecs_for_known() -> None:
-    """Zarr warns, array by array, that its specification does not name `numcodecs.*`: no news to who opens a store."""
+def _accept_numcodecs() -> None:
+    """Silence Zarr's warning, one for each array, that its specification does not name `numcodecs.*`."""
     warnings.filterwarnings("ignore", "Numcodecs codecs are not in the Zarr version 3", UserWarning)

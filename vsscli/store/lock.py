@@ -1,4 +1,4 @@
-"""One process at a time in a folder: in that of a training run, in that of a pipeline."""
+"""One process at a time in a folder, such as that of a training run or a pipeline."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vsscli.store.work import WorkFolder
 
 
 class FolderLock(WorkFolder):
-    """The lock beside a folder. ``doing`` and ``remedy`` say what its holder does there, and what to do about it."""
+    """The lock beside a folder. ``doing`` and ``remedy`` are the words for its error, as in `only_one`."""
 
     def __init__(self, folder: Path, doing: str, remedy: str) -> None:
         super().__init__(folder)
@@ -29,22 +29,22 @@ class FolderLock(WorkFolder):
 
 @contextmanager
 def only_one(folder: Path, name: str, doing: str, remedy: str) -> Iterator[None]:
-    """Hold a lock beside a folder while the block runs; a living holder is respected, a dead one's lock taken over.
+    """Hold a lock beside a folder while the block runs; a dead process's lock is taken over.
 
     Parameters
     ----------
     folder, name
-        What is locked, and the name of the lock.
+        The folder that is locked, and the name of the lock.
     doing, remedy
         Words for the error: "trained in", "wait for it, or stop it first".
 
     Raises
     ------
     VssError
-        A living process has it, or the disk refuses.
+        A running process holds it, or the disk refuses.
     """
     lock = FolderLock(folder, doing, remedy)
-    with disk(f"cannot write {folder}", "make room or mend the cause, or name another folder"):
+    with disk(f"cannot write {folder}", "make room or fix the cause, or name another folder"):
         lock.lock(name)
     try:
         yield

@@ -1,4 +1,4 @@
-"""Reading a store: what its records say is there, and nothing else."""
+"""Reading a store: only what its records list."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from vsscli.errors import VssError
 from vsscli.store.arrays import check_array, read_frames, read_index, shard_name, specs_of
 from vsscli.store.encode import ArraySpec, decode_lists, decode_logits, dequantise
 from vsscli.store.header import Encoding, Header, read_header
-from vsscli.store.record import VideoRecord, read_record
+from vsscli.store.record import VideoRecord, read_video_record
 from vsscli.store.remote import URL, is_remote, place_of
 from vsscli.structured import digest_of
 
 __all__ = ["Store", "open_source", "open_store", "read_header"]
 
 REMEMBERED = 1024
-"""Records, arrays or indexes of shards that a store keeps in mind."""
+"""Most records, arrays or indexes of shards that a store keeps in memory."""
 
 
 class Store:
@@ -42,22 +42,22 @@ class Store:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of everything that decides the values."""
+        """SHA-256 of everything that determines the values."""
         return self.header.fingerprint
 
     @property
     def encoding(self) -> Encoding:
-        """How distributions are kept. Pseudo-label stores have none."""
+        """How distributions are kept. Pseudo-label stores have no encoding."""
         return self.header.parsed_encoding()
 
     def videos(self, *, complete: bool = True) -> tuple[str, ...]:
-        """Names of the videos that are there, sorted; unless ``complete``, also of those that lack segments."""
+        """Names of the complete videos, sorted; with ``complete=False`` also of those that lack segments."""
         names = sorted(entry.name for entry in self.path.iterdir() if entry.is_dir())
-        there = [name for name in names if self._look_up(name) is not None]
-        return tuple(name for name in there if not complete or self._records[name].is_complete)
+        found = [name for name in names if self._look_up(name) is not None]
+        return tuple(name for name in found if not complete or self._records[name].is_complete)
 
     def record(self, video: str) -> VideoRecord:
-        """The record of a video. Read again until it is complete, because a writer may be at work.
+        """The record of a video. It is read again until it is complete, since a process may be writing it.
 
         Raises
         ------
@@ -82,18 +82,18 @@ class Store:
         return self.record(video).digest
 
     def content(self) -> str:
-        """SHA-256 that changes with all that decides the values, and with any byte of the videos that are whole."""
+        """SHA-256 that changes with anything that determines the values, and with any byte of the complete videos."""
         return digest_of({"header": self.fingerprint, "videos": {name: self.digest(name) for name in self.videos()}})
 
     def read(self, video: str, name: str, index: int | slice) -> np.ndarray:
-        """Frames of an array of a video as they are stored.
+        """Stored frames of an array of a video.
 
         Parameters
         ----------
         video, name
-            Names of both.
+            Names of the video and of the array.
         index
-            A frame, or a slice of frames without a step.
+            Number of a frame, or a slice of frames without a step.
 
         Returns
         -------
@@ -103,7 +103,7 @@ class Store:
         Raises
         ------
         VssError
-            A frame is not recorded, the store keeps no such array, or its file is damaged.
+            A frame is not recorded, the store has no such array, or its file is damaged.
         IndexError
             The video has no such frame.
         """
@@ -112,11 +112,11 @@ class Store:
         if isinstance(index, slice):
             chosen = frames[index]
             if chosen.step != 1:
-                raise IndexError("frames are read one after the other: no step")
+                raise IndexError("a slice of frames can't have a step")
         elif -len(frames) <= index < len(frames):
             chosen = frames[frames[index] : frames[index] + 1]
         else:
-            raise IndexError(f"video {video} has {len(frames)} frames, none numbered {index}")
+            raise IndexError(f"video {video} has {len(frames)} frames and no frame {index}")
         start, stop = chosen.start, max(chosen.start, chosen.stop)
         spec = self._spec(video, name)
         parts = []
@@ -148,7 +148,7 @@ class Store:
         -------
         tuple
             Classes (K, h, w) uint8, 255 behind the last that is listed, and their probabilities (K, h, w) float32.
-            Where everything is kept, K is C.
+            If every class is kept, K is C.
         """
         if self.encoding.keep == "all":
             mean = self.probabilities(video, t)
@@ -157,7 +157,7 @@ class Store:
         return self.read(video, "top_class", t), dequantise(self.read(video, "top_probability", t))
 
     def probabilities(self, video: str, t: int) -> np.ndarray:
-        """Distribution of frame t rebuilt on the score grid, (C, h, w) float32, sums to 1."""
+        """Distribution of frame t rebuilt on the score grid, (C, h, w) float32 that sums to 1."""
         if self.encoding.keep == "all":
             return decode_logits(self.read(video, "logits", t))
         top_class, top_probability = self.read(video, "top_class", t), self.read(video, "top_probability", t)
@@ -166,26 +166,26 @@ class Store:
     def _look_up(self, video: str) -> VideoRecord | None:
         record = self._records.get(video)
         if record is None or not record.is_complete:
-            record = read_record(self.path, video, self.header.format)
+            record = read_video_record(self.path, video, self.header.format)
             if record is not None:
                 self._records[video] = record
         return record
 
     def _spec(self, video: str, name: str) -> ArraySpec:
-        """An array of a video, made sure of before anything is allocated for it."""
+        """An array of a video, checked before anything is allocated for it."""
         spec = self._arrays.get((video, name))
         if spec is None:
             record = self.record(video)
             specs = specs_of(self.header, record.size)
             if name not in specs:
-                raise VssError(f"{self.path} keeps no {name}, only {', '.join(specs)}", "name a store that keeps it")
+                raise VssError(f"{self.path} has no {name}, only {', '.join(specs)}", "name a store that has it")
             spec = specs[name]
             check_array(self.path / video / name, spec, len(record.stems), record.segment)
             _remember(self._arrays, (video, name), spec)
         return spec
 
     def _index(self, video: str, name: str, spec: ArraySpec, number: int) -> np.ndarray:
-        """Where the frames of a segment lie in its file; refused unless the segment is recorded."""
+        """Offsets and lengths of a segment's frames in its file; refused unless the segment is recorded."""
         index = self._indexes.get((video, name, number))
         if index is not None:
             return index
@@ -194,7 +194,7 @@ class Store:
             bounds = record.bounds(number)
             raise VssError(
                 f"{self.path}: frames {bounds.start} to {bounds.stop - 1} of video {video} are not there yet",
-                "run the command that makes the store again; it goes on where it stopped",
+                "run the command that makes the store again; it continues where it stopped",
             )
         shard = self.path / video / name / shard_name(number, spec)
         if name not in record.segments[number] or not shard.is_file():
@@ -212,7 +212,7 @@ def _damaged(message: str) -> VssError:
 
 
 def _remember(cache: dict[Any, Any], key: Any, value: Any) -> None:
-    """Keep in a cache, which starts anew once it is large: memory must not grow with the number of videos."""
+    """Keep a value in a cache that is emptied once it is large: memory must not grow with the number of videos."""
     if len(cache) >= REMEMBERED:
         cache.clear()
     cache[key] = value
@@ -224,17 +224,17 @@ def open_store(path: str | Path) -> Store:
     Raises
     ------
     VssError
-        There is none, it is damaged, or a later version wrote it.
+        There is no store, it is damaged, or a later version wrote it.
     """
     place = place_of(path)
     return Store(place, read_header(place))
 
 
 def _neighbour(path: Path, address: str) -> Path:
-    """The store at an address that another store notes: on this machine's disk, or below the same place at a URL.
+    """The store at an address that another store records: on this machine's disk, or below the same place at a URL.
 
-    The store may be a stranger's. What it names at a URL elsewhere is not fetched; on the disk nothing is at stake, for
-    a folder is opened only as a store, and taken only with the fingerprint that was noted.
+    The recording store may come from a stranger, so URLs elsewhere are not fetched. On the disk that is no risk: a
+    folder is opened only as a store, and accepted only with the recorded fingerprint.
     """
     if is_remote(path):
         if address.startswith(f"{path.parent}/") and ".." not in address.split("/"):
@@ -253,15 +253,15 @@ def open_source(store: Store) -> Store:
     Raises
     ------
     VssError
-        It is no pseudo-label store, or the predictions are gone or others.
+        It is not a pseudo-label store, or the predictions are gone or have changed.
     """
     note = store.header.source.get("store")
     if store.header.kind != "pseudo" or not isinstance(note, dict) or not isinstance(note.get("address"), str):
-        raise VssError(f"{store.path} is no pseudo-label store", "name one that vss pseudo wrote")
+        raise VssError(f"{store.path} is not a pseudo-label store", "name one that vss pseudo wrote")
     source = open_store(_neighbour(store.path, note["address"]))
     if source.fingerprint != note.get("fingerprint"):
         raise VssError(
-            f"{source.path} holds other predictions than {store.path} was made from",
+            f"{source.path} does not hold the predictions that {store.path} was made from",
             "run vss pseudo again",
         )
     return source

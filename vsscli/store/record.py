@@ -137,7 +137,7 @@ class VideoRecord:
         return record
 
 
-def read_record(store: Path, video: str, version: int) -> VideoRecord | None:
+def read_video_record(store: Path, video: str, version: int) -> VideoRecord | None:
     """The record of a video in a store of format ``version``; `None` if the store has no such group.
 
     Raises

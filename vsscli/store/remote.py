@@ -1,9 +1,9 @@
 """Stores at a URL: ``s3://``, ``gs://``, ``memory://`` and whatever else fsspec opens.
 
-An object is there whole or not at all, and nothing can be renamed. So a segment is put object by object to its place,
-and only then the record that lists it: killed at any moment, a writer loses the segment in hand, as on a disk.
-What an object store can't give is a lock that nobody else takes in the same instant: two processes that begin the same
-video at once may both write it. They write the same bytes, so that costs work and breaks nothing.
+An object appears whole or not at all, and none can be renamed. So the objects of a segment are put in place, then the
+record that lists them: a writer that is killed loses at most the segment it was writing, as on a disk.
+Object stores have no atomic lock: two processes that begin the same video at the same instant may both write it. They
+write the same bytes, so that costs time and breaks nothing.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ URL = re.compile(r"([a-z][a-z0-9+.-]+):/+(.*)", re.DOTALL)
 
 
 def place_of(path: str | Path) -> Path:
-    """A path, or for a URL what offers as much of a path as stores use (`RemotePath`).
+    """A path, or for a URL a `RemotePath`, which offers the part of `Path` that stores use.
 
-    A URL may come as a `Path`, which has made one of its two slashes. A place that is written as ``.`` or ``..`` gets
-    its name, because what lies beside a store is called after it.
+    A URL may come as a `Path`, which has collapsed its two slashes. ``.`` and ``..`` are resolved, because the files
+    beside a store are named after it.
 
     Raises
     ------
     VssError
-        fsspec does not know the kind of URL, or what it needs is not installed.
+        fsspec does not know the kind of URL, or lacks a package for it.
     """
     if is_remote(path):
         return cast("Path", path)
@@ -48,12 +48,12 @@ def place_of(path: str | Path) -> Path:
     if kind in ("file", "local"):
         return place_of(f"/{key.removeprefix('localhost/')}")  # a disk of this machine, where files can be renamed
     if not key or ".." in PurePosixPath(key).parts:
-        raise VssError(f"{path} names no store", f"name one, as in {kind}://bucket/folder/a.zarr")
+        raise VssError(f"{path} does not name a store", f"give one such as {kind}://bucket/folder/a.zarr")
     import fsspec
 
     try:
         fsspec.filesystem(kind)
-    except Exception as error:  # each kind has its own ways to say that it lacks something
+    except Exception as error:  # each kind has its own way of saying what it lacks
         raise VssError(
             f"{path} can't be opened: {_reason(error)}", f"install and set up what fsspec needs for {kind}://"
         ) from error
@@ -61,12 +61,12 @@ def place_of(path: str | Path) -> Path:
 
 
 def is_remote(path: object) -> bool:
-    """Whether a store's place is a URL. For the type checker it is a `Path` like any other."""
+    """Whether a store is at a URL. To the type checker its place is a `Path` like any other."""
     return isinstance(path, RemotePath)
 
 
 def put_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all, on the disk or at a URL."""
+    """Write a text file atomically, on the disk or at a URL."""
     if is_remote(path):
         path.write_bytes(text.encode())
     else:
@@ -74,13 +74,13 @@ def put_text(path: Path, text: str) -> None:
 
 
 def beside(store: str | Path, ending: str) -> Path:
-    """The place beside a store that has its name, without ``.zarr``, and an ending."""
+    """The place beside a store that has its name with another ending instead of ``.zarr``."""
     place = place_of(store)
     return place.with_name(place.name.removesuffix(".zarr") + ending)
 
 
 def relative_address(path: Path, out: Path) -> str:
-    """Where a store lies, seen from the folder of another, so that both can move together."""
+    """The path of a store relative to the folder of another, so that both can be moved together."""
     if is_remote(path) or URL.fullmatch(str(out)):
         return path.absolute().as_posix()
     try:
@@ -90,10 +90,10 @@ def relative_address(path: Path, out: Path) -> str:
 
 
 class RemotePath(PurePosixPath):
-    """A place in an object store, with as much of `pathlib.Path` as stores use; its first part is the kind of URL.
+    """A place in an object store, with the part of `pathlib.Path` that stores use; its first part is the kind of URL.
 
-    universal_pathlib would save ten of these lines: what it says of a store that does not answer is that nothing is
-    there, in `exists`, `is_file`, `iterdir`, `rglob` and `unlink`, so that these would stand here all the same.
+    universal_pathlib would save only ten of these lines: if a store does not answer, its `exists`, `is_file`,
+    `iterdir`, `rglob` and `unlink` report that nothing is there, so all of these would have to be overridden.
     """
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ class RemotePath(PurePosixPath):
     def _files(self) -> AbstractFileSystem:
         import fsspec
 
-        return fsspec.filesystem(self.parts[0].removesuffix(":"))  # made once for each kind
+        return fsspec.filesystem(self.parts[0].removesuffix(":"))  # fsspec caches these
 
     def absolute(self) -> RemotePath:
         return self
@@ -150,7 +150,7 @@ class RemotePath(PurePosixPath):
             return SimpleNamespace(st_size=int(self._files.size(self._key) or 0))
 
     def open(self, mode: str = "rb") -> IO[bytes]:
-        # Ranges are asked for as they are read: reading ahead would fetch frames that nobody wants.
+        # No read-ahead: it would fetch frames that nobody asked for.
         with _reached(self):
             return cast("IO[bytes]", _Opened(self._files.open(self._key, mode, cache_type="none"), self))
 
@@ -171,7 +171,7 @@ class RemotePath(PurePosixPath):
                 raise
 
     def remove(self) -> None:
-        """Remove all objects below, the group's own first, so that no reader finds half a video."""
+        """Remove all objects below, the group's metadata first, so that no reader finds half a video."""
         (self / "zarr.json").unlink(missing_ok=True)
         if self.exists():
             with _reached(self):
@@ -179,7 +179,7 @@ class RemotePath(PurePosixPath):
 
 
 class _Opened:
-    """A file in an object store that says what it is when it can't be read any more."""
+    """An open file in an object store whose errors name it."""
 
     def __init__(self, file: Any, place: RemotePath) -> None:
         self._file, self._place = file, place
@@ -200,18 +200,18 @@ class _Opened:
 
 @contextmanager
 def _reached(place: RemotePath) -> Iterator[None]:
-    """Turn whatever an object store, or the way to it, says into an error with a remedy. That nothing is there, stays.
+    """Turn any error of an object store or of the connection to it into a `VssError`, except that of a missing object.
 
-    It must not be taken for damage: `vss cache repair` would drop what is merely out of reach.
+    It must not be taken for damage: `vss cache repair` would remove what is merely out of reach.
     """
     try:
         yield
     except (FileNotFoundError, NotADirectoryError, ValueError, VssError):
         raise
-    except Exception as error:  # each kind of store has errors of its own
+    except Exception as error:  # each kind of store has its own errors
         raise VssError(
             f"{place} can't be reached: {_reason(error)}",
-            "what is recorded is whole; run the same command again, it goes on, once the store answers",
+            "what is recorded is intact; once the store answers, run the same command again: it continues",
         ) from error
 
 
@@ -221,7 +221,7 @@ def _reason(error: Exception) -> str:
 
 
 class RemoteWork(WorkFolder):
-    """The locks beside a store at a URL. Nothing is staged: an object appears whole."""
+    """The locks beside a store at a URL. Nothing is staged, since an object appears whole."""
 
     def __init__(self, store: Path) -> None:
         self.store = store
@@ -274,7 +274,7 @@ class RemoteWork(WorkFolder):
             target.write_bytes(data)
 
     def put_folder(self, name: str, target: Path, files: Mapping[str, bytes]) -> None:
-        # The group's own metadata last: with it the video, or the store, is there.
+        # The group's metadata last: it makes the video, or the store, exist.
         for file in sorted(files, key=lambda file: file == "zarr.json"):
             (target / file).write_bytes(files[file])
 
@@ -283,5 +283,5 @@ class RemoteWork(WorkFolder):
 
 
 def work_for(path: Path) -> WorkFolder:
-    """Where the store at a path or URL is worked on."""
+    """The work folder of the store at a path or URL."""
     return RemoteWork(path) if is_remote(path) else WorkFolder(path)

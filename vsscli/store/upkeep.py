@@ -1,4 +1,4 @@
-"""What a store takes on the disk, and clearing what dead runs left in it and beside it."""
+"""How much space a store takes, and removing what dead runs left in it and beside it."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from vsscli.errors import VssError
 from vsscli.store.arrays import shard_name, specs_of
 from vsscli.store.files import disk
 from vsscli.store.header import Header, read_header
-from vsscli.store.record import VideoRecord, read_record
+from vsscli.store.record import VideoRecord, read_video_record
 from vsscli.store.remote import place_of, work_for
 from vsscli.store.verify import videos_of
 from vsscli.store.work import WorkFolder
 
 REMOVED = "__store__"
-"""Where a store lies that is being removed; no video can be called so."""
+"""Staging name of a store that is being removed; no video can have it."""
 
 
 @dataclass(frozen=True)
 class VideoUsage:
-    """One video of a store: frames recorded, frames in all, and bytes of each array's files."""
+    """One video of a store: recorded frames, all frames, and the bytes of each array's files."""
 
     name: str
     present: int
@@ -31,7 +31,7 @@ class VideoUsage:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a store takes.
+    """The space a store takes.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Usage:
     metadata
         Bytes of all ``zarr.json``.
     leftovers
-        Bytes that no record knows: in its arrays and in its work folder.
+        Bytes that no record lists, in its arrays and in its work folder.
     """
 
     videos: tuple[VideoUsage, ...]
@@ -59,7 +59,7 @@ class Usage:
 
 
 def measure(path: Path) -> Usage:
-    """Count the bytes of a store's files. Of a video whose record is damaged all counts as left over."""
+    """Count the bytes of a store's files. All of a video whose record is damaged counts as leftovers."""
     path = place_of(path)
     header = read_header(path)
     videos = []
@@ -83,12 +83,12 @@ def measure(path: Path) -> Usage:
 def collect(path: Path) -> list[Path]:
     """Remove what dead runs left of a store: locks, staged files, and files of segments that were never recorded.
 
-    What a living process holds is left alone, and so is everything that a record knows.
+    What a running process has claimed is left alone, and so is everything that a record lists.
 
     Parameters
     ----------
     path
-        The store; it may not be there at all, when its first writer died at once.
+        The store; it need not exist, as its first writer may have died before creating it.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def collect(path: Path) -> list[Path]:
     """
     path = place_of(path)
     work = work_for(path)
-    with disk(f"cannot clear {path}", "mend the cause and clear again"):
+    with disk(f"cannot clear {path}", "fix the cause and run `vss cache gc` again"):
         removed = work.collect()
         if not (path / "zarr.json").is_file():
             return removed
@@ -108,9 +108,9 @@ def collect(path: Path) -> list[Path]:
             try:
                 work.lock(name)
             except VssError:
-                continue  # somebody is writing it: what lies there may be about to be recorded
+                continue  # it is being written: these files may be about to be recorded
             try:
-                # Looked at again: until now another process may have been at it.
+                # Listed again: another process may have been writing until now.
                 for file in _unrecorded(path, header, name, work):
                     work.drop(file)
                     removed.append(file)
@@ -121,9 +121,9 @@ def collect(path: Path) -> list[Path]:
 
 
 def remove(path: Path) -> None:
-    """Take a store away in one step: whoever is killed at it leaves no half of one, and `collect` clears the rest."""
+    """Remove a store atomically: a process killed meanwhile leaves no half of it, and `collect` clears the rest."""
     work = work_for(path)
-    with disk(f"cannot remove {path}", "mend the cause, or remove it"):
+    with disk(f"cannot remove {path}", "fix the cause, or remove it by hand"):
         work.clear(REMOVED)
         work.remove_folder(REMOVED, path)
         work.clear(REMOVED)
@@ -131,10 +131,10 @@ def remove(path: Path) -> None:
 
 
 def remove_video(path: Path, video: str) -> None:
-    """Take a video out of a store in one step. `VssError` where a living process is writing it."""
+    """Take a video out of a store atomically. `VssError` if a running process is writing it."""
     work = work_for(path)
     try:
-        with disk(f"cannot remove {path / video}", "mend the cause, or remove it"):
+        with disk(f"cannot remove {path / video}", "fix the cause, or remove it by hand"):
             work.lock(video)
             try:
                 work.remove_folder(video, path / video)
@@ -145,19 +145,19 @@ def remove_video(path: Path, video: str) -> None:
 
 
 def _unrecorded(path: Path, header: Header, video: str, work: WorkFolder) -> list[Path]:
-    """Files of a video's arrays that belong to no recorded segment: a dead writer put them there and got no further."""
+    """Files of a video's arrays that belong to no recorded segment: a writer died before it recorded them."""
     record, known = _recorded(path, header, video)
     if record is None:
-        return []  # damaged or lost: for `repair` to judge
+        return []  # a damaged or lost record is for `repair`
     folders = [path / video / name / "c" for name in specs_of(header, record.size)]
     return [file for folder in folders for file in work.files(folder) if file not in known]
 
 
 def _recorded(path: Path, header: Header, video: str) -> tuple[VideoRecord | None, dict[Path, str]]:
-    """The record of a video if it is sound, and the files of its segments with the array each belongs to."""
+    """The record of a video if it is sound, and the files of its segments, each with the array it belongs to."""
     record = None
     with suppress(VssError):
-        record = read_record(path, video, header.format)
+        record = read_video_record(path, video, header.format)
     if record is None:
         return None, {}
     specs, folder = specs_of(header, record.size), path / video

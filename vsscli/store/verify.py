@@ -1,4 +1,4 @@
-"""Whether every byte of a store is the one that was written, and what to do about those that are not."""
+"""Checking that every byte of a store is as it was written, and repairing what is not."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from vsscli.store.encode import ArraySpec
 from vsscli.store.files import disk, file_digest, group_bytes
 from vsscli.store.header import Header
 from vsscli.store.reader import Store
-from vsscli.store.record import VideoRecord, read_record
+from vsscli.store.record import VideoRecord, read_video_record
 from vsscli.store.remote import is_remote, work_for
 from vsscli.store.work import WorkFolder
 from vsscli.talk import SILENCE, Talk
 
 
 class Damage(NamedTuple):
-    """Something that can't be trusted: a recorded segment, or with ``segment`` None the whole video."""
+    """A damaged segment; if ``segment`` is `None`, the whole video is damaged."""
 
     video: str
     segment: int | None
@@ -29,7 +29,7 @@ class Damage(NamedTuple):
 
 
 class Repair(NamedTuple):
-    """What repairing took out of a store: whole videos, and segments of others by their numbers."""
+    """What a repair removed from a store: whole videos, and segments of others by number."""
 
     videos: tuple[str, ...]
     segments: Mapping[str, tuple[int, ...]]
@@ -43,27 +43,27 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
     store
         The store.
     talk
-        Is told how far it is, by segment.
+        Called with the progress, by segment.
 
     Returns
     -------
     list
-        One entry per damaged video or segment, in order; empty for a sound store. What was never recorded is no
-        damage, but arrays of a video without a record are.
+        One entry for each damaged video or segment, in order; empty for a sound store. Segments that were never
+        recorded are not damage; arrays of a video without a record are.
     """
     damaged = []
     work = work_for(store.path)
     records: dict[str, VideoRecord] = {}
     for video in videos_of(store.path):
         try:
-            record = read_record(store.path, video, store.header.format)
+            record = read_video_record(store.path, video, store.header.format)
         except VssError as error:
             damaged.append(Damage(video, None, error.message))
             continue
         if record is not None:
             records[video] = record
         elif work.leads_out(store.path / video):
-            damaged.append(Damage(video, None, f"{store.path / video} is a link, which no part of a store is"))
+            damaged.append(Damage(video, None, f"{store.path / video} is a link, which stores never contain"))
         elif has_lost_record(store.path, store.header, video):
             damaged.append(Damage(video, None, f"{store.path / video / 'zarr.json'} is missing"))
     with talk.track("verify", sum(len(record.segments) for record in records.values()), "segment") as done:
@@ -83,10 +83,10 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
 
 
 def repair(store: Store, damaged: Sequence[Damage]) -> Repair:
-    """Take what is damaged out of the manifest, so that the command that made the store makes just that again.
+    """Remove what is damaged, so that the command that made the store makes only that again.
 
-    A segment is taken out of its video's record, a video whose record or arrays are damaged goes whole. Nothing that
-    is sound is touched, and a video that a living process writes is left to it.
+    A segment is removed from its video's record; a video whose record or arrays are damaged is removed as a whole.
+    Nothing sound is touched, and neither is a video that a running process is writing.
 
     Parameters
     ----------
@@ -98,13 +98,13 @@ def repair(store: Store, damaged: Sequence[Damage]) -> Repair:
     Raises
     ------
     VssError
-        A living process is writing one of the videos, or the disk refuses.
+        A running process is writing one of the videos, or the disk refuses.
     """
     work = work_for(store.path)
     whole: list[str] = []
     segments: dict[str, tuple[int, ...]] = {}
     try:
-        with disk(f"cannot repair {store.path}", "mend the cause and repair again"):
+        with disk(f"cannot repair {store.path}", "fix the cause and repair again"):
             for video in sorted({damage.video for damage in damaged}):
                 numbers = [damage.segment for damage in damaged if damage.video == video]
                 work.lock(video)
@@ -123,12 +123,12 @@ def repair(store: Store, damaged: Sequence[Damage]) -> Repair:
 
 
 def videos_of(path: Path) -> list[str]:
-    """Names of all folders of a store that may be videos, sorted, whatever is in them."""
+    """Names of all folders of a store that may be videos, sorted, whatever they hold."""
     return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and is_name(entry.name))
 
 
-def require_whole(store: Store) -> tuple[str, ...]:
-    """Make sure that a store is not in the making, so that nothing is made of a part of it, and name its videos.
+def require_complete(store: Store) -> tuple[str, ...]:
+    """The videos of a store, refused while it is unfinished, so that nothing is made from a part of it.
 
     Raises
     ------
@@ -146,7 +146,7 @@ def require_whole(store: Store) -> tuple[str, ...]:
     for video in videos_of(store.path):
         if has_lost_record(store.path, store.header, video):
             raise VssError(
-                f"{store.path} holds arrays of video {video} and no record of them",
+                f"{store.path} holds arrays of video {video} but no record of them",
                 "`vss cache repair`, then run the command that makes it again",
             )
     if not videos:
@@ -155,20 +155,20 @@ def require_whole(store: Store) -> tuple[str, ...]:
 
 
 def has_lost_record(path: Path, header: Header, video: str) -> bool:
-    """Whether a folder of a store has arrays of a video, and no record says what is in them."""
+    """Whether a store has arrays of a video but no record of them."""
     folder = path / video
     if (folder / "zarr.json").is_file():
         return False
-    # At a URL a video's arrays are put before its record: what died in between is no loss while they hold nothing.
+    # At a URL a video's arrays are created before its record: if the writer died in between, they are still empty.
     begun = "c" if is_remote(path) else ""
     return any((folder / name / begun).is_dir() for name in specs_of(header, (1, 1)))
 
 
 def _damaged_arrays(folder: Path, specs: Mapping[str, ArraySpec], record: VideoRecord, work: WorkFolder) -> str | None:
-    """What is wrong with the arrays of a video as such."""
+    """What is wrong with the folders and metadata of a video's arrays."""
     for place in (folder, *(folder / name for name in specs), *(folder / name / "c" for name in specs)):
         if work.leads_out(place):
-            return f"{place} is a link, and what it leads to is no part of the store"
+            return f"{place} is a link, and its target is not part of the store"
     try:
         for name, spec in specs.items():
             check_array(folder / name, spec, len(record.stems), record.segment)
@@ -185,24 +185,24 @@ def _damage(
         if not shard.is_file():
             return f"{shard} is missing"
         if work.leads_out(shard):
-            return f"{shard} is a link, and what it leads to is no part of the store"
+            return f"{shard} is a link, and its target is not part of the store"
         if file_digest(shard) != digests.get(name):
-            return f"{shard} is not as it was written"
+            return f"{shard} was changed since it was written"
     return None
 
 
 def _forget_segments(store: Store, video: str, numbers: tuple[int, ...], work: WorkFolder) -> None:
-    record = read_record(store.path, video, store.header.format)
+    record = read_video_record(store.path, video, store.header.format)
     if record is None:
         return
     specs = specs_of(store.header, record.size)
-    # Looked at again, now that nobody else writes the video: it may have been mended meanwhile.
+    # Checked again under the lock: it may have been repaired in the meantime.
     bad = [
         n for n in numbers if n in record.segments and _damage(store.path / video, specs, n, record.segments[n], work)
     ]
     kept = {number: digests for number, digests in record.segments.items() if number not in bad}
-    mended = group_bytes(replace(record, segments=kept).to_dict())
-    work.put(video, {store.path / video / "zarr.json": mended})
+    kept_record = group_bytes(replace(record, segments=kept).to_dict())
+    work.put(video, {store.path / video / "zarr.json": kept_record})
     for name, spec in specs.items():
         for number in bad:
             work.drop(store.path / video / name / shard_name(number, spec))

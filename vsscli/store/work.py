@@ -1,6 +1,6 @@
-"""The work folder beside a store: staging, and the locks that keep two processes off one video.
+"""The work folder beside a store: staged files, and the locks that keep two processes from writing one video.
 
-For ``x.zarr`` it is ``.x.zarr.work``, so that the store itself holds nothing but Zarr. It goes with the last writer.
+For ``x.zarr`` it is ``.x.zarr.work``, so that the store itself holds nothing but Zarr. The last writer removes it.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ if sys.platform != "win32":
 FOLDERS = ("locks", "staging")
 
 TRIES = 1000
-"""How often the guard is looked for: whoever tidies up removes it, now and then, just before it is held."""
+"""Attempts at the guard: a process that tidies up may remove the file just before it is locked."""
 
 
 class WorkFolder:
-    """Where one store is worked on.
+    """The folder where one store is worked on.
 
-    Nothing in it, nor in the store, is written or removed through a link: both may be a stranger's.
+    Nothing in it or in the store is written or removed through a link, since either may come from somebody else.
 
     Parameters
     ----------
     store
-        Path of the store. Where it is a link, the store is what it leads to, and is worked on beside that.
+        Path of the store. If it is a link, the work folder is beside the link's target.
     """
 
     def __init__(self, store: Path) -> None:
@@ -48,11 +48,11 @@ class WorkFolder:
         self._inside = Inside(self._real.parent)
 
     def staging(self, name: str) -> Path:
-        """Folder for what is not finished yet, of a video or of ``__root__``."""
+        """Folder for the unfinished files of a video, or of ``__root__``."""
         return self.path / "staging" / name
 
     def lock_path(self, video: str) -> Path:
-        """The file that names who writes a video."""
+        """The file that says which process writes a video."""
         return self.path / "locks" / f"{video}.json"
 
     def lock(self, video: str) -> None:
@@ -61,7 +61,7 @@ class WorkFolder:
         Raises
         ------
         VssError
-            A living process has it.
+            A running process has claimed it.
         """
         path = self.lock_path(video)
         with self.guard():
@@ -69,7 +69,7 @@ class WorkFolder:
             if is_alive(holder):
                 raise self.held(video, holder)
             self.clear(video)
-            # Not a plain write: who reads a lock finds it whole.
+            # Written aside and renamed, so that nobody reads half a lock.
             fresh = path.with_suffix(".new")
             try:
                 self._inside.write(fresh, json.dumps(this_process()).encode(), sync=False)
@@ -78,15 +78,15 @@ class WorkFolder:
                 self._inside.unlink(fresh)
 
     def held(self, video: str, holder: dict[str, Any]) -> VssError:
-        """What to say of a video that somebody else writes."""
+        """The error for a video that another process is writing."""
         return VssError(
             f"video {video} of {self.store} is being written by process {holder.get('pid')} "
             f"on {holder.get('host')} since {holder.get('since')}",
-            f"wait for it, or stop it first; if that machine is gone, remove {self.lock_path(video)}",
+            f"wait for it or stop it; if that machine is gone, remove {self.lock_path(video)}",
         )
 
     def put(self, name: str, files: Mapping[Path, bytes]) -> None:
-        """Put files to their places: all written and synced first, then each moved there in one step, in order."""
+        """Put files in place: all are written and synced, then moved one by one, in order."""
         self.clear(name)
         staged = {target: self.staging(name) / str(number) for number, target in enumerate(files)}
         for target, data in files.items():
@@ -95,16 +95,18 @@ class WorkFolder:
             self._inside.move_file(place, self._place(target))
 
     def put_folder(self, name: str, target: Path, files: Mapping[str, bytes]) -> None:
-        """Put a folder of files to its place in one step."""
+        """Put a folder of files in place atomically."""
         if self._place(target).is_symlink():
-            raise VssError(f"{target} is a link, where a folder of the store belongs", "take it away, and go on")
+            raise VssError(
+                f"{target} is a link where a folder of the store should be", "remove the link and run the command again"
+            )
         self.clear(name)
         for file, data in files.items():
             self._inside.write(self.staging(name) / file, data)
         self._inside.move_folder(self.staging(name), self._place(target))
 
     def remove_folder(self, name: str, target: Path) -> None:
-        """Take a folder out of the store in one step, so that no reader finds half of it."""
+        """Take a folder out of the store atomically, so that no reader finds half of it."""
         if target == self.store and target.is_symlink():
             target.unlink()
         elif self._place(target).is_symlink():
@@ -113,11 +115,11 @@ class WorkFolder:
             self._inside.move_folder(self._place(target), self.staging(name) / "removed")
 
     def drop(self, file: Path) -> None:
-        """Remove a file of the store, if it is there, and the folders of its array that are empty then."""
+        """Remove a file of the store, if it exists, and the folders of its array that this leaves empty."""
         place = self._place(file)
         link = next((part for part in reversed(place.parents) if part != self._real and self._is_link(part)), None)
         if link is not None:
-            self._inside.unlink(link)  # by itself: what it leads to is no part of the store
+            self._inside.unlink(link)  # the link alone: its target is not part of the store
             return
         self._inside.unlink(place)
         for folder in place.parents:
@@ -129,23 +131,23 @@ class WorkFolder:
                 return
 
     def files(self, folder: Path) -> list[Path]:
-        """The files below a folder of the store or of this one, sorted; none where a link leads out of it."""
+        """The files below a folder of the store or of the work folder, sorted; none if a link leads out of it."""
         inside = [self._place(folder), *self._inside.files(self._place(folder))]
         return [folder / file.relative_to(inside[0]) for file in inside[1:]]
 
     def leads_out(self, path: Path) -> bool:
-        """Whether a path of the store is, or lies behind, a link."""
+        """Whether a path of the store is a link or leads through one."""
         return not self._inside.holds(self._place(path))
 
     def _is_link(self, place: Path) -> bool:
         return place.is_relative_to(self._real) and place.is_symlink()
 
     def _place(self, path: Path) -> Path:
-        """A path of the store as it is without the links that lead to the store."""
+        """A path of the store with links that lead to the store resolved."""
         return self._real / path.relative_to(self.store) if path.is_relative_to(self.store) else path
 
     def bury(self, video: str) -> None:
-        """Clear what a process left that died between its last record and giving the video back."""
+        """Clear what a process left that died between its last record and the release of the video."""
         path = self.lock_path(video)
         if not path.exists():
             return
@@ -154,19 +156,19 @@ class WorkFolder:
                 self.release(video)
 
     def release(self, video: str) -> None:
-        """Give a video back."""
+        """Release a video."""
         self.clear(video)
         self._inside.unlink(self.lock_path(video))
 
     def clear(self, name: str) -> None:
-        """Remove what is staged under this name."""
+        """Remove what is staged under a name."""
         with suppress(OSError):
             self._inside.remove(self.staging(name))
 
     def collect(self) -> list[Path]:
-        """Clear what dead processes left here: their locks and what they staged. Returns what was removed.
+        """Remove the locks and staged files of dead processes; returns what was removed.
 
-        No process of ours leaves links here. One that is there goes by itself; what it leads to stays.
+        vss creates no links here. If there is one, the link is removed and its target kept.
         """
         removed = [place for place in (self.path, *map(self.path.joinpath, (*FOLDERS, "guard"))) if place.is_symlink()]
         for link in removed:
@@ -178,7 +180,7 @@ class WorkFolder:
         with self.guard():
             held = set()
             for lock in self._entries("locks"):
-                # A lock under its temporary name is made and renamed under the guard, which we hold.
+                # A temporary name is stale: locks are created and renamed under the guard, which we hold.
                 if lock.suffix != ".new" and is_alive(read_holder(lock)):
                     held.add(lock.stem)
                 else:
@@ -196,11 +198,11 @@ class WorkFolder:
         return sorted(folder.iterdir()) if folder.is_dir() else []
 
     def tidy(self) -> None:
-        """Remove the folder if nobody works in it."""
+        """Remove the folder if no process works in it."""
         if not self.path.is_dir():
             return
         with self.guard():
-            # Locks first: while somebody holds one, nothing is taken from under their feet.
+            # Locks first: while one is held, nothing else is removed.
             for name in FOLDERS:
                 try:
                     self._inside.rmdir(self.path / name)
@@ -214,9 +216,9 @@ class WorkFolder:
 
     @contextmanager
     def guard(self) -> Iterator[None]:
-        """One process at a time, for the moment it takes to look at a lock and replace it.
+        """One process at a time, for the moment it takes to check a lock and replace it.
 
-        Held by the kernel and freed with the process. Where the file system can't do that, the moment is unguarded.
+        The kernel holds it and frees it with the process. On file systems without such locks it guards nothing.
         """
         if sys.platform == "win32":
             self._inside.make(self.path)
@@ -235,20 +237,20 @@ class WorkFolder:
             try:
                 handle = self._inside.open(path, os.O_RDWR | os.O_CREAT)
             except FileNotFoundError:
-                continue  # the last writer removed the folder in between
+                continue  # the last writer removed the folder in the meantime
             if sys.platform != "win32":
                 with suppress(OSError):
                     fcntl.flock(handle, fcntl.LOCK_EX)
-            # Whoever tidied up while we waited took the file away: what we hold then guards nothing.
+            # If another process tidied up while we waited, the file is gone and its lock guards nothing.
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), os.stat(path)):
                     return handle
             os.close(handle)
-        raise VssError(f"{self.path} is removed as often as it is made", "stop what removes it, and try again")
+        raise VssError(f"{self.path} keeps being removed", "stop the process that removes it, and try again")
 
 
 def this_process() -> dict[str, Any]:
-    """What a lock says of its holder."""
+    """What a lock says about its holder."""
     return {
         "pid": os.getpid(),
         "host": socket.gethostname(),
@@ -258,31 +260,31 @@ def this_process() -> dict[str, Any]:
 
 
 def read_holder(path: Path) -> dict[str, Any]:
-    """Who holds a lock; empty when nobody does or the file says nothing.
+    """The holder of a lock; empty if there is none or the file is damaged.
 
-    Processes are numbered from 1: lower numbers stand for groups, of which there always is one.
+    Process ids start at 1; lower numbers address groups, and one of those always exists.
     """
     holder = json_or_none(path)
     return holder if isinstance(holder, dict) and type(holder.get("pid")) is int and holder["pid"] > 0 else {}
 
 
 def is_alive(holder: dict[str, Any]) -> bool:
-    """Whether a lock has a holder that may be at work. On another machine that can't be known: it is respected."""
+    """Whether a lock's holder may still be running. A holder on another machine always counts as running."""
     if not holder:
         return False
     if holder.get("host") != socket.gethostname() or sys.platform == "win32":
         return True
     if not is_running(holder["pid"]):
         return False
-    # The number may have been given to another process since.
+    # Its id may have been given to another process since.
     start = process_start(holder["pid"])
     return start is None or (start != 0 and holder.get("started") in (None, start))
 
 
 def process_start(pid: int) -> int | None:
-    """When a process started, in clock ticks since boot; 0 if it is dead and not yet buried; None if unknown.
+    """When a process started, in clock ticks since boot; 0 for a zombie; `None` if unknown.
 
-    psutil says seconds since 1970, which change when somebody sets the clock: a living holder would be taken for dead.
+    psutil gives seconds since 1970, which change when the clock is set: a running holder would be taken for dead.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()

@@ -1,8 +1,8 @@
 """Writing a store so that nothing can break it.
 
-The protocol: a segment is written in the work folder, synced, renamed to its place file by file, and only then stands
-in its video's record, which is replaced in one step. Killed at any moment, a writer loses the segment in hand; the
-next one goes on and ends with the same bytes.
+The protocol: a segment is written to the work folder, synced, renamed into place file by file, and only then listed in
+its video's record, which is replaced atomically. A writer that is killed loses at most the segment it was writing; the
+next one continues and ends with the same bytes.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from vsscli.store.arrays import array_json, encode_chunk, encode_shard, shard_na
 from vsscli.store.encode import segment_frames
 from vsscli.store.files import disk, group_bytes, json_bytes
 from vsscli.store.header import Header, first_difference, read_header
-from vsscli.store.record import Segment, VideoRecord, check_video, read_record
+from vsscli.store.record import Segment, VideoRecord, check_video, read_video_record
 from vsscli.store.remote import is_remote, place_of, work_for
 from vsscli.store.verify import has_lost_record
 
 __all__ = ["Segment", "StoreWriter"]
 
 ROOT = "__root__"
-"""Where the root group is staged; no video can be called so."""
+"""Staging name of the root group; no video can have it."""
 
-OTHER_IMAGES = "was predicted from other images than are there now"
+OTHER_IMAGES = "was predicted from images that have changed since"
 
 
 class StoreWriter:
-    """Makes a store, or goes on with one.
+    """Writes a store, or continues one.
 
-    ``pending`` and ``write`` may be called from two threads as long as they are about different videos.
+    ``pending`` and ``write`` may be called from several threads as long as each works on different videos.
 
     Parameters
     ----------
     path
         The store, usually ``<name>.zarr``; or a URL (`vsscli.store.remote`).
     header
-        What is being made.
+        Header of the store.
     force
-        Where the path holds something else, write beside it, with the first eight digits of the fingerprint in the
-        name, instead of refusing; `path` then says where. A video of it that has other frames, or was made from other
-        predictions, is made anew in its place, and so is one of which it is not noted from what frames.
+        If the path holds something else, write beside it, with the first eight digits of the fingerprint in the name,
+        instead of refusing; `path` then says where. A video with other frames, made from other predictions, or whose
+        record does not say from which frames it was predicted, is replaced.
     renew
-        Make videos that have other frames anew also without ``force``.
+        Replace videos with other frames even without ``force``.
 
     Raises
     ------
     VssError
-        The path holds a store with another header (the field and both values are named), or no store.
+        The path holds a store with another header (the message names the field and both values), or is not a store.
     """
 
     def __init__(self, path: str | Path, header: Header, *, force: bool = False, renew: bool = False) -> None:
@@ -72,7 +72,7 @@ class StoreWriter:
             there = self._agrees()
         self._work = work_for(self.path)
         if there is not None and there.noted() != header.noted():
-            # The same predictions, of a data set that is told otherwise now: what comes last holds.
+            # The same predictions, but the recipe now describes the data set differently: the latest description holds.
             with self._disk(), self._work.guard():
                 self._work.put(ROOT, {self.path / "zarr.json": group_bytes(header.to_dict())})
 
@@ -87,7 +87,7 @@ class StoreWriter:
     def pending(
         self, video: str, stems: Sequence[str], size: tuple[int, int], sources: Sequence[str] = (), frames: str = ""
     ) -> list[Segment]:
-        """The segments of a video that are not there yet; claims the video if there are any.
+        """The segments of a video that are still to be written; claims the video if there are any.
 
         Parameters
         ----------
@@ -98,14 +98,14 @@ class StoreWriter:
         size
             H, W.
         sources
-            Of a store made from others: the digests of their records of this video.
+            In a store made from others: the digests of their records of this video.
         frames
-            What the frames hold, as `VideoRecord.frames`; empty where that is not known.
+            Digest of the frames, as `VideoRecord.frames`; empty if unknown.
 
         Raises
         ------
         VssError
-            What is recorded of the video differs, or a living process is writing it.
+            The video was recorded with other frames or sources, or a running process is writing it.
         """
         wanted = VideoRecord(tuple(stems), (int(size[0]), int(size[1])), 1, {}, tuple(sources), frames, video)
         check_video(video, stems, wanted.size)
@@ -131,23 +131,23 @@ class StoreWriter:
         video
             A video that `pending` claimed.
         segment
-            One that `pending` named.
+            One that `pending` returned.
         arrays
-            The encoded frames of every array of the store, (t, ...).
+            Encoded frames for every array of the store, (t, ...).
 
         Raises
         ------
         VssError
-            The disk refuses. Nothing is recorded then that is not whole.
+            The disk refuses; the segment is not recorded then.
         ValueError
-            The call does not fit the store.
+            The video is not claimed, the segment not pending, or the arrays are not those of the store.
         """
         if video not in self._records:
-            raise ValueError(f"video {video} was not claimed: ask `pending` first")
+            raise ValueError(f"video {video} was not claimed: call `pending` first")
         record = self._records[video]
         number = segment.start // record.segment
         if record.bounds(number) != segment or number in record.segments:
-            raise ValueError(f"{segment} is no pending segment of video {video}")
+            raise ValueError(f"{segment} is not a pending segment of video {video}")
         specs = specs_of(self.header, record.size)
         if set(arrays) != set(specs):
             raise ValueError(f"arrays {sorted(arrays)} where the store has {sorted(specs)}")
@@ -169,7 +169,7 @@ class StoreWriter:
             self._release(video)
 
     def close(self) -> None:
-        """Give back what is claimed and leave nothing beside the store."""
+        """Release all claimed videos and remove the work folder."""
         for video in list(self._records):
             self._release(video)
         self._work.tidy()
@@ -179,20 +179,20 @@ class StoreWriter:
         del self._records[video]
 
     def _agrees(self) -> Header | None:
-        """The header of the store that is there already, if one is. Raises when it is something else."""
+        """The header of the store at the path, `None` if nothing is there. Raises if it is something else."""
         if not (self.path / "zarr.json").exists():
             if not is_remote(self.path):
                 require_no_dead_link(self.path)
             taken = self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir()))
-            # Looked at twice: another process may have put the store there in between.
+            # Checked again: another process may have put the store there in the meantime.
             if taken and not (self.path / "zarr.json").exists():
-                raise VssError(f"{self.path} is there and is no store", "move it away, or give another --out")
+                raise VssError(f"{self.path} exists and is not a store", "move it away, or give another --out")
             if not taken:
                 return None
         header = read_header(self.path)
         remedy = "--force writes a new store beside it; or move it away, or give another --out"
         if header.format != self.header.format:
-            raise VssError(f"{self.path} has format {header.format}, which is read but not gone on with", remedy)
+            raise VssError(f"{self.path} has format {header.format}, which vss reads but does not continue", remedy)
         difference = first_difference(header, self.header)
         if difference is not None:
             name, there, wanted = difference
@@ -200,24 +200,24 @@ class StoreWriter:
         return header
 
     def _recorded(self, video: str, wanted: VideoRecord) -> VideoRecord | None:
-        """What is there of a video, if anything of these frames is."""
-        record = read_record(self.path, video, self.header.format)
+        """The record of a video, if there is one of the wanted frames."""
+        record = read_video_record(self.path, video, self.header.format)
         unlike = "" if record is None else unlike_frames(record, wanted, unknown=self._force)
-        # What is made of the same predictions comes out the same, and is soon made.
+        # Made from the same predictions, it comes out the same, and quickly.
         renew = self._renew or (unlike == OTHER_IMAGES and len(wanted.sources) > 0)
         if unlike and not renew:
             raise VssError(
                 f"video {video} in {self.path} {unlike}",
-                f"--force makes that video anew in its place; or remove {self.path / video}",
+                f"--force replaces that video; or remove {self.path / video}",
             )
         return None if unlike else record
 
     def _claim(self, video: str, wanted: VideoRecord) -> VideoRecord:
         self._work.lock(video)
         try:
-            # Read again: the previous holder may have gone on until just now.
+            # Read again: the previous holder may have been writing until just now.
             record = self._recorded(video, wanted)
-            if record is None and read_record(self.path, video, self.header.format) is not None:
+            if record is None and read_video_record(self.path, video, self.header.format) is not None:
                 self._work.remove_folder(video, self.path / video)
             return replace(record, video=video) if record else self._create_video(video, wanted)
         except BaseException:
@@ -227,7 +227,7 @@ class StoreWriter:
     def _create_root(self) -> None:
         if (self.path / "zarr.json").exists():
             return
-        # The guard, so that of two processes one makes it; the loser finds it made and compares.
+        # Under the guard, so that only one of two processes creates it; the other finds it and compares.
         with self._work.guard():
             if self._agrees() is None:
                 try:
@@ -240,8 +240,8 @@ class StoreWriter:
     def _create_video(self, video: str, wanted: VideoRecord) -> VideoRecord:
         if not is_remote(self.path) and has_lost_record(self.path, self.header, video):
             raise VssError(
-                f"{self.path / video} holds arrays and no record of them",
-                "`vss cache repair` drops them; then run the same command to make that video again",
+                f"{self.path / video} holds arrays but no record of them",
+                "`vss cache repair` removes them; then run the same command to write that video again",
             )
         specs = specs_of(self.header, wanted.size)
         record = replace(wanted, segment=segment_frames(specs))
@@ -252,14 +252,14 @@ class StoreWriter:
         return record
 
     def _disk(self) -> AbstractContextManager[None]:
-        remedy = "what is recorded is whole; make room or mend the cause, then run the same command to go on"
+        remedy = "what is recorded is intact; make room or fix the cause, then run the same command to continue"
         return disk(f"cannot write {self.path}", remedy)
 
 
 def unlike_frames(record: VideoRecord, wanted: VideoRecord, *, unknown: bool = False) -> str:
-    """In what a video's record differs from what is to be written, in words; empty when in nothing.
+    """How a video's record differs from the one that is to be written, in words; empty if it does not.
 
-    ``segment`` and ``segments`` do not count. ``unknown``: whether it is a difference not to note what frames held.
+    ``segment`` and ``segments`` do not count. With ``unknown`` a record without a digest of its frames differs, too.
     """
     if record.size != wanted.size:
         return f"has frames of {record.size[0]}x{record.size[1]}, not {wanted.size[0]}x{wanted.size[1]}"
@@ -267,14 +267,16 @@ def unlike_frames(record: VideoRecord, wanted: VideoRecord, *, unknown: bool = F
         if sorted(record.stems) == sorted(wanted.stems):
             there, now = next(pair for pair in zip(record.stems, wanted.stems, strict=True) if pair[0] != pair[1])
             return (
-                f"was made in another order of the same frames, {there!r} where {now!r} comes: "
-                "earlier versions took names as strings, not their numbers"
+                f"has the same frames in another order, {there!r} in the place of {now!r}: "
+                "earlier versions sorted names as strings, not by their numbers"
             )
         pairs = zip(record.stems, wanted.stems, strict=False)
-        first = next((f"{there!r}, not {now!r}" for there, now in pairs if there != now), "the same as far as both")
-        return f"has {len(record.stems)} frames, not {len(wanted.stems)}; the first unlike: {first}"
+        first = next(
+            (f"; the first that differs is {one!r}, not {other!r}" for one, other in pairs if one != other), ""
+        )
+        return f"has {len(record.stems)} frames, not {len(wanted.stems)}{first}"
     if record.sources != wanted.sources:
-        return "was made from other predictions than are there now"
+        return "was made from predictions that have changed since"
     if wanted.frames and record.frames != wanted.frames and (record.frames or unknown):
-        return OTHER_IMAGES if record.frames else "does not say from which images it was predicted"
+        return OTHER_IMAGES if record.frames else "does not say which images it was predicted from"
     return ""
