@@ -20,7 +20,7 @@ from torch import Tensor
 from vsscli.data.augment import TrainAugment, apply_image, apply_label, draw_geometry
 from vsscli.data.batches import TrainItems
 from vsscli.data.config import Augment
-from vsscli.data.loader import TrainingLoader, _tell_unless_nobody_listens, lost_loader, training_loader
+from vsscli.data.loader import TrainingLoader, _report_unless_disconnected, lost_loader, training_loader
 from vsscli.data.masks import MaskIds, read_mask
 from vsscli.data.order import Address, Order, StepSampler
 from vsscli.data.samples import Crops, LabelledFrames, StoredPixels, UnlabelledFrames
@@ -302,9 +302,9 @@ def test_a_loader_process_says_nothing_of_a_training_process_that_is_gone(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for error in (ConnectionResetError("gone"), EOFError()):
-        _tell_unless_nobody_listens(type(error), error, None)
+        _report_unless_disconnected(type(error), error, None)
     assert capsys.readouterr().err == ""
-    _tell_unless_nobody_listens(ValueError, ValueError("broken"), None)
+    _report_unless_disconnected(ValueError, ValueError("broken"), None)
     assert "broken" in capsys.readouterr().err
 
 

@@ -25,7 +25,7 @@ from vsscli.data.palettes import legend_of
 from vsscli.data.png import encode_label
 from vsscli.data.remap import remap_masks
 from vsscli.data.sound import check_once
-from vsscli.data.verdict import Meaning, judge, judge_absent, retold
+from vsscli.data.verdict import Meaning, judge, judge_absent, translated
 from vsscli.errors import VssError
 from vsscli.talk import Silence
 
@@ -147,7 +147,7 @@ def test_a_split_without_a_labelled_pixel_is_at_fault(held: tuple[int, ...], tmp
 def test_void_is_advised_only_where_labels_are_left() -> None:
     (few,) = judge(census(v1=90, v2=90, v77=3), meaning(2))
     (many,) = judge(census(v1=3, v77=90), meaning(2))
-    assert few.remedy.startswith("if they mean no class, set data.unknown_ids: void; if they are classes, ")
+    assert "data.unknown_ids: void" in few.remedy
     assert "unknown_ids" not in many.remedy
     assert [remark.weight for remark in (few, many)] == ["fault", "fault"]
 
@@ -193,11 +193,11 @@ def test_smoothed_edges_are_told_from_classes() -> None:
     many = Census(frames=1)
     many.count(np.arange(240, dtype=np.uint8).reshape(6, 40))
     (said,) = judge(many, meaning(3))
-    assert "without smoothing their edges" in said.remedy
+    assert "smoothed edges" in said.remedy
 
 
-def test_a_census_is_retold_in_the_values_of_another_set() -> None:
-    told = retold(census(v0=5, v1=3, v255=2), meaning(2, first=0, void=(255,)), meaning(2))
+def test_a_census_is_translated_to_the_values_of_another_set() -> None:
+    told = translated(census(v0=5, v1=3, v255=2), meaning(2, first=0, void=(255,)), meaning(2))
     assert {value: int(told.pixels[value]) for value in told.values} == {1: 5, 2: 3, 255: 2}
 
 
@@ -245,7 +245,7 @@ def test_predictions_put_among_labels_say_themselves_that_they_count_from_0(tmp_
     write_noted(mask / "01.png", np.resize(np.uint8([1, 2, 3]), SIZE), b"", 1)
     (fault,) = looked_at(root, meaning(3)).faults
     assert fault.path.name == "02.png"
-    assert fault.what == ("4 of 6 masks, by the note that vss left there, count classes from 0; data.first_id is 1")
+    assert fault.what == ("4 of 6 masks, by the note of vss in the file, count classes from 0; data.first_id is 1")
     (written,) = re.findall(r"\{target.*\}", fault.remedy)
     assert yaml.safe_load(written)["map"] == {0: "road", 1: "sky", 2: "car"}
     assert [noted_first(mask / f"{number:02d}.png") for number in range(3)] == [None, 1, 0]
@@ -272,12 +272,10 @@ def test_remapping_that_keeps_nothing_is_refused_with_the_values(tmp_path: Path)
     (tmp_path / "ids.yaml").write_text("{target: data/classes.json, others: ignore, map: {1: road, 2: sky}}")
     mapping = load_mapping(tmp_path / "ids.yaml")
     for _ in range(2):
-        with pytest.raises(
-            VssError, match="no pixel of 2 masks has a class of classes: the first hold values 10, 20, 30"
-        ):
+        with pytest.raises(VssError, match=r"no pixel of 2 masks has a class of classes: .* values 10, 20, 30"):
             remap_masks(root / "data" / "v" / "mask", tmp_path / "out", mapping, workers=1)
     (tmp_path / "ids.yaml").write_text("{target: data/classes.json, map: {1: road}}")
-    with pytest.raises(VssError, match="silent") as caught:
+    with pytest.raises(VssError, match="does not mention") as caught:
         remap_masks(root / "data" / "v" / "mask", tmp_path / "new", load_mapping(tmp_path / "ids.yaml"), workers=1)
     assert "others: ignore" not in caught.value.hint
 

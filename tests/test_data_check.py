@@ -87,7 +87,7 @@ def test_all_faults_are_found_not_only_the_first(folder: Path) -> None:
     assert found["mask/04.png"] == "the mask is 6x8, its image 8x6 (width x height)"
     assert found["mask/05.png"] == "the mask holds value 77, outside the 2 classes of t (1..2)"
     assert found["origin/06.png"] == "the frame has no mask"
-    assert found["mask/07.png"] == "there is no image for this mask"
+    assert found["mask/07.png"] == "this mask has no image"
     assert "damaged" in found["mask/08.png"]
 
 
@@ -100,7 +100,7 @@ def test_a_fault_does_not_name_its_file_twice(folder: Path) -> None:
 def test_unknown_values_come_with_the_remedy_and_are_no_fault_when_they_are_void(folder: Path) -> None:
     Image.fromarray(np.full((6, 8), 77, np.uint8)).save(folder / "mask" / "05.png")
     (fault,) = check_videos([video(folder)], Meaning(TABLE, IDS), masks=True).faults
-    assert fault.remedy.startswith("if they mean no class, set data.unknown_ids: void; if they are classes, ")
+    assert "data.unknown_ids: void" in fault.remedy
     assert "{target: t, map: {0: ignore, 1: road, 2: sky, 77: ignore}}" in fault.remedy
     assert faults_of(folder, ids=MaskIds(unknown="void")) == []
 
@@ -114,7 +114,7 @@ def test_without_masks_only_images_are_looked_at(folder: Path) -> None:
 def test_an_image_beyond_pillows_limit_is_a_fault(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Image.new("RGB", (60, 60)).save(folder / "origin" / "01.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert [(path, "absurdly large" in what) for path, what in faults_of(folder)] == [("origin/01.png", True)]
+    assert [(path, "too large" in what) for path, what in faults_of(folder)] == [("origin/01.png", True)]
 
 
 def test_the_error_lists_the_first_faults_and_how_many_more_there_are() -> None:
@@ -176,7 +176,7 @@ class TestOnce:
     def test_another_question_is_another_check(self, folder: Path, tmp_path: Path) -> None:
         record = tmp_path / "checked.json"
         self.check(folder, record)
-        with pytest.raises(VssError, match="outside the 1 classes"):
+        with pytest.raises(VssError, match="outside of the 1 classes"):
             self.check(folder, record, ClassTable("u", ("road",), ((1, 1, 1),)))
 
     def test_faults_are_not_remembered_as_sound(self, folder: Path, tmp_path: Path) -> None:

@@ -103,13 +103,13 @@ def test_254_classes_are_the_most(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("[road, road]", "more than one class 'road'"),
+        ("[road, road]", "more than one class named 'road'"),
         ("[]", "no classes"),
-        ("[road, yes]", "has no name but True"),
+        ("[road, yes]", "has name True"),
         ("[{name: road, colour: [0, 0, 256]}]", "has colour"),
         ("[{name: road, colour: [0, 0]}]", "has colour"),
         ("[{name: road, colour: red}]", "has colour"),
-        ("[{name: road, id: 1}, {name: sky, id: 0}]", "stands after id 1"),
+        ("[{name: road, id: 1}, {name: sky, id: 0}]", "comes after id 1"),
         ("[{name: road, id: -1}]", "has id -1"),
         ("{labels: [road]}", "not a class table"),
         ("just text", "not a class table"),

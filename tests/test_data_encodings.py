@@ -61,7 +61,7 @@ class TestPixelMaps:
         path = mask(tmp_path / "ADE_val_00000001.png", 0, 1, 3, 31, 150)
         label = load_mapping("ade20k").read(path)
         np.testing.assert_array_equal(label, values(None, "wall", "sky", "chair_or_seat", "flag"))
-        with pytest.raises(VssError, match=r"a\.png holds value 151; mapping ade20k is silent"):
+        with pytest.raises(VssError, match=r"a\.png holds value 151, .*ade20k"):
             load_mapping("ade20k").read(mask(tmp_path / "a.png", 151))
 
     def test_cocostuffs_two_kinds_of_files_come_to_the_same(self, tmp_path: Path) -> None:
@@ -72,7 +72,7 @@ class TestPixelMaps:
         np.testing.assert_array_equal(ranks, raw)
 
     def test_cocostuffs_unused_and_surplus_ids_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(VssError, match=r"1\.png holds values 11, 182; mapping cocostuff is silent"):
+        with pytest.raises(VssError, match=r"1\.png holds values 11, 182, .*cocostuff"):
             load_mapping("cocostuff").read(mask(tmp_path / "1.png", 182, 11, 10))
         with pytest.raises(VssError, match=r"1_labelTrainIds\.png holds value 171, which \*_labelTrainIds"):
             load_mapping("cocostuff").read(mask(tmp_path / "1_labelTrainIds.png", 171))
@@ -117,12 +117,12 @@ class TestPixelMaps:
 
     @pytest.mark.parametrize("source", ["ade20k", "cocostuff"])
     def test_two_files_for_one_mask_are_refused(self, source: str) -> None:
-        with pytest.raises(VssError, match=r"a\.PNG and a\.png would be one mask"):
+        with pytest.raises(VssError, match=r"a\.PNG and a\.png are masks of one frame"):
             load_mapping(source).masks(["a.png", "a.PNG"])
 
     def test_a_folder_without_the_data_sets_masks_is_refused(self, tmp_path: Path) -> None:
         mask(tmp_path / "masks" / "a.png", 1)
-        with pytest.raises(VssError, match=r"no masks of cityscapes \(1 \.png lie there\)"):
+        with pytest.raises(VssError, match=r"no masks of cityscapes , only 1 \.png"):
             remap_masks(tmp_path / "masks", tmp_path / "out", load_mapping("cityscapes"))
 
 
@@ -167,11 +167,11 @@ class TestPanoptic:
             ),
             (
                 {"annotations": [{"file_name": "1.png", "segments_info": [{"id": 8, "category_id": 1}]}]},
-                r"1\.png holds segment 7, of which .*val\.json does not tell",
+                r"1\.png holds segment 7, which .*val\.json does not list",
             ),
             (
                 {"annotations": [{"file_name": "1.png", "segments_info": [{"id": 7, "category_id": 12}]}]},
-                r"1\.png holds value 12; mapping coco-panoptic is silent",
+                r"1\.png holds value 12, .*coco-panoptic",
             ),
             (
                 {
@@ -227,7 +227,7 @@ class TestPanoptic:
         monkeypatch.setattr(panoptic, "CHUNK", 64)
         monkeypatch.setattr(panoptic, "LONGEST", 1000)
         (tmp_path / "val.json").write_text('{"annotations": ["' + "x" * 100_000 + '"]}')
-        with pytest.raises(VssError, match="does not end within 1000 characters"):
+        with pytest.raises(VssError, match="more than 1000 characters"):
             load_segments(tmp_path / "val.json")
 
 

@@ -153,7 +153,7 @@ def test_a_mapping_that_reads_other_masks_than_the_layout_has_is_refused(tmp_pat
     ("values", "expected"),
     [
         ({"layout": "images"}, "needs `images`"),
-        ({"layout": "ade20k", "masks": "m/{split}"}, "`masks` belongs to layout images"),
+        ({"layout": "ade20k", "masks": "m/{split}"}, "`masks` is only for layout images"),
         ({"layout": "images", "images": "{split.__class__}"}, "no other braces"),
         ({"layout": "coco-panoptic"}, "needs `remap`"),
     ],
@@ -167,7 +167,7 @@ def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     for place in ("c_x.png", "c/x.png"):
         put(tmp_path / "pictures" / place, np.zeros((*SIZE, 3), np.uint8))
     (tmp_path / "classes.json").write_text('["one", "two"]')
-    with pytest.raises(VssError, match="two images called c_x"):
+    with pytest.raises(VssError, match="two images named c_x"):
         opened(tmp_path, "images", images="pictures", classes="classes.json").split("train")
 
 

@@ -71,7 +71,7 @@ def test_names_that_repeat_are_those_of_the_whole_path_and_it_is_said(tmp_path: 
     images(tmp_path / "other", "0.jpg")
     talk = Listener()
     assert names(tmp_path, talk) == ["day1_cam", "day2_cam", "other"]
-    assert "day1/cam is called day1_cam" in talk.said[0]
+    assert "day1/cam is named day1_cam" in talk.said[0]
 
 
 def test_a_file_called_like_a_folder_has_its_suffix_behind(tmp_path: Path) -> None:
@@ -83,7 +83,7 @@ def test_a_file_called_like_a_folder_has_its_suffix_behind(tmp_path: Path) -> No
 def test_names_that_repeat_even_so_are_refused_with_their_places(tmp_path: Path) -> None:
     for place in ("a_b/x", "a/b_x", "a/x", "b_x"):
         images(tmp_path / place, "0.jpg")
-    with pytest.raises(VssError, match=r"more than one video called a_b_x: \S+a/b_x, \S+a_b/x"):
+    with pytest.raises(VssError, match=r"more than one video named a_b_x: \S+a/b_x, \S+a_b/x"):
         open_input(tmp_path)
 
 
@@ -94,7 +94,7 @@ def test_what_is_left_out_is_counted_by_kind(tmp_path: Path) -> None:
     talk = Listener()
     names(tmp_path, talk)
     assert talk.warned == [
-        f"input {tmp_path}: 4 files left out, no frames that can be read: 2 .heic, 1 without suffix and 1 .txt"
+        f"input {tmp_path}: 4 files left out that can't be read as frames: 2 .heic, 1 without suffix and 1 .txt"
     ]
     (tmp_path / "a" / "1.heic").unlink()
     (tmp_path / "a" / "2.HEIC").unlink()
@@ -133,7 +133,7 @@ def test_links_do_not_multiply_a_tree(tmp_path: Path) -> None:
     (root / "gone").symlink_to(tmp_path / "nowhere")
     talk = Listener()
     assert names(root, talk) == ["b", "c"]
-    assert "a, b/loop, d, up left out, links to what is read already" in talk.warned[-1]
+    assert "a, b/loop, d, up left out, links to what is already read" in talk.warned[-1]
     assert folders_below(root).there == (Path(), Path("b"), Path("c"))
 
 
@@ -179,7 +179,7 @@ def test_a_published_tree_gives_its_images_alone(tmp_path: Path) -> None:
         images(tmp_path / "annotations" / split, "a.png")
     talk = Listener()
     assert names(tmp_path, talk) == ["training", "validation"]
-    assert "2 folders of images in it that are no frames left out" in talk.warned[0]
+    assert "2 folders of images that are not frames" in talk.warned[0]
 
 
 def test_kinds_are_counted_in_words() -> None:

@@ -80,7 +80,7 @@ def test_training_may_take_several_splits_one_after_the_other(root: Path) -> Non
     assert addresses(listed.split("labelled")) == ["two/a", "three/b"]
     assert addresses(listed.split("unlabelled"))[-5:] == ["three/a", "three/c", "four/a", "four/b", "four/c"]
     (root / "val.txt").write_text("three\none\n")
-    with pytest.raises(VssError, match="one would be training data twice, by the splits 'train' and 'val'"):
+    with pytest.raises(VssError, match="one would be training data twice, from the splits 'train' and 'val'"):
         open_dataset(data_of(root, train=["train", "val"])).split("train")
 
 
@@ -165,11 +165,11 @@ class TestLabelled:
 
     def test_an_entry_outside_the_split_is_refused(self, root: Path) -> None:
         (root / "labelled.txt").write_text("one/a\nthree/a\none/z\n")
-        with pytest.raises(VssError, match="lists three/a, one/z, not among the frames of split 'train'"):
+        with pytest.raises(VssError, match="lists three/a, one/z, which are not frames of split 'train'"):
             open_dataset(data_of(root, labelled="labelled.txt")).split("labelled")
 
     def test_a_list_that_is_not_there_is_named(self, root: Path) -> None:
-        with pytest.raises(VssError, match=r"labelled\.txt is not there"):
+        with pytest.raises(VssError, match=r"labelled\.txt does not exist"):
             open_dataset(data_of(root, labelled="labelled.txt")).split("unlabelled")
 
     def test_no_unlabelled_frame_at_all_is_an_error_that_says_so(self, root: Path) -> None:
@@ -211,7 +211,7 @@ class TestMissing:
 
     def test_a_list(self, root: Path) -> None:
         (root / "train.txt").unlink()
-        with pytest.raises(VssError, match=r"train\.txt, the list of split 'train', is not there") as caught:
+        with pytest.raises(VssError, match=r"train\.txt, the list of split 'train', does not exist") as caught:
             open_dataset(self.data(root)).split("train")
         assert "test, val" in caught.value.message
         self.check_hint(caught.value)
@@ -230,7 +230,7 @@ def test_the_argument_goes_before_the_environment_and_that_before_the_recipe(
     monkeypatch.delenv("STREETS_ROOT", raising=False)
     assert open_dataset(data).root == root
     monkeypatch.setenv("STREETS_ROOT", str(tmp_path / "from-environment"))
-    with pytest.raises(VssError, match=r"from-environment \(from STREETS_ROOT\) is not there"):
+    with pytest.raises(VssError, match=r"from-environment \(from STREETS_ROOT\) does not exist"):
         open_dataset(data)
     assert open_dataset(data, root).root == root
 
@@ -364,7 +364,7 @@ class TestInput:
         assert [video.name for video in open_input(root / "data" / "one")] == ["one"]
 
     def test_nothing_and_nothing_useful_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(VssError, match="is not there"):
+        with pytest.raises(VssError, match="does not exist"):
             open_input(tmp_path / "none")
         (tmp_path / "notes.txt").write_text("no frames")
         (tmp_path / "empty").mkdir()

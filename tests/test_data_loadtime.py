@@ -105,7 +105,9 @@ def test_a_mapping_of_ones_own_lies_in_the_data_sets_folder(tmp_path: Path) -> N
     dataset = opened(tmp_path, remap="own.yaml", classes="classes.yaml")
     raw = read_mask(tmp_path / "data" / "one" / "mask" / "a.png")
     np.testing.assert_array_equal(labels(dataset)[0], np.select([raw == 1, raw == 8], [0, 1], 255))
-    with pytest.raises(VssError, match=r"mapping own tells masks in the classes of classes, not in those of vspw124"):
+    with pytest.raises(
+        VssError, match=r"mapping own converts masks to the classes of classes, not to those of vspw124"
+    ):
         opened(tmp_path, remap="own.yaml")
     with pytest.raises(VssError, match="mapping nowhere is neither"):
         opened(tmp_path, remap="nowhere")

@@ -56,13 +56,13 @@ def test_masks_of_16_bits_are_read_where_their_values_fit(tmp_path: Path) -> Non
     Image.fromarray(VALUES.astype(np.uint16)).save(tmp_path / "deep.png")
     np.testing.assert_array_equal(read_mask(tmp_path / "deep.png"), VALUES)
     Image.fromarray(VALUES.astype(np.uint16) + 1).save(tmp_path / "deep.png")
-    with pytest.raises(VssError, match=r"deep\.png is a 16-bit PNG that holds value 256"):
+    with pytest.raises(VssError, match=r"deep\.png is a 16-bit PNG with value 256"):
         read_mask(tmp_path / "deep.png")
 
 
 def test_a_jpeg_is_no_mask_whatever_it_is_called(tmp_path: Path) -> None:
     Image.new("L", (8, 8)).save(tmp_path / "m.png", format="JPEG")
-    with pytest.raises(VssError, match="damaged or no PNG"):
+    with pytest.raises(VssError, match="damaged or not a PNG"):
         read_mask(tmp_path / "m.png")
 
 
@@ -101,7 +101,7 @@ def test_all_254_classes_fit_beside_void() -> None:
 @pytest.mark.parametrize(
     ("ids", "classes", "match"),
     [
-        (MaskIds(first=0), 3, "mask value 0 would be void and class 0"),
+        (MaskIds(first=0), 3, "mask value 0 would be both void and class 0"),
         (MaskIds(void=(0,), first=3), 254, "need values up to 256"),
         (MaskIds(void=(0, 300)), 3, "void_ids has 300"),
     ],
@@ -119,7 +119,7 @@ def test_a_mask_becomes_class_indices() -> None:
 
 def test_values_outside_the_table_are_named_with_the_file_and_the_remedy() -> None:
     raw = np.array([[1, 2, 13, 99]], np.uint8)
-    with pytest.raises(VssError, match=r"m\.png holds values 13, 99, outside the 11 classes \(1\.\.11\)") as caught:
+    with pytest.raises(VssError, match=r"m\.png holds values 13, 99, outside of the 11 classes \(1\.\.11\)") as caught:
         to_classes(raw, MaskIds(), 11, Path("m.png"))
     assert "mapping" in caught.value.hint
     assert caught.value.hint.endswith("if they mean no class, set data.unknown_ids: void")

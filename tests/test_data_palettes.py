@@ -136,12 +136,12 @@ def test_colours_in_order_but_shifted_are_refused(tmp_path: Path) -> None:
     # As predictions that are put among labels look: there the numbers are right, and what they count from is not.
     from_0 = "set data.first_id: 0 and data.void_ids: [255]"
     shown = refusal(tmp_path, palette_file(mask, list(COLOURS)), remedy=from_0)
-    assert "1 below the values that data.first_id says" in shown
+    assert "1 below the values given by data.first_id" in shown
     everything = np.arange(8, dtype=np.uint8)[None]
     assert "in order" in refusal(tmp_path, palette_file(everything, list(COLOURS)), remedy=from_0)
     from_1 = "set data.first_id: 1 and data.void_ids: [0, 255]"
     shown = refusal(tmp_path, palette_file(mask + 1, [BLACK, *COLOURS]), legend_of(TABLE), from_1)
-    assert "1 above the values that data.first_id says" in shown
+    assert "1 above the values given by data.first_id" in shown
     np.testing.assert_array_equal(read(tmp_path, palette_file(mask, list(COLOURS)), legend_of(TABLE)), mask)
 
 
@@ -161,7 +161,7 @@ def test_a_colour_nobody_sees_tells_nothing(tmp_path: Path) -> None:
 def test_black_at_the_number_of_a_class_is_refused(tmp_path: Path, colours: list[Colour]) -> None:
     """Void may have become the number of a class, or somebody painted that class black."""
     mask = np.arange(len(colours), dtype=np.uint8)[None]
-    assert "void's colour" in refusal(tmp_path, palette_file(mask, colours), legend_of(TABLE))
+    assert "the colour of void" in refusal(tmp_path, palette_file(mask, colours), legend_of(TABLE))
     np.testing.assert_array_equal(read(tmp_path, palette_file(mask, [*colours, *RANDOM[:9]]), legend_of(TABLE)), mask)
 
 
@@ -175,7 +175,7 @@ def test_two_colours_that_changed_places_are_refused(tmp_path: Path) -> None:
     """A table that was edited since: all other colours stand at their numbers, used or not."""
     colours = [BLACK, *COLOURS]
     colours[2], colours[7] = colours[7], colours[2]
-    assert "some of those with their own" in refusal(tmp_path, palette_file(np.array([[1, 2, 3]], np.uint8), colours))
+    assert "some are at their own" in refusal(tmp_path, palette_file(np.array([[1, 2, 3]], np.uint8), colours))
 
 
 def test_greys_of_a_grey_mask_are_its_values(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_a_grey_ramp_to_look_at_is_none_of_values(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         read(tmp_path, palette_file(mask[:, :2], [BLACK, (255,) * 3]), legend_of(TABLE)), mask[:, :2]
     )
-    assert "to be looked at" in refusal(tmp_path, palette_file(mask, [BLACK, (128,) * 3, (255,) * 3]), None)
+    assert "for viewing" in refusal(tmp_path, palette_file(mask, [BLACK, (128,) * 3, (255,) * 3]), None)
 
 
 def test_grey_masks_of_one_bit_are_refused_where_255_may_be_meant(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_grey_masks_of_one_bit_are_refused_where_255_may_be_meant(tmp_path: Path
     np.testing.assert_array_equal(read(tmp_path, data, None), mask)
     np.testing.assert_array_equal(read(tmp_path, data, legend_of(TABLE, 0, ())), mask)
     np.testing.assert_array_equal(read(tmp_path, png_file(mask * 0, 1)), mask * 0)
-    with pytest.raises(VssError, match=r"1 bit that holds 0, 1; .* stands for 0, 255") as caught:
+    with pytest.raises(VssError, match=r"1 bit with values 0, 1; .* stand for 0, 255") as caught:
         read(tmp_path, data)
-    assert caught.value.hint == "write it as a grey PNG of 8 bits"
+    assert caught.value.hint == "write it as an 8-bit grey PNG"
 
 
 def test_grey_masks_of_4_bits_keep_values_that_could_not_be_others(tmp_path: Path) -> None:

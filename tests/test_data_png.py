@@ -94,8 +94,8 @@ def test_every_filter_is_undone(tmp_path: Path, kinds: list[int], pieces: int) -
     ("fault", "says"),
     [
         ("short", "it is truncated"),
-        ("header", "its header does not have its check sum"),
-        ("sum", "chunk IDAT does not have its check sum"),
+        ("header", "the checksum of its header does not match"),
+        ("sum", "checksum of its chunk IDAT"),
         ("filter", "is damaged"),
         ("long", ""),
     ],
@@ -127,10 +127,10 @@ def test_a_stream_that_is_not_the_mask_is_refused_and_what_follows_it_ignored(
     [
         ("truncated", "is truncated"),
         ("empty", "is empty"),
-        ("missing", "is not there"),
-        ("text", "damaged or no PNG file"),
+        ("missing", "does not exist"),
+        ("text", "damaged or not a PNG file"),
         ("colour", "is a colour PNG"),
-        ("16 bits", "holds value 300"),
+        ("16 bits", "with value 300"),
     ],
 )
 def test_faults_are_named(tmp_path: Path, damage: str, says: str) -> None:

@@ -110,7 +110,7 @@ class TestMapping:
             ("first_id: 254\n" + MAPPING, "'Sign' would have mask value 256", ""),
             ("first_id: one\n" + MAPPING, "first_id is 'one'", ""),
             ("vois: 3\n" + MAPPING, "unknown key 'vois'", "first_id"),
-            ("source: [Sky, Sky]\ntarget: vspw124\nmap: {}\n", "'Sky' stands twice", ""),
+            ("source: [Sky, Sky]\ntarget: vspw124\nmap: {}\n", "'Sky' is listed twice", ""),
             ("target: nothing\nmap: {}\n", "class table 'nothing'", "vspw124"),
             ("target: [road]\nmap: {}\n", "target is", ""),
             ("files: pixels\n" + MAPPING, "files is 'pixels'", "coco-panoptic"),
@@ -204,7 +204,7 @@ class TestMasks:
         listener = Listener()
         again = remap_masks(masks, out, mapping, workers=1, talk=listener)
         assert (again.skipped, again.counts, again.pixels) == (1, first.counts, first.pixels)
-        assert listener.said == ["remap: 1 of 3 masks were there from an earlier run"]
+        assert listener.said == ["remap: 1 of 3 masks were kept from an earlier run"]
         write_mask(masks / "two" / "a.png", np.array([[3, 3]], np.uint8))
         os.utime(out / "two" / "a.png", ns=(1, 1))
         assert remap_masks(masks, out, mapping, workers=1).skipped == 2
@@ -221,7 +221,7 @@ class TestMasks:
         listener = Listener()
         report = remap_masks(masks, out, mapping, workers=1, talk=listener)
         assert report.skipped == 2
-        assert listener.said[0] == "remap: 1 of 3 masks were written again: their source holds something else now"
+        assert listener.said[0] == "remap: 1 of 3 masks were written again: their source has changed"
         shutil.copytree(masks, tmp_path / "copy")
         fresh = remap_masks(tmp_path / "copy", tmp_path / "fresh", mapping, workers=1)
         assert fresh.counts == report.counts
@@ -292,7 +292,7 @@ class TestMasks:
 
     def test_a_run_that_wrote_nothing_is_in_nobodys_way(self, masks: Path, tmp_path: Path) -> None:
         wrong = load_mapping(written(tmp_path, "target: vspw124\nmap: {200: sky}\n"))
-        with pytest.raises(VssError, match="is silent on that"):
+        with pytest.raises(VssError, match="does not mention"):
             remap_masks(masks, tmp_path / "out", wrong, workers=1)
         assert remap_masks(masks, tmp_path / "out", load_mapping(written(tmp_path)), workers=1).skipped == 0
 
@@ -303,22 +303,22 @@ class TestMasks:
             remap_masks(masks / "two", tmp_path / "out", mapping, workers=1)
         listener = Listener()
         remap_masks(masks / "two", tmp_path / "out", mapping, force=True, workers=1, talk=listener)
-        assert "holds 3 PNG files" in listener.warned[0]
+        assert "3 older PNG files" in listener.warned[0]
 
     def test_a_folder_with_other_things_in_it_is_not_written_to(self, masks: Path, tmp_path: Path) -> None:
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "thesis.tex").write_text("")
-        with pytest.raises(VssError, match="files that no remapping wrote"):
+        with pytest.raises(VssError, match="did not write"):
             remap_masks(masks, tmp_path / "out", load_mapping(written(tmp_path)))
 
     def test_masks_are_not_written_among_their_sources(self, masks: Path, tmp_path: Path) -> None:
         for out in (masks, masks / "one" / "new"):
-            with pytest.raises(VssError, match="lies in the folder of masks"):
+            with pytest.raises(VssError, match="is in the folder of masks"):
                 remap_masks(masks, out, load_mapping(written(tmp_path)))
 
     def test_no_masks_is_an_error(self, tmp_path: Path) -> None:
         mapping = load_mapping(written(tmp_path))
-        with pytest.raises(VssError, match="is not there"):
+        with pytest.raises(VssError, match="does not exist"):
             remap_masks(tmp_path / "none", tmp_path / "out", mapping)
         (tmp_path / "empty").mkdir()
         with pytest.raises(VssError, match="no PNG masks"):
@@ -347,7 +347,7 @@ def test_remap_is_total(tmp_path_factory: pytest.TempPathFactory, lines: dict[in
             assert result == (255 if wanted == "ignore" else int(str(wanted).removeprefix("c")) + 1)
     if unmentioned:
         value = min(unmentioned)
-        with pytest.raises(VssError, match=f"holds value {value};"):
+        with pytest.raises(VssError, match=f"holds value {value},"):
             remapped(folder / "b", mapping, [value])
 
 

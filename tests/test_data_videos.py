@@ -194,7 +194,7 @@ class TestFiles:
         self.write(tmp_path / "other.mp4")
         for lead in ("", "\ufeff", "\n"):
             (tmp_path / "clip.mp4").write_text(lead + text.format("other.mp4"))
-            with pytest.raises(VssError, match=r"clip\.mp4 is no video but a playlist|no video: Inv"):
+            with pytest.raises(VssError, match=r"clip\.mp4 is not a video but a playlist|not a video: Inv"):
                 FileVideo(tmp_path / "clip.mp4")
 
     def test_pictures_are_no_videos(self, tmp_path: Path) -> None:
@@ -237,15 +237,15 @@ class TestFiles:
         place = claims.index(struct.pack("<II", 64, 48), claims.index(b"strf"))
         for data in (claims, claims[:place] + struct.pack("<II", 32000, 32000) + claims[place + 8 :]):
             path.write_bytes(data)
-            with pytest.raises(VssError, match=r"absurdly large|is damaged"):
+            with pytest.raises(VssError, match=r"too large|is damaged"):
                 len(FileVideo(path))
 
     def test_missing_and_junk_files_are_refused_when_opened(self, tmp_path: Path) -> None:
-        with pytest.raises(VssError, match="is not there"):
+        with pytest.raises(VssError, match="does not exist"):
             FileVideo(tmp_path / "none.mp4")
         for content in (b"", b"no video at all" * 50):
             (tmp_path / "junk.mp4").write_bytes(content)
-            with pytest.raises(VssError, match=r"junk\.mp4 is damaged or no video") as caught:
+            with pytest.raises(VssError, match=r"junk\.mp4 is damaged or not a video") as caught:
                 FileVideo(tmp_path / "junk.mp4")
             assert caught.value.hint
 
@@ -260,7 +260,7 @@ class TestFiles:
         whole = path.read_bytes()
         count = whole.index(b"stts") + 8  # how many entries the table of times has (ISO 14496-12, 8.6.1.2)
         path.write_bytes(whole[:count] + b"\xff" * 4 + whole[count + 4 :])
-        with pytest.raises(VssError, match="is damaged or no video: Cannot allocate memory"):
+        with pytest.raises(VssError, match="is damaged or not a video: Cannot allocate memory"):
             FileVideo(path)
 
     def test_sound_alone_is_no_video(self, tmp_path: Path) -> None:

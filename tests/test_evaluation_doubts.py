@@ -67,7 +67,8 @@ def test_of_sparse_labels_the_labelled_frames_count(tmp_path: Path, layout: str)
     told = done.figures.to_json()
     assert (told["miou"], told["vc2"], told["frames"], told["without_mask"]) == (1.0, None, 3, 9)
     assert (
-        "9 of 12 frames have no mask: the 3 others count, and VC the windows whose frames all have one" in heard.warned
+        "9 of 12 frames have no mask: only the other 3 count; VC averages only windows whose frames all have one"
+        in heard.warned
     )
     assert done.figures.reasons == ("nothing to average for VC2: each of its 10 windows holds a frame without a mask",)
 
@@ -87,7 +88,7 @@ def test_one_missing_mask_is_said_and_costs_its_windows(tmp_path: Path) -> None:
     (tmp_path / "data" / "data" / "v" / "mask" / "05.png").unlink()
     heard = Listener()
     figures = scored(data, pred, talk=heard).figures
-    assert heard.warned[0].startswith("1 of 12 frames have no mask: the 11 others count")
+    assert heard.warned[0].startswith("1 of 12 frames have no mask: only the other 11 count")
     assert (whole.notes["windows"], figures.notes["windows"]) == ({"vc2": 10}, {"vc2": 8})
     assert figures.values["vc2"] == 1.0
 
@@ -108,7 +109,7 @@ def test_predictions_that_count_from_1_are_said(tmp_path: Path) -> None:
     assert "subtract 1" in done.warnings[0]
 
 
-@pytest.mark.parametrize(("held", "word"), [(255, "hold 255, no class"), (7, "hold value 7, beyond")])
+@pytest.mark.parametrize(("held", "word"), [(255, "hold 255, not a class"), (7, "hold value 7, beyond")])
 def test_predictions_without_a_meaning_are_said(tmp_path: Path, held: int, word: str) -> None:
     data, pred = data_set(tmp_path / "data"), predictions(tmp_path / "pred")
     write_mask(pred / "v" / "03.png", np.full(SIZE, held, np.uint8))

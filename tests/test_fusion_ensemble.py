@@ -238,7 +238,7 @@ def small(path: Path, **changes: object) -> Store:
         ({"classes": 5}, "different classes: 4 and 5"),
         ({"grid": 2}, "different score grids: 1 and 2"),
         ({"video": "w"}, r"different videos: v is only in .*a\.zarr \(2 such\)"),
-        ({"size": (4, 8)}, r"video v in different sizes: \(4, 4\) and \(4, 8\)"),
+        ({"size": (4, 8)}, r"sizes of video v: \(4, 4\) and \(4, 8\)"),
         ({"frames": 3}, "different frames of video v: 2 and 3"),
     ],
 )

@@ -89,7 +89,7 @@ def test_a_single_video_is_held_out_by_half(made: tuple) -> None:
     heard = Listener()
     found = fit_weights(stores, frames, lambda video, t: truth[video][t], talk=heard)
     assert (found.fitted[0].frames, found.held_out[0].frames) == (2, 2)
-    assert heard.said == ["only video lane has masks: fitted on its first 2 frames, the rest is held out"]
+    assert heard.said == ["only video lane has masks: fitting on its first 2 frames, the rest are held out"]
     assert not heard.warned
     with pytest.raises(VssError, match="1 frames"):
         fit_weights(stores, frames[:1], lambda video, t: truth[video][t])
@@ -159,7 +159,7 @@ def test_the_command_fits_fuses_and_draws(made: tuple, tmp_path: Path, capsys: p
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--fit-weights", "--method", "geometric"], "weights of the arithmetic mean, not of the geometric one"),
+        (["--fit-weights", "--method", "geometric"], "arithmetic mean"),
         (["--sweep", "w.svg", "--weights", "1", "2"], "--weights means nothing to it"),
         (["--sweep", "w.svg", "--out", "f.zarr"], "--out means nothing to it"),
         (["--sweep", "w.svg", "--temporal", "1"], "--temporal means nothing to it"),

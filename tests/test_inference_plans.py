@@ -46,7 +46,7 @@ def test_a_plan_is_read_from_a_file_and_called_like_it(tmp_path: Path) -> None:
         ("scales: [1.0]\nflip: 3", "3"),
         ("scales: [1.0]\nflips: true", "flips"),
         ("", "empty"),
-        ("- 1.0", "no mapping"),
+        ("- 1.0", "not a mapping"),
         ("scales: [1.0", "flow sequence"),
     ],
 )

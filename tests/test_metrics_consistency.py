@@ -293,5 +293,5 @@ def test_frames_beyond_the_announced_length_or_of_other_size_are_refused() -> No
         consistency.update(frame[:1], frame[:1])
     with pytest.raises(ValueError, match="prediction"):
         consistency.update(frame, frame[:1])
-    with pytest.raises(ValueError, match="3 frames.* 1 "):
+    with pytest.raises(ValueError, match=r"3 frames.* 1 "):
         consistency.end_video("short")

@@ -181,7 +181,7 @@ def test_a_strangers_store_or_checkpoint_draws_nothing_elsewhere(
     values = Recipe(name="r").model_dump(mode="json")
     values["data"] |= {"scene": scene, "root": str(tmp_path / "elsewhere"), "classes": "classes.json"}
     data = recipe_from_dict(values, "x").data
-    with pytest.raises(VssError, match="is not there"):
+    with pytest.raises(VssError, match="does not exist"):
         open_dataset(data, noted=True)
     assert not (tmp_path / "elsewhere").exists()
     assert open_dataset(data, "inside", noted=True).root == Path("inside")

@@ -50,7 +50,7 @@ def change(masks: list[Path], lookup: np.ndarray) -> None:
 @pytest.mark.parametrize("check", [True, False])
 def test_a_missing_validation_split_is_missed_before_the_first_step(root: Path, tmp_path: Path, check: bool) -> None:
     (root / "val.txt").unlink()
-    with pytest.raises(VssError, match=r"val\.txt.* is not there.*would be validated on that split") as caught:
+    with pytest.raises(VssError, match=r"val\.txt.* does not exist.*would be validated on that split") as caught:
         train(recipe_of(root), tmp_path / "run", check=check)
     assert "data.val" in caught.value.hint
     assert not (tmp_path / "run" / "journal.jsonl").exists()

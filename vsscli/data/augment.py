@@ -1,7 +1,7 @@
-"""Training augmentation: random resize, random crop, flip and colours, drawn apart from being applied.
+"""Training augmentation: random resize, random crop, flip and colour jitter; drawing is separate from applying.
 
-A `Geometry` says which window of a frame becomes the crop. Drawing it needs a size only, so that a frame, its label and
-maps that belong to it (a pseudo-label, entropy, ranks on a coarser grid) can go through the very same one.
+A `Geometry` says which window of a frame becomes the crop. Drawing it needs only the frame's size, so that a frame, its
+labels and related maps (a pseudo-label, entropy, ranks on a coarser grid) can be cropped by the same one.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ CROP_DRAWS = 10  # as in mmsegmentation's RandomCrop, which the paper's recipes 
 
 @dataclass(frozen=True)
 class Geometry:
-    """From a frame, (H, W) in size, to a crop: cut out `window`, (top, left, height, width) in pixels of the frame,
-    resize it to `resized`, at most `crop`, flip it, pad it below and right to `crop`.
+    """How a frame of `size` (H, W) becomes a crop: cut out `window`, (top, left, height, width) in pixels of the frame,
+    resize it to `resized`, at most `crop`, flip it, and pad it to `crop` at the bottom and right.
 
-    Cutting before resizing costs nothing for what is not seen; the scale is rounded to whole pixels of the window.
+    Cutting before resizing saves the work outside of the window; the scale is rounded to whole pixels of the window.
     """
 
     size: tuple[int, int]
@@ -39,24 +39,24 @@ class Geometry:
 
 @dataclass(frozen=True)
 class Wanted:
-    """A class, and how many pixels of it in the frame a crop should hold."""
+    """A class, and the number of its pixels (of the frame) that a crop should hold."""
 
     number: int
     pixels: float
 
     def within(self, label: np.ndarray) -> bool:
-        """Whether a part of a label holds as many."""
+        """Whether a part of a label map holds as many."""
         return bool((label == self.number).sum() >= self.pixels)
 
 
 def draw_geometry(
     augment: Augment, size: tuple[int, int], label: np.ndarray | None = None, wanted: Wanted | None = None
 ) -> Geometry:
-    """Draw a geometry with torch's global generator for a frame of a size, (H, W).
+    """Draw a geometry for a frame of ``size`` (H, W) with torch's global generator.
 
-    The place of the crop is drawn again, at most ten times, while one class covers more than
-    ``augment.single_class_limit`` of its pixels that are not void, or all are void, or a wanted class is too little in
-    it; then the last one is taken. Without a label, (H, W) uint8, the first place is.
+    The position of the crop is drawn up to ten times, until no class covers more than ``augment.single_class_limit`` of
+    its labelled pixels, some are labelled, and it holds enough of a wanted class; otherwise the last one is used.
+    Without ``label``, (H, W) uint8, it is drawn once.
     """
     base = 1.0 if augment.size is None else augment.size / min(size)
     scale = base * _uniform(*augment.scale)
@@ -72,8 +72,8 @@ def draw_geometry(
 
 
 def apply_image(image: np.ndarray, geometry: Geometry, colours: v2.Transform | None = None) -> Tensor:
-    """Cut a crop out of a frame, (H, W, 3) uint8, bilinear with antialiasing: (3, *crop) uint8, 0 in the padding, which
-    `colours` do not change and which does not count as a colour of the picture."""
+    """Cut a crop out of a frame, (H, W, 3) uint8, bilinear with antialiasing: (3, *crop) uint8. `colours` are applied
+    before padding with 0, so that the padding affects neither their statistics nor the result."""
     picture = tv_tensors.Image(torch.from_numpy(image).permute(2, 0, 1))
     crop = functional.resized_crop(picture, *geometry.window, size=list(geometry.resized), antialias=True)
     if colours is not None:
@@ -86,7 +86,7 @@ def apply_image(image: np.ndarray, geometry: Geometry, colours: v2.Transform | N
 
 def apply_label(label: np.ndarray, geometry: Geometry, fill: int = IGNORE) -> Tensor:
     """Cut the same crop out of a label or any other map, (..., h, w), nearest neighbour by pixel centres: (..., *crop),
-    ``fill`` in the padding. A map of another size than the frame (a score grid) is taken to cover the frame."""
+    padded with ``fill``. A map whose size differs from the frame's (a score grid) is taken to cover the frame."""
     top, left, height, width = geometry.window
     rows = _nearest(top, height, geometry.resized[0], geometry.size[0], label.shape[-2])
     columns = _nearest(left, width, geometry.resized[1], geometry.size[1], label.shape[-1])
@@ -98,17 +98,17 @@ def apply_label(label: np.ndarray, geometry: Geometry, fill: int = IGNORE) -> Te
 
 
 class TrainAugment:
-    """The paper's augmentation of a frame and what is known of it, by random numbers of torch's global generator."""
+    """The paper's augmentation of a frame and its maps, with random numbers of torch's global generator."""
 
     def __init__(self, augment: Augment) -> None:
         self.augment = augment
         jitter = v2.ColorJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue)
-        # Through Pillow the same jitter takes two thirds of the time (hue is what costs).
+        # In Pillow the same jitter takes two thirds of the time (hue is the expensive part).
         in_pillow = v2.Compose([v2.ToPILImage(), jitter, v2.PILToTensor()])
         self.colours = v2.RandomApply([in_pillow], p=augment.colour_jitter)
 
     def __call__(self, sample: Sample, wanted: Wanted | None = None) -> Crops:
-        """Cut one crop out of a frame. Where it has no labels, the first place is taken, and the crop has none.
+        """Cut one crop out of a frame. Without labels, its position is drawn once, and all labels of the crop are void.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ def _whole(highest: int) -> int:
 
 
 def _window_side(length: int, scale: float, crop: int) -> tuple[int, int]:
-    """How many pixels of a side of `length` are cut out, and how many they become."""
+    """How many pixels of a side of `length` are cut out, and how many they are resized to."""
     scaled = max(round(length * scale), 1)
     resized = min(scaled, crop)
     return min(max(round(length * resized / scaled), 1), length), resized
@@ -150,7 +150,7 @@ def _is_varied(label: np.ndarray, limit: float) -> bool:
 
 
 def _nearest(start: int, length: int, resized: int, frame: int, side: int) -> np.ndarray:
-    """For each of `resized` pixels, the one of a map's `side` cells its centre falls in; whole numbers, no rounding."""
+    """For each of `resized` pixels, the one of a map's `side` cells that its centre is in, by integer arithmetic."""
     in_frame = start + (2 * np.arange(resized) + 1) * length // (2 * resized)
     return (2 * in_frame + 1) * side // (2 * frame)
 

@@ -1,9 +1,9 @@
-"""Crops that depend on nothing but (seed, step, slot).
+"""Crops that depend only on (seed, step, slot).
 
-Sample n = step * batch + slot takes the frame that `data.order` says from seed and n, and draws its augmentation from
-generators seeded with (seed, step, slot). So batches are the same for any number of loader processes, the slots of
-several training processes make up the batch of one, and training that goes on at step s sees what it would have seen:
-there is no loader state to save.
+Sample n = step * batch + slot takes the frame that `data.order` derives from seed and n, and draws its augmentation
+from generators seeded with (seed, step, slot). So batches are the same for any number of loader processes, the slots of
+several training processes make up the batch of one, and training that resumes at step s sees the same crops: there is
+no loader state to save.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from vsscli.errors import VssError
 
 @dataclass(frozen=True)
 class Failure:
-    """An error on its way from a loader process; torch itself would hand on its traceback as the message."""
+    """An error passed on from a loader process; torch itself would make its traceback the message."""
 
     message: str
     hint: str
@@ -34,8 +34,8 @@ class Failure:
 
 @dataclass(frozen=True)
 class Portion:
-    """A part of the training data: its frames, what is done with them, how many of 1000 samples come from it, and what
-    chooses its frames by class; None: they come in turn."""
+    """A part of the training data: its frames, their augmentation, how many of 1000 samples come from it, and what
+    chooses its frames by class; `None`: they are taken in turn."""
 
     frames: Samples
     augment: TrainAugment
@@ -44,9 +44,9 @@ class Portion:
 
 
 class TrainItems(Dataset[Crops | Failure]):
-    """Augmented frames by `Address`, each drawn with generators of its own.
+    """Augmented frames by `Address`, each drawn with its own generators.
 
-    The main `Portion` is named in its parts and takes the samples that no other does.
+    The main `Portion` is given by its fields and takes the samples that the others leave.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class TrainItems(Dataset[Crops | Failure]):
         self.portions = (Portion(frames, augment, rest, rare), *also)
 
     def __len__(self) -> int:
-        """Frames of all parts together."""
+        """Number of frames of all parts."""
         return sum(len(portion.frames) for portion in self.portions)
 
     def __getitem__(self, address: Address) -> Crops | Failure:
@@ -71,7 +71,7 @@ class TrainItems(Dataset[Crops | Failure]):
             return portion.augment(sample, Wanted(address.wanted, portion.rare.settings.pixels / 2))
 
     def order(self, seed: int) -> Order:
-        """Which part and frame each sample takes."""
+        """The part and frame that each sample takes."""
         return Order(
             seed,
             tuple(len(portion.frames) for portion in self.portions),
@@ -82,13 +82,13 @@ class TrainItems(Dataset[Crops | Failure]):
 
 @contextmanager
 def _generators(seed: int, step: int, slot: int) -> Iterator[None]:
-    """Seed the CPU's global generators from (seed, step, slot) for a while, then put them back as they were."""
-    # NumPy's global generator too: libraries may draw from it, though this one does not.
+    """Seed the CPU's global generators from (seed, step, slot) while the block runs, then restore them."""
+    # NumPy's global generator, too: libraries may draw from it, although this one does not.
     before = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
     words = np.random.SeedSequence([seed, step, slot]).generate_state(4)
     random.seed(int(words[0]))
     np.random.seed(int(words[1]))  # noqa: NPY002
-    # Not torch.manual_seed: it would seed the accelerators' generators too.
+    # Not torch.manual_seed, which would also seed the accelerators' generators.
     torch.default_generator.manual_seed(int(words[2]) << 32 | int(words[3]))
     try:
         yield

@@ -1,7 +1,7 @@
-"""A census of masks: how many pixels hold each value, and in how many masks it occurs.
+"""A census of masks: how many pixels have each value, and in how many masks it occurs.
 
-It is taken in the pass of `data.check` that decodes every mask anyway, and by `evaluation.score` while it counts.
-What a census says of a data set's classes is `data.verdict`'s part.
+`data.check` takes it in the pass that decodes every mask, and `evaluation.score` while it counts. `data.verdict` judges
+from it whether masks mean what the data set's description says.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ def _zeros() -> np.ndarray:
 
 @dataclass(eq=False)
 class Census:
-    """What the masks of a split hold: frames looked at, and how many have a mask that could be read; pixels of each
-    value as a data set's reader gives it, and masks in which it occurs, (256,) int64; masks whose values were told from
-    the colours of a palette that was numbered anew (`data.palettes`)."""
+    """The values of a split's masks: the number of frames, and of masks that could be read; pixels of each value as
+    read, and masks in which it occurs, (256,) int64; masks that were read by colour because their palette was
+    renumbered (`data.palettes`)."""
 
     frames: int = 0
     masks: int = 0
@@ -51,26 +51,26 @@ class Census:
 
     @property
     def values(self) -> list[int]:
-        """The values that occur, rising."""
+        """The values that occur, in ascending order."""
         found: list[int] = np.flatnonzero(self.pixels).tolist()
         return found
 
     def share(self, *values: int) -> float:
-        """The share of all pixels that hold some values; 0 where nothing was counted."""
+        """The share of all pixels with one of some values; 0 if nothing was counted."""
         total = int(self.pixels.sum())
         return int(self.pixels[list(values)].sum()) / total if total else 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, without what does not occur."""
+        """Plain values, without mask values that do not occur."""
         rows = {str(value): [int(self.pixels[value]), int(self.within[value])] for value in self.values}
         return {"frames": self.frames, "masks": self.masks, "by_colours": self.by_colours, "values": rows}
 
     @classmethod
-    def from_json(cls, told: Any) -> Census:
-        """The census that `to_json` wrote; ValueError, KeyError or TypeError where it is none."""
-        census = cls(int(told["frames"]), int(told["masks"]), by_colours=int(told.get("by_colours", 0)))
-        for value, (pixels, within) in dict(told["values"]).items():
+    def from_json(cls, values: Any) -> Census:
+        """The census that `to_json` wrote; `ValueError`, `KeyError` or `TypeError` for anything else."""
+        census = cls(int(values["frames"]), int(values["masks"]), by_colours=int(values.get("by_colours", 0)))
+        for value, (pixels, within) in dict(values["values"]).items():
             if not 0 <= int(value) < VALUES:
-                raise ValueError(f"no mask holds {value}")
+                raise ValueError(f"masks can't have value {value}")
             census.pixels[int(value)], census.within[int(value)] = int(pixels), int(within)
         return census

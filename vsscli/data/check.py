@@ -1,7 +1,7 @@
-"""Look at every file of a data set before anything long starts.
+"""Checking every file of a data set before anything long starts.
 
 Every pixel of every image and mask is decoded, so damage shows now and not after hours of training. All faults are
-gathered, each with its remedy, and what masks hold is counted. `data.sound` remembers which data was found sound.
+collected, each with its remedy, and the values of masks are counted. `data.sound` remembers data that was found sound.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from vsscli.talk import SILENCE, Talk
 from vsscli.threads import results_in_order
 
 RULES = 5
-"""Raised when this file learns to see more, so that data found sound by an earlier version is looked at again."""
+"""Raised when the checks here get stricter, so that data found sound by an earlier version is checked again."""
 
 FRAMES_PER_TASK = 8
 
 NAMED = 3
-"""Masks with values beyond the table that are named one by one; more are one fault of the split."""
+"""Masks with unknown values are reported one by one up to this number; more are one fault of the split."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +44,8 @@ class FileFault:
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen: faults in the order of the frames, those of the split as a whole last; a census of the masks that
-    could be read; and what it says that is no fault."""
+    """The result of a check: faults in the order of the frames, those of the whole split last; a census of the masks
+    that could be read; and remarks that are not faults."""
 
     faults: tuple[FileFault, ...]
     census: Census
@@ -58,7 +58,7 @@ class _Finding(NamedTuple):
     faults: tuple[FileFault, ...]
     values: np.ndarray | None = None  # histogram of the mask
     by_colours: bool = False
-    first: int | None = None  # value of class 0, where the mask itself notes another than it should have
+    first: int | None = None  # value of class 0 according to the mask, if it differs from the expected one
 
 
 def check_videos(
@@ -71,38 +71,38 @@ def check_videos(
     workers: int | None = None,
     talk: Talk = SILENCE,
 ) -> Look:
-    """Decode every frame, and every mask if asked, and gather all that is wrong.
+    """Decode every frame, and every mask if requested, and collect all faults.
 
     Parameters
     ----------
     videos
-        What to look at.
+        The videos to check.
     meaning
         The classes, and what the values of masks mean.
     masks
-        Whether masks are looked at.
+        Whether to check masks.
     sparse
-        Whether frames without a mask are as they may be, if any frame has one; else each lacks it.
+        Whether frames may lack a mask as long as some frame has one; otherwise a missing mask is a fault.
     what
-        What to call the videos.
+        Name of the videos in messages.
     workers
-        Threads (Pillow decodes without holding Python's lock); none: one per core.
+        Threads (Pillow decodes without holding Python's lock); `None`: one for each core.
     talk
-        Hears of progress.
+        Called with the progress, by frame.
 
     Returns
     -------
     Look
-        Its faults: missing, empty, damaged or truncated files, masks of another size than their image or with values
-        outside the table, masks without any labelled pixel, frames that differ in size from the first of their video.
+        Its faults are missing, empty, damaged or truncated files, masks that differ in size from their image or have
+        unknown values, masks without any labelled pixel, and frames that differ in size from the first of their video.
     """
     meaning.ids.lookup(meaning.table.num_classes)
     faults: list[tuple[int, FileFault]] = []  # with the number of the frame
     sizes: dict[int, tuple[int, int]] = {}  # of the first frame of each video that can be read
     census = Census(frames=sum(len(video) for video in videos))
-    strange: list[tuple[int, Path, list[int]]] = []  # masks with values that mean nothing
+    strange: list[tuple[int, Path, list[int]]] = []  # masks with unknown values
     bare: list[tuple[int, Frame]] = []
-    foreign: list[tuple[int, Path, int]] = []  # masks that count classes from another number, by their own word
+    foreign: list[tuple[int, Path, int]] = []  # masks that say they count classes from another number
     number = 0
     starts = ((video, start) for video in videos for start in range(0, len(video), FRAMES_PER_TASK))
     jobs = (partial(_look_at_some, video, start, meaning.ids, masks) for video, start in starts)
@@ -138,7 +138,7 @@ def check_videos(
 
 
 def raise_faults(faults: Sequence[FileFault]) -> None:
-    """Turn faults into the error that stops a run, which names the first few; without faults nothing happens."""
+    """Raise an error that names the first few faults, if there are any."""
     if not faults:
         return
     if len(faults) == 1:
@@ -164,9 +164,7 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
     by_colours = False
     if frame.image is None:
         faults.append(
-            FileFault(
-                frame.mask or Path(frame.address), "there is no image for this mask", "add it, or remove the mask"
-            )
+            FileFault(frame.mask or Path(frame.address), "this mask has no image", "add the image, or remove the mask")
         )
     else:
         try:
@@ -191,24 +189,24 @@ def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:
 
 
 def _strange(path: Path, values: list[int], census: Census, meaning: Meaning) -> FileFault:
-    what = f"the mask holds {describe_values(values)}, outside the {meaning.table.num_classes} classes of"
+    what = f"the mask holds {describe_values(values)}, outside of the {meaning.table.num_classes} classes of"
     return FileFault(
         path, f"{what} {meaning.table.name} ({meaning.ids.first}..{meaning.last})", unknown_remedy(census, meaning)
     )
 
 
 def _foreign(found: Sequence[tuple[int, Path, int]], census: Census, meaning: Meaning) -> list[tuple[int, FileFault]]:
-    """One fault for all masks that say themselves that they count otherwise, as predictions put among labels do."""
+    """One fault for all masks that say they count classes from another number, like predictions used as labels."""
     if not found:
         return []
     at, path, first = found[0]
     some = f"{len(found)} of {census.masks + len(found)} masks" if len(found) > 1 else "the mask"
-    what = f"{some}, by the note that vss left there, count classes from {first}; data.first_id is {meaning.ids.first}"
+    what = f"{some}, by the note of vss in the file, count classes from {first}; data.first_id is {meaning.ids.first}"
     return [(at, FileFault(path, what, counted_remedy(first, meaning)))]
 
 
 def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool) -> list[tuple[int, FileFault]]:
-    """One fault for all frames without a mask, and where it comes: labels are sparse, or a folder is elsewhere."""
+    """One fault for all frames without a mask: labels are sparse, or a folder is somewhere else."""
     if not bare or (sparse and len(bare) < census.frames):
         return []
     at, first = bare[0]
@@ -220,25 +218,25 @@ def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool
         several = f"{have} of {census.frames} frames have masks; this is the first without"
         what = "the frame has no mask" if len(bare) == 1 else several
     other = unread_mask(first)
-    what += "" if other is None else f", and only {other.name} lies there, no PNG"
+    what += "" if other is None else f"; there is only {other.name}, which is not a PNG"
     return [(at, FileFault(path, what, _mask_remedy(first)))]
 
 
 def _odd_size(finding: _Finding, expected: tuple[int, int]) -> list[FileFault]:
     if finding.frame.image is None or finding.size is None or finding.size == expected:
         return []
-    what = f"the frame is {_in_pixels(finding.size)}, video {finding.frame.video} starts with {_in_pixels(expected)}"
-    return [FileFault(finding.frame.image, what, "split the video, or bring its frames to one size")]
+    what = f"the frame is {_in_pixels(finding.size)}, the first of video {finding.frame.video} {_in_pixels(expected)}"
+    return [FileFault(finding.frame.image, what, "split the video, or resize its frames to one size")]
 
 
 def _as_fault(path: Path, error: VssError) -> FileFault:
-    # The error names the file first; a fault has a place of its own for that.
+    # The error names the file, which a fault keeps separately.
     what = error.message.replace(f" {path}", "", 1)
     return FileFault(path, what, error.hint)
 
 
 def _mask_remedy(frame: Frame) -> str:
-    return f"add mask/{frame.stem}.png to the video, or take the frame out of what is trained on (data.labelled)"
+    return f"add mask/{frame.stem}.png to the video, or leave the frame out of training (data.labelled)"
 
 
 def _in_pixels(size: tuple[int, ...]) -> str:

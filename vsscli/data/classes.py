@@ -1,16 +1,16 @@
-"""Class tables: what the classes of a data set are called and how they are drawn.
+"""Class tables: the names and colours of a data set's classes.
 
-A table is a JSON or YAML file. Any of these is understood::
+A table is a JSON or YAML file in one of these forms::
 
-    [road, sky, car]                                             names; colours are made up, always the same ones
+    [road, sky, car]                                             names; colours are generated, always the same ones
 
     [{id: 0, name: road, colour: [128, 64, 128]}, ...]           names with colours
 
     {dataset: my-streets, classes: [...]}                        either of the above, with a name
 
-So are the tables of other programs, as `data.classfiles` says.
+So are the tables of other programs, see `data.classfiles`.
 
-Classes are counted in the order in which they stand; 255 is never a class.
+Classes are numbered in the order of the list; 255 is never a class.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from vsscli.data.classfiles import read_class_file
 from vsscli.errors import VssError
 
 IGNORE = 255
-"""Label of a pixel that means no class."""
+"""Label of a pixel without a class (void)."""
 
 MAX_CLASSES = 254
-"""As many as fit beside 255 (void) and one more value that marks unknown ids while masks are read."""
+"""Leaves 255 for void and one more value that marks unknown ids while masks are read."""
 
 SHIPPED = Path(__file__).parent / "tables"
 
@@ -44,16 +44,16 @@ class ClassTable:
     Parameters
     ----------
     name
-        What the table is called in messages and in stores.
+        Name of the table in messages and in stores.
     names
-        C names, all different.
+        C distinct names.
     colours
         C colours, red, green, blue, 0..255.
 
     Raises
     ------
     VssError
-        No class, more than 254, two of one name, or colours that are none.
+        There are no classes, more than 254, two with one name, or invalid colours.
     """
 
     name: str
@@ -66,14 +66,14 @@ class ClassTable:
             raise VssError(f"class table {self.name} has no classes", "list at least one class name")
         if count > MAX_CLASSES:
             raise VssError(
-                f"class table {self.name} has {count} classes; labels are kept in 8 bits, which holds {MAX_CLASSES}",
+                f"class table {self.name} has {count} classes; labels have 8 bits, enough for {MAX_CLASSES}",
                 f"merge or drop classes (`vss remap` rewrites masks) until there are at most {MAX_CLASSES}",
             )
         twice = [name for name, times in Counter(self.names).items() if times > 1]
         if twice:
             raise VssError(
-                f"class table {self.name} names more than one class {', '.join(map(repr, twice[:5]))}",
-                "give every class a name of its own",
+                f"class table {self.name} has more than one class named {', '.join(map(repr, twice[:5]))}",
+                "give every class a different name",
             )
         if len(self.colours) != count:
             raise VssError(f"class table {self.name} has {count} names but {len(self.colours)} colours")
@@ -98,7 +98,7 @@ class ClassTable:
         return _table(name, parse_classes(values, "class table"))
 
     def palette(self, first_id: int = 0) -> bytes:
-        """Colours of a palette PNG whose value ``first_id + k`` is class k; every other value is black.
+        """Palette for PNGs in which value ``first_id + k`` is class k; every other value is black.
 
         Returns
         -------
@@ -114,7 +114,7 @@ class ClassTable:
 
 @dataclass(frozen=True)
 class ClassEntry:
-    """One line of a class table file."""
+    """One entry of a class table file."""
 
     id: int
     name: str
@@ -127,27 +127,27 @@ def load_class_table(source: str, root: Path | None = None) -> ClassTable:
     Parameters
     ----------
     source
-        Name of a table that ships with vss (``vspw124``), or a JSON, YAML or text file: under ``root`` if it is there,
-        else relative to the working directory, or absolute.
+        Name of a table that ships with vss (``vspw124``), or a JSON, YAML or text file: under ``root`` if it exists
+        there, otherwise relative to the working directory, or absolute.
     root
         Folder of the data set.
 
     Returns
     -------
     ClassTable
-        Classes in the order of the file; colours that it does not give are made up, the same ones every time.
+        Classes in the order of the file; missing colours are generated, the same ones every time.
 
     Raises
     ------
     VssError
-        There is no such table, or it is not one.
+        There is no such table, or the file is not a class table.
     """
     name, entries = read_class_entries(source, root)
     return _table(name, entries)
 
 
 def read_class_entries(source: str, root: Path | None = None) -> tuple[str, tuple[ClassEntry, ...]]:
-    """Read the name of a class table, and its entries with the ids its file gives; these may have gaps, as COCO's."""
+    """Read the name of a class table, and its entries with the ids of the file, which may have gaps, like COCO's."""
     path = find_class_table(source, root)
     values = read_class_file(path)
     name = path.stem
@@ -157,7 +157,7 @@ def read_class_entries(source: str, root: Path | None = None) -> tuple[str, tupl
 
 
 def find_class_table(source: str, root: Path | None = None) -> Path:
-    """Where a class table is: shipped, under ``root``, or a path of its own."""
+    """The path of a class table: shipped with vss, under ``root``, or as given."""
     shipped = SHIPPED / f"{source}.json"
     if source and Path(source).name == source and shipped.is_file():
         return shipped
@@ -170,24 +170,24 @@ def find_class_table(source: str, root: Path | None = None) -> Path:
     looked = " or ".join(dict.fromkeys(str(place) for place in places))
     raise VssError(
         f"class table {source!r} is neither shipped with vss nor a file (looked for {looked})",
-        f"name a table that ships ({names}), or a JSON, YAML or text file",
+        f"name a shipped table ({names}), or a JSON, YAML or text file",
     )
 
 
 def parse_classes(values: Any, where: str) -> tuple[ClassEntry, ...]:
-    """Turn any of the shapes in this file's head into entries; ``where``: what to call the values in errors."""
+    """Parse any of the forms in the module's docstring; ``where`` names the values in errors."""
     rows = values.get("classes") if isinstance(values, dict) else values
     if not isinstance(rows, Sequence) or isinstance(rows, str):
         raise VssError(
-            f"{where} is not a class table: it holds neither a list of classes nor an entry `classes`",
+            f"{where} is not a class table: it is neither a list of classes nor has an entry `classes`",
             'write a list of names, or {"classes": [{"id": 0, "name": "road", "colour": [128, 64, 128]}, …]}',
         )
     entries = tuple(_entry(row, index, where) for index, row in enumerate(rows))
     for before, after in pairwise(entries):
         if after.id <= before.id:
             raise VssError(
-                f"{where}: class {after.name!r} with id {after.id} stands after id {before.id}",
-                "list the classes by rising id, each id once",
+                f"{where}: class {after.name!r} with id {after.id} comes after id {before.id}",
+                "list the classes by ascending id, each id once",
             )
     return entries
 
@@ -197,10 +197,10 @@ def _entry(row: Any, index: int, where: str) -> ClassEntry:
         row = {"name": row}
     name = row.get("name")
     if not isinstance(name, str) or not name.strip():
-        raise VssError(f"{where}: class {index} has no name but {name!r}", "names are text; quote `yes`, `no` or 1")
+        raise VssError(f"{where}: class {index} has name {name!r}", "names are text; quote `yes`, `no` or 1")
     number = row.get("id", row.get("category_id", index))
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
-        raise VssError(f"{where}: class {name!r} has id {number!r}", "ids are whole numbers from 0")
+        raise VssError(f"{where}: class {name!r} has id {number!r}", "ids are whole numbers of at least 0")
     colour = row.get("colour", row.get("color"))
     return ClassEntry(number, name, None if colour is None else _colour(colour, name, where))
 
@@ -218,9 +218,9 @@ def _table(name: str, entries: Sequence[ClassEntry]) -> ClassTable:
 
 
 def made_up_colour(index: int) -> Colour:
-    """The colour of a class for which the table says none: class k's is that of k + 1 in PASCAL VOC's colour map.
+    """The colour of a class whose table gives none: for class k, that of k + 1 in PASCAL VOC's colour map.
 
-    The bits of k + 1 are dealt out to red, green and blue from the top.
+    The bits of k + 1 are distributed to red, green and blue, from the highest bit down.
     """
     bits, channels = index + 1, [0, 0, 0]
     for shift in range(7, -1, -1):

@@ -17,7 +17,7 @@ from vsscli.data.folders import IMAGE_SUFFIXES, by_stem, some
 from vsscli.data.inputs import open_videos
 from vsscli.data.matching import with_masks
 from vsscli.data.numbering import in_time
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.data.video import Video
 from vsscli.data.videofile import FileVideo
 from vsscli.data.videos import FolderVideo, Frame
@@ -52,7 +52,9 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
     """
     videos = [_by_frame(video) for video in open_videos(root, _places(root, data.videos))] if data.videos else []
     videos += [video for folder in data.stills for video in _stills(root / folder)]
-    twice = sorted({one.name for one in videos if sum(plain(one.name) == plain(other.name) for other in videos) > 1})
+    twice = sorted(
+        {one.name for one in videos if sum(composed(one.name) == composed(other.name) for other in videos) > 1}
+    )
     if twice:
         raise VssError(f"{data.name}: there are two videos called {some(twice)} below {root}", "rename one of them")
     if data.masks is not None:
@@ -108,11 +110,11 @@ def _stills(folder: Path) -> list[FolderVideo]:
 
 def _held_out(data: Data, videos: Sequence[FolderVideo]) -> frozenset[str]:
     """Addresses of the frames that are held out."""
-    by_name = {plain(video.name): video for video in videos}
+    by_name = {composed(video.name): video for video in videos}
     held: set[str] = set()
     for entry in data.held_out:
         match = HELD_OUT.fullmatch(entry)
-        video = None if match is None else by_name.get(plain(match["video"]))
+        video = None if match is None else by_name.get(composed(match["video"]))
         if match is None or video is None:
             raise VssError(
                 f"{data.name}: data.held_out has {entry!r}, and there is no such video",
@@ -125,8 +127,8 @@ def _held_out(data: Data, videos: Sequence[FolderVideo]) -> frozenset[str]:
 def _range(data: Data, entry: str, video: FolderVideo, first: str | None, last: str | None) -> Iterable[Frame]:
     if first is None:
         return video.frames
-    places = {plain(stem): number for number, stem in enumerate(video.stems)}
-    start, end = places.get(plain(first)), places.get(plain(last if last is not None else first))
+    places = {composed(stem): number for number, stem in enumerate(video.stems)}
+    start, end = places.get(composed(first)), places.get(composed(last if last is not None else first))
     if start is None or end is None or end < start:
         raise VssError(
             f"{data.name}: data.held_out has {entry!r}, but the frames of {video.name} are {video.stems[0]} to "

@@ -1,10 +1,10 @@
-"""What files hold, as digests: a frame or a mask is known by its content, not by its name, size and time.
+"""Digests of files: a frame or a mask is identified by its content, not by its name, size and time.
 
-A frame exported again under its name, a mask corrected in place, a file replaced by an older one: size and time may be
-the same, the content is not. Reading a file and digesting it takes a fiftieth of the time of decoding it, and a file is
-not read again as long as all that the system says of it stays: besides size and time of change also its number (inode)
-and the time when anything about it changed, which no program sets back. Where these change and the content does not
-(a file is touched, copied, moved to another disk) the digest is the same, so nothing is done again.
+If a frame is exported again, a mask corrected in place, or a file replaced by an older one, size and time may be the
+same, but the content is not. Reading a file and computing its digest takes a fiftieth of the time of decoding it, and a
+file is not read again while its status is unchanged: size, modification time, inode, and the time of the last status
+change, which no program can set back. If these change and the content does not (a file is touched, copied, or moved to
+another disk), the digest is the same, so nothing is done again.
 """
 
 from __future__ import annotations
@@ -30,34 +30,34 @@ from vsscli.files import whole_file
 from vsscli.talk import SILENCE, Talk
 
 INDEX = "digests.txt"
-"""What the index is called in a workspace. It may be removed at any time: files are then read again."""
+"""Name of the index in a workspace. It may be removed at any time: files are then read again."""
 
 HEAD = "vss digests 1\n"
 
 SETTLED = 2 * 10**9
-"""Nanoseconds. A file that changed within them may change again and keep its times, which are no finer on some disks:
-its digest holds for now and is not remembered."""
+"""Nanoseconds. Since some file systems store times no finer than this, a file changed more recently may change again
+without a new time; its digest is not remembered."""
 
 LARGEST = 2**28
-"""Bytes that an index may have."""
+"""Most bytes of an index."""
 
 ENTRIES = 10**6
-"""Files that an index remembers at most; beyond that only those that were asked for last."""
+"""Most files in an index; beyond that, only those requested in this run are kept."""
 
 DIGITS = 64
 THREADS = 4
-TOLD = 2**29
-"""Bytes from which on reading is told of."""
+REPORTED = 2**29
+"""Progress is reported when at least this many bytes are to be read."""
 
 Known = dict[str, tuple[str, str]]
-"""State and digest of files, by their absolute paths."""
+"""State and digest of files by their absolute paths."""
 
 
 class Digests:
-    """Digests of files, remembered between two runs in a small file, whose folder is never made for it; where there is
-    none, nothing is remembered.
+    """Digests of files, remembered between runs in a small file. Its folder is not created: if it does not exist,
+    nothing is remembered.
 
-    As a context it writes what it has learned when it ends. May be asked from several threads.
+    As a context manager it writes new digests at its end. It may be used from several threads.
     """
 
     def __init__(self, index: Path | None = None) -> None:
@@ -80,19 +80,19 @@ class Digests:
         try:
             status = os.stat(place)
             if not stat.S_ISREG(status.st_mode):
-                raise VssError(f"{path} is no file", "check what lies there")
+                raise VssError(f"{path} is not a file", "check the path")
             known = self._remembered(place, _state(status))
             return known if known is not None else self._read(place)
         except OSError as error:
-            raise VssError(f"{path} can't be read: {error.strerror or error}", "check that it is there") from error
+            raise VssError(f"{path} can't be read: {error.strerror or error}", "check that it exists") from error
 
     def of_all(self, paths: Iterable[str | Path], talk: Talk = SILENCE) -> list[str]:
-        """The digests of many files, in their order; ``talk`` follows where there is much to read."""
+        """The digests of many files, in order; ``talk`` is called with the progress if there is much to read."""
         paths = list(paths)
         wanted = list(dict.fromkeys(map(str, paths)))
         unread = sum(map(self._unread, wanted))
         found: dict[str, str] = {}
-        listener = talk if unread >= TOLD else SILENCE
+        listener = talk if unread >= REPORTED else SILENCE
         with listener.track("compare files", len(wanted), "file") as done, ThreadPoolExecutor(THREADS) as pool:
             for path, digest in zip(wanted, pool.map(self.of, wanted), strict=True):
                 found[path] = digest
@@ -100,28 +100,27 @@ class Digests:
         return [found[str(path)] for path in paths]
 
     def known(self, paths: Iterable[Path | None], talk: Talk = SILENCE) -> dict[Path, str]:
-        """The digests of those of some files that can be read; what is wrong with the others shows elsewhere."""
-        there = [
+        """The digests of those files that can be read; faults of the others are reported elsewhere."""
+        readable = [
             path for path in dict.fromkeys(paths) if path is not None and path.is_file() and os.access(path, os.R_OK)
         ]
-        return dict(zip(there, self.of_all(there, talk), strict=True))
+        return dict(zip(readable, self.of_all(readable, talk), strict=True))
 
     def video(self, video: Video, talk: Talk = SILENCE) -> str:
-        """What stands for the frames of a video: SHA-256 over the content of its files in their order; empty for one of
-        no files."""
+        """Digest of a video's frames: SHA-256 over the digests of its files, in order; empty if it has no files."""
         found = self.frames(video, talk)
         return digest_of_frames(found) if found else ""
 
     def frames(self, video: Video, talk: Talk = SILENCE) -> list[str]:
-        """What each frame of a video is made from: its file's content, and of a numbered frame of a video file its
-        number too. Frames of a `FileVideo` have one digest in common."""
+        """Digest of each frame of a video: that of its file, combined with the number if it is a numbered frame of a
+        video file. Frames of a `FileVideo` have one digest in common."""
         digests = self.of_all(frame_files(video), talk)
         numbers = [frame.number for frame in video.frames] if isinstance(video, FolderVideo) else [None] * len(digests)
         return [numbered(digest, number) for digest, number in zip(digests, numbers, strict=True)]
 
     def split(self, videos: Sequence[FolderVideo], table: ClassTable, ids: MaskIds | None, talk: Talk = SILENCE) -> str:
-        """What stands for the frames of a split: SHA-256 over the classes, the names of all frames and their content;
-        where ``ids``, what their values mean, are given, of masks too."""
+        """Digest of a split: SHA-256 over the classes and the names and contents of all frames; with ``ids``, also over
+        the masks and what their values mean."""
         frames = [frame for video in videos for frame in video.frames]
         parts = [() if ids is None or frame.mask is None else ids.parts(frame.mask) for frame in frames]
         known = self.known([*(frame.image for frame in frames), *(path for own in parts for path in own)], talk)
@@ -134,10 +133,10 @@ class Digests:
         return digest.hexdigest()
 
     def save(self) -> None:
-        """Write what was learned; where that can't be done, files are read again the next time."""
+        """Write the index; if that fails, files are read again by the next run."""
         if self._index is None or not self._learned or not self._index.parent.is_dir():
             return
-        # Another process may have learned something since this one began.
+        # Another process may have added to it since this one began.
         merged = _read_index(self._index) | self._known
         if len(merged) > ENTRIES:
             merged = {place: known for place, known in self._known.items() if place in self._asked}
@@ -147,7 +146,7 @@ class Digests:
             self._learned = False
 
     def _unread(self, path: str) -> int:
-        """How many bytes must be read to know a file."""
+        """How many bytes must be read for a file's digest."""
         with suppress(OSError):
             status = os.stat(path)
             return 0 if self._remembered(os.path.abspath(path), _state(status)) is not None else status.st_size
@@ -176,12 +175,12 @@ def numbered(digest: str, number: int | None) -> str:
 
 
 def digest_of_frames(digests: Sequence[str]) -> str:
-    """One digest for those of a video's frames, in their order."""
+    """One digest over those of a video's frames, in order."""
     return hashlib.sha256("\n".join(digests).encode()).hexdigest()
 
 
 def frame_files(video: Video) -> list[Path]:
-    """The files that the frames of a video are decoded from, one a frame; of a video file that file alone."""
+    """The files that a video's frames are decoded from, one for each frame; for a video file that file alone."""
     if isinstance(video, FileVideo):
         return [video.path]
     files: list[Path] = []
@@ -189,18 +188,18 @@ def frame_files(video: Video) -> list[Path]:
         return files
     for frame in video.frames:
         if frame.image is None:
-            raise VssError(f"frame {frame.address} has a mask but no image", "add the image, or take the mask away")
+            raise VssError(f"frame {frame.address} has a mask but no image", "add the image, or remove the mask")
         files.append(frame.image)
     return files
 
 
 def _state(status: os.stat_result) -> str:
-    """What changes with every way to change a file: size, time of change, time of any change about it, number."""
+    """Status that changes with any change of a file: size, modification time, status change time, inode."""
     return f"{status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def _read_index(path: Path) -> Known:
-    """What an index remembers; whatever else lies there is no index."""
+    """The entries of an index; empty if the file is not an index."""
     known: Known = {}
     with suppress(OSError), path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
         if os.fstat(file.fileno()).st_size > LARGEST or file.readline() != HEAD:

@@ -1,17 +1,17 @@
-"""Encodings: how data sets write the classes of pixels into files.
+"""Encodings: how data sets write the classes of pixels to files.
 
-Whatever the files hold, what is read is one array of the source's own mask values: `Mapping` knows what becomes of
-those. An encoding also tells which files of a folder are masks, and the name of the frame that each belongs to.
+Whatever the files hold, reading them gives one array of the data set's own mask values, which a `Mapping` converts. An
+encoding also says which files of a folder are masks, and to which frame each belongs.
 
 ``values``
-    PNGs that hold the mask values as they are: VSPW, ADE20K, CamVid, and most others.
+    PNGs that hold the mask values: VSPW, ADE20K, CamVid, and most others.
 ``cocostuff``
-    The same, and ``*_labelTrainIds.png``, which count the classes through from 0 (255 is void). Where a frame has
-    both, the first is taken.
+    The same, or ``*_labelTrainIds.png``, which number the classes without gaps from 0 (255 is void). If a frame has
+    both, the former is used.
 ``cityscapes``
-    ``*_labelTrainIds.png`` as above, and ``*_labelIds.png`` with all 34 labels, most of them void.
+    ``*_labelTrainIds.png`` as above, or ``*_labelIds.png`` with all 34 labels, most of them void.
 ``coco-panoptic``
-    Colour PNGs whose colours number segments, and a JSON that tells the category of each.
+    PNGs whose colours are the ids of segments, and a JSON file with the category of each.
 """
 
 from __future__ import annotations
@@ -31,37 +31,36 @@ from vsscli.errors import VssError
 
 TRAIN_IDS = "_labelTrainIds.png"
 
-# Ids of Cityscapes' labels that are evaluated, in the order of their training ids (cityscapesScripts, labels.py).
+# Ids of the Cityscapes labels that are evaluated, in the order of their training ids (cityscapesScripts, labels.py).
 CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 CITYSCAPES_LABELS = 34
 
 
 class MaskEncoding(ABC):
-    """How one data set writes its masks. Its `read` is safe in threads and processes."""
+    """How a data set writes its masks. `read` may be called from several threads and processes."""
 
     def masks(self, names: Iterable[str]) -> dict[str, str]:
-        """Which of a folder's files are masks: for the name that a rewritten mask gets, that of its frame with
-        ``.png``, the file to read, in the order of the names. All PNGs, where nothing else is said."""
+        """Which of a folder's files are masks, in the order of their names: the file to read, by the name of a
+        rewritten mask, which is that of its frame with ``.png``. By default all PNGs are masks."""
         found: dict[str, str] = {}
         for name in _pngs(names):
             other = found.setdefault(f"{name[:-4]}.png", name)
             if other != name:
-                raise VssError(f"{other} and {name} would be one mask", "rename one of them")
+                raise VssError(f"{other} and {name} are masks of one frame", "rename one of them")
         return found
 
     @abstractmethod
     def read(self, path: Path) -> np.ndarray:
-        """Decode a file to the source's own mask values, (H, W) uint8; ids that the data set does not have are an
-        error."""
+        """Decode a file to the data set's own mask values, (H, W) uint8; `VssError` for ids that it does not have."""
 
     def parts(self, path: Path) -> tuple[Path, ...]:
-        """All files that `read` reads of a mask."""
+        """All files that `read` reads for a mask."""
         return (path,)
 
 
 @dataclass(frozen=True)
 class Values(MaskEncoding):
-    """PNGs that hold mask values as they are; ``legend``: what these are painted as, where the source tells."""
+    """PNGs that hold mask values; ``legend`` has their colours, if known."""
 
     legend: Legend | None = field(default=None, repr=False)
 
@@ -71,8 +70,8 @@ class Values(MaskEncoding):
 
 @dataclass(frozen=True)
 class Ending:
-    """Files whose names end alike, ``frame`` being the end of their frames' names instead, and whose values mean the
-    same: the source's own for each of the 256, or 254 for one that may not occur; empty: as they are."""
+    """Files with one ending of their names, which is ``frame`` in the names of their frames, and one meaning of their
+    256 values: the data set's own mask value, or 254 for one that must not occur; empty if they are mask values."""
 
     ending: str
     frame: str
@@ -81,8 +80,8 @@ class Ending:
 
 @dataclass(frozen=True)
 class Endings(MaskEncoding):
-    """PNGs whose names tell how their values count: by the first ending that fits. Of two files for one frame the one
-    with the later ending counts."""
+    """PNGs whose endings say what their values mean; the first one that matches counts. If a frame has several files,
+    the one with the last of these endings is used."""
 
     endings: tuple[Ending, ...]
 
@@ -96,7 +95,7 @@ class Endings(MaskEncoding):
             goal = name[: len(name) - len(ending.ending)] + ending.frame
             other = found.get(goal)
             if other is not None and other[0] == place:
-                raise VssError(f"{other[1]} and {name} would be one mask", "rename one of them")
+                raise VssError(f"{other[1]} and {name} are masks of one frame", "rename one of them")
             if other is None or other[0] < place:
                 found[goal] = place, name
         return {goal: name for goal, (_, name) in found.items()}
@@ -105,7 +104,7 @@ class Endings(MaskEncoding):
         place = self._place(path.name)
         if place is None:
             endings = " nor ".join(f"*{ending.ending}" for ending in self.endings)
-            raise VssError(f"mask {path} is neither {endings}", "give the data set's own files, with their names")
+            raise VssError(f"mask {path} is neither {endings}", "give the data set's own files under their own names")
         raw, values = read_mask(path), self.endings[place].values
         if not values:
             return raw
@@ -114,7 +113,7 @@ class Endings(MaskEncoding):
         if unknown:
             raise VssError(
                 f"mask {path} holds {describe_values(unknown)}, which *{self.endings[place].ending} files do not have",
-                "fetch or convert it again",
+                "download or convert it again",
             )
         return table[raw]
 
@@ -125,8 +124,8 @@ class Endings(MaskEncoding):
 
 @dataclass(frozen=True)
 class Panoptic(MaskEncoding):
-    """COCO's panoptic PNGs, with the JSON beside their folder. What is read is category ids, 0 where there is none; a
-    JSON that calls one of ``names`` otherwise is refused."""
+    """COCO's panoptic PNGs, with the JSON file beside their folder. `read` gives category ids, 0 where there is none; a
+    JSON file with another name for one of ``names`` is refused."""
 
     names: tuple[tuple[int, str], ...] = field(repr=False)
 
@@ -136,32 +135,32 @@ class Panoptic(MaskEncoding):
         self._check_names(segments.names, categories, segments.path)
         colours = read_colour_mask(path).astype(np.uint32)
         pixels = colours[..., 0] | colours[..., 1] << 8 | colours[..., 2] << 16
-        ids, categories = np.append(ids, np.uint32(2**24)), np.append(categories, np.uint8(0))  # ends every search
+        ids, categories = np.append(ids, np.uint32(2**24)), np.append(categories, np.uint8(0))  # a sentinel
         places = np.searchsorted(ids, pixels)
         void = pixels == 0
         strange = pixels[(ids[places] != pixels) & ~void]
         if len(strange):
             raise VssError(
-                f"mask {path} holds {_describe_segments(strange)}, of which {segments.path} does not tell",
-                "use the JSON that belongs to these PNGs, or fetch both again",
+                f"mask {path} holds {_describe_segments(strange)}, which {segments.path} does not list",
+                "use the JSON that belongs to these PNGs, or download both again",
             )
         return np.where(void, np.uint8(0), categories[places])
 
     def parts(self, path: Path) -> tuple[Path, ...]:
         return path, segments_beside(path.parent)
 
-    def _check_names(self, told: dict[int, str], categories: np.ndarray, path: Path) -> None:
+    def _check_names(self, found: dict[int, str], categories: np.ndarray, path: Path) -> None:
         for category, name in self.names:
-            if told.get(category, name) != name and (categories == category).any():
+            if found.get(category, name) != name and (categories == category).any():
                 raise VssError(
-                    f"{path} calls category {category} {told[category]!r}, the mapping's source calls it {name!r}",
+                    f"{path} calls category {category} {found[category]!r}, the mapping's source calls it {name!r}",
                     "write a mapping for these categories (`files: coco-panoptic`; `vss remap --help`)",
                 )
 
 
 def find_encoding(kind: str, values: dict[str, int], colours: dict[int, Colour] | None = None) -> MaskEncoding | None:
-    """The encoding of a name of `KINDS`, for the source's own mask value of each of its classes, in their order, and
-    the colour of each value where the source tells them; none when there is no such."""
+    """The encoding with a name of `KINDS`, given the mask value of each of the data set's classes, in order, and the
+    colours of values, if known; `None` for an unknown name."""
     if kind == "values":
         void = tuple(value for value in (0, IGNORE) if colours and value not in colours)
         return Values(Legend(tuple(colours.items()), void) if colours else None)
@@ -178,7 +177,7 @@ KINDS = ("values", "cocostuff", "cityscapes", "coco-panoptic")
 
 
 def _cityscapes_endings(counted: tuple[int, ...]) -> tuple[Ending, ...]:
-    """Both kinds of files of both qualities; a frame is called ``*_leftImg8bit.png``."""
+    """Both kinds of files in both qualities; frames are named ``*_leftImg8bit.png``."""
     all_labels = [IGNORE] * CITYSCAPES_LABELS + [UNKNOWN] * (255 - CITYSCAPES_LABELS) + [IGNORE]
     for place, label in enumerate(CITYSCAPES_IDS):
         all_labels[label] = counted[place]

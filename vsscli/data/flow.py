@@ -1,6 +1,6 @@
-"""Where the pixels of a frame lie in another one: optical flow, and which of it can be trusted.
+"""Optical flow between two frames, and where it can be trusted.
 
-scikit-image takes a second to import, so that is left to those who compute flow.
+scikit-image takes a second to import, so it is imported only when flow is computed.
 """
 
 from __future__ import annotations
@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 
 SIDE = 240
-"""Short side of the frames that flow is computed on: half a pixel there is a pixel of a frame of 480."""
+"""Short side of the frames that flow is computed on; half a pixel of it is one pixel of a frame of 480 lines."""
 
 DIFFERENCE = 0.1
-"""Grey values, of 1, by which a pixel and what the flow finds for it may differ; else it is taken for covered."""
+"""Largest difference of grey values in [0, 1] between a pixel and its match; beyond it the pixel counts as occluded."""
 
 
 def small_grey(image: np.ndarray) -> np.ndarray:
-    """A frame (H, W, 3) uint8 as flow is computed on it: (h, w) float32 in [0, 1], its short side at most `SIDE`."""
+    """A frame (H, W, 3) uint8 prepared for `flow`: (h, w) float32 in [0, 1], its short side at most `SIDE`."""
     from skimage.color import rgb2gray
     from skimage.transform import resize
 
@@ -26,20 +26,20 @@ def small_grey(image: np.ndarray) -> np.ndarray:
 
 
 def flow(grey: np.ndarray, other: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the pixels of a frame lie in another, by iterative Lucas-Kanade.
+    """Where the pixels of a frame are in another, by iterative Lucas-Kanade.
 
     Parameters
     ----------
     grey, other
-        The frame and the other one, of one size, as `small_grey` gives them.
+        The two frames, of the same size, from `small_grey`.
     size
-        H, W of the frames whose pixels are asked for.
+        H, W of the original frames, for whose pixels flow is returned.
 
     Returns
     -------
     tuple
-        Places (H * W,) int in the other frame's row of pixels, and whether they can be trusted, (H * W,) bool: they lie
-        inside, and what is seen there looks alike.
+        Flat indices (H * W,) int into the other frame, and whether to trust them, (H * W,) bool: they are inside of it,
+        and the grey values match.
     """
     from skimage.registration import optical_flow_ilk
 

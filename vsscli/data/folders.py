@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vsscli.data.masks import MaskReader
 from vsscli.data.numbering import in_time
-from vsscli.data.spelling import plain, respelled, spelled
+from vsscli.data.spelling import composed, respelled, spelled
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.data.walk import visible
 from vsscli.errors import VssError
@@ -22,29 +22,29 @@ MASK_NAMES = re.compile(
     r"[-_. ]?(color_?|colour_?)?(masks?|labels?|gt|seg|segmentation|annotations?|labelids|labeltrainids)$",
     re.IGNORECASE,
 )
-"""What names of masks have behind those of their frames, where they lie beside them."""
+"""Suffixes that the names of masks add to those of their frames when both are in one folder."""
 
 
 def read_video_folder(folder: Path, name: str, reader: MaskReader | None = None) -> FolderVideo:
-    """The video in a folder: images in ``origin/`` or in the folder itself, masks in ``mask/``; as `read_video`."""
+    """The video in a folder: images in ``origin/`` or in the folder itself, masks in ``mask/``; see `read_video`."""
     return read_video(name, [folder / "origin", folder], [folder / "mask"], reader)
 
 
 def read_video(
     name: str, images: Sequence[Path], masks: Sequence[Path], reader: MaskReader | None = None
 ) -> FolderVideo:
-    """Gather a video's frames: a frame is whatever has an image or a mask.
+    """Collect a video's frames: every name with an image or a mask is a frame.
 
-    What is missing shows when it is needed (or to `check_videos`).
+    Missing files are reported when they are needed (or by `check_videos`).
 
     Parameters
     ----------
     name
-        What to call it.
+        Name of the video.
     images, masks
-        Folders that they could be in; the first that is there is taken.
+        Candidate folders; the first that exists is used.
     reader
-        Who knows which files are masks, where they are not called like their frames.
+        Knows which files are masks, if they are not named like their frames.
 
     Returns
     -------
@@ -54,7 +54,7 @@ def read_video(
     Raises
     ------
     VssError
-        No image and no mask at all, two files for one stem, or masks among the images.
+        There are neither images nor masks, two files for one stem, or masks among the images.
     """
     place = next((folder for folder in images if folder.is_dir()), None)
     pictures = {} if place is None else by_stem(place, IMAGE_SUFFIXES)
@@ -71,12 +71,12 @@ def read_video(
 
 
 def read_list(path: Path) -> list[str]:
-    """The lines of a text file, stripped; empty ones are left out.
+    """The lines of a text file, stripped and without empty ones.
 
     Raises
     ------
     VssError
-        The file can't be read, has no line, or one twice.
+        The file can't be read, is empty, or has an entry twice.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()  # Windows editors leave a byte-order mark
@@ -87,27 +87,27 @@ def read_list(path: Path) -> list[str]:
     entries = [line.strip() for line in lines if line.strip()]
     if not entries:
         raise VssError(f"list {path} is empty", "write one entry per line")
-    twice = [entry for entry, times in Counter(map(plain, entries)).items() if times > 1]
+    twice = [entry for entry, times in Counter(map(composed, entries)).items() if times > 1]
     if twice:
-        raise VssError(f"list {path} has {some(twice)} more than once", "leave each entry once")
+        raise VssError(f"list {path} has {some(twice)} more than once", "keep each entry once")
     return entries
 
 
-def frames_of(folder: Path) -> Path:
-    """Where a video's images lie: in its folder ``origin``, if there is one, else in its own."""
+def image_folder(folder: Path) -> Path:
+    """The folder of a video's images: ``origin`` in the video's folder if it exists, otherwise that folder."""
     origin = folder / "origin"
     return origin if origin.is_dir() else folder
 
 
 def has_images(folder: Path) -> bool:
     """Whether a folder holds the frames of a video."""
-    return any(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in visible(frames_of(folder)))
+    return any(path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() for path in visible(image_folder(folder)))
 
 
 def by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
-    """The files of a folder by their names without suffix, in name order.
+    """The files of a folder by their names without suffix, in the order of names.
 
-    Where a frame lies there as JPEG or PNG and as something else too, the usual one is taken.
+    If a frame exists as JPEG or PNG and in another format, too, the former is used.
 
     Raises
     ------
@@ -115,16 +115,16 @@ def by_stem(folder: Path, suffixes: frozenset[str]) -> dict[str, Path]:
         Two files for one stem.
     """
     files: dict[str, Path] = {}
-    spelled: dict[str, str] = {}
-    fitting = [path for path in visible(folder) if path.suffix.lower() in suffixes]
-    for path in sorted(fitting, key=lambda path: path.suffix.lower() not in USUAL_SUFFIXES):
-        other = files.get(spelled.get(plain(path.stem), ""))
+    stems: dict[str, str] = {}
+    candidates = [path for path in visible(folder) if path.suffix.lower() in suffixes]
+    for path in sorted(candidates, key=lambda path: path.suffix.lower() not in USUAL_SUFFIXES):
+        other = files.get(stems.get(composed(path.stem), ""))
         if other is None:
             files[path.stem] = path
-            spelled[plain(path.stem)] = path.stem
+            stems[composed(path.stem)] = path.stem
         elif path.suffix.lower() in USUAL_SUFFIXES or other.suffix.lower() not in USUAL_SUFFIXES:
             raise VssError(_two_files(other, path), _which_to_keep(other, path))
-    return {path.stem: path for path in fitting if files.get(path.stem) == path}
+    return {path.stem: path for path in candidates if files.get(path.stem) == path}
 
 
 def masks_by_stem(folder: Path, reader: MaskReader | None) -> dict[str, Path]:
@@ -136,9 +136,9 @@ def masks_by_stem(folder: Path, reader: MaskReader | None) -> dict[str, Path]:
 
 
 def called_alike(masks: dict[str, Path], images: Iterable[str]) -> dict[str, Path]:
-    """Masks by the names that their images have, where these are spelled otherwise (`data.spelling`)."""
+    """Masks by the names of their images, which may differ in their Unicode form (`data.spelling`)."""
     known = respelled(images)
-    return {known.get(plain(stem), stem): path for stem, path in masks.items()}
+    return {known.get(composed(stem), stem): path for stem, path in masks.items()}
 
 
 def some(names: Sequence[str]) -> str:
@@ -157,7 +157,7 @@ def _two_files(one: Path, other: Path) -> str:
 
 
 def _which_to_keep(one: Path, other: Path) -> str:
-    """What to do about two files for one frame. A PNG beside a photograph is its mask more often than not."""
+    """What to do about two files for one frame. A PNG beside a photograph is usually its mask."""
     suffixes = {path.suffix.lower() for path in (one, other)}
     if MASK_SUFFIX not in suffixes or len(suffixes) == 1:
         return "keep one of them"
@@ -170,7 +170,7 @@ def _masks_place(images: Path) -> Path:
 
 
 def _refuse_masks_among(images: dict[str, Path], place: Path) -> None:
-    """Refuse ``0.jpg`` and ``0_mask.png`` in one folder: the mask would be taken for a frame."""
+    """Refuse ``0.jpg`` and ``0_mask.png`` in one folder, since the mask would be taken for a frame."""
     tails: dict[str, list[Path]] = {}
     for stem, path in images.items():
         match = MASK_NAMES.search(stem)
@@ -179,7 +179,7 @@ def _refuse_masks_among(images: dict[str, Path], place: Path) -> None:
     for tail, files in tails.items():
         frame = images[files[0].stem[: -len(tail)]]
         raise VssError(
-            f"{place} holds {len(files)} images called like others with {tail!r} behind, such as {files[0].name} "
-            f"beside {frame.name}: they would be taken for frames",
-            f"if they are masks, move them into {_masks_place(place)}, called like their frames",
+            f"{place} holds {len(files)} images whose names are those of others with {tail!r} added, such as "
+            f"{files[0].name} beside {frame.name}: they would be taken for frames",
+            f"if they are masks, move them into {_masks_place(place)}, named like their frames",
         )

@@ -1,6 +1,6 @@
-"""One's own frames: what is a video in a file or folder that no data set's layout describes.
+"""Videos in files and folders that do not follow a data set's layout.
 
-Every folder that holds images is a video, and so is every video file, at whatever depth they lie.
+Every folder that holds images is a video, and so is every video file, at any depth.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vsscli.data.folders import IMAGE_SUFFIXES, frames_of, has_images, read_video_folder, some
+from vsscli.data.folders import IMAGE_SUFFIXES, has_images, image_folder, read_video_folder, some
 from vsscli.data.numbering import say_order
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.data.trees import SPLIT, TREES, guess_images
 from vsscli.data.video import VIDEO_SUFFIXES, Video
 from vsscli.data.videofile import FileVideo
@@ -22,13 +22,13 @@ from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
 
 NOTES = frozenset({".txt", ".json", ".yaml", ".yml", ".xml", ".csv", ".tsv", ".md", ".html", ".pdf", ".log", ".srt"})
-"""Nobody expects these to be frames, so that they were left out is no warning."""
+"""These are not expected to be frames, so leaving them out is not worth a warning."""
 
 
 @dataclass
 class _Found:
-    """What lies in an input, by paths relative to it: folders of images and video files; names of files that are
-    neither; links to what is read already; how many of a data set's folders of images are no frames."""
+    """The content of an input, by paths relative to it: folders of images and video files; names of other files; links
+    to what is already read; the number of a data set's folders whose images are not frames."""
 
     videos: list[Path] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
@@ -37,35 +37,35 @@ class _Found:
 
 
 def open_input(path: str | Path, talk: Talk = SILENCE) -> list[Video]:
-    """Open one's own frames.
+    """Open videos that do not follow a data set's layout.
 
     Parameters
     ----------
     path
-        A video file, a folder of images, a folder that holds such folders and video files at any depth, or anything
-        in VSPW's layout.
+        A video file, a folder of images, a folder with such folders and video files at any depth, or anything in
+        VSPW's layout.
     talk
-        Hears what was found, what was left out, and what is called otherwise than its folder or file.
+        Called with what was left out, and with names that differ from those of folders and files.
 
     Returns
     -------
     list of Video
-        In the order of their places, each called after its folder or file. Those that would have one name are called
-        after all folders from the input down, ``day1_cam`` and ``day2_cam``; a file with its suffix behind, where a
-        folder is called so too.
+        In the order of their paths, each named after its folder or file. Those that would share a name are named after
+        all folders from the input down, ``day1_cam`` and ``day2_cam``; a file's suffix is added if a folder has the
+        same name.
 
     Raises
     ------
     VssError
-        There is nothing, or nothing that could be frames, or two videos of one name even so.
+        The input does not exist, holds no frames, or has two videos that share a name even so.
     """
     place = Path(os.path.expanduser(path))
     if place.is_file():
         if place.suffix.lower() in IMAGE_SUFFIXES:
-            raise VssError(f"{place} is a single image", "give the folder that holds it, or a video file")
+            raise VssError(f"{place} is a single image", "give its folder, or a video file")
         return [FileVideo(place)]
     if not place.is_dir():
-        raise VssError(f"input {place} is not there", "give a video file or a folder of images")
+        raise VssError(f"input {place} does not exist", "give a video file or a folder of images")
     found = _look(place)
     if not found.videos:
         left = f"; it holds {kinds(found.others)}" if found.others else ""
@@ -75,7 +75,7 @@ def open_input(path: str | Path, talk: Talk = SILENCE) -> list[Video]:
             "give a video file, a folder of images, or a folder of such folders",
         )
     names = _names(place, found.videos)
-    _tell(place, found, names, talk)
+    _report(place, found, names, talk)
     videos = [_open(place / below, name) for below, name in zip(found.videos, names, strict=True)]
     say_order(videos, talk)
     return videos
@@ -109,7 +109,7 @@ def open_videos(root: Path, places: Sequence[Path]) -> list[Video]:
 
 
 def _look(place: Path) -> _Found:
-    """Go through all folders below one."""
+    """Search all folders below one."""
     folders = folders_below(place)
     found = _Found(again=list(folders.again))
     chosen = _only_frames(place)
@@ -118,7 +118,7 @@ def _look(place: Path) -> _Found:
         if not chosen(here):
             found.beside += has_images(folder)
             continue
-        frames = frames_of(folder)
+        frames = image_folder(folder)
         part_of_video = here.name in ("origin", "mask") and here.parts and _is_video(folder.parent)
         if not part_of_video and has_images(folder):
             found.videos.append(here)
@@ -134,7 +134,7 @@ def _look(place: Path) -> _Found:
 
 
 def _only_frames(place: Path) -> Callable[[Path], bool]:
-    """Which folders below an input are looked into: of a data set those of its frames, else all."""
+    """Which folders below an input are searched: in a data set those of its frames, otherwise all."""
     data = place / "data"
     if data.is_dir() and any((child / "origin").is_dir() for child in visible(data)):
         return lambda here: here.parts[:1] == ("data",)
@@ -151,7 +151,7 @@ def _is_video(folder: Path) -> bool:
 
 
 def _drop_links(place: Path, found: _Found) -> None:
-    """Take out links to video files that are read already."""
+    """Remove links to video files that are already read."""
     seen = {(place / below).resolve() for below in found.videos if not (place / below).is_symlink()}
     for below in [below for below in found.videos if (place / below).is_symlink() and (place / below).is_file()]:
         goal = (place / below).resolve()
@@ -162,24 +162,24 @@ def _drop_links(place: Path, found: _Found) -> None:
 
 
 def _names(place: Path, videos: Sequence[Path]) -> list[str]:
-    """What each video is called; see `open_input`. Two of one name, whichever way they are called, are an error."""
+    """The name of each video, as `open_input` describes; `VssError` if two still share one."""
     files = [(place / below).is_file() for below in videos]
     own = [_own_name(place, below, file) for below, file in zip(videos, files, strict=True)]
-    often = Counter(map(plain, own))
+    often = Counter(map(composed, own))
     names = [
-        "_".join((*below.parts[:-1], name)) if often[plain(name)] > 1 else name
+        "_".join((*below.parts[:-1], name)) if often[composed(name)] > 1 else name
         for below, name in zip(videos, own, strict=True)
     ]
-    often = Counter(map(plain, names))
+    often = Counter(map(composed, names))
     names = [
-        f"{name}_{below.suffix[1:].lower()}" if file and often[plain(name)] > 1 else name
+        f"{name}_{below.suffix[1:].lower()}" if file and often[composed(name)] > 1 else name
         for below, name, file in zip(videos, names, files, strict=True)
     ]
-    twice = [name for name, times in Counter(map(plain, names)).items() if times > 1]
+    twice = [name for name, times in Counter(map(composed, names)).items() if times > 1]
     if twice:
-        places = [str(place / below) for below, name in zip(videos, names, strict=True) if plain(name) == twice[0]]
+        places = [str(place / below) for below, name in zip(videos, names, strict=True) if composed(name) == twice[0]]
         raise VssError(
-            f"input {place} holds more than one video called {some(twice)}: {some(places)}", "rename one of them"
+            f"input {place} holds more than one video named {some(twice)}: {some(places)}", "rename one of them"
         )
     return names
 
@@ -197,19 +197,19 @@ def _open(path: Path, name: str) -> Video:
     return FileVideo(path, name) if path.is_file() else read_video_folder(path, name)
 
 
-def _tell(place: Path, found: _Found, names: Sequence[str], talk: Talk) -> None:
-    called = [
-        f"{below} is called {name}"
+def _report(place: Path, found: _Found, names: Sequence[str], talk: Talk) -> None:
+    renamed = [
+        f"{below} is named {name}"
         for below, name in zip(found.videos, names, strict=True)
         if name != _own_name(place, below, (place / below).is_file())
     ]
-    if called:
-        talk.say(f"input {place}: names repeat, so {some(called)}")
+    if renamed:
+        talk.say(f"input {place}: names repeat, so {some(renamed)}")
     if found.others:
         number = f"{len(found.others)} file{'s' if len(found.others) > 1 else ''}"
         speak = talk.say if all(Path(name).suffix.lower() in NOTES for name in found.others) else talk.warn
-        speak(f"input {place}: {number} left out, no frames that can be read: {kinds(found.others)}")
+        speak(f"input {place}: {number} left out that can't be read as frames: {kinds(found.others)}")
     if found.again:
-        talk.warn(f"input {place}: {some(list(map(str, found.again)))} left out, links to what is read already")
+        talk.warn(f"input {place}: {some(list(map(str, found.again)))} left out, links to what is already read")
     if found.beside:
-        talk.warn(f"input {place} is a data set; {found.beside} folders of images in it that are no frames left out")
+        talk.warn(f"input {place} is a data set; {found.beside} folders of images that are not frames are left out")

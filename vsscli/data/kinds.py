@@ -1,4 +1,4 @@
-"""What a file is by its first bytes, whatever it is called: for words that help where it is not what is wanted."""
+"""Recognising files by their first bytes, whatever their names, for helpful error messages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 HEAD = 64
 
 MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-"""In a JPEG's image data, what is no value of 255 (followed by 0), no filling and no place to start anew."""
+"""A marker in a JPEG's image data: not a value of 255 (followed by 0), a fill byte or a restart marker."""
 
 BRANDS = {
     b"avif": "AVIF",
@@ -24,7 +24,7 @@ BRANDS = {
     b"crx ": "Canon raw",
     b"jp2 ": "JPEG 2000",
 }
-"""Pictures in boxes as those of MP4 (ISO/IEC 23008-12 and others), by what the first box names as its kind."""
+"""Pictures in boxes like those of MP4 (ISO/IEC 23008-12 and others), by the brand in the first box."""
 
 PICTURES = (
     (b"\xff\xd8\xff", "JPEG"),
@@ -50,7 +50,7 @@ PLAYLISTS = (b"#EXTM3U", b"ffconcat", b"[playlist]", b"<?xml", b"<MPD", b"<smil"
 
 
 def picture_kind(head: bytes) -> str:
-    """What kind of picture a file's first bytes begin, such as ``HEIC``; empty for none that is known."""
+    """The kind of picture that begins with these bytes, such as ``HEIC``; empty if it is unknown."""
     if head[4:8] == b"ftyp":
         return BRANDS.get(head[8:12], "")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
@@ -59,7 +59,7 @@ def picture_kind(head: bytes) -> str:
 
 
 def video_kind(head: bytes) -> str:
-    """What kind of video a file's first bytes begin; empty for none that is known."""
+    """The kind of video that begins with these bytes; empty if it is unknown."""
     if head[4:8] == b"ftyp" and head[8:12] not in BRANDS:
         return "MP4 video"
     if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
@@ -68,12 +68,12 @@ def video_kind(head: bytes) -> str:
 
 
 def is_playlist(head: bytes) -> bool:
-    """Whether a file's first bytes are those of a text that names other files or addresses."""
+    """Whether these bytes begin a text that names other files or addresses."""
     return head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(PLAYLISTS)
 
 
 def read_head(path: Path) -> bytes:
-    """A file's first bytes; nothing where it can't be read."""
+    """A file's first bytes; empty if it can't be read."""
     try:
         with path.open("rb") as file:
             return file.read(HEAD)
@@ -82,7 +82,7 @@ def read_head(path: Path) -> bytes:
 
 
 def jpeg_bits(path: Path) -> int | None:
-    """Bits of a JPEG's values, as its frame header tells (ITU-T T.81, B.2.2); none where it has none."""
+    """Bits per value according to a JPEG's frame header (ITU-T T.81, B.2.2); `None` if it has none."""
     try:
         with path.open("rb") as file:
             file.seek(2)
@@ -96,9 +96,9 @@ def jpeg_bits(path: Path) -> int | None:
 
 
 def jpeg_end(data: bytes) -> int | None:
-    """Where in a JPEG the marker stands that ends it, behind all scans (ITU-T T.81, B.1); none where there is none.
+    """Position of the marker that ends a JPEG, after all scans (ITU-T T.81, B.1); `None` if it is missing.
 
-    Where a download broke off and the rest of the file is zeros, these decode, to grey, and no end follows.
+    If a download was interrupted and the rest of the file is zeros, these decode to grey, and no end marker follows.
     """
     start = 2
     while len(data) >= start + 2:

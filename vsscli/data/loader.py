@@ -1,4 +1,4 @@
-"""Batches of crops, loaded by processes of their own or by this one."""
+"""Batches of crops, loaded by loader processes or by this one."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from torch.utils.data import DataLoader, default_collate
 from vsscli.data.batches import Failure, TrainItems
 from vsscli.data.order import StepSampler
 from vsscli.data.samples import Crops
-from vsscli.data.workers import in_peace_no_more, started_in_peace
+from vsscli.data.workers import signals_blocked, unblock_signals
 from vsscli.errors import VssError
 
 Flag = Any
-"""A number that processes share (ctypes, which has no type of its own for it)."""
+"""A number shared between processes (ctypes has no type for it)."""
 
 
 class TrainingLoader:
@@ -34,7 +34,7 @@ class TrainingLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Crops]:
-        with started_in_peace():
+        with signals_blocked():
             batches = iter(self._loader)
         try:
             while True:
@@ -45,9 +45,9 @@ class TrainingLoader:
                     raise VssError(batch.message, batch.hint)
                 yield batch
         finally:
-            self._ending.value = 1  # what does not end by itself is ended by a signal
-            # Torch ends its workers when the iterator goes. An error's traceback keeps this frame and would keep the
-            # iterator, until a garbage collection that takes it apart in no order and waits seconds for each worker.
+            self._ending.value = 1  # workers that do not end by themselves may be ended by a signal
+            # Torch ends its workers when the iterator is deleted. An error's traceback keeps this frame alive and would
+            # keep the iterator, until a garbage collection that waits seconds for each worker.
             del batches
 
 
@@ -63,20 +63,20 @@ def training_loader(
     world: int = 1,
     pin: bool = False,
 ) -> TrainingLoader:
-    """Load batches of crops, this process's share of each.
+    """Load this process's share of batches of crops.
 
     Parameters
     ----------
     items
-        What to load.
+        The frames and their augmentation.
     batch_size, start, steps, rank, world
         See `StepSampler`.
     seed
-        Of order and augmentation. Two loaders that run side by side should differ in it.
+        Seed of order and augmentation. Two loaders that run side by side should have different ones.
     workers
-        Loader processes; 0 loads in this one. Whatever was wrong with a frame is raised while iterating.
+        Number of loader processes; 0 loads in this one. Errors in frames are raised while iterating.
     pin
-        Put batches into page-locked memory, from which copies to a CUDA device need not wait.
+        Whether to put batches into page-locked memory, so that copies to a CUDA device are asynchronous.
     """
     ending: Flag = multiprocessing.get_context(_start_method()).RawValue("b", 0)
     loader: DataLoader[Crops | Failure] = DataLoader(
@@ -88,7 +88,7 @@ def training_loader(
         prefetch_factor=2 if workers else None,
         multiprocessing_context=_start_method() if workers else None,
         pin_memory=pin,
-        generator=torch.Generator(),  # else torch draws the workers' base seed from the global generator
+        generator=torch.Generator(),  # otherwise torch draws the workers' base seed from the global generator
     )
     return TrainingLoader(loader, ending)
 
@@ -102,31 +102,31 @@ def _collate(items: list[Crops | Failure]) -> Crops | Failure:
 
 
 def _stacked(parts: Sequence[Any]) -> Any:
-    """Records of tensors as one; where a field is None in one of them, it is so in all."""
+    """Stack records of tensors; a field that is `None` in one of them is `None` in all."""
     if isinstance(parts[0], tuple):
         return type(parts[0])(*(_stacked(field) for field in zip(*parts, strict=True)))
-    # Inside a worker it stacks right into shared memory.
+    # In a worker this stacks directly into shared memory.
     return None if parts[0] is None else default_collate(list(parts))
 
 
 def lost_loader(error: RuntimeError) -> VssError | None:
-    """The error for a loader process that died, if that is what torch says; it says so at any time, also elsewhere."""
+    """The error for a loader process that died, if ``error`` is torch's report of it, which may be raised anywhere."""
     first = (str(error).splitlines() or [""])[0]
     if not first.startswith("DataLoader worker"):
         return None
     shared = "shared memory" in str(error) or "Bus error" in first
-    why = "shared memory ran out, which containers have little of" if shared else "most often memory ran out"
+    why = "shared memory ran out, of which containers have little" if shared else "memory probably ran out"
     return VssError(
         f"a loader process died: {first}",
-        f"{why}: --set train.workers=0 loads in the training process, a lower train.batch_size takes less",
+        f"{why}: --set train.workers=0 loads in the training process, a lower train.batch_size needs less",
     )
 
 
 def _answer_to_training(ending: Flag, parent: int, number: int) -> None:
     """Leave signals to the training process.
 
-    Ctrl-C reaches every process of a terminal, SIGTERM and SIGHUP every process of a job (`timeout`, systemd, SLURM):
-    the training process needs its loaders to finish its step, and ends them itself. Torch gives a worker one thread.
+    Ctrl-C reaches every process of a terminal, SIGTERM and SIGHUP every process of a job (`timeout`, systemd, SLURM).
+    The training process needs its loaders to finish its step, and ends them itself.
     """
 
     def end(signal_number: int, frame: FrameType | None) -> None:
@@ -137,19 +137,19 @@ def _answer_to_training(ending: Flag, parent: int, number: int) -> None:
     signal.signal(signal.SIGTERM, end)
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    sys.excepthook = _tell_unless_nobody_listens
-    in_peace_no_more()
+    sys.excepthook = _report_unless_disconnected
+    unblock_signals()
 
 
-def _tell_unless_nobody_listens(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    # The thread that hands tensors over reports here when the training process ends in the middle of one.
+def _report_unless_disconnected(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    # The thread that passes tensors on fails like this if the training process ends in the middle of one.
     if not isinstance(error, ConnectionError | EOFError):
         sys.__excepthook__(kind, error, trace)
 
 
 def _start_method() -> str | None:
-    """Fork on Linux: workers start in milliseconds and share what is loaded, where others import torch again (seconds).
+    """Fork on Linux: workers start in milliseconds and share loaded modules; others import torch again (seconds).
 
-    That is safe here because workers never touch an accelerator and run torch with one thread.
+    That is safe here because workers never use an accelerator and run torch with one thread.
     """
     return "fork" if sys.platform == "linux" else None

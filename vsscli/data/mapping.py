@@ -1,24 +1,24 @@
-"""Mappings: what becomes of the classes of one data set in the classes of another.
+"""Mappings from the classes of one data set to those of another.
 
-A mapping is a YAML file. This is all that one may say::
+A mapping is a YAML file with these keys::
 
     source: [Sky, Building, Car]     # names of the source's classes: a list, a class table file, or a shipped table
-    first_id: 1                      # mask value of the source's first class (of id 0); 1 when not said
-    files: values                    # how its masks are written (`data.encodings`): values when not said, or
+    first_id: 1                      # mask value of the source's first class (id 0); 1 by default
+    files: values                    # how its masks are written (`data.encodings`): values by default, or
                                      # cocostuff, cityscapes, coco-panoptic
     target: vspw124                  # the classes to write: a shipped table or a file
-    others: ignore                   # what becomes of values that `map` does not mention; when not said, meeting one
-                                     # in a mask is an error
+    others: ignore                   # what becomes of values that `map` does not mention; by default, one of
+                                     # them in a mask is an error
     map:
       0: ignore                      # left: a mask value, or the name of a source class
       Sky: sky                       # right: the name of a target class, its id (from 0), or `ignore`
       Building: building
       Car: 48
 
-Without ``source`` the left side has mask values only. Files are looked for beside the mapping, then from the working
-directory. Mappings that ship with vss go by their name: ``ade20k``, ``camvid``, ….
+Without ``source`` the left side has only mask values. Files are looked up beside the mapping, then in the working
+directory. Mappings that ship with vss are given by name: ``ade20k``, ``camvid``, ….
 
-A mapping reads masks (`Mapping.read`) as `remap_masks` writes them, so nothing needs to be written to train on them.
+`Mapping.read` gives masks as `remap_masks` writes them, so masks need not be rewritten to train on them.
 """
 
 from __future__ import annotations
@@ -50,24 +50,24 @@ SHIPPED = Path(__file__).parent / "mappings"
 KEYS = ("source", "first_id", "files", "target", "others", "map")
 
 FIRST_ID = 1
-"""Mask value of class 0 in what a mapping makes, as in VSPW's masks."""
+"""Mask value of class 0 in converted masks, as in VSPW's."""
 
 
 @dataclass(frozen=True)
 class Mapping:
-    """What becomes of each of the 256 values of a mask.
+    """The target of each of the 256 values of a mask.
 
     Parameters
     ----------
     name
-        Its file's name.
+        Name of its file.
     target
         The classes that are written.
     targets
-        256 numbers: index of a target class, 255 where pixels are ignored, 254 for a value the mapping is silent on.
+        256 numbers: index of a target class, 255 if pixels are ignored, 254 for a value the mapping does not mention.
     classes
-        Names of the source's classes, or its mask values where it has no names, in order, each with its target's
-        index or 255. Those on which the mapping is silent are left out.
+        Names of the source's classes, or its mask values if they have no names, in order, each with its target's index
+        or 255. Those that the mapping does not mention are left out.
     files, encoding
         How the source's masks are written.
     """
@@ -86,36 +86,36 @@ class Mapping:
 
     @property
     def kept(self) -> int:
-        """How many of the source's classes have a class of the target."""
+        """Number of the source's classes that have a target class."""
         return sum(index != IGNORE for _, index in self.classes)
 
     def to_dict(self) -> dict[str, Any]:
         """The mapping as plain JSON values: ``{"source", "target", "mapping": {source class: class or None}}``."""
         names = self.target.names
-        told = {name: None if index == IGNORE else names[index] for name, index in self.classes}
-        return {"source": self.name, "target": self.target.name, "mapping": told}
+        mapping = {name: None if index == IGNORE else names[index] for name, index in self.classes}
+        return {"source": self.name, "target": self.target.name, "mapping": mapping}
 
     def parts(self, path: Path) -> tuple[Path, ...]:
-        """All files that `read` reads of a mask."""
+        """All files that `read` reads for a mask."""
         return self.encoding.parts(path)
 
     def meaning(self) -> dict[str, Any]:
-        """What decides what `read` makes of them, as plain JSON values."""
+        """What determines the result of `read`, apart from the files, as plain JSON values."""
         return {"files": self.files, "targets": list(self.targets), "target": list(self.target.names)}
 
     def masks(self, names: Iterable[str]) -> dict[str, str]:
-        """Which of a folder's files are masks of the source, by the names of their frames."""
+        """The files of a folder that are masks of the source, by the names of their frames."""
         return self.encoding.masks(names)
 
     def read(self, path: Path) -> np.ndarray:
-        """Decode one of the source's masks and tell it in the target's classes, as `remap_masks` writes it: (H, W)
-        uint8, class k as value k + 1, 255 where there is none. A value on which the mapping is silent is an error."""
+        """Decode one of the source's masks and convert it to the target's classes, as `remap_masks` writes it: (H, W)
+        uint8, class k as value k + 1, 255 for none. `VssError` for a value that the mapping does not mention."""
         raw, lookup = self.encoding.read(path), self.lookup
         unmentioned = np.flatnonzero((np.bincount(raw.ravel(), minlength=256) > 0) & (lookup == UNKNOWN)).tolist()
         if unmentioned:
             raise VssError(
-                f"mask {path} holds {describe_values(unmentioned)}; mapping {self.name} is silent on that",
-                "check that these are the source's masks; a mapping of your own may get a line for each in its `map:`"
+                f"mask {path} holds {describe_values(unmentioned)}, which mapping {self.name} does not mention",
+                "check that these are the source's masks; in your own mapping, add a line for each to `map:`"
                 + (", or `others: ignore`" if (lookup[raw] < UNKNOWN).any() else ""),
             )
         return np.where(lookup == IGNORE, IGNORE, lookup + np.uint8(FIRST_ID)).astype(np.uint8)[raw]
@@ -127,20 +127,20 @@ def load_mapping(source: str | Path, root: Path | None = None) -> Mapping:
     Parameters
     ----------
     source
-        Name of one that ships with vss, or a YAML file: under ``root`` if it is there, else relative to the working
-        directory, or absolute.
+        Name of a mapping that ships with vss, or a YAML file: under ``root`` if it exists there, otherwise relative to
+        the working directory, or absolute.
     root
         Folder of the data set.
 
     Raises
     ------
     VssError
-        The file is missing or broken, a key stands twice, or a value or class on either side does not exist.
+        The file is missing or invalid, has a key twice, or a value or class on either side does not exist.
     """
     path = _find_mapping(source, root)
     values = read_structured(path, "mapping")
     if not isinstance(values, dict) or not isinstance(values.get("map"), dict) or "target" not in values:
-        raise VssError(f"mapping {path} lacks `target:` or `map:`", "`vss remap --help` shows what a mapping says")
+        raise VssError(f"mapping {path} lacks `target:` or `map:`", "`vss remap --help` shows the format")
     unknown = [key for key in values if key not in KEYS]
     if unknown:
         raise VssError(f"mapping {path} has an unknown key {unknown[0]!r}", f"it may have {', '.join(KEYS)}")
@@ -151,18 +151,18 @@ def load_mapping(source: str | Path, root: Path | None = None) -> Mapping:
     left = _Left(path, source_values)
     right = _Right(path, target)
     targets = [IGNORE if "others" in values else UNKNOWN] * 256
-    spoken: dict[int, Any] = {}
-    for key, told in values["map"].items():
+    mentioned: dict[int, Any] = {}
+    for key, goal in values["map"].items():
         value = left.value(key)
-        if value in spoken:
+        if value in mentioned:
             raise VssError(
-                f"mapping {path}: {spoken[value]!r} and {key!r} are the same mask value {value}",
+                f"mapping {path}: {mentioned[value]!r} and {key!r} are the same mask value {value}",
                 "keep one of the lines",
             )
-        spoken[value] = key
-        targets[value] = right.index(told, key)
+        mentioned[value] = key
+        targets[value] = right.index(goal, key)
     if not source_values:
-        source_values = {str(value): value for value in sorted(spoken)}
+        source_values = {str(value): value for value in sorted(mentioned)}
     classes = tuple((name, targets[value]) for name, value in source_values.items() if targets[value] != UNKNOWN)
     files = values.get("files", "values")
     encoding = find_encoding(files, left.values, colours)
@@ -180,7 +180,7 @@ def _find_mapping(source: str | Path, root: Path | None) -> Path:
             return path
     names = ", ".join(sorted(path.stem for path in SHIPPED.glob("*.yaml")))
     raise VssError(
-        f"mapping {source} is neither shipped with vss nor a file", f"name one that ships ({names}) or a file"
+        f"mapping {source} is neither shipped with vss nor a file", f"name a shipped mapping ({names}) or a file"
     )
 
 
@@ -191,10 +191,10 @@ def _load_target(value: Any, path: Path) -> ClassTable:
 
 
 def _source_values(values: dict[str, Any], path: Path) -> tuple[dict[str, int], dict[int, Colour]]:
-    """The mask value of every source class that has a name, and its colour where the source tells that of all."""
+    """The mask value of every named source class, and their colours if the source gives all of them."""
     source, first = values.get("source"), values.get("first_id", 1)
     if type(first) is not int or not 0 <= first <= 255:
-        raise VssError(f"mapping {path}: first_id is {first!r}", "it is the mask value of the first class, 0 to 255")
+        raise VssError(f"mapping {path}: first_id is {first!r}", "give the mask value of the first class, 0 to 255")
     if source is None:
         return {}, {}
     entries: Sequence[ClassEntry]
@@ -206,7 +206,7 @@ def _source_values(values: dict[str, Any], path: Path) -> tuple[dict[str, int], 
         if entry.name in found or entry.id + first > 255:
             raise VssError(
                 f"mapping {path}: source class {entry.name!r} "
-                + ("stands twice" if entry.name in found else f"would have mask value {entry.id + first}"),
+                + ("is listed twice" if entry.name in found else f"would have mask value {entry.id + first}"),
                 "8-bit masks hold the values 0 to 255, one class each",
             )
         found[entry.name] = entry.id + first
@@ -229,7 +229,7 @@ class _Left:
         if isinstance(key, str) and self.values:
             raise VssError(f"mapping {self.path}: the source has no class {key!r}", _nearest(key, self.values))
         names = "a class of `source`" if self.values else "(names need `source:`)"
-        raise VssError(f"mapping {self.path}: {key!r} is neither a mask value 0..255 nor {names}", "mend that line")
+        raise VssError(f"mapping {self.path}: {key!r} is neither a mask value 0..255 nor {names}", "correct that line")
 
 
 @dataclass(frozen=True)
@@ -239,16 +239,16 @@ class _Right:
     path: Path
     target: ClassTable
 
-    def index(self, told: Any, key: Any) -> int:
-        if told == "ignore":
+    def index(self, goal: Any, key: Any) -> int:
+        if goal == "ignore":
             return IGNORE
-        if type(told) is int and 0 <= told < self.target.num_classes:
-            return told
-        if isinstance(told, str) and told in self.target.names:
-            return self.target.names.index(told)
-        what = f"mapping {self.path}: {key!r} becomes {told!r}, which {self.target.name} does not have"
-        if isinstance(told, str):
-            raise VssError(what, _nearest(told, self.target.names))
+        if type(goal) is int and 0 <= goal < self.target.num_classes:
+            return goal
+        if isinstance(goal, str) and goal in self.target.names:
+            return self.target.names.index(goal)
+        what = f"mapping {self.path}: {key!r} becomes {goal!r}, which {self.target.name} does not have"
+        if isinstance(goal, str):
+            raise VssError(what, _nearest(goal, self.target.names))
         raise VssError(what, f"write a class name, an id 0..{self.target.num_classes - 1}, or ignore")
 
 

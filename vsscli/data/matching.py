@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from vsscli.data.folders import MASK_SUFFIX, some
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.data.walk import folders_below, visible
 from vsscli.errors import VssError
@@ -74,17 +74,17 @@ class _Finder:
     """Finds the frames of one video by the names of masks."""
 
     def __init__(self, video: FolderVideo, pattern: str) -> None:
-        before, _, after = plain(pattern.replace(VIDEO, video.name)).partition(FRAME)
+        before, _, after = composed(pattern.replace(VIDEO, video.name)).partition(FRAME)
         self._name = re.compile(f"{re.escape(before)}(?P<frame>[^/]+){re.escape(after)}")
         self._named = VIDEO in pattern
-        self._by_stem = {plain(frame.stem): frame for frame in video.frames}
+        self._by_stem = {composed(frame.stem): frame for frame in video.frames}
         numbers = [(frame_number(frame.stem), frame) for frame in video.frames]
         self._by_number = {number: frame for number, frame in numbers if number is not None}
         if len(self._by_number) < len(numbers):  # two frames of one number: numbers decide nothing
             self._by_number = {}
 
     def frame_of(self, below: str) -> Frame | None:
-        match = self._name.fullmatch(plain(below))
+        match = self._name.fullmatch(composed(below))
         if match is None:
             return None
         name = match["frame"]

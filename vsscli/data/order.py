@@ -1,9 +1,9 @@
-"""Which frame each training sample takes: a function of the seed and the sample's number, with nothing to remember.
+"""Which frame each training sample takes: a stateless function of the seed and the sample's number.
 
-The frames of one data set come in epochs: at each place of an epoch stands the frame that a permutation, drawn anew
-from (seed, epoch), has there. Of several data sets, each thousand samples hold as many from each as its share says, in
-an order drawn anew for each thousand. So how many samples a data set had before sample n can be counted, and its own
-frames come in epochs as well: none comes again before all have come.
+The frames of one data set come in epochs, each in the order of a permutation drawn from (seed, epoch). With several
+data sets, each thousand samples hold a fixed number from each, by its share, in an order drawn for each thousand.
+So the number of samples that a data set had before sample n can be computed, and its frames come in epochs, too: none
+is repeated before all have come.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from vsscli.data.rare import RareFirst
 from vsscli.errors import VssError
 
 BLOCK = 1000
-"""Samples within which the shares of several data sets are exact."""
+"""Number of samples in which the shares of several data sets are exact."""
 
 MIXING = 2**32 - 1
-"""Sets the draws of the mixture apart from those of permutations: no epoch and no part has this number."""
+"""Distinguishes the draws of mixtures from those of permutations: no epoch or part has this number."""
 
 
 class Address(NamedTuple):
-    """Where an item stands in training, which frame of which part of the data it takes, and of which class its crop
-    should hold some; none: of any."""
+    """The position of an item in training, the part of the data and the frame that it takes, and the class that its
+    crop should hold, if any."""
 
     seed: int
     step: int
@@ -40,8 +40,8 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Order:
-    """The order in which frames are taken: how many each part of the data has; how many of `BLOCK` samples come from
-    each; and of each part, what chooses its frames by class instead, if anything does."""
+    """The order of frames: for each part of the data, its number of frames, how many of `BLOCK` samples come from it,
+    and what chooses its frames by class, if anything."""
 
     seed: int
     lengths: tuple[int, ...]
@@ -52,10 +52,10 @@ class Order:
         if 0 in self.lengths:
             raise VssError("there are no frames to train on", "check the recipe's splits (`vss doctor --data ROOT`)")
         if len(self.lengths) != len(self.shares) or sum(self.shares) != BLOCK or min(self.shares) < 1:
-            raise ValueError(f"shares of {len(self.lengths)} parts that sum to {BLOCK}, not {self.shares}")
+            raise ValueError(f"the shares of {len(self.lengths)} parts must sum to {BLOCK}, not {self.shares}")
 
     def at(self, sample: int) -> tuple[int, int, int | None]:
-        """Part and frame of a sample, and the class that its crop is chosen for."""
+        """Part and frame of a sample, and the class that its crop is chosen for, if any."""
         part, place = 0, sample
         if len(self.lengths) > 1:
             block, within = divmod(sample, BLOCK)
@@ -71,13 +71,13 @@ class Order:
 
 
 class StepSampler(Sampler[list[Address]]):
-    """This process's addresses of each batch, from batch ``start`` to the one before ``steps``: of ``batch_size``
-    samples over all processes it takes slots rank, rank + world, …"""
+    """This process's addresses of batches ``start`` to ``steps - 1``: of ``batch_size`` samples over all processes it
+    takes slots rank, rank + world, …"""
 
     def __init__(self, order: Order, batch_size: int, start: int, steps: int, rank: int = 0, world: int = 1) -> None:
         if batch_size % world:
             raise VssError(
-                f"a batch of {batch_size} can't be shared out evenly among {world} processes",
+                f"a batch of {batch_size} can't be divided evenly among {world} processes",
                 f"make batch_size a multiple of {world}",
             )
         self._order, self._batch_size = order, batch_size
@@ -97,13 +97,13 @@ class StepSampler(Sampler[list[Address]]):
 
 @lru_cache(maxsize=16)
 def _permutation(length: int, seed: int, epoch: int, part: int) -> np.ndarray:
-    # Numbers after the last that is not 0 do not count: with part 0 the draws are those of one data set alone.
+    # NumPy ignores trailing zeros of seeds: with part 0 the draws are those of a single data set.
     return np.random.default_rng([seed, epoch, part]).permutation(length)
 
 
 @lru_cache(maxsize=4)
 def _mixture(shares: tuple[int, ...], seed: int, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of each sample of a block, the part it comes from, and how many before it in the block come from that part."""
+    """For each sample of a block, its part, and how many earlier samples of the block come from that part."""
     parts = np.random.default_rng([seed, block, MIXING]).permutation(np.repeat(np.arange(len(shares)), shares))
     before = np.empty(BLOCK, np.int64)
     for part, share in enumerate(shares):

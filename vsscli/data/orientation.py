@@ -1,7 +1,7 @@
-"""Orientation: how a stored picture is turned to stand upright.
+"""Orientation: how a stored picture is turned upright.
 
-Cameras store pixels as the sensor gave them and write beside them how it was held: images in EXIF, videos in a display
-matrix. Players and annotation tools show, and label, the upright picture; so that is what is read.
+Cameras store pixels as the sensor delivers them and record how it was held: images in EXIF, videos in a display matrix.
+Players and annotation tools show the upright picture, so that is what is read.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ TAG = 0x0112
 
 @dataclass(frozen=True)
 class Turn:
-    """One of the eight ways in which a rectangle lies upon its own axes: whether rows become columns, first of all, and
-    whether then left and right, and top and bottom, change places."""
+    """One of the eight symmetries of a rectangle: whether it is first transposed, and then mirrored left to right and
+    flipped top to bottom."""
 
     transposed: bool = False
     mirrored: bool = False
@@ -29,7 +29,7 @@ class Turn:
         return (width, height) if self.transposed else (height, width)
 
     def apply(self, array: np.ndarray) -> np.ndarray:
-        """Turn (H, W, …) upright; what stands upright already is returned as it is, else it is a copy."""
+        """Turn (H, W, …) upright; returns the array itself if it is upright, otherwise a copy."""
         if self == UPRIGHT:
             return array
         turned = array.swapaxes(0, 1) if self.transposed else array
@@ -38,7 +38,7 @@ class Turn:
 
 UPRIGHT = Turn()
 
-# By the value of EXIF's tag: where the stored first row and first column are seen (top and left is 1).
+# By the value of the EXIF tag: where the stored first row and column are displayed (1 is top and left).
 EXIF = {
     2: Turn(mirrored=True),
     3: Turn(mirrored=True, flipped=True),
@@ -50,28 +50,28 @@ EXIF = {
 }
 
 NOTES = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
-"""Where Pillow keeps what may tell an orientation."""
+"""Keys under which Pillow keeps metadata that may give an orientation."""
 
 
 def image_turn(image: Image.Image) -> Turn:
-    """How an opened image is turned upright, by what Pillow found before its pixels.
+    """How an opened image is turned upright, by the metadata that Pillow found before its pixels.
 
-    A TIFF is upright when Pillow has loaded it. A note that can't be read, or tells none of the eight, turns nothing:
-    so viewers take it.
+    Pillow turns a TIFF upright itself. Metadata that can't be read, or has none of the eight values, is ignored, as
+    viewers do.
     """
     if image.format == "TIFF" or not any(note in image.info for note in NOTES):
         return UPRIGHT
     try:
         return EXIF.get(image.getexif().get(TAG, 1), UPRIGHT)
-    except Exception:  # a damaged note can make Pillow raise almost anything
+    except Exception:  # damaged metadata can make Pillow raise almost anything
         return UPRIGHT
 
 
 def matrix_turn(matrix: np.ndarray) -> Turn | None:
-    """How a video's display matrix turns its frames; none where it is none of the eight ways.
+    """How a video's display matrix turns its frames; `None` if it is none of the eight symmetries.
 
     The matrix is (9,) int32, a b u c d v x y w with 16 binary places: column p and row q are shown at column a p + c q
-    + x and row b p + d q + y (ISO/IEC 14496-12, 6.2.2). Scale and place do not count.
+    + x and row b p + d q + y (ISO/IEC 14496-12, 6.2.2). Scale and position are ignored.
     """
     a, b, _, c, d = (float(value) for value in matrix[:5])
     largest = max(abs(a), abs(b), abs(c), abs(d))

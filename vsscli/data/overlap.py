@@ -1,8 +1,8 @@
-"""Videos that two splits have in common, whatever they are called in each.
+"""Videos that two splits have in common, whatever their names.
 
-Names tell little: a list copied from another, a root without folders of splits, frames exported twice, links. So frames
-are compared as files, and by content where files of one size are in both splits; of each video a few frames, spread
-over it, since whoever repeats a video repeats more than one of them.
+Names are unreliable: a list may be a copy of another, a root may have no folders of splits, frames may be exported
+twice or linked. So frames are compared as files, and by content if both splits have files of one size. A few frames of
+each video, spread over it, are compared, since a repeated video has more than one of them in common.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 
 PROBES = 8
-"""Frames of a video that are compared by content."""
+"""Number of frames of a video that are compared by content."""
 
 TRIED = 16
-"""Files of one size that a frame is compared with at most."""
+"""Most files of one size that a frame is compared with."""
 
 
 class Shared(NamedTuple):
-    """A video of one split that is in the other as well: what it is called there."""
+    """A video of one split that is in the other, too, and its name there."""
 
     name: str
     other: str
@@ -43,8 +43,8 @@ class _File(NamedTuple):
 
 
 def shared_videos(videos: Sequence[FolderVideo], others: Sequence[FolderVideo], digests: Digests) -> list[Shared]:
-    """The videos of which at least one frame is among those of others, of another split, too. Frames without an image,
-    or whose file can't be looked at, count for nothing."""
+    """The videos with at least one frame that is also in ``others``, those of another split. Frames without an image,
+    or with a file that can't be read, are ignored."""
     by_place: dict[tuple[int, int, int | None], _File] = {}
     by_size: dict[int, list[_File]] = {}
     for video in others:
@@ -65,14 +65,14 @@ def _other(
     by_size: dict[int, list[_File]],
     digests: Digests,
 ) -> str | None:
-    """The video that one of some files is in too."""
+    """The other split's video that has one of some files, if any."""
     for file in files:
         if file.place in by_place:
             return by_place[file.place].video
     alike = [file for file in files if file.size in by_size]
     for number in sorted({round(i * (len(alike) - 1) / max(PROBES - 1, 1)) for i in range(PROBES)} if alike else ()):
         file = alike[number]
-        with suppress(VssError):  # what can't be read is told of elsewhere
+        with suppress(VssError):  # unreadable files are reported elsewhere
             for candidate in by_size[file.size][:TRIED]:
                 if file.number == candidate.number and digests.of(file.path) == digests.of(candidate.path):
                     return candidate.video

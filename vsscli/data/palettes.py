@@ -1,12 +1,12 @@
-"""Palettes: whether the values of a mask are the numbers in its file, or what these are painted as.
+"""Palettes: whether the values of a mask are the numbers in its file, or follow from their colours.
 
-A palette PNG holds numbers and a colour for each. Mostly the numbers are the mask's values, and the colours are there
-to look at. But programs that make PNGs smaller without loss (oxipng, ImageOptim, pngquant and others) number the
-colours anew: the picture stays, the numbers are another's. Where the colours are those of the class table, or greys,
-the values can be told from them; where both readings are possible, the mask is refused.
+A palette PNG holds numbers and a colour for each. Usually the numbers are the mask's values, and the colours are only
+for viewing. But programs that optimise PNGs (oxipng, ImageOptim, pngquant and others) renumber the colours: the picture
+is the same, but the numbers are not. If the colours are those of the class table, or greys, the values follow from
+them; if both readings are possible, the mask is refused.
 
-The marks of a palette that was numbered anew: its colours are the table's but stand at other numbers, not all of them
-shifted alike; and it has no colour that the picture does not use.
+The signs of a renumbered palette: its colours are the table's but at other numbers, and not all shifted equally; and it
+has no colour that the picture does not use.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from vsscli.errors import VssError
 BLACK: Colour = (0, 0, 0)
 
 INDEX: tuple[int, ...] = ()
-"""The reading of a palette that does not count: numbers are values."""
+"""The reading of a palette that is only for viewing: numbers are values."""
 
 REMEDY = (
-    "write it as a PNG of class ids without a palette (grey, 8 bits): from its numbers where these are right, from its "
-    "colours where a program that makes PNGs smaller has numbered them anew"
+    "write it as an 8-bit grey PNG of class ids without a palette: from its numbers if these are right, or from its "
+    "colours if an optimiser of PNGs has renumbered them"
 )
 
 
 @dataclass(frozen=True)
 class Legend:
-    """What values of masks mean, as far as colours can tell: value and colour of each class; values that mean no class,
-    painted black; and whether the class table says the colours. Those that vss makes up are PASCAL VOC's colour map,
-    which others use as well, at its own numbers. The names of the classes, in the same order, are for masks that name
-    theirs (`data.notes`); without, such masks are read as any other."""
+    """Colours of the values of masks: value and colour of each class; void values, which are black; and whether the
+    class table gives the colours. Those that vss generates are PASCAL VOC's colour map, which other programs use, too,
+    with its own numbers. The names of the classes, in the same order, are for masks that name theirs (`data.notes`);
+    without them, such masks are read like any other."""
 
     colours: tuple[tuple[int, Colour], ...]
     void: tuple[int, ...] = ()
@@ -62,17 +62,17 @@ class Legend:
 
 
 def legend_of(table: ClassTable, first: int = 0, void: Sequence[int] = (IGNORE,)) -> Legend:
-    """What masks mean whose value ``first`` is class 0 of a table."""
+    """The legend of masks in which value ``first`` is class 0 of a table."""
     told = any(colour != made_up_colour(index) for index, colour in enumerate(table.colours))
     return Legend(tuple(enumerate(table.colours, start=first)), tuple(void), told, table.names)
 
 
 def read_palette(numbers: np.ndarray, palette: bytes, alpha: bytes, legend: Legend | None, where: str) -> np.ndarray:
-    """The values of a palette mask, (H, W) uint8: the same array where the numbers, as they are stored, are the values.
-    Colours that contradict the numbers, where nobody knows which are right, are an error.
+    """The values of a palette mask, (H, W) uint8: the array ``numbers`` itself if the stored numbers are the values.
+    `VssError` if the colours contradict the numbers and it is unclear which are right.
 
-    Without a legend, where it is not known what values mean, greys alone are heard. ``palette`` has three bytes each,
-    ``alpha`` the transparency of the first; ``where`` is what to call the mask in an error.
+    Without a legend only greys are interpreted. ``palette`` has three bytes for each colour, ``alpha`` the transparency
+    of the first ones; ``where`` names the mask in errors.
     """
     if _is_plain(palette, legend):
         return numbers
@@ -86,26 +86,25 @@ def read_palette(numbers: np.ndarray, palette: bytes, alpha: bytes, legend: Lege
 
 
 def read_few_bits(samples: np.ndarray, depth: int, legend: Legend | None, where: str) -> np.ndarray:
-    """The values of a grey mask of 1, 2 or 4 bits, (H, W) uint8 as they are stored.
+    """The values of a grey mask of 1, 2 or 4 bits, (H, W) uint8, which are the stored ones.
 
-    But a mask of 8 bits that holds 0 and 255 alone is made one of 1 bit by programs that make PNGs smaller, 255 as 1;
-    and likewise for 2 and 4 bits. Where that would be values that mean something as well, it can't be known, which is
-    an error.
+    But optimisers of PNGs turn an 8-bit mask with only the values 0 and 255 into one of 1 bit, with 1 for 255, and
+    likewise with 2 and 4 bits. If those would be valid values, too, the mask is ambiguous: `VssError`.
     """
     used = np.flatnonzero(np.bincount(samples.ravel(), minlength=2)).tolist()
     stretched = [sample * (255 // (2**depth - 1)) for sample in used]
     if legend is None or stretched == used or not all(map(legend.knows, stretched)):
         return samples
     raise VssError(
-        f"{where} is a grey PNG of {depth} bit{'s' if depth > 1 else ''} that holds {_listed(used)}; as a program that "
-        f"makes PNGs smaller writes it, that stands for {_listed(stretched)}, and both may be meant",
-        "write it as a grey PNG of 8 bits",
+        f"{where} is a grey PNG of {depth} bit{'s' if depth > 1 else ''} with values {_listed(used)}; if an optimiser "
+        f"of PNGs wrote it, they stand for {_listed(stretched)}, and either may be right",
+        "write it as an 8-bit grey PNG",
     )
 
 
 @lru_cache(maxsize=256)
 def _is_plain(palette: bytes, legend: Legend | None) -> bool:
-    """Whether numbers are values whichever of them are used."""
+    """Whether numbers are values, whichever of them are used."""
     entries = _entries(palette)
     odd = _strays, _is_void_painted
     if legend is not None and any(is_odd(i, colour, legend) for i, colour in enumerate(entries) for is_odd in odd):
@@ -116,16 +115,16 @@ def _is_plain(palette: bytes, legend: Legend | None) -> bool:
 
 @lru_cache(maxsize=1024)
 def _reading(palette: bytes, alpha: bytes, used: tuple[int, ...], legend: Legend | None) -> tuple[int, ...] | str:
-    """The value of each of 256 numbers, `INDEX`, or why it can't be known."""
+    """The value of each of 256 numbers, or `INDEX`, or why neither is certain."""
     entries = _entries(palette)
     if used and used[-1] >= len(entries):
-        return INDEX  # numbers without a colour: the palette is none that a picture was painted with
+        return INDEX  # numbers without a colour: the palette is not that of the picture
     trimmed = len(used) >= _length(entries, used)
     if legend is not None and any(_strays(index, entries[index], legend) for index in used):
         return _by_table(entries, alpha, used, legend, trimmed)
     related = legend is not None and trimmed and all(_is_void_or_own(i, entries[i], legend) for i in used)
     if related and legend is not None and any(_is_void_painted(i, entries[i], legend) for i in used):
-        return "its black, void's colour, stands at the number of a class with another one"
+        return "black, the colour of void, is at the number of a class with another colour"
     agrees = legend is not None and any(legend.own.get(index) == entries[index] for index in used)
     return INDEX if agrees or not trimmed else _by_grey(entries, used, legend)
 
@@ -133,51 +132,49 @@ def _reading(palette: bytes, alpha: bytes, used: tuple[int, ...], legend: Legend
 def _by_table(
     entries: list[Colour], alpha: bytes, used: tuple[int, ...], legend: Legend, trimmed: bool
 ) -> tuple[int, ...] | str:
-    """The reading of a palette that has colours of classes at numbers that are not theirs."""
+    """The reading of a palette that has colours of classes at other numbers than their values."""
     length = _length(entries, used)
     standard = _is_ramp(entries[:length]) or _is_voc(entries[:length])
     if not legend.told and (standard or not trimmed):
-        return INDEX  # others use the same colours
+        return INDEX  # other programs use the same colours
     places = _places(entries[:length], legend)
     foreign = [colour for colour in entries[:length] if colour not in legend.values and colour != BLACK]
     if len(foreign) > len(places):
-        return INDEX  # one that has nothing to do with the table, but for a colour or two
+        return INDEX  # unrelated to the table except for a colour or two
     first = _other_start(entries, used, legend)
     if first is not None:
         shift = legend.colours[0][0] - first
         side = "below" if shift > 0 else "above"
-        return f"it has the colours of the class table in order, {abs(shift)} {side} the values that data.first_id says"
+        return f"it has the colours of the class table in order, {abs(shift)} {side} the values given by data.first_id"
     if standard:
         return (
-            INDEX if not trimmed else "its colours are of classes with other numbers, or a common palette's first ones"
+            INDEX if not trimmed else "its colours are those of classes with other numbers, or a common palette's first"
         )
     reading = list(range(256))
     for index in used:
         colour = entries[index]
         values = legend.values.get(colour, [])
         if alpha[index : index + 1] == b"\0" or (not values and colour != BLACK):
-            return (
-                f"most of its colours are of classes with other numbers, but number {index} {_painted(colour)} is not"
-            )
+            return f"most of its colours are of classes with other numbers, but number {index} {_shown(colour)} is not"
         if len(values) > 1 or (values and colour == BLACK):
-            return f"its colours are of classes with other numbers, and {_painted(colour)} means more than one"
+            return f"its colours are those of classes with other numbers, and {_shown(colour)} is that of more than one"
         if not values and not legend.void:
-            return f"its colours are of classes with other numbers, but number {index} {_painted(colour)} is not"
+            return f"its colours are those of classes with other numbers, but number {index} {_shown(colour)} is not"
         reading[index] = values[0] if values else (0 if 0 in legend.void else legend.void[0])
     if not trimmed and any(legend.own.get(index) == entries[index] for index in used):
-        return "some of its colours are of classes with other numbers, some of those with their own"
+        return "some of its colours are those of classes with other numbers, some are at their own"
     if all(_is_grey(entries[index]) and legend.knows(entries[index][0]) for index in used):
         return "its greys may be values, or colours of classes with other numbers"
     return tuple(reading)
 
 
 def _places(entries: list[Colour], legend: Legend) -> list[tuple[int, list[int]]]:
-    """The numbers that have colours of classes, and the values of these."""
+    """Numbers with colours of classes, and the values of these classes."""
     return [(index, legend.values[colour]) for index, colour in enumerate(entries) if colour in legend.values]
 
 
 def _other_start(entries: list[Colour], used: tuple[int, ...], legend: Legend) -> int | None:
-    """The number of class 0 in a palette that has the colours of the classes in order, from another number on."""
+    """The number of class 0 if a palette has the colours of the classes in order from another number on."""
     length = _length(entries, used)
     places = _places(entries[:length], legend)
     shifts = {value - index for index, values in places for value in values}
@@ -186,27 +183,28 @@ def _other_start(entries: list[Colour], used: tuple[int, ...], legend: Legend) -
 
 
 def _other_start_remedy(first: int) -> str:
-    """What to do about masks that count classes from another number: predictions do, from 0, that are to be labels."""
+    """What to do about masks that count classes from another number, like predictions, which start at 0."""
     void = [255] if first == 0 else [0, 255]
     return (
-        f"masks that count classes from {first} look so, as predictions do from 0: if all are such, set data.first_id: "
-        f"{first} and data.void_ids: {void} in the recipe; else rewrite these by a mapping (`vss remap --help`)"
+        f"masks that count classes from {first} look like this, as predictions do from 0: if all masks do, set "
+        f"data.first_id: {first} and data.void_ids: {void} in the recipe; otherwise rewrite these with a mapping "
+        "(`vss remap --help`)"
     )
 
 
 def _by_grey(entries: list[Colour], used: tuple[int, ...], legend: Legend | None) -> tuple[int, ...] | str:
-    """The reading of a palette of which every colour is used, if they are greys: those of a grey mask."""
+    """The reading of a palette whose colours are all used: if they are greys, those of a grey mask."""
     greys = [entries[index][0] for index in used]
     if not all(_is_grey(entries[index]) for index in used) or greys == list(used):
         return INDEX
     last = len(greys) - 1
     if last and greys == [round(255 * step / last) for step in range(last + 1)]:
-        # Black to white in even steps, to look at; as values, 2, 4 and 16 of them would be a grey PNG of few bits.
-        return INDEX if last in (1, 3, 15) else f"its greys may be values, {_listed(greys)}, or steps to be looked at"
+        # Even steps from black to white are for viewing; 2, 4 or 16 of them as values would be a PNG of few bits.
+        return INDEX if last in (1, 3, 15) else f"its greys may be values, {_listed(greys)}, or steps for viewing"
     if legend is not None and all(map(legend.knows, used)) and not all(map(legend.knows, greys)):
         if sum(map(legend.knows, greys)) * 2 <= len(greys):
             return INDEX
-        return f"its greys may be values, {_listed(greys)}, of which some mean nothing, or there to be looked at"
+        return f"its greys may be values, {_listed(greys)}, of which some are unknown, or only for viewing"
     reading = list(range(256))
     for index, grey in zip(used, greys, strict=True):
         reading[index] = grey
@@ -218,18 +216,18 @@ def _entries(palette: bytes) -> list[Colour]:
 
 
 def _length(entries: list[Colour], used: tuple[int, ...]) -> int:
-    """How many entries count: those behind the last that is used or not black are padding."""
+    """Number of entries that count: black ones after the last that is used or not black are padding."""
     last = used[-1] if used else -1
     return max((index for index, colour in enumerate(entries) if index <= last or colour != BLACK), default=-1) + 1
 
 
 def _strays(index: int, colour: Colour, legend: Legend) -> bool:
-    """Whether a number is painted as a class that has another one."""
+    """Whether a number has the colour of a class with another value."""
     return colour in legend.values and legend.own.get(index) != colour
 
 
 def _is_void_painted(index: int, colour: Colour, legend: Legend) -> bool:
-    """Whether the number of a class that has a colour is painted black, as void is."""
+    """Whether the value of a class with another colour is black, the colour of void."""
     return legend.told and colour == BLACK and bool(legend.void) and legend.own.get(index, BLACK) != BLACK
 
 
@@ -242,7 +240,7 @@ def _is_grey(colour: Colour) -> bool:
 
 
 def _is_ramp(entries: list[Colour]) -> bool:
-    """Whether each number is painted as the grey of that value."""
+    """Whether each number has the grey of its value."""
     return all(colour == (index, index, index) for index, colour in enumerate(entries))
 
 
@@ -251,7 +249,7 @@ def _is_voc(entries: list[Colour]) -> bool:
     return all(colour == (made_up_colour(index - 1) if index else BLACK) for index, colour in enumerate(entries))
 
 
-def _painted(colour: Colour) -> str:
+def _shown(colour: Colour) -> str:
     return "({}, {}, {})".format(*colour)
 
 

@@ -1,7 +1,7 @@
-"""COCO panoptic's JSON: which category each segment of a panoptic PNG has.
+"""COCO panoptic's JSON: the category of each segment of a panoptic PNG.
 
-The file for COCO's training images is hundreds of megabytes of text, a dozen times that as Python objects. It is read
-piece by piece, and what stays is five bytes a segment.
+The file for COCO's training images is hundreds of megabytes of text, and a dozen times that as Python objects. So it is
+read piece by piece, and five bytes are kept for each segment.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from vsscli.structured import json_decoder
 
 CHUNK = 2**20
 LONGEST = 2**24
-"""Characters: one image's annotation has some thousand, and a longer one is no annotation."""
+"""Most characters of one image's annotation, which usually has a few thousand."""
 
 SEGMENT_IDS = 2**24
-"""As many as three bytes of a pixel can tell apart; 0 is void."""
+"""Number of ids in three bytes of a pixel; 0 is void."""
 
 
 @dataclass(frozen=True)
 class Segments:
-    """The segments of all images that a JSON tells of.
+    """The segments of all images in a JSON file.
 
-    ``places`` says for the name of each PNG where its segments begin and end in ``ids`` (uint32) and ``categories``
-    (uint8); ``names`` is what the JSON calls its categories, empty where it does not say.
+    ``places`` maps the name of each PNG to where its segments begin and end in ``ids`` (uint32) and ``categories``
+    (uint8); ``names`` has the names of categories, if the JSON file has them.
     """
 
     path: Path
@@ -44,7 +44,7 @@ class Segments:
     names: dict[int, str]
 
     def of(self, png: Path) -> tuple[np.ndarray, np.ndarray]:
-        """Segment ids, rising, and categories of one image: (N,) uint32 and (N,) uint8."""
+        """Segment ids, ascending, and categories of one image: (N,) uint32 and (N,) uint8."""
         if png.name not in self.places:
             raise VssError(
                 f"{self.path} has no annotation with file_name {png.name!r}, which {png} needs",
@@ -58,29 +58,28 @@ class Segments:
             raise VssError(
                 f"{self.path} gives segment {ids[twice[0]]} of {png.name} the categories "
                 f"{categories[twice[0]]} and {categories[twice[0] + 1]}",
-                "fetch the JSON again",
+                "download the JSON again",
             )
         return ids, categories
 
 
 def segments_beside(folder: Path) -> Path:
-    """Where the JSON of a folder of panoptic PNGs is: beside it, with its name."""
+    """The JSON file of a folder of panoptic PNGs, beside it and with its name."""
     place = Path(os.path.abspath(folder))
     return place.with_name(f"{place.name}.json")
 
 
-_reading = Lock()  # threads that want the same file wait for the first of them instead of reading it too
+_reading = Lock()  # threads that need the same file wait for the first one instead of reading it, too
 
 
 def load_segments(path: Path) -> Segments:
-    """Read a panoptic JSON; the same file again is remembered. What can't be meant is an error that names image and
-    value."""
+    """Read a panoptic JSON file, which is cached. `VssError` names the image and the value that are wrong."""
     try:
         state = os.stat(path)
     except OSError as cause:
         raise VssError(
             f"panoptic JSON {path} can't be read: {cause.strerror}",
-            "the JSON of a folder of panoptic PNGs lies beside it: panoptic_val2017/ and panoptic_val2017.json",
+            "the JSON of a folder of panoptic PNGs is beside it: panoptic_val2017/ and panoptic_val2017.json",
         ) from cause
     with _reading:
         return _load(path, state.st_mtime_ns, state.st_size)
@@ -96,7 +95,7 @@ def _load(path: Path, changed: int, size: int) -> Segments:
                 if key == "annotations":
                     name, segments = _annotation(value, path)
                     if name in places:
-                        raise VssError(f"{path} has two annotations with file_name {name!r}", "fetch the JSON again")
+                        raise VssError(f"{path} has two annotations with file_name {name!r}", "download the JSON again")
                     places[name] = len(ids), len(ids) + len(segments)
                     ids.extend(segment for segment, _ in segments)
                     categories.extend(category for _, category in segments)
@@ -104,20 +103,20 @@ def _load(path: Path, changed: int, size: int) -> Segments:
                     names[value["id"]] = str(value.get("name"))
     except (OSError, ValueError, RecursionError) as cause:
         reason = cause.strerror if isinstance(cause, OSError) else cause
-        raise VssError(f"panoptic JSON {path} is damaged: {reason}", "fetch or extract it again") from cause
+        raise VssError(f"panoptic JSON {path} is damaged: {reason}", "download or extract it again") from cause
     if not places:
-        raise VssError(f"{path} is no panoptic JSON: it has no list `annotations`", "give COCO's panoptic_*.json")
+        raise VssError(f"{path} is not a panoptic JSON: it has no list `annotations`", "give COCO's panoptic_*.json")
     return Segments(path, places, np.array(ids, np.uint32), np.array(categories, np.uint8), names)
 
 
 def _annotation(value: Any, path: Path) -> tuple[str, list[tuple[int, int]]]:
-    """The PNG's name of one annotation, and id and category of its segments."""
+    """The name of an annotation's PNG, and id and category of its segments."""
     name = value.get("file_name") if isinstance(value, dict) else None
     infos = value.get("segments_info") if isinstance(value, dict) else None
     if not isinstance(name, str) or not isinstance(infos, list):
         raise VssError(
             f"{path} has an annotation without file_name or segments_info: {json.dumps(value)[:80]}",
-            "give a panoptic JSON (panoptic_*.json); those of instances and captions are others",
+            "give a panoptic JSON (panoptic_*.json), not one of instances or captions",
         )
     segments = []
     for info in infos:
@@ -134,7 +133,7 @@ def _annotation(value: Any, path: Path) -> tuple[str, list[tuple[int, int]]]:
 
 
 def _members(file: TextIO) -> Iterator[tuple[str, Any]]:
-    """The members of a JSON object, one by one; of a list, one element after the other under the list's key."""
+    """The members of a JSON object, one by one; for a list, its elements one by one with the list's key."""
     text = _Text(file)
     text.expect("{")
     while True:
@@ -146,7 +145,7 @@ def _members(file: TextIO) -> Iterator[tuple[str, Any]]:
             while not closed:
                 yield key, text.value()
                 closed = text.expect(",]") == "]"
-            if text.peek() == "]":  # of an empty list; behind the last element it was taken already
+            if text.peek() == "]":  # of an empty list; after a last element it is already consumed
                 text.expect("]")
         else:
             yield key, text.value()
@@ -155,14 +154,14 @@ def _members(file: TextIO) -> Iterator[tuple[str, Any]]:
 
 
 class _Text:
-    """JSON text of which only a piece is held."""
+    """JSON text of which only a piece is in memory."""
 
     def __init__(self, file: TextIO) -> None:
         self._file, self._held, self._at, self._ended = file, "", 0, False
         self._decoder = json_decoder()
 
     def peek(self) -> str:
-        """The next character that is no space; it stays. Nothing at the end of the file."""
+        """The next character that is not a space, without consuming it; empty at the end of the file."""
         while True:
             while self._at < len(self._held) and self._held[self._at] in " \t\r\n":
                 self._at += 1
@@ -171,7 +170,7 @@ class _Text:
             self._read(CHUNK)
 
     def expect(self, characters: str) -> str:
-        """Take the next character, which is one of these."""
+        """Consume the next character, which must be one of these."""
         found = self.peek()
         if not found or found not in characters:
             raise ValueError(f"expected {' or '.join(characters)}, found {found or 'the end of the file'}")
@@ -179,7 +178,7 @@ class _Text:
         return found
 
     def value(self) -> Any:
-        """Take the next value."""
+        """Consume the next value."""
         self.peek()
         while True:
             try:
@@ -188,13 +187,13 @@ class _Text:
                 if self._ended:
                     raise
             else:
-                if end < len(self._held) or self._ended:  # else a number might go on
+                if end < len(self._held) or self._ended:  # otherwise a number might continue
                     self._at = end
                     return value
             self._read(max(CHUNK, len(self._held) - self._at))
 
     def _read(self, characters: int) -> None:
         if len(self._held) - self._at > LONGEST:
-            raise ValueError(f"a value of it does not end within {LONGEST} characters")
+            raise ValueError(f"it has a value of more than {LONGEST} characters")
         more = self._file.read(characters)
         self._held, self._at, self._ended = self._held[self._at :] + more, 0, not more

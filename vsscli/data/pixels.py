@@ -1,6 +1,6 @@
-"""Images: one file decoded to upright RGB of 8 bits, as annotation tools show it.
+"""Images: a file decoded to upright 8-bit RGB, as annotation tools show it.
 
-Nothing here repairs: a file whose pixels do not all decode is an error that names it. Colour profiles are not applied
+Nothing is repaired: a file whose pixels do not all decode is an error that names it. Colour profiles are not applied
 and transparency is dropped, as in the pipelines that published networks were trained with.
 """
 
@@ -24,20 +24,20 @@ from vsscli.errors import VssError
 IMAGE_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 
 MOST_PIXELS = 2**27
-"""Of an image, a mask or a video's frame: 16,384 x 8,192. A few kilobytes can claim thousands of times as many."""
+"""Limit for images, masks and frames of videos: 16,384 x 8,192. A few kilobytes can claim thousands of times more."""
 
-TILES = "cut it into tiles, each a frame of its own, or scale it down"
+TILES = "cut it into tiles, each a separate frame, or scale it down"
 
 DARKEST = 2**14
-"""A 16-bit image whose brightest value is below holds 10, 12 or 14 bits as they came, or a dark scene: who knows."""
+"""A 16-bit image whose brightest value is lower may hold 10, 12 or 14 bits of a sensor, or a dark scene."""
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Decode an image, upright: turned as its EXIF orientation says, (H, W, 3) uint8, RGB.
+    """Decode an image, turned upright by its EXIF orientation: (H, W, 3) uint8, RGB.
 
-    Grey becomes three equal channels, transparency is dropped, and 16 bits become 8 by rounding (255 v / 65535). A file
-    that is missing, empty, damaged, truncated, absurdly large, an animation, or has values of more than 8 bits whose
-    range can't be known is an error.
+    Grey becomes three equal channels, transparency is dropped, and 16 bits become 8 by rounding (255 v / 65535).
+    `VssError` if the file is missing, empty, damaged, truncated, too large, an animation, or has values of more than 8
+    bits whose range is unknown.
     """
     with _opened(path) as (image, png):
         turn = image_turn(image)
@@ -53,7 +53,7 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width of the upright image as the file's header tells; pixels are not decoded."""
+    """Height and width of the upright image from the file's header; pixels are not decoded."""
     with named(path, IMAGE_FORMATS, "image"):
         with Image.open(path, formats=IMAGE_FORMATS) as image:
             height, width = image.height, image.width
@@ -63,23 +63,22 @@ def image_size(path: Path) -> tuple[int, int]:
         notes = read_notes(path)
         if not notes:
             return height, width
-        dot = Png(1, 1, 8, 0, False, notes=notes)  # Pillow would decode everything to look for them
+        dot = Png(1, 1, 8, 0, False, notes=notes)  # to find them, Pillow would decode everything
         return image_turn(dot.open(b"\0\0")).size(height, width)
 
 
 def require_pixels(height: int, width: int, what: str) -> None:
-    """Refuse what has more pixels than may be decoded."""
+    """Refuse pictures with more pixels than the limit."""
     if height * width > MOST_PIXELS:
         raise VssError(
-            f"{what} is absurdly large: {width}x{height} are {height * width} pixels, "
-            f"and at most {MOST_PIXELS} are read",
+            f"{what} is too large: {width}x{height} are {height * width} pixels, and the limit is {MOST_PIXELS}",
             TILES,
         )
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[Image.Image, Png | None]]:
-    """Open an image file that is whole, not turned yet; a PNG is inflated already, and its chunks come with it."""
+    """Open a complete image file, not yet turned upright; a PNG is already inflated, and comes with its chunks."""
     with named(path, IMAGE_FORMATS, "image"):
         data = path.read_bytes()
         if data.startswith(SIGNATURE):
@@ -95,7 +94,7 @@ def _opened(path: Path) -> Iterator[tuple[Image.Image, Png | None]]:
 
 
 def require_png(data: bytes, path: Path, what: str) -> Png:
-    """The chunks of a file that is a PNG of one picture, which is not absurdly large."""
+    """The chunks of a file, which must be a PNG with one picture that is not too large."""
     if not data.startswith(SIGNATURE):
         raise Image.UnidentifiedImageError
     png = parse_png(data)
@@ -106,54 +105,54 @@ def require_png(data: bytes, path: Path, what: str) -> Png:
 
 @contextmanager
 def named(path: Path, formats: tuple[str, ...], what: str) -> Iterator[None]:
-    """Whatever goes wrong until the block ends is an error that names the file."""
+    """Turn any error of the block into a `VssError` that names the file."""
     try:
         yield
     except VssError:
         raise
     except FileNotFoundError as cause:
-        raise VssError(f"{what} {path} is not there", "check the path, or fetch the file again") from cause
+        raise VssError(f"{what} {path} does not exist", "check the path, or download the file again") from cause
     except PermissionError as cause:
-        raise VssError(f"{what} {path} may not be read by this user", "change the file's permissions") from cause
+        raise VssError(f"{what} {path} can't be read by this user", "change the file's permissions") from cause
     except Image.UnidentifiedImageError as cause:
         raise _unidentified(path, formats, what) from cause
     except Image.DecompressionBombError as cause:
         pixels = re.search(r"\d+", str(cause))
-        told = f"{pixels[0]} pixels" if pixels else str(cause)
-        raise VssError(f"{what} {path} is absurdly large: {told}, and at most {MOST_PIXELS} are read", TILES) from cause
+        size = f"{pixels[0]} pixels" if pixels else str(cause)
+        raise VssError(f"{what} {path} is too large: {size}, and the limit is {MOST_PIXELS}", TILES) from cause
     except Exception as cause:  # a damaged file can make Pillow raise almost anything
-        raise VssError(f"{what} {path} is damaged: {cause}", "fetch or extract it again") from cause
+        raise VssError(f"{what} {path} is damaged: {cause}", "download or extract it again") from cause
 
 
 def _unidentified(path: Path, formats: tuple[str, ...], what: str) -> VssError:
-    """The error for a file that is none of the formats: what it is instead, where that can be told."""
-    wanted = " or ".join(formats) if len(formats) < 3 else "image"
+    """The error for a file of another format, which says what it is instead, if known."""
+    wanted = f"a {' or '.join(formats)} file" if len(formats) < 3 else "an image file"
     head = read_head(path)
     kind, this = picture_kind(head), f"{what} {path}"
     if os.path.getsize(path) == 0:
-        return VssError(f"{this} is empty (0 bytes)", "fetch or extract it again")
+        return VssError(f"{this} is empty (0 bytes)", "download or extract it again")
     if kind == "JPEG" and "JPEG" in formats and (jpeg_bits(path) or 8) > 8:
-        return VssError(f"{this} is a JPEG of {jpeg_bits(path)} bits a channel", "save it with 8 bits")
+        return VssError(f"{this} is a JPEG with {jpeg_bits(path)} bits per channel", "save it with 8 bits")
     if kind == "JPEG" and "JPEG" not in formats:
         return VssError(
-            f"{this} is damaged or no {wanted} file: it is a JPEG, which changes values where they meet others",
-            f"export it as {wanted} from where it was made",
+            f"{this} is damaged or not {wanted}: it is a JPEG, which changes values near edges",
+            f"export it as {' or '.join(formats)} from the original",
         )
     if kind and kind.upper() not in formats:
         better = "PNG" if "JPEG" not in formats else "JPEG or PNG"
-        return VssError(f"{this} is damaged or no {wanted} file: it is {kind}", f"convert it to {better}")
+        return VssError(f"{this} is damaged or not {wanted}: it is {kind}", f"convert it to {better}")
     if video_kind(head):
         return VssError(
-            f"{this} is damaged or no {wanted} file: it is {video_kind(head)}",
+            f"{this} is damaged or not {wanted}: it is {video_kind(head)}",
             "give it a video's suffix, such as .mp4",
         )
-    return VssError(f"{this} is damaged or no {wanted} file", "fetch or extract it again")
+    return VssError(f"{this} is damaged or not {wanted}", "download or extract it again")
 
 
 def _pictures(image: Image.Image) -> int:
-    """How many pictures a file holds, smaller copies of the first not counted."""
+    """Number of pictures in a file, without smaller copies of the first."""
     if image.format not in ("WEBP", "TIFF"):
-        return 1  # a JPEG's further pictures are previews and the other eye's view
+        return 1  # further pictures of a JPEG are previews and the second view of a stereo pair
     count: int = getattr(image, "n_frames", 1)
     if image.format != "TIFF" or count == 1:
         return count
@@ -166,14 +165,14 @@ def _pictures(image: Image.Image) -> int:
 
 
 def _require_scans(image: Image.Image, data: bytes) -> None:
-    """Refuse a JPEG that was cut, whether or not somebody closed it again; the image is loaded.
+    """Refuse a JPEG that was cut off, even if an end marker was added; the image is loaded.
 
-    The decoder takes blocks that are missing before the end for flat ones, which go on to the last corner. Where that
-    is flat, the end is replaced by zeros: with these, the decoder asks for more unless it has all blocks already.
+    The decoder fills missing blocks before the end marker with a flat colour, up to the last corner. If that is flat,
+    the end is replaced by zeros: with these, the decoder asks for more data unless it has all blocks.
     """
     end = jpeg_end(data)
     if end is None:
-        raise ValueError("it is truncated: what follows its pixels does not end it")
+        raise ValueError("it is truncated: the end marker is missing")
     image.load()
     width, height = image.size
     corner = (max(width - 1 - (width - 1) % 8, width - 4), max(height - 1 - (height - 1) % 8, height - 4))
@@ -187,19 +186,19 @@ def _require_single(pictures: int, path: Path, what: str) -> None:
     if pictures > 1:
         raise VssError(
             f"{what} {path} holds {pictures} pictures: an animation, or several pages",
-            f"export each of them as a file of its own (ffmpeg -i {path.name} %05d.png)",
+            f"export each of them as a separate file (ffmpeg -i {path.name} %05d.png)",
         )
 
 
 def _colours(image: Image.Image, path: Path) -> np.ndarray:
-    """RGB of an image of 8 bits, (H, W, 3) uint8."""
+    """RGB of an 8-bit image, (H, W, 3) uint8."""
     deep = image.mode in ("F", "I")
     if image.format == "TIFF":
         bits = image.tag_v2.get(258, 8)  # type: ignore[attr-defined]  # BitsPerSample
         deep = deep or max(bits if isinstance(bits, tuple) else (bits,)) > 8
     if deep:
         raise VssError(
-            f"image {path} has more than 8 bits a channel (mode {image.mode})",
+            f"image {path} has more than 8 bits per channel (mode {image.mode})",
             "save it with 8 bits, or as a 16-bit PNG",
         )
     image.load()
@@ -209,24 +208,24 @@ def _colours(image: Image.Image, path: Path) -> np.ndarray:
 
 
 def _deep(png: Png, image: Image.Image) -> np.ndarray:
-    """All channels of a PNG of 16 bits, (H, W, channels) uint16."""
+    """All channels of a 16-bit PNG, (H, W, channels) uint16."""
     if png.colour == 0:
         return np.asarray(image).astype(np.uint16)[..., None]
     rows = png.inflate()
-    if png.colour == 4:  # four bytes a pixel, as in 8-bit RGBA, which Pillow gives whole
+    if png.colour == 4:  # four bytes per pixel, read as 8-bit RGBA, of which Pillow keeps all
         four = Png(png.width, png.height, 8, 6, png.interlaced).open(rows)
         return np.array(four).view(">u2").astype(np.uint16)
     return np.array(image).astype(np.uint16) << 8 | np.asarray(png.open(png.swapped(rows)))
 
 
 def _narrowed(values: np.ndarray, path: Path) -> np.ndarray:
-    """Values of 16 bits as 8, rounded; (H, W, channels). Transparency does not tell how bright an image is."""
+    """16-bit values (H, W, channels) rounded to 8 bits. Transparency is ignored in judging the brightness."""
     colours = values[..., : 1 if values.shape[2] < 3 else 3]
     brightest = int(colours.max())
     if 0 < brightest < DARKEST:
         raise VssError(
-            f"image {path} has 16 bits a channel, but no value above {brightest} of 65535: it may hold "
-            f"{brightest.bit_length()} bits as they came from a sensor, or a very dark scene",
-            "save it with 8 bits, at the brightness that it should have",
+            f"image {path} has 16 bits per channel, but no value above {brightest} of 65535: it may hold "
+            f"{brightest.bit_length()} bits of a sensor, or a very dark scene",
+            "save it with 8 bits, at the intended brightness",
         )
     return ((colours.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)

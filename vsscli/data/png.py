@@ -1,9 +1,9 @@
 """PNG files: their chunks, and their rows inflated to the last byte.
 
-Pillow takes rows that are missing for zeros, which are a class or void, and so does not notice a file that was cut and
-closed again. Here the image data is inflated in one go and compared with what the header demands; rows without a filter
-are then the mask, and filters are left to Pillow. That takes 0.05 ms a mask of CamVid, and Pillow's way 0.21, because
-zlib-ng inflates faster and nothing is copied from row to row (PNG specification, third edition).
+Pillow reads missing rows as zeros, which are a class or void, so it does not notice a file that was cut off and closed
+again. Here the image data is inflated in one call and its size compared with the header's; rows without a filter are
+then the mask, and filters are left to Pillow. That takes 0.05 ms for a mask of CamVid, Pillow alone 0.21, because
+zlib-ng inflates faster and rows are not copied one by one (PNG specification, third edition).
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ KINDS = {0: "grey", 2: "RGB", 3: "palette", 4: "grey with transparency", 6: "RGB
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 
 TEXTS = {b"tEXt": b"Raw profile type ", b"zTXt": b"Raw profile type ", b"iTXt": b"XML:com.adobe.xmp"}
-"""Chunks of text and what stands in those that may tell how the picture was held, as `eXIf` does."""
+"""Text chunks, and what those contain that may give an orientation, like `eXIf`."""
 
 CLASSES = b"vss:classes\0"
 """What the text begins with that names a mask's classes."""
 
 LONGEST_NOTE = 2**20
-"""Bytes: EXIF has at most 65,536, in text twice as many characters."""
+"""Bytes: EXIF has at most 65,536, as text twice as many characters."""
 
-# Of an interlaced image (8.2): first column, first row, and the steps to the next ones.
+# For an interlaced image (8.2): first column, first row, and their steps.
 PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 
 @dataclass(frozen=True)
 class Png:
-    """What the chunks of a PNG hold: of the header, sides in pixels, bits of a value and kind of colour by its number;
-    colours of a palette, three bytes each, and the transparency of its first ones; chunks that may tell an orientation,
-    as they are; pictures of an animation; the body of the text that names a mask's classes (`data.notes`); the image
-    data, deflated."""
+    """The content of a PNG's chunks. From the header: sides in pixels, bits per value, and colour type; colours of a
+    palette, three bytes each, and the transparency of the first ones; unparsed chunks that may give an orientation; the
+    number of pictures of an animation; the body of the text that names a mask's classes (`data.notes`); the deflated
+    image data."""
 
     width: int
     height: int
@@ -65,29 +65,29 @@ class Png:
 
     @property
     def bits(self) -> int:
-        """Bits of a pixel."""
+        """Bits per pixel."""
         return self.depth * CHANNELS[self.colour]
 
     def passes(self) -> list[tuple[int, int]]:
-        """Rows, and bytes of a row with the one that names its filter: one pair, or one for each interlaced pass."""
+        """Number of rows, and bytes of a row including its filter type: one pair, or one for each interlaced pass."""
         shapes = [(self.height, self.width)]
         if self.interlaced:
             shapes = [(-(-(self.height - y) // dy), -(-(self.width - x) // dx)) for x, y, dx, dy in PASSES]
         return [(rows, 1 + -(-columns * self.bits // 8)) for rows, columns in shapes if rows > 0 and columns > 0]
 
     def inflate(self) -> bytes:
-        """All rows, filters not undone; ValueError where the stream is damaged or ends before the last of them."""
+        """All rows, still filtered; `ValueError` if the stream is damaged or ends too early."""
         wanted = sum(rows * length for rows, length in self.passes())
         try:
             rows = zlib_ng.decompressobj().decompress(self.stream, wanted)
-        except Exception as cause:  # zlib-ng's own error has no type that checkers know
+        except Exception as cause:  # zlib-ng's own error type is unknown to type checkers
             raise ValueError(f"its image data does not unpack ({cause})") from cause
         if len(rows) < wanted:
-            raise ValueError(f"it is truncated: its rows take {wanted} bytes, and {len(rows)} are there")
+            raise ValueError(f"it is truncated: its rows need {wanted} bytes, and there are {len(rows)}")
         return rows
 
     def open(self, rows: bytes) -> Image.Image:
-        """The picture of these rows as Pillow has it, which wants a stream: here one that is stored, not deflated."""
+        """These rows as a Pillow image, by way of a stream that is stored, not deflated."""
         head = struct.pack(">IIBBBBB", self.width, self.height, self.depth, self.colour, 0, 0, self.interlaced)
         parts = [SIGNATURE, chunk(b"IHDR", head), self.notes]
         parts += [chunk(kind, data) for kind, data in ((b"PLTE", self.palette), (b"tRNS", self.alpha)) if data]
@@ -95,7 +95,7 @@ class Png:
         return Image.open(io.BytesIO(b"".join(parts)), formats=("PNG",))
 
     def numbers(self) -> np.ndarray:
-        """The numbers that are stored, (H, W), of a grey or palette image of 8 bits; ValueError as `inflate`."""
+        """The stored numbers (H, W) of an 8-bit grey or palette image; `ValueError` as in `inflate`."""
         rows = self.inflate()
         if self.interlaced:
             return np.array(self.open(rows))
@@ -108,10 +108,10 @@ class Png:
         return values
 
     def swapped(self, rows: bytes) -> bytes:
-        """Rows of 16 bits with the two bytes of each value in each other's place.
+        """16-bit rows with the two bytes of each value swapped.
 
-        Filters work on bytes of one place in a pixel, so they are undone all the same. Pillow gives the first byte of
-        each value; thus it gives the second one too.
+        Filters work on corresponding bytes of pixels, so they can still be undone. Pillow returns the first byte of
+        each value, and with this the second one.
         """
         parts, start = [], 0
         for count, length in self.passes():
@@ -123,17 +123,17 @@ class Png:
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk: length, four letters, data, check sum."""
+    """A chunk: length, four letters, data, checksum."""
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib_ng.crc32(data, zlib_ng.crc32(kind)))
 
 
 def encode_label(label: np.ndarray, palette: bytes = b"", note: bytes = b"") -> bytes:
-    """A label map, (H, W) uint8, as a PNG of 8 bits, grey or with a palette; ``note`` is a key and text, parted by 0.
+    """A label map, (H, W) uint8, as an 8-bit PNG, grey or with a palette; ``note`` is a key and a text, separated by 0.
 
-    Rows are stored as differences, which in a label map are mostly zeros, and these as runs: the only matches that are
-    looked for repeat the byte before. No table of hashes is involved, in which implementations of deflate differ (and
-    zlib-ng between processors), so zlib and zlib-ng give the same bytes. The size is within a tenth of what zlib's
-    usual search at level 6 comes to, in a third of the time.
+    Rows are stored as differences, which in a label map are mostly zeros, compressed as runs: the only matches that are
+    searched repeat the previous byte. Without hash tables, in which implementations of deflate differ (and zlib-ng
+    between processors), zlib and zlib-ng give the same bytes. The size is within a tenth of that of zlib's usual search
+    at level 6, in a third of the time.
     """
     height, width = label.shape
     rows = np.empty((height, 1 + width), np.uint8)
@@ -148,22 +148,22 @@ def encode_label(label: np.ndarray, palette: bytes = b"", note: bytes = b"") -> 
 
 
 def parse_png(data: bytes) -> Png:
-    """Take a PNG file apart; nothing is inflated.
+    """Parse the chunks of a PNG file; nothing is inflated.
 
     Raises
     ------
     ValueError
-        It is none, its header is impossible, or a chunk that counts is damaged. A file that ends too soon is found by
-        `Png.inflate`.
+        It is not a PNG, its header is invalid, or a chunk that is needed is damaged. `Png.inflate` detects a file that
+        ends too early.
     """
     if len(data) < 33 or data[:8] != SIGNATURE or data[8:16] != b"\0\0\0\x0dIHDR":
-        raise ValueError("it does not begin as a PNG does")
+        raise ValueError("it does not begin like a PNG")
     width, height, depth, colour, packing, filters, interlace = struct.unpack(">IIBBBBB", data[16:29])
     if zlib_ng.crc32(data[12:29]) != int.from_bytes(data[29:33], "big"):
-        raise ValueError("its header does not have its check sum")
+        raise ValueError("the checksum of its header does not match")
     possible = depth in DEPTHS.get(colour, ()) and not packing and not filters and interlace < 2
     if not possible or not 0 < width * height < 2**62 or max(width, height) >= 2**31:
-        raise ValueError(f"its header is impossible ({width}x{height}, {depth} bits, colour type {colour})")
+        raise ValueError(f"its header is invalid ({width}x{height}, {depth} bits, colour type {colour})")
     found: dict[bytes, list[bytes]] = {b"IDAT": [], b"PLTE": [b""], b"tRNS": [b""]}
     notes: list[bytes] = []
     start, frames, classes = 33, 1, b""
@@ -176,9 +176,9 @@ def parse_png(data: bytes) -> Png:
             raise ValueError("it has two headers")
         named = kind == b"tEXt" and body.startswith(CLASSES)
         if kind in found or named:
-            told = int.from_bytes(data[end - 4 : end], "big")
-            if end <= len(data) and zlib_ng.crc32(body, zlib_ng.crc32(kind)) != told:
-                raise ValueError(f"its chunk {kind.decode()} does not have its check sum")
+            checksum = int.from_bytes(data[end - 4 : end], "big")
+            if end <= len(data) and zlib_ng.crc32(body, zlib_ng.crc32(kind)) != checksum:
+                raise ValueError(f"the checksum of its chunk {kind.decode()} does not match")
             if named:
                 classes = body
             else:
@@ -193,12 +193,12 @@ def parse_png(data: bytes) -> Png:
 
 
 def may_turn(kind: bytes, body: bytes) -> bool:
-    """Whether a chunk, or several of a kind, may tell how the picture was held."""
+    """Whether a chunk may give an orientation."""
     return kind == b"eXIf" or (kind in TEXTS and TEXTS[kind] in body)
 
 
 def read_notes(path: Path) -> bytes:
-    """The chunks of a PNG that may tell how the picture was held, wherever they stand; image data is passed over."""
+    """The chunks of a PNG that may give an orientation, wherever they are; image data is skipped."""
     notes = []
     with path.open("rb") as file:
         file.seek(len(SIGNATURE))

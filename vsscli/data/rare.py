@@ -1,12 +1,12 @@
-"""Rare classes first: crops are chosen by class, and of the frames that hold it (Hoyer et al. 2022, DAFormer,
-arXiv:2111.14887, section 3.2).
+"""Rare class sampling: crops are chosen by class, rare ones first (Hoyer et al. 2022, DAFormer, arXiv:2111.14887,
+section 3.2).
 
-A class c with the share f_c of all labelled pixels is drawn with the probability
+A class c with share f_c of all labelled pixels is drawn with probability
 
     P(c) = exp((1 - f_c) / T) / sum_c' exp((1 - f_c') / T)
 
-then a frame that holds enough of it, evenly, and a crop of it that holds some. What is drawn follows from the seed and
-the sample's number, as everything else does (`data.order`).
+then one of the frames that hold enough of it, with equal probability, and a crop that holds some of it. All draws
+follow from the seed and the sample's number, as in `data.order`.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from vsscli.talk import SILENCE, Talk
 from vsscli.threads import results_in_order
 
 APART = 2**32 - 2
-"""Sets these draws apart from those of permutations and mixtures."""
+"""Distinguishes these draws from those of permutations and mixtures."""
 
 
-class LabelSource(Protocol):
+class LabelMaps(Protocol):
     """Frames whose labels can be read without their images."""
 
     def __len__(self) -> int: ...
@@ -38,7 +38,7 @@ class LabelSource(Protocol):
 
 
 class RareFirst:
-    """Which class and frame a sample takes, by the pixels of each class, (frames, C)."""
+    """Chooses class and frame of samples, given the pixels of each class in each frame, (frames, C)."""
 
     def __init__(self, counts: np.ndarray, settings: RareClasses) -> None:
         self.settings = settings
@@ -47,8 +47,8 @@ class RareFirst:
         if not len(self.classes):
             raise VssError(
                 f"train.rare: no labelled frame holds {settings.pixels} pixels of any class",
-                f"lower train.rare.pixels (the most there are of one class is {int(counts.max(initial=0))}), or leave "
-                "`rare` out",
+                f"lower train.rare.pixels (the most pixels of one class are {int(counts.max(initial=0))}), or remove "
+                "train.rare",
             )
         self.frames = [np.flatnonzero(enough[:, number]) for number in self.classes]
         share = counts.sum(axis=0) / counts.sum()
@@ -58,7 +58,7 @@ class RareFirst:
         self._until = self.probability.cumsum()
 
     def draw(self, seed: int, sample: int, part: int) -> tuple[int, int] | None:
-        """Frame and class of a sample; none where its frame is chosen as usual."""
+        """Frame and class of a sample; `None` if its frame is chosen as usual."""
         rng = np.random.default_rng([seed, sample, part, APART])
         if rng.random() >= self.settings.share:
             return None
@@ -68,7 +68,7 @@ class RareFirst:
         return int(frames[rng.integers(len(frames))]), int(self.classes[place])
 
 
-def class_counts(frames: LabelSource, num_classes: int, what: str, talk: Talk = SILENCE) -> np.ndarray:
+def class_counts(frames: LabelMaps, num_classes: int, what: str, talk: Talk = SILENCE) -> np.ndarray:
     """Pixels of each class in each frame, (frames, C) int64; every mask is read once."""
     counts = np.zeros((len(frames), num_classes), np.int64)
 
@@ -81,11 +81,11 @@ def class_counts(frames: LabelSource, num_classes: int, what: str, talk: Talk = 
 
 
 def say_rare(rare: RareFirst, names: Sequence[str], what: str, talk: Talk) -> None:
-    """Say which classes come first, and which never come so."""
+    """Report which classes are preferred, and how many are never chosen."""
     first = np.argsort(-rare.probability, kind="stable")[:3]
-    told = ", ".join(f"{names[rare.classes[i]]} {rare.probability[i]:.0%}" for i in first)
+    shown = ", ".join(f"{names[rare.classes[i]]} {rare.probability[i]:.0%}" for i in first)
     missing = len(names) - len(rare.classes)
     talk.say(
-        f"{what}: {rare.settings.share:.0%} of the crops are chosen by class, rare ones first ({told}, …)"
+        f"{what}: {rare.settings.share:.0%} of the crops are chosen by class, rare ones first ({shown}, …)"
         + (f"; {missing} of {len(names)} classes have no frame with {rare.settings.pixels} pixels" if missing else "")
     )

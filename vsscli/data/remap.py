@@ -1,8 +1,8 @@
-"""Rewrite the masks of one data set in the classes of another, as a mapping tells.
+"""Rewriting the masks of one data set in the classes of another, by a mapping.
 
-Masks are written as VSPW's are: class k as value k + 1, everything ignored as 255, with a palette. All cores work,
-in threads: what takes the time holds no lock of Python's (468 masks of CamVid, two workers: 7 s; as processes 18 s).
-A file is there whole or not at all; the same call again continues where an earlier one was interrupted.
+Masks are written like VSPW's: class k as value k + 1, everything ignored as 255, with a palette. All cores work, in
+threads, since most of the time is spent without Python's lock (468 masks of CamVid, two workers: 7 s; as processes
+18 s). Files are written atomically; the same call again continues an interrupted one.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ from vsscli.threads import results_in_order
 
 __all__ = ["Mapping", "RemapReport", "load_mapping", "remap_masks"]
 
-LOOKED_AT = 16
-"""Masks whose values are told where none of all has a class."""
+EXAMPLES = 16
+"""Number of masks whose values are reported if no mask has a class."""
 
 
 @dataclass(frozen=True)
 class RemapReport:
-    """What a remapping came to, over all masks, those of earlier runs included: masks in all, and those that an earlier
-    run had finished; pixels in all, and those that have a class now; pixels of every target class that occurs, most
-    frequent first; classes of the source, and those of them that have a class now."""
+    """The result of a remapping over all masks, including those of earlier runs: the number of masks, and of those that
+    an earlier run had finished; of pixels, and of those with a class; pixels of every target class that occurs, most
+    frequent first; the number of the source's classes, and of those with a target class."""
 
     masks: int
     skipped: int
@@ -64,18 +64,18 @@ class RemapReport:
 
     @property
     def share(self) -> float:
-        """Share of the pixels that have a class, 0..1."""
+        """Share of the pixels with a class, in [0, 1]."""
         return self.kept / self.pixels if self.pixels else 0.0
 
     @property
     def classes(self) -> int:
-        """Target classes that occur."""
+        """Number of target classes that occur."""
         return len(self.counts)
 
 
 class _Outcome(NamedTuple):
-    """A mask that is done, what its source held, whether it was there already, or as an earlier version read it, and
-    its pixels by value (256,)."""
+    """A finished mask, the digest of its source, whether an earlier run had written it, whether it was written again
+    because an earlier version read the source differently, and its pixels by value (256,)."""
 
     job: MaskJob
     held: str
@@ -95,38 +95,38 @@ def remap_masks(
 ) -> RemapReport:
     """Rewrite a folder of masks.
 
-    The same call again continues where one was interrupted: masks whose source holds what it held stay.
+    The same call again continues an interrupted one: masks whose source has not changed are kept.
 
     Parameters
     ----------
     masks
-        Folder of PNG masks; folders in it are kept.
+        Folder of PNG masks; its folders are recreated in ``out``.
     out
-        Folder to write to, with ``remap.json`` and ``remap.sources`` in it that say what was written.
+        Folder to write to, with ``remap.json`` and ``remap.sources``, which record what was written.
     mapping
-        What becomes of each value.
+        The target of each value.
     force
-        Write everything anew, whatever ``out`` holds. Files in it that these masks do not replace stay.
+        Write everything again, whatever ``out`` holds. Files in it that these masks do not replace are kept.
     workers
-        Threads; none: one per core.
+        Threads; `None`: one for each core.
     talk
-        Hears of progress.
+        Called with the progress, by mask.
 
     Returns
     -------
     RemapReport
-        Shares of pixels and classes kept.
+        Numbers of pixels and classes kept.
 
     Raises
     ------
     VssError
-        No masks, a damaged one, a value that the mapping is silent on, ``out`` was written from something else, or no
-        pixel has a class in the end.
+        There are no masks, a mask is damaged or has a value that the mapping does not mention, ``out`` was written from
+        something else, or no pixel of the result has a class.
     """
     masks, out = Path(masks), Path(out)
     files = _mask_files(masks, mapping, talk)
     if out.resolve() == masks.resolve() or masks.resolve() in out.resolve().parents:
-        raise VssError(f"--out {out} lies in the folder of masks {masks}", "choose a folder outside of it")
+        raise VssError(f"--out {out} is in the folder of masks {masks}", "choose a folder outside of it")
     made_of, rules = ({}, RULES) if force else (read_sources(out), written_by(out))
     jobs = [
         MaskJob(masks / source, out / goal, made_of.get(goal.as_posix(), ""), rules != RULES) for goal, source in files
@@ -150,7 +150,7 @@ def remap_masks(
         for outcome in outcomes:
             made_before = outcome.job.made_of
             if outcome.held != made_before:
-                # After the mask: of what is not noted, times tell (`finished`).
+                # After the mask: if its source is not recorded, times decide (`finished`).
                 sources.write(source_line(outcome.job.goal.relative_to(out), outcome.held))
                 sources.flush()
             counts += outcome.counts
@@ -162,13 +162,13 @@ def remap_masks(
         write_remap(out, masks, mapping)
     if otherwise:
         talk.warn(
-            f"remap: {otherwise} of {len(jobs)} masks were written again: an earlier version took what their source "
-            "stores for values, though a program that makes PNGs smaller had numbered its palette anew, or turned it"
+            f"remap: {otherwise} of {len(jobs)} masks were written again: an earlier version read their source "
+            "differently, whose palette an optimiser of PNGs has renumbered, or which is stored turned"
         )
     if again:
-        talk.say(f"remap: {again} of {len(jobs)} masks were written again: their source holds something else now")
+        talk.say(f"remap: {again} of {len(jobs)} masks were written again: their source has changed")
     if skipped:
-        talk.say(f"remap: {skipped} of {len(jobs)} masks were there from an earlier run")
+        talk.say(f"remap: {skipped} of {len(jobs)} masks were kept from an earlier run")
     report = _report(len(jobs), skipped, counts, mapping)
     if not report.kept and any(index < UNKNOWN for index in mapping.targets):
         raise _nothing_kept(jobs, mapping)
@@ -176,22 +176,22 @@ def remap_masks(
 
 
 def _nothing_kept(jobs: Sequence[MaskJob], mapping: Mapping) -> VssError:
-    """What to say where no pixel has a class: which values there are, which the mapping speaks of."""
+    """The error if no pixel has a class: which values occur, and which the mapping has classes for."""
     census = Census()
-    for job in jobs[:LOOKED_AT]:
+    for job in jobs[:EXAMPLES]:
         census.count(mapping.encoding.read(job.source))
-    spoken = [value for value, index in enumerate(mapping.targets) if index < UNKNOWN]
+    mapped = [value for value, index in enumerate(mapping.targets) if index < UNKNOWN]
     return VssError(
-        f"no pixel of {len(jobs)} masks has a class of {mapping.target.name}: the first hold "
-        f"{describe_values(census.values)}, mapping {mapping.name} makes classes of {describe_values(spoken)}",
-        "say in its `map:` which class each value of the masks is, or give the masks that it is for",
+        f"no pixel of {len(jobs)} masks has a class of {mapping.target.name}: the first ones hold "
+        f"{describe_values(census.values)}, mapping {mapping.name} has classes for {describe_values(mapped)}",
+        "give the class of each value of these masks in its `map:`, or give the masks that it is for",
     )
 
 
 def _mask_files(masks: Path, mapping: Mapping, talk: Talk) -> list[tuple[Path, Path]]:
-    """All masks below a folder, what they become and what they are, relative to it; see `folders_below`."""
+    """All masks below a folder: the path to write and the path to read, relative to it; see `folders_below`."""
     if not masks.is_dir():
-        raise VssError(f"folder of masks {masks} is not there", "check the path")
+        raise VssError(f"folder of masks {masks} does not exist", "check the path")
     files: list[tuple[Path, Path]] = []
     pictures: list[str] = []
     folders = folders_below(masks)
@@ -202,13 +202,13 @@ def _mask_files(masks: Path, mapping: Mapping, talk: Talk) -> list[tuple[Path, P
     others = [name for name in pictures if not name.lower().endswith(".png")]
     if not files:
         what = f"no masks of {mapping.name}" if len(others) < len(pictures) else "no PNG masks"
-        left = f" ({kinds(pictures)} lie there)" if pictures else ""
-        raise VssError(f"folder {masks} holds {what}{left}", "give the folder whose sub-folders hold them")
+        left = f", only {kinds(pictures)}" if pictures else ""
+        raise VssError(f"folder {masks} holds {what}{left}", "give the folder that holds them or their folders")
     if others:
-        talk.warn(f"remap: files that are no PNGs are left out of {masks}: {kinds(others)}")
+        talk.warn(f"remap: {masks}: files that are not PNGs are left out: {kinds(others)}")
     if folders.again:
         links = some([str(link) for link in folders.again])
-        talk.warn(f"remap: {masks}: {links} left out, links to what is read already")
+        talk.warn(f"remap: {masks}: {links} left out, links to what is already read")
     return files
 
 

@@ -1,7 +1,7 @@
-"""What a folder of remapped masks says of itself: what wrote it, and what the source of each mask held.
+"""The record in a folder of remapped masks: how it was written, and the digest of each mask's source.
 
-``remap.json`` names mapping and masks; ``remap.sources`` has a line for each mask. So masks that another mapping wrote
-are not taken for finished ones, nor those whose source holds something else now.
+``remap.json`` names mapping and masks; ``remap.sources`` has a line for each mask. So masks of another mapping are not
+taken for finished ones, nor those whose source has changed.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from vsscli.talk import Talk
 
 RECORD = "remap.json"
 SOURCES = "remap.sources"
-"""Beside the masks: a line for each, what its source held and its name."""
+"""In the folder of masks: a line for each, with the digest of its source and its name."""
 
 RULES = 2
-"""Raised when sources are read otherwise. 2: by the colours of palettes that were numbered anew, upright, whole."""
+"""Raised when sources are read differently. 2: by the colours of renumbered palettes, upright, complete."""
 
-NOBODY_KNOWS = "0" * DIGITS
-"""Instead of what a source held, while its mask is written anew."""
+BEING_WRITTEN = "0" * DIGITS
+"""In place of a source's digest while its mask is being written again."""
 
 
 @dataclass(frozen=True)
 class MaskJob:
-    """A mask to write. ``made_of`` is what the source of the one that is there held; empty where that is not noted.
-    ``doubted``: it may be of a version that read its source otherwise."""
+    """A mask to write. ``made_of`` is the recorded digest of the source of the existing mask, if any. ``doubted``: the
+    existing mask may be from a version that read its source differently."""
 
     source: Path
     goal: Path
@@ -48,7 +48,7 @@ class MaskJob:
 
 
 def refuse_foreign(out: Path, masks: Path, mapping: Mapping) -> None:
-    """Masks that were written by another mapping or from other masks must not be taken for finished ones."""
+    """Refuse a folder of masks that were written with another mapping or from other masks."""
     if not out.exists():
         return
     if not out.is_dir():
@@ -56,11 +56,11 @@ def refuse_foreign(out: Path, masks: Path, mapping: Mapping) -> None:
     before = read_remap(out / RECORD)
     if before is None:
         if any(not name.startswith(".") for name in os.listdir(out)):
-            raise VssError(f"--out {out} holds files that no remapping wrote", "choose another --out, or give --force")
+            raise VssError(f"--out {out} holds files that vss remap did not write", "give another --out, or --force")
         return
     if not any(path.suffix.lower() == ".png" for path in out.rglob("*")):
-        return  # whatever run was here stopped before its first mask
-    anew = "choose another --out, or give --force to write everything anew"
+        return  # the earlier run stopped before its first mask
+    anew = "choose another --out, or give --force to write everything again"
     if not _agrees(before, mapping):
         raise VssError(f"--out {out} was written with another mapping ({before.get('mapping')})", anew)
     if before.get("masks") != str(masks.resolve()):
@@ -68,9 +68,9 @@ def refuse_foreign(out: Path, masks: Path, mapping: Mapping) -> None:
 
 
 def _agrees(before: dict[str, Any], mapping: Mapping) -> bool:
-    """Whether masks of an earlier run would come out the same now.
+    """Whether the masks of an earlier run would be the same now.
 
-    They do also when lines were added for values on which the mapping was silent: no mask written had any of those.
+    That is so even if lines were added for values that the mapping did not mention: no written mask had any of those.
     """
     targets = before.get("targets")
     if before.get("files", "values") != mapping.files:
@@ -81,7 +81,7 @@ def _agrees(before: dict[str, Any], mapping: Mapping) -> bool:
 
 
 def clear(out: Path, jobs: Sequence[MaskJob], talk: Talk) -> None:
-    """Take away what will be written anew, first of all, so that no interrupted run leaves a mixture behind."""
+    """Remove everything that will be written again, so that an interrupted run leaves no mixture."""
     try:
         inside = Inside(out)
         for job in jobs:
@@ -91,19 +91,19 @@ def clear(out: Path, jobs: Sequence[MaskJob], talk: Talk) -> None:
         raise VssError(f"--out {out} can't be cleared: {cause.strerror or cause}", "choose another --out") from cause
     left = sum(path.suffix.lower() == ".png" for path in out.rglob("*")) if out.is_dir() else 0
     if left:
-        talk.warn(f"{out} holds {left} PNG files of earlier that these masks do not replace; they stay as they are")
+        talk.warn(f"{out} holds {left} older PNG files that these masks do not replace; they are kept")
 
 
 def written_by(out: Path) -> int:
-    """By which rules the masks that are there were read; `RULES` where there are none."""
+    """The rules by which the existing masks were read; `RULES` if there are none."""
     before = read_remap(out / RECORD)
     rules = RULES if before is None else before.get("rules", 1)
     return rules if isinstance(rules, int) else 1
 
 
 def write_remap(out: Path, masks: Path, mapping: Mapping, rules: int = RULES) -> None:
-    """Say in ``out`` what its masks are written from, and by which rules the oldest of them was."""
-    told = {
+    """Record in ``out`` what its masks are written from, and the rules of the oldest of them."""
+    values = {
         "rules": rules,
         "mapping": mapping.name,
         "masks": str(masks.resolve()),
@@ -111,14 +111,14 @@ def write_remap(out: Path, masks: Path, mapping: Mapping, rules: int = RULES) ->
         "targets": mapping.targets,
         "target": mapping.target.to_dict(),
     }
-    write_text(out / RECORD, json.dumps(told) + "\n")
+    write_text(out / RECORD, json.dumps(values) + "\n")
 
 
 def read_remap(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     values = json_or_none(path)
-    return values if isinstance(values, dict) else {}  # whatever it was, it is not what is asked for now
+    return values if isinstance(values, dict) else {}  # a damaged record matches nothing
 
 
 def source_line(goal: Path, held: str) -> str:
@@ -126,13 +126,13 @@ def source_line(goal: Path, held: str) -> str:
 
 
 def before_writing(out: Path, job: MaskJob) -> None:
-    """Note of a mask that is about to be replaced that nobody knows what it is made of, until `source_line` does."""
+    """Record that a mask is about to be replaced, so that it is not taken for finished until `source_line` follows."""
     with (out / SOURCES).open("a", encoding="utf-8", errors="surrogateescape") as sources:
-        sources.write(source_line(job.goal.relative_to(out), NOBODY_KNOWS))
+        sources.write(source_line(job.goal.relative_to(out), BEING_WRITTEN))
 
 
 def read_sources(out: Path) -> dict[str, str]:
-    """What the sources of masks held that are there, by the masks' names; the last line of a name counts."""
+    """The recorded digests of the masks' sources, by the masks' names; the last line of a name counts."""
     found: dict[str, str] = {}
     try:
         with (out / SOURCES).open(encoding="utf-8", errors="surrogateescape", newline="\n") as file:
@@ -146,10 +146,10 @@ def read_sources(out: Path) -> dict[str, str]:
 
 
 def finished(job: MaskJob, mapping: Mapping, held: str) -> np.ndarray | None:
-    """What an earlier run wrote, if its source held the same; a file is there whole or not at all.
+    """The mask that an earlier run wrote, if its source has not changed; files are written atomically.
 
-    Where it is not noted what the source held, a mask is kept that was written after its source last changed, and
-    after the source came to lie there.
+    If the source's digest was not recorded, a mask counts if it is newer than the last change of its source's content
+    and status.
     """
     try:
         if job.made_of not in ("", held):
@@ -160,11 +160,11 @@ def finished(job: MaskJob, mapping: Mapping, held: str) -> np.ndarray | None:
         label = read_mask(job.goal, legend_of(mapping.target, FIRST_ID))
     except (OSError, VssError):
         return None
-    return None if job.doubted and _is_read_otherwise(job.source, mapping, label) else label
+    return None if job.doubted and _is_read_differently(job.source, mapping, label) else label
 
 
-def _is_read_otherwise(source: Path, mapping: Mapping, label: np.ndarray) -> bool:
-    """Whether a mask is another one by the rules of today: not where somebody corrected it whose source they leave."""
+def _is_read_differently(source: Path, mapping: Mapping, label: np.ndarray) -> bool:
+    """Whether the current rules read the source differently, and the mask is not yet the result."""
     if mapping.files == "coco-panoptic":
         return False  # its colours are numbers
     decoded = decode_mask(source, getattr(mapping.encoding, "legend", None))

@@ -1,4 +1,4 @@
-"""What training reads of a frame, and what it is given of a crop: pixels, and what is known of each."""
+"""Samples and crops of training: pixels, and maps of what is known about them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Maps = TypeVar("Maps", np.ndarray, Tensor)
 
 
 class StoredPixels(NamedTuple, Generic[Maps]):
-    """What a prediction store says of pixels beside their label, in its own levels, uint8.
+    """What a prediction store holds for pixels besides their label, in stored levels, uint8.
 
     Attributes
     ----------
     entropy, level
         (..., H, W): entropy, and probability of the label.
     ranked
-        (..., K, h, w): the K likeliest classes, likeliest first; 255 where fewer are listed.
+        (..., K, h, w): the K most likely classes, most likely first; 255 after the last that is listed.
     """
 
     entropy: Maps
@@ -34,8 +34,8 @@ class StoredPixels(NamedTuple, Generic[Maps]):
 
 
 class Sample(NamedTuple):
-    """A frame as it is read: image (H, W, 3) uint8; labels (H, W) uint8, class index or 255, None where nobody knows
-    any; and what else is stored of its pixels, which may lie on a coarser grid."""
+    """A frame as read from disk: image (H, W, 3) uint8; labels (H, W) uint8, class index or 255, `None` if there are
+    none; and what else a store holds for its pixels, maybe on a coarser grid."""
 
     image: np.ndarray
     labels: np.ndarray | None
@@ -43,18 +43,18 @@ class Sample(NamedTuple):
 
 
 class Crops(NamedTuple):
-    """A crop, or with one axis more a batch of crops.
+    """A crop, or with a further axis a batch of crops.
 
     Attributes
     ----------
     images
         (..., 3, H, W) uint8, not normalised; 0 in the padding.
     labels
-        (..., H, W) uint8, class index, 255 where there is none: nowhere in the padding.
+        (..., H, W) uint8, class index, or 255 if there is none, as everywhere in the padding.
     padding
-        (..., H, W) bool: no pixel of the frame.
+        (..., H, W) bool: outside of the frame.
     stored
-        What else is known of the pixels, by what is known of the frame's; meaningless in the padding.
+        What else the store holds for the pixels; meaningless in the padding.
     """
 
     images: Tensor
@@ -63,12 +63,12 @@ class Crops(NamedTuple):
     stored: StoredPixels[Tensor] | None = None
 
     def each(self, images: Callable[[Tensor], Tensor], maps: Callable[[Tensor], Tensor]) -> Crops:
-        """The crops with one thing done to their images, and another to all that belongs to these."""
+        """The crops with one function applied to their images, and another to all their maps."""
         stored = None if self.stored is None else StoredPixels(*map(maps, self.stored))
         return Crops(images(self.images), maps(self.labels), maps(self.padding), stored)
 
     def to(self, device: torch.device) -> Crops:
-        """The crops on a device, which is not waited for."""
+        """The crops copied to a device, without waiting for it."""
 
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
@@ -82,17 +82,18 @@ class Samples(Protocol):
     def __len__(self) -> int: ...
 
     def load(self, index: int) -> Sample:
-        """Read one."""
+        """Read a frame."""
         ...
 
 
 class LabelledFrames:
-    """Frames with masks, whose values ``ids`` and the number of classes explain.
+    """Frames with masks whose values have the meaning ``ids``.
 
     Raises
     ------
     VssError
-        A frame has no image or no mask; when loaded, a file is damaged, of another size, or has unknown ids.
+        A frame has no image or no mask; when it is loaded, a file is damaged, or the mask differs in size from the
+        image or has unknown values.
     """
 
     def __init__(self, videos: Sequence[FolderVideo], ids: MaskIds, num_classes: int) -> None:
@@ -102,7 +103,7 @@ class LabelledFrames:
             if frame.image is None or frame.mask is None:
                 what = "image" if frame.image is None else "mask"
                 raise VssError(
-                    f"training frame {frame.address} has no {what}", "add it, or take the frame out of the split"
+                    f"training frame {frame.address} has no {what}", "add it, or remove the frame from the split"
                 )
             self._frames.append((frame, frame.mask))
 
@@ -115,20 +116,19 @@ class LabelledFrames:
         return _of_one_size(frame, Sample(frame.read(), self.label(index)), f"mask {mask}")
 
     def label(self, index: int) -> np.ndarray:
-        """Decode a frame's mask alone, (H, W) uint8, class index or 255."""
+        """Decode only a frame's mask, (H, W) uint8, class index or 255."""
         mask = self._frames[index][1]
         return to_classes(self._ids.read(mask), self._ids, self._num_classes, mask)
 
 
 Known = Callable[[str, int], tuple[np.ndarray, StoredPixels[np.ndarray] | None]]
-"""From a video's name and a frame's number in it: its labels, and what else is stored of it."""
+"""Labels of a frame, given its video's name and its number, and what else a store holds for it."""
 
 
 class UnlabelledFrames:
-    """Frames whose labels something else knows, or nobody (None).
+    """Frames without masks, whose labels come from ``known`` if it is given.
 
-    Loader processes get a copy of ``known``, by fork or by pickle: what it holds open, it should open when it is first
-    called.
+    Loader processes get a copy of ``known``, by fork or by pickle, so it should open files when it is first called.
     """
 
     def __init__(self, videos: Sequence[FolderVideo], known: Known | None) -> None:
@@ -139,7 +139,7 @@ class UnlabelledFrames:
         return int(self._ends[-1]) if len(self._ends) else 0
 
     def load(self, index: int) -> Sample:
-        """Decode a frame and ask what is known of it."""
+        """Decode a frame and look up its labels."""
         number = int(np.searchsorted(self._ends, index, side="right"))
         video = self.videos[number]
         t = index - int(self._ends[number]) + len(video)

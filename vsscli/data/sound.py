@@ -1,4 +1,4 @@
-"""Data that was found sound is not looked at again before it changes; what its masks hold is remembered with it."""
+"""Data that was found sound is not checked again until it changes; the census of its masks is remembered, too."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ def check_once(
     workers: int | None = None,
     talk: Talk = SILENCE,
 ) -> Census:
-    """Make sure that data is sound: `check_videos`, unless the same files were found sound before.
+    """Check data with `check_videos`, unless the same files were found sound before.
 
     Parameters
     ----------
     record
-        A small JSON file that remembers digests of sound data: of the content of all files, and of what was asked of
-        them; and the census of each. It is made when it isn't there, and ignored when it is damaged.
+        A small JSON file with digests of sound data, over the contents of all files and the options of the check, and
+        the census of each. It is created if it is missing, and ignored if it is damaged.
     what
-        What to call the data.
+        Name of the data in messages.
     digests
-        Tell what files hold. None: all are read for it.
+        Digests of files. `None`: all files are read for them.
 
     Returns
     -------
     Census
-        Of the masks; what it says that is no fault was said.
+        The census of the masks; remarks about it that are not faults are passed to ``talk``.
 
     Raises
     ------
@@ -61,28 +61,28 @@ def check_once(
         talk.say(f"{what}: {frames} frames unchanged since they were found sound, not checked again ({record})")
         census = remembered[digest]
         for remark in judge(census, meaning, what):
-            tell(remark, talk)
+            say_remark(remark, talk)
         return census
     look = check_videos(videos, meaning, masks=masks, sparse=sparse, what=what, workers=workers, talk=talk)
     raise_faults(look.faults)
     for remark in look.remarks:
-        tell(remark, talk)
-    # The digest is taken again: files that changed while they were looked at are not vouched for.
+        say_remark(remark, talk)
+    # The digest is computed again: files that changed during the check are not recorded as sound.
     if _digest(videos, meaning, masks, sparse, digests, talk) == digest:
         kept = dict(list({**remembered, digest: look.census}.items())[-REMEMBERED:])
-        write_text(record, json.dumps({"sound": {key: told.to_json() for key, told in kept.items()}}, indent=1) + "\n")
+        write_text(record, json.dumps({"sound": {key: one.to_json() for key, one in kept.items()}}, indent=1) + "\n")
     return look.census
 
 
-def tell(remark: Remark, talk: Talk) -> None:
-    """Say what a census says, as loud as it weighs."""
+def say_remark(remark: Remark, talk: Talk) -> None:
+    """Pass a remark on as a message or a warning, depending on its weight."""
     (talk.say if remark.weight == "note" else talk.warn)(str(remark))
 
 
 def _digest(
     videos: Sequence[FolderVideo], meaning: Meaning, masks: bool, sparse: bool, digests: Digests, talk: Talk
 ) -> str:
-    """SHA-256 of what was asked and of the name and content of every file."""
+    """SHA-256 of the options of the check and of the name and content of every file."""
     content = digests.split(videos, meaning.table, meaning.ids if masks else None, talk)
     names = [
         path.name if path is not None else ""
@@ -97,6 +97,6 @@ def _digest(
 def _read_record(path: Path) -> dict[str, Census]:
     try:
         values = json_or_none(path)
-        return {str(digest): Census.from_json(told) for digest, told in values["sound"].items()}
+        return {str(digest): Census.from_json(census) for digest, census in values["sound"].items()}
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return {}

@@ -1,7 +1,7 @@
-"""One name in two spellings: Unicode has an é of one character and an é of two, and they look alike.
+"""Two Unicode forms of one name: an é may be one character or two that look the same.
 
-macOS, archives and editors differ in which they write (NFC or NFD), so a list, a folder and a prediction of one video
-can be called differently for a program. Names stay as they are found; where two are to meet, they meet by `plain`.
+macOS, archives and editors differ in which form they write (NFC or NFD), so the names of a video in a list, in a folder
+and in a prediction may differ to a program. Names are kept as they are found, and compared by `composed`.
 """
 
 from __future__ import annotations
@@ -10,22 +10,22 @@ import unicodedata
 from collections.abc import Iterable
 
 
-def plain(name: str) -> str:
-    """A name's composed form (NFC), by which two spellings of it are one."""
+def composed(name: str) -> str:
+    """A name's composed form (NFC), in which all forms of it are equal."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def respelled(names: Iterable[str]) -> dict[str, str]:
-    """For the composed form of each name, the name. Of two that are alike the first one stays."""
+    """Names by their composed forms; the first one if two are equal."""
     found: dict[str, str] = {}
     for name in names:
-        found.setdefault(plain(name), name)
+        found.setdefault(composed(name), name)
     return found
 
 
 def spelled(name: str) -> str:
-    """A name with how it is spelled, for an error about two that look alike."""
+    """A name with its Unicode form, for errors about two names that look the same."""
     if name.isascii():
         return name
-    composed = unicodedata.is_normalized("NFC", name)
-    return f"{name} ({'NFC' if composed else 'NFD' if unicodedata.is_normalized('NFD', name) else 'mixed'})"
+    is_nfc = unicodedata.is_normalized("NFC", name)
+    return f"{name} ({'NFC' if is_nfc else 'NFD' if unicodedata.is_normalized('NFD', name) else 'mixed'})"

@@ -1,4 +1,4 @@
-"""The videos of a split, found where a layout (`data.trees`) has them. An image is a video of one frame."""
+"""The videos of a split, in the places of a layout (`data.trees`). An image is a video of one frame."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from vsscli.data.folders import (
     some,
 )
 from vsscli.data.masks import MaskReader
-from vsscli.data.spelling import plain, respelled
+from vsscli.data.spelling import composed, respelled
 from vsscli.data.trees import SPLIT, Tree, tree_of
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.data.walk import folders_below, visible
@@ -28,25 +28,25 @@ from vsscli.names import require_names
 
 
 def read_split(data: Data, root: Path, split: str, reader: MaskReader | None) -> list[FolderVideo]:
-    """The videos of a split by its name on disk: as listed, else in name order, frames in the order of time.
+    """The videos of a split by its name on disk, in the order of its list or of their names; frames in order of time.
 
-    Images are videos called like their file. One that lies in a folder of the split's, as Cityscapes' lie by city, has
-    that folder before its name unless it begins with it anyway.
+    Images are videos named after their file. If an image is in a folder of the split, like Cityscapes' cities, its name
+    is prefixed with the folder's unless it already begins with it.
 
     Parameters
     ----------
     data, root
-        The recipe's section, and the folder that the data set is in.
+        The recipe's section, and the data set's folder.
     split
-        Which split.
+        Name of the split.
     reader
-        Who knows which files are masks, where they are not called like their images.
+        Knows which files are masks, if they are not named like their images.
 
     Raises
     ------
     VssError
-        There is no list or folder of this split, or nothing in it; a video that is not there or has no frames; two
-        files for one frame, or two frames of one name.
+        There is no list or folder of this split, or it is empty; a video is missing or has no frames; or there are two
+        files for one frame, or two frames with one name.
     """
     if data.layout == "files":
         return read_clips(data, root, split)
@@ -68,7 +68,7 @@ def read_split(data: Data, root: Path, split: str, reader: MaskReader | None) ->
 
 
 def how_to_get(data: Data) -> str:
-    """The hint for data that is not there: who publishes it, how to point to it, what runs without it."""
+    """The hint for missing data: where it is published, how to give its folder, what runs without it."""
     published = f"its owners publish it at {data.publisher}; " if data.publisher else ""
     point = f"set {data.root_env} or give --data FOLDER" if data.root_env else "give --data FOLDER"
     without = f"; without it: vss train --recipe {data.without}" if data.without else ""
@@ -76,24 +76,24 @@ def how_to_get(data: Data) -> str:
 
 
 def _listed(data: Data, root: Path, tree: Tree, split: str) -> dict[str, str]:
-    """The videos that a split's list names, and how the disk, which may spell them otherwise, calls their folders."""
+    """The videos in a split's list, and the names of their folders, which may differ in Unicode form."""
     path, base = root / tree.listed.replace(SPLIT, split), tree.base(root, split)
     if not path.is_file():
-        there = sorted(other.stem for other in visible(path.parent) if other.suffix == path.suffix)
-        splits = f"; there are {', '.join(there)}" if there else ""
+        others = sorted(other.stem for other in visible(path.parent) if other.suffix == path.suffix)
+        splits = f"; there are {', '.join(others)}" if others else ""
         hint = how_to_get(data) if data.publisher else f"list the split's videos in {path.name}"
-        raise VssError(f"{data.name}: {path}, the list of split {split!r}, is not there{splits}", hint)
+        raise VssError(f"{data.name}: {path}, the list of split {split!r}, does not exist{splits}", hint)
     names = read_list(path)
-    remedy = "write one name of a folder of frames per line"
-    # Names become part of paths that are written later, so none may lead elsewhere.
-    require_names(names, f"{path} lists what can't be the name of a video's folder", remedy)
+    remedy = "write the name of one folder of frames per line"
+    # Names become parts of paths that are written later, so none may lead elsewhere.
+    require_names(names, f"{path} has an entry that can't be the name of a video's folder", remedy)
     hidden = [name for name in names if name.startswith(".")]
     if hidden:
         raise VssError(f"{path} lists {some(hidden)}, which can't be names of video folders", remedy)
     found = {name: name for name in names if (base / name).is_dir()}
     if len(found) < len(names):
         spelled = respelled(folder.name for folder in visible(base) if folder.is_dir())
-        found = {name: name if name in found else spelled.get(plain(name), "") for name in names}
+        found = {name: name if name in found else spelled.get(composed(name), "") for name in names}
     missing = [name for name, folder in found.items() if not folder]
     if missing:
         are = "is" if len(missing) == 1 else "are"
@@ -102,7 +102,7 @@ def _listed(data: Data, root: Path, tree: Tree, split: str) -> dict[str, str]:
 
 
 def _found(data: Data, root: Path, tree: Tree, split: str) -> dict[str, str]:
-    """The folders of a split's; of an undivided root, beside whose videos other folders may be, those with images."""
+    """The folders in a split's folder; in an undivided root, which may hold other folders, those with images."""
     base = tree.base(root, split)
     folders = [child for child in visible(base) if child.is_dir()] if base.is_dir() else []
     if base == root:
@@ -130,12 +130,12 @@ def _read_images(data: Data, root: Path, tree: Tree, split: str, reader: MaskRea
         raise VssError(f"{data.name}: {images} holds no images", how_to_get(data))
     twice = [video for video, times in Counter(video.name for video in videos).items() if times > 1]
     if twice:
-        raise VssError(f"{data.name}: {images} holds two images called {some(twice)}", "rename one of them")
+        raise VssError(f"{data.name}: {images} holds two images named {some(twice)}", "rename one of them")
     return videos
 
 
 def require_masks(name: str, root: Path, tree: Tree, split: str) -> None:
-    """Refuse a split of images whose folder of masks is not there."""
+    """Refuse a split of images whose folder of masks is missing."""
     if tree.of_videos or tree.find(tree.masks, root, split) is not None:
         return
     if not tree.masks:
@@ -147,10 +147,10 @@ def require_masks(name: str, root: Path, tree: Tree, split: str) -> None:
 
 
 def _folders(images: Path, masks: Path | None) -> list[Path]:
-    """All folders below one of images or one of masks, relative to it, in name order, each of the disk once."""
+    """All folders below those of images and masks, relative to these, in the order of names, without repetitions."""
     found = set(folders_below(images).there)
     if masks is not None:
-        # What is among the images but was not entered is a link to others of them.
+        # Folders of images that were not entered are links to others of them.
         found |= {below for below in folders_below(masks).there if not (images / below).is_dir()}
     return sorted(found)
 
@@ -158,7 +158,7 @@ def _folders(images: Path, masks: Path | None) -> list[Path]:
 def _frames(
     images: Path, masks: Path | None, below: Path, reader: MaskReader | None
 ) -> Iterator[tuple[str, str, Path | None, Path | None]]:
-    """Name, stem, image and mask of what lies in one folder; either file may be missing, as in a video's folder."""
+    """Name, stem, image and mask of the frames in one folder; either file may be missing, as in a video's folder."""
     pictures = by_stem(images / below, IMAGE_SUFFIXES) if (images / below).is_dir() else {}
     labels = masks_by_stem(masks / below, reader) if masks is not None and (masks / below).is_dir() else {}
     labels = called_alike(labels, pictures)

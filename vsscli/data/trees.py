@@ -1,8 +1,8 @@
-"""Layouts: where frames and masks of a data set lie. A new one is an entry of `TREES`, and a name in `Layout`.
+"""Layouts: where a data set's frames and masks are. A new one is an entry of `TREES`, and a name in `Layout`.
 
-``vspw``, that of VSPW and of what vss itself writes, ``folders``, for what a camera or a script left behind, and
-``files``, whatever a recipe's ``data.videos`` says (`data.clips`), are of videos. The others are published data sets of
-images, whose common variants are known too, and ``images`` is what a recipe's ``data.images`` and ``data.masks`` say.
+``vspw``, the layout of VSPW and of data that vss writes, ``folders``, for the output of cameras and scripts, and
+``files``, given by a recipe's ``data.videos`` (`data.clips`), hold videos. The others are published data sets of
+images, including common variants, and ``images`` is given by a recipe's ``data.images`` and ``data.masks``.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ COCO_SPLITS = {"train": "train2017", "val": "val2017", "test": "test2017"}
 
 @dataclass(frozen=True)
 class Tree:
-    """Where frames and masks lie under a data set's root.
+    """Where frames and masks are under a data set's root.
 
     Parameters
     ----------
     images, masks
-        Folders with ``{split}`` for the split's name and, of videos, ``{video}`` for theirs, the usual one first.
-        Without ``{video}`` every image is a video of one frame, and folders in these folders are looked into.
+        Folders with ``{split}`` for the split's name and, for videos, ``{video}`` for the video's, the usual one first.
+        Without ``{video}`` every image is a video of one frame, and folders in these folders are searched.
     listed
-        The file that lists a split's videos; else they are the folders that are there.
+        The file that lists a split's videos; without it they are the folders that exist.
     undivided
-        Without a folder of a split's, the split is all that is there.
+        Whether the root itself holds the split's videos if there is no folder of the split.
     splits
-        What the owners call a split, where they do not call it so.
+        The owners' names of splits, if they differ.
     files
-        How the masks are written (`data.encodings`), which a mapping must know; none: any way.
+        How the masks are written (`data.encodings`), which must be that of the mapping; `None`: any.
     """
 
     images: tuple[str, ...]
@@ -47,11 +47,11 @@ class Tree:
 
     @property
     def of_videos(self) -> bool:
-        """Whether frames lie by video."""
+        """Whether there is a folder for each video."""
         return VIDEO in self.images[0]
 
     def places(self, templates: tuple[str, ...], split: str, video: str = "") -> list[str]:
-        """The folders that a split, or a video of it, could be in, relative to the root."""
+        """The possible folders of a split, or of a video of it, relative to the root."""
         names = [split, *([self.splits[split]] if split in self.splits else [])]
         filled = (
             template.replace(f"{SPLIT}/", name and f"{name}/").replace(SPLIT, name).replace(VIDEO, video)
@@ -61,7 +61,7 @@ class Tree:
         return list(dict.fromkeys(filled))
 
     def find(self, templates: tuple[str, ...], root: Path, split: str, video: str = "") -> Path | None:
-        """The first of these folders that is there."""
+        """The first of these folders that exists."""
         return next((root / place for place in self.places(templates, split, video) if (root / place).is_dir()), None)
 
     def has(self, root: Path, split: str) -> bool:
@@ -71,9 +71,9 @@ class Tree:
         return self.find(self._before(), root, split) is not None
 
     def base(self, root: Path, split: str) -> Path:
-        """The folder that the folders of a split's videos lie in, or should."""
-        there = self.find(self._before(), root, split)
-        return there or (root if self.undivided else root / self.places(self._before(), split)[0])
+        """The folder that holds, or should hold, the folders of a split's videos."""
+        found = self.find(self._before(), root, split)
+        return found or (root if self.undivided else root / self.places(self._before(), split)[0])
 
     def _before(self) -> tuple[str, ...]:
         return tuple(template.partition(VIDEO)[0] for template in self.images)
@@ -101,7 +101,7 @@ TREES: dict[Layout, Tree] = {
         splits=COCO_SPLITS,
         files="coco-panoptic",
     ),
-    "cityscapes": Tree(  # images and masks lie in folders by city
+    "cityscapes": Tree(  # images and masks are in folders by city
         (
             "leftImg8bit/{split}",
             "leftImg8bit_trainvaltest/leftImg8bit/{split}",
@@ -121,7 +121,7 @@ def tree_of(data: Data) -> Tree:
 
 
 def guess_images(root: Path) -> Layout | None:
-    """The layout of images whose own folders of images and masks are in a folder, if one is."""
+    """The layout of images whose folders of images and masks exist under a root, if any."""
     for layout, tree in TREES.items():
         for split in ("train", "val") if not tree.of_videos else ():
             own = tree.splits.get(split, split)

@@ -1,8 +1,8 @@
-"""What a census says: masks that mean something else than the data set's description says.
+"""Judging a census: signs that masks mean something else than the data set's description says.
 
-Nothing here is certain but that a split without a labelled pixel teaches and scores nothing. Values beyond the table,
-masks that seem to count from another number, a class that is alone or never occurs: each is said with what would mend
-it, most often a mapping of values into classes (`data.mapping`).
+Only one thing is certain: a split without a labelled pixel is useless for training and scoring. Values beyond the
+table, masks that seem to count from another number, a class that is alone or never occurs: each is reported with a
+remedy, usually a mapping of values to classes (`data.mapping`).
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from vsscli.data.masks import UNKNOWN, MaskIds, describe_values
 Weight = Literal["fault", "warning", "note"]
 
 MUCH = 0.01
-"""Share of the pixels from which on values without a meaning are warned of, where a recipe takes them for void."""
+"""If a recipe makes unknown values void, they are worth a warning above this share of the pixels."""
 
 SHOWN = 8
-"""Names and lines that are shown at most."""
+"""Most names or lines that are shown."""
 
 SMOOTH = 24
-"""As many values without a meaning as no table explains: edges were smoothed, or the file was compressed with loss."""
+"""More unknown values than this are not classes: edges were smoothed, or the file was compressed with loss."""
 
 
 @dataclass(frozen=True)
 class Remark:
-    """One thing that a census says, and what to do. A ``fault`` stops a run; a ``warning`` is said; a ``note`` is worth
-    knowing."""
+    """A finding in a census, and its remedy. A ``fault`` stops a run; a ``warning`` does not; a ``note`` is for
+    information."""
 
     weight: Weight
     what: str
@@ -46,8 +46,8 @@ class Remark:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What the values of a data set's masks are said to mean: the classes, the values that stand for them, and what a
-    mapping's ``target`` would be, the class table's file or name."""
+    """What the values of a data set's masks are declared to mean: the classes, their values, and the file or name of
+    the class table, the ``target`` of a mapping."""
 
     table: ClassTable
     ids: MaskIds
@@ -55,7 +55,7 @@ class Meaning:
 
     @property
     def lookup(self) -> np.ndarray:
-        """(256,) uint8: class, 255 for void, 254 for a value that means nothing, whatever becomes of that."""
+        """(256,) uint8: class, 255 for void, 254 for an unknown value, even if it counts as void."""
         return replace(self.ids, unknown="error").lookup(self.table.num_classes)
 
     @property
@@ -64,33 +64,33 @@ class Meaning:
         return self.ids.first + self.table.num_classes - 1
 
     def labelled(self, census: Census) -> int:
-        """How many pixels have a class."""
+        """Number of pixels with a class."""
         return int(census.pixels[self.lookup < UNKNOWN].sum())
 
     def unknown(self, census: Census) -> list[int]:
-        """The values that occur and mean nothing, rising."""
+        """The unknown values that occur, ascending."""
         return [value for value in census.values if self.lookup[value] == UNKNOWN]
 
     def absent(self, census: Census) -> list[int]:
-        """The classes that never occur, rising."""
-        there = {int(self.lookup[value]) for value in census.values}
-        return [number for number in range(self.table.num_classes) if number not in there]
+        """The classes that never occur, ascending."""
+        occurring = {int(self.lookup[value]) for value in census.values}
+        return [number for number in range(self.table.num_classes) if number not in occurring]
 
 
 def judge(census: Census, meaning: Meaning, what: str = "the split") -> list[Remark]:
-    """All that a census of a split says of its masks, but for classes that never occur (`judge_absent`)."""
-    told = list(_remarks(census, meaning, what)) if census.masks else []
+    """Remarks on the census of a split, except on classes that never occur (`judge_absent`)."""
+    remarks = list(_remarks(census, meaning, what)) if census.masks else []
     if census.by_colours:
         said = f"{census.by_colours} of {census.masks} masks of {what} were read by their colours"
-        told.append(Remark("note", f"{said}: a program that makes PNGs smaller has numbered their palettes anew", ""))
-    return told
+        remarks.append(Remark("note", f"{said}: an optimiser of PNGs has renumbered their palettes", ""))
+    return remarks
 
 
 def judge_absent(census: Census, meaning: Meaning, what: str, weight: Weight = "warning") -> list[Remark]:
-    """Classes that never occur, in a split or in all that is trained on; ``weight``: how much that matters."""
+    """Remarks of a given weight on classes that never occur, in a split or in all training data."""
     absent = meaning.absent(census)
     if not census.masks or not absent or not meaning.labelled(census) or len(absent) == meaning.table.num_classes - 1:
-        return []  # a lone class was spoken of already
+        return []  # `judge` remarks on a lone class
     names = meaning.table.names
     listed = ", ".join(names[number] for number in absent[:SHOWN])
     more = f" and {len(absent) - SHOWN} more" if len(absent) > SHOWN else ""
@@ -99,45 +99,45 @@ def judge_absent(census: Census, meaning: Meaning, what: str, weight: Weight = "
     return [Remark(weight, said, remedy)]
 
 
-def retold(census: Census, meaning: Meaning, goal: Meaning) -> Census:
-    """A census in the values of another data set of the same classes; what has no class is its last value, void."""
-    told = Census(census.frames, census.masks)
+def translated(census: Census, meaning: Meaning, goal: Meaning) -> Census:
+    """A census in the values of another data set with the same classes; pixels without a class become 255."""
+    result = Census(census.frames, census.masks)
     for value in census.values:
         number = int(meaning.lookup[value])
         place = goal.ids.first + number if number < UNKNOWN else IGNORE
-        told.pixels[place] += census.pixels[value]
-        told.within[place] = max(told.within[place], census.within[value])
-    return told
+        result.pixels[place] += census.pixels[value]
+        result.within[place] = max(result.within[place], census.within[value])
+    return result
 
 
 def unknown_remedy(census: Census, meaning: Meaning) -> str:
-    """What to do about values that mean nothing: never to throw away what may be the labels."""
+    """What to do about unknown values; never to discard what may be the labels."""
     unknown, ids = meaning.unknown(census), meaning.ids
     if isinstance(ids.reader, Mapping):
-        return f"`vss remap --source {ids.reader.name} --show` says what becomes of each class"
+        return f"`vss remap --source {ids.reader.name} --show` shows the target of each class"
     if ids.first == 0 and unknown == [meaning.last + 1]:
-        return "masks that count classes from 1 look so: set data.first_id: 1 and data.void_ids: [0, 255]"
+        return "masks that count classes from 1 look like this: set data.first_id: 1 and data.void_ids: [0, 255]"
     if len(unknown) > max(SMOOTH, 2 * meaning.table.num_classes):
         return (
-            "so many values are no classes: save the masks without smoothing their edges and without lossy "
-            "compression, scale them with nearest neighbour"
+            "so many values can't be classes: save the masks without smoothed edges and without lossy compression, and "
+            "resize them with nearest neighbour"
         )
     means = _mapping_advice(census, meaning)
     if meaning.labelled(census) > census.pixels[unknown].sum():
-        return f"if they mean no class, set data.unknown_ids: void; if they are classes, {means}"
+        return f"if they are not classes, set data.unknown_ids: void; if they are, {means}"
     return means
 
 
 def counted_remedy(first: int, meaning: Meaning) -> str:
-    """What to do about masks whose first class has another value, such as predictions that are to be labels."""
+    """What to do about masks whose first class has another value, such as predictions used as labels."""
     void = [255] if first == 0 else [0, 255]
     names = meaning.table.names
     lines = {first + number: name for number, name in enumerate(names[:SHOWN])}
     more = " and so on" if len(names) > SHOWN else ""
     line = _flow({"target": meaning.classes or meaning.table.name, "map": lines})
     return (
-        f"if all masks are such, set data.first_id: {first} and data.void_ids: {void}; else rewrite these: write "
-        f"{line}{more} into ids.yaml, vss remap --source ids.yaml"
+        f"if all masks do, set data.first_id: {first} and data.void_ids: {void}; otherwise rewrite these: write "
+        f"{line}{more} to ids.yaml, and run vss remap --source ids.yaml"
     )
 
 
@@ -149,7 +149,7 @@ def _remarks(census: Census, meaning: Meaning, what: str) -> Iterator[Remark]:
         masks = int(census.within[unknown].max())  # 0 where only pixels were counted
         within = f", in {masks} or more of {census.masks} masks" if masks else ""
         said = (
-            f"masks of {what} hold {describe_values(unknown)} ({share:.1%} of the pixels{within}), outside the "
+            f"masks of {what} hold {describe_values(unknown)} ({share:.1%} of the pixels{within}), outside of the "
             f"{table.num_classes} classes of {table.name} "
             f"({ids.first}..{meaning.last})"
         )
@@ -172,21 +172,21 @@ def _remarks(census: Census, meaning: Meaning, what: str) -> Iterator[Remark]:
             _other_start(census, meaning),
         )
     elif alone:
-        remedy = "label what is not of the class as another one"
+        remedy = "label other pixels as another class"
         if census.share(*_void(census, meaning)):
             remedy += f"; if void values are classes, {_mapping_advice(census, meaning)}"
         yield Remark("warning", f"{alone}, of {table.num_classes} classes: no other can be learned or scored", remedy)
 
 
 def _is_shifted(census: Census, meaning: Meaning) -> bool:
-    """Whether masks look as if they counted from 0 where classes begin at 1: no class is missing but the last."""
+    """Whether masks seem to count from 0 although classes begin at 1: only the last class is missing."""
     if meaning.ids.reader is not None or meaning.ids.first != 1 or not census.pixels[0]:
         return False
     return meaning.absent(census) == [meaning.table.num_classes - 1] and bool(meaning.labelled(census))
 
 
 def _other_start(census: Census, meaning: Meaning) -> str:
-    """The setting under which masks would count from another number, where that can be."""
+    """The setting for masks that count from another number, if that is possible."""
     absent, ids, count = meaning.absent(census), meaning.ids, meaning.table.num_classes
     if ids.reader is not None:
         return ""
@@ -198,11 +198,11 @@ def _other_start(census: Census, meaning: Meaning) -> str:
 
 
 def _nothing_labelled(census: Census, meaning: Meaning, what: str) -> str:
-    told = [f"{value} ({census.share(value):.1%})" for value in census.values[:SHOWN]]
+    shown = [f"{value} ({census.share(value):.1%})" for value in census.values[:SHOWN]]
     more = f" and {len(census.values) - SHOWN} more" if len(census.values) > SHOWN else ""
     return (
         f"no pixel of {what} has a class: its {census.masks} masks hold "
-        f"{', '.join(told)}{more}, and none of these is one of the {meaning.table.num_classes} classes of "
+        f"{', '.join(shown)}{more}, and none of these is one of the {meaning.table.num_classes} classes of "
         f"{meaning.table.name} ({meaning.ids.first}..{meaning.last})"
     )
 
@@ -210,8 +210,8 @@ def _nothing_labelled(census: Census, meaning: Meaning, what: str) -> str:
 def _nothing_remedy(census: Census, meaning: Meaning) -> str:
     if isinstance(meaning.ids.reader, Mapping):
         return (
-            f"mapping {meaning.ids.reader.name} leaves nothing of these masks: `vss remap --source "
-            f"{meaning.ids.reader.name} --show` says what becomes of each class"
+            f"mapping {meaning.ids.reader.name} leaves no labels in these masks: `vss remap --source "
+            f"{meaning.ids.reader.name} --show` shows the target of each class"
         )
     if len(census.values) == 1 and not meaning.unknown(census):
         return f"label them; or, if value {census.values[0]} is a class, {_mapping_advice(census, meaning)}"
@@ -223,25 +223,25 @@ def _void(census: Census, meaning: Meaning) -> list[int]:
 
 
 def _mapping_advice(census: Census, meaning: Meaning) -> str:
-    """A mapping that would read these masks, as a line of YAML, and where it goes."""
+    """Advice to write a mapping for these masks, as a line of YAML, and where to put it."""
     return (
-        f"say which value is which class: write {_mapping_line(census, meaning)} into ids.yaml, corrected, in the data "
+        f"say which value is which class: write {_mapping_line(census, meaning)}, corrected, to ids.yaml in the data "
         "set's folder, and set data.remap: ids.yaml (or rewrite the masks: vss remap --source ids.yaml)"
     )
 
 
 def _mapping_line(census: Census, meaning: Meaning) -> str:
-    """A guess in one line: values without a meaning are the classes that do not occur, in rising order."""
+    """A guess of a mapping in one line: unknown values are the classes that do not occur, in ascending order."""
     lookup, names = meaning.lookup, meaning.table.names
     known = {value: int(lookup[value]) for value in census.values if lookup[value] < UNKNOWN}
     free = [number for number in range(len(names)) if number not in known.values()]
     rest, void = meaning.unknown(census), _void(census, meaning)
-    # Void values are classes only where classes are left: beside values without a meaning 0 first, the background of
-    # many; alone, 255 first, what is not background in binary masks.
+    # Void values are classes only if classes are left: together with unknown values 0 first, often the background;
+    # alone 255 first, the foreground of binary masks.
     left = max(len(free) - len(rest), 0)
     rest = sorted([*rest, *((void if rest else void[::-1])[:left])])
-    told = known | dict(zip(rest, free, strict=False))
-    lines = {value: names[told[value]] if value in told else "ignore" for value in census.values}
+    guess = known | dict(zip(rest, free, strict=False))
+    lines = {value: names[guess[value]] if value in guess else "ignore" for value in census.values}
     values: dict[str, object] = {"target": meaning.classes or meaning.table.name, "map": lines}
     if len(lines) <= 2 * SHOWN:
         return _flow(values)

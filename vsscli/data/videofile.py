@@ -1,4 +1,4 @@
-"""Video files: decoded through PyAV, upright, to their end; single frames by number, exactly."""
+"""Video files, decoded with PyAV, upright and to their end; single frames by number, exactly."""
 
 from __future__ import annotations
 
@@ -93,14 +93,14 @@ def checksum(frame: VideoFrame) -> int:
 
 
 class FileVideo(Video):
-    """A video file, read through PyAV, called after the file if nothing else is said.
+    """A video file, read with PyAV, by default named after the file.
 
-    Frames are named by their number, ``000000`` onwards, and turned upright where the file says how it was held. They
-    are those that a player shows: an edit list counts, and what the header claims does not. Their number is counted by
-    decoding the file once.
+    Frames are named by their number, from ``000000`` on, and turned upright by the file's orientation. They are those
+    that a player shows: an edit list is respected, the header's number of frames is not. They are counted by decoding
+    the file once.
 
-    A file that is missing, has no pictures or can't be opened, is a playlist or a picture, has frames absurdly large or
-    shown askew is an error, and when its frames are asked for, one that is damaged or cut short.
+    `VssError` if the file is missing, has no pictures, can't be opened, is a playlist or a picture, or has frames that
+    are too large or not upright after quarter turns; and, when frames are read, if it is damaged or cut off.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
@@ -108,7 +108,7 @@ class FileVideo(Video):
         self.name = name or self.path.stem
         require_names([self.name], "name of a video", "rename its file")
         if not self.path.is_file():
-            raise VssError(f"video file {self.path} is not there", "check the path")
+            raise VssError(f"video file {self.path} does not exist", "check the path")
         with self.stream():
             pass
 
@@ -117,7 +117,7 @@ class FileVideo(Video):
 
     @cached_property
     def index(self) -> VideoIndex:
-        """What decoding the whole file once says of its frames, remembered until the file changes."""
+        """What decoding the whole file once says about its frames, remembered until the file changes."""
         known = recall(self.path, INDEX)
         index = None if known is None else VideoIndex.from_arrays(known)
         if index is None:
@@ -136,7 +136,7 @@ class FileVideo(Video):
             keys.append(bool(frame.key_frame))
             checks.append(checksum(frame))
         if not times:
-            raise VssError(f"video file {self.path} holds no frame", "check that it plays; export it again")
+            raise VssError(f"video file {self.path} has no frames", "check that it plays; export it again")
         return VideoIndex(size, np.array(times, np.int64), np.array(keys), np.array(checks, np.uint32))
 
     @cached_property
@@ -152,7 +152,7 @@ class FileVideo(Video):
     def images(self, start: int = 0) -> Iterator[np.ndarray]:
         """Decode the frames from ``start`` on; see `Video.images`.
 
-        Frames before ``start`` are decoded and dropped.
+        Earlier frames are decoded and dropped.
         """
         for number, frame in enumerate(self.decode()):
             if number >= start:
@@ -178,9 +178,9 @@ class FileVideo(Video):
         if turn is None:
             angle = round(np.degrees(np.arctan2(matrix[1], matrix[0])), 1)
             raise VssError(
-                f"video file {self.path} is shown turned by {angle:g} degrees, or askew; only quarter turns and "
-                "mirrored pictures are read",
-                f"turn it and export it again (ffmpeg -i {self.path.name} upright.mp4)",
+                f"video file {self.path} is displayed turned by {angle:g} degrees, or skewed; only quarter turns and "
+                "mirroring are supported",
+                f"export it upright (ffmpeg -i {self.path.name} upright.mp4)",
             )
         return turn
 
@@ -198,20 +198,20 @@ class FileVideo(Video):
             self._require_whole(container, stream, packets)
 
     def _require_whole(self, container: InputContainer, stream: VideoStream, packets: int) -> None:
-        """Refuse a file that was cut, and so ends early without any error of FFmpeg's."""
+        """Refuse a file that was cut off, which FFmpeg does not report."""
         ended = f"it ends after {packets} of {max(stream.frames, packets)} frames"
         entries = stream.index_entries if hasattr(stream, "index_entries") else ()
         if lacks_packets(entries, packets, os.path.getsize(self.path)):
             raise self._damaged(ended if packets < stream.frames else "its last frames are missing")
-        # The index of MP4 stands apart from the pictures; other formats' is written behind them, or made up.
+        # MP4 has its index apart from the pictures; in other formats it follows them, or FFmpeg generates it.
         indexed = "mp4" in container.format.name and stream.frames > 0 and len(entries) > 0
         cut = None if indexed else is_cut(self.path)
         if cut or (cut is None and not indexed and packets < stream.frames):
-            raise self._damaged("it is cut: it ends before it says that it does" if cut else ended)
+            raise self._damaged("it is cut off before its own end" if cut else ended)
 
     @contextmanager
     def stream(self) -> Iterator[tuple[InputContainer, VideoStream]]:
-        """The opened file and its first stream of pictures, until the block ends; see `errors`."""
+        """The opened file and its first video stream; see `errors`."""
         import av
 
         refuse_other_files(self.path)
@@ -236,14 +236,15 @@ class FileVideo(Video):
 
         try:
             yield
-        except av.FFmpegError as cause:  # also one that is a MemoryError: a damaged file claims more than there can be
+        except av.FFmpegError as cause:  # may also be a MemoryError: a damaged file claims too much
             raise self._damaged(cause.strerror or str(cause)) from cause
         except (VssError, MemoryError):
             raise
-        except Exception as cause:  # of a damaged file's numbers and texts PyAV can raise almost anything
+        except Exception as cause:  # a damaged file can make PyAV raise almost anything
             raise self._damaged(str(cause) or type(cause).__name__) from cause
 
     def _damaged(self, reason: str) -> VssError:
         return VssError(
-            f"video file {self.path} is damaged or no video: {reason}", "check that it plays; copy or export it again"
+            f"video file {self.path} is damaged or not a video: {reason}",
+            "check that it plays; export it again",
         )

@@ -65,7 +65,7 @@ class FolderVideo(Video):
 
     def __init__(self, name: str, frames: tuple[Frame, ...]) -> None:
         if not frames:
-            raise VssError(f"video {name} has no frames", "put its images into its folder, or take it out of the list")
+            raise VssError(f"video {name} has no frames", "put its images into its folder, or remove it from the list")
         require_names([name], "name of a video", "rename its folder")
         of_frame = f"name of a frame of video {shown_name(name)}"
         require_names((frame.stem for frame in frames), of_frame, "rename its file")
@@ -86,8 +86,8 @@ class FolderVideo(Video):
         return self.frames[0].size
 
     def read(self, index: int) -> np.ndarray:
-        """Decode one frame, (H, W, 3) uint8, RGB. One without an image, damaged, or not of the video's size is an
-        error."""
+        """Decode one frame, (H, W, 3) uint8, RGB. `VssError` if it has no image, is damaged, or does not have the
+        video's size."""
         frame = self.frames[index]
         image = frame.read()
         if image.shape[:2] != self.size:
@@ -101,4 +101,4 @@ class FolderVideo(Video):
 
 
 def _no_image(frame: Frame) -> Path:
-    raise VssError(f"frame {frame.address} has a mask but no image", "add the image, or take the mask away")
+    raise VssError(f"frame {frame.address} has a mask but no image", "add the image, or remove the mask")

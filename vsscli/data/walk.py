@@ -1,7 +1,7 @@
-"""What lies in a folder, and in all folders below it, each once: links may lead round in circles.
+"""Listing a folder and all folders below it, each once, since links may form cycles.
 
-Dot-files and what systems put into folders for themselves, such as Synology's ``@eaDir``, macOS's ``__MACOSX`` and
-Windows' ``Thumbs.db``, hold thumbnails and notes; they are passed over everywhere.
+Dot-files and files that systems create for themselves, such as Synology's ``@eaDir``, macOS's ``__MACOSX`` and Windows'
+``Thumbs.db``, hold thumbnails and metadata; they are skipped everywhere.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ KINDS_NAMED = 4
 
 @dataclass(frozen=True)
 class Folders:
-    """The folders below one: all of them, relative to it and with itself first, in name order, each folder of the disk
-    once; and links to folders that are among these, or that hold the folder itself, which are not followed."""
+    """All folders below one, relative to it, itself first, in the order of names and without repetitions (``there``);
+    and links to folders that are among these or contain the folder itself, which are not followed (``again``)."""
 
     there: tuple[Path, ...]
     again: tuple[Path, ...]
 
 
 def is_service(name: str) -> bool:
-    """Whether a file or folder of this name is one that systems put there for themselves."""
+    """Whether a name is that of a file or folder that systems create for themselves."""
     return name.startswith(".") or name.lower() in SERVICE
 
 
 def visible(folder: Path) -> list[Path]:
-    """What a folder holds, in name order, without dot-files and service files."""
+    """The content of a folder in the order of names, without dot-files and service files."""
     try:
         names = os.listdir(folder)
     except OSError as cause:
@@ -59,8 +59,8 @@ def visible(folder: Path) -> list[Path]:
 def folders_below(place: Path) -> Folders:
     """Find all folders below one. Links to folders are followed, and no folder is entered twice.
 
-    A folder goes by its own path; by that of a link only where it can't be reached otherwise. Stores (``*.zarr``) are
-    no places for images and are not entered.
+    A folder is listed under its own path, or under that of a link if it can't be reached otherwise. Stores
+    (``*.zarr``) hold no images and are not entered.
     """
     root = place.resolve()
     seen = {_identity(place)}
@@ -83,7 +83,7 @@ def folders_below(place: Path) -> Folders:
                 continue
             if child.is_symlink():
                 links.append(below)
-            elif _identity(child) in seen:  # a mount, or what a link has led to before
+            elif _identity(child) in seen:  # a mount, or the target of an earlier link
                 again.append(below)
             else:
                 seen.add(_identity(child))
@@ -93,13 +93,13 @@ def folders_below(place: Path) -> Folders:
 
 
 def kinds(names: Iterable[str]) -> str:
-    """Files by the ends of their names, in words: `3 .heic, 2 .txt and 1 without suffix`; empty for none."""
+    """Numbers of files by suffix, in words: `3 .heic, 2 .txt and 1 without suffix`; empty for none."""
     counts = Counter(Path(name).suffix.lower() for name in names)
-    told = [f"{count} {suffix or 'without suffix'}" for suffix, count in counts.most_common(KINDS_NAMED)]
+    parts = [f"{count} {suffix or 'without suffix'}" for suffix, count in counts.most_common(KINDS_NAMED)]
     rest = sum(counts.values()) - sum(count for _, count in counts.most_common(KINDS_NAMED))
     if rest:
-        told.append(f"{rest} of other kinds")
-    return " and ".join([", ".join(told[:-1]), told[-1]]) if len(told) > 1 else "".join(told)
+        parts.append(f"{rest} of other kinds")
+    return " and ".join([", ".join(parts[:-1]), parts[-1]]) if len(parts) > 1 else "".join(parts)
 
 
 def _identity(folder: Path) -> tuple[int, int]:

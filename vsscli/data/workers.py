@@ -1,4 +1,4 @@
-"""Processes that load data for another one: signals are that one's to answer."""
+"""Signals of processes that load data for another process, which alone responds to them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGNALS = {signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ())}
-"""Those that reach every process of a terminal or a job: Ctrl-C, and what `timeout`, systemd and SLURM send."""
+"""Signals that reach every process of a terminal or a job: Ctrl-C, and those of `timeout`, systemd and SLURM."""
 
 
 @contextmanager
-def started_in_peace() -> Iterator[None]:
-    """Hold back signals while processes start, which inherit that: they would end with a traceback before they can
-    choose what to do about them, which `in_peace_no_more` ends."""
+def signals_blocked() -> Iterator[None]:
+    """Block signals while processes start, which inherit this until they call `unblock_signals`: otherwise a signal
+    would end them with a traceback before they have installed their handlers."""
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -25,7 +25,7 @@ def started_in_peace() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
 
-def in_peace_no_more() -> None:
-    """Let a process that was started in peace hear signals, once it has said what each of them is to do."""
+def unblock_signals() -> None:
+    """Unblock signals in a process that was started by `signals_blocked`, once its handlers are installed."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)

@@ -1,1 +1,1 @@
-"""Small streets drawn by program, for when no real video is at hand."""
+"""Small synthetic videos of streets, for use without real data."""

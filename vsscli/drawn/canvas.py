@@ -1,6 +1,6 @@
-"""What a drawn street is drawn on: camera, light, and one frame's picture with its classes.
+"""Camera, light, and the canvas on which one frame and its classes are drawn.
 
-World axes in metres: X along the street, Z across it (to the right of one who looks along X), Y up.
+World axes in metres: X along the street, Z across it (to the right when looking along X), Y up.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ Tint = Sequence[float] | np.ndarray
 
 
 def paint_of(colour: Tint) -> Paint:
-    """Round a colour of three numbers to what a picture can hold."""
+    """Convert a colour of three numbers to 8 bits per channel."""
     red, green, blue = colour
     return int(min(max(red, 0), 255)), int(min(max(green, 0), 255)), int(min(max(blue, 0), 255))
 
 
 def draw_colour(rng: np.random.Generator, hue: Span, saturation: Span, value: Span) -> Colour:
-    """Draw a colour from ranges of hue (a turn is 1), saturation and value."""
+    """Draw a random colour from ranges of hue (a full turn is 1), saturation and value."""
     turn, strength, brightness = rng.uniform(*hue) % 1.0, rng.uniform(*saturation), rng.uniform(*value)
     red, green, blue = colorsys.hsv_to_rgb(turn, strength, brightness)
     return 255 * red, 255 * green, 255 * blue
 
 
 def draw_noise(rng: np.random.Generator, size: int, slope: float) -> np.ndarray:
-    """Draw a tile of 1/f**slope noise, (size, size) float32 of mean 0 and deviation 1, that repeats without a seam."""
+    """Draw a tile of 1/f**slope noise, (size, size) float32 with mean 0 and deviation 1, that repeats without seams."""
     frequency = np.hypot(np.fft.fftfreq(size)[:, None], np.fft.rfftfreq(size)[None])
     frequency[0, 0] = np.inf
     tile = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((size, size))) / frequency**slope, (size, size))
@@ -55,22 +55,22 @@ def draw_noise(rng: np.random.Generator, size: int, slope: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Light:
-    """What tints a whole video: sun, haze and sky."""
+    """The light of a whole video: sun, haze and sky."""
 
     tint: Colour  # factor on each channel
-    haze: Colour  # what distance fades to, and the sky above the horizon
+    haze: Colour  # colour of distant things, and of the sky at the horizon
     haze_distance: float  # metres
     zenith: Colour
     clouds: float  # 0 none to 1 all
     left_wall: float  # brightness of the walls
     right_wall: float
-    shadow: float  # brightness where the sun does not reach
-    shadow_slope: float  # metres of shadow to the right (left when negative) per metre of height
+    shadow: float  # brightness in the shade
+    shadow_slope: float  # metres of shadow to the right (negative: left) per metre of height
 
 
 @dataclass(frozen=True)
 class Camera:
-    """Where the lens is in one frame: metres, radians, and pixels of the drawing for `horizon` and `focal`."""
+    """The camera of one frame, in metres, radians, and pixels of the drawing for `horizon` and `focal`."""
 
     x: float
     z: float
@@ -87,7 +87,7 @@ class Camera:
     def project(self, points: Sequence[Point]) -> tuple[list[tuple[float, float]], float]:
         """Pixels (column, row) of world points, and their mean depth in metres.
 
-        In plain Python: for the dozen points of a polygon that is faster than NumPy.
+        In plain Python, which is faster than NumPy for the few points of a polygon.
         """
         along, across, total, pixels = math.cos(self.yaw), math.sin(self.yaw), 0.0, []
         for x, y, z in points:
@@ -102,7 +102,7 @@ class Camera:
 
 
 class Brush:
-    """Paints a picture and its classes alike; all places are in pixels."""
+    """Paints a picture and its classes together; all positions are in pixels."""
 
     def __init__(self, image: Image.Image, label: Image.Image) -> None:
         self.image, self.label = image, label
@@ -123,14 +123,14 @@ class Brush:
 
 
 class Canvas(Brush):
-    """One frame in the making: the picture, its classes, and how the world falls on them."""
+    """One frame being drawn: the picture, its classes, and the projection of the world onto them."""
 
     def __init__(self, camera: Camera, light: Light, image: np.ndarray, label: np.ndarray) -> None:
         super().__init__(Image.fromarray(image), Image.fromarray(label))
         self.camera, self.light = camera, light
 
     def lit(self, colour: Colour, depth: float, shade: float = 1.0) -> Paint:
-        """Return the colour under this light at this distance; `shade` is its brightness before the light."""
+        """The colour under this light at this distance; `shade` is its brightness without the light."""
         clear = math.exp(-depth / self.light.haze_distance)
         parts = zip(colour, self.light.tint, self.light.haze, strict=True)
         return paint_of([value * shade * tint * clear + haze * (1 - clear) for value, tint, haze in parts])
@@ -141,7 +141,7 @@ class Canvas(Brush):
         self.polygon(pixels, self.lit(colour, depth, shade), label)
 
     def sprite(self, picture: Image.Image, column: float, row: float, width: float, depth: float, label: int) -> None:
-        """Paste a square RGBA picture with its middle at (column, row), `width` pixels wide."""
+        """Paste a square RGBA picture with its centre at (column, row), `width` pixels wide."""
         side = max(round(width), 2)
         resampling = Image.Resampling.BOX if side < picture.width else Image.Resampling.BILINEAR
         small = np.asarray(picture.resize((side, side), resampling))

@@ -1,4 +1,4 @@
-"""What a drawn street is like: its light, the camera's walk, and what stands and moves on it, all left to chance."""
+"""Random choices for a synthetic street: its light, the camera's path, and the things that stand and move on it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vsscli.drawn.things import HATCH, SALOON, VAN, Body, Car, Person, Pole, Str
 
 @dataclass(frozen=True)
 class Walk:
-    """How the camera moves: where it starts, metres and radians a frame, and how much it bobs (metres)."""
+    """The camera's path: where it starts, its speed in metres and radians per frame, and how much it bobs (metres)."""
 
     x: float
     z: float
@@ -25,7 +25,7 @@ class Walk:
 
 
 def draw_light(rng: np.random.Generator) -> Light:
-    """Draw a time of day: sunny, overcast or evening."""
+    """Draw a random light: sunny, overcast or evening."""
     kind = rng.choice(("sunny", "overcast", "evening"), p=(0.55, 0.3, 0.15))
     if kind == "sunny":
         zenith = draw_colour(rng, (0.55, 0.62), (0.35, 0.65), (0.75, 0.95))
@@ -54,7 +54,7 @@ def draw_light(rng: np.random.Generator) -> Light:
 
 
 def draw_walk(rng: np.random.Generator, half_road: float, half_street: float) -> Walk:
-    """Draw how the camera moves: it drives along the right lane, walks on a pavement, or turns where it stands."""
+    """Draw a random path: driving in the right lane, walking on a pavement, or turning on the spot."""
     kind = rng.choice(("drive", "walk", "turn"), p=(0.4, 0.35, 0.25))
     side = float(rng.choice((-1, 1)))
     x, turn = float(rng.uniform(-25, 25)), float(rng.uniform(-0.006, 0.006))
@@ -70,7 +70,7 @@ def draw_walk(rng: np.random.Generator, half_road: float, half_street: float) ->
 
 
 def draw_things(rng: np.random.Generator, kerb: float, half_street: float, walk: Walk) -> list[Thing]:
-    """Fill the street: cars parked and moving, people on the pavements and crossing, trees and poles at the kerb."""
+    """Fill the street: parked and moving cars, people on pavements and crossing, trees and poles at the kerb."""
     things: list[Thing] = []
     for side in (-1, 1):  # traffic keeps right: along X on the right side
         x = -70.0
@@ -93,7 +93,7 @@ def draw_things(rng: np.random.Generator, kerb: float, half_street: float, walk:
                 things.append(StreetTree(x, side * (kerb + 0.8), trunk, crown, bark, crowns[int(rng.integers(2))]))
             else:
                 things.append(_draw_pole(rng, x, side * (kerb + 0.4), metal))
-        for _ in range(24):  # near the camera: further off they are a pixel wide
+        for _ in range(24):  # near the camera, since further away they are a pixel wide
             z = side * float(rng.uniform(kerb + 0.5, half_street - 0.4))
             velocity = (float(rng.choice((-1, 1)) * rng.uniform(0.0, 0.09)), 0.0)
             things.append(_draw_person(rng, walk.x + float(rng.uniform(-25, 35)), z, velocity))

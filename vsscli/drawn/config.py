@@ -1,4 +1,4 @@
-"""What recipes say of drawn videos."""
+"""Section of recipes for synthetic videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from vsscli.section import Positive, Section, Seed, Size
 
 
 class Scene(Section):
-    """Small synthetic videos, drawn on demand where no real data is at hand."""
+    """Small synthetic videos, drawn on demand if no real data is available."""
 
     videos: Positive = Field(8, description="labelled training videos")
     unlabelled_videos: Positive = Field(8, description="training videos without labels")

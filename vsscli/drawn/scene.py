@@ -1,4 +1,4 @@
-"""Synthetic street videos on disk, in VSPW's layout: what the demo and the tests run on, drawn where they are needed.
+"""Synthetic videos of streets on disk, in VSPW's layout, drawn on demand for the demo and the tests.
 
 The same parameters and seed give the same bytes (with the same versions of NumPy and Pillow).
 """
@@ -23,16 +23,16 @@ from vsscli.files import clear_parts
 from vsscli.structured import read_json
 from vsscli.talk import SILENCE, Talk
 
-MARKER = "scene.json"  # tells which parameters a folder was drawn with
-FEWER = "fewer.yaml"  # a mapping: what a data set would tell of the same streets that labels less
-DRAWING = 1  # raised when the same parameters come to give other pictures
-UNTOLD = ("person", "pole")
+MARKER = "scene.json"  # records the parameters of the folder
+FEWER = "fewer.yaml"  # a mapping, to imitate a data set with labels of fewer classes
+DRAWING = 1  # raised when the same parameters give other pictures
+UNLABELLED = ("person", "pole")  # in that mapping
 SHORTEST_VAL = 24  # frames: VC16 needs more than one window of 16
 QUALITY = 92  # of the JPEGs
 
 
 class _Split(NamedTuple):
-    """One list of videos: how many, of how many frames, with masks or without."""
+    """One split: its numbers of videos and frames, and whether it has masks."""
 
     name: str
     videos: int
@@ -41,7 +41,7 @@ class _Split(NamedTuple):
 
 
 def drawn_frames(scene: Scene) -> dict[str, int]:
-    """How many frames each split of a drawn data set has, or will have."""
+    """Number of frames in each split of a synthetic data set."""
     return {split.name: split.videos * split.frames for split in _splits(scene)}
 
 
@@ -54,23 +54,23 @@ def _splits(scene: Scene) -> tuple[_Split, ...]:
 
 
 def draw_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
-    """Draw synthetic street videos under `root`, unless they are there already.
+    """Draw synthetic videos of streets under `root`, unless they exist.
 
-    Written are `data/<video>/origin/<stem>.jpg`, `data/<video>/mask/<stem>.png` (0 void, class k as k + 1; not for
+    This writes `data/<video>/origin/<stem>.jpg`, `data/<video>/mask/<stem>.png` (0 void, class k as k + 1; not for
     unlabelled videos), `train.txt`, `unlabelled.txt`, `val.txt`, `classes.json`, the mapping `fewer.yaml` and the
-    marker `scene.json`. Everything is drawn in a folder beside `root` and renamed, so `root` is whole or not there.
+    marker `scene.json`. Everything is drawn in a folder beside `root`, which is then renamed, so `root` is complete or
+    does not exist.
 
-    Videos to score on have at least 24 frames, whatever ``scene.frames`` says. ``talk`` hears of the drawing, not of a
-    folder that is reused.
+    Validation videos have at least 24 frames, whatever ``scene.frames``. ``talk`` is called only when videos are drawn.
 
     Raises
     ------
     VssError
-        `root` holds something else, a scene of other parameters, or cannot be written.
+        `root` holds something else or a scene of other parameters, or can't be written.
     """
     if _is_drawn(scene, root):
         return
-    # The process number keeps apart processes that draw at once; the first to finish wins.
+    # With the process id, since several processes may draw at once; the first to finish wins.
     drawing = root.parent / f".{root.name}.{os.getpid()}.part"
     try:
         clear_parts(root)
@@ -96,22 +96,22 @@ def _parameters(scene: Scene) -> dict[str, object]:
 
 
 def _is_drawn(scene: Scene, root: Path) -> bool:
-    """Whether `root` holds this very scene; an error when it holds anything else."""
+    """Whether `root` holds this scene; `VssError` if it holds anything else."""
     try:
         empty = not any(root.iterdir())
     except FileNotFoundError:
         return False
     except OSError as error:
-        raise VssError(f"cannot read {root}: {error.strerror}", "name a folder that can be read and written") from error
+        raise VssError(f"cannot read {root}: {error.strerror}", "give a folder that can be read and written") from error
     if empty:
         return False
     marker = root / MARKER
     if not marker.exists():
         raise VssError(
             f"{root} is not empty and was not drawn by vss (no {MARKER} in it)",
-            "name a new folder for the synthetic videos, or take `scene` out of the recipe to use what is there",
+            "give another folder for the synthetic videos, or remove `scene` from the recipe to use this data",
         )
-    found = read_json(marker, "note", f"delete {root} to have it drawn anew")
+    found = read_json(marker, "note", f"delete {root} to draw it again")
     wanted = _parameters(scene)
     if found == wanted:
         return True
@@ -120,14 +120,14 @@ def _is_drawn(scene: Scene, root: Path) -> bool:
     differing = "; ".join(f"{name}: {found.get(name)} there, {wanted.get(name)} wanted" for name in names)
     raise VssError(
         f"{root} holds synthetic videos of other parameters ({differing})",
-        f"delete {root} to have it drawn anew, or choose another folder (`data.root` in the recipe)",
+        f"delete {root} to draw it again, or choose another folder (`data.root` in the recipe)",
     )
 
 
 def _draw(scene: Scene, root: Path, talk: Talk) -> None:
     splits = _splits(scene)
     colours = [channel for _, colour in CLASSES for channel in colour]
-    palette = bytes([0, 0, 0, *colours]).ljust(768, b"\0")  # of value k + 1 the colour of class k; all else black
+    palette = bytes([0, 0, 0, *colours]).ljust(768, b"\0")  # value k + 1 has the colour of class k, others are black
     total = sum(split.videos * split.frames for split in splits)
     talk.say(f"drawing {sum(split.videos for split in splits)} synthetic videos")
     with talk.track("drawing", total, "frame") as done:
@@ -138,9 +138,9 @@ def _draw(scene: Scene, root: Path, talk: Talk) -> None:
                 _draw_video(Street(rng, scene.size), split, root / "data" / name, palette)
                 done(split.frames)
             (root / f"{split.name}.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-    told = "".join(f"  {name}: {'ignore' if name in UNTOLD else name}\n" for name, _ in CLASSES)
+    lines = "".join(f"  {name}: {'ignore' if name in UNLABELLED else name}\n" for name, _ in CLASSES)
     (root / FEWER).write_text(
-        f"source: classes.json\ntarget: classes.json\nmap:\n  0: ignore\n{told}", encoding="utf-8"
+        f"source: classes.json\ntarget: classes.json\nmap:\n  0: ignore\n{lines}", encoding="utf-8"
     )
     classes = [{"id": index, "name": name, "colour": colour} for index, (name, colour) in enumerate(CLASSES)]
     _write_json(root / "classes.json", {"name": "street", "classes": classes})
@@ -157,7 +157,7 @@ def _draw_video(street: Street, split: _Split, folder: Path, palette: bytes) -> 
         (folder / "mask").mkdir()
     for t in range(split.frames):
         image, label = street.frame(t)
-        encoded = io.BytesIO()  # Pillow, given a file, takes a JPEG that the disk cuts off for written
+        encoded = io.BytesIO()  # given a file, Pillow does not notice a JPEG that a full disk cuts off
         Image.fromarray(image).save(encoded, format="JPEG", quality=QUALITY)
         (folder / "origin" / f"{t:05d}.jpg").write_bytes(encoded.getvalue())
         if split.masks:

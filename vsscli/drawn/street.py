@@ -1,8 +1,8 @@
-"""A drawn street and the walk of a camera through it: the frames of one synthetic video, with their classes.
+"""A synthetic street and a camera moving through it: the frames of one synthetic video, with their classes.
 
-Walls and ground are ray-cast in NumPy, so that facades, kerbs and lane marks move with true perspective; everything
-that stands on the ground is painted far to near. Colours of the classes overlap on purpose (grey cars on grey roads,
-green houses, autumn trees): form and place tell them apart, not colour alone.
+Walls and ground are ray-cast in NumPy, so that facades, kerbs and lane markings have true perspective; everything that
+stands on the ground is painted from far to near. The classes' colours overlap on purpose (grey cars on grey roads,
+green houses, autumn trees), so that shape and position are needed to distinguish them.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from vsscli.drawn.choices import draw_light, draw_things, draw_walk
 from vsscli.drawn.things import RIM, Thing
 
 VOID = 255
-OVERSAMPLING = 2  # drawn twice as large and averaged: edges as soft as a lens makes them
+OVERSAMPLING = 2  # drawn twice as large and averaged, for edges as soft as those of a lens
 END = 80.0  # metres from the middle of the street to the walls that close it
-NEAREST = 2.5  # metres; what is nearer would fill the picture
+NEAREST = 2.5  # metres; nearer things would fill the picture
 NOISE = 256  # texels of a noise tile
 GRAIN = 12.0  # of them per metre of ground
 
 
 class Street:
-    """One street, its light, its traffic and the camera's walk, all drawn from `rng`.
+    """One street, its light, its traffic and the camera's path, all chosen by `rng`.
 
-    `frame` draws sensor noise from it too, so frames are taken in order. ``size`` is (H, W) of a frame.
+    `frame` draws sensor noise from it, too, so frames must be drawn in order. ``size`` is (H, W) of a frame.
     """
 
     def __init__(self, rng: np.random.Generator, size: tuple[int, int]) -> None:
@@ -80,7 +80,7 @@ class Street:
         )
 
     def _visible(self, camera: Camera, t: int) -> list[Thing]:
-        """Return what the camera may see, far to near."""
+        """Things that the camera may see, from far to near."""
         seen = []
         for thing in self._things:
             x, z = thing.place(t)
@@ -91,7 +91,7 @@ class Street:
         return [thing for _, thing in sorted(seen, key=lambda entry: -entry[0])]
 
     def _shadows(self, camera: Camera, seen: list[Thing], t: int) -> np.ndarray:
-        """Brightness of the ground, (rows, columns) float32: things darken it on the side away from the sun."""
+        """Brightness of the ground, (rows, columns) float32, with the shadows of things."""
         shade = Image.new("L", (camera.size[1], camera.size[0]), 255)
         paint = ImageDraw.Draw(shade)
         dark = int(255 * self._light.shadow)
@@ -105,14 +105,14 @@ class Street:
         return np.asarray(shade, dtype=np.float32) / 255
 
     def _background(self, camera: Camera, shade: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Cast a ray through every pixel: ground, wall or sky, (rows, columns, 3) and (rows, columns) uint8."""
+        """Cast a ray through every pixel to ground, wall or sky: (rows, columns, 3) and (rows, columns) uint8."""
         rows, columns = camera.size
         across = ((np.arange(columns) + 0.5 - columns / 2) / camera.focal).astype(np.float32)
         down = ((np.arange(rows)[:, None] + 0.5 - camera.horizon) / camera.focal).astype(np.float32)
         along, aside = np.float32(math.cos(camera.yaw)), np.float32(math.sin(camera.yaw))
         ray_x, ray_z = _away_from_zero(along - across * aside), _away_from_zero(aside + across * along)
 
-        # Each column of pixels meets one wall first; `place` is where along it.
+        # Each column of pixels meets one wall first; `place` is the position along it.
         side_depth = (np.copysign(np.float32(self._half_street), ray_z) - np.float32(camera.z)) / ray_z
         end_depth = (np.copysign(np.float32(END), ray_x) - np.float32(camera.x)) / ray_x
         is_end = end_depth < side_depth
@@ -141,10 +141,10 @@ class Street:
         return image.clip(0, 255).astype(np.uint8), label
 
     def _ground(self, x: np.ndarray, z: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Colour (n, 3) and class (n,) of the ground at world points (n,): lanes, kerb, slabs, houses' shadows."""
+        """Colour (n, 3) and class (n,) of the ground at world points (n,): lanes, kerb, slabs, shadows of houses."""
         grain = self._noise[(x * GRAIN).astype(np.intp) % NOISE, (z * GRAIN).astype(np.intp) % NOISE]
         coarse = self._noise[(x * 1.5).astype(np.intp) % NOISE, (z * 3).astype(np.intp) % NOISE]
-        fine = np.exp(depth / np.float32(-25))  # what is small fades with distance
+        fine = np.exp(depth / np.float32(-25))  # small details fade with distance
         from_middle = np.abs(z)
         is_road = from_middle < self._half_road
         bright = 1 + np.float32(0.08) * grain * fine + np.float32(0.06) * coarse
@@ -164,7 +164,7 @@ class Street:
         return colour * bright[:, None], np.where(is_road, ROAD, PAVEMENT).astype(np.uint8)
 
     def _sky(self, down: np.ndarray, heading: np.ndarray) -> np.ndarray:
-        """Colour of the sky, (n, 3), by slope below the horizon and heading (n,): clouds stay where they are."""
+        """Colour of the sky, (n, 3), given slope below the horizon and heading (n,); clouds do not move."""
         rise = np.clip(down * np.float32(-1.6), 0, 1)[:, None]
         colour = _row(self._light.zenith) * rise + _row(self._light.haze) * (1 - rise)
         cloud = self._clouds[(down * -200).astype(np.intp) % NOISE, (heading * 120).astype(np.intp) % NOISE]
@@ -173,7 +173,7 @@ class Street:
         return colour * (1 - cover) + white * cover
 
     def _develop(self, drawing: Image.Image) -> np.ndarray:
-        """What lens and sensor make of the drawing, (H, W, 3) uint8: softness, vignette, uneven light, noise."""
+        """Apply the effects of lens and sensor, (H, W, 3) uint8: blur, vignette, uneven light, noise."""
         small = drawing.reduce(OVERSAMPLING).filter(ImageFilter.GaussianBlur(self._blur))
         rows, columns = self._size
         y, x = np.linspace(-1, 1, rows)[:, None], np.linspace(-1, 1, columns)[None]
@@ -191,9 +191,9 @@ def _away_from_zero(values: np.ndarray) -> np.ndarray:
 
 
 def _reduce_label(label: np.ndarray) -> np.ndarray:
-    """Give each block of 2 x 2 its most frequent class, and void where three classes meet."""
+    """The most frequent class of each 2 x 2 block, and void where three classes meet."""
     blocks = np.stack([label[0::2, 0::2], label[0::2, 1::2], label[1::2, 0::2], label[1::2, 1::2]])
     blocks.sort(axis=0)
     kinds = 1 + (blocks[1:] != blocks[:-1]).sum(axis=0)
-    # Of four sorted values of two kinds the second is of the more frequent kind, or of the lower in a draw.
+    # Of four sorted values of two kinds, the second is the more frequent one, or the lower one in a tie.
     return np.where(kinds > 2, VOID, blocks[1]).astype(np.uint8)

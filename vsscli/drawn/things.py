@@ -1,4 +1,4 @@
-"""What stands and moves on a drawn street: cars, people, trees and poles, each a shape of a few polygons."""
+"""Things on a synthetic street: cars, people, trees and poles, each made of a few polygons."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Outline = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True)
 class Body:
-    """A car seen from its left side: corners as (share of the half length, metres up), front at 1."""
+    """A car seen from its left side, with points as (share of half the length, metres up) and the front at 1."""
 
     outline: Outline  # from the rear bumper over the roof to the front bumper
-    glass: tuple[int, int]  # which edges of it are the rear window and the windscreen
+    glass: tuple[int, int]  # indices of its edges at the rear window and the windscreen
     panes: tuple[Outline, ...]  # of the side
 
 
@@ -51,12 +51,12 @@ HUB: Colour = (125, 125, 125)
 WHITE: Colour = (225, 225, 225)
 RIM = tuple((math.cos(a * math.pi / 6), math.sin(a * math.pi / 6)) for a in range(12))
 HALF_WIDTH = 0.88  # metres, of a car
-DETAIL = 22.0  # metres: plates, lamps and hubs are lost beyond it
+DETAIL = 22.0  # metres: plates, lamps and hubs are not drawn beyond it
 
 
 @dataclass(frozen=True)
 class Thing(ABC):
-    """Anything on the street; X and Z are those of its foot in the first frame."""
+    """Anything on the street; `x` and `z` are the position of its foot in the first frame."""
 
     x: float
     z: float
@@ -67,7 +67,7 @@ class Thing(ABC):
 
     @abstractmethod
     def footprint(self) -> tuple[float, float, float]:
-        """Half its length along X, half its width along Z, and its height: what casts its shadow."""
+        """Half its length along X, half its width along Z, and its height, for its shadow."""
 
     @abstractmethod
     def draw(self, canvas: Canvas, t: int) -> None: ...
@@ -75,7 +75,7 @@ class Thing(ABC):
 
 @dataclass(frozen=True)
 class Car(Thing):
-    speed: float  # metres a frame along X; its sign, even that of zero, is where the car points
+    speed: float  # metres per frame along X; its sign, even that of zero, is the direction the car faces
     body: Body
     length: float
     paint: Colour
@@ -95,7 +95,7 @@ class Car(Thing):
         outline = self.body.outline
         for index, ((start, low), (end, high)) in enumerate(pairwise(outline)):
             start, end = x + ahead * start, x + ahead * end
-            # The outline runs over the roof from rear to front, so its left is outside when the car points along X.
+            # The outline runs over the roof from rear to front, so its left is outside if the car faces along X.
             normal_x, normal_y = (low - high) * math.copysign(1, ahead), abs(end - start)
             if normal_x * (camera.x - start) + normal_y * (camera.height - low) <= 0:
                 continue
@@ -126,7 +126,7 @@ class Car(Thing):
 
 @dataclass(frozen=True)
 class Person(Thing):
-    velocity: tuple[float, float]  # metres a frame along X and Z
+    velocity: tuple[float, float]  # metres per frame along X and Z
     height: float
     phase: float
     coat: Colour
@@ -170,8 +170,8 @@ class Person(Thing):
 
 @dataclass(frozen=True)
 class StreetTree(Thing):
-    trunk: float  # metres up to the middle of the crown
-    crown: float  # metres across
+    trunk: float  # height of the crown's centre in metres
+    crown: float  # diameter in metres
     bark: Colour
     picture: Image.Image
 
@@ -236,7 +236,7 @@ class Pole(Thing):
 
 
 def paint_crown(rng: np.random.Generator) -> Image.Image:
-    """Paint a tree's crown: clumps of leaves lit from above, on a transparent square of 128 pixels."""
+    """Paint a tree's crown, clumps of leaves lit from above, on a transparent square of 128 pixels."""
     crown = Image.new("RGBA", (128, 128))
     paint = ImageDraw.Draw(crown)
     leaf = np.array(draw_colour(rng, (0.07, 0.36) if rng.random() < 0.3 else (0.2, 0.36), (0.3, 0.75), (0.25, 0.6)))

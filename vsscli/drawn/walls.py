@@ -1,4 +1,4 @@
-"""The sides of a drawn street: houses with windows, doors and roofs, and greenery between them, painted flat."""
+"""The sides of a synthetic street, painted flat: houses with windows, doors and roofs, and greenery between them."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ LENGTH = 140  # metres; then the wall repeats
 
 
 class Wall(NamedTuple):
-    """One side of the street: colour and class (row 0 on top, `SKY` above the roofs), and its height in metres along X,
-    which casts a shadow on the ground."""
+    """One side of the street: colour and class (row 0 at the top, `SKY` above the roofs), and its height in metres
+    along X, for its shadow on the ground."""
 
     colour: np.ndarray
     label: np.ndarray
@@ -28,7 +28,7 @@ def _colour(rng: np.random.Generator, hue: Span, saturation: Span, value: Span) 
 
 
 def paint_wall(rng: np.random.Generator, noise: np.ndarray) -> Wall:
-    """Paint a wall from left to right; ``noise``, a tile (n, n) float32, is its grain."""
+    """Paint a wall from left to right; ``noise``, a tile (n, n) float32, gives its texture."""
     rows, columns = HEIGHT * TEXELS, LENGTH * TEXELS
     colour, label = Image.new("RGB", (columns, rows)), Image.new("L", (columns, rows), SKY)
     brush = Brush(colour, label)

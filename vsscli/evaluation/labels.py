@@ -12,7 +12,7 @@ from vsscli.data.folders import some
 from vsscli.data.masks import read_mask
 from vsscli.data.palettes import Legend
 from vsscli.data.pixels import image_size
-from vsscli.data.spelling import plain, respelled
+from vsscli.data.spelling import composed, respelled
 from vsscli.data.walk import visible
 from vsscli.errors import VssError
 
@@ -101,20 +101,20 @@ class FolderLabels:
     def _find(self, video: str, stem: str) -> Path:
         """Where the mask of a frame is, or where it should be."""
         path = self.path / video / f"{stem}.png"
-        return path if path.exists() else self._masks(video).get(plain(stem), path)
+        return path if path.exists() else self._masks(video).get(composed(stem), path)
 
     def _masks(self, video: str) -> dict[str, Path]:
         """The masks of a video by the composed forms of their stems; its folder is listed once."""
         if video not in self._known:
             folder = self._folder(video)
             masks = [] if folder is None else [path for path in visible(folder) if path.suffix.lower() == ".png"]
-            self._known[video] = {plain(path.stem): path for path in masks}
+            self._known[video] = {composed(path.stem): path for path in masks}
         return self._known[video]
 
     def _folder(self, video: str) -> Path | None:
         if (self.path / video).is_dir():
             return self.path / video
-        name = respelled(path.name for path in visible(self.path) if path.is_dir()).get(plain(video))
+        name = respelled(path.name for path in visible(self.path) if path.is_dir()).get(composed(video))
         return None if name is None else self.path / name
 
     def _instead(self, video: str, stem: str) -> tuple[str, str]:
@@ -124,7 +124,7 @@ class FolderLabels:
             here = [path.name for path in visible(self.path) if path.is_dir()]
             found = f"; {self.path} has folders {some(here)}" if here else f"; {self.path} has no folders of videos"
             return found, "give the folder with <video>/<stem>.png, named like the videos and frames"
-        other = next((path for path in visible(folder) if plain(path.stem) == plain(stem)), None)
+        other = next((path for path in visible(folder) if composed(path.stem) == composed(stem)), None)
         if other is None:
             return "", "predict every frame of the split"
         why = "JPEG changes the values of pixels" if other.suffix.lower() in LOSSY else "only PNGs are read as masks"
@@ -163,26 +163,26 @@ class StoreLabels:
     def _find(self, video: str, stem: str) -> tuple[str, int]:
         """A frame's video, as the store spells it, and its number in it."""
         hint = "run the same predict command again: it adds what is missing"
-        if plain(video) not in self._videos:
+        if composed(video) not in self._videos:
             raise VssError(f"store {self._store.path} has no finished prediction of video {video}", hint)
         position = self._position(video, stem)
         if position is None:
             raise VssError(f"store {self._store.path} has no prediction of frame {video}/{stem}", hint)
-        return self._videos[plain(video)], position
+        return self._videos[composed(video)], position
 
     def size(self, video: str, stem: str) -> tuple[int, int] | None:
         """Read the size from the record of a frame's video."""
-        found = plain(video) in self._videos and self._position(video, stem) is not None
-        return self._store.size(self._videos[plain(video)]) if found else None
+        found = composed(video) in self._videos and self._position(video, stem) is not None
+        return self._store.size(self._videos[composed(video)]) if found else None
 
     def _position(self, video: str, stem: str) -> int | None:
         # The names of one video are cached; the pair is replaced as a whole, so threads need no lock.
         name, frames = self._frames
         if name != video:
-            stems = self._store.stems(self._videos[plain(video)])
-            frames = {plain(known): position for position, known in enumerate(stems)}
+            stems = self._store.stems(self._videos[composed(video)])
+            frames = {composed(known): position for position, known in enumerate(stems)}
             self._frames = (video, frames)
-        return frames.get(plain(stem))
+        return frames.get(composed(stem))
 
     def place(self, video: str, stem: str) -> str:
         """Address of a frame in the store."""

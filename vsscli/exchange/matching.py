@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from vsscli.data.folders import IMAGE_SUFFIXES
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.exchange.items import Size
 
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
@@ -44,8 +44,8 @@ class Matcher:
         self._ways: tuple[dict[str, list[Place]], ...] = ({}, {}, {}, {})
         self._videos: set[str] = set()
         for place in places:
-            self._videos.add(plain(place.video))
-            video, stem = plain(place.video), plain(place.stem)
+            self._videos.add(composed(place.video))
+            video, stem = composed(place.video), composed(place.stem)
             keys = [[f"{video}/{stem}"], [f"{video}_{stem}", f"{video}-{stem}"], [stem], []]
             numbered = NUMBERED.match(stem)
             if numbered:
@@ -94,4 +94,4 @@ def _path(name: str) -> str:
     name = name.replace("\\", "/")
     path = PurePosixPath(name)
     bare = name[: -len(path.suffix)] if path.suffix.lower() in IMAGE_SUFFIXES else name
-    return plain("/".join(part for part in bare.split("/") if part not in ("", ".")))
+    return composed("/".join(part for part in bare.split("/") if part not in ("", ".")))

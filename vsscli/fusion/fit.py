@@ -118,7 +118,7 @@ def fit_weights(
                 shares.append(Share(len(part), _loss(sample, *way), _miou(stores, truth, part, how, done)))
     if shares[3].loss > shares[2].loss:
         talk.warn(
-            f"on the held-out frames the fitted weights do worse than equal ones (loss {shares[3].loss:.4f}, not "
+            f"on the held-out frames the fitted weights do worse than equal ones (loss {shares[3].loss:.4f} against "
             f"{shares[2].loss:.4f}): fit on more videos, or use equal weights"
         )
     return Fit(tuple(weights.tolist()), tuple(temperatures.tolist()), (shares[0], shares[1]), (shares[2], shares[3]))

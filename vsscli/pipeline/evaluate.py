@@ -11,7 +11,7 @@ from vsscli.context import Context
 from vsscli.data.layouts import Dataset
 from vsscli.data.masks import noted_first
 from vsscli.data.numbering import say_order
-from vsscli.data.sound import tell
+from vsscli.data.sound import say_remark
 from vsscli.data.verdict import Remark, counted_remedy
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
@@ -124,7 +124,7 @@ def evaluate(
     for remark in remarks:
         if remark.weight == "fault":
             raise VssError(remark.what, remark.remedy)
-        tell(remark, talk)
+        say_remark(remark, talk)
     warned = [str(remark) for remark in remarks if remark.weight == "warning"]
     judged = [frame for video in videos for frame in video.frames if frame.mask is not None]
     learned = learned_frames(found.header, dataset, judged) if found.header is not None else 0

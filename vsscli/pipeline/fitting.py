@@ -10,7 +10,7 @@ import numpy as np
 
 from vsscli.context import Context
 from vsscli.data.masks import to_classes
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.errors import VssError
 from vsscli.files import write_text
 from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
@@ -42,15 +42,15 @@ class Masks:
         found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
         self.dataset = found.dataset
         self.note = {"data": found.dataset.recipe.model_dump(mode="json"), "split": found.split}
-        self.videos = {plain(video.name): video for video in found.dataset.split(found.split)}
+        self.videos = {composed(video.name): video for video in found.dataset.split(found.split)}
         self.frames: list[Place] = []
         self._read = found.dataset.ids.read
         self._paths: dict[Place, Path] = {}
         for name in store.videos():
-            video = self.videos.get(plain(name))
-            masks = {plain(frame.stem): frame.mask for frame in video.frames} if video is not None else {}
+            video = self.videos.get(composed(name))
+            masks = {composed(frame.stem): frame.mask for frame in video.frames} if video is not None else {}
             for t, stem in enumerate(store.stems(name)):
-                mask = masks.get(plain(stem))
+                mask = masks.get(composed(stem))
                 if mask is not None:
                     self.frames.append((name, t))
                     self._paths[name, t] = mask

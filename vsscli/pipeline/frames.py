@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vsscli.data.layouts import Dataset
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 
@@ -24,7 +24,7 @@ def every_video(dataset: Dataset) -> list[FolderVideo]:
     for split in splits:
         if dataset.has(split):
             for video in dataset.split(split):
-                found.setdefault(plain(video.name), video)
+                found.setdefault(composed(video.name), video)
     if not found:
         raise VssError(
             f"{dataset.name}: {dataset.root} has none of the splits {', '.join(splits)}", "name another --data"

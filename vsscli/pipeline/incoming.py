@@ -14,7 +14,7 @@ from vsscli.data.classes import IGNORE, ClassTable, load_class_table
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.masks import MaskIds, read_mask, to_classes
 from vsscli.data.palettes import legend_of
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.errors import VssError
 from vsscli.exchange.catalogue import reader_of
 from vsscli.exchange.guess import guess_format
@@ -164,7 +164,7 @@ class _Before:
         goal, count = _goal(out, place), self._table.num_classes
         if goal.is_file():
             return to_classes(read_mask(goal, self._own.legend), self._own, count, goal)
-        mask = self._masks.get(plain(place.address))
+        mask = self._masks.get(composed(place.address))
         if mask is None or self._dataset is None or self._dataset.table != self._table:
             return None
         return to_classes(self._dataset.ids.read(mask), self._dataset.ids, count, mask)
@@ -192,7 +192,9 @@ def _frames_of(dataset: Dataset | None, table: ClassTable, own: MaskIds) -> tupl
         return _Frames(None), _Before({}, None, table, own)
     videos = every_video(dataset)
     places = (Place(video.name, stem, video.size) for video in videos for stem in video.stems)
-    masks = {plain(frame.address): frame.mask for video in videos for frame in video.frames if frame.mask is not None}
+    masks = {
+        composed(frame.address): frame.mask for video in videos for frame in video.frames if frame.mask is not None
+    }
     return _Frames(Matcher(places)), _Before(masks, dataset, table, own)
 
 

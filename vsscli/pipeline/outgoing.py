@@ -18,7 +18,7 @@ from vsscli.data.masks import MaskIds, decode_mask, to_classes
 from vsscli.data.notes import noted_table
 from vsscli.data.palettes import legend_of
 from vsscli.data.png import parse_png
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.errors import VssError
 from vsscli.exchange.items import Item
 from vsscli.pipeline.frames import every_frame
@@ -108,7 +108,7 @@ def _of_store(store: Store, selection: Selection, context: Context, *, images: b
         if selection.min_certainty is not None:
             label = np.where(1 - store.entropy(video, t) < selection.min_certainty, np.uint8(unsure), label)
         stem = address[len(video) + 1 :]
-        return Item(video, stem, label, t, files.get(plain(address)))
+        return Item(video, stem, label, t, files.get(composed(address)))
 
     return Outgoing(table, len(chosen), (partial(read, address) for address in chosen))
 
@@ -134,7 +134,7 @@ def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recip
     def read(address: str, number: int) -> Item:
         mask = masks[address]
         label = to_classes(decode_mask(mask, ids.legend).values, ids, table.num_classes, mask)
-        return Item(mask.parent.name, mask.stem, label, number, files.get(plain(address)))
+        return Item(mask.parent.name, mask.stem, label, number, files.get(composed(address)))
 
     def jobs() -> Iterator[Callable[[], Item]]:
         for address in chosen:
@@ -166,7 +166,7 @@ def _with_unsure(table: ClassTable, selection: Selection) -> tuple[ClassTable, i
 
 def _images_of(dataset: Dataset) -> dict[str, Path]:
     """The image of each frame of a data set, by its address in its composed form."""
-    return {plain(frame.address): frame.image for frame in every_frame(dataset) if frame.image is not None}
+    return {composed(frame.address): frame.image for frame in every_frame(dataset) if frame.image is not None}
 
 
 def _chosen(there: list[str], listed: Path | None, path: Path) -> list[str]:
@@ -175,9 +175,9 @@ def _chosen(there: list[str], listed: Path | None, path: Path) -> list[str]:
         raise VssError(f"{path} holds no complete video yet", "let the command that makes it finish")
     if listed is None:
         return there
-    wanted = {plain(entry) for entry in read_list(listed)}
-    kept = [address for address in there if wanted & {plain(address), plain(address.rpartition("/")[0])}]
-    known = {name for address in there for name in (plain(address), plain(address.rpartition("/")[0]))}
+    wanted = {composed(entry) for entry in read_list(listed)}
+    kept = [address for address in there if wanted & {composed(address), composed(address.rpartition("/")[0])}]
+    known = {name for address in there for name in (composed(address), composed(address.rpartition("/")[0]))}
     strange = sorted(wanted - known)
     if strange:
         raise VssError(

@@ -11,7 +11,7 @@ import numpy as np
 
 from vsscli.context import Context
 from vsscli.data.masks import to_classes
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
 from vsscli.fusion.threshold import Threshold
 from vsscli.pipeline.learned import learned_frames, learned_remark
@@ -140,17 +140,17 @@ def _truth(store: Store, data_root: Path | None) -> tuple[Truth, int]:
     """The masks of a store's frames, and how many of those that have one were trained on."""
     dataset = noted_dataset(store.path, store.header, data_root)
     read = dataset.ids.read
-    there = {plain(name): frozenset(map(plain, store.stems(name))) for name in store.videos()}
+    there = {composed(name): frozenset(map(composed, store.stems(name))) for name in store.videos()}
     frames = [
         frame
         for video in dataset.split(store.header.split(store.path))
         for frame in video.frames
-        if frame.mask is not None and plain(frame.stem) in there.get(plain(video.name), ())
+        if frame.mask is not None and composed(frame.stem) in there.get(composed(video.name), ())
     ]
-    masks = {(plain(frame.video), plain(frame.stem)): frame.mask for frame in frames}
+    masks = {(composed(frame.video), composed(frame.stem)): frame.mask for frame in frames}
 
     def truth(video: str, t: int) -> np.ndarray | None:
-        mask = masks.get((plain(video), plain(store.stems(video)[t])))
+        mask = masks.get((composed(video), composed(store.stems(video)[t])))
         return None if mask is None else to_classes(read(mask), dataset.ids, dataset.table.num_classes, mask)
 
     return truth, learned_frames(store.header, dataset, frames)

@@ -8,7 +8,7 @@ import numpy as np
 
 from vsscli.context import Context
 from vsscli.data.content import Digests
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.errors import VssError
 from vsscli.fusion.temporal import Reader, smooth
 from vsscli.pipeline.predicted import open_predicted
@@ -64,11 +64,11 @@ def smooth_store(
 
 def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:
     found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
-    videos = {plain(video.name): video for video in found.dataset.split(found.split)}
+    videos = {composed(video.name): video for video in found.dataset.split(found.split)}
     digests = Digests()
     for name in store.videos():
-        video = videos.get(plain(name))
-        if video is None or [*map(plain, video.stems)] != [*map(plain, store.stems(name))]:
+        video = videos.get(composed(name))
+        if video is None or [*map(composed, video.stems)] != [*map(composed, store.stems(name))]:
             what = f"{found.dataset.root} has other frames of video {name} than {store.path}"
             raise VssError(what, "add --data ROOT")
         predicted_from = store.record(name).frames
@@ -79,6 +79,6 @@ def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:
             )
 
     def read(video: str, t: int) -> np.ndarray:
-        return videos[plain(video)].read(t)
+        return videos[composed(video)].read(t)
 
     return read

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from vsscli.data.spelling import plain
+from vsscli.data.spelling import composed
 from vsscli.errors import VssError
 from vsscli.names import is_name, name_fault, shown_name, video_fault
 from vsscli.store.files import BrokenSealError, read_group, require_seal
@@ -151,7 +151,7 @@ def read_video_record(store: Path, video: str, version: int) -> VideoRecord | No
     if version >= 4 and isinstance(values, dict):
         require_seal(values, where)
     record = VideoRecord.from_dict(values, where)
-    if record.video and plain(record.video) != plain(video):
+    if record.video and composed(record.video) != composed(video):
         raise BrokenSealError(
             f"{where} is the record of video {record.video}: its folder was renamed",
             "rename it back; or `vss cache repair`, then run the command that made the store again",

@@ -23,7 +23,7 @@ import numpy as np
 from vsscli.data.masks import describe_values
 from vsscli.data.palettes import Legend, read_palette
 from vsscli.data.png import SIGNATURE, parse_png
-from vsscli.data.spelling import plain, respelled
+from vsscli.data.spelling import composed, respelled
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.submission.faults import EntryFault, Faults, in_pixels
@@ -160,7 +160,7 @@ def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int
         elif name in found:
             faults.add("duplicate", name, "is in the zip more than once")
         elif name not in wanted:
-            other = "" if name.isascii() or plain(name) not in spelled else "; one is called so in another Unicode form"
+            other = "" if name.isascii() or composed(name) not in spelled else "; one differs only in Unicode form"
             faults.add("surplus", name, f"is no frame of the split ({info.file_size} bytes){other}")
         else:
             found[name] = info

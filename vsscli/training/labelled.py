@@ -15,8 +15,8 @@ from vsscli.data.numbering import say_order
 from vsscli.data.order import BLOCK
 from vsscli.data.rare import RareFirst, class_counts, say_rare
 from vsscli.data.samples import LabelledFrames
-from vsscli.data.sound import check_once, tell
-from vsscli.data.verdict import judge_absent, retold
+from vsscli.data.sound import check_once, say_remark
+from vsscli.data.verdict import judge_absent, translated
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
@@ -94,6 +94,6 @@ def _check_frames(
     for dataset, own in zip(sources.datasets, videos, strict=True):
         what = f"data {dataset.name}" if sources.also else "data"
         found = check_once(own, dataset.meaning, masks=True, record=record, what=what, digests=digests, talk=talk)
-        census += retold(found, dataset.meaning, meaning)
+        census += translated(found, dataset.meaning, meaning)
     for remark in judge_absent(census, meaning, "the labelled data", "warning"):
-        tell(remark, talk)
+        say_remark(remark, talk)

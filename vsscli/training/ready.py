@@ -7,7 +7,7 @@ from pathlib import Path
 from vsscli.data.batches import TrainItems
 from vsscli.data.content import Digests
 from vsscli.data.overlap import Shared, shared_videos
-from vsscli.data.sound import check_once, tell
+from vsscli.data.sound import check_once, say_remark
 from vsscli.data.verdict import judge_absent
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
@@ -48,7 +48,7 @@ def make_ready(
             scored, dataset.meaning, masks=True, sparse=True, record=record, what=what, digests=digests, talk=talk
         )
         for remark in judge_absent(census, dataset.meaning, what, "note"):
-            tell(remark, talk)
+            say_remark(remark, talk)
     others = open_unlabelled(recipe, dataset, pseudo_labels, talk)
     if others is not None and record is not None:
         what = "unlabelled data"
