@@ -122,7 +122,7 @@ class TestPixelMaps:
 
     def test_a_folder_without_the_data_sets_masks_is_refused(self, tmp_path: Path) -> None:
         mask(tmp_path / "masks" / "a.png", 1)
-        with pytest.raises(VssError, match=r"no masks of cityscapes , only 1 \.png"):
+        with pytest.raises(VssError, match=r"no masks of cityscapes, only 1 \.png"):
             remap_masks(tmp_path / "masks", tmp_path / "out", load_mapping("cityscapes"))
 
 

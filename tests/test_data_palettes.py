@@ -123,7 +123,7 @@ def test_the_shipped_tables_do_not_mistake_vocs_palette(tmp_path: Path) -> None:
             np.testing.assert_array_equal(read(tmp_path, palette_file(mask, VOC), legend_of(table, first)), mask)
 
 
-def refusal(tmp_path: Path, data: bytes, legend: Legend | None = LEGEND, remedy: str = "grey, 8 bits") -> str:
+def refusal(tmp_path: Path, data: bytes, legend: Legend | None = LEGEND, remedy: str = "8-bit grey PNG") -> str:
     with pytest.raises(VssError, match=r"mask .*m\.png has a palette that contradicts its values") as caught:
         read(tmp_path, data, legend)
     assert remedy in caught.value.hint

@@ -282,7 +282,7 @@ def test_a_lossy_mask_is_called_what_it_is(tmp_path: Path) -> None:
     (tmp_path / "m.png").write_bytes(jpeg_file(SMOOTH))
     with pytest.raises(VssError, match="not a PNG file: it is a JPEG, which changes values") as caught:
         read_mask(tmp_path / "m.png")
-    assert caught.value.hint == "export it as PNG from where it was made"
+    assert caught.value.hint == "export it as PNG from the original"
 
 
 def test_animations_are_no_frames(tmp_path: Path) -> None:

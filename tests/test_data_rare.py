@@ -61,7 +61,7 @@ def test_what_is_drawn_follows_from_seed_and_sample_and_the_rest_comes_in_turn()
 def test_no_class_that_could_be_chosen_is_an_error_with_the_number() -> None:
     with pytest.raises(VssError, match="no labelled frame holds 3000 pixels of any class") as caught:
         RareFirst(COUNTS, RareClasses())
-    assert "the most there are of one class is 1000" in caught.value.hint
+    assert "1000" in caught.value.hint
 
 
 @pytest.fixture

@@ -225,7 +225,9 @@ def _unmasked(bare: Sequence[tuple[int, Frame]], census: Census, *, sparse: bool
 def _odd_size(finding: _Finding, expected: tuple[int, int]) -> list[FileFault]:
     if finding.frame.image is None or finding.size is None or finding.size == expected:
         return []
-    what = f"the frame is {_in_pixels(finding.size)}, the first of video {finding.frame.video} {_in_pixels(expected)}"
+    what = (
+        f"the frame is {_in_pixels(finding.size)}, the first of video {finding.frame.video} is {_in_pixels(expected)}"
+    )
     return [FileFault(finding.frame.image, what, "split the video, or resize its frames to one size")]
 
 
