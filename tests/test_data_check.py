@@ -85,7 +85,7 @@ def test_all_faults_are_found_not_only_the_first(folder: Path) -> None:
     assert "damaged" in found["origin/02.png"]
     assert found["origin/03.png"] == "the frame is 9x6, the first of video clip is 8x6"
     assert found["mask/04.png"] == "the mask is 6x8, its image 8x6 (width x height)"
-    assert found["mask/05.png"] == "the mask holds value 77, outside the 2 classes of t (1..2)"
+    assert found["mask/05.png"] == "the mask holds value 77, outside of the 2 classes of t (1..2)"
     assert found["origin/06.png"] == "the frame has no mask"
     assert found["mask/07.png"] == "this mask has no image"
     assert "damaged" in found["mask/08.png"]

@@ -70,7 +70,7 @@ def test_of_sparse_labels_the_labelled_frames_count(tmp_path: Path, layout: str)
         "9 of 12 frames have no mask: only the other 3 count; VC averages only windows whose frames all have one"
         in heard.warned
     )
-    assert done.figures.reasons == ("nothing to average for VC2: each of its 10 windows holds a frame without a mask",)
+    assert done.figures.reasons == ("nothing to average for VC2: each of the 10 windows has a frame without a mask",)
 
 
 def test_predictions_of_frames_without_a_mask_are_not_asked_for(tmp_path: Path) -> None:
