@@ -149,7 +149,7 @@ def test_two_masks_of_one_frame_and_a_mask_of_two_are_refused(tmp_path: Path) ->
 
 def test_names_that_lead_to_nothing_are_refused(tmp_path: Path) -> None:
     write_clip(tmp_path / "clip.mp4", frames=3)
-    with pytest.raises(VssError, match=r"nothing in .* is called more"):
+    with pytest.raises(VssError, match=r"nothing in .* matches more"):
         opened(tmp_path, videos=["clip.mp4", "more"]).split("train")
     with pytest.raises(VssError, match="held_out has 'cilp'"):
         opened(tmp_path, videos=["clip.mp4"], held_out=["cilp"]).split("train")

@@ -60,7 +60,7 @@ def test_a_class_that_the_table_lacks_is_refused_with_its_name_where_it_occurs(t
 
 def test_a_value_without_a_name_is_unknown(tmp_path: Path) -> None:
     write_mask(tmp_path / "m.png", np.full_like(LABEL, 77), TABLE)
-    with pytest.raises(VssError, match=r"outside the 3 classes"):
+    with pytest.raises(VssError, match=r"outside of the 3 classes"):
         classes_of(tmp_path / "m.png", TABLE)
 
 

@@ -84,7 +84,7 @@ def test_a_number_beyond_the_end_is_refused(tmp_path: Path) -> None:
         read_numbered(path, 5)
     with pytest.raises(VssError, match="none with number -1"):
         read_numbered(path, -1)
-    with pytest.raises(VssError, match="is not there"):
+    with pytest.raises(VssError, match="does not exist"):
         read_numbered(tmp_path / "no.mp4", 0)
 
 

@@ -1,8 +1,8 @@
-"""Videos and masks of one's own, wherever they are below a folder: the layout ``files``.
+"""Videos and masks anywhere below a folder: the layout ``files``.
 
-A video is a video file or a folder of frames; a still is an image of a folder of unrelated images, and a video of one
-frame. Masks are found by a pattern of their names (`data.matching`). Frames that are held out are the split to evaluate
-on, all others the one to train on.
+A video is a video file or a folder of frames; a still is one of a folder of unrelated images, and a video of one frame.
+Masks are found by a pattern of their names (`data.matching`). Held-out frames are the split to evaluate on, all others
+the split to train on.
 """
 
 from __future__ import annotations
@@ -24,31 +24,32 @@ from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 
 ALL = "all"
-"""The split of every frame there is."""
+"""Name of the split of all frames."""
 
 HELD_OUT = re.compile(r"(?P<video>[^/]+)(?:/(?P<first>[^/]+?)(?:\.\.(?P<last>[^/]+))?)?")
 """An entry of ``data.held_out``: a video, one of its frames, or frames from one to another."""
 
 
 def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
-    """The videos of a split of one's own files.
+    """The videos of a split in layout ``files``.
 
     Parameters
     ----------
     data, root
-        The recipe's section, and the folder of the data set.
+        The recipe's section, and the data set's folder.
     split
-        ``all``; or the names that the recipe has for the splits to train and to evaluate on.
+        ``all``, or one of the recipe's splits to train or evaluate on.
 
     Returns
     -------
     list of FolderVideo
-        Videos in the order of their places, then stills. Frames with a mask have it, if the recipe has a pattern.
+        Videos in the order of their paths, then stills; with masks, if the recipe has a pattern.
 
     Raises
     ------
     VssError
-        There is no video, a pattern finds none, a mask belongs to no frame or to two, or what is held out is not there.
+        There are no videos, a pattern matches none, a mask belongs to no frame or to two, or a held-out frame is
+        missing.
     """
     videos = [_by_frame(video) for video in open_videos(root, _places(root, data.videos))] if data.videos else []
     videos += [video for folder in data.stills for video in _stills(root / folder)]
@@ -56,7 +57,7 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
         {one.name for one in videos if sum(composed(one.name) == composed(other.name) for other in videos) > 1}
     )
     if twice:
-        raise VssError(f"{data.name}: there are two videos called {some(twice)} below {root}", "rename one of them")
+        raise VssError(f"{data.name}: there are two videos named {some(twice)} below {root}", "rename one of them")
     if data.masks is not None:
         videos = with_masks(videos, root, data.masks)
     if split == ALL:
@@ -76,19 +77,19 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
         what = "nothing is held out (data.held_out)" if keep_held else "everything is held out (data.held_out)"
         raise VssError(
             f"{data.name}: split {split!r} is empty: {what}",
-            "`vss init` chooses what is held out, or list videos or ranges of frames, as clip1/000100..000199",
+            "let `vss init` choose what is held out, or list videos or ranges of frames, such as clip1/000100..000199",
         )
     return found
 
 
 def _places(root: Path, patterns: Sequence[str]) -> list[Path]:
-    """The files and folders that patterns name, each once, in the order of the patterns."""
+    """The files and folders that match patterns, without repetitions, in the order of the patterns."""
     found: dict[Path, None] = {}
     for pattern in patterns:
-        there = sorted(glob.glob(pattern, root_dir=root, recursive=True))
-        if not there:
-            raise VssError(f"data.videos: nothing in {root} is called {pattern}", "name files, folders, or patterns")
-        found |= dict.fromkeys(root / place for place in there)
+        matches = sorted(glob.glob(pattern, root_dir=root, recursive=True))
+        if not matches:
+            raise VssError(f"data.videos: nothing in {root} matches {pattern}", "give files, folders, or patterns")
+        found |= dict.fromkeys(root / place for place in matches)
     return list(found)
 
 
@@ -103,13 +104,13 @@ def _by_frame(video: Video) -> FolderVideo:
 
 def _stills(folder: Path) -> list[FolderVideo]:
     if not folder.is_dir():
-        raise VssError(f"data.stills: there is no folder {folder}", "name folders of images that are no video")
+        raise VssError(f"data.stills: there is no folder {folder}", "give folders of images that are not videos")
     images = by_stem(folder, IMAGE_SUFFIXES)
     return [FolderVideo(stem, (Frame(stem, stem, images[stem]),)) for stem in in_time(images)]
 
 
 def _held_out(data: Data, videos: Sequence[FolderVideo]) -> frozenset[str]:
-    """Addresses of the frames that are held out."""
+    """Addresses of the held-out frames."""
     by_name = {composed(video.name): video for video in videos}
     held: set[str] = set()
     for entry in data.held_out:
@@ -118,7 +119,7 @@ def _held_out(data: Data, videos: Sequence[FolderVideo]) -> frozenset[str]:
         if match is None or video is None:
             raise VssError(
                 f"{data.name}: data.held_out has {entry!r}, and there is no such video",
-                f"the videos are {some([video.name for video in videos])}; `vss init` chooses anew",
+                f"the videos are {some([video.name for video in videos])}; `vss init` chooses again",
             )
         held.update(frame.address for frame in _range(data, entry, video, match["first"], match["last"]))
     return frozenset(held)
@@ -133,6 +134,6 @@ def _range(data: Data, entry: str, video: FolderVideo, first: str | None, last: 
         raise VssError(
             f"{data.name}: data.held_out has {entry!r}, but the frames of {video.name} are {video.stems[0]} to "
             f"{video.stems[-1]}",
-            "name a frame, or the first and the last of a range: clip1/000100..000199",
+            "give a frame, or the first and last of a range: clip1/000100..000199",
         )
     return video.frames[start : end + 1]

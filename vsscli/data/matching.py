@@ -1,7 +1,7 @@
 """Which mask belongs to which frame, by a pattern of the masks' names: ``labels/{video}/{frame}.png``.
 
-``{video}`` stands for the name of a video and ``{frame}`` for that of a frame. A frame's name may have another text
-before its number and other padding: of a video whose frames are ``000000`` onwards, ``frame_12`` is frame ``000012``.
+``{video}`` is the name of a video and ``{frame}`` that of a frame. A mask's frame may have other text before its number
+and other padding: in a video with frames from ``000000`` on, ``frame_12`` is frame ``000012``.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str) -> list[
     Parameters
     ----------
     videos
-        All videos that masks may belong to.
+        All videos whose masks may be found.
     root, pattern
-        Masks are below ``root``, and called so.
+        Masks are below ``root`` and match ``pattern``.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str) -> list[
         if len(frames) > 1:
             raise VssError(
                 f"mask {path} may belong to {frames[0].address} and to {frames[1].address} (data.masks {pattern})",
-                "put the masks of each video into a folder of its own: labels/{video}/{frame}.png",
+                "put the masks of each video into a separate folder: labels/{video}/{frame}.png",
             )
         if not frames:
             strays.append(path)
@@ -60,7 +60,7 @@ def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str) -> list[
 
 
 def mask_folder(pattern: str) -> str:
-    """The folder that all masks of a pattern are below, relative to the root; empty for the root itself."""
+    """The folder above all masks of a pattern, relative to the root; empty for the root itself."""
     return pattern.partition("{")[0].rpartition("/")[0]
 
 
@@ -80,7 +80,7 @@ class _Finder:
         self._by_stem = {composed(frame.stem): frame for frame in video.frames}
         numbers = [(frame_number(frame.stem), frame) for frame in video.frames]
         self._by_number = {number: frame for number, frame in numbers if number is not None}
-        if len(self._by_number) < len(numbers):  # two frames of one number: numbers decide nothing
+        if len(self._by_number) < len(numbers):  # two frames have one number, so numbers are ambiguous
             self._by_number = {}
 
     def frame_of(self, below: str) -> Frame | None:
@@ -108,10 +108,10 @@ def _masks(root: Path, pattern: str) -> Iterator[Path]:
 def _strays(strays: Sequence[Path], videos: Sequence[FolderVideo], root: Path, pattern: str) -> tuple[str, str]:
     """The error for masks that belong to no frame."""
     names = some([path.relative_to(root).as_posix() for path in strays])
-    there = ", ".join(f"{v.name} ({v.stems[0]} to {v.stems[-1]})" for v in videos[:3])
+    known = ", ".join(f"{v.name} ({v.stems[0]} to {v.stems[-1]})" for v in videos[:3])
     more = f" and {len(videos) - 3} more" if len(videos) > 3 else ""
     belong = "mask belongs" if len(strays) == 1 else "masks belong"
     return (
         f"by data.masks {pattern}, {len(strays)} {belong} to no frame: {names}",
-        f"the videos are {there}{more}; rename the masks, move them away, or change data.masks",
+        f"the videos are {known}{more}; rename the masks, move them away, or change data.masks",
     )

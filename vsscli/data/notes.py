@@ -1,13 +1,12 @@
-"""What a mask says of itself: a text in the PNG that names the class of every value, and the values that are void.
+"""Notes in masks: a text in the PNG with the class of every value, and the void values.
 
-Every mask that vss writes carries one, so that masks are read by the names of their classes, whatever a recipe says of
-numbers, and a class that was renamed, moved or dropped since is noticed. The text is JSON, under the key `KEY`::
+Every mask that vss writes has one, so that masks are read by the names of their classes, whatever numbers a recipe
+gives, and a class that was renamed, moved or dropped since is noticed. The text is JSON with the key `KEY`::
 
     {"classes": {"0": "road", "1": "sky"}, "void": [255], "palette": 2212294583}
 
-`palette` is the check sum (CRC-32) of the palette that the note was written with, black at its end left out. Programs
-that make PNGs smaller number colours anew and keep texts as they are; then the two no longer match, and the mask is
-refused rather than read wrongly.
+`palette` is the checksum (CRC-32) of the palette that the note was written with, without black at its end. Optimisers
+of PNGs renumber colours and keep texts, so the two no longer match, and the mask is refused instead of read wrongly.
 """
 
 from __future__ import annotations
@@ -32,8 +31,8 @@ LIMITS = Limits(2**17, 1024, 3)
 
 @dataclass(frozen=True)
 class MaskNote:
-    """What the values of a mask mean by its own word: the name of each class's value, values that are void, and the
-    check sum of its palette."""
+    """The meaning of a mask's values according to its note: the names of classes by value, void values, and the
+    checksum of its palette."""
 
     names: tuple[tuple[int, str], ...]
     void: tuple[int, ...]
@@ -41,10 +40,10 @@ class MaskNote:
 
 
 def note_text(table: ClassTable, first: int, palette: bytes) -> bytes:
-    """The body of the text chunk of a mask whose value ``first`` is class 0 of a table: key and JSON, parted by 0."""
+    """The body of the text chunk for masks in which value ``first`` is class 0: key and JSON, separated by 0."""
     classes = {str(value): name for value, name in enumerate(table.names, start=first)}
-    told = {"classes": classes, "void": sorted({IGNORE, *range(first)}), "palette": _checksum(palette)}
-    return f"{KEY}\0{json.dumps(told)}".encode("ascii")
+    note = {"classes": classes, "void": sorted({IGNORE, *range(first)}), "palette": _checksum(palette)}
+    return f"{KEY}\0{json.dumps(note)}".encode("ascii")
 
 
 @lru_cache(maxsize=64)
@@ -54,12 +53,12 @@ def parse_note(body: bytes) -> MaskNote:
     Raises
     ------
     ValueError
-        It is not one.
+        It is not a note.
     """
     try:
-        told = parse_json(body.partition(b"\0")[2], "its note of classes", limits=LIMITS)
-        names = {int(value): str(name) for value, name in told["classes"].items()}
-        note = MaskNote(tuple(sorted(names.items())), tuple(map(int, told["void"])), int(told["palette"]))
+        parsed = parse_json(body.partition(b"\0")[2], "its note of classes", limits=LIMITS)
+        names = {int(value): str(name) for value, name in parsed["classes"].items()}
+        note = MaskNote(tuple(sorted(names.items())), tuple(map(int, parsed["void"])), int(parsed["palette"]))
     except (VssError, KeyError, TypeError, ValueError, AttributeError) as cause:
         raise ValueError(f"its note of classes (text {KEY}) can't be read") from cause
     values = [*names, *note.void]
@@ -69,23 +68,23 @@ def parse_note(body: bytes) -> MaskNote:
 
 
 def read_by_note(values: np.ndarray, note: MaskNote, palette: bytes, legend: Legend, where: str) -> np.ndarray:
-    """The values that a mask has where it is read: each class's by its name, (H, W) uint8.
+    """Convert a mask's values to those of a legend, class by class by name, (H, W) uint8.
 
     Parameters
     ----------
     values
-        (H, W) uint8, the numbers that are stored.
+        (H, W) uint8, the stored numbers.
     note, palette
-        What the mask says of them, and the colours that it has, three bytes each.
+        The mask's note, and its colours, three bytes each.
     legend
-        The values that are wanted, and the names of their classes.
+        The values to convert to, and the names of their classes.
     where
-        What to call the mask in an error.
+        Name of the mask in errors.
 
     Raises
     ------
     VssError
-        It holds a class that the legend lacks, or another program has numbered its palette anew.
+        It has a class that the legend lacks, or another program has renumbered its palette.
     """
     if _checksum(palette) != note.palette:
         raise VssError(
@@ -109,10 +108,10 @@ def read_by_note(values: np.ndarray, note: MaskNote, palette: bytes, legend: Leg
 
 @lru_cache(maxsize=64)
 def _translation(note: MaskNote, legend: Legend) -> tuple[bytes, tuple[tuple[int, str], ...]]:
-    """The wanted value of each of 256 numbers, and the classes that the legend lacks."""
+    """The legend's value of each of 256 numbers, and the classes that the legend lacks."""
     known = dict(zip(legend.names, (value for value, _ in legend.colours), strict=True))
     strange = next((value for value in range(255, -1, -1) if not legend.knows(value)), IGNORE)
-    table = bytearray([strange]) * 256  # what neither class nor void is stays neither
+    table = bytearray([strange]) * 256  # unknown values stay unknown
     for value, name in note.names:
         table[value] = known.get(name, strange)
     void = IGNORE if IGNORE in legend.void else next(iter(legend.void), strange)
@@ -126,7 +125,7 @@ def _checksum(palette: bytes) -> int:
 
 
 def noted_table(body: bytes, palette: bytes, name: str) -> tuple[ClassTable, int]:
-    """The class table that a note makes with the colours of its palette, called ``name``, and the value of class 0.
+    """The class table of a note with the colours of a palette, named ``name``, and the value of class 0.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""What was found out about files at some cost, remembered between runs in the user's cache folder.
+"""Expensive results about files, remembered between runs in the user's cache folder.
 
-The folder is ``VSS_CACHE`` if that is set, else the system's place for such things (``~/.cache/vsscli`` on Linux). It
-may be removed at any time. Where it can't be written nothing is remembered.
+The folder is ``VSS_CACHE`` if that is set, otherwise the system's cache folder (``~/.cache/vsscli`` on Linux). It may
+be removed at any time. If it can't be written, nothing is remembered.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from vsscli.errors import VssError
 from vsscli.files import whole_file
 
 LARGEST = 2**26
-"""Bytes that a file of remembered arrays may have."""
+"""Most bytes of a file of remembered arrays."""
 
 
 def cache_folder() -> Path:
-    """The folder of everything that is remembered; it need not exist."""
+    """The cache folder; it need not exist."""
     return Path(os.path.expanduser(os.environ.get("VSS_CACHE") or platformdirs.user_cache_dir("vsscli")))
 
 
 def recall(path: Path, what: str) -> dict[str, np.ndarray] | None:
-    """The arrays that were remembered of a file under a name, unless the file has changed since."""
+    """The arrays that were remembered about a file under a name; `None` if there are none or the file has changed."""
     with suppress(OSError, ValueError, EOFError, BadZipFile, KeyError):
         place = _place(path, what)
         if place.stat().st_size <= LARGEST:
@@ -39,13 +39,13 @@ def recall(path: Path, what: str) -> dict[str, np.ndarray] | None:
 
 
 def remember(path: Path, what: str, arrays: Mapping[str, np.ndarray]) -> None:
-    """Keep arrays that say something of a file; failing to do so is no error."""
+    """Remember arrays about a file; failing to do so is not an error."""
     with suppress(OSError, VssError), whole_file(_place(path, what), sync=False) as part, part.open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _place(path: Path, what: str) -> Path:
-    """Where something of a file is kept, by all that changes when the file does."""
+    """The path of remembered arrays, named by everything that changes when the file does."""
     status = path.stat()
     state = (os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
     return cache_folder() / what / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:32]}.npz"

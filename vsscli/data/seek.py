@@ -1,4 +1,4 @@
-"""Single frames of video files by number, exactly those that decoding from the start gives."""
+"""Single frames of video files by number, identical to those that decoding from the start gives."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from av import VideoFrame
 
 OPENED = 4
-"""Files that a thread keeps open."""
+"""Most files that a thread keeps open."""
 
 _here = threading.local()
 
@@ -30,17 +30,17 @@ def read_numbered(path: Path, number: int) -> np.ndarray:
     Parameters
     ----------
     path, number
-        The file, and which of its frames, counted from 0 in the order in which they are shown.
+        The file, and the number of the frame, from 0 in the order of display.
 
     Returns
     -------
     np.ndarray
-        (H, W, 3) uint8, RGB, upright: the pixels that `FileVideo.images` gives.
+        (H, W, 3) uint8, RGB, upright: the same pixels as from `FileVideo.images`.
 
     Raises
     ------
     VssError
-        The file is unusable, or does not have as many frames.
+        The file is unusable, or has no such frame.
     """
     return _seeker(path).read(number)
 
@@ -51,16 +51,16 @@ def numbered_size(path: Path) -> tuple[int, int]:
 
 
 def _seeker(path: Path) -> Seeker:
-    """This thread's own for a file; after a fork a new one, since the parent goes on reading the old one's file."""
+    """This thread's seeker for a file; after a fork a new one, since the parent continues to read with the old one."""
     if getattr(_here, "process", None) != os.getpid():
-        # Those of the parent are kept: closing them here would wait for threads that a fork leaves behind.
+        # The parent's are kept: closing them here would wait for threads that do not exist after a fork.
         _here.parents = getattr(_here, "seekers", None)
         _here.process, _here.seekers = os.getpid(), OrderedDict()
     seekers: OrderedDict[tuple[str, int, int], Seeker] = _here.seekers
     try:
         status = os.stat(path)
     except OSError as cause:
-        raise VssError(f"video file {path} is not there", "check the path") from cause
+        raise VssError(f"video file {path} does not exist", "check the path") from cause
     key = (os.fspath(path), status.st_ino, status.st_mtime_ns)
     if key not in seekers:
         while len(seekers) >= OPENED:
@@ -71,11 +71,11 @@ def _seeker(path: Path) -> Seeker:
 
 
 class Seeker:
-    """An opened video file that gives single frames. Frames that follow each other cost no more than in a row.
+    """An open video file from which single frames are read. Reading consecutive frames is as fast as plain decoding.
 
-    Decoding begins at the last frame before the wanted one that allows it. Containers do not always seek to where they
-    are told, and codecs do not always decode the same from there, so every frame is compared with the index: if it is
-    not the wanted one, the file is decoded from its start.
+    Decoding begins at the last key frame before the wanted frame. Containers do not always seek to the requested
+    position, and codecs do not always decode the same from there, so every frame is compared with the index: if it
+    differs, the file is decoded from its start.
     """
 
     def __init__(self, video: FileVideo) -> None:
@@ -85,7 +85,7 @@ class Seeker:
         self._next = -1
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._frames, self._next = iter(()), -1
         self._stack.close()
 
@@ -106,7 +106,7 @@ class Seeker:
         return self.video.upright(frame, number)
 
     def _forward(self, number: int) -> VideoFrame | None:
-        """Go on decoding to a frame; `None` if another frame comes in its place."""
+        """Continue decoding up to a frame; `None` if another frame comes in its place."""
         index, timed = self.video.index, self.video.index.is_timed
         with self.video.errors():
             for frame in self._frames:
@@ -136,7 +136,7 @@ class Seeker:
         frame = self._forward(number)
         if frame is None:
             raise VssError(
-                f"video file {self.video.path} decodes differently each time: frame {number} is not what it was",
+                f"video file {self.video.path} decodes differently each time: frame {number} has changed",
                 "export it again (ffmpeg -i OLD NEW.mp4)",
             )
         return frame

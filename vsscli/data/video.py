@@ -1,4 +1,4 @@
-"""What a video is: frames in order, all of one size, wherever they come from."""
+"""The interface of videos: frames in order, all of one size, from any source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ENDINGS = (
     "y4m mjpg mjpeg ivf h264 264 h265 265 hevc"
 )
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
-"""Of files that are looked for in folders. A file that is named is opened whatever its suffix."""
+"""Suffixes of files that are searched in folders. A file given by name is opened whatever its suffix."""
 
 
 class Video(ABC):
@@ -34,12 +34,12 @@ class Video(ABC):
 
     @abstractmethod
     def images(self, start: int = 0) -> Iterator[np.ndarray]:
-        """Decode the frames from ``start`` on, one after the other: (H, W, 3) uint8, RGB.
+        """Decode the frames from ``start`` on, one by one: (H, W, 3) uint8, RGB.
 
         Raises
         ------
         VssError
-            A frame can't be decoded or is not of the video's size.
+            A frame can't be decoded or does not have the video's size.
         """
 
     def __len__(self) -> int:
@@ -50,5 +50,5 @@ def other_size(what: str, image: np.ndarray, video: Video) -> VssError:
     height, width = video.size
     return VssError(
         f"{what} is {image.shape[1]}x{image.shape[0]}, but video {video.name} is {width}x{height} (width x height)",
-        "all frames of a video must be of one size: split the video, or bring its frames to one size",
+        "all frames of a video must have one size: split the video, or resize its frames",
     )

@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 
 
 INDEX = "videos"
-"""Under what `data.recall` keeps an index."""
+"""Name under which `data.recall` keeps indexes."""
 
 UNTIMED = np.iinfo(np.int64).min
-"""In place of a time that a frame does not have."""
+"""In place of the time of a frame without one."""
 
 
 @dataclass(frozen=True)
 class VideoIndex:
-    """What is known of the N frames of a file in the order in which they are shown.
+    """Facts about the N frames of a file, in the order of display.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ class VideoIndex:
 
     @cached_property
     def is_timed(self) -> bool:
-        """Whether every frame has a time of its own, later than that of the frame before."""
+        """Whether every frame has a time later than that of the previous one."""
         return bool((np.diff(self.times) > 0).all() and self.times[0] != UNTIMED)
 
     def key_before(self, number: int) -> int:
@@ -69,12 +69,12 @@ class VideoIndex:
         return int(keys[-1]) if len(keys) else 0
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """As it is remembered."""
+        """The index as arrays, to be remembered."""
         return {"size": np.array(self.size), "times": self.times, "keys": self.keys, "checks": self.checks}
 
     @staticmethod
     def from_arrays(arrays: dict[str, np.ndarray]) -> VideoIndex | None:
-        """What `arrays` gave; `None` for anything else."""
+        """The index from what `arrays` returned; `None` for anything else."""
         wanted = {"size": (np.int64, 1), "times": (np.int64, 1), "keys": (np.bool_, 1), "checks": (np.uint32, 1)}
         found = {name: (array.dtype.type, array.ndim) for name, array in arrays.items()}
         count = {len(array) for name, array in arrays.items() if name != "size"}
@@ -85,7 +85,7 @@ class VideoIndex:
 
 
 def checksum(frame: VideoFrame) -> int:
-    """CRC-32 of a decoded frame's first plane, its brightness in most formats: tells two pictures apart."""
+    """CRC-32 of a decoded frame's first plane, its brightness in most formats, to distinguish pictures."""
     plane = frame.planes[0]
     rows = np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
     width = min(plane.line_size, plane.width * max(1, frame.format.components[0].bits // 8))
@@ -159,7 +159,7 @@ class FileVideo(Video):
                 yield self.upright(frame, number)
 
     def upright(self, frame: VideoFrame, number: int) -> np.ndarray:
-        """The pixels of a decoded frame, turned upright, (H, W, 3) uint8, RGB; an error if their size is not that of
+        """The pixels of a decoded frame, turned upright, (H, W, 3) uint8, RGB; `VssError` if it differs in size from
         the first frame."""
         image = self._turn(frame).apply(frame.to_ndarray(format="rgb24"))
         if image.shape[:2] != self.size:
@@ -185,7 +185,7 @@ class FileVideo(Video):
         return turn
 
     def decode(self) -> Iterator[VideoFrame]:
-        """All frames as PyAV has them, one after the other. A file that is damaged or cut is an error."""
+        """All frames as PyAV decodes them, one by one; `VssError` for a file that is damaged or cut off."""
         number = packets = 0
         with self.stream() as (container, stream):
             for packet in container.demux(stream):
@@ -215,23 +215,23 @@ class FileVideo(Video):
         import av
 
         refuse_other_files(self.path)
-        # What its tags say is not wanted, so it may be any bytes.
+        # Its tags are not used, so they may be any bytes.
         with self.errors(), av.open(f"file:{self.path}", options=OPTIONS, metadata_errors="replace") as container:
             cover = av.stream.Disposition.attached_pic
             streams = [stream for stream in container.streams.video if not stream.disposition & cover]
             if not streams:
-                raise VssError(f"{self.path} holds no pictures", "give a video file or a folder of images")
+                raise VssError(f"{self.path} has no pictures", "give a video file or a folder of images")
             stream, codec = streams[0], streams[0].codec_context
             if codec is None:
                 raise self._damaged("there is no decoder for its pictures")
             require_pixels(codec.height, codec.width, f"a frame of video file {self.path}")
             codec.options = {"max_pixels": OPTIONS["max_pixels"]}
-            # Threads over frames would be faster but lose a decoding error that comes with the last frames.
+            # Threads over frames would be faster, but lose decoding errors in the last frames.
             yield container, stream
 
     @contextmanager
     def errors(self) -> Iterator[None]:
-        """Turn what PyAV and FFmpeg raise within the block into an error that names the file."""
+        """Turn errors of PyAV and FFmpeg in the block into a `VssError` that names the file."""
         import av
 
         try:
