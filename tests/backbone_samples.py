@@ -18,7 +18,7 @@ def official_numbers(name: str) -> dict[str, Any]:
 
 
 def backbone_shapes(keys: str, *, but: str) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the backbone of an official checkpoint, but for the buffers whose names end so."""
+    """Names and shapes of the backbone of an official checkpoint, without buffers with these endings."""
     shapes = json.loads((FIXTURES / f"{keys}.json").read_text())
     return {
         name.removeprefix("backbone."): tuple(shape)
@@ -32,7 +32,7 @@ def shapes_of(network: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def without(state: dict[str, Tensor], ending: str) -> dict[str, Tensor]:
-    """The tensors of an official backbone, but for the index that its networks keep and ours compute."""
+    """The tensors of an official backbone, without the index that ours compute."""
     return {name: tensor for name, tensor in state.items() if not name.endswith(ending)}
 
 
@@ -41,13 +41,13 @@ def count(network: nn.Module) -> int:
 
 
 def assert_maps(maps: list[Tensor], expected: list[Tensor]) -> None:
-    """Equal to what float32 can tell: the official maps themselves are 1.6e-5 off where they are 27."""
+    """Equal to the precision of float32: the official maps themselves have errors of 1.6e-5 at values of 27."""
     for map_, official in zip(maps, expected, strict=True):
         torch.testing.assert_close(map_, official, atol=2e-5, rtol=1e-6)
 
 
 def assert_training(network: nn.Module, official: dict[str, Any]) -> None:
-    """Hold a training step against the official one: maps from the batch's statistics, loss, gradients."""
+    """Compare a training step with the official one: maps from batch statistics, loss, gradients."""
     maps = network.train()(official["input"])
     assert_maps(maps, official["train_outputs_bn_batch_stats"])
     waves = [torch.cos(0.01 * torch.arange(map_.numel(), dtype=torch.float32)).view_as(map_) for map_ in maps]

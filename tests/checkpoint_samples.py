@@ -25,7 +25,7 @@ HALF = Normalisation((127.5, 127.5, 127.5), (127.5, 127.5, 127.5))
 
 
 def tiny(**changes: Any) -> Checkpoint:
-    """A checkpoint with weights of all sorts, not of a real network."""
+    """A checkpoint with weights of all types, not of a real network."""
     weights = {
         "b": torch.arange(4, dtype=torch.float32).view(2, 2),
         "a": torch.tensor([1.5, -2.0], dtype=torch.bfloat16),
@@ -38,7 +38,7 @@ def tiny(**changes: Any) -> Checkpoint:
 
 
 def rewritten(path: Path, records: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:
-    """A checkpoint once more, with some of its records, or more of them, and packed in some way."""
+    """A checkpoint rewritten with other records or compression."""
     with zipfile.ZipFile(path) as old:
         found = {name: old.read(name) for name in old.namelist()}
     with zipfile.ZipFile(path, "w", method) as new:

@@ -33,7 +33,7 @@ def vss(*arguments: str | Path, cwd: Path, **changes: str) -> subprocess.Complet
 
 
 def kill_training(options: list[str], journal: Path, lines: int) -> None:
-    """Start ``vss train``, and kill it as no program can refuse once its journal has so many lines."""
+    """Start ``vss train``, and kill it with SIGKILL once its journal has ``lines`` lines."""
     process = subprocess.Popen(
         [sys.executable, "-m", "vsscli", "train", *options, "--quiet"],
         env=environment(),

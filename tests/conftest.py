@@ -24,7 +24,7 @@ def _cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture
 def others(tmp_path: Path) -> Path:
-    """A folder of somebody's, which must stay as it is."""
+    """Somebody else's folder, which must not change."""
     folder = tmp_path / "others"
     for name in ("alley", "street", "c/0/0/0", "x/1/0/0"):
         (folder / name).mkdir(parents=True)

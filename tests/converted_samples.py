@@ -61,7 +61,7 @@ def restored(path: Path) -> Mask2Former:
 
 
 def our_name(official_name: str) -> str:
-    """Name in our network of a tensor of mmsegmentation's."""
+    """Our name of a tensor of mmsegmentation's."""
     if official_name.startswith("backbone."):
         return official_name
     short = official_name.removeprefix("decode_head.")

@@ -22,7 +22,7 @@ FRAMES = 6
 
 
 def source(path: Path, seed: int, encoding: Encoding | None = None, size: tuple[int, int] = SIZE) -> Store:
-    """Sources of one scene: what they have in common, and each one's own opinion."""
+    """Sources of one scene: a common part, and an individual one."""
     videos = {}
     for number, (video, frames) in enumerate({"alley": 3, "street": FRAMES}.items()):
         shared = np.log(distributions(number, frames, CLASSES, size, 2.5))

@@ -40,7 +40,7 @@ PICKLED = [
 
 
 def mutated(data: bytes, kind: str, draw: random.Random) -> bytes:
-    """A file's bytes, changed in a way that its kind knows, or in any way."""
+    """A file's bytes, changed in a way specific to its kind, or in any way."""
     ways = WAYS.get(kind, [])
     # Several times over as often as not; and one in four in a way that nothing knows.
     for _ in range(draw.choice([1, 1, 1, 2, 4])):
@@ -77,7 +77,7 @@ def changed_bytes(data: bytes, draw: random.Random) -> bytes:
 
 
 def changed_tree(values: Any, draw: random.Random) -> Any:
-    """Values of JSON with one of them replaced, taken out, doubled, renamed or put deeper; lists and dicts in place."""
+    """Values of JSON with one of them replaced, removed, doubled, renamed or nested; in place."""
     places = [(None, None)]
     waiting = [values]
     while waiting:
@@ -144,7 +144,7 @@ def changed_lines(data: bytes, draw: random.Random) -> bytes:
 
 
 def changed_pickle(data: bytes, draw: random.Random) -> bytes:
-    """A pickle, or the first of a row, with instructions left out, doubled, moved or put in."""
+    """A pickle, or the first of several, with instructions removed, doubled, moved or inserted."""
     places = [place for _, _, place in pickletools.genops(io.BytesIO(data)) if place is not None]
     start = draw.randrange(len(places))
     end = min(len(places) - 1, start + draw.choice([1, 1, 2, 5]))
@@ -161,7 +161,7 @@ def changed_pickle(data: bytes, draw: random.Random) -> bytes:
 
 
 def changed_zip(data: bytes, draw: random.Random) -> bytes:
-    """A zip with another entry, one less, one of another name, or one packed otherwise or of another content."""
+    """A zip with an entry added, removed, renamed, compressed differently or changed."""
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = [(info.filename, archive.read(info)) for info in archive.infolist()]
     place = draw.randrange(len(entries))
@@ -190,7 +190,7 @@ def changed_zip(data: bytes, draw: random.Random) -> bytes:
 
 
 def changed_description(data: bytes, draw: random.Random) -> bytes:
-    """A checkpoint of vss that says something else of itself."""
+    """A vss checkpoint with another description."""
     content = torch.load(io.BytesIO(data), weights_only=True)
     content["vss"] = changed_json(content["vss"].encode(), draw).decode("utf-8", "surrogatepass")
     written = io.BytesIO()

@@ -66,7 +66,7 @@ def changed(sample: Sample, place: Path, draw: random.Random) -> Path:
 
 
 def attempt(work: Callable[[], Any]) -> str:
-    """Do something that may end in a `VssError`; what else happened, or nothing."""
+    """Call something that may raise a `VssError`; return anything else that happened."""
 
     def hang(*_: Any) -> None:
         raise Hung
@@ -93,7 +93,7 @@ def attempt(work: Callable[[], Any]) -> str:
 
 
 def fuzz(what: str, seed: int, count: int, home: Path) -> dict[str, Any]:
-    """Try so many inputs; what went wrong, each with its number, sample and the file that is kept."""
+    """Try a number of inputs; return the failures, each with its number, sample and the file kept."""
     made = [sample for sample in samples(home / "samples") if what == "readers" or sample.verbs]
     kept: list[list[str]] = []
     for sample in made:
@@ -134,7 +134,7 @@ def fuzz(what: str, seed: int, count: int, home: Path) -> dict[str, Any]:
 
 
 def changed_nothing(sample: Sample, home: Path) -> Path:
-    """A copy of a sample, which must be read without fault."""
+    """An unchanged copy of a sample, which must be readable."""
     target = home / "whole" / sample.path.name
     target.parent.mkdir(parents=True, exist_ok=True)
     if sample.path.is_dir():

@@ -218,7 +218,7 @@ def _folders(home: Path) -> Iterator[Sample]:
 
 
 def _runs(home: Path, root: Path) -> Iterator[Sample]:
-    """A training of one step, its recipe and what it left."""
+    """A training of one step: its recipe and its results."""
     recipe: dict[str, Any] = {"name": "own", "model": LIGHT, "augment": {"crop": [32, 32]}}
     recipe |= {"data": {"name": "data", "root": str(root), "classes": "classes.json", "labelled": None}}
     recipe |= {"predict": {"window": [32, 32]}, "train": {"steps": 1, "batch_size": 2, "warmup": 0, "ema": 0.9}}
@@ -335,12 +335,12 @@ def _notes(folder: Path) -> None:
 
 
 def words(verb: tuple[str, ...], path: Path, place: Path) -> list[str]:
-    """What a verb's arguments are for an input."""
+    """A command's arguments for an input."""
     return [word.replace("{out}", str(place / "out")).replace("{}", str(path)) for word in verb]
 
 
 def run_verb(verb: tuple[str, ...], path: Path, place: Path) -> int:
-    """Run a verb in this process, as the command line does, and look at how it ends."""
+    """Run a command in this process, as the command line does, and check how it ends."""
     arguments = words(verb, path, place)
     told = io.StringIO()
     with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):

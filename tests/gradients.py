@@ -14,7 +14,7 @@ Losses = Callable[[nn.Module, Tensor], dict[str, Tensor]]
 
 
 def assert_true_gradients(network: nn.Module, images: Tensor, losses: Losses, parts: int = 2) -> None:
-    """Hold the gradients of all parameters against what the losses do when the parameters move.
+    """Compare the gradients of all parameters with the change of the losses when the parameters change.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def _gradients(network: nn.Module, losses: dict[str, Tensor]) -> dict[str, dict[
 
 
 def _directions(gradients: dict[str, dict[str, Tensor]], name: str) -> Tensor:
-    """Uphill for every loss, and a little to the side: a gradient of a wrong length or turned shows as well."""
+    """Ascending for every loss, and slightly off: this also shows gradients of a wrong length or direction."""
     uphill = [by_name[name] / by_name[name].norm().clamp_min(1e-12) for by_name in gradients.values()]
     aside = torch.randn(uphill[0].shape, generator=torch.Generator().manual_seed(len(name)), dtype=torch.float64)
     return torch.stack(uphill).sum(dim=0) + aside / aside.norm()
@@ -91,7 +91,7 @@ def _moved(
 
 @contextmanager
 def _double() -> Iterator[None]:
-    """Let what asks for float32 have float64: losses and read-outs do, to be exact under autocast."""
+    """Turn casts to float32 into float64: losses and read-outs cast, to be exact under autocast."""
     single, default = Tensor.float, torch.get_default_dtype()
     Tensor.float = lambda tensor: tensor.double()  # type: ignore[method-assign, assignment]
     torch.set_default_dtype(torch.float64)

@@ -21,7 +21,7 @@ BYTES = Normalisation((0.0, 0.0, 0.0), (255.0, 255.0, 255.0))
 
 
 class Colours(Network):
-    """Logits from the mean colour of each cell and nothing around it. Counts its passes and their batch sizes."""
+    """Logits from the mean colour of each cell alone. Counts its passes and their batch sizes."""
 
     def __init__(self, num_classes: int = 5, stride: int = 4, divisor: int = 8) -> None:
         super().__init__(num_classes, stride, divisor, BYTES)
@@ -38,7 +38,7 @@ class Colours(Network):
 
 
 class Across(Colours):
-    """Knows how far to the right a cell lies in what it is shown, and sees nothing else."""
+    """Scores a cell by its horizontal position in the image, and nothing else."""
 
     def forward(self, images: Tensor) -> Scores:
         self.batches.append(len(images))
@@ -61,7 +61,7 @@ class Narrow(Colours):
 
 
 class SeenVideo(Video):
-    """A video of random frames in memory; decoding a frame named in ``broken`` raises what stands there."""
+    """A video of random frames in memory; decoding a frame in ``broken`` raises its exception."""
 
     def __init__(self, name: str, frames: int, size: tuple[int, int] = (16, 24)) -> None:
         rng = np.random.default_rng(len(name))
@@ -113,7 +113,7 @@ def dense(views: ViewMaps, size: tuple[int, int]) -> Tensor:
 
 
 class Heard:
-    """A listener that remembers warnings and how far the work went."""
+    """A listener that records warnings and progress."""
 
     def __init__(self) -> None:
         self.warnings: list[str] = []

@@ -58,7 +58,7 @@ def mmseg_head() -> tuple[Mask2FormerHead, dict[str, str]]:
 
 
 def assert_same(ours: Tensor, theirs: Tensor, tolerance: float = 1e-5) -> None:
-    """No element differs by more than the tolerance, as a share of the largest element where that is above 1.
+    """No element differs by more than the tolerance, relative to the largest element if that is above 1.
 
     Mask logits go up to 26: there the official float32 itself is 2e-5 away from what float64 gives.
     """

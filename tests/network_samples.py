@@ -19,7 +19,7 @@ class Case:
     crop: tuple[int, int] | None = None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """A size that it takes: the one given, or its only one."""
+        """A size that the network takes: the given one, or its only one."""
         return self.crop or (height, width)
 
 

@@ -41,7 +41,7 @@ def png_file(
     rows: bytes | None = None,
     size: tuple[int, int] | None = None,
 ) -> bytes:
-    """A PNG of (H, W) or (H, W, channels); `rows` replaces its rows, `size` (H, W) what its header says."""
+    """A PNG of (H, W) or (H, W, channels); `rows` replaces its rows, `size` (H, W) the size in its header."""
     values = values.reshape(*values.shape[:2], CHANNELS[colour])
     height, width = size or values.shape[:2]
     head = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced)
@@ -56,14 +56,14 @@ def palette_file(numbers: np.ndarray, colours: list[tuple[int, int, int]], depth
 
 
 def exif(orientation: int) -> bytes:
-    """The EXIF block that tells an orientation, without the letters that a JPEG puts before it."""
+    """An EXIF block with an orientation, without the prefix in a JPEG."""
     note = Image.Exif()
     note[0x0112] = orientation
     return note.tobytes().removeprefix(b"Exif\0\0")
 
 
 def jpeg_file(values: np.ndarray, orientation: int = 1) -> bytes:
-    """A JPEG that tells an orientation."""
+    """A JPEG with an EXIF orientation."""
     note, file = Image.Exif(), io.BytesIO()
     note[0x0112] = orientation
     Image.fromarray(values).save(file, "JPEG", quality=95, subsampling=0, exif=note)

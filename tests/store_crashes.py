@@ -61,7 +61,7 @@ def write_sample(path: Path, kind: str) -> None:
 
 
 def write_and_die(path: Path, kind: str, number: int) -> None:
-    """Runs in a process of its own: nothing after the step is done, no clean-up either."""
+    """Run in a separate process: nothing happens after the step, not even clean-up."""
     with at_step(number, lambda: os._exit(9), CRASHES):
         write_sample(path, kind)
 
@@ -72,7 +72,7 @@ def write_video(path: Path, video: str, ready: Any) -> None:
 
 
 def dead_process() -> int:
-    """The number of a process that is no more."""
+    """The id of a process that has ended."""
     child = os.fork()
     if child == 0:
         os._exit(0)

@@ -39,7 +39,7 @@ def prediction_header(num_classes: int = CLASSES, encoding: Encoding | None = No
 def distributions(
     seed: int, frames: int, num_classes: int = CLASSES, size: tuple[int, int] = SIZE, sharpness: float = 3.0
 ) -> np.ndarray:
-    """Random softmax, (T, C, H, W) float32; the larger ``sharpness``, the surer."""
+    """Random softmax, (T, C, H, W) float32; more certain with larger ``sharpness``."""
     scores = np.random.default_rng(seed).normal(size=(frames, num_classes, *size)) * sharpness
     scores = np.exp(scores - scores.max(axis=1, keepdims=True))
     return (scores / scores.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -69,7 +69,7 @@ def write_predictions(path: Path, header: Header, videos: Mapping[str, np.ndarra
 
 
 def change_group(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
-    """Change what a store or a video says of itself in its ``zarr.json``, and seal it anew."""
+    """Change the header of a store or the record of a video in its ``zarr.json``, and seal it again."""
     values = json.loads(path.read_text(encoding="utf-8"))["attributes"]["vss"]
     values.pop(SEAL, None)
     change(values)

@@ -28,7 +28,7 @@ Entry = tuple[str | zipfile.ZipInfo, bytes]
 
 
 def label_of(entry: str) -> np.ndarray:
-    """Regions and some noise, other ones for every entry; all classes occur."""
+    """Regions and some noise, different for every entry; all classes occur."""
     rng = np.random.default_rng(list(entry.encode()))
     label = np.repeat(np.repeat(rng.integers(0, CLASSES, (6, 8)), 4, axis=0), 4, axis=1).astype(np.uint8)
     label[rng.random(SIZE) < 0.05] = 3

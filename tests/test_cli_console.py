@@ -18,7 +18,7 @@ from vsscli.report.progress import Pace, duration, pace
 
 @dataclass
 class Clock:
-    """A clock that goes when told."""
+    """A clock that advances on demand."""
 
     now: float = 0.0
 

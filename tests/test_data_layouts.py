@@ -182,7 +182,7 @@ class TestLabelled:
 
 
 class TestMissing:
-    """Data that is not there: what, from whom, how to point to it, what runs without it."""
+    """Missing data: the error names it, its publisher, the option for its path, and what runs without it."""
 
     def check_hint(self, error: VssError) -> None:
         assert PUBLISHER in error.hint

@@ -18,7 +18,7 @@ RED = (255, 0, 0)
 
 
 def folder_video(folder: Path, sizes: list[tuple[int, int]]) -> FolderVideo:
-    """Frames whose first pixel's red tells their number; sizes are width, height."""
+    """Frames with their number in the red of the first pixel; sizes are width, height."""
     frames = []
     for number, size in enumerate(sizes):
         path = folder / f"{number}.png"

@@ -26,7 +26,7 @@ print(told, faults())
 
 
 def run(**environment: str) -> tuple[str, int]:
-    """Whether the allocator was told, and page faults of filling 16 MiB twenty times."""
+    """Whether the allocator was configured, and the page faults of filling 16 MiB twenty times."""
     done = subprocess.run([sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True, check=True)
     told, faults = done.stdout.split()
     return told, int(faults)

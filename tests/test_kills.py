@@ -44,7 +44,7 @@ for line in sys.stdin:
     print(process, flush=True)
     print(os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]), flush=True)
 """
-"""Starts ``vss`` as often as it is told to, in new processes that have everything imported and end at once.
+"""Starts ``vss`` on request, in new processes that have everything imported and exit at once.
 
 Importing and clearing up take seconds, in which there is nothing to break.
 """
@@ -93,14 +93,14 @@ def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
 
 @dataclass(frozen=True)
 class Killing:
-    """A command for a folder of results, and what it leaves there."""
+    """A command for a folder of results, and a reader of its results."""
 
     arguments: Callable[[Path], list[str]]
     left: Callable[[Path], object]
 
 
 def stores_in(folder: Path) -> dict[str, dict[str, bytes]]:
-    """Every byte of every store, each of them sound, and nothing beside them."""
+    """Every byte of every store; checks that each is sound, with nothing beside them."""
     found = find_stores(folder) or list(folder.glob("*.zarr"))
     for path in found:
         assert verify(open_store(path)) == []
@@ -109,7 +109,7 @@ def stores_in(folder: Path) -> dict[str, dict[str, bytes]]:
 
 
 def run_in(folder: Path) -> dict[str, object]:
-    """Weights and all else that a finished run is told by, and that nothing half-written lies beside it."""
+    """Weights and everything else of a finished run; checks that there are no partial files."""
     checkpoints = [load_checkpoint(folder / name) for name in ("last.pt", "best.pt")]
     assert sorted(path.name for path in folder.iterdir()) == ["best.pt", "checked.json", "journal.jsonl", "last.pt"]
     weights = {
@@ -131,7 +131,7 @@ def _tensors(values: object) -> Iterator[bytes]:
 
 
 def killing(verb: str, folder: Path) -> Killing:
-    """A verb with all it needs in a folder."""
+    """A command with everything it needs in a folder."""
     if verb == "ensemble":
         shape = {"size": (24, 32), "num_classes": 6}
         for seed in (1, 2):

@@ -143,8 +143,8 @@ BOMBS: dict[str, tuple[bytes, str]] = {
     "array of overflowing size": (array_program((2**62, 8), b""), "not a possible number"),
     "array of negative size": (array_program((-4, -1), bytes(16)), "not a possible number"),
     "storage of terabytes": (storage_program(10**13, (2,), (1,)), "claim more than"),
-    "view of terabytes": (storage_program(1, (10**12,), (0,)), "lies in a storage of 1"),
-    "view beyond its storage": (storage_program(4, (2, 2), (4, 1)), "lies in a storage of 4"),
+    "view of terabytes": (storage_program(1, (10**12,), (0,)), "a storage of 1"),
+    "view beyond its storage": (storage_program(4, (2, 2), (4, 1)), "a storage of 4"),
     "bytes by number": (b"\x80\x02cbuiltins\nbytearray\n\x8a\x06\x00\x00\x00\x00\x00\x7f\x85R.", "bytes are a int"),
     "string longer than the file": (b"\x80\x04\x8d" + struct.pack("<Q", 2**40) + b"abc.", "can't be read"),
     "copies of one value": (

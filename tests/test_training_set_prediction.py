@@ -199,5 +199,5 @@ def test_a_label_that_is_no_class_is_refused() -> None:
 
 
 def test_settings_that_leave_no_points_are_refused() -> None:
-    with pytest.raises(VssError, match="make no loss"):
+    with pytest.raises(VssError, match="invalid set prediction loss"):
         SetPredictionSettings(points=0)

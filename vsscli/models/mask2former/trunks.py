@@ -154,7 +154,7 @@ class BeitConfig(TrunkConfig):
     def _taps_are_blocks(self) -> BeitConfig:
         if list(self.taps) != sorted(set(self.taps)) or self.taps[0] < 0 or self.taps[-1] != self.depth - 1:
             raise VssError(
-                f"taps: {list(self.taps)} are not four blocks in order, of which the last is block {self.depth - 1}",
+                f"taps: {list(self.taps)} are not four blocks in order that end with block {self.depth - 1}",
                 "[7, 11, 15, 23] are usual for 24 blocks",
             )
         return self

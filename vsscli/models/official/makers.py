@@ -273,7 +273,7 @@ def _tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> Tenso
         count * storage.itemsize > ALLOWANCE and count > storage.numel()
     )  # a stride of 0: few numbers, viewed often
     if stretched or last >= max(storage.numel(), 1):
-        raise BrokenPickle(f"a tensor of {count} numbers lies in a storage of {storage.numel()}")
+        raise BrokenPickle(f"a tensor of {count} numbers does not fit a storage of {storage.numel()}")
     return storage.as_strided(sides, steps, start) if count else storage.new_empty(sides)
 
 
