@@ -14,7 +14,7 @@ from vsscli.data.config import Augment
 from vsscli.data.samples import Sample
 
 RNG = np.random.default_rng(0)
-IMAGE = RNG.integers(1, 256, (36, 48, 3), dtype=np.uint8)  # no 0: padding can be told from it
+IMAGE = RNG.integers(1, 256, (36, 48, 3), dtype=np.uint8)  # no 0, to distinguish it from padding
 LABEL = RNG.integers(0, 11, (36, 48), dtype=np.uint8)
 
 

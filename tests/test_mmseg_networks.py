@@ -40,7 +40,7 @@ SIZE = (64, 96)
 
 @dataclass(frozen=True)
 class Trained:
-    """A network as mmsegmentation has it, and the files that it leaves."""
+    """A network of mmsegmentation, and its files."""
 
     config: str
     checkpoint: Path
@@ -48,7 +48,7 @@ class Trained:
 
 
 def untrained(name: str) -> Any:
-    """The segmentor of a config with random weights, by mmsegmentation's own ways."""
+    """The segmentor of a config with random weights, built by mmsegmentation."""
     import_mmseg()
     from mmengine import Config, DefaultScope
     from mmseg.registry import MODELS
@@ -107,7 +107,7 @@ def frames(count: int) -> np.ndarray:
 
 
 def theirs(segmentor: Any, images: np.ndarray, size: tuple[int, int] = SIZE) -> torch.Tensor:
-    """What mmsegmentation says of images as OpenCV reads them, in `whole` mode, at a size of one's choice."""
+    """mmsegmentation's output for images as OpenCV reads them, in `whole` mode, at a given size."""
     blue_first = [torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1) for image in images]
     segmentor.data_preprocessor.test_cfg = None  # the sides are multiples of 32 already
     inputs = segmentor.data_preprocessor({"inputs": blue_first})["inputs"]
@@ -125,7 +125,7 @@ def ours(network: Network, images: np.ndarray) -> torch.Tensor:
 
 
 def labels(trained: Trained, images: np.ndarray) -> np.ndarray:
-    """Most likely classes (B, H, W): the scores as a distribution, enlarged."""
+    """Most likely classes (B, H, W) of the scores as a distribution, upsampled."""
     network = restore_network(read_mmseg(trained.config, str(trained.checkpoint), names_missing))
     probabilities = to_probabilities(Scores(ours(network, images), network.kind))
     return F.interpolate(probabilities, SIZE, mode="bilinear", align_corners=False).argmax(1).numpy()
@@ -304,7 +304,7 @@ class TestOnTheCommandLine:
 
 
 class TestContract(TestEveryFamily):
-    """What every family promises."""
+    """The contract of all families."""
 
     @pytest.fixture
     def case(self) -> Case:

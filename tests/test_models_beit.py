@@ -38,7 +38,7 @@ def loaded(config: BeitConfig, state: dict[str, torch.Tensor]) -> Beit:
 
 
 def pretrained(trunk: dict[str, torch.Tensor], *, shared: bool) -> dict[str, torch.Tensor]:
-    """The trunk as a file of pre-training has it, with the head that it was trained with."""
+    """The trunk as in a file of pretraining, with the head of its task."""
     state = {**trunk, "norm.weight": torch.ones(32), "head.weight": torch.ones(7, 32)}
     state["blocks.0.attn.relative_position_index"] = torch.zeros(17, 17, dtype=torch.long)
     if shared:

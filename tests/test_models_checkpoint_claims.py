@@ -26,7 +26,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class TestWhatClaimsMoreThanItWeighs:
-    """Nothing here takes the memory that it asks for; the limit of the test's own process is not what stops it."""
+    """Nothing here allocates the memory that it claims; it is not the memory limit of the process that stops it."""
 
     def refuse(self, path: Path, message: str) -> None:
         assert path.stat().st_size < 50_000

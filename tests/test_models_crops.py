@@ -48,7 +48,7 @@ def state_of(name: str) -> dict[str, Tensor]:
 
 
 def official_trunk(name: str, *, index: bool) -> dict[str, Tensor]:
-    """The trunk under its official names, with the index that official files hold or without."""
+    """The trunk under its official names, with or without the index in official files."""
     starts = ("cls_token", "patch_embed.", "blocks.", "image_adapter.", "encoder.")
     state = {part.removeprefix("backbone."): value for part, value in state_of(name).items()}
     trunk = {part: value for part, value in state.items() if part.startswith(starts)}

@@ -169,7 +169,7 @@ class TestConfigs:
 class TestCheckpoints:
     @pytest.fixture
     def history(self, monkeypatch: pytest.MonkeyPatch) -> Any:
-        """What mmengine keeps of a loss, in a class of the same name and making."""
+        """mmengine's history of a loss, as a class of the same name and structure."""
 
         class HistoryBuffer:
             def __init__(self) -> None:

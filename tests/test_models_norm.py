@@ -41,7 +41,7 @@ def joint_batch() -> tuple[Tensor, Tensor]:
 
 
 def run(network: nn.Module, images: Tensor, target: Tensor, count: int) -> dict[str, Tensor]:
-    """Two steps; what came out, gradients and statistics."""
+    """Run two steps; return outputs, gradients and statistics."""
     images = images.clone().requires_grad_()
     network(images * 2 + 1).square().sum().backward()
     network.zero_grad()

@@ -25,7 +25,7 @@ def official(name: str) -> Official:
     ],
 )
 def test_what_is_not_needed_is_no_parameter(name: str, parameters: float) -> None:
-    """Millions of parameters as the specifications count them."""
+    """Millions of parameters, as in the specifications."""
     needed, unneeded = split_unneeded(official(name))
     assert unneeded
     count = sum(

@@ -45,7 +45,7 @@ def network(official: dict[str, Any]) -> OnePeace:
 
 
 def pretrained(official: dict[str, Any]) -> dict[str, torch.Tensor]:
-    """The trunk as ``one-peace-vision.pkl`` has it."""
+    """The trunk as in ``one-peace-vision.pkl``."""
     state = {name: tensor for name, tensor in official["state_dict"].items() if name.startswith(TRUNK)}
     for layer in range(6):
         table = state.pop(f"encoder.layers.{layer}.rel_pos_table.weight")

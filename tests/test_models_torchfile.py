@@ -104,7 +104,7 @@ def test_safetensors_are_told_by_their_content(state: dict[str, torch.Tensor], t
 
 @pytest.fixture
 def mmengine(monkeypatch: pytest.MonkeyPatch) -> type:
-    """A stand-in for mmengine, which pickles its log by its own class."""
+    """A stand-in for mmengine, which pickles its log as its own class."""
 
     class Buffer:
         def __init__(self) -> None:

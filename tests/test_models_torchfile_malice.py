@@ -127,7 +127,7 @@ def array_program(shape: tuple[int, ...], content: bytes) -> bytes:
 
 
 def storage_program(count: int, size: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
-    """A legacy file of one tensor over one storage, of which no number follows."""
+    """A legacy file of one tensor over one storage, without the numbers of the storage."""
     row = [0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}]
     number = lambda value: b"\x8a\x08" + struct.pack("<q", value)  # noqa: E731
     tensor = (

@@ -25,7 +25,7 @@ LITE = "tf_efficientnet_lite0"
 
 @pytest.fixture(autouse=True)
 def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No test asks a hub, whatever the machine's settings and caches."""
+    """No test contacts a hub, whatever the machine's settings and caches."""
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(weights.huggingface_hub, "try_to_load_from_cache", lambda *_: None)
 
@@ -40,7 +40,7 @@ def extractor(name: str = TINY) -> nn.Module:
 
 
 def trained(name: str = TINY) -> dict[str, torch.Tensor]:
-    """Weights of the whole network, as people have them on disk."""
+    """Weights of the whole network, as in files of other programs."""
     torch.manual_seed(5)
     return timm.create_model(name).state_dict()
 
@@ -79,7 +79,7 @@ def test_the_package_weights_know_real_images_when_normalised_as_timm_says(encod
     load_encoder(features, encoder, "imagenet")
 
     def distance(mean: tuple[float, ...], std: tuple[float, ...]) -> float:
-        """How far the first layer's activations are from the statistics it learned."""
+        """The distance of the first layer's activations from its running statistics."""
         seen: list[torch.Tensor] = []
         handle = features.bn1.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
         with torch.no_grad():

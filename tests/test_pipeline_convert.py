@@ -187,7 +187,7 @@ class TestSwinOfDetectron2:
 
 
 class TestOnePeace:
-    """Its backbone has official numbers in a fixture; the head beside it is that of the shrunken ViT-Adapter."""
+    """Its backbone has official numbers in a fixture; its head is that of the small ViT-Adapter."""
 
     SPANS = ((0, 0), (1, 2), (3, 3), (4, 5))
 
@@ -312,7 +312,7 @@ def test_the_verb_prints_what_became_of_the_file(tmp_path: Path, capsys: pytest.
 
 
 def trunk() -> dict[str, torch.Tensor]:
-    """The fixture's trunk as BEiT's own files name it."""
+    """The fixture's trunk under the names of BEiT's own files."""
     state = official("full_vitadapter_mmseg")["state_dict"]
     parts = ("backbone.cls_token", "backbone.patch_embed.", "backbone.blocks.")
     return {

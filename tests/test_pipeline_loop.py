@@ -198,7 +198,7 @@ def test_own_frames_become_masks(ran: Ran, tmp_path: Path) -> None:
 
 
 def digests(workspace: Path) -> dict[str, dict[str, str]]:
-    """Of every store in a workspace, what its videos' bytes are."""
+    """The bytes of the videos of every store in a workspace, as digests."""
     stores = [open_store(path) for path in find_stores(workspace)]
     return {store.path.name: {video: store.digest(video) for video in store.videos()} for store in stores}
 

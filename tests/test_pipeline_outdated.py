@@ -16,7 +16,7 @@ from vsscli.store.reader import open_store
 
 
 def predict(path: Path, seed: int) -> Path:
-    """A store of one network's predictions of whatever frames there are just now."""
+    """A store of one network's predictions of the current frames."""
     shutil.rmtree(path, ignore_errors=True)
     videos = {"lane": distributions(1, 2), "street": distributions(seed, 3)}
     return write_predictions(path, prediction_header(weights=path.stem), videos).path
@@ -59,7 +59,7 @@ def test_pseudo_labels_of_what_has_changed_are_forced(tmp_path: Path, by_class: 
 
 
 def of_frames(path: Path, frames: str) -> Path:
-    """Note what the frames of a store's videos held."""
+    """Record the content of the frames of a store's videos."""
     for file in path.glob("*/zarr.json"):
         change_group(file, lambda values: values.update(frames=frames * 64))
     return path

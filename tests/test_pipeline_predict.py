@@ -205,7 +205,7 @@ def test_masks_of_an_earlier_version_are_kept_with_a_word(
     note = json.loads((out / "clip.json").read_text())
     del note["frames"]
     (out / "clip.json").write_text(json.dumps(note))
-    for _ in range(2):  # what nobody knows does not become known by being looked at
+    for _ in range(2):  # an unknown state stays unknown after it is read
         listener = Listener()
         assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu", talk=listener)) == 0
         assert "--force" in listener.warned[0]
@@ -278,7 +278,7 @@ class TestSplit:
 
 
 def of_format_3(header: dict[str, Any]) -> None:
-    """What a header was in format 3."""
+    """A header as in format 3."""
     header["scores"] = header["source"].pop("family")
     header["encoding"]["predictor"] = "up"
     header["summary"] = {"data": header["data"].pop("section"), "learned": header["data"].pop("learned", None)}

@@ -26,7 +26,7 @@ def recipe_file(tmp_path: Path) -> Path:
 
 
 def faults_of(tmp_path: Path, text: str, *overrides: str) -> list[str]:
-    """The lines of the error that a recipe gives, without the folder."""
+    """The lines of a recipe's error, without the folder."""
     path = tmp_path / "a.yaml"
     path.write_text(text)
     with pytest.raises(VssError) as caught:

@@ -42,7 +42,7 @@ def job_of(name: str) -> Job:
 
 
 def shape(stage: AnyStage) -> tuple[object, ...]:
-    """A stage without what differs between large and small: its kind and what it takes."""
+    """A stage without the differences between large and small: its kind and its inputs."""
     return stage.do, stage.takes(), getattr(stage, "optional", None)
 
 
@@ -151,7 +151,7 @@ def learned_from_unlabelled(job: Job) -> list[str]:
 
 @pytest.mark.parametrize("name", [name for name in PIPELINES if name != "pvuw2024"])  # which scores nothing
 def test_what_is_claimed_for_unlabelled_frames_has_its_control(name: str) -> None:
-    """The same further steps from the same weights on labels alone, read out alike, in the same table."""
+    """The same further steps from the same weights on labels alone, predicted alike, in the same table."""
     job = job_of(name)
     scored = {
         row.of: scores

@@ -36,11 +36,11 @@ OF_OTHERS = 6
 
 
 class Power(Exception):
-    """What ends a run here, as a power cut would."""
+    """Ends a run here, like a power cut."""
 
 
 class Place:
-    """A pipeline that ran, in a folder of its own."""
+    """A pipeline that ran, in its own folder."""
 
     def __init__(self, folder: Path) -> None:
         self.recipe, self.workspace = folder / "loop.yaml", folder / "runs"
@@ -55,11 +55,11 @@ class Place:
         )
 
     def cached(self, *overrides: str, force: bool = False) -> int:
-        """Frames that a run did not predict anew."""
+        """Frames that a run did not predict again."""
         return int(self.run(*overrides, force=force).result("unlabelled").facts["cached"])
 
     def cut(self, monkeypatch: pytest.MonkeyPatch, name: str, *overrides: str, force: bool = False) -> None:
-        """A run that ends where the stage would call a function."""
+        """A run that is cut off where the stage calls a function."""
         with monkeypatch.context() as patch:
 
             def end(*_: object, **__: object) -> Prediction:
@@ -73,7 +73,7 @@ class Place:
         assert record.status == "begun"
 
     def change_a_frame(self, *, unnoticed: bool = False) -> None:
-        """Another picture of the same name; unnoticed, of as many bytes."""
+        """Another image under the same name; with ``unnoticed``, of the same size in bytes."""
         frame = min(self.workspace.glob("data/data/unlabelled-*/origin/*.jpg"))
         image, size = np.asarray(Image.open(frame)), frame.stat().st_size
         Image.fromarray(255 - image).save(frame, quality=30)

@@ -59,7 +59,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture
 def place(finished: Place, tmp_path: Path) -> Place:
-    """A copy of the workspace, to do things to."""
+    """A copy of the workspace, to modify."""
     shutil.copytree(finished.workspace, tmp_path / "runs")
     return Place(finished.recipe, tmp_path / "runs")
 
@@ -185,7 +185,7 @@ def test_other_frames_are_noticed(finished: Place, tmp_path: Path) -> None:
 
 @pytest.fixture
 def elsewhere(finished: Place, tmp_path: Path) -> Place:
-    """A copy of all of it, data too."""
+    """A copy of everything, including the data."""
     shutil.copytree(finished.recipe.parent, tmp_path / "elsewhere")
     return Place(tmp_path / "elsewhere/loop.yaml", tmp_path / "elsewhere/runs")
 
@@ -255,7 +255,7 @@ def test_what_an_earlier_version_did_is_kept_with_a_word(elsewhere: Place) -> No
     assert all("names and sizes" in line for line in listener.warned)
     listener = Listener()
     assert reasons(run_pipeline(replace(job, context=replace(job.context, talk=listener)))) == {}
-    assert listener.warned == []  # from now on content tells
+    assert listener.warned == []  # from now on the content decides
 
 
 def test_an_optional_stage_runs_when_it_is_named(place: Place) -> None:
@@ -330,5 +330,5 @@ def test_damaged_masks_that_a_later_stage_would_read_are_found_before_the_first_
     mask.write_bytes(whole)
     heard = Listener()
     run_pipeline(replace(job, context=replace(job.context, talk=heard)), until="student")
-    # The labelled frames were found sound by the first run; what training looks at was looked at by this one.
+    # The labelled frames were found sound by the first run; the other files of the training are checked by this one.
     assert sum("not checked again" in text for text in heard.said) == 3

@@ -39,7 +39,7 @@ def forks() -> ForkServerContext:
 
 
 def run(target: Callable[..., None], *arguments: Any) -> int:
-    """Call a function in a process of its own; its exit code. The writer starts no threads, so a bare fork will do."""
+    """Call a function in a forked process; return its exit code. The writer has no threads, so a bare fork is safe."""
     child = os.fork()
     if child == 0:
         try:
@@ -52,7 +52,7 @@ def run(target: Callable[..., None], *arguments: Any) -> int:
 
 @pytest.fixture
 def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for the disk protects from power cuts, which these tests do not make."""
+    """Syncing protects from power cuts, which these tests do not simulate."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)
 
 

@@ -30,13 +30,13 @@ videos = st.sampled_from(sorted(LENGTHS))
 
 
 def truth(video: str) -> np.ndarray:
-    """What a video's labels are, whenever they are written."""
+    """A video's labels, whenever they are written."""
     generator = np.random.default_rng(LENGTHS[video])
     return generator.integers(0, 5, (LENGTHS[video], *SIZE)).astype(np.uint8)
 
 
 class Stores(RuleBasedStateMachine):
-    """The model is a dict: of every video that is in the store, the numbers of the segments that are recorded."""
+    """The model is a dict from each video in the store to the numbers of its recorded segments."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Stores(RuleBasedStateMachine):
             finally:
                 os._exit(0)
         os.waitpid(child, 0)
-        # How far it came is told by the record alone; it can only have added to it.
+        # Only the record shows how far it came; it can only have added segments.
         before = self.model.get(video, set())
         if (self.path / video / "zarr.json").is_file():
             now = set(open_store(self.path).record(video).segments)

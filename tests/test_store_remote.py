@@ -73,7 +73,7 @@ def test_fusions_and_pseudo_labels_are_made_at_a_url(tmp_path: Path) -> None:
 
 
 def breaking_after(number: int, plain: Callable[..., None]) -> Callable[..., None]:
-    """Putting objects, until ``number`` of them are there; then the line is dead."""
+    """Puts objects until ``number`` of them exist; then the connection fails."""
     left = iter(range(number))
 
     def put(*arguments: object, **options: object) -> None:
@@ -191,7 +191,7 @@ def test_a_store_has_nothing_fetched_from_elsewhere(
 
 
 class Gone(Exception):
-    """What some client of an object store says."""
+    """An error of an object store's client."""
 
 
 @pytest.mark.parametrize("error", [Gone("no route"), ConnectionResetError(104, "reset"), TimeoutError(), OSError("x")])

@@ -53,7 +53,7 @@ def cache(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[i
 
 
 def predict_again(path: Path) -> list[tuple[str, int]]:
-    """Go on with the store as the command that made it would; which segments that took."""
+    """Continue the store as the command that made it would; return the segments written."""
     made = []
     with StoreWriter(path, prediction_header()) as writer:
         for video, means in MEANS.items():

@@ -55,7 +55,7 @@ def kinds(checked: Checked) -> list[tuple[str, str]]:
 
 
 def replaced(data: bytes) -> list[Entry]:
-    """Good entries, but for the first."""
+    """Valid entries, except for the first."""
     return [(FIRST, data), *good_entries()[1:]]
 
 
@@ -252,7 +252,7 @@ def test_a_second_head_does_not_enlarge_an_image(root: Path, tmp_path: Path) -> 
 
 
 def peak(root: Path, path: Path) -> int:
-    """Most memory that looking at a zip takes of which nothing but the first entry is wrong."""
+    """Peak memory of checking a zip with only the first entry invalid."""
     found(root, path)  # imports and caches do not count
     tracemalloc.start()
     try:

@@ -17,7 +17,7 @@ KEYS: tuple[int | None, ...] = (8, None, 1, 500)
 
 
 def batch(step: int) -> tuple[Tensor, Tensor]:
-    """A step's crops, (slots, cells, D) and (slots, cells, C): labelled ones first; of class 3 none, class 4 seldom."""
+    """A step's crops, (slots, cells, D) and (slots, cells, C): labelled ones first; none of class 3, few of 4."""
     generator = torch.Generator().manual_seed(step)
     features = torch.randn(LABELLED + UNLABELLED, CELLS, CHANNELS, generator=generator)
     shares = torch.tensor([0.4, 0.9, 0.5, 0.0, 0.02])

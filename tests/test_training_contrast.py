@@ -36,7 +36,7 @@ def rows(maps: Tensor) -> Tensor:
 
 
 def shrink(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """(B, H, W) at the size of the features, by the index that nearest neighbour takes."""
+    """(B, H, W) at the size of the features, by nearest-neighbour indices."""
     down, across = (torch.arange(new) * old // new for new, old in zip(size, maps.shape[-2:], strict=True))
     return maps[:, down][:, :, across]
 
@@ -57,7 +57,7 @@ def settings_of(case: dict[str, Any], variant: str, step_bytes: int = 2**20) -> 
 
 
 def cells_of(case: dict[str, Any], settings: Contrast) -> Cells:
-    """What the step knows of a case's cells, by the house's own functions."""
+    """The cells of a case, made by vss's own functions."""
     size = tuple(case["rep"].shape[-2:])
     num_classes = case["cfg"]["net"]["num_classes"]
     share = narrowing_share(20.0, case["epoch"] / case["cfg"]["trainer"]["epochs"])
@@ -86,7 +86,7 @@ def cells_of(case: dict[str, Any], settings: Contrast) -> Cells:
 
 
 def filled(contents: list[Tensor], sizes: list[int]) -> Banks:
-    """Banks that hold what a case's queues held."""
+    """Banks with the content of a case's queues."""
     banks = Banks(sizes, contents[0].shape[1])
     lengths = torch.tensor([len(content) for content in contents])
     banks.load_state_dict({"features": torch.cat(contents), "lengths": lengths})
@@ -94,7 +94,7 @@ def filled(contents: list[Tensor], sizes: list[int]) -> Banks:
 
 
 def replay(log: list[Tensor]) -> Callable[[Tensor, int], Tensor]:
-    """Draws that were drawn before: anchors and negatives of the classes in turn."""
+    """Recorded draws: anchors and negatives, class by class."""
     parts = [torch.stack(list(log[start::2])).long() if log else None for start in (0, 1)]
 
     def draw(counts: Tensor, size: int) -> Tensor:
@@ -172,7 +172,7 @@ def small_step(step_bytes: int, keys: int | None = 100) -> tuple[Tensor, Tensor,
 
 
 class Largest(TorchDispatchMode):
-    """Bytes of the largest tensor that anything makes."""
+    """Bytes of the largest tensor made."""
 
     nbytes = 0
 

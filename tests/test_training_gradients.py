@@ -28,13 +28,13 @@ def waves(like: Tensor) -> Tensor:
 
 
 def draws(shape: tuple[int, int, int], device: torch.device) -> Tensor:
-    """The same places in float32 and float64."""
+    """The same points in float32 and float64."""
     generator = torch.Generator().manual_seed(sum(shape))
     return torch.rand(shape, generator=generator, dtype=torch.float32).to(torch.get_default_dtype())
 
 
 def losses(learner: nn.Module, images: Tensor) -> dict[str, Tensor]:
-    """All that a network learns by: labels, pseudo-labels, contrast."""
+    """All losses of a network: labels, pseudo-labels, contrast."""
     labels = (torch.arange(len(images) * 64 * 96).view(len(images), 64, 96) // 1300 % 5).to(torch.uint8)
     labels[:, :5] = 255
     answer = learner(images, [torch.arange(0, len(images) * 16 * 24, 11)[None]])
@@ -80,7 +80,7 @@ def test_of_every_backbone_whatever_takes_its_maps(name: str, consumer: str, bat
 
 
 def stir(network: nn.Module) -> None:
-    """Away from zeros, which let no gradient through."""
+    """Move parameters away from zeros, which block gradients."""
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim == 1:

@@ -150,7 +150,7 @@ def diverge(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
 def test_weights_that_are_not_finite_never_replace_a_sound_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, validate_every: int
 ) -> None:
-    # The loss is looked at in step 8 only, the checkpoint of step 6 would come before.
+    # The loss is checked in step 8 only, after the checkpoint of step 6.
     settings = {"steps": 8, "log_every": 8, "checkpoint_every": 2, "validate_every": validate_every}
     diverge(monkeypatch, at=5)
     with pytest.raises(VssError, match=f"NaN at step {validate_every or 6}") as caught:

@@ -83,7 +83,7 @@ def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: st
 
 
 class Interrupting(Silence):
-    """A listener who presses Ctrl-C after so many steps."""
+    """A listener that interrupts after a number of steps."""
 
     def __init__(self, steps: int) -> None:
         self.left = steps

@@ -25,7 +25,7 @@ from vsscli.training import loop
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """Drawn videos that may be changed, since nothing draws them anew."""
+    """Drawn videos that may be changed: they are not drawn again."""
     recipe = small_recipe(tmp_path / "data")
     open_dataset(recipe.data)
     (tmp_path / "data" / MARKER).unlink()

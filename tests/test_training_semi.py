@@ -39,7 +39,7 @@ CONTRAST = {"queue": 64, "keys": 32, "anchors": 16, "negatives": 8, "channels": 
 
 @dataclass(frozen=True)
 class Begun:
-    """A network that has begun to learn, and what it says of the unlabelled frames."""
+    """A partly trained network, and its predictions of the unlabelled frames."""
 
     data: Path
     network: Path
@@ -375,7 +375,7 @@ def test_pseudo_labels_that_changed_in_their_place_are_another_run(begun: Begun,
     with pytest.raises(VssError, match=r"trained otherwise: inputs\.pseudo_labels_content was"):
         learn(resume=True)
 
-    # As a version wrote it that noted less: it can't be told, so the run is kept and the doubt is spoken of.
+    # As written by a version that recorded less: a change can't be detected, so the run is kept, with a warning.
     checkpoint = load_checkpoint(last)
     del checkpoint.inputs["pseudo_labels_content"]
     save_checkpoint(last, checkpoint)

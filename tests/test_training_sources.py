@@ -144,7 +144,7 @@ def recipe_with(root: Path, *also: dict[str, Any], **train_values: Any) -> Recip
 
 
 def street_pictures(root: Path, recipe: Recipe, name: str = "pictures") -> dict[str, Any]:
-    """Further images in the classes of the drawn streets, once those are drawn."""
+    """Further images in the classes of the drawn streets, after those are drawn."""
     drawn = open_sources(recipe.model_copy(update={"also": ()}), None)
     pictures(root, 3, (80, 60), 2, value=2)
     (root / "classes.json").write_text((drawn.main.root / "classes.json").read_text())

@@ -51,7 +51,7 @@ class Reference:
         self.height, self.width = labels.shape
 
     def point(self, x: float, y: float, wanted: int) -> tuple[float, float]:
-        """What of a point is of a class, and how much the point counts."""
+        """The share of a class in a point, and the weight of the point."""
         column, row = x * self.width - 0.5, y * self.height - 0.5
         mask = void = inside = 0.0
         for i in (math.floor(row), math.floor(row) + 1):
@@ -113,7 +113,7 @@ def test_losses_are_those_of_plain_loops_with_importance_sampling(batch: int, vo
 def matched_by_trying_all(
     layer: QueryPrediction, targets: TargetMasks, draw: LayerDraws, references: list[Reference]
 ) -> list[tuple[int, int, int]]:
-    """Image, query and class of all matches, the cheapest of every assignment that there is."""
+    """Image, query and class of all matches: the assignment of least cost among all."""
     found = []
     for image, present in enumerate(targets.classes):
         points = draw.matching[image]
@@ -279,7 +279,7 @@ def test_bfloat16_predictions_have_losses_of_float32() -> None:
 def test_gradients_are_those_of_finite_differences() -> None:
     labels = sample_labels(1, 0.4)
     layers = sample_layers(1, count=1)
-    # Every point is a plain one, so that none is chosen anew when a logit moves.
+    # Every point is a plain one, so that no choice changes when a logit moves.
     settings = SetPredictionSettings(points=60, oversample=1.0, uncertain=0.0, void="ignored")
     gradient = losses_of(layers, labels, settings)[5]
     place = tuple(int(index) for index in (gradient.abs() == gradient.abs().max()).nonzero()[0])
