@@ -23,10 +23,10 @@ class LightModel(NetworkConfig):
     listed: ClassVar[tuple[NamedNetwork, ...]] = (
         NamedNetwork(
             "light",
-            "a timm encoder (tf_efficientnet_lite0) under a feature pyramid; for CPUs",
+            "a timm encoder (tf_efficientnet_lite0) with a feature pyramid; for CPUs",
             (480, 480),
             {"family": "light", "pretrained": "none"},
-            pretraining="ImageNet weights of timm's model, fetched by themselves",
+            pretraining="ImageNet weights of timm's model, downloaded automatically",
             pretraining_publisher="https://github.com/huggingface/pytorch-image-models",
         ),
     )

@@ -1,4 +1,4 @@
-"""A timm encoder under a feature pyramid."""
+"""A timm encoder with a feature pyramid."""
 
 from __future__ import annotations
 
