@@ -60,7 +60,7 @@ def test_without_the_line_there_is_no_such_family(tmp_path: Path) -> None:
     from vsscli.errors import VssError
     from vsscli.models.build import read_config
 
-    with pytest.raises(VssError, match="no network family 'speck'") as caught:
+    with pytest.raises(VssError, match="network family 'speck'") as caught:
         read_config({"family": "speck"})
     assert caught.value.hint == "families: light, mask2former, mmseg"
 

@@ -60,7 +60,7 @@ def test_drop_path_reaches_encoders_that_have_it_and_is_refused_for_others() -> 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"family": "heavy"}, "no network family 'heavy'"),
+        ({"family": "heavy"}, "network family 'heavy'"),
         ({"width": 3}, "has no width"),
         ({"channels": "many"}, "channels: 'many'"),
         ({"channels": 0}, "channels: 0"),

@@ -62,7 +62,7 @@ class TestRefusals:
         (tmp_path / "cut.pth").write_bytes(whole[: len(whole) // 2])
         with pytest.raises(VssError, match=r"cut\.pth"):
             convert_checkpoint(tmp_path / "cut.pth", tmp_path / "t.pt")
-        assert "holds no" in self.refused(tmp_path, {"a": "b"})
+        assert "no state dict" in self.refused(tmp_path, {"a": "b"})
         assert "of a network that vss does not know" in self.refused(tmp_path, {"conv1.weight": torch.ones(1)})
 
     def test_a_backbone_of_another_kind_is_refused(self, tmp_path: Path) -> None:

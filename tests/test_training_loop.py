@@ -275,7 +275,7 @@ class TestData:
         save_checkpoint(begun / "run/last.pt", checkpoint)
         listener = Listener()
         assert self.again(begun, listener) == 4
-        assert "did not note the frames and masks it learned from" in listener.warned[0]
+        assert "did not record the frames and masks it learned from" in listener.warned[0]
 
     def test_what_decides_no_weight_may_change(self, tmp_path: Path) -> None:
         recipe = small_recipe(tmp_path / "data", steps=4)
