@@ -70,7 +70,7 @@ def test_ground_truth_that_never_stays_or_has_no_label_is_said(
     assert run(["vc", "--n", "2", "--quiet", *scored]) == 0
     said = capfd.readouterr().err
     assert "warning: no pixel of split 'val' has a class" in said
-    assert "in no window of 2 frames a pixel keeps its class" in said
+    assert "in no window of 2 frames does a pixel keep its class" in said
 
 
 def test_the_other_metrics_are_named_like_the_first(scored: list[str], capsys: pytest.CaptureFixture[str]) -> None:
