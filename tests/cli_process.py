@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import vsscli
@@ -27,26 +29,73 @@ def vss(*arguments: str | Path, cwd: Path, **changes: str) -> subprocess.Complet
         env=environment(**changes),
         capture_output=True,
         text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash, in which ``vss`` is the program."""
+    return subprocess.run(
+        ["/bin/bash", "-c", f'vss() {{ "{sys.executable}" -m vsscli "$@"; }}; {line}'],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
         timeout=120,
         check=False,
     )
 
 
+class Running:
+    """A verb at work, in a process group of its own; ``before`` are words before ``vss``."""
+
+    def __init__(self, *arguments: str | Path, cwd: Path, before: Sequence[str] = ()) -> None:
+        self.process = subprocess.Popen(
+            [*before, sys.executable, "-m", "vsscli", *map(str, arguments)],
+            cwd=cwd,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def wait_until(self, ready: Callable[[], object]) -> None:
+        """Wait for a sign of progress."""
+        deadline = time.monotonic() + 240
+        while not ready():
+            assert time.monotonic() < deadline
+            assert self.process.poll() is None, self.process.communicate()[1]
+            time.sleep(0.01)
+
+    def signal(self, number: int) -> None:
+        """Send a signal to all its processes, as a terminal does."""
+        os.killpg(self.process.pid, number)
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end: exit code and stderr."""
+        _, err = self.process.communicate(timeout=120)
+        return self.process.returncode, err
+
+    def kill(self) -> None:
+        """Leave nothing of it behind."""
+        if self.process.poll() is None:
+            self.signal(signal.SIGKILL)
+            self.process.communicate()
+
+
+def lines_of(path: Path) -> int:
+    """How many lines a file has; 0 if it does not exist."""
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
 def kill_training(options: list[str], journal: Path, lines: int) -> None:
     """Start ``vss train``, and kill it with SIGKILL once its journal has ``lines`` lines."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vsscli", "train", *options, "--quiet"],
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 240
-    while not (journal.exists() and len(journal.read_text().splitlines()) >= lines):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.01)
-    process.kill()
-    process.wait()
+    run = Running("train", *options, "--quiet", cwd=Path.cwd())
+    run.wait_until(lambda: lines_of(journal) >= lines)
+    run.process.kill()
+    run.process.communicate()
 
 
 def start(script: str, *arguments: str) -> subprocess.Popen[str]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from store_samples import class_table, distributions, prediction_header, stems, write_predictions
 
+from vsscli import files
 from vsscli.store.header import Header
 from vsscli.store.writer import StoreWriter
 
@@ -22,6 +23,12 @@ CRASHES = (*STEPS, "mkdir", "rmdir", "unlink")
 
 MEANS = {"street": distributions(1, 66)}
 """Two segments."""
+
+
+def part_of(path: Path, process: int) -> Path:
+    """The unfinished version of a file that a process of this machine left."""
+    own = files.part_of(path)
+    return own.with_name(own.name.replace(f"-{os.getpid()}.", f"-{process}."))
 
 
 @contextmanager

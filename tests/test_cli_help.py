@@ -87,5 +87,5 @@ def test_a_flag_before_the_verb_needs_a_verb(capsys: pytest.CaptureFixture[str])
 def test_force_says_whether_it_replaces(verb: str, replaces: bool, capsys: pytest.CaptureFixture[str]) -> None:
     assert run([verb, "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
-    assert ("Replace what is there." in text) == replaces
+    assert ("Replace existing results." in text) == replaces
     assert ("write a new one beside it" in text) != replaces

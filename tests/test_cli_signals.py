@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_process import environment
+from cli_process import Running, lines_of, shell, vss
 from small import small_recipe, train, write_recipe
 from store_samples import distributions, prediction_header, write_predictions
 
@@ -28,37 +27,20 @@ from vsscli.store.verify import verify
 STEPS = 100_000
 
 
-class Training:
-    """``vss train`` with two loader processes, in a process group of its own."""
+class Training(Running):
+    """``vss train`` with two loader processes."""
 
-    def __init__(self, folder: Path, *, nohup: bool = False) -> None:
+    def __init__(self, folder: Path, before: Sequence[str] = ()) -> None:
         recipe = small_recipe(folder / "data", steps=STEPS, workers=2, checkpoint_every=10, threads=1)
-        self.out, self.recipe = folder / "run", write_recipe(folder / "recipe.yaml", recipe)
-        command = [sys.executable, "-m", "vsscli", "train", "--recipe", str(self.recipe), "--out", str(self.out)]
-        self.process = subprocess.Popen(
-            [*(["nohup"] if nohup else []), *command],
-            cwd=folder,
-            env=environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        self.out, path = folder / "run", write_recipe(folder / "recipe.yaml", recipe)
+        super().__init__("train", "--recipe", path, "--out", self.out, cwd=folder, before=before)
 
     def wait_for(self, steps: int) -> None:
-        deadline, journal = time.monotonic() + 120, self.out / "journal.jsonl"
-        while not (journal.exists() and len(journal.read_text().splitlines()) >= steps):
-            assert time.monotonic() < deadline
-            assert self.process.poll() is None, self.process.communicate()[1]
-            time.sleep(0.02)
+        self.wait_until(lambda: lines_of(self.out / "journal.jsonl") >= steps)
 
     def children(self) -> list[int]:
         path = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(number) for number in path.read_text().split()]
-
-    def end(self) -> tuple[int, str]:
-        _, err = self.process.communicate(timeout=60)
-        return self.process.returncode, err
 
     @property
     def step(self) -> int:
@@ -73,18 +55,16 @@ class Training:
 def training(tmp_path: Path) -> Iterator[Training]:
     training = Training(tmp_path)
     yield training
-    if training.process.poll() is None:
-        training.process.kill()
-        training.process.communicate()
+    training.kill()
 
 
-def interrupt_twice(work: Training | Begun) -> None:
+def interrupt_twice(work: Running) -> None:
     """Press Ctrl-C twice within one step: the second is obeyed at once and without a traceback."""
     os.kill(work.process.pid, signal.SIGSTOP)
-    os.killpg(work.process.pid, signal.SIGINT)
+    work.signal(signal.SIGINT)
     os.kill(work.process.pid, signal.SIGCONT)
     time.sleep(0.005)
-    os.killpg(work.process.pid, signal.SIGINT)
+    work.signal(signal.SIGINT)
     code, err = work.end()
     assert code == 130, err
     assert "Traceback" not in err
@@ -94,7 +74,7 @@ def interrupt_twice(work: Training | Begun) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_to_all_processes_loses_no_step(training: Training, number: signal.Signals) -> None:
     training.wait_for(3)
-    os.killpg(training.process.pid, number)
+    training.signal(number)
     code, err = training.end()
     assert code == 128 + number, err
     assert "finishing the step" in err
@@ -125,11 +105,11 @@ def test_a_loader_that_is_killed_for_memory_is_one_clear_error(training: Trainin
 
 
 def test_nohup_is_obeyed(tmp_path: Path) -> None:
-    training = Training(tmp_path, nohup=True)
+    training = Training(tmp_path, before=["nohup"])
     training.wait_for(2)
-    os.killpg(training.process.pid, signal.SIGHUP)
+    training.signal(signal.SIGHUP)
     training.wait_for(training.trained + 3)
-    os.killpg(training.process.pid, signal.SIGTERM)
+    training.signal(signal.SIGTERM)
     assert training.end()[0] == 143
 
 
@@ -139,7 +119,7 @@ def test_the_work_goes_on_when_nobody_listens(tmp_path: Path) -> None:
     assert training.process.stderr is not None
     training.process.stderr.close()
     training.wait_for(training.trained + 3)
-    os.killpg(training.process.pid, signal.SIGTERM)
+    training.signal(signal.SIGTERM)
     assert training.process.wait(60) == 143
     assert training.step == training.trained
 
@@ -147,16 +127,7 @@ def test_the_work_goes_on_when_nobody_listens(tmp_path: Path) -> None:
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_may_be_closed(tmp_path: Path, closed: str) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", small_recipe(tmp_path / "data", steps=2))
-    done = subprocess.run(
-        f'"{sys.executable}" -m vsscli train --recipe "{recipe}" --out run {closed}',
-        shell=True,
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = shell(f'vss train --recipe "{recipe}" --out run {closed}', tmp_path)
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(tmp_path / "run/last.pt").step == 2
     assert "Traceback" not in done.stderr
@@ -206,17 +177,7 @@ def test_what_nobody_takes_is_let_go_without_a_traceback(
 
 
 def test_the_first_lines_are_enough(tmp_path: Path) -> None:
-    done = subprocess.run(
-        f'"{sys.executable}" -m vsscli recipe schema | head -n 2; echo "${{PIPESTATUS[0]}}"',
-        shell=True,
-        executable="/bin/bash",
-        cwd=tmp_path,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    done = shell('vss recipe schema | head -n 2; echo "${PIPESTATUS[0]}"', tmp_path)
     assert done.stderr == ""
     assert done.stdout.splitlines()[0] == "{"
     assert done.stdout.splitlines()[-1] in ("0", "141")
@@ -228,20 +189,11 @@ def test_remapping_ends_as_it_was_asked_to(tmp_path: Path, number: signal.Signal
     for index in range(200):
         write_mask(tmp_path / f"masks/{index}.png", noise)
     arguments = ["remap", "--source", "camvid", "--masks", "masks", "--out", "out", "--workers", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vsscli", *arguments],
-        cwd=tmp_path,
-        env=environment(),
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    while not list((tmp_path / "out").glob("*.png")):
-        time.sleep(0.01)
-        assert process.poll() is None
-    os.killpg(process.pid, number)
-    err = process.communicate(timeout=60)[1]
-    assert process.returncode == 128 + number, err
+    remapping = Running(*arguments, cwd=tmp_path)
+    remapping.wait_until(lambda: list((tmp_path / "out").glob("*.png")))
+    remapping.signal(number)
+    code, err = remapping.end()
+    assert code == 128 + number, err
     assert "interrupted; run the same command again to continue" in err
     assert "Traceback" not in err
 
@@ -249,8 +201,8 @@ def test_remapping_ends_as_it_was_asked_to(tmp_path: Path, number: signal.Signal
 LONG = {"videos": 1, "unlabelled_videos": 1, "val_videos": 1, "frames": 150, "size": [48, 64]}
 
 
-class Begun:
-    """A verb that has work for a while, in a process group of its own."""
+class Begun(Running):
+    """A verb that has work for a while."""
 
     def __init__(self, verb: str, folder: Path) -> None:
         self.folder, last = folder, folder / "runs/small/last.pt"
@@ -259,25 +211,9 @@ class Begun:
             "pseudo": ["pseudo", "--models", str(last), "--tta"],
             "run": ["run", "loop.yaml", "--until", "teacher"],
         }[verb]
-        self.sign = "small/teacher/last.pt" if verb == "run" else "stores/*/*/.*.work"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "vsscli", *self.command],
-            cwd=folder,
-            env=environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        deadline = time.monotonic() + 240
-        while not list((folder / "runs").glob(self.sign)):
-            assert time.monotonic() < deadline
-            assert self.process.poll() is None, self.process.communicate()[1]
-            time.sleep(0.01)
-
-    def end(self) -> tuple[int, str]:
-        _, err = self.process.communicate(timeout=120)
-        return self.process.returncode, err
+        super().__init__(*self.command, cwd=folder)
+        sign = "small/teacher/last.pt" if verb == "run" else "stores/*/*/.*.work"
+        self.wait_until(lambda: list((folder / "runs").glob(sign)))
 
 
 @pytest.fixture
@@ -291,7 +227,7 @@ def begun(verb: str, tmp_path: Path) -> Iterator[Begun]:
     begun = Begun(verb, tmp_path)
     yield begun
     if begun.process.poll() is None:
-        os.killpg(begun.process.pid, signal.SIGKILL)
+        begun.signal(signal.SIGKILL)
         begun.process.communicate()
 
 
@@ -299,22 +235,14 @@ def begun(verb: str, tmp_path: Path) -> Iterator[Begun]:
 @pytest.mark.parametrize("verb", ["predict", "pseudo", "run"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_verb_that_is_ended_says_how_it_goes_on_and_does(begun: Begun, verb: str, number: signal.Signals) -> None:
-    os.killpg(begun.process.pid, number)
+    begun.signal(number)
     code, err = begun.end()
     assert code == 128 + number, err
     assert "interrupted; run the same command again to continue" in err
     assert "Traceback" not in err
     if verb == "run":
         return  # it has a hundred thousand steps to go
-    done = subprocess.run(
-        [sys.executable, "-m", "vsscli", *begun.command, "--json"],
-        cwd=begun.folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    done = vss(*begun.command, "--json", cwd=begun.folder)
     assert done.returncode == 0, done.stderr
     assert not list((begun.folder / "runs").rglob(".*.work"))
     for path in find_stores(begun.folder / "runs"):

@@ -59,7 +59,7 @@ def test_a_folder_of_masks_is_packed_with_the_data_it_is_of(
         assert packed.namelist() == [f"top/{entry}" for entry in ENTRIES]
     assert run(["submit", "--check", str(out), *options]) == 0
     captured = capsys.readouterr()
-    assert captured.err.endswith("s.zip holds every frame of split 'test', and nothing else\n")
+    assert captured.err.endswith("s.zip contains every frame of split 'test', and nothing else\n")
     assert run(["submit", "--check", str(out), "--data", str(root)]) == 2
     assert "hint: the videos lie in a folder of the zip" in capsys.readouterr().err
 

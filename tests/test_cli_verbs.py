@@ -238,7 +238,7 @@ def test_doctor_lists_every_fault_and_exits_with_2(
     assert all(fault["what"] and fault["remedy"] for fault in faults)
     assert len({fault["where"] for fault in faults}) == len(faults)  # though `one` is in two splits
     last = done.stderr.splitlines()[-3:]
-    assert last == ["error: 4 faults found", "", "hint: each is listed with its remedy"]
+    assert last == ["error: 4 faults found", "", "hint: each is listed above with its remedy"]
     assert run(["doctor", "--data", str(root), "--quiet"]) == 2
     assert capsys.readouterr().out.count("  remedy: ") == 5  # that of the video in two splits is a warning
 

@@ -96,7 +96,7 @@ class TestMapping:
     @pytest.mark.parametrize(
         ("text", "match", "hint"),
         [
-            (with_line("  Sky: sky"), "`Sky`, which stands at", ""),
+            (with_line("  Sky: sky"), "`Sky`", ""),
             (with_line("  1: sky"), "'Sky' and 1 are the same mask value 1", ""),
             (with_line("  Skies: sky"), "the source has no class 'Skies'", "did you mean Sky"),
             (with_line("  9: ski"), "9 becomes 'ski', which vspw124 does not have", "did you mean sky"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ import pytest
 from link_samples import swap
 from PIL import Image
 from store_crashes import dead_process
+from store_crashes import part_of as left_by
 from store_samples import snapshot
 
 import vsscli
@@ -22,14 +24,14 @@ from vsscli.data.remap import remap_masks
 from vsscli.drawn.config import Scene
 from vsscli.drawn.scene import draw_scene
 from vsscli.errors import VssError
-from vsscli.files import clear_folder, clear_parts, whole_file, write_text
+from vsscli.files import clear_folder, clear_parts, part_of, whole_file, write_text
 from vsscli.pipeline import masks as masks_module
 
 
 def test_a_file_is_not_written_through_a_link_in_its_place_or_beside_it(tmp_path: Path, others: Path) -> None:
     before = snapshot(others)
-    for name in ("a.txt", f".a.txt.{os.getpid()}.part"):
-        swap(tmp_path / "out" / name, others / "a.txt")
+    for place in (tmp_path / "out" / "a.txt", part_of(tmp_path / "out" / "a.txt")):
+        swap(place, others / "a.txt")
     write_text(tmp_path / "out" / "a.txt", "mine")
     assert (tmp_path / "out" / "a.txt").read_text() == "mine"
     assert not (tmp_path / "out" / "a.txt").is_symlink()
@@ -44,7 +46,7 @@ def test_a_file_of_the_longest_name_is_written_and_cleared(tmp_path: Path) -> No
         raise RuntimeError
     assert os.listdir(tmp_path) == [place.name]
     with whole_file(place) as part:
-        part.rename(part.with_name(part.name.replace(f".{os.getpid()}.", f".{dead_process()}.")))
+        part.rename(left_by(place, dead_process()))
         part.write_text("2")
     assert len(os.listdir(tmp_path)) == 2
     clear_parts(place)
@@ -53,29 +55,41 @@ def test_a_file_of_the_longest_name_is_written_and_cleared(tmp_path: Path) -> No
 
 def test_clearing_unfinished_files_takes_links_by_themselves(tmp_path: Path, others: Path) -> None:
     before, dead = snapshot(others), dead_process()
-    swap(tmp_path / "out" / f".a.png.{dead}.part", others / "a.txt")
-    swap(tmp_path / "out" / f".a.png.{dead}0000000000.part", others)
-    swap(tmp_path / "out" / ".a.png.0.part", others / "street")
-    swap(tmp_path / "out" / f".b.png.{dead}.part", others)
-    (tmp_path / "out" / f".a.png.{os.getpid()}.part").touch()
-    (tmp_path / "out" / f".c.png.{dead}.part" / "folder").mkdir(parents=True)
-    clear_parts(tmp_path / "out" / "a.png")
-    assert len(os.listdir(tmp_path / "out")) == 3
-    clear_folder(tmp_path / "out", ".png")
-    assert os.listdir(tmp_path / "out") == [f".a.png.{os.getpid()}.part"]
+    one, two, three = (tmp_path / "out" / f"{name}.png" for name in "abc")
+    swap(left_by(one, dead), others / "a.txt")
+    swap(left_by(one, dead * 10**10), others)
+    swap(left_by(one, 0), others / "street")
+    swap(left_by(two, dead), others)
+    part_of(one).touch()
+    (left_by(three, dead) / "folder").mkdir(parents=True)
+    clear_parts(one)
+    assert len(os.listdir(one.parent)) == 3
+    clear_folder(one.parent, ".png")
+    assert os.listdir(one.parent) == [part_of(one).name]
     assert snapshot(others) == before
+
+
+def test_what_another_machine_is_writing_is_not_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, dead = tmp_path / "a.zip", dead_process()
+    left_by(place, dead).touch()
+    monkeypatch.setattr(socket, "gethostname", lambda: "node-2.cluster")
+    left_by(place, dead).touch()
+    clear_parts(place)
+    (other,) = tmp_path.iterdir()
+    assert "node-2" not in other.name
 
 
 def test_a_scene_is_drawn_beside_links_and_clears_what_is_half_drawn(tmp_path: Path, others: Path) -> None:
     before, dead = snapshot(others), dead_process()
     scene = Scene(videos=1, unlabelled_videos=1, val_videos=1, frames=1, size=(32, 32))
-    (tmp_path / f".street.{dead}.part" / "data").mkdir(parents=True)
-    swap(tmp_path / ".street.0.part", others)
-    swap(tmp_path / f".street.{os.getpid()}.part", others)
+    root = tmp_path / "street"
+    (left_by(root, dead) / "data").mkdir(parents=True)
+    swap(left_by(root, 0), others)
+    swap(part_of(root), others)
     with pytest.raises(VssError, match="cannot draw"):
-        draw_scene(scene, tmp_path / "street")
-    (tmp_path / f".street.{os.getpid()}.part").unlink()
-    draw_scene(scene, tmp_path / "street")
+        draw_scene(scene, root)
+    part_of(root).unlink()
+    draw_scene(scene, root)
     assert sorted(os.listdir(tmp_path)) == ["others", "street"]
     (tmp_path / "street/scene.json").write_text(json.dumps({"drawing": 0}))
     swap(tmp_path / "street/data", others)

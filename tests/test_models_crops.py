@@ -159,7 +159,7 @@ def test_a_crop_is_a_side_or_height_and_width(words: list[str] | None, size: tup
 
 @pytest.mark.parametrize("words", [["a"], ["1", "2", "3"], ["1.5"]])
 def test_other_words_are_no_crop(words: list[str]) -> None:
-    with pytest.raises(VssError, match="is no size"):
+    with pytest.raises(VssError, match="--crop"):
         read_crop(words)
 
 

@@ -133,7 +133,7 @@ class TestConfigs:
         ("name", "text", "message"),
         [
             ("a.yaml", "- 1\n", "no keys"),
-            ("a.json", "{", "is no JSON"),
+            ("a.json", "{", "a.json"),
             ("a.json", '{"_base_": "b.py"}', r"builds on b\.py"),
             ("a.yaml", "model: {type: EncoderDecoder}\n", "no model with a data_preprocessor"),
             ("a.txt", "x", r"not a \.py, \.yaml or \.json file"),

@@ -189,7 +189,7 @@ def test_gc_removes_what_the_dead_left_and_nothing_else(path: Path, capsys: pyte
     assert len(removed) == 8
     assert snapshot(path) == recorded != before
     assert [entry.name for entry in path.parent.iterdir()] == ["a.zarr"]
-    assert cache(capsys, "gc", "--workspace", path.parents[3])[1] == "nothing was left behind\n"
+    assert cache(capsys, "gc", "--workspace", path.parents[3])[1] == "no leftovers\n"
 
 
 def test_gc_of_what_is_no_store_is_refused(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
+from store_crashes import part_of
 from submission_samples import (
     CLASSES,
     ENTRIES,
@@ -242,13 +243,13 @@ def test_a_run_that_is_ended_leaves_no_half_zip(
     process = start(DYING, number.name, "--pred", str(labels.path), "--data", str(root), "--out", str(out))
     process.communicate(timeout=60)
     assert process.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
-    assert leftovers(tmp_path) == ([f".s.zip.{process.pid}.part"] if number == signal.SIGKILL else [])
+    assert leftovers(tmp_path) == ([part_of(out, process.pid).name] if number == signal.SIGKILL else [])
     write_submission(open_split(root), labels, out, Layout(CLASSES))
     assert leftovers(tmp_path) == ["s.zip"]
 
 
 def test_what_another_run_is_writing_is_left_alone(root: Path, labels: FolderLabels, tmp_path: Path) -> None:
-    part = tmp_path / f".s.zip.{os.getppid()}.part"
+    part = part_of(tmp_path / "s.zip", os.getppid())
     part.touch()
     write_submission(open_split(root), labels, tmp_path / "s.zip", Layout(CLASSES))
     assert leftovers(tmp_path) == [part.name, "s.zip"]

@@ -17,7 +17,7 @@ import torch
 from cli_process import environment, kill_training, vss
 from listener import Listener
 from small import read_journal, small_recipe, train, write_recipe
-from store_crashes import dead_process
+from store_crashes import dead_process, part_of
 
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
@@ -54,7 +54,7 @@ def test_a_finished_run_is_kept_and_another_one_is_not_overwritten(tmp_path: Pat
     with pytest.raises(VssError, match="exclude each other"):
         train(other, tmp_path / "run", resume=True, force=True)
     # What was being written when a process was killed is cleared by the next run, what a living one writes is not.
-    dead, alive = (tmp_path / "run" / f".last.pt.{number}.part" for number in (dead_process(), os.getppid()))
+    dead, alive = (part_of(tmp_path / "run" / "last.pt", number) for number in (dead_process(), os.getppid()))
     dead.write_bytes(b"half")
     alive.write_bytes(b"half")
     assert train(other, tmp_path / "run", force=True).trained_steps == 4

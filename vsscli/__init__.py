@@ -4,7 +4,7 @@
 >>> model = vsscli.load("runs/student/last.pt")  # doctest: +SKIP
 >>> label = model.label(frame)  # doctest: +SKIP
 
-Everything below is imported when it is first asked for, so that ``import vsscli`` costs nothing.
+Every name is imported on first use, so that ``import vsscli`` costs nothing.
 """
 
 from __future__ import annotations

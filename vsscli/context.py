@@ -1,4 +1,4 @@
-"""Where a piece of work takes place: the one object that every function of the library with results to keep accepts."""
+"""Where work takes place: the one object that every function that keeps results accepts."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from vsscli.talk import SILENCE, Talk
 
 @dataclass(frozen=True, init=False)
 class Context:
-    """Where results go, where data lies, what networks run on, and who hears of it.
+    """Where results go, where the data is, what networks run on, and who is informed.
 
     Parameters
     ----------
     workspace
         Folder of all results.
     data_root
-        Folder of the data set, where the one that a recipe, checkpoint or store names is not meant.
+        Folder of the data set, if not the one that a recipe, checkpoint or store names.
     device
         "auto", "cpu", "cuda" or "cuda:N".
     devices
-        Processes to run side by side, one a device.
+        Processes to run side by side, one per device.
     precision
-        Arithmetic of networks that predict, "32", "bf16" or "16"; None: the recipe's.
+        Arithmetic of networks that predict, "32", "bf16" or "16"; `None`: the recipe's.
     batch_size
-        Images at a time; halved by itself when memory is short.
+        Images at a time; halved automatically when memory runs short.
     talk
-        Hears of progress.
+        Receives messages and progress.
     """
 
     workspace: Path

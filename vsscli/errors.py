@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class VssError(Exception):
-    """Something the user can mend: bad input, missing data, a mismatch.
+    """Something the user can fix: bad input, missing data, a mismatch.
 
     The command line prints it in two lines and exits with 2; a traceback is shown only with ``--debug``.
 
@@ -22,5 +22,5 @@ class VssError(Exception):
         self.hint = hint
 
     def __reduce__(self) -> tuple[type[VssError], tuple[str, str]]:
-        # Worker processes hand errors back by pickle; the default would lose the hint.
+        # Worker processes return errors by pickle; the default would lose the hint.
         return type(self), (self.message, self.hint)

@@ -1,11 +1,13 @@
-"""Writing a file so that it is there whole or not at all."""
+"""Writing a file so that it is there in full or not at all."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
 import os
+import re
 import shutil
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,37 +16,40 @@ from vsscli.errors import VssError
 
 FRESH = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_CLOEXEC", 0)
 FRESH |= getattr(os, "O_BINARY", 0)
-"""How to open a file that is not there; whatever is, a link too, is an error."""
+"""Flags that create a file; anything that exists under its name, even a link, is an error."""
 
-ROOM = 230
+ROOM = 160
 """Bytes of a file's name that are kept in the name of its unfinished version."""
+
+HOST = 64
+"""Characters of the machine's name in it."""
 
 
 @contextmanager
 def whole_file(path: Path, what: str = "file", *, sync: bool = True) -> Iterator[Path]:
-    """A place to write to in the same folder, which takes the file's name when the block ends well.
+    """A temporary file in the same folder, which is renamed to the file when the block succeeds.
 
-    The content is synced before the rename, so that not even a power cut leaves half a file under the name. When the
-    block fails the place is removed and what was there before stays.
+    The content is synced before the rename, so that not even a power cut leaves half a file under the name. If the
+    block fails, the temporary file is removed and the previous file stays.
 
     Parameters
     ----------
     path
-        The file to write; its folder is made.
+        The file to write; its folder is created.
     what
-        What to call it in an error.
+        What to call it in errors.
     sync
-        False for the many small files that can be made again, where syncing would cost more than the writing.
+        False for many small files that can be made again, where syncing would cost more than writing.
 
     Raises
     ------
     VssError
         The disk refuses: no space, no permission.
     """
-    part = path.with_name(f".{_short(path.name)}.{os.getpid()}.part")
+    part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Made here and now: under its name there may lie what a dead process of our number left, or a link that a
+        # Created afresh: its name may belong to a leftover of a dead process with our number, or to a link that a
         # stranger put there, through which somebody else's file would be written.
         part.unlink(missing_ok=True)
         os.close(os.open(part, FRESH, 0o666))
@@ -60,28 +65,36 @@ def whole_file(path: Path, what: str = "file", *, sync: bool = True) -> Iterator
             f"{what} {path} can't be written: {cause.strerror or cause}", "free some space, or choose another folder"
         ) from cause
     finally:
-        with suppress(OSError):  # where the folder is a file, for example; the error above says so
+        with suppress(OSError):  # if the folder is a file, for example; the error above says so
             part.unlink(missing_ok=True)
 
 
+def part_of(path: Path) -> Path:
+    """Where this process keeps the unfinished version of a file or folder, beside it.
+
+    The name has machine and process in it: processes of several machines may share a disk, and a number.
+    """
+    return path.with_name(f".{_short(path.name)}.{_machine()}-{os.getpid()}.part")
+
+
 def clear_parts(path: Path) -> None:
-    """Remove what processes of this machine left that were killed while they wrote this file."""
+    """Remove unfinished versions of a file left by processes of this machine that were killed."""
     _clear_dead(sorted(path.parent.glob(f".{glob.escape(_short(path.name))}.*.part")))
 
 
 def clear_folder(folder: Path, suffix: str) -> None:
-    """`clear_parts` for all files of a folder that end so; where there is no such folder, nothing is done."""
+    """Do `clear_parts` for every file of a folder with this suffix; a folder that does not exist is no error."""
     _clear_dead(sorted(folder.glob(f".*{suffix}.*.part")))
 
 
 def _clear_dead(parts: Sequence[Path]) -> None:
-    """Remove what is unfinished and belongs to no process, files and folders; links go by themselves.
+    """Remove unfinished files and folders whose process is gone; a link is removed, not followed.
 
-    What the disk won't let go stays, and is in nobody's way.
+    Those of other machines stay, because their processes can't be checked; so does whatever the disk refuses to remove.
     """
     for part in parts:
-        number = part.name.split(".")[-2]
-        if not number.isdecimal() or is_running(int(number)):
+        machine, _, number = part.name.split(".")[-2].rpartition("-")
+        if machine != _machine() or not number.isdecimal() or is_running(int(number)):
             continue
         if part.is_dir() and not part.is_symlink():
             shutil.rmtree(part, ignore_errors=True)
@@ -90,8 +103,13 @@ def _clear_dead(parts: Sequence[Path]) -> None:
             part.unlink()
 
 
+def _machine() -> str:
+    """This machine's name, spelled so that it fits between two dots."""
+    return re.sub(r"[^A-Za-z0-9-]", "-", socket.gethostname())[:HOST]
+
+
 def _short(name: str) -> str:
-    """A name that leaves room for what stands around it: 255 bytes is all that file systems allow."""
+    """A name short enough to be extended: file systems allow 255 bytes."""
     raw = name.encode(errors="surrogateescape")
     if len(raw) <= ROOM:
         return name
@@ -99,11 +117,11 @@ def _short(name: str) -> str:
 
 
 def is_running(process: int) -> bool:
-    """Whether there is a process of this number; where that can't be asked without harm, there is."""
+    """Whether a process of this number runs on this machine; true where that can't be checked harmlessly."""
     if os.name != "posix":
         return True
     if process == 0:
-        return False  # the number stands for our own group, which there always is
+        return False  # 0 stands for our own process group, which always exists
     try:
         os.kill(process, 0)
     except (ProcessLookupError, OverflowError):
@@ -114,13 +132,13 @@ def is_running(process: int) -> bool:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
+    """Write a text file, in full or not at all."""
     with whole_file(path) as part:
         part.write_text(text, encoding="utf-8")
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable, where the system can."""
+    """Make the names in a folder durable, if the system can."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)

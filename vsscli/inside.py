@@ -1,8 +1,8 @@
-"""Making, moving and removing files below a folder without ever leaving it.
+"""Creating, moving and removing files below a folder without ever leaving it.
 
-A store or a workspace may be a stranger's, and any folder in it a link to somewhere else. So what lies below is reached
-from the opened folder, one step at a time, and no step goes through a link. The folder itself may be reached by links:
-whoever names it made them, and what they lead to is the boundary.
+A store or a workspace may come from a stranger, and any folder in it may be a link to somewhere else. So paths below it
+are opened from the opened folder, one step at a time, and no step follows a link. The folder itself may be reached
+through links: whoever names it made them, and their target is the boundary.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from vsscli.errors import VssError
 from vsscli.files import FRESH, sync_folder
 
 BY_HANDLE = sys.platform != "win32" and os.open in os.supports_dir_fd
-"""Whether the system opens files relative to an opened folder. Where it doesn't, paths are looked at before use."""
+"""Whether the system opens files relative to an opened folder. Where it doesn't, paths are checked before use."""
 
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class Inside:
-    """A folder, and what may be done below it.
+    """A folder, and operations below it.
 
-    All paths that its methods take are below the folder, as it was given or as it was resolved.
+    All paths passed to its methods are below the folder, as it was given or as it was resolved.
 
     Parameters
     ----------
     root
-        The folder. It need not be there before something is written.
+        The folder. It need not exist before something is written.
 
     Raises
     ------
     VssError
-        A path is not below the folder, or only through a link. Every method does.
+        From every method: a path is not below the folder, or only through a link.
     OSError
-        The disk refuses. Every method does.
+        From every method: the disk refuses.
     """
 
     def __init__(self, root: str | Path) -> None:
@@ -48,7 +48,7 @@ class Inside:
         self.real = Path(os.path.realpath(root))
 
     def make(self, folder: Path) -> None:
-        """Make a folder, and those above it up to the root's own, each one's name synced."""
+        """Create a folder and its parents, including the root's; every name is synced."""
         if folder in (self.root, self.real):
             self._make_root()
             return
@@ -56,7 +56,7 @@ class Inside:
             pass
 
     def write(self, path: Path, data: bytes, *, sync: bool = True) -> None:
-        """Write a file anew and sync it; its folder is made. What was there under the name goes, a link by itself."""
+        """Write a file and sync it; its folder is created. A file or link of that name is removed first."""
         with self._at(path, make=True) as (folder, name):
             with suppress(FileNotFoundError):
                 os.unlink(name, dir_fd=folder)
@@ -67,14 +67,14 @@ class Inside:
                     os.fsync(file.fileno())
 
     def move_file(self, source: Path, target: Path, *, sync: bool = True) -> None:
-        """Put a file to another place in one step, over a file that is there; the folder is made and synced."""
+        """Move a file in one step, replacing a file at the target, whose folder is created and synced."""
         with self._at(source) as (here, name), self._at(target, make=True) as (there, other):
             os.replace(name, other, src_dir_fd=here, dst_dir_fd=there)
             if sync:
                 self._sync(there, target)
 
     def move_folder(self, source: Path, target: Path) -> None:
-        """Put a folder to another place in one step; fails where something is."""
+        """Move a folder in one step; fails if the target exists."""
         for folder, _, _ in os.walk(source):
             sync_folder(Path(folder))
         with self._at(source) as (here, name), self._at(target, make=True) as (there, other):
@@ -82,7 +82,7 @@ class Inside:
             self._sync(there, target)
 
     def unlink(self, path: Path) -> bool:
-        """Remove a file, or a link by itself; says whether there was one."""
+        """Remove a file or a link, which is not followed; returns whether there was one."""
         try:
             with self._at(path) as (folder, name):
                 os.unlink(name, dir_fd=folder)
@@ -96,7 +96,7 @@ class Inside:
             os.rmdir(name, dir_fd=folder)
 
     def remove(self, path: Path) -> None:
-        """Remove whatever is there: a file, a folder with all in it, a link by itself."""
+        """Remove a file, a folder with its contents, or a link, which is not followed."""
         with suppress(FileNotFoundError), self._at(path) as (folder, name):
             if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
                 shutil.rmtree(name, dir_fd=folder)
@@ -104,7 +104,7 @@ class Inside:
                 os.unlink(name, dir_fd=folder)
 
     def open(self, path: Path, flags: int) -> int:
-        """Open a file in a folder that is there, never through a link: a descriptor."""
+        """Open a file in an existing folder, never through a link, and return its descriptor."""
         with self._at(path) as (folder, name):
             try:
                 return os.open(name, flags | NO_LINK, 0o666, dir_fd=folder)
@@ -114,7 +114,7 @@ class Inside:
                 raise
 
     def files(self, folder: Path) -> list[Path]:
-        """The plain files below a folder, sorted; none where it, or a folder above it, is a link."""
+        """The regular files below a folder, sorted; none if the folder, or one above it, is a link."""
         found = []
         if self.holds(folder):
             for place, _, names in os.walk(folder):
@@ -123,7 +123,7 @@ class Inside:
         return sorted(found)
 
     def holds(self, path: Path) -> bool:
-        """Whether a path that is below the folder stays there: no folder on the way, nor what it names, is a link."""
+        """Whether a path below the folder stays there: neither the path nor any folder on the way is a link."""
         if path in (self.root, self.real):
             return True
         try:
@@ -142,7 +142,7 @@ class Inside:
 
     @contextmanager
     def _at(self, path: Path, *, make: bool = False) -> Iterator[tuple[int | None, str]]:
-        """The opened folder that a path lies in, and the path's last name."""
+        """The opened parent folder of a path, and the path's last name."""
         *folders, name = self._parts(path)
         if make:
             self._make_root()
@@ -160,8 +160,8 @@ class Inside:
             os.close(handle)
 
     def _step(self, handle: int, way: Sequence[str], part: str, make: bool) -> int:
-        """Open a folder of an opened folder, which is made if that is wanted."""
-        for _ in range(100):  # whoever tidies up may remove it between the two calls, but not for ever
+        """Open a folder in an opened folder; create it if ``make``."""
+        for _ in range(100):  # a cleaning process may remove it between the two calls, but not forever
             try:
                 return os.open(part, FOLDER | NO_LINK, dir_fd=handle)
             except FileNotFoundError:
@@ -189,11 +189,11 @@ class Inside:
     def _leads_out(self, way: Sequence[str]) -> VssError:
         return VssError(
             f"{self.root.joinpath(*way)} is a link: nothing is written or removed through links in {self.root}",
-            "take the link away, or put what it leads to in its place",
+            "remove the link, or replace it by its target",
         )
 
     def _make_root(self) -> None:
-        """Make the root and the folders above it, each one's name synced."""
+        """Create the root and its parents; every name is synced."""
         if not self.real.is_dir():
             require_no_dead_link(self.root)
             missing = [self.real, *self.real.parents]
@@ -210,50 +210,50 @@ class Inside:
 
 
 def require_no_dead_link(path: Path) -> None:
-    """Refuse a path that leads through a link to what is not there: a disk that is not mounted, say.
+    """Refuse a path that goes through a dangling link, to a disk that is not mounted, for example.
 
     Raises
     ------
     VssError
-        It does; names the link and what it leads to.
+        It does; names the link and its target.
     """
     for place in (path, *path.parents):
         if place.is_symlink() and not place.exists():
             raise VssError(
-                f"{place} is a link to {os.path.realpath(place)}, which is not there",
-                "mount or make what it leads to, or take the link away",
+                f"{place} is a link to {os.path.realpath(place)}, which does not exist",
+                "mount or create the target, or remove the link",
             )
 
 
 def require_folder(place: Path, what: str) -> None:
-    """Refuse what is no folder and can't become one; one that is not there yet is made when something is written.
+    """Refuse a path that is not a folder and can't become one; a missing folder is created when something is written.
 
     Raises
     ------
     VssError
-        It is a file, a link to nothing, or nobody lets us look.
+        It is a file or a dangling link, or it can't be accessed.
     """
     try:
         require_no_dead_link(place)
         there = next(folder for folder in (place, *place.absolute().parents) if folder.exists())
         if not there.is_dir():
-            raise VssError(f"{what} {place}: {there} is a file", "name a folder, or a place where one can be made")
+            raise VssError(f"{what} {place}: {there} is a file", "name a folder, or a place where one can be created")
     except OSError as error:
         raise VssError(f"{what} {place}: {error.strerror or error}", "name a folder that you may use") from error
 
 
 def require_inside(root: Path, path: Path) -> None:
-    """Refuse a place below a workspace that a link leads out of it.
+    """Refuse a path below a workspace that leads out of it through a link.
 
     Raises
     ------
     VssError
-        It lies elsewhere; says where.
+        It leads elsewhere; says where.
     """
     require_no_dead_link(path)
     real = Path(os.path.realpath(path))
     if not real.is_relative_to(os.path.realpath(root)):
         raise VssError(
             f"{path} leads to {real}, out of {root}: nothing is written or removed there",
-            f"take the link away; or make {root} itself a link, or name another --workspace or --out",
+            f"remove the link; or make {root} itself a link, or name another --workspace or --out",
         )

@@ -1,7 +1,7 @@
-"""What a video, a frame, a split, a data set, a run or a stage may be called.
+"""Names that videos, frames, splits, data sets, runs and stages may have.
 
-Each of these becomes a part of a path, in places that nobody looks at before they are written. So there is one rule
-for all of them: a name is the name of one file, which leads nowhere and which every program can show.
+Each of these becomes a part of a path, in places that nobody checks before they are written. So one rule holds for all
+of them: a name is the name of a single file, which leads nowhere else and which every program can show.
 """
 
 from __future__ import annotations
@@ -12,40 +12,40 @@ from collections.abc import Iterable
 from vsscli.errors import VssError
 
 LONGEST = 250
-"""Bytes of a name at most: file systems allow 255, and the longest ending that one gets is ``.json``."""
+"""Most bytes of a name: file systems allow 255, and the longest suffix added is ``.json``."""
 
 SHORT = 128
-"""The same of runs, stages and data sets, whose names are parts of longer ones."""
+"""The same for runs, stages and data sets, whose names are parts of longer ones."""
 
 RESERVED = ("zarr.json",)
-"""What no video can be called, because Zarr keeps its metadata under that name; nor can it begin with ``__``."""
+"""Names that no video can have, because Zarr keeps its metadata there; nor may a name begin with ``__``."""
 
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _NO_TEXT = re.compile("[\ud800-\udfff]")
 
 
 def name_fault(name: str, longest: int = LONGEST) -> str:
-    """Why something can't be called so, as the end of a sentence; empty for a name that is sound.
+    """Why a name is not allowed, as the end of a sentence; empty for a sound name.
 
-    Spaces, dots inside, dashes and letters of any script are sound.
+    Spaces, dots inside, dashes and letters of any script are allowed.
     """
     if not name:
         return "is empty"
     if not name.strip("."):
-        return "is a way to another folder and no name" if len(name) < 3 else "is dots alone"
+        return "is a path to another folder, not a name" if len(name) < 3 else "consists of dots only"
     if "/" in name or "\\" in name:
-        return "has a slash or backslash, which leads to another folder"
+        return "contains a slash or backslash, which leads to another folder"
     if _CONTROL.search(name):
-        return "has control characters"
+        return "contains control characters"
     if _NO_TEXT.search(name):
-        return "is no text: its bytes are not UTF-8"
+        return "is not text: its bytes are not UTF-8"
     if len(name.encode()) > longest:
         return f"is longer than {longest} bytes"
     return ""
 
 
 def video_fault(name: str) -> str:
-    """The same of a video in a store, where some names are taken."""
+    """The same for a video in a store, where some names are reserved."""
     if name in RESERVED or name.startswith("__"):
         return "is reserved in stores"
     return name_fault(name)
@@ -57,12 +57,12 @@ def is_name(name: str) -> bool:
 
 
 def sound_name(name: str) -> str:
-    """The name itself, for schemas.
+    """Validate a name, for schemas.
 
     Raises
     ------
     ValueError
-        It is none; says why.
+        It is not a sound name; says why.
     """
     fault = name_fault(name, SHORT)
     if fault:
@@ -71,21 +71,21 @@ def sound_name(name: str) -> str:
 
 
 def require_names(names: Iterable[str], what: str, remedy: str) -> None:
-    """Refuse names that are none.
+    """Refuse names that are not sound.
 
     Parameters
     ----------
     names
-        Looked at in order.
+        Checked in order.
     what
-        What is called so, and where it is said: ``video of train.txt``.
+        What has that name, and where it stands: ``video of train.txt``.
     remedy
         What to do.
 
     Raises
     ------
     VssError
-        For the first that is none.
+        For the first that is not sound.
     """
     for name in names:
         fault = name_fault(name)
@@ -94,11 +94,11 @@ def require_names(names: Iterable[str], what: str, remedy: str) -> None:
 
 
 def plain_name(text: str) -> str:
-    """A sound name that is as near as can be to a text that nobody chose as a name, such as that of a folder."""
+    """A sound name as close as possible to a text that was not chosen as a name, such as a folder's."""
     clean = _NO_TEXT.sub("_", _CONTROL.sub("_", text)).replace("/", "_").replace("\\", "_").strip(".")
     return clean.encode()[:SHORT].decode(errors="ignore") or "data"
 
 
 def shown_name(name: str) -> str:
-    """A name in quotes as messages show it, short whatever it is."""
+    """A name as messages show it: quoted, and shortened if it is long."""
     return repr(name if len(name) <= 80 else f"{name[:77]}…")

@@ -1,7 +1,7 @@
-"""Text of others as it may be shown: names of classes, videos, files and keys must not steer what shows them.
+"""Foreign text made safe to show: names of classes, videos, files and keys must not control a terminal.
 
-What steers a terminal, ends a line, turns the direction of writing round or takes no room is written as an escape, as
-in Python: ``\\x1b``, ``\\n``, ``\\u202e``. It is done where text leaves the program, not where it is made.
+Characters that control a terminal, end a line, reverse the direction of writing or have no width are written as
+escapes, as in Python: ``\\x1b``, ``\\n``, ``\\u202e``. This is done where text leaves the program.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ import unicodedata
 
 
 def printable(text: str) -> str:
-    """One line of text with nothing in it that can't be seen."""
+    """One line of text in which every character is visible."""
     return text if text.isprintable() else "".join(map(_shown, text))
 
 
 def printable_text(text: str) -> str:
-    """The same of several lines, with tabs."""
+    """The same for several lines, tabs allowed."""
     return "".join(sign if sign in "\n\t" else _shown(sign) for sign in text)
 
 
 def printable_message(text: str) -> list[str]:
-    """The lines of an error. Its own are indented but for the first; any other line break is part of some name."""
+    """The lines of an error. All but the first are indented; any other line break is part of some name."""
     return [printable(line) for line in re.split(r"\n(?=  )", text.strip("\n"))]
 
 
 def _shown(sign: str) -> str:
-    # Wide spaces and those that don't break are seen, and occur in the names of files.
+    # Wide and non-breaking spaces are visible, and occur in names of files.
     return sign if sign.isprintable() or unicodedata.category(sign) == "Zs" else repr(sign)[1:-1]

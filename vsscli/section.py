@@ -1,4 +1,4 @@
-"""What sections of recipes are made of: the base of all of them, and the numbers that they take."""
+"""Sections of recipes: their base class, and the numbers that they accept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vsscli.names import sound_name
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[int, Field(gt=0, le=10**12)]
 Side = Annotated[int, Field(gt=0, le=2**16)]
-"""Of a picture, in pixels: what a store can hold."""
+"""Side of an image in pixels, at most what a store can hold."""
 Width = Annotated[int, Field(gt=0, le=2**16)]
 Layers = Annotated[int, Field(gt=0, le=1000)]
 Batch = Annotated[int, Field(gt=0, le=2**16)]
@@ -23,6 +23,6 @@ Split = Annotated[str, AfterValidator(sound_name)]
 
 
 class Section(BaseModel):
-    """A part of a recipe: closed to unknown keys, unchanged once read."""
+    """A part of a recipe, which rejects unknown keys and is frozen."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)

@@ -1,9 +1,8 @@
 """The one reader of YAML and JSON.
 
-What a file costs to read is bounded before it is paid: bytes, depth, values once aliases are followed, digits of a
-number. No key stands twice, no tag names code, no number is infinite unless it may be, and every text can be written
-as UTF-8 again. A byte-order mark is no part of a text.
-YAML's own half is `vsscli.yamltext`.
+The cost of reading a file is bounded before it is paid: bytes, depth, values once aliases are followed, digits of a
+number. No key occurs twice, no tag names code, no number is infinite unless allowed, and every text can be written as
+UTF-8 again. A byte-order mark is not part of a text. The YAML half is in `vsscli.yamltext`.
 """
 
 from __future__ import annotations
@@ -20,12 +19,12 @@ from typing import Any
 from vsscli.errors import VssError
 
 MAX_DIGITS = 40
-"""Of a whole number: operations of a run have some twenty, and Python takes its time over thousands."""
+"""Digits of an integer: the operations of a run need some twenty, and Python is slow with thousands."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What a text may have at most: bytes, values once aliases are followed, and how deep they may be nested."""
+    """The most that a text may contain: bytes, values once aliases are followed, and levels of nesting."""
 
     bytes: int
     values: int
@@ -33,12 +32,12 @@ class Limits:
 
 
 WRITTEN = Limits(1_000_000, 100_000, 32)
-"""Of what people write."""
+"""For files that people write."""
 
 RECORDED = Limits(16 * 2**20, 2_000_000, 64)
-"""Of what programs write: a video of half a million frames has a record of 10 MB."""
+"""For files that programs write: a video of half a million frames has a record of 10 MB."""
 
-MEND = "mend the file at the place named"
+MEND = "fix the file at that place"
 
 
 def read_structured(path: Path, what: str) -> Any:
@@ -62,13 +61,13 @@ def read_text(path: Path, what: str, limits: Limits = WRITTEN) -> str:
     Raises
     ------
     VssError
-        It can't be read, is no such text, or is larger than ``limits``.
+        It can't be read, is not UTF-8, or is larger than ``limits``.
     """
     try:
         with path.open("rb") as file:
-            # As many bytes at once would take as much memory, however short the file is.
+            # Reading up to the limit at once would allocate that much, however short the file is.
             size = 0
-            if file.seekable():  # a pipe is not; and fstat knows no objects of a store at a URL
+            if file.seekable():  # a pipe is not; and fstat does not work for objects at a URL
                 size = file.seek(0, os.SEEK_END)
                 file.seek(0)
             raw = file.read(min(limits.bytes, size or limits.bytes) + 1)
@@ -96,13 +95,13 @@ def read_json(path: Path, what: str, hint: str, limits: Limits = RECORDED, *, fi
     Raises
     ------
     VssError
-        The file can't be read, or is no JSON within the limits.
+        The file can't be read, or is not JSON within the limits.
     """
     return parse_json(read_text(path, what, limits), f"{what} {path}", hint, limits, finite=finite)
 
 
 def json_or_none(path: Path) -> Any:
-    """What a JSON file of ours says, also numbers that are none; None where there is none that can be read."""
+    """The values of a JSON file of ours, NaN allowed; `None` if it is missing or can't be read."""
     try:
         return read_json(path, "note", "", finite=False)
     except VssError:
@@ -121,9 +120,9 @@ def parse_json(
     source
         What to call it in errors.
     hint
-        What to do where it is damaged.
+        Hint for a damaged text.
     finite
-        Whether to refuse NaN and Infinity, which are no JSON, and numbers that a float can't hold.
+        Whether to refuse NaN and Infinity, which are not JSON, and numbers that a float can't hold.
 
     Raises
     ------
@@ -134,19 +133,19 @@ def parse_json(
         if len(text) > limits.bytes:
             raise ValueError(f"it is larger than {limits.bytes} bytes")
         text = text.decode("utf-8-sig") if isinstance(text, bytes) else text
-        # Before it is parsed: every value but the first stands behind a comma or a bracket.
+        # Before parsing: every value but the first follows a comma or a bracket.
         if text.count(",") + text.count("[") + text.count("{") > limits.values:
             raise ValueError(f"it holds more than {limits.values} values")
         values = json_decoder(finite=finite).decode(text)
         _check(values, limits.depth, surrogates="\\u" in text)
     except (ValueError, RecursionError) as cause:  # ValueError is also that of damaged UTF-8
         reason = cause if isinstance(cause, ValueError) else "it is nested too deeply"
-        raise VssError(f"{source} is no JSON: {reason}", hint) from cause
+        raise VssError(f"{source} is not valid JSON: {reason}", hint) from cause
     return values
 
 
 def json_decoder(*, finite: bool = True) -> json.JSONDecoder:
-    """A decoder that raises `ValueError` for a key that stands twice and for numbers that can't be meant."""
+    """A decoder that raises `ValueError` for duplicate keys and for numbers that can't be meant."""
 
     def whole(digits: str) -> int:
         if len(digits) > MAX_DIGITS:
@@ -161,24 +160,24 @@ def json_decoder(*, finite: bool = True) -> json.JSONDecoder:
 
     def constant(name: str) -> float:
         if finite:
-            raise ValueError(f"{name} is no number")
+            raise ValueError(f"{name} is not a number")
         return float(name)
 
     return json.JSONDecoder(object_pairs_hook=_unique, parse_int=whole, parse_float=fraction, parse_constant=constant)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """JSON lets a later key replace an earlier one silently; here that is an error."""
+    """A dict of the pairs; a duplicate key, which JSON lets replace the earlier one silently, is an error."""
     values = dict(pairs)
     if len(values) != len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-        raise ValueError(f"key {twice[:80]!r} stands twice")
+        raise ValueError(f"key {twice[:80]!r} occurs twice")
     return values
 
 
 def _check(values: Any, depth: int, *, surrogates: bool) -> None:
-    """Refuse nesting that would overflow whoever walks the values, and halves of characters."""
+    """Refuse nesting that would overflow code that walks the values, and halves of surrogate pairs."""
     level = [values]
     for _ in range(depth + 1):
         if surrogates:
@@ -199,17 +198,17 @@ def _check(values: Any, depth: int, *, surrogates: bool) -> None:
 
 
 def canonical_json(values: Any, *, finite: bool = True) -> str:
-    """One text for equal values: sorted keys, no spaces; `ValueError` where a number must be finite and is not."""
+    """The same text for equal values: sorted keys, no spaces; `ValueError` for infinite numbers if ``finite``."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=not finite, ensure_ascii=False)
 
 
 def digest_of(values: Any) -> str:
-    """SHA-256 of the canonical JSON, as 64 hexadecimal digits: what fingerprints and digests are."""
+    """SHA-256 of the canonical JSON, as 64 hexadecimal digits: used for fingerprints and digests."""
     return hashlib.sha256(canonical_json(values).encode()).hexdigest()
 
 
 class Absent:
-    """What stands for a key that only one of two values has."""
+    """Stands for a key that only one of two values has."""
 
     def __repr__(self) -> str:
         return "nothing"
@@ -223,16 +222,16 @@ Leaf = tuple[tuple[str, ...], Any, Any]
 def leaves(
     one: Any, other: Any, *, lists: bool = False, absent: Any = Absent(), path: tuple[str, ...] = ()
 ) -> Iterator[Leaf]:
-    """Where two nested values differ: the keys that lead there, the value of the one, the value of the other.
+    """The differences of two nested values: the keys that lead there, the one's value, the other's.
 
     Parameters
     ----------
     one, other
         Plain values.
     lists
-        Whether lists of one length are gone into.
+        Whether to compare the items of lists of equal length.
     absent
-        What a key that is not there counts as.
+        Value of a missing key.
     path
         The keys that led to the two values.
     """

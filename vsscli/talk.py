@@ -1,7 +1,7 @@
-"""How library code speaks while it works: a protocol, and the silent listener.
+"""How library code reports while it works: a protocol, and a listener that ignores everything.
 
-The library never prints. Functions that take long or decide something worth knowing accept a ``talk``; the command
-line passes a console, a Python user passes nothing.
+The library never prints. Functions that take long, or decide something worth knowing, accept a ``talk``; the command
+line passes a console, a Python user need not pass anything.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from typing import Protocol
 
 
 class Talk(Protocol):
-    """What a listener must offer."""
+    """A listener."""
 
     def say(self, text: str) -> None:
-        """Tell one fact, one line."""
+        """Report a fact, in one line."""
         ...
 
     def warn(self, text: str) -> None:
-        """Tell what will not be as the user may expect."""
+        """Report what may surprise the user."""
         ...
 
     def track(self, label: str, total: int, unit: str = "frame") -> AbstractContextManager[Callable[[int], None]]:
-        """Follow long work: the value entered is called with the number of units just done."""
+        """Follow long work: the context's value is called with the number of units just done."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Work in several threads whose results come in order, so many of them ahead and no more."""
+"""Work in several threads, with results in order and a bounded number of them ahead."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ Result = TypeVar("Result")
 
 
 def results_in_order(jobs: Iterable[Callable[[], Result]], workers: int | None) -> Generator[Result]:
-    """Results of `jobs` in their order, at most `AHEAD` per worker of them begun and not taken.
+    """Results of `jobs` in their order, with at most `AHEAD` jobs per worker begun and not yet consumed.
 
-    Close it (`contextlib.closing`) when it may be left before its end, so that the threads end too.
+    Close it (`contextlib.closing`) if it may be left before its end, so that the threads end too.
 
     Parameters
     ----------
     jobs
         What to call.
     workers
-        Threads; none: one per core this process may use; 1: the caller's own.
+        Threads; `None`: one per core that this process may use; 1: the caller's own thread.
     """
     workers = workers or cores()
     if workers == 1:
@@ -44,5 +44,5 @@ def results_in_order(jobs: Iterable[Callable[[], Result]], workers: int | None) 
 
 
 def cores() -> int:
-    """Cores this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

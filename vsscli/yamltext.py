@@ -1,6 +1,6 @@
-"""YAML as vss reads it: plain values, within bounds, every one with its place.
+"""YAML as vss reads it: plain values, within bounds, each with its line.
 
-No tag names code, no key stands twice, aliases can't multiply without end. Numbers are those that YAML 1.1 and 1.2
+No tag names code, no key occurs twice, aliases can't multiply without end. Numbers are those that YAML 1.1 and 1.2
 agree on: ``0b1``, ``010`` and ``1:59`` mean different things to different readers and stay text; ``1e-4`` is a number.
 """
 
@@ -20,7 +20,7 @@ Key = tuple[str | int, ...]
 
 
 class Loader(yaml.SafeLoader):
-    """PyYAML's safe loader, which nests no deeper than it is told, with numbers that can only mean one thing."""
+    """PyYAML's safe loader with bounded nesting, and numbers that can only mean one thing."""
 
     def __init__(self, text: str, limits: Limits = WRITTEN) -> None:
         super().__init__(text)
@@ -28,7 +28,7 @@ class Loader(yaml.SafeLoader):
         self._depth = self._count = 0
 
     def compose_node(self, parent: Any, index: Any) -> yaml.Node | None:
-        """As PyYAML's, which calls itself for what is inside."""
+        """As PyYAML does, which calls it recursively for children."""
         self._depth += 1
         self._count += 1
         if self._depth > self._limits.depth + 1:
@@ -63,7 +63,7 @@ def parse_yaml(text: str, source: str, limits: Limits = WRITTEN) -> Any:
     Raises
     ------
     VssError
-        The text is no YAML, has a key twice or a tag that is not YAML's own, or is out of bounds; names the line.
+        The text is not YAML, has a duplicate key or a tag that is not YAML's own, or is out of bounds; names the line.
     """
     return YamlReader(source, limits).parse(text)
 
@@ -76,7 +76,7 @@ class YamlReader:
     source
         What to call the text in errors.
     limits
-        What it may have at most.
+        The most that it may contain.
     lines
         Whether errors name lines.
     """
@@ -100,7 +100,7 @@ class YamlReader:
         except yaml.reader.ReaderError as cause:
             line = text.count("\n", 0, cause.position) + 1
             raise VssError(f"{self.source}:{line}: a character that YAML forbids", "remove it") from cause
-        except (ValueError, OverflowError) as cause:  # the escape of a character that can't be
+        except (ValueError, OverflowError) as cause:  # the escape of a character that does not exist
             raise VssError(f"{self.source}: an escape (\\U…) of no character", "write the text plainly") from cause
         return None if node is None else self.read(node, key)
 
@@ -140,7 +140,7 @@ class YamlReader:
                 continue
             name = self.name(name_node)
             if name in values:
-                raise self.refused(name_node, f"`{name}`, which stands at {lines[name]} already", "keep one of them")
+                raise self.refused(name_node, f"`{name}`, which occurs at {lines[name]} already", "keep one of them")
             lines[name] = self.place(name_node)
             self.note(name_node, (*key, name))
             values[name] = self.read(value_node, (*key, name))
@@ -149,11 +149,11 @@ class YamlReader:
         return values
 
     def merged(self, name_node: yaml.Node, value_node: yaml.Node, key: Key) -> list[dict[Any, Any]]:
-        """What the merge key ``<<`` brings into a mapping, the strongest first."""
+        """The mappings that the merge key ``<<`` merges, in order of precedence."""
         found = self.read(value_node, key)
         others = found if isinstance(found, list) else [found]
         if not all(isinstance(other, dict) for other in others):
-            raise self.refused(name_node, "`<<` with something that is no mapping", "write the keys out")
+            raise self.refused(name_node, "`<<` with something that is not a mapping", "write the keys out")
         return others
 
     def name(self, node: yaml.ScalarNode) -> Any:
@@ -161,10 +161,10 @@ class YamlReader:
         return self.single(node, ())
 
     def note(self, node: yaml.Node, key: Key) -> None:
-        """Told of every key; whoever wants to know where values stand takes it up."""
+        """Called for every key; a subclass may record its place."""
 
     def single(self, node: yaml.ScalarNode, key: Key) -> Any:
-        """The value of a text or number."""
+        """The value of a scalar."""
         if node.tag in _TEXT_TAGS:
             return self.text(node)
         make = _SINGLE.get(node.tag)
@@ -179,7 +179,7 @@ class YamlReader:
         return value
 
     def place(self, node: yaml.Node) -> str:
-        """Where a node stands, for messages."""
+        """Where a node is, for messages."""
         return f"{self.source}:{node.start_mark.line + 1}" if self._lines else self.source
 
     def refused(self, node: yaml.Node, what: str, remedy: str) -> VssError:
@@ -190,7 +190,7 @@ class YamlReader:
         """The text that a node holds."""
         text = str(node.value)
         try:
-            # Two escapes may be the halves of one character, as JSON has it; PyYAML leaves them apart.
+            # Two escapes may be the halves of one character, as in JSON; PyYAML does not join them.
             return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
         except UnicodeDecodeError as cause:
             raise self.refused(node, "half of a character (\\ud800 to \\udfff)", "write the text plainly") from cause
@@ -220,17 +220,17 @@ _SINGLE: dict[str, Callable[[str], Any]] = {
 
 
 def _without_marks(problem: str) -> str:
-    """PyYAML writes `found character '\\t' that cannot start any token`; say which one it is in words."""
+    """PyYAML writes `found character '\\t' that cannot start any token`; say it in words."""
     return problem.replace("found character '\\t' that cannot start any token", "a tab where a value should begin")
 
 
 def _syntax_hint(problem: str) -> str:
     if "'\\t'" in problem:
-        return "YAML indents with blanks, never with tabs"
+        return "YAML indents with spaces, never with tabs"
     if "nested too deeply" in problem:
-        return "write it flatter"
+        return "nest it less deeply"
     if "mapping values are not allowed" in problem:
-        return "a blank too many before the key, or text with `: ` in it that needs quotes"
+        return "there is a space too many before the key, or the text contains `: ` and needs quotes"
     if "expected <block end>" in problem or "could not find expected ':'" in problem:
-        return "keys of one section start in one column, each written `key: value`"
-    return "mend the YAML there, or just before it"
+        return "the keys of a section start in the same column, each written `key: value`"
+    return "fix the YAML there, or just before"

@@ -1,4 +1,4 @@
-"""A model: a checkpoint with the network, classes, data set and read-out that it carries."""
+"""A model: a checkpoint with its network, classes, data set and read-out."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Model:
     path, context
         As given.
     recipe
-        What the checkpoint was trained by, and how it is read out.
+        How the checkpoint was trained, and how it is read out.
 
     Raises
     ------
@@ -60,17 +60,17 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the C classes; a label is the number of its name here."""
+        """Names of the C classes; a label is an index into them."""
         return self._checkpoint.table.names
 
     @property
     def palette(self) -> np.ndarray:
-        """Colours of the classes, (256, 3) uint8; ``model.palette[label]`` is a picture."""
+        """Colours of the classes, (256, 3) uint8; ``model.palette[label]`` is an RGB image."""
         return np.frombuffer(self._checkpoint.table.palette(), np.uint8).reshape(256, 3)
 
     @cached_property
     def network(self) -> Network:
-        """The network with its weights, in evaluation mode, a `torch.nn.Module` that takes normalised images."""
+        """The network with its weights, in evaluation mode: a `torch.nn.Module` that takes normalised images."""
         return restore_network(with_weights(self._checkpoint)).to(resolve_device(self.context.device))
 
     @overload
@@ -82,12 +82,12 @@ class Model:
     def label(
         self, frames: np.ndarray | Sequence[np.ndarray], *, tta: bool = False, plan: str | None = None
     ) -> np.ndarray | list[np.ndarray]:
-        """Label one frame, or several of any sizes.
+        """Label one frame, or several of any size.
 
         Parameters
         ----------
         frames
-            (H, W, 3) uint8, RGB; or a sequence of such, or (T, H, W, 3).
+            (H, W, 3) uint8, RGB; a sequence of these; or (T, H, W, 3).
         tta, plan
             As for `predict`.
 
@@ -99,7 +99,7 @@ class Model:
         Raises
         ------
         VssError
-            What is no such frame; memory does not suffice.
+            A frame has another shape or type, or memory does not suffice.
         """
         predictor = self._predictor(tta, plan)
         if isinstance(frames, np.ndarray) and frames.ndim == 3:
@@ -122,20 +122,20 @@ class Model:
         out: str | Path | None = None,
         force: bool = False,
     ) -> OpenStore:
-        """Predict a split of the model's data set into a store; what is there already is not predicted again.
+        """Predict a split of the model's data set into a store; frames already in it are not predicted again.
 
         Parameters
         ----------
         split
             "train", "val", "labelled", "unlabelled", or any other list of the data set.
         tta, plan
-            Test-time augmentation: none, the recipe's plan, or another one by name or file.
+            Test-time augmentation by the recipe's plan, or by another plan, given by name or file.
         keep
-            "top", "fine", "compact" or "all"; None: what the recipe says.
+            "top", "fine", "compact" or "all"; `None`: as in the recipe.
         out
-            Where the store goes; None: its place in the workspace.
+            Path of the store; `None`: its place in the workspace.
         force
-            Write a new store beside one of other settings at the same place.
+            Write a new store beside one with other settings in the same place.
         """
         done = predict_split(
             self.path,
@@ -158,9 +158,9 @@ class Model:
         plan: str | None = None,
         force: bool = False,
     ) -> Path:
-        """Label a video file or folders of images into palette masks ``<out>/<video>/<stem>.png``.
+        """Label a video file, or folders of images, into palette images ``<out>/<video>/<stem>.png``.
 
-        Masks that are there of the same model and frames are kept unless ``force``. Returns ``out``.
+        Existing predictions of the same model and frames are kept unless ``force``. Returns ``out``.
         """
         predict_input(self.path, Path(source), Path(out), context=self.context, tta=tta, plan=plan, force=force)
         return Path(out)
@@ -184,7 +184,7 @@ def load(path: str | Path, context: Context | None = None) -> Model:
     path
         A checkpoint that `train` or ``vss convert`` left, or a recipe of a network of mmsegmentation.
     context
-        What it runs on, and where results go; None: the defaults of the command line.
+        What it runs on, and where results go; `None`: the defaults of the command line.
 
     Examples
     --------
@@ -196,12 +196,12 @@ def load(path: str | Path, context: Context | None = None) -> Model:
 
 
 def _image(frame: np.ndarray, what: str) -> np.ndarray:
-    """The frame, after making sure that it is what networks look at."""
+    """The frame, after checking that networks can take it."""
     values = np.asarray(frame)
     if values.ndim != 3 or values.shape[2] != 3 or not values.size:
-        raise VssError(f"{what} has shape {values.shape}, not (H, W, 3)", "give RGB images, one or a sequence of them")
+        raise VssError(f"{what} has shape {values.shape}, not (H, W, 3)", "give one RGB image, or a sequence of them")
     if values.dtype != np.uint8:
         raise VssError(
-            f"{what} is of {values.dtype}, not uint8", "give RGB values from 0 to 255: frame.astype('uint8')"
+            f"{what} has type {values.dtype}, not uint8", "give RGB values from 0 to 255: frame.astype('uint8')"
         )
-    return np.require(values, requirements=["C", "W"])  # what torch takes as it is
+    return np.require(values, requirements=["C", "W"])  # torch takes it without a copy

@@ -1,4 +1,4 @@
-"""A store, opened for whoever computes with what it holds."""
+"""A store, opened for computing with its contents."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
 
 class OpenVideo:
-    """One video of a store. Frames are read when they are asked for.
+    """One video of a store. Frames are read on demand.
 
     Parameters
     ----------
     store, name
-        The store's reader, and which video.
+        The store's reader, and the video's name.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -50,9 +50,9 @@ class OpenVideo:
         return self._store.size(self.name)
 
     def labels(self, frames: int | slice = slice(None)) -> np.ndarray:
-        """The most likely classes, uint8: (H, W) of one frame, (T, H, W) of several.
+        """The most likely classes, uint8: (H, W) for one frame, (T, H, W) for several.
 
-        Of a store of pseudo-labels, those of the reliable pixels, and 255 elsewhere.
+        In a pseudo-label store, those of the reliable pixels, and 255 elsewhere.
         """
         pseudo = self._store.header.kind == "pseudo"
         return self._store.read(self.name, "pseudo_label" if pseudo else "label", frames)
@@ -62,12 +62,12 @@ class OpenVideo:
         return self._store.entropy(self.name, frames)
 
     def top(self, frame: int, k: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """The k likeliest classes of a frame on the score grid, likeliest first.
+        """The k most likely classes of a frame on the score grid, most likely first.
 
         Returns
         -------
         tuple
-            Classes (k, h, w) uint8, 255 behind the last that is listed, and their probabilities (k, h, w) float32.
+            Classes (k, h, w) uint8, 255 after the last one listed, and their probabilities (k, h, w) float32.
         """
         classes, probabilities = self._store.lists(self.name, frame)
         return classes[:k], probabilities[:k]
@@ -77,12 +77,12 @@ class OpenVideo:
         return self._store.probabilities(self.name, frame)
 
     def to_xarray(self) -> xarray.Dataset:
-        """All of it as an xarray data set; see `vsscli.store.interop.open_xarray`."""
+        """The video as an xarray data set; see `vsscli.store.interop.open_xarray`."""
         return open_xarray(self._store.path, self.name)
 
 
 class OpenStore(Mapping[str, OpenVideo]):
-    """The complete videos of a store by name; `open_store` opens one.
+    """The complete videos of a store, by name; `open_store` opens one.
 
     Parameters
     ----------
@@ -109,12 +109,12 @@ class OpenStore(Mapping[str, OpenVideo]):
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Where it is."""
         return self._store.path
 
     @property
     def header(self) -> Header:
-        """What it holds and what made it."""
+        """What it holds and how it was made."""
         return self._store.header
 
     @property
@@ -128,17 +128,17 @@ class OpenStore(Mapping[str, OpenVideo]):
         return self.header.table.names
 
     def to_zarr(self) -> zarr.Group:
-        """The store as a Zarr group, read only; see `vsscli.store.interop.open_zarr`."""
+        """The store as a read-only Zarr group; see `vsscli.store.interop.open_zarr`."""
         return open_zarr(self.path)
 
 
 def open_store(path: str | Path) -> OpenStore:
-    """Open predictions, a fusion or pseudo-labels.
+    """Open a store of predictions, of a fusion or of pseudo-labels.
 
     Raises
     ------
     VssError
-        There is no store, it is damaged, or a later version wrote it.
+        There is no store, it is damaged, or it was written by a later version.
 
     Examples
     --------

@@ -1,6 +1,6 @@
 """``vss``: the list of verbs, and how the program starts and ends.
 
-Nothing heavy is imported here nor at the top of a verb's file: ``vss VERB --help`` must answer at once.
+Nothing heavy is imported here or at the top of a verb's file: ``vss VERB --help`` must answer at once.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ HELP = """Semi-supervised video semantic segmentation: run the network once, dec
 
 
 CONTINUED = ("remap", "train", "predict", "pseudo", "ensemble", "run", "demo")
-"""Verbs that keep what is finished when they are interrupted; the others start over."""
+"""Verbs that keep finished work when they are interrupted; the others start over."""
 
 
 def build() -> TyperGroup:
-    """The command with all its verbs, in the order in which help lists them."""
+    """The command with all its verbs, in the order of ``vss --help``."""
     from typer import Typer
     from typer.main import get_command
 
@@ -63,7 +63,7 @@ def build() -> TyperGroup:
         name="vss",
         cls=Program,
         help=HELP,
-        rich_markup_mode=None,  # plain help takes half the time, and reads as well without a terminal
+        rich_markup_mode=None,  # plain help takes half the time, and also reads well without a terminal
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
     )
@@ -94,7 +94,7 @@ def build() -> TyperGroup:
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
-    """Run ``vss`` with ``sys.argv`` (which is left as it is: processes started beside this one read it too)."""
+    """Run ``vss`` with ``sys.argv``, which is left unchanged because further processes of a run read it too."""
     hold_streams()
     code = run(sys.argv[1:] if arguments is None else arguments)
     end_at_once()
@@ -107,7 +107,7 @@ def run(arguments: Sequence[str]) -> int:
     Parameters
     ----------
     arguments
-        What stands behind ``vss``; nothing is a call for help.
+        What follows ``vss``; nothing means ``--help``.
 
     Returns
     -------
@@ -155,7 +155,7 @@ def _wait_briefly() -> None:
 
 
 def _how_to_go_on(command: TyperGroup, arguments: Sequence[str]) -> str:
-    """What becomes of an interrupted verb that is run again."""
+    """What happens when an interrupted verb is run again."""
     name = next((word for word in arguments if word in command.commands), None)
     if name is None:
         return ""
@@ -168,11 +168,11 @@ def _how_to_go_on(command: TyperGroup, arguments: Sequence[str]) -> str:
 
 @contextmanager
 def _only_our_own_words(*, debug: bool) -> Iterator[None]:
-    """Keep notes and warnings of libraries from users: they speak to programmers; ours go through the console."""
+    """Hide log messages and warnings of libraries, which address programmers; ours go through the console."""
     for stream in (sys.stdout, sys.stderr):
         reconfigure: Any = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="backslashreplace")  # a name that the terminal can't show is no reason to stop
+            reconfigure(errors="backslashreplace")  # a name that the terminal can't show must not stop the program
     if debug or sys.warnoptions:
         yield
         return

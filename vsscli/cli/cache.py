@@ -24,11 +24,11 @@ def cache(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Look after prediction stores: those of the workspace, or those named.
+    """Manage prediction stores: those of the workspace, or those named.
 
-    ls lists them; du says what arrays and videos take; verify compares every file with its checksum, and exits with 2
-    if one differs; repair drops what is damaged, so that the command that made it makes just that again; gc removes
-    what dead runs left behind.
+    ls lists them; du shows the disk usage of arrays and videos; verify compares every file with its checksum, and exits
+    with 2 if one differs; repair drops damaged parts, which the command that made the store then makes again; gc
+    removes leftovers of runs that were killed.
 
       vss cache ls
       vss cache verify --stores a.zarr
@@ -43,7 +43,7 @@ def cache(
         if json:
             console.print_json({"removed": [str(path) for path in removed]})
         else:
-            console.print(*(map(str, removed) if removed else ["nothing was left behind"]))
+            console.print(*(map(str, removed) if removed else ["no leftovers"]))
     elif action in ("verify", "repair"):
         _judge(console, workspace, named, mend=action == "repair", json=json)
     else:
@@ -64,7 +64,7 @@ def cache(
 
 
 def _judge(console: Console, workspace: Path, named: Sequence[Path], *, mend: bool, json: bool) -> None:
-    """Print what is damaged, and take it out of the stores if that is wanted."""
+    """Print what is damaged, and with ``mend`` drop it from the stores."""
     from vsscli.errors import VssError
     from vsscli.pipeline.cache import no_store, repair_stores, verify_stores
 
@@ -85,15 +85,15 @@ def _judge(console: Console, workspace: Path, named: Sequence[Path], *, mend: bo
         rows = [(path, d.video, "all" if d.segment is None else d.segment, d.what) for path, d in faults]
         console.print_table(("store", "video", "segment", "damage"), rows)
     else:
-        console.print(f"{len(verdicts)} {'store' if len(verdicts) == 1 else 'stores'}, every byte as it was written")
+        console.print(f"{len(verdicts)} {'store' if len(verdicts) == 1 else 'stores'}, nothing damaged")
     if faults and not mend:
         count = len({(path, damage.video) for path, damage in faults})
         raise VssError(
             f"{count} damaged {'video' if count == 1 else 'videos'} found",
-            "`vss cache repair` drops what is damaged; the command that made the store then makes just that again",
+            "`vss cache repair` drops the damaged parts; the command that made the store then makes only those again",
         )
     if faults:
-        console.say("dropped; the command that made the store makes just that again")
+        console.say("damaged parts dropped; the command that made the store makes them again")
 
 
 def _print_list(console: Console, entries: Sequence[Entry], unreadable: Sequence[Unreadable]) -> None:
@@ -118,12 +118,12 @@ def _print_usage(console: Console, entry: Entry) -> None:
         rows.append((video.name, f"{video.present}/{video.frames}", *sizes, _size(sum(video.bytes.values()))))
     rows.append(("all videos", "", *(_size(usage.arrays[name]) for name in names), _size(sum(usage.arrays.values()))))
     console.print_table(("video", "frames", *names, "sum"), rows, str(entry.path))
-    beside = f"metadata {_size(usage.metadata)}, left behind {_size(usage.leftovers)}"
-    console.print(f"{beside}, in all {_size(usage.total)}")
+    beside = f"metadata {_size(usage.metadata)}, leftovers {_size(usage.leftovers)}"
+    console.print(f"{beside}, total {_size(usage.total)}")
 
 
 def _size(count: int) -> str:
-    """`1.5 MB`, in powers of ten as disks are sold."""
+    """`1.5 MB`, in powers of ten, as disks are labelled."""
     if count < 1000:
         return f"{count} B"
     power = min((len(str(count)) - 1) // 3, 4)

@@ -11,18 +11,18 @@ from vsscli.cli import options as opt
 
 
 def convert(
-    official: Annotated[Path, Argument(metavar="OFFICIAL", help="The file that its owners publish.")],
+    official: Annotated[Path, Argument(metavar="OFFICIAL", help="The published file.")],
     to: Annotated[Path, Option("--to", metavar="FILE", help="The checkpoint to write.")],
     classes: Annotated[
-        str | None, Option("--classes", metavar="TABLE", help="Class table: one that ships (vspw124), or a file.")
+        str | None, Option("--classes", metavar="TABLE", help="Class table: a shipped one (vspw124), or a file.")
     ] = None,
     backbone: Annotated[
-        str | None, Option("--backbone", metavar="NAME", help="What to build around a trunk: see `vss model ls`.")
+        str | None, Option("--backbone", metavar="NAME", help="Backbone to build around a trunk: see `vss model ls`.")
     ] = None,
     crop: opt.Crop = None,
     readout: Annotated[
         Literal["grid", "full"] | None,
-        Option("--readout", help="Add up masks at stride 4, or at full size. [default: as published]"),
+        Option("--readout", help="Add up masks at stride 4 or at full size. [default: as published]"),
     ] = None,
     interactions: Annotated[
         str | None,
@@ -39,10 +39,10 @@ def convert(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Turn a checkpoint that others published into one of vss.
+    """Convert a published checkpoint into one of vss.
 
-    Reads Mask2Former on Swin (detectron2), ViT-Adapter and ONE-PEACE (mmsegmentation), and what BEiT, ONE-PEACE and
-    Swin were pre-trained into. Nothing in the file is run.
+    Reads Mask2Former on Swin (detectron2), ViT-Adapter and ONE-PEACE (mmsegmentation), and pretrained weights of BEiT,
+    ONE-PEACE and Swin. No code in the file is run.
 
       vss convert mask2former_swin_l.pkl --to swin.pt
       vss convert one_peace_g.pth --to g.pt --crop 640

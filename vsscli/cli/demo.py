@@ -13,7 +13,8 @@ from vsscli.cli import options as opt
 def demo(
     recipes: Annotated[str, Option("--recipes", metavar="DIR", help="Folder of loop.yaml, a pipeline.")] = "demo",
     percentile: Annotated[
-        float | None, Option("--percentile", metavar="P", help="Share of pixels to trust. [default: as in loop.yaml]")
+        float | None,
+        Option("--percentile", metavar="P", help="Share of pixels taken as reliable. [default: as in loop.yaml]"),
     ] = None,
     data: opt.DataRoot = None,
     device: opt.Device = "auto",
@@ -22,9 +23,9 @@ def demo(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Run the whole loop: train, predict, fuse, threshold, retrain, score. On drawn videos, in minutes.
+    """Run the whole loop on drawn videos, in minutes: train, predict, fuse, threshold, retrain, score.
 
-    What is finished is kept, so an interrupted loop goes on where it was. `vss run recipes/demo/loop.yaml` is the same.
+    Finished work is kept, so an interrupted loop continues. `vss run recipes/demo/loop.yaml` does the same.
 
       vss demo
       vss demo --recipes recipes/camvid

@@ -11,18 +11,16 @@ from vsscli.cli import options as opt
 
 def doctor(
     data: opt.DataRoot = None,
-    recipe: Annotated[
-        str | None, Option("--recipe", metavar="FILE", help="Recipe that says what the data set is.")
-    ] = None,
+    recipe: Annotated[str | None, Option("--recipe", metavar="FILE", help="Recipe that defines the data set.")] = None,
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Look for what is wrong with the installation, with a data set, and with all that a recipe needs.
+    """Check the installation, a data set, or everything that a recipe needs.
 
-    Every image and mask is decoded, and every fault listed with its remedy. Exits with 2 when there is any. It says
-    what it looked at, and what not.
+    Every image and mask is decoded, and every fault is listed with its remedy. Exits with 2 if there is any. The report
+    also lists what was checked and what was not.
 
       vss doctor
       vss doctor --data ROOT
@@ -72,14 +70,14 @@ def doctor(
             console.print("", f"{where}: {what}", f"  remedy: {remedy}")
         for where, what, remedy in warned:
             console.print("", f"warning: {where}: {what}", *([f"  remedy: {remedy}"] if remedy else []))
-        console.print("", "looked at:", *(f"  {line}" for line in seen.looked))
+        console.print("", "checked:", *(f"  {line}" for line in seen.looked))
         if seen.missed:
-            console.print("not looked at:", *(f"  {line}" for line in seen.missed))
+            console.print("not checked:", *(f"  {line}" for line in seen.missed))
     if listed:
         count = "1 fault" if len(listed) == 1 else f"{len(listed)} faults"
-        raise VssError(f"{count} found", "each is listed with its remedy")
+        raise VssError(f"{count} found", "each is listed above with its remedy")
     if warned:
         count = "1 warning is" if len(warned) == 1 else f"{len(warned)} warnings are"
-        console.say(f"no fault was found, but {count} listed: {warned[0][1]}{' …' if len(warned) > 1 else ''}")
+        console.say(f"no fault found, but {count} listed: {warned[0][1]}{' …' if len(warned) > 1 else ''}")
     else:
-        console.say("nothing wrong was found in what was looked at")
+        console.say("no fault found in what was checked")

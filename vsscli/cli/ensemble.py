@@ -24,13 +24,13 @@ def ensemble(
     ] = "arithmetic",
     fit_weights: Annotated[
         bool,
-        Option("--fit-weights", help="Find weights and temperatures on the masks of the split."),
+        Option("--fit-weights", help="Fit weights and temperatures on the masks of the split."),
     ] = False,
     sweep: Annotated[
-        Path | None, Option("--sweep", metavar="FILE", help="Draw mIoU against the weight of two stores, and stop.")
+        Path | None, Option("--sweep", metavar="FILE", help="Plot mIoU against the weight of two stores, and stop.")
     ] = None,
     temporal: Annotated[
-        int, Option("--temporal", min=0, max=8, metavar="N", help="Smooth along time, over N frames before and behind.")
+        int, Option("--temporal", min=0, max=8, metavar="N", help="Smooth along time, over N frames before and after.")
     ] = 0,
     data: opt.DataRoot = None,
     split: opt.Split = None,

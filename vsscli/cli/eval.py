@@ -26,7 +26,7 @@ def evaluate(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Score predictions: mIoU, weighted IoU, video consistency and more, as fractions (docs/metrics.md).
+    """Score predictions as fractions: mIoU, weighted IoU, video consistency and more (docs/metrics.md).
 
     vss eval --metric miou vc8 vc16
     vss eval --metric miou biou ece tc

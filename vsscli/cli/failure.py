@@ -1,4 +1,4 @@
-"""What the user reads when a verb fails: what is wrong, a blank line, a hint. A traceback only when asked for."""
+"""Error output of a verb: what is wrong, a blank line, a hint. A traceback only with ``--debug``."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from vsscli.report.progress import is_first_process
 BAD_INPUT = 2
 UNEXPECTED = 1
 LINES = 12
-"""No error is longer than this; what is cut is counted."""
+"""Most lines of an error; the number of omitted lines is shown."""
 COLUMNS = 400
 
-# Errors of the system that the user can mend, and how.
-MENDABLE = {
+# Errors of the system that the user can fix, and how.
+REMEDIES = {
     errno.ENOSPC: "free some space, or write to another disk",
     errno.EDQUOT: "free some space, or write to another disk",
-    errno.EACCES: "check who may read and write there",
-    errno.EPERM: "check who may read and write there",
+    errno.EACCES: "check the permissions",
+    errno.EPERM: "check the permissions",
     errno.EROFS: "write to another folder",
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.ENAMETOOLONG: "use a shorter name",
-    errno.ENOTDIR: "check the path: something on it is no folder",
+    errno.ENOTDIR: "check the path: a part of it is not a folder",
     errno.EISDIR: "name a file, not a folder",
-    errno.ELOOP: "check the path: its links lead in a circle",
+    errno.ELOOP: "check the path: its links form a loop",
     errno.EIO: "check the disk",
-    errno.ESTALE: "check the network's disk",
-    errno.EFBIG: "write to a disk that takes large files",
+    errno.ESTALE: "check the network disk",
+    errno.EFBIG: "write to a disk that supports large files",
 }
 TORCH_LACKS_MEMORY = ("DefaultCPUAllocator", "Storage size calculation overflowed", "integer multiplication overflow")
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM or SIGHUP, handled like Ctrl-C: what can be continued is left so that it can."""
+    """SIGTERM or SIGHUP, handled like Ctrl-C: work that can be continued is left in a state to be continued."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         super().__init__(number)
@@ -50,7 +50,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
-    """Tell on stderr why the program ends.
+    """Say on stderr why the program ends.
 
     Parameters
     ----------
@@ -59,12 +59,12 @@ def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
     debug
         Print the traceback first.
     go_on
-        How the verb goes on when it was interrupted.
+        How to continue the verb if it was interrupted.
 
     Returns
     -------
     int
-        Exit code: 2 for what the user can mend, 128 and its number for a signal, 1 for what must be a mistake of ours.
+        Exit code: 2 for what the user can fix, 128 plus the number of a signal, 1 for what must be a bug.
     """
     if isinstance(cause, typer.Exit):
         return cause.exit_code
@@ -88,14 +88,14 @@ def _reason(cause: BaseException) -> tuple[str, str, int]:
     if isinstance(cause, typer.TyperException):
         context = getattr(cause, "ctx", None)
         command = context.command_path if context else "vss"
-        return _usage(cause), f"`{command} --help` shows what it takes", BAD_INPUT
-    if isinstance(cause, OSError) and cause.errno in MENDABLE:
+        return _usage(cause), f"see `{command} --help`", BAD_INPUT
+    if isinstance(cause, OSError) and cause.errno in REMEDIES:
         place = f"{cause.filename}: " if cause.filename else ""
-        return f"{place}{cause.strerror}", MENDABLE[cause.errno], BAD_INPUT
+        return f"{place}{cause.strerror}", REMEDIES[cause.errno], BAD_INPUT
     if _is_out_of_memory(cause):
         return "not enough memory", "try a smaller --batch-size, or a smaller crop or window in the recipe", BAD_INPUT
     if _is_broken_installation(cause):
-        return f"vss is not installed as it should be: {_first_line(cause)}", "`vss doctor` says what to do", BAD_INPUT
+        return f"the installation of vss is broken: {_first_line(cause)}", "run `vss doctor`", BAD_INPUT
     pydantic = sys.modules.get("pydantic")
     if pydantic and isinstance(cause, pydantic.ValidationError):
         faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in cause.errors()]
@@ -109,14 +109,14 @@ def _reason(cause: BaseException) -> tuple[str, str, int]:
 
 
 def _is_out_of_memory(cause: BaseException) -> bool:
-    """Whether memory lacks, on the CPU (of which torch says so in a RuntimeError) or on a device."""
+    """Whether memory ran out, on the CPU (where torch raises a RuntimeError) or on a device."""
     if isinstance(cause, RuntimeError) and any(sign in str(cause) for sign in TORCH_LACKS_MEMORY):
         return True
     return isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError"
 
 
 def _is_broken_installation(cause: BaseException) -> bool:
-    """Whether a library is missing, or torchvision was built for another torch (it says so in a RuntimeError)."""
+    """Whether a library is missing, or torchvision was built for another torch, which raises a RuntimeError."""
     if isinstance(cause, ImportError):
         return not str(cause.name or "").startswith("vsscli")
     return isinstance(cause, RuntimeError) and "torchvision::nms does not exist" in str(cause)
@@ -127,7 +127,7 @@ def _first_line(cause: BaseException) -> str:
 
 
 def _usage(cause: typer.TyperException) -> str:
-    """Typer's message in our style: lower case, without its library's words, with the value that was wrong."""
+    """Typer's message in our style: lower case, without pydantic's phrases, with the wrong value."""
     message = cause.format_message().replace("Value error, ", "").replace("\n\t", " ").rstrip(".")
     faults = getattr(cause.__cause__, "errors", None)
     given = faults()[0]["input"] if callable(faults) else None
@@ -151,11 +151,11 @@ OTHER_WORDS = {
     "print": "show",
     "cat": "show",
 }
-"""What other programs call what some verbs do."""
+"""Names that other programs give to our actions."""
 
 
 def _meant(message: str) -> str:
-    """A suggestion, where a message says that a word is none of those that there are."""
+    """A suggestion, if the message says that a word is not one of the choices."""
     found = re.fullmatch(r".*?'([^']*)' is not one of ((?:'[^']*'(?:, )?)+).*", message)
     if found is None:
         return ""

@@ -13,22 +13,22 @@ if TYPE_CHECKING:
 
 
 def model(
-    action: Annotated[Literal["ls", "info"], Argument(help="List the networks, or say what one of them costs.")],
-    name: Annotated[str | None, Argument(metavar="[NAME]", help="The network, with info.")] = None,
+    action: Annotated[Literal["ls", "info"], Argument(help="List the networks, or show what one of them costs.")],
+    name: Annotated[str | None, Argument(metavar="[NAME]", help="The network, for info.")] = None,
     crop: opt.Crop = None,
     batch: Annotated[int, Option("--batch", min=1, metavar="N", help="Images at a time.")] = 1,
-    classes: Annotated[int, Option("--classes", min=1, metavar="N", help="How many it tells apart.")] = 124,
+    classes: Annotated[int, Option("--classes", min=1, metavar="N", help="Number of classes.")] = 124,
     readout: Annotated[
         Literal["grid", "full"] | None,
-        Option("--readout", help="Count adding up masks at stride 4, or at full size. [default: as published]"),
+        Option("--readout", help="Add up masks at stride 4 or at full size. [default: as published]"),
     ] = None,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """The networks there are, what they cost, and which published files they take.
+    """List the networks, what they cost, and which published files they take.
 
-    Operations and memory are counted in float32 on a run without numbers: nothing is downloaded or computed.
+    Operations and memory are counted in float32 on meta tensors: nothing is downloaded or computed.
 
       vss model ls
       vss model info vit_adapter_l --crop 896 --batch 2
@@ -97,14 +97,14 @@ def _info(
     rows = [
         ("network", listed.about),
         ("parameters", f"{plain.parameters / 1e6:.1f} M with {classes} classes"),
-        ("operations", f"{plain.flops / 1e12:.3g} TFLOP an image (matrix products and convolutions)"),
+        ("operations", f"{plain.flops / 1e12:.3g} TFLOP per image (matrix products and convolutions)"),
         ("weights", _gib(plain.weights)),
         *([("read-out", f"{way} (model.readout: {way}){'' if readout else ', as published'}")] if way else []),
         ("memory to predict", f"{_gib(plain.predict)} for {images}"),
         ("memory to train", f"{_gib(plain.train)} for {images}, with AdamW"),
     ]
     if checkpointed is not None:
-        rows.append(("the same, checkpointing", f"{_gib(checkpointed.train)} (model.checkpointing: true)"))
+        rows.append(("with checkpointing", f"{_gib(checkpointed.train)} (model.checkpointing: true)"))
     for what, file, place in (
         ("vss convert takes", listed.checkpoint, listed.publisher),
         ("model.pretrained takes", listed.pretraining, listed.pretraining_publisher),
@@ -113,7 +113,7 @@ def _info(
             rows += [(what, file), ("published at", place)]
     console.print_table(("what", name), rows)
     console.say(
-        "memory: counted storages in float32 with fused attention; allocators and GPUs need some more, bf16 less"
+        "memory: counted storage in float32 with fused attention; allocators and GPUs need some more, bf16 less"
     )
 
 

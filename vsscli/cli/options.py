@@ -1,6 +1,6 @@
 """Options that several verbs share, and the command class that lets an option take several values.
 
-A verb names its options by the types below, so that ``--device`` means, reads and is explained the same everywhere.
+Verbs declare their options with the types below, so that ``--device`` is parsed and explained the same everywhere.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from typer.core import TyperCommand, TyperGroup, TyperOption
 from vsscli import __version__
 
 RUNS = Path("runs")
-"""The workspace when neither ``--workspace`` nor ``VSS_WORKSPACE`` names one."""
+"""The workspace if neither ``--workspace`` nor ``VSS_WORKSPACE`` names one."""
 
 # What a network runs on. Verbs that run one take all of these.
 Device = Annotated[str, Option("--device", metavar="NAME", help="Where the network runs: auto, cpu, cuda or cuda:N.")]
-Devices = Annotated[int, Option("--devices", min=1, metavar="N", help="Processes to run side by side, one a device.")]
+Devices = Annotated[int, Option("--devices", min=1, metavar="N", help="Parallel processes, one per device.")]
 Precision = Annotated[
     Literal["32", "bf16", "16"] | None,
-    Option("--precision", help="Arithmetic of the network; the recipe's when not given."),
+    Option("--precision", help="Arithmetic of the network. [default: the recipe's]"),
 ]
 BatchSize = Annotated[
-    int, Option("--batch-size", min=1, metavar="N", help="Images at a time; halved by itself when memory is short.")
+    int, Option("--batch-size", min=1, metavar="N", help="Images at a time; halved automatically if memory is short.")
 ]
 Tta = Annotated[bool, Option("--tta", help="Test-time augmentation, by the recipe's plan.")]
 TtaPlan = Annotated[
@@ -38,14 +38,14 @@ RecipeFile = Annotated[
     str | None, Option("--recipe", metavar="FILE", help="Recipe: a YAML file, or one that ships with vss (teacher, …).")
 ]
 RecipeAlone = Annotated[
-    str | None, Argument(metavar="[RECIPE]", show_default=False, help="The recipe, without --recipe before it.")
+    str | None, Argument(metavar="[RECIPE]", show_default=False, help="The same as --recipe RECIPE.")
 ]
 Assignments = Annotated[
     list[str] | None, Option("--set", metavar="KEY=VALUE...", help="Change the recipe: --set train.steps=200.")
 ]
 DataRoot = Annotated[Path | None, Option("--data", metavar="ROOT", help="Folder of the data set.")]
 Split = Annotated[str | None, Option("--split", metavar="NAME", help="Split of the data set: train, val, ….")]
-RecipeOfData = Annotated[str | None, Option("--recipe", metavar="FILE", help="Recipe that says what the data set is.")]
+RecipeOfData = Annotated[str | None, Option("--recipe", metavar="FILE", help="Recipe that defines the data set.")]
 Prediction = Annotated[
     Path | None,
     Option("--pred", metavar="STORE|DIR", help="Store, or folder of <video>/<stem>.png. [default: the newest store]"),
@@ -56,7 +56,7 @@ ProtocolName = Annotated[
 
 
 def _workspace(place: Path) -> Path:
-    """Look at the workspace before anything is done for it."""
+    """Check the workspace before any work is done."""
     from vsscli.inside import require_folder
 
     require_folder(place, "workspace")
@@ -81,7 +81,7 @@ Models = Annotated[
     Option("--models", metavar="FILE...", help="Checkpoints, or recipes of networks of mmsegmentation."),
 ]
 Stores = Annotated[list[Path] | None, Option("--stores", metavar="STORE...", help="Prediction stores.")]
-Weights = Annotated[list[float] | None, Option("--weights", metavar="W...", help="One weight for each, in order.")]
+Weights = Annotated[list[float] | None, Option("--weights", metavar="W...", help="One weight each, in order.")]
 
 SIDES = "N|H W"
 Crop = Annotated[
@@ -91,14 +91,14 @@ Crop = Annotated[
 
 # How much is said, and how.
 Workers = Annotated[
-    int | None, Option("--workers", min=1, metavar="N", help="How many work side by side; one a core when not given.")
+    int | None, Option("--workers", min=1, metavar="N", help="Parallel workers. [default: one per core]")
 ]
-Force = Annotated[bool, Option("--force", help="Replace what is there.")]
+Force = Annotated[bool, Option("--force", help="Replace existing results.")]
 ForceStore = Annotated[
-    bool, Option("--force", help="Where another store lies, write a new one beside it; nothing is replaced.")
+    bool, Option("--force", help="If another store is in the way, write a new one beside it; nothing is replaced.")
 ]
 Json = Annotated[bool, Option("--json", help="Print one JSON object on stdout.")]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Say nothing but warnings and errors.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Show warnings and errors only.")]
 Debug = Annotated[bool, Option("--debug", help="Show the traceback of an error.")]
 
 
@@ -112,7 +112,7 @@ Version = Annotated[bool, Option("--version", callback=_show_version, is_eager=T
 
 
 def before_the_verb(version: Version = False, debug: Debug = False) -> None:
-    """The options that stand between ``vss`` and the verb."""
+    """The options between ``vss`` and the verb."""
 
 
 NEGATIVE_NUMBER = re.compile(r"-\.?\d")
@@ -126,23 +126,23 @@ class Program(TyperGroup):
         params = super().get_params(ctx)
         for param in params:
             if isinstance(param, TyperOption) and param.is_flag and param.default is None:
-                param.default = False  # for None typer asks pydantic, whose import takes longer than all of `--help`
+                param.default = False  # for None typer imports pydantic, which takes longer than all of `--help`
         return params
 
 
 class Verb(TyperCommand):
-    """A command whose list options take several values: up to the next option, by commas, or by repetition.
+    """A command whose list options take several values: up to the next option, separated by commas, or repeated.
 
     ``--metric miou vc8,vc16`` becomes ``--metric miou --metric vc8 --metric vc16`` before typer sees it. Commas do not
-    split paths or ``KEY=VALUE``; what has no ``=`` ends a list of those. A positional argument right after another such
-    option would be swallowed, so verbs that have those take none. In the help text an indented paragraph, or one of
-    command lines, keeps its lines.
+    split paths or ``KEY=VALUE``; a word without ``=`` ends a list of those. A positional argument directly after any
+    other list option would be swallowed, so verbs with such options take none. In the help text, paragraphs that are
+    indented or consist of command lines keep their lines.
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         rest = super().parse_args(ctx, list(self._spread(ctx, args)))
         if ctx.resilient_parsing:
-            # The shell asks for completions: an option counts as open as long as it may still take values.
+            # Shell completion: an option stays open as long as it may take further values.
             for option in self._several():
                 option.nargs = MANY
         return rest
@@ -152,14 +152,14 @@ class Verb(TyperCommand):
         super().format_help_text(ctx, formatter)
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        return super().get_short_help_str(200)  # the list of verbs shows whole sentences, wrapped
+        return super().get_short_help_str(200)  # whole sentences, wrapped, in the list of verbs
 
     def _several(self) -> list[TyperOption]:
         return [param for param in self.params if isinstance(param, TyperOption) and param.multiple]
 
     def _spread(self, ctx: Context, args: Sequence[str]) -> Iterator[str]:
-        """The same arguments with every value of a list option behind a name of its own."""
-        # An option without its value is refused here: typer would take the next option's name for it.
+        """The same arguments, with the option's name repeated before every value of a list option."""
+        # An option without a value is refused here: typer would take the next option's name as its value.
         named = {name: option for option in self._several() for name in option.opts}
         known = {name for param in self.get_params(ctx) for name in (*param.opts, *param.secondary_opts)}
         taking = {
@@ -203,7 +203,7 @@ class Verb(TyperCommand):
 
 
 def read_crop(values: Sequence[str] | None) -> tuple[int, int] | None:
-    """Height and width from what ``--crop`` was given: one side of a square, two sides, or both in one word."""
+    """Height and width from ``--crop``: the side of a square, two sides, or both in one word."""
     from vsscli.errors import VssError
 
     if not values:
@@ -211,12 +211,12 @@ def read_crop(values: Sequence[str] | None) -> tuple[int, int] | None:
     text = " ".join(values)
     sides = [part for part in re.split(r"[x×,\s]+", text.strip().lower()) if part]
     if not 1 <= len(sides) <= 2 or not all(re.fullmatch(r"-?\d{1,6}", side) for side in sides):
-        raise VssError(f"--crop {text} is no size", "give the side of a square, --crop 640, or --crop HEIGHT WIDTH")
+        raise VssError(f"--crop {text} is not a size", "give the side of a square, --crop 640, or --crop HEIGHT WIDTH")
     return int(sides[0]), int(sides[-1])
 
 
 def _takes(option: TyperOption, argument: str) -> bool:
-    """Whether a word may be a further value of a list option; after some a positional argument may follow."""
+    """Whether a word may be a further value of a list option; a positional argument may follow some of them."""
     if "=" in (option.metavar or ""):
         return "=" in argument
     return option.metavar != SIDES or re.fullmatch(r"\d[\dx×,]*", argument) is not None
@@ -229,7 +229,7 @@ def _values(option: TyperOption, text: str) -> list[str]:
 
 
 def _keep_examples(text: str) -> str:
-    """Mark the paragraphs that are examples, indented or command lines, so that their lines are not filled up."""
+    """Mark paragraphs that are examples, indented or command lines, so that their lines are not rewrapped."""
     paragraphs = []
     for paragraph in text.split("\n\n"):
         lines = paragraph.split("\n")

@@ -18,17 +18,19 @@ def predict(
         str | None, Option("--split", metavar="NAME", help="Split of the checkpoint's data set. [default: val]")
     ] = None,
     input: Annotated[
-        Path | None, Option("--input", metavar="FILE|DIR", help="One's own frames: a video file or folders of images.")
+        Path | None, Option("--input", metavar="FILE|DIR", help="Your own frames: a video file, or folders of images.")
     ] = None,
     out: Annotated[
-        Path | None, Option("--out", metavar="PATH", help="The store; with --input the folder of masks.")
+        Path | None, Option("--out", metavar="PATH", help="The store; with --input, the folder for label images.")
     ] = None,
     tta: opt.Tta = False,
     tta_plan: opt.TtaPlan = None,
     keep: Annotated[
         str,
         Option(
-            "--keep", metavar="top|fine|compact|all", help="Keep the likeliest classes, more, fewer, or all logits."
+            "--keep",
+            metavar="top|fine|compact|all",
+            help="Keep the most likely classes, more of them, fewer of them, or all logits.",
         ),
     ] = "",
     data: opt.DataRoot = None,
@@ -40,14 +42,15 @@ def predict(
     force: Annotated[
         bool,
         Option(
-            "--force", help="Where another store lies, write a new one beside it; with --input predict all masks again."
+            "--force",
+            help="If another store is in the way, write a new one beside it; with --input, predict all frames again.",
         ),
     ] = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Predict a split into a prediction store, or one's own frames into masks.
+    """Predict a split into a prediction store, or your own frames into label images.
 
     vss predict --model runs/camvid-student/last.pt --split val --tta
     vss predict --model runs/camvid-student/last.pt --input holiday.mp4 --out masks/
@@ -64,11 +67,11 @@ def predict(
         raise VssError(f"--keep is top, fine, compact or all, not {keep!r}")
     if input is not None:
         if out is None:
-            raise VssError("--input needs a folder for the masks", "add --out masks/")
+            raise VssError("--input needs a folder for the label images", "add --out masks/")
         options = {"--split": split, "--keep": keep, "--data": data, "--devices": devices > 1}
         without = [option for option, given in options.items() if given]
         if without:
-            raise VssError(f"{without[0]} is for predicting a split, and means nothing with --input", "leave it out")
+            raise VssError(f"{without[0]} has no meaning with --input, only for a split", "leave it out")
         predicted = predict_input(model, input, out, context=context, tta=tta, plan=tta_plan, force=force)
         facts: dict[str, object] = {"masks": str(out), "predicted": predicted}
     else:

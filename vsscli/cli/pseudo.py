@@ -19,16 +19,17 @@ def pseudo(
     tta_plan: opt.TtaPlan = None,
     weights: opt.Weights = None,
     threshold: Annotated[
-        float | None, Option("--threshold", metavar="H", help="Reliable: normalised entropy of at most this, 0 to 1.")
+        float | None, Option("--threshold", metavar="H", help="Reliable: normalised entropy at most H, from 0 to 1.")
     ] = None,
     percentile: Annotated[
-        float | None, Option("--percentile", metavar="P", help="Reliable: this share of all pixels. [default: 80]")
+        float | None,
+        Option("--percentile", metavar="P", help="Reliable: the P % of pixels with the lowest entropy. [default: 80]"),
     ] = None,
     by_class: Annotated[
-        bool, Option("--by-class", help="The share of each class's pixels, so that rare classes keep some.")
+        bool, Option("--by-class", help="Take the percentile per class, so that rare classes keep some pixels.")
     ] = False,
     report: Annotated[
-        bool, Option("--report", help="How many and which pixels are reliable at which threshold, and how right.")
+        bool, Option("--report", help="Show which pixels are reliable at which threshold, and how many are right.")
     ] = False,
     split: Annotated[str, Option("--split", metavar="NAME", help="Split of the data set.")] = "unlabelled",
     data: opt.DataRoot = None,
@@ -42,9 +43,9 @@ def pseudo(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Predict unlabelled frames, fuse the models, and keep the sure pixels as pseudo-labels.
+    """Predict unlabelled frames, fuse the models, and keep the reliable pixels as pseudo-labels.
 
-    Predictions are kept: another threshold loads no network.
+    Predictions are cached: another threshold loads no network.
 
       vss pseudo --models t.pt s.pt --tta
       vss pseudo --models t.pt s.pt --tta --percentile 70

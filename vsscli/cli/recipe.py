@@ -17,20 +17,18 @@ if TYPE_CHECKING:
 
 def recipe(
     action: Annotated[Literal["ls", "show", "cp", "validate", "schema"], Argument(show_default=False)],
-    names: Annotated[list[str] | None, Argument(metavar="[NAME...]", help="Recipes; with cp also where to.")] = None,
+    names: Annotated[list[str] | None, Argument(metavar="[NAME...]", help="Recipes; for cp also the target.")] = None,
     assignments: opt.Assignments = None,
-    files: Annotated[
-        bool, Option("--files/--no-files", help="With validate: whether files that are not there are faults.")
-    ] = True,
+    files: Annotated[bool, Option("--files/--no-files", help="For validate: whether missing files are faults.")] = True,
     force: opt.Force = False,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """The recipes that come with vss, and your own: what they say, and what is wrong with them.
+    """List, show, copy and validate recipes: those that ship with vss, and your own.
 
-    ls lists those that come with vss; show prints one complete, merged with what it extends; cp copies one, to be
-    changed; validate names all that is wrong and exits with 2 if anything is; schema prints the JSON Schema.
+    ls lists the shipped ones; show prints a recipe with all defaults, merged with those it extends; cp copies one for
+    editing; validate lists every fault and exits with 2 if there is any; schema prints the JSON Schema.
 
       vss recipe ls
       vss recipe show camvid/student --set train.steps=200
@@ -46,7 +44,7 @@ def recipe(
         usage = {"show": "show NAME", "cp": "cp NAME DEST"}.get(action, action)
         raise VssError(f"vss recipe {action} does not take {len(named)} names", f"vss recipe {usage}")
     if assignments and action not in ("show", "validate"):
-        raise VssError(f"vss recipe {action} changes no value", "--set goes with show and validate")
+        raise VssError(f"vss recipe {action} takes no --set", "--set goes with show and validate")
     if action == "ls":
         _list(console, json=json)
     elif action == "show":
@@ -102,8 +100,8 @@ def _validate(console: Console, names: Sequence[str], overrides: Sequence[str], 
     faults = {name: validate_recipe(name, overrides, files=files, further=value_faults) for name in chosen}
     count = sum(map(len, faults.values()))
     if json:
-        told = [{"recipe": name, **fault._asdict()} for name, found in faults.items() for fault in found]
-        console.print_json({"valid": not count, "faults": told})
+        listed = [{"recipe": name, **fault._asdict()} for name, found in faults.items() for fault in found]
+        console.print_json({"valid": not count, "faults": listed})
     else:
         for found in faults.values():
             for fault in found:
@@ -112,10 +110,10 @@ def _validate(console: Console, names: Sequence[str], overrides: Sequence[str], 
         wrong = sum(bool(found) for found in faults.values())
         raise VssError(
             f"{count} {'fault' if count == 1 else 'faults'} in {wrong} of {len(chosen)} recipes",
-            "correct them; --no-files leaves out files that are not there" if files else "correct them",
+            "correct them; --no-files ignores missing files" if files else "correct them",
         )
     if not json:
-        # Files are looked for, data is not looked into.
-        looked = "values, networks' names and files that must be there" if files else "values and networks' names"
-        console.print(f"{len(chosen)} {'recipe' if len(chosen) == 1 else 'recipes'}, nothing wrong")
-        console.say(f"looked at: {looked}; not looked at: what is in the data (`vss doctor --recipe FILE`)")
+        # Whether files exist is checked, what is in them is not.
+        checked = "values, names of networks, and that files exist" if files else "values and names of networks"
+        console.print(f"{len(chosen)} {'recipe' if len(chosen) == 1 else 'recipes'}, no faults")
+        console.say(f"checked: {checked}; not checked: the data itself (`vss doctor --recipe FILE`)")

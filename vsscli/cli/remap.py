@@ -16,14 +16,14 @@ def remap(
         Option(
             "--source",
             metavar="NAME|FILE",
-            help="Whose masks: ade20k, cocostuff, coco-panoptic, cityscapes, camvid, or a YAML file.",
+            help="Source of the masks: ade20k, cocostuff, coco-panoptic, cityscapes, camvid, or a YAML file.",
         ),
     ] = None,
     masks: Annotated[
-        Path | None, Option("--masks", metavar="DIR", help="Folder of masks; folders in it are kept.")
+        Path | None, Option("--masks", metavar="DIR", help="Folder of masks; its subfolders are kept.")
     ] = None,
     out: Annotated[Path | None, Option("--out", metavar="DIR", help="Folder for the new masks.")] = None,
-    show: Annotated[bool, Option("--show", help="Print what becomes of each class, and do nothing else.")] = False,
+    show: Annotated[bool, Option("--show", help="Only print what each class becomes.")] = False,
     mapping: Annotated[str | None, Option("--mapping", hidden=True)] = None,
     workers: opt.Workers = None,
     force: opt.Force = False,
@@ -33,26 +33,26 @@ def remap(
 ) -> None:
     """Rewrite another data set's masks in VSPW's classes, or in your own.
 
-    Masks that are there already are skipped, so an interrupted run continues.
+    Existing masks are skipped, so an interrupted run continues.
 
       vss remap --source ade20k --masks ADE/annotations --out ADE/vspw
       vss remap --source coco-panoptic --masks panoptic_val2017 --out vspw
       vss remap --source cityscapes --show
 
-    New masks are called like their frames. The JSON of a folder of panoptic PNGs lies beside it:
+    New masks are named like their frames. The JSON of a folder of panoptic PNGs is expected beside it:
     panoptic_val2017.json. A source of your own is a YAML file:
 
       source: [Sky, Building, Car]       # names or a class table; 0 is void, the first class is 1
-      files: values                      # or as cocostuff, cityscapes, coco-panoptic write theirs
+      files: values                      # or the encoding of cocostuff, cityscapes, coco-panoptic
       target: vspw124
-      others: ignore                     # what `map` does not mention
+      others: ignore                     # classes that `map` does not mention
       map: {Sky: sky, Building: building, Car: 48}
     """
     from vsscli.cli.console import Console
     from vsscli.data.remap import load_mapping, remap_masks
     from vsscli.errors import VssError
 
-    chosen = source or mapping  # --mapping is what --source was called first
+    chosen = source or mapping  # --mapping is the former name of --source
     if chosen is None:
         raise VssError("missing option '--source'", "`vss remap --help`")
     console = Console(quiet=quiet)
@@ -61,9 +61,9 @@ def remap(
         if json:
             console.print_json(table.to_dict())
             return
-        told = table.to_dict()["mapping"]
-        console.print_table(("source", "target"), [(name, becomes or "ignore") for name, becomes in told.items()])
-        console.say(f"{table.kept} of {len(told)} classes of {table.name} have a class of {table.target.name}")
+        targets = table.to_dict()["mapping"]
+        console.print_table(("source", "target"), [(name, target or "ignore") for name, target in targets.items()])
+        console.say(f"{table.kept} of {len(targets)} classes of {table.name} have a class of {table.target.name}")
         return
     if masks is None or out is None:
         raise VssError(f"missing option '{'--masks' if masks is None else '--out'}'", "`vss remap --help`")

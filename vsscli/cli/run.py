@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 def run(
     recipe: Annotated[str, Argument(metavar="RECIPE", help="A pipeline: a YAML file, or one that ships with vss.")],
     stages: Annotated[
-        list[str] | None, Argument(metavar="[STAGE]...", help="Stages to run, with all they need. [default: all]")
+        list[str] | None, Argument(metavar="[STAGE]...", help="Stages to run, with all that they need. [default: all]")
     ] = None,
     assignments: opt.Assignments = None,
     until: Annotated[str | None, Option("--until", metavar="STAGE", help="The last stage to run.")] = None,
     force: Annotated[
-        list[str] | None, Option("--force", metavar="STAGE...", help="Do these anew, though they are done.")
+        list[str] | None, Option("--force", metavar="STAGE...", help="Repeat these stages, even if they are done.")
     ] = None,
-    dry_run: Annotated[bool, Option("--dry-run", help="Run nothing: print the plan, and what it would cost.")] = False,
+    dry_run: Annotated[bool, Option("--dry-run", help="Only print the plan and what it would cost.")] = False,
     tflops: Annotated[
         float | None,
-        Option("--tflops", min=0.001, metavar="N", help="10^12 operations a second that the GPU sustains, for hours."),
+        Option("--tflops", min=0.001, metavar="N", help="TFLOP per second that the GPU sustains, to estimate hours."),
     ] = None,
     data: opt.DataRoot = None,
     device: opt.Device = "auto",
@@ -38,9 +38,9 @@ def run(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Run a whole pipeline: the stages of a recipe, those that are not done.
+    """Run the stages of a pipeline that are not done.
 
-    Leaves WORKSPACE/NAME/summary.json and table.md. Interrupted at any point, the same line continues.
+    Writes WORKSPACE/NAME/summary.json and table.md. After an interruption, the same command continues.
 
       vss run recipes/demo/loop.yaml
       vss run recipes/demo/loop.yaml --set stages.pseudo.percentile=70

@@ -15,9 +15,11 @@ def show(
         Path | None, Option("--store", metavar="STORE", help="Prediction store. [default: the newest one]")
     ] = None,
     data: opt.DataRoot = None,
-    video: Annotated[str | None, Option("--video", metavar="NAME", help="This video.")] = None,
-    videos: Annotated[int, Option("--videos", min=1, metavar="N", help="Otherwise so many, evenly spaced.")] = 1,
-    frames: Annotated[int, Option("--frames", min=1, metavar="N", help="Frames of each, evenly spaced.")] = 4,
+    video: Annotated[str | None, Option("--video", metavar="NAME", help="Draw this video.")] = None,
+    videos: Annotated[
+        int, Option("--videos", min=1, metavar="N", help="Without --video, draw N of them, evenly spaced.")
+    ] = 1,
+    frames: Annotated[int, Option("--frames", min=1, metavar="N", help="Frames per video, evenly spaced.")] = 4,
     out: Annotated[
         Path | None, Option("--out", metavar="DIR", help="Folder for the pictures. [default: WORKSPACE/pictures/STORE]")
     ] = None,
@@ -26,7 +28,7 @@ def show(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Draw predictions over their frames, with boundaries, and entropy and truth beside them.
+    """Draw predictions with class boundaries over their frames, and entropy and masks beside them.
 
     vss show
     vss show --store runs/stores/camvid/val/fused.zarr --video 0001TP --frames 8 --out pictures/

@@ -1,4 +1,4 @@
-"""What becomes of signals, and of streams that nobody holds any more."""
+"""Handling of signals, and of streams that were closed or lost their reader."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from types import FrameType
 from typing import Any, TextIO, cast
 
 ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-"""Signals that end a verb as Ctrl-C does: from schedulers and shutdowns, and from a terminal that is closed."""
+"""Signals that end a verb as Ctrl-C does: sent by schedulers, shutdowns and closed terminals."""
 
 AGAIN = 0.05
-"""Seconds until a Ctrl-C is repeated that came where nothing can be raised."""
+"""Seconds until a Ctrl-C is repeated that came while no exception could be raised."""
 
 
 @contextmanager
 def ended_like_interrupted() -> Iterator[None]:
     """Turn signals that end programs into exceptions while the block runs, so that files are closed as after Ctrl-C.
 
-    A signal that is ignored (`nohup`) or handled by somebody else stays so.
+    Signals that are ignored (`nohup`) or handled elsewhere are left alone.
     """
     ours = [number for number in ENDING if signal.getsignal(number) == signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread():
@@ -31,7 +31,7 @@ def ended_like_interrupted() -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         if os.getpid() != owner:
-            # A forked worker, ended by its parent: die as if there were no handler.
+            # A forked worker, ended by its parent: exit as if there were no handler.
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
             return
@@ -42,7 +42,7 @@ def ended_like_interrupted() -> Iterator[None]:
     def unraisable(lost: Any) -> None:
         if not issubclass(lost.exc_type, KeyboardInterrupt):
             hook(lost)
-        elif os.getpid() == owner:  # it came while Python took something apart: said again where it can be heard
+        elif os.getpid() == owner:  # it came in a finalizer: repeated where it can be raised
             number = getattr(lost.exc_value, "number", signal.SIGINT)
             threading.Timer(AGAIN, os.kill, (owner, number)).start()
 
@@ -58,7 +58,7 @@ def ended_like_interrupted() -> Iterator[None]:
 
 
 def end_at_once() -> None:
-    """From here on a signal ends the process without a word: all is said, and only the interpreter's end is to come."""
+    """Let signals end the process silently from here on: only the interpreter's shutdown is left."""
     for number in (signal.SIGINT, *ENDING):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, lambda number, frame: os._exit(128 + number))
@@ -66,7 +66,10 @@ def end_at_once() -> None:
 
 
 def hold_streams() -> None:
-    """Open what was closed of the three streams (``>&-``) to nothing; else the next file would take its number."""
+    """Open those of the three streams that were closed (``>&-``) to the null device.
+
+    Else the next file would get their number.
+    """
     for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         try:
             os.fstat(number)
@@ -81,7 +84,7 @@ def hold_streams() -> None:
 
 @contextmanager
 def unbroken_talk() -> Iterator[None]:
-    """Let the work go on when whoever listened on stderr has gone: a closed terminal, a pipe to `head`, a full disk."""
+    """Let the work continue when stderr fails: a closed terminal, a pipe to `head`, a full disk."""
     listened = sys.stderr
     sys.stderr = cast("TextIO", _Unbroken(listened))
     try:
@@ -91,9 +94,9 @@ def unbroken_talk() -> Iterator[None]:
 
 
 def drop_output() -> None:
-    """Let go what can't be printed any more: its reader has gone, its disk is full. That was told, or is no trouble.
+    """Discard buffered output that can't be written, because the reader is gone or the disk is full.
 
-    Without this Python would complain once more while it flushes at exit.
+    Without this Python would complain again when it flushes at exit.
     """
     try:
         sys.stdout.flush()
@@ -109,7 +112,7 @@ def _lead_nowhere(stream: TextIO) -> None:
 
 
 class _Unbroken:
-    """A stream whose errors are swallowed: from the first one on it leads nowhere."""
+    """A stream that swallows errors: from the first one on, output is discarded."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream

@@ -19,23 +19,21 @@ def submit(
     out: Annotated[
         Path | None, Option("--out", metavar="FILE", help="The zip. [default: WORKSPACE/submission.zip]")
     ] = None,
-    check: Annotated[
-        Path | None, Option("--check", metavar="FILE", help="Pack nothing: say what is wrong with this zip.")
-    ] = None,
+    check: Annotated[Path | None, Option("--check", metavar="FILE", help="Pack nothing, check this zip.")] = None,
     data: opt.DataRoot = None,
     split: Annotated[
         str | None, Option("--split", metavar="NAME", help="Split of the data set. [default: the store's, or test]")
     ] = None,
     recipe: opt.RecipeOfData = None,
     label_offset: Annotated[int, Option("--label-offset", min=0, metavar="N", help="Pixel value of class 0.")] = 0,
-    prefix: Annotated[str, Option("--prefix", metavar="FOLDER", help="Folder in the zip to put the videos in.")] = "",
+    prefix: Annotated[str, Option("--prefix", metavar="FOLDER", help="Folder in the zip that holds the videos.")] = "",
     workers: opt.Workers = None,
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Pack predictions into the zip that is handed in, or check one. The split needs images only.
+    """Pack predictions into a submission zip, or check one. The split needs images only.
 
     vss submit --pred STORE --out submission.zip
     vss submit --check submission.zip --data ROOT --split test
@@ -48,7 +46,7 @@ def submit(
 
     console = Console(quiet=quiet)
     if check is not None and out is not None:
-        raise VssError("--check packs nothing, --out has no meaning beside it", "give one of the two")
+        raise VssError("--check packs nothing, so --out has no meaning", "give one of the two")
     target = pipeline.Target(
         context=Context(workspace, data, talk=console),
         prediction=pred,
@@ -76,7 +74,7 @@ def submit(
 
 
 def _report(found: SubmissionCheck, console: Console, *, json: bool) -> None:
-    """Print what a check came to, and end with an error when something is wrong."""
+    """Print the result of a check, and raise an error if something is wrong."""
     from vsscli.errors import VssError
 
     checked = found.checked
@@ -96,4 +94,4 @@ def _report(found: SubmissionCheck, console: Console, *, json: bool) -> None:
         total = sum(checked.counts.values())
         kinds = ", ".join(f"{count} {kind}" for kind, count in checked.counts.items())
         raise VssError(f"{checked.path}: {total} fault{'s' if total > 1 else ''} ({kinds})", checked.hint)
-    console.say(f"{checked.path} holds every frame of split {found.split!r}, and nothing else")
+    console.say(f"{checked.path} contains every frame of split {found.split!r}, and nothing else")

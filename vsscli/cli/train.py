@@ -21,7 +21,7 @@ def train(
     init: Annotated[Path | None, Option("--init", metavar="FILE", help="Checkpoint to start from.")] = None,
     assignments: opt.Assignments = None,
     data: opt.DataRoot = None,
-    no_check: Annotated[bool, Option("--no-check", help="Do not look at every file before the first step.")] = False,
+    no_check: Annotated[bool, Option("--no-check", help="Do not check every file before the first step.")] = False,
     device: opt.Device = "auto",
     devices: opt.Devices = 1,
     workspace: opt.Workspace = opt.RUNS,
@@ -32,7 +32,7 @@ def train(
 ) -> None:
     """Train a network from a recipe.
 
-    Leaves last.pt, best.pt and journal.jsonl in the run's folder, by default WORKSPACE/NAME.
+    Writes last.pt, best.pt and journal.jsonl to the run's folder, by default WORKSPACE/NAME.
 
       vss train recipes/camvid/student.yaml
       vss train --recipe recipes/camvid/student.yaml --resume
@@ -44,8 +44,8 @@ def train(
 
     console = Console(quiet=quiet)
     if (alone is None) == (recipe is None):
-        what = "no recipe is named" if recipe is None else f"two recipes are named: {alone}, and --recipe {recipe}"
-        raise VssError(what, "name one: vss train recipes/camvid/student.yaml; `vss recipe ls` lists those that ship")
+        what = "no recipe given" if recipe is None else f"two recipes given: {alone}, and --recipe {recipe}"
+        raise VssError(what, "name one: vss train recipes/camvid/student.yaml; `vss recipe ls` lists the shipped ones")
     result = run(
         str(alone or recipe),
         out,

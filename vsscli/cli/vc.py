@@ -24,7 +24,7 @@ def consistency(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Video consistency of predictions, and where they flicker.
+    """Measure the video consistency of predictions, and where they flicker.
 
     vss vc --n 8 16 --tc --per-video
     vss vc --n 4 --pred masks/ --data ROOT --protocol cffm

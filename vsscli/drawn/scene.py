@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +18,7 @@ from vsscli.drawn.canvas import CLASSES
 from vsscli.drawn.config import Scene
 from vsscli.drawn.street import VOID, Street
 from vsscli.errors import VssError
-from vsscli.files import clear_parts
+from vsscli.files import clear_parts, part_of
 from vsscli.structured import read_json
 from vsscli.talk import SILENCE, Talk
 
@@ -70,8 +69,7 @@ def draw_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
     """
     if _is_drawn(scene, root):
         return
-    # With the process id, since several processes may draw at once; the first to finish wins.
-    drawing = root.parent / f".{root.name}.{os.getpid()}.part"
+    drawing = part_of(root)  # one for each process that draws at once; the first to finish wins
     try:
         clear_parts(root)
         shutil.rmtree(drawing, ignore_errors=True)
