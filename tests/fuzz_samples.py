@@ -42,8 +42,8 @@ from vsscli.models.torchfile import read_torch
 from vsscli.recipes.load import load_any, recipe_from_dict
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.validate import validate_recipe
-from vsscli.stages.record import read_record as read_stage
 from vsscli.stages.record import read_records
+from vsscli.stages.record import read_stage_record as read_stage
 from vsscli.store.reader import open_store
 from vsscli.store.upkeep import measure
 from vsscli.store.verify import verify

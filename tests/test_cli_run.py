@@ -14,7 +14,7 @@ from cli_process import environment
 from small import CHAIN, small_loop
 
 from vsscli.cli import app
-from vsscli.stages.record import read_record
+from vsscli.stages.record import read_stage_record
 
 STAGES = ("student", "unlabelled", "pseudo", "again", "first", "second", "fused", "scores", "zip")
 
@@ -28,12 +28,12 @@ def kill_in(stage: str, recipe: Path, workspace: Path) -> bool:
         stdout=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 300
-    while (known := read_record(record)) is None and process.poll() is None:
+    while (known := read_stage_record(record)) is None and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.002)
     process.kill()
     process.wait()
-    known = read_record(record) or known
+    known = read_stage_record(record) or known
     return known is not None and known.status == "begun"
 
 

@@ -126,7 +126,7 @@ def test_a_bad_zip_is_told_with_a_list_and_exit_code_2(root: Path, tmp_path: Pat
         (["--check", "gone.zip", "--data", "street"], "gone.zip can't be read"),
         (["--split", "val"], "vss predict --model CHECKPOINT --split val"),
         (["--pred", "gone"], "no prediction at gone"),
-        (["--pred", "street"], "street does not tell which data set"),
+        (["--pred", "street"], "street does not name the data set"),
         (["--pred", "street/test.txt", "--data", "street"], "no folder of predictions at street/test.txt"),
         (["--pred", "street", "--data", "street", "--label-offset", "252"], "0..255"),
         (["--pred", "street", "--data", "street", "--label-offset", "-1"], "'--label-offset'"),

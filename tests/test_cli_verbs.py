@@ -14,7 +14,7 @@ from PIL import Image
 from vsscli.cli.app import run
 from vsscli.data.classes import ClassTable
 from vsscli.data.layouts import plain_data
-from vsscli.pipeline.environment import examine
+from vsscli.pipeline.environment import inspect_environment
 from vsscli.store.encode import encode
 from vsscli.store.header import Encoding, Header
 from vsscli.store.writer import StoreWriter
@@ -274,7 +274,7 @@ def installation(torch: str, vision: str | None, vision_fails: Exception | None 
         return module
 
     versions = {"torch": torch, "torchvision": vision}
-    found = examine(Path(), version_of=lambda name: versions.get(name, "1.0"), import_module=import_module)
+    found = inspect_environment(Path(), version_of=lambda name: versions.get(name, "1.0"), import_module=import_module)
     return [(problem.what, problem.remedy) for problem in found.problems]
 
 
@@ -294,7 +294,7 @@ def test_torch_and_torchvision_of_different_builds_are_recognised() -> None:
 
 def test_another_failure_of_torchvision_is_told_too() -> None:
     problems = installation("2.14.1", "0.29.1", OSError("libjpeg.so: cannot open\nmore"))
-    assert "import torchvision fails beside torch 2.14.1: libjpeg.so: cannot open" in problems[0][0]
+    assert "import torchvision fails with torch 2.14.1: libjpeg.so: cannot open" in problems[0][0]
 
 
 @pytest.mark.parametrize(("version", "old"), [("2.9.1", True), ("2.10.0", False), ("2.14.1+cu130", False)])

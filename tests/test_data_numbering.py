@@ -148,9 +148,7 @@ def test_the_doctor_names_twins_uneven_padding_and_gaps(tmp_path: Path) -> None:
         (folder / "01.png").write_bytes((folder / "1.png").read_bytes())
     talk = Listener()
     faults = inspect_data(plain_data(root), None, described=False, splits=("val",), talk=talk).faults
-    assert [fault.what for fault in faults] == [
-        "frames 01 and 1 of video v have the same number: which is first is not known"
-    ]
+    assert [fault.what.partition(",")[0] for fault in faults] == ["frames 01 and 1 of video v have the same number"]
     assert any("padded unevenly, such as 01 and 1 in v" in text for text in talk.warned)
     assert any("gaps in time, such as v between 4 and 6" in text for text in talk.said)
     say_numbering([read_video_folder(unpadded(tmp_path / "p", "{:03d}") / "data" / "v", "v")], quiet := Listener())

@@ -160,10 +160,10 @@ def test_the_command_fits_fuses_and_draws(made: tuple, tmp_path: Path, capsys: p
     ("options", "message"),
     [
         (["--fit-weights", "--method", "geometric"], "arithmetic mean"),
-        (["--sweep", "w.svg", "--weights", "1", "2"], "--weights means nothing to it"),
-        (["--sweep", "w.svg", "--out", "f.zarr"], "--out means nothing to it"),
-        (["--sweep", "w.svg", "--temporal", "1"], "--temporal means nothing to it"),
-        (["--sweep", "w.svg", "--fit-weights"], "--fit-weights means nothing to it"),
+        (["--sweep", "w.svg", "--weights", "1", "2"], "--weights has no meaning"),
+        (["--sweep", "w.svg", "--out", "f.zarr"], "--out has no meaning"),
+        (["--sweep", "w.svg", "--temporal", "1"], "--temporal has no meaning"),
+        (["--sweep", "w.svg", "--fit-weights"], "--fit-weights has no meaning"),
     ],
 )
 def test_options_that_would_be_dropped_are_refused(

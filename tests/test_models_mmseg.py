@@ -242,7 +242,7 @@ class TestRecipes:
     def test_one_that_is_yet_to_be_trained_is_no_model(self, tmp_path: Path) -> None:
         path = tmp_path / "student.yaml"
         path.write_text(yaml.safe_dump(small_recipe(tmp_path / "data", "student").model_dump(mode="json")))
-        with pytest.raises(VssError, match="yet to be trained") as caught:
+        with pytest.raises(VssError, match="not trained yet") as caught:
             open_model(path)
         assert caught.value.hint == f"vss train --recipe {path}, then name its checkpoint, runs/student/last.pt"
 

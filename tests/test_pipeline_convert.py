@@ -243,7 +243,7 @@ class TestPretraining:
             assert network(torch.randn(1, 3, 64, 64)).values.isfinite().all()
 
     def test_without_a_class_table_it_is_refused(self, beit: Path, tmp_path: Path) -> None:
-        with pytest.raises(VssError, match="a BEiT trunk, which tells no classes apart") as caught:
+        with pytest.raises(VssError, match="a BEiT trunk, which has no classes") as caught:
             convert_checkpoint(beit, tmp_path / "t.pt")
         assert "--classes" in caught.value.hint
 

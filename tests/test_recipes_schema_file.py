@@ -9,7 +9,7 @@ import pytest
 from vsscli.recipes.find import shipped_folder, shipped_recipes
 from vsscli.recipes.jsonschema import recipe_schema, schema_text
 from vsscli.recipes.load import load_any
-from vsscli.recipes.text import parse_yaml
+from vsscli.recipes.text import parse_recipe
 from vsscli.recipes.validate import validate_recipe
 
 RECIPES = shipped_recipes()
@@ -36,7 +36,7 @@ def test_every_shipped_recipe_tells_editors_where_the_schema_is(name: str) -> No
 
 def judge(text: str) -> bool:
     jsonschema = pytest.importorskip("jsonschema")
-    return bool(jsonschema.Draft202012Validator(recipe_schema()).is_valid(parse_yaml(text, "a.yaml").values))
+    return bool(jsonschema.Draft202012Validator(recipe_schema()).is_valid(parse_recipe(text, "a.yaml").values))
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -27,7 +27,7 @@ from vsscli.recipes.pipeline import AnyStage, EvalStage, Pipeline, PredictStage,
 from vsscli.recipes.shelf import list_recipes
 from vsscli.stages.forecast import forecast
 from vsscli.stages.job import Job, open_job
-from vsscli.stages.kinds.predict import Predict
+from vsscli.stages.kinds.predict import PredictKind
 from vsscli.stages.needs import refuse_leaks
 
 SHIPPED = {listed.name: listed for listed in list_recipes()}
@@ -142,7 +142,7 @@ def test_table_1_is_read_as_crop_640() -> None:
 
 
 def plan_of(job: Job, name: str) -> AugmentationPlan:
-    return cast("Predict", job.kind(name)).plan
+    return cast("PredictKind", job.kind(name)).plan
 
 
 def learned_from_unlabelled(job: Job) -> list[str]:

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 
 from vsscli.errors import VssError
-from vsscli.recipes.text import LIMITS, dump_yaml, parse_yaml, read_text
+from vsscli.recipes.text import LIMITS, dump_yaml, parse_recipe, read_recipe_text
 
 
 def refused(text: str) -> VssError:
     with pytest.raises(VssError) as caught:
-        parse_yaml(text, "a.yaml")
+        parse_recipe(text, "a.yaml")
     return caught.value
 
 
 def test_values_and_the_lines_they_stand_on() -> None:
-    document = parse_yaml("name: a\ntrain:\n  # how long\n  steps: 5\n  betas: [0.9, 1e-3]\n", "a.yaml")
+    document = parse_recipe("name: a\ntrain:\n  # how long\n  steps: 5\n  betas: [0.9, 1e-3]\n", "a.yaml")
     assert document.values == {"name": "a", "train": {"steps": 5, "betas": [0.9, 0.001]}}
     assert document.places["train", "steps"] == "a.yaml:4"
     assert document.places["train", "betas", 1] == "a.yaml:5"
@@ -49,7 +49,7 @@ def test_values_and_the_lines_they_stand_on() -> None:
     ],
 )
 def test_single_values_are_what_they_look_like(text: str, value: object) -> None:
-    read = parse_yaml(text, "a.yaml").values
+    read = parse_recipe(text, "a.yaml").values
     assert read == value
     assert type(read) is type(value)
 
@@ -106,7 +106,7 @@ def test_a_bomb_of_aliases_is_refused_before_it_goes_off() -> None:
 
 
 def test_a_few_aliases_are_fine() -> None:
-    assert parse_yaml("a: &size [1, 2]\nb: *size\n", "a.yaml").values == {"a": [1, 2], "b": [1, 2]}
+    assert parse_recipe("a: &size [1, 2]\nb: *size\n", "a.yaml").values == {"a": [1, 2], "b": [1, 2]}
 
 
 def test_brackets_without_end_are_refused() -> None:
@@ -117,24 +117,24 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"name: a\nseed: \xff\xfe\n")
     with pytest.raises(VssError, match=r"a\.yaml:2: not UTF-8"):
-        read_text(path)
+        read_recipe_text(path)
 
 
 def test_a_file_that_is_far_too_large_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"#" * (LIMITS.bytes + 1))
     with pytest.raises(VssError, match="larger than 1 MB"):
-        read_text(path)
+        read_recipe_text(path)
 
 
 def test_a_byte_order_mark_does_not_count(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_bytes(b"\xef\xbb\xbfname: a\n")
-    assert parse_yaml(read_text(path), "a.yaml").values == {"name": "a"}
+    assert parse_recipe(read_recipe_text(path), "a.yaml").values == {"name": "a"}
 
 
 @pytest.mark.parametrize(
     "text", ["1e5", "1:59", "010", "0b1", "yes", "5", "a: b", "", "~", "1_0", "\U0001f600", "\x1b"]
 )
 def test_text_that_looks_like_something_else_is_written_so_that_it_stays_text(text: str) -> None:
-    assert parse_yaml(dump_yaml({"a": text}), "a.yaml").values == {"a": text}
+    assert parse_recipe(dump_yaml({"a": text}), "a.yaml").values == {"a": text}

@@ -16,7 +16,7 @@ from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.pipeline.predict import Prediction
 from vsscli.stages.job import Job, open_job
-from vsscli.stages.record import read_record
+from vsscli.stages.record import read_stage_record
 from vsscli.stages.run import Ran, run_pipeline
 from vsscli.store.reader import open_store
 
@@ -68,7 +68,7 @@ class Place:
             patch.setattr(name, end)
             with pytest.raises(Power):
                 self.run(*overrides, force=force)
-        record = read_record(self.workspace / "chain/unlabelled")
+        record = read_stage_record(self.workspace / "chain/unlabelled")
         assert record is not None
         assert record.status == "begun"
 
@@ -154,7 +154,7 @@ def test_what_is_made_of_predictions_that_changed_in_their_place_is_made_anew(pl
 
     every = {"student": "cached", **dict.fromkeys(("unlabelled", "mirrored", "fused", "pseudo"), "done")}
     assert made() == {**every, "unlabelled": "cached"}
-    pseudo = read_record(place.workspace / "chain/pseudo")
+    pseudo = read_stage_record(place.workspace / "chain/pseudo")
     place.change_a_frame()
     assert made() == every
     assert made() == dict.fromkeys(every, "cached")
@@ -162,7 +162,7 @@ def test_what_is_made_of_predictions_that_changed_in_their_place_is_made_anew(pl
     gone, *left = split.read_text().splitlines()
     split.write_text("\n".join(left))
     assert made() == every
-    after = read_record(place.workspace / "chain/pseudo")
+    after = read_stage_record(place.workspace / "chain/pseudo")
     assert pseudo is not None
     assert pseudo.result is not None
     assert after is not None

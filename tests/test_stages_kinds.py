@@ -11,8 +11,8 @@ import pytest
 from vsscli.recipes.pipeline import AnyStage, EvalStage, Pipeline, ShowStage, Stage
 from vsscli.stages.job import Job
 from vsscli.stages.kind import Kind
-from vsscli.stages.kinds import KINDS, require_whole
-from vsscli.stages.kinds.show import Show
+from vsscli.stages.kinds import KINDS, require_complete
+from vsscli.stages.kinds.show import ShowKind
 
 DECLARED = get_args(get_args(AnyStage)[0])
 
@@ -34,15 +34,15 @@ def test_every_kind_that_a_pipeline_may_declare_has_its_object(declared: type[St
 
 
 def test_a_kind_that_is_missing_or_leaves_something_unsaid_is_named() -> None:
-    class Half(Show):
+    class Half(ShowKind):
         fault = Kind.fault  # type: ignore[assignment]
 
     with pytest.raises(TypeError, match=r"abstract method .?fault"):
         Half(Job(Pipeline.model_validate({"name": "p", "stages": {"t": {"do": "train", "recipe": "r"}}}), {}), "t")
     with pytest.raises(TypeError, match="ShowStage has no kind that says all: fault"):
-        require_whole({**KINDS, ShowStage: Half})
+        require_complete({**KINDS, ShowStage: Half})
     with pytest.raises(TypeError, match="EvalStage has no kind that says all: there is none"):
-        require_whole({declared: kind for declared, kind in KINDS.items() if declared is not EvalStage})
+        require_complete({declared: kind for declared, kind in KINDS.items() if declared is not EvalStage})
 
 
 def test_values_are_checked_without_torch() -> None:

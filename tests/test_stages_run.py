@@ -25,7 +25,7 @@ from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Unlabelled
 from vsscli.stages.job import Job, open_job
 from vsscli.stages.key import Frames, read_out_digest
-from vsscli.stages.record import read_record, write_record
+from vsscli.stages.record import read_stage_record, write_stage_record
 from vsscli.stages.run import Ran, run_pipeline
 from vsscli.store.lock import only_one
 from vsscli.store.reader import open_store
@@ -131,7 +131,7 @@ def test_another_threshold_runs_only_what_hangs_on_it(place: Place) -> None:
 
 
 def test_another_way_to_say_the_same_threshold_ends_at_the_pseudo_labels(place: Place) -> None:
-    result = read_record(place.workspace / "chain/pseudo").result  # type: ignore[union-attr]
+    result = read_stage_record(place.workspace / "chain/pseudo").result  # type: ignore[union-attr]
     assert result is not None
     ran = place.run("stages.pseudo.percentile=null", f"stages.pseudo.threshold={result.facts['threshold']!r}")
     assert list(reasons(ran)) == ["pseudo"]
@@ -155,7 +155,7 @@ def test_a_forced_stage_runs_and_what_hangs_on_it_is_kept_when_it_comes_out_the_
 @pytest.mark.parametrize("name", ["student", "unlabelled", "pseudo", "fused", "zip"])
 def test_a_result_that_is_gone_is_made_again_with_the_same_bytes(place: Place, name: str) -> None:
     zipped = place.zip.read_bytes()
-    result = read_record(place.workspace / "chain" / name).result  # type: ignore[union-attr]
+    result = read_stage_record(place.workspace / "chain" / name).result  # type: ignore[union-attr]
     assert result is not None
     shutil.rmtree(result.path) if result.path.is_dir() else result.path.unlink()
     told = reasons(place.run())
@@ -207,16 +207,16 @@ def test_a_mask_corrected_at_the_same_size_and_time_is_noticed(elsewhere: Place)
     assert told["scores"] == "frames of val changed"
     assert [line for line in listener.warned if "validated again" in line]  # no step is done again for it
     assert load_checkpoint(student / "last.pt").fingerprint == weights
-    assert read_record(student).seconds is None  # type: ignore[union-attr]
+    assert read_stage_record(student).seconds is None  # type: ignore[union-attr]
     assert "first" not in told  # the same network came out, and no frame changed
     assert reasons(elsewhere.run()) == {}
 
 
 def test_only_the_videos_that_changed_are_predicted_again(elsewhere: Place) -> None:
-    student = read_record(elsewhere.workspace / "chain/student")
+    student = read_stage_record(elsewhere.workspace / "chain/student")
     assert student is not None
     first, second = sorted(elsewhere.workspace.glob("*/data/val-000/origin/*.jpg"))[:2]
-    store = read_record(elsewhere.workspace / "chain/first").result.path  # type: ignore[union-attr]
+    store = read_stage_record(elsewhere.workspace / "chain/first").result.path  # type: ignore[union-attr]
     content = first.read_bytes(), second.read_bytes()
     first.write_bytes(content[1])
     second.write_bytes(content[0])
@@ -231,7 +231,7 @@ def test_a_video_that_left_the_split_leaves_the_store(elsewhere: Place) -> None:
     (data / "unlabelled.txt").write_text("unlabelled-001\n")
     told = reasons(elsewhere.run())
     assert told["unlabelled"].startswith("frames of unlabelled changed")
-    store = read_record(elsewhere.workspace / "chain/unlabelled").result.path  # type: ignore[union-attr]
+    store = read_stage_record(elsewhere.workspace / "chain/unlabelled").result.path  # type: ignore[union-attr]
     assert open_store(store).videos() == ("unlabelled-001",)
     assert reasons(elsewhere.run()) == {}
 
@@ -240,7 +240,7 @@ def test_what_an_earlier_version_did_is_kept_with_a_word(elsewhere: Place) -> No
     job = open_job(elsewhere.recipe, context=Context(elsewhere.workspace))
     frames = Frames(job)
     for name in ("student", "unlabelled", "first"):
-        record = read_record(job.folder(name))
+        record = read_stage_record(job.folder(name))
         assert record is not None
         reads = job.kind(name).reads()
         old = {one.called: frames.by_size(one.data, one.split, masks=one.masks) for one in reads}
@@ -248,7 +248,7 @@ def test_what_an_earlier_version_did_is_kept_with_a_word(elsewhere: Place) -> No
         if "recipe" in key:  # nor could recipes say all they can now
             key["recipe"] = {**key["recipe"], "train": {**key["recipe"]["train"]}}
             assert key["recipe"]["train"].pop("void") == "negative"
-        write_record(job.folder(name), replace(record, key=key))
+        write_stage_record(job.folder(name), replace(record, key=key))
     listener = Listener()
     assert reasons(run_pipeline(replace(job, context=replace(job.context, talk=listener)))) == {}
     assert [line.split()[0] for line in listener.warned] == ["student", "unlabelled", "first"]

@@ -14,7 +14,7 @@ from vsscli.printable import printable, printable_text
 from vsscli.report.progress import Progress, is_terminal, screen
 
 
-def plain(stream: TextIO) -> bool:
+def uncoloured(stream: TextIO) -> bool:
     """Whether to write without colour: the stream is not a terminal, or ``NO_COLOR`` is set."""
     return bool(os.environ.get("NO_COLOR")) or not is_terminal(stream)
 

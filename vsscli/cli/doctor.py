@@ -29,7 +29,7 @@ def doctor(
     from vsscli.cli.console import Console
     from vsscli.data.layouts import plain_data
     from vsscli.errors import VssError
-    from vsscli.pipeline.environment import examine
+    from vsscli.pipeline.environment import inspect_environment
     from vsscli.pipeline.inspection import Inspection, inspect_data, inspect_recipe
     from vsscli.recipes.load import load_recipe
 
@@ -41,7 +41,7 @@ def doctor(
         seen.add(inspect_data(plain_data(data), None, described=False, talk=console))
     else:
         seen.missed.append("data: name a folder with --data ROOT or a recipe with --recipe FILE")
-    found = examine(workspace)
+    found = inspect_environment(workspace)
     listed = [(str(fault.path), fault.what, fault.remedy) for fault in seen.faults]
     listed += [("installation", problem.what, problem.remedy) for problem in found.problems]
     warned = [(str(fault.path), fault.what, fault.remedy) for fault in seen.warnings]

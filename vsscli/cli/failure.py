@@ -11,7 +11,7 @@ import traceback
 
 import typer
 
-from vsscli.cli.console import plain
+from vsscli.cli.console import uncoloured
 from vsscli.errors import VssError
 from vsscli.printable import printable, printable_message, printable_text
 from vsscli.report.progress import is_first_process
@@ -182,4 +182,4 @@ def _one_line(text: str) -> str:
 
 
 def _coloured(word: str, colour: int) -> str:
-    return word if plain(sys.stderr) else f"\x1b[1;{colour}m{word}\x1b[0m"
+    return word if uncoloured(sys.stderr) else f"\x1b[1;{colour}m{word}\x1b[0m"

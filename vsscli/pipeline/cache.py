@@ -1,4 +1,4 @@
-"""All stores of a workspace, or some that are named: what they hold, whether they are sound, and mending them."""
+"""Stores of a workspace, or stores given by path: listing, verifying and repairing them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from vsscli.talk import SILENCE, Talk
 
 @dataclass(frozen=True)
 class Entry:
-    """A store, what made it and what it takes."""
+    """A store, its header and its disk usage."""
 
     path: Path
     header: Header
     usage: Usage
 
     def to_json(self, *, videos: bool) -> dict[str, object]:
-        """Plain values for one JSON object; with ``videos`` what each of them takes."""
+        """Plain values for one JSON object; with ``videos``, the usage of each."""
         facts: dict[str, object] = {
             "store": str(self.path),
             "kind": self.header.kind,
@@ -45,7 +45,7 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """``whole``, or how many frames of the videos in it are there."""
+        """``whole``, or how many of the frames of its videos are present."""
         present = sum(video.present for video in self.usage.videos)
         frames = sum(video.frames for video in self.usage.videos)
         return "whole" if present == frames else f"{present} of {frames} frames"
@@ -53,7 +53,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What lies where stores lie and can't be read: why, what to do, and bytes of its files."""
+    """A store that can't be read: why, what to do, and the bytes of its files."""
 
     path: Path
     cause: str
@@ -75,22 +75,22 @@ class Verdict:
 
     @property
     def videos(self) -> tuple[str, ...]:
-        """Videos that are damaged, each once."""
+        """Damaged videos, each once."""
         return tuple(dict.fromkeys(damage.video for damage in self.damaged))
 
 
 def no_store(workspace: Path) -> VssError:
-    """What to tell who asks for the stores of a workspace that has none."""
-    return VssError(f"there is no store in {workspace}", "vss predict makes one; or name some with --stores")
+    """The error for a workspace without stores."""
+    return VssError(f"there is no store in {workspace}", "make one with `vss predict`, or name some with --stores")
 
 
 def list_stores(workspace: Path, stores: Sequence[Path] = ()) -> list[Entry]:
-    """The stores named, or all of the workspace that can be read, newest first, and what each takes."""
+    """The named stores, or all readable ones of the workspace, newest first, with their disk usage."""
     return [Entry(path, read_header(path), measure(path)) for path in stores or find_stores(workspace)]
 
 
 def list_unreadable(workspace: Path) -> list[Unreadable]:
-    """What of a workspace `list_stores` leaves out, by name: stores of another format, or without a sound header."""
+    """The stores of a workspace that `list_stores` leaves out, by name: of another format, or with a damaged header."""
     return [
         Unreadable(path, error.message, error.hint, sum(f.stat().st_size for f in path.rglob("*") if f.is_file()))
         for path, error in unreadable_stores(workspace)
@@ -98,17 +98,17 @@ def list_unreadable(workspace: Path) -> list[Unreadable]:
 
 
 def _own_stores(workspace: Path, talk: Talk) -> list[Path]:
-    """The stores of a workspace that lie in it: what a link leads out of it to is another's, unless it is named."""
+    """The stores inside a workspace: a store outside, reached through a link, is left alone unless it is named."""
     found = {path: Path(os.path.realpath(path)) for path in find_stores(workspace)}
     home = os.path.realpath(workspace)
     for path, real in found.items():
         if not real.is_relative_to(home):
-            talk.warn(f"left alone: {path} leads to {real}, out of {workspace}; name it with --stores to mean it")
+            talk.warn(f"skipped: {path} leads to {real}, out of {workspace}; name it with --stores to include it")
     return [path for path, real in found.items() if real.is_relative_to(home)]
 
 
 def verify_stores(workspace: Path, stores: Sequence[Path] = (), *, talk: Talk = SILENCE) -> list[Verdict]:
-    """Compare every file of the stores with what its record says of it; nothing is changed."""
+    """Compare every file of the stores with its record; nothing is changed."""
     verdicts = []
     if not stores:
         for path, error in unreadable_stores(workspace):
@@ -123,14 +123,14 @@ def verify_stores(workspace: Path, stores: Sequence[Path] = (), *, talk: Talk = 
 
 
 def repair_stores(verdicts: Sequence[Verdict]) -> list[tuple[Path, Repair]]:
-    """Take what was found damaged out of the manifests, so that the commands that made the stores make it again.
+    """Remove damaged parts from the manifests, so that the commands that made the stores make them again.
 
-    A store whose header is damaged is refused, after the others were mended: nothing in it can be trusted.
+    A store with a damaged header is refused, after the others were repaired: nothing in it can be trusted.
 
     Returns
     -------
     list
-        The stores in which something was damaged, and what was taken out.
+        The damaged stores, and what was removed.
     """
     damaged = [verdict for verdict in verdicts if verdict.damaged]
     damaged.sort(key=lambda verdict: verdict.videos == ("",))
@@ -138,20 +138,20 @@ def repair_stores(verdicts: Sequence[Verdict]) -> list[tuple[Path, Repair]]:
 
 
 def collect_leftovers(workspace: Path, stores: Sequence[Path] = (), *, talk: Talk = SILENCE) -> list[Path]:
-    """Remove what dead runs left of the stores named, or of all in the workspace. Returns what was removed.
+    """Remove leftovers of killed runs beside the named stores, or all in the workspace. Returns what was removed.
 
     Raises
     ------
     VssError
-        What is named is no store.
+        A named path is not a store.
     """
     for path in stores:
-        # A run may have died before its store had a header: then its work folder tells that it is one.
+        # A run may have died before its store had a header: then its work folder identifies it.
         if not work_for(place_of(path)).path.is_dir():
             read_header(path)
     paths = list(stores)
     if not paths:
-        # A run may have died before its store had a header: then only the work folder is there.
+        # A run may have died before its store had a header: then there is only the work folder.
         home = os.path.realpath(workspace)
         folders = [
             folder
@@ -159,7 +159,7 @@ def collect_leftovers(workspace: Path, stores: Sequence[Path] = (), *, talk: Tal
             if Path(os.path.realpath(folder.parent)).is_relative_to(home)
         ]
         beside = [folder.with_name(folder.name.removeprefix(".").removesuffix(".work")) for folder in folders]
-        # A link out of the workspace is passed over, and told of, where stores are found.
+        # Links out of the workspace are skipped, with a warning, in `_own_stores`.
         own = [path for path in beside if not path.is_symlink()]
         paths = list(dict.fromkeys([*_own_stores(workspace, talk), *own]))
     return [removed for path in paths for removed in collect(path)]

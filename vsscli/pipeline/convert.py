@@ -1,4 +1,4 @@
-"""From a file that others published to a checkpoint of ours."""
+"""From a published checkpoint to one of ours."""
 
 from __future__ import annotations
 
@@ -23,33 +23,33 @@ from vsscli.talk import SILENCE, Talk
 
 SWIN_SIZE = 640  # short side at which Mask2Former on Swin was trained and is tested (specs: mask2former.md)
 READ_OUT = {"name", "data", "model", "predict", "store"}
-"""Sections of the recipe that a converted checkpoint carries; nobody here chose how it was trained."""
+"""Sections of the recipe that a converted checkpoint carries; how it was trained is not ours to state."""
 
 STEP = 4 / 7  # of the sliding window: 512 of 896 (specs: vit_adapter.md, Data)
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """A checkpoint of ours, and what became of the file it was made of.
+    """A converted checkpoint, and how the tensors of the published file were used.
 
     Parameters
     ----------
     path, fingerprint
         The checkpoint.
     kind
-        What the official file was of, in words.
+        What the published file contained, in words.
     classes
         C.
     crop
-        Height and width of the only images that the network takes; None where it takes any.
+        Height and width of the only images that the network takes; `None` if it takes any.
     loaded
-        Tensors out of the file.
+        Number of tensors taken from the file.
     resized, fresh
         Tensors of the network that were resized to the crop, and those that start from scratch.
     unused
-        Tensors of the file that the network has no use for.
+        Tensors of the file that the network does not use.
     assumed
-        What no tensor tells, in words.
+        Assumptions about what no tensor shows, in words.
     """
 
     path: Path
@@ -78,43 +78,43 @@ def convert_checkpoint(
     force: bool = False,
     talk: Talk = SILENCE,
 ) -> Conversion:
-    """Make a checkpoint of ours out of an official one.
+    """Convert a published checkpoint into one of ours.
 
     Parameters
     ----------
     source
-        A ``.pkl`` of detectron2, a ``.pth`` of mmsegmentation 0.x or 1.x, pre-trained weights of BEiT, ONE-PEACE or a
-        Swin, official or timm's; zipped ones too. Nothing in it is run.
+        A ``.pkl`` of detectron2, a ``.pth`` of mmsegmentation 0.x or 1.x, pretrained weights of BEiT, ONE-PEACE or
+        Swin (official or timm's), also zipped. No code in it is run.
     out
         The checkpoint.
     classes
-        A class table, by name or file. None: what the file says of its classes, or numbers.
+        A class table, by name or file; `None`: the classes that the file names, or numbers.
     backbone, readout
-        As `vsscli.models.official.convert.convert_official` takes them.
+        As for `vsscli.models.official.convert.convert_official`.
     crop
-        Height and width of the images that the network will take, or one side of square ones; None: those of the file.
-        Where the file was made for wide or tall images and does not say for which, also what it was made for.
+        Height and width of the images that the network will take, or the side of square ones; `None`: those of the
+        file. If the file was made for wide or tall images without saying which, also the size it was made for.
     interactions, heads, points
-        What the shapes of tensors can't tell: spans of the adapter's blocks, heads of the mask decoder, points of
-        deformable attention. None: what the file says, or as in the published networks.
+        What the shapes of tensors can't show: spans of the adapter's blocks, heads of the mask decoder, points of
+        deformable attention; `None`: as the file says, or as in the published networks.
     force
-        Replace a file that is there.
+        Replace an existing file.
     talk
-        Told what became of the file's tensors, and what was assumed.
+        Informed of how the file's tensors were used, and of assumptions.
 
     Returns
     -------
     Conversion
-        For `vss predict --model`, or as ``train.init`` or ``model.pretrained`` of a recipe.
+        The checkpoint is for `vss predict --model`, or for ``train.init`` or ``model.pretrained`` of a recipe.
 
     Raises
     ------
     VssError
-        The file can't be read, would run code, is of another network, lacks tensors or has others, tells other classes
-        apart than the table; the crop is no multiple of 32; or there is something at ``out`` already.
+        The file can't be read, would run code, belongs to another network, lacks tensors or has others, or has other
+        classes than the table; the crop is not a multiple of 32; or ``out`` exists.
     """
     if out.exists() and not force:
-        raise VssError(f"{out} is there already", "name another file with --to, or replace it with --force")
+        raise VssError(f"{out} already exists", "name another file with --to, or replace it with --force")
     size = (crop, crop) if isinstance(crop, int) else crop
     assumed = Assumptions(
         points if points is not None else Assumptions.points, heads, tuple(interactions) if interactions else None, size
@@ -161,7 +161,7 @@ def read_spans(text: str) -> tuple[Span, ...]:
     """
     found = [re.fullmatch(r"(\d{1,4})-(\d{1,4})", part.strip()) for part in text.split(",")]
     if not all(found):
-        raise VssError(f"--interactions {text} are no spans of blocks", "write them as 0-5,6-11,12-17,18-23")
+        raise VssError(f"--interactions {text} is not a list of spans", "write them as 0-5,6-11,12-17,18-23")
     return tuple((int(span[1]), int(span[2])) for span in found if span)
 
 
@@ -173,8 +173,8 @@ def _classes(official: Official, named: str | None, source: Path) -> ClassTable:
         return table
     if official.num_classes is None:
         raise VssError(
-            f"{official.source} is {official.kind}, which tells no classes apart",
-            "name the classes that its new head will: --classes vspw124, or a JSON or YAML file",
+            f"{official.source} is {official.kind}, which has no classes",
+            "name those of its new head: --classes vspw124, or a JSON or YAML file",
         )
     names = official.classes or tuple(f"class {number}" for number in range(official.num_classes))
     made_up = ClassTable.from_dict({"name": source.stem, "classes": list(names)})
@@ -182,7 +182,7 @@ def _classes(official: Official, named: str | None, source: Path) -> ClassTable:
 
 
 def _recipe(converted: Converted, table: ClassTable, name: str, classes: str | None) -> Recipe:
-    """How the network is read out, as where it was published; its data is the user's to name."""
+    """How the network is read out, as published; the user has to name the data."""
     crop = converted.crop
     if crop is None:
         predict = Predict(size=SWIN_SIZE)

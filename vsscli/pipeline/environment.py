@@ -1,4 +1,4 @@
-"""What a run finds around it: libraries and machine. Used by ``vss doctor``."""
+"""The environment of a run: libraries and machine. Used by ``vss doctor``."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ EXTRAS = {
     "mmsegmentation": "mmseg",
 }
 SAFE_TORCH = (2, 10)
-"""Older ones can be made to run code by a checkpoint, `weights_only=True` or not."""
+"""Older versions can be made to run code by a checkpoint, even with `weights_only=True`."""
 
 CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
@@ -56,13 +56,13 @@ class Environment:
     Parameters
     ----------
     versions
-        Of Python, vss and its libraries; none for what is not installed.
+        Of Python, vss and its libraries; `None` for what is not installed.
     cores, memory, disk
         CPU cores this process may use, bytes of memory it may use, bytes free in the workspace.
     gpus
         Names of the GPUs that torch can use.
     problems
-        What must be mended before vss can work.
+        What must be fixed before vss can work.
     """
 
     versions: dict[str, str | None]
@@ -73,20 +73,20 @@ class Environment:
     problems: tuple[Problem, ...]
 
 
-def examine(
+def inspect_environment(
     workspace: Path,
     *,
     version_of: Callable[[str], str | None] | None = None,
     import_module: Callable[[str], ModuleType] = importlib.import_module,
 ) -> Environment:
-    """Look at the installation and the machine.
+    """Inspect the installation and the machine.
 
     Parameters
     ----------
     workspace
-        Folder whose disk counts; it need not be there.
+        Folder whose disk counts; it need not exist.
     version_of, import_module
-        How versions are found and libraries imported; tests give other ones.
+        How versions are found and libraries imported; replaced in tests.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def examine(
     versions: dict[str, str | None] = {"python": platform.python_version(), "vsscli": __version__}
     versions |= {name: find(name) for name in (*LIBRARIES, *EXTRAS)}
     problems = [
-        Problem(f"{name} is not installed", 'install vss with what it needs: pip install "vsscli"')
+        Problem(f"{name} is not installed", 'install vss with its dependencies: pip install "vsscli"')
         for name in LIBRARIES
         if versions[name] is None
     ]
@@ -113,7 +113,7 @@ def examine(
     if torch is not None:
         try:
             gpus = _gpus(import_module("torch"))
-        except Exception as cause:  # a broken binary library raises whatever it likes
+        except Exception as cause:  # a broken binary library may raise anything
             problems.append(Problem(f"import torch fails: {_first_line(cause)}", "pip install --force-reinstall torch"))
         else:
             if versions["torchvision"] is not None:
@@ -122,7 +122,7 @@ def examine(
 
 
 def installed_version(name: str) -> str | None:
-    """Version of an installed distribution, or none."""
+    """Version of an installed distribution, or `None`."""
     try:
         return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -130,20 +130,20 @@ def installed_version(name: str) -> str | None:
 
 
 def _torchvision_problems(versions: dict[str, str | None], import_module: Callable[[str], ModuleType]) -> list[Problem]:
-    """Whether torchvision works beside this torch: builds for another CUDA, or for none, do not."""
+    """Whether torchvision works with this torch: builds for another CUDA, or without CUDA, do not."""
     try:
         import_module("torchvision")
     except Exception as cause:
         torch, torchvision = versions["torch"], versions["torchvision"]
         pair = f"torch=={_public(torch)} torchvision=={_public(torchvision)}"
         remedy = (
-            f"install both from one place: pip install --force-reinstall {pair}, "
-            f"or the CPU builds with --index-url {CPU_INDEX} added"
+            f"install both from the same index: pip install --force-reinstall {pair}, "
+            f"or add --index-url {CPU_INDEX} for the CPU builds"
         )
         if "torchvision::nms does not exist" in str(cause):
             what = f"torch {torch} and torchvision {torchvision} are different builds: torchvision can't be imported"
             return [Problem(what, remedy)]
-        return [Problem(f"import torchvision fails beside torch {torch}: {_first_line(cause)}", remedy)]
+        return [Problem(f"import torchvision fails with torch {torch}: {_first_line(cause)}", remedy)]
     return []
 
 
@@ -169,7 +169,7 @@ def _first_line(cause: Exception) -> str:
 
 
 def _free_disk(folder: Path) -> int:
-    """Bytes free where a folder is, or would be made."""
+    """Bytes free where a folder is, or would be created."""
     place = folder.absolute()
     while not place.exists():
         place = place.parent

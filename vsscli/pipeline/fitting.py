@@ -1,4 +1,4 @@
-"""Which weights a fusion should have, by the masks of a split; no network runs."""
+"""Fitting the weights of a fusion on the masks of a split; no network runs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class Masks:
     Parameters
     ----------
     store
-        Its header says the data set and the split, unless they are given.
+        Its header names the data set and the split.
     data_root, split
-        Others.
+        Override these.
 
     Raises
     ------
     VssError
-        There is no such data set, or its classes are others.
+        There is no such data set, or its classes differ.
     """
 
     def __init__(self, store: Store, data_root: Path | None = None, split: str | None = None) -> None:
@@ -64,17 +64,17 @@ class Masks:
 def find_weights(
     stores: Sequence[Path], *, context: Context = Context(), split: str | None = None
 ) -> tuple[Fit, dict[str, Any]]:
-    """Find weights and temperatures for a fusion of stores on the labelled frames of a split.
+    """Fit weights and temperatures for a fusion of stores on the labelled frames of a split.
 
     Returns
     -------
     tuple
-        What was found, and the data set and split it was found on, as the header of the fusion notes it.
+        The fit, and the data set and split that it was made on, as the fusion's header notes them.
 
     Raises
     ------
     VssError
-        Stores that can't be fused, or too few labelled frames.
+        The stores can't be fused, or there are too few labelled frames.
     """
     sources, masks = _open(stores, context.data_root, split)
     return fit_weights(sources, masks.frames, masks.label, talk=context.talk), masks.note
@@ -89,12 +89,12 @@ def plot_sweep(
     method: Method = "arithmetic",
     beside: Sequence[str] = (),
 ) -> list[tuple[float, float]]:
-    """Draw mIoU against the weight of the first of two stores. Returns the points, weight and mIoU.
+    """Plot mIoU against the weight of the first of two stores. Returns the points, weight and mIoU.
 
-    ``beside``: options of a fusion that were given as well, which is refused.
+    ``beside`` names options of a fusion that were given as well, which is refused.
     """
     if beside:
-        raise VssError(f"--sweep draws a curve and fuses nothing: {beside[0]} means nothing to it", "leave it out")
+        raise VssError(f"--sweep plots a curve and fuses nothing, so {beside[0]} has no meaning", "leave it out")
     sources, masks = _open(stores, context.data_root, split)
     points = sweep(sources, masks.frames, masks.label, method=method, talk=context.talk)
     low, high = min(miou for _, miou in points), max(miou for _, miou in points)

@@ -1,4 +1,4 @@
-"""What ``vss doctor`` looks at in data and recipes, what it finds there, and what it could not look at."""
+"""Inspection of data and recipes by ``vss doctor``: what was checked, what is wrong, and what could not be checked."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ USUAL = ("train", "val", "test")
 
 @dataclass
 class Inspection:
-    """What was found.
+    """The result of an inspection.
 
     Parameters
     ----------
     faults
-        What must be mended.
+        What must be fixed.
     warnings
-        What may be otherwise than it should: where, what, and what would mend it.
+        What may be wrong: where, what, and the remedy.
     looked, missed
-        What was looked at, and what not, and why.
+        What was checked; what was not, and why.
     """
 
     faults: list[FileFault] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Inspection:
     missed: list[str] = field(default_factory=list)
 
     def add(self, other: Inspection) -> None:
-        """Put what else was found behind this; what is there already is left out."""
+        """Append another inspection; duplicates are left out."""
         self.faults += [one for one in other.faults if one not in self.faults]
         self.warnings += [one for one in other.warnings if one not in self.warnings]
         self.looked += [one for one in other.looked if one not in self.looked]
@@ -64,21 +64,21 @@ def inspect_data(
     splits: Sequence[str] | None = None,
     talk: Talk = SILENCE,
 ) -> Inspection:
-    """Look at every file of a data set.
+    """Check every file of a data set.
 
     Parameters
     ----------
     data
-        What the data set is.
+        The data set.
     root
         Its folder, if not the one that ``data`` names.
     described
-        Whether ``data`` comes from a recipe, whose splits must all be there. Otherwise train, val and test are looked
-        at where they are, and masks in splits that have any.
+        Whether ``data`` comes from a recipe, whose splits must all exist. Otherwise those of train, val and test that
+        exist are checked, and masks in splits that have any.
     splits
-        Which to look at, if not all of these.
+        The splits to check, if not all of these.
     talk
-        Hears of progress.
+        Receives progress.
     """
     found = Inspection()
     try:
@@ -107,7 +107,7 @@ def inspect_data(
 
 
 def inspect_recipe(recipe: Recipe, root: Path | None, *, talk: Talk = SILENCE) -> Inspection:
-    """Look at all that a recipe needs: every file of its data, its encoder, the weights and labels it starts from.
+    """Check everything that a recipe needs: the files of its data, its encoder, the weights and labels it starts from.
 
     ``root`` is the folder of its main data set, if given.
     """
@@ -124,7 +124,7 @@ def inspect_recipe(recipe: Recipe, root: Path | None, *, talk: Talk = SILENCE) -
 
 
 def _look_at_classes(dataset: Dataset, found: Inspection, *, described: bool) -> None:
-    """Which class table is taken, and whether another one lies there and is not."""
+    """Which class table is used, and whether another one is in the data set's folder."""
     table, data = dataset.table, dataset.recipe
     lying = [name for name in TABLES if (dataset.root / name).is_file()]
     others = []
@@ -142,7 +142,7 @@ def _look_at_classes(dataset: Dataset, found: Inspection, *, described: bool) ->
             FileFault(
                 dataset.root / others[0],
                 f"this class table is not used: {table.num_classes} classes of {data.classes} are",
-                f"set data.classes: {others[0]} if masks are told in its classes, or take the file away",
+                f"set data.classes: {others[0]} if the masks use its classes, or remove the file",
             )
         )
 
@@ -177,7 +177,7 @@ def _look_at_split(
 
 
 def _look_around(dataset: Dataset, split: str, videos: Sequence[FolderVideo], talk: Talk) -> list[FileFault]:
-    """Look at names, at the order they give, and at what lies beside the files that are read."""
+    """Check names, the order they give, and other files beside those that are read."""
     say_order(videos, talk)
     say_numbering(videos, talk)
     faults = []
@@ -189,13 +189,13 @@ def _look_around(dataset: Dataset, split: str, videos: Sequence[FolderVideo], ta
     for video in videos:
         for one, other in same_numbers(video.stems):
             place = next((f.image or f.mask for f in video.frames if f.stem == one), None) or dataset.root
-            what = f"frames {one} and {other} of video {video.name} have the same number: which is first is not known"
-            faults.append(FileFault(place, what, "take one of them away, or number the frames anew"))
+            what = f"frames {one} and {other} of video {video.name} have the same number, so their order is unknown"
+            faults.append(FileFault(place, what, "remove one of them, or renumber the frames"))
     return faults
 
 
 def _look_for_overlap(dataset: Dataset, there: dict[str, list[FolderVideo]], found: Inspection) -> None:
-    """Videos that are trained on and scored, by content."""
+    """Find videos that are both trained on and scored, by content."""
     trained = next((name for name in ("labelled", "train") if name in there), None)
     if trained is None:
         return
@@ -207,12 +207,12 @@ def _look_for_overlap(dataset: Dataset, there: dict[str, list[FolderVideo]], fou
         if both:
             named = ", ".join(map(str, both[:5])) + (f" and {len(both) - 5} more" if len(both) > 5 else "")
             what = f"{len(both)} of {len(there[scored])} videos of split {scored!r} are trained on as well: {named}"
-            remedy = "figures on them say nothing of new video: training and validation should share no frame"
+            remedy = "figures on them say nothing about new video: training and validation should share no frame"
             found.warnings.append(FileFault(dataset.root, what, remedy))
 
 
 def _look_at_network(recipe: Recipe, found: Inspection) -> None:
-    """The encoder, and the files that training or reading out starts from."""
+    """Check the encoder, and the files that training or prediction starts from."""
     model = recipe.model
     files: list[tuple[str, str | None]] = [("train.init", recipe.train.init)]
     if model.weights is not None:
@@ -230,7 +230,7 @@ def _look_at_network(recipe: Recipe, found: Inspection) -> None:
             continue
         try:
             check_file(Path(os.path.expanduser(name)), key)
-            found.looked.append(f"{key} {name}: it is there")
+            found.looked.append(f"{key} {name}: exists")
         except VssError as error:
             found.faults.append(FileFault(Path(name), error.message, error.hint))
     labels = recipe.unlabelled.pseudo_labels if recipe.unlabelled is not None else None
@@ -254,4 +254,4 @@ def _splits(dataset: Dataset, *, described: bool) -> list[str]:
     if described:
         return ["labelled", "val", *(["unlabelled"] if data.labelled or data.unlabelled or _sparse(dataset) else [])]
     there = [name for name in USUAL if dataset.has(name)]
-    return there or ["train"]  # says itself what is missing
+    return there or ["train"]  # whose error names what is missing

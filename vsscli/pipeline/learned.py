@@ -1,7 +1,7 @@
-"""Which of some frames a network has learned from, or weights were fitted on: figures on them say less of new video.
+"""Which frames a network was trained on, or weights were fitted on: figures on them say less about new video.
 
-A prediction store notes what its networks were trained on (`learned_note`), a fusion what its weights were fitted on;
-the frames are found again by their files, and by content where a list calls them otherwise.
+A prediction store notes what its networks were trained on (`learned_note`), a fusion what its weights were fitted on.
+The frames are recognised by their files, and by content if a list names them differently.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ from vsscli.store.header import Header
 
 
 def learned_note(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Any]:
-    """What a store's header says of a network's training: its labelled data sets, if vss has trained it."""
+    """What a store's header notes of a network's training: its labelled data sets, if vss trained it."""
     if not checkpoint.step:
         return {}
     return {"learned": [data.model_dump(mode="json") for data in (recipe.data, *(other.data for other in recipe.also))]}
 
 
 def learned_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) -> int:
-    """How many of some frames of a data set the networks behind a store were trained on with labels.
+    """How many of the given frames the networks behind a store were trained on with labels.
 
     Parameters
     ----------
     header
-        Of the store.
+        Header of the store.
     dataset, frames
         The data set that is scored, and those of its frames that have a mask.
 
     Returns
     -------
     int
-        0 where the store does not note it, or the training data can't be found.
+        0 if the store does not note it, or the training data can't be found.
     """
     noted = header.data.get("learned", ())
     return _among(frames, [video for data in noted for video in _videos(data, "labelled", dataset)])
 
 
 def chosen_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) -> int:
-    """How many of some frames weights behind a store were fitted on; arguments and result as for `learned_frames`."""
+    """How many of the given frames the weights of a fusion were fitted on; see `learned_frames`."""
     noted = [one for one in header.data.get("chosen_on", ()) if isinstance(one, dict)]
     return _among(frames, [v for one in noted for v in _videos(one.get("data"), str(one.get("split")), dataset)])
 
 
 def _among(frames: Sequence[Frame], videos: Sequence[FolderVideo]) -> int:
-    """How many frames are among those of some videos, by their files, or by content where they are called otherwise."""
+    """How many frames are among those of some videos, by file, or by content if they are named differently."""
     places = {_place(frame) for video in videos for frame in video.frames} - {None}
     by_video: dict[str, list[Frame]] = {}
     found = 0
@@ -70,21 +70,21 @@ def _among(frames: Sequence[Frame], videos: Sequence[FolderVideo]) -> int:
 
 
 def learned_remark(learned: int, judged: int) -> str:
-    """The sentence that figures are marked with; empty where there is nothing to mark."""
+    """The warning for figures on frames that were trained on; empty if there are none."""
     if not learned:
         return ""
-    return f"{learned} of {judged} frames with masks were trained on: figures on them say nothing of new video"
+    return f"{learned} of {judged} frames with masks were trained on: figures on them say nothing about new video"
 
 
 def chosen_remark(chosen: int, judged: int) -> str:
-    """The sentence for figures of a fusion whose weights were fitted on what is scored; empty where they were not."""
+    """The warning for figures of a fusion whose weights were fitted on what is scored; empty if they were not."""
     if not chosen:
         return ""
     return f"weights were fitted on {chosen} of {judged} frames with masks: they were chosen on what is reported"
 
 
 def _videos(values: Any, split: str, dataset: Dataset) -> list[FolderVideo]:
-    """The videos of a noted data set's split, which lies where the scored one does if it is the same; none unknown."""
+    """The videos of a noted split; none if it can't be read. The data set that is scored is read where it is now."""
     try:
         data = Data.model_validate(values)
         return open_dataset(data, dataset.root if data.name == dataset.name else None, noted=True).split(split)

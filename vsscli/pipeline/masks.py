@@ -1,4 +1,4 @@
-"""From a model and one's own frames to a folder of masks."""
+"""From a model and a user's own frames to a folder of label images."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def predict_input(
     plan: str | None = None,
     force: bool = False,
 ) -> int:
-    """Predict one's own frames, a video file or folders of images, into palette masks ``<out>/<video>/<stem>.png``.
+    """Predict a video file or folders of images into palette images ``<out>/<video>/<stem>.png``.
 
-    What made them stands beside them, in ``<out>/<video>.json``: the network, and what the frames held. Masks of frames
-    that hold something else now are predicted again.
+    ``<out>/<video>.json`` notes how they were made: the network, and digests of the frames. Frames that have changed
+    since are predicted again.
 
     Parameters
     ----------
@@ -50,22 +50,21 @@ def predict_input(
     source
         As for :func:`vsscli.data.inputs.open_input`.
     out
-        Folder of the masks; masks there of the same model and plan are kept.
+        Folder of the predictions; existing ones of the same model and plan are kept.
     force
-        Keep none: predict again.
+        Predict all frames again.
     context
-        What the network runs on; in its workspace it is remembered what files hold, so that unchanged ones are not
-        read to know it.
+        What the network runs on; its workspace caches digests of files, so that unchanged ones are not read again.
 
     Returns
     -------
     int
-        Number of frames predicted now.
+        Number of frames predicted by this call.
 
     Raises
     ------
     VssError
-        The model or the input is unusable, ``out`` leads into the input, or masks of another origin are there.
+        The model or the input is unusable, ``out`` is inside the input, or ``out`` has predictions of another origin.
     """
     talk = context.talk
     checkpoint = open_model(model, talk=talk)
@@ -86,7 +85,7 @@ def predict_input(
     for there in found:
         for path in there.outdated:
             Inside(out).unlink(path)
-        # Before the first mask, so that none lies there without it, and behind those that it would not be true of.
+        # Written before the first prediction, so that none exists without it, and after outdated ones are removed.
         write_text(_note_path(out, there.video), json.dumps({**note, "frames": there.frames}, indent=1) + "\n")
     _tell(out, found, force=force, talk=talk)
     predictor = Predictor(
@@ -100,29 +99,29 @@ def predict_input(
 
 
 def _require_elsewhere(out: Path, source: Path, videos: Sequence[Video]) -> None:
-    """Refuse a folder in which masks would be taken for frames, or frames for masks."""
+    """Refuse an output folder inside the input, where predictions would be taken for frames."""
     place = source.expanduser().resolve()
     if not place.is_dir():
         return
     for folder in (out, *(out / video.name for video in videos)):
         if folder.resolve().is_relative_to(place):
-            raise VssError(f"--out {out}: masks would lie among the frames of --input {source}", "give another --out")
+            raise VssError(f"--out {out} is among the frames of --input {source}", "give another --out")
 
 
 @dataclass(frozen=True)
 class _There:
-    """The masks of a video that lie there.
+    """Existing predictions of a video.
 
     Parameters
     ----------
     video
         Its frames.
     outdated
-        Masks of frames that held something else.
+        Predictions of frames that have changed.
     frames
-        What to note: what each frame holds that a mask is of, None where that is not known.
+        Digest to note for each frame; `None` if the predicted frame's is unknown.
     left
-        Masks of frames that are no longer there.
+        Predictions of frames that no longer exist.
     """
 
     video: Video
@@ -133,7 +132,7 @@ class _There:
 
 def _look(out: Path, video: Video, digests: Digests, *, force: bool, talk: Talk) -> _There:
     found = digests.frames(video, talk)
-    contents = found if len(found) == len(video) else found * len(video)  # of a video file all have the same
+    contents = found if len(found) == len(video) else found * len(video)  # a video file has one digest for all frames
     note = _read_note(out, video) or {}
     noted = note.get("frames")
     known = noted if isinstance(noted, dict) else {}
@@ -155,25 +154,25 @@ def _look(out: Path, video: Video, digests: Digests, *, force: bool, talk: Talk)
 
 
 def _tell(out: Path, found: Sequence[_There], *, force: bool, talk: Talk) -> None:
-    """Say what is predicted again, and which masks are not known to be of the frames that are there."""
+    """Report what is predicted again, and which predictions may not match the current frames."""
     changed = [there for there in found if there.outdated]
     if changed and not force:
         number = sum(len(there.outdated) for there in changed)
         names = some([there.video.name for there in changed])
-        talk.say(f"{number} masks in {out} are of other frames than are there now (video {names}); predicted again")
+        talk.say(f"{number} frames of video {names} have changed since they were predicted into {out}; predicted again")
     unknown = [there.video.name for there in found if any(there.frames[stem] is None for stem in there.video.stems)]
     if unknown:
         talk.warn(
-            f"masks in {out} are of an earlier version, which did not note what frames hold: if those of "
+            f"predictions in {out} are of an earlier version, which did not note the content of frames: if those of "
             f"{some(unknown)} have changed since, --force predicts them again"
         )
     left = [f"{there.video.name}/{path.name}" for there in found for path in there.left]
     if left:
-        talk.warn(f"{len(left)} masks in {out} are of frames that are no longer there, and stay: {some(left)}")
+        talk.warn(f"{len(left)} predictions in {out} are kept although their frames no longer exist: {some(left)}")
 
 
 def _require_same_origin(out: Path, video: Video, wanted: dict[str, Any]) -> None:
-    """Refuse masks that something else made, or nobody knows what."""
+    """Refuse existing predictions of another or unknown origin."""
     there = next((path for i in range(len(video)) if (path := mask_path(out, video, i)).is_file()), None)
     if there is None:
         return
@@ -181,10 +180,10 @@ def _require_same_origin(out: Path, video: Video, wanted: dict[str, Any]) -> Non
     found = _read_note(out, video)
     if found is None:
         note = _note_path(out, video)
-        raise VssError(f"{there} is there, and {note}, which would say what made it, is not", hint)
+        raise VssError(f"{there} exists, but not {note}, which would say how it was made", hint)
     for name, value in wanted.items():
         if found.get(name) != value:
-            raise VssError(f"the masks in {there.parent} were made with {name} = {found.get(name)}, not {value}", hint)
+            raise VssError(f"{there.parent} was predicted with {name} = {found.get(name)}, not {value}", hint)
 
 
 def _read_note(out: Path, video: Video) -> dict[str, Any] | None:

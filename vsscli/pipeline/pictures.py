@@ -1,4 +1,4 @@
-"""Pictures of some frames of a prediction store, drawn over the frames of the data set it predicts."""
+"""Pictures of predictions, drawn over the frames of the data set."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def draw_pictures(
     videos: int = 1,
     frames: int = 4,
 ) -> list[Path]:
-    """Draw frames of a store: prediction, truth where there is one, and entropy.
+    """Draw frames of a store: prediction, mask if there is one, and entropy.
 
     Parameters
     ----------
@@ -35,13 +35,13 @@ def draw_pictures(
     out
         Folder for ``<video>-<stem>.png``.
     context
-        Its data root is where the frames lie; None: where they lay when they were predicted.
+        Its data root is where the frames are; `None`: where they were when they were predicted.
     video
-        Take frames of this one.
+        Draw frames of this video.
     videos
-        Otherwise of so many, evenly spaced among those of the store.
+        Without ``video``: number of videos, evenly spaced among those of the store.
     frames
-        Pictures of each video, evenly spaced.
+        Pictures per video, evenly spaced.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def draw_pictures(
     Raises
     ------
     VssError
-        The store has no such video or none at all, or the data set's frames are not the ones that were predicted.
+        The store has no such video or none at all, or the data set's frames are not those that were predicted.
     """
     opened = open_store(store)
     if opened.header.kind == "pseudo":
@@ -83,7 +83,7 @@ def newest_prediction(workspace: Path) -> Path:
 
 
 def spread(items: Sequence[str], count: int) -> list[str]:
-    """So many of the items, evenly spaced; all of them when there are fewer."""
+    """``count`` of the items, evenly spaced; all if there are fewer."""
     count = min(count, len(items))
     return [items[(2 * pick + 1) * len(items) // (2 * count)] for pick in range(count)]
 
@@ -104,7 +104,7 @@ def _draw(store: Store, dataset: Dataset, folder: FolderVideo | None, name: str,
     if folder is None or stem not in folder.stems:
         raise VssError(
             f"{store.path} predicts frame {name}/{stem}, which is not in {dataset.root}",
-            "name the folder of the data that was predicted with --data",
+            "name the folder of the predicted data with --data",
         )
     place, index = folder.stems.index(stem), store.stems(name).index(stem)
     image, mask = folder.read(place), folder.frames[place].mask

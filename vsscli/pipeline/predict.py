@@ -25,21 +25,20 @@ from vsscli.pipeline.learned import learned_note
 from vsscli.pipeline.source import open_model, take_classes, with_weights
 from vsscli.pipeline.workspace import Begin, older_store, store_path, unheard
 from vsscli.recipes.load import recipe_from_dict
-from vsscli.recipes.readout import Predict
-from vsscli.recipes.readout import Store as StoreSection
+from vsscli.recipes.readout import Predict, StoreSection
 from vsscli.recipes.schema import Recipe
 from vsscli.store.header import COMPACT, FAMILY, FINE, Encoding, Header
 from vsscli.store.reader import open_store
 from vsscli.store.writer import StoreWriter, unlike_frames
 from vsscli.talk import Silence, Talk
 
-# Raised only when a change of the code alters predictions, so that old stores are not continued with new numbers.
+# Raised only if a change of the code alters predictions, so that old stores are not continued with new numbers.
 NUMERICS = 2
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A complete store, and what had to be done for it: frames predicted now, frames that were there."""
+    """A complete store; how many frames were predicted by this call, and how many were cached."""
 
     store: Path
     predicted: int
@@ -47,7 +46,7 @@ class Prediction:
 
 
 def chosen_plan(predict: Predict, *, tta: bool, named: str | AugmentationPlan | None) -> AugmentationPlan:
-    """``--tta-plan`` if given, else with ``--tta`` the recipe's plan, else none."""
+    """``--tta-plan`` if given, else with ``--tta`` the recipe's plan, else no augmentation."""
     if isinstance(named, AugmentationPlan):
         return named
     if named is not None:
@@ -71,29 +70,29 @@ def predict_split(
     force: bool = False,
     begin: Begin = unheard,
 ) -> Prediction:
-    """Predict every frame of a split into a store; what is there already of these very frames is kept.
+    """Predict every frame of a split into a store; frames already in it are kept.
 
-    A video whose frames hold something else than when they were predicted, or are others, is predicted again.
+    A video whose frames have changed since they were predicted is predicted again.
 
     Parameters
     ----------
     model
-        A checkpoint, with the recipe that says where the data is and how the network is read out; or such a recipe
-        whose network is trained already (see `vsscli.pipeline.source.open_model`).
+        A checkpoint, whose recipe says where the data is and how the network is read out; or a recipe whose network is
+        already trained (see `vsscli.pipeline.source.open_model`).
     split
         "train", "val", "labelled", "unlabelled", or any other list of the data set.
     context, out
         The store goes to its place in the workspace, or to ``out``.
     tta, plan
-        Test-time augmentation: none, the recipe's plan, or another one, by name or itself.
+        Test-time augmentation by the recipe's plan, or by another plan or its name.
     keep
         "top" (the most likely classes), "fine" (more of them), "compact" (fewer and coarser ones) or "all" (logits as
-        float16); none: what the recipe says.
+        float16); `None`: as in the recipe.
     force
-        Write a new store beside one of other settings at the same place; and predict again what an earlier version
-        predicted, which did not note what the frames held.
+        Write a new store beside one with other settings in the same place; and predict again what an earlier version
+        predicted, which did not note the content of the frames.
     begin
-        Hears where the store will lie, before anything is written there.
+        Called with the place of the store before anything is written there.
 
     Raises
     ------
@@ -120,24 +119,24 @@ def predict_split(
             there = _look(older, videos, digests, force=False)
         if there.frames == total:
             begin(older, ())
-            there.tell(older, talk)
+            there.report(older, talk)
             talk.say(
-                f"cached: {older}, of an earlier format, holds all {total} frames of {split}; no network was loaded"
+                f"cached: {older}, in an earlier format, holds all {total} frames of {split}; no network was loaded"
             )
             return Prediction(older, 0, total)
     with fabric.rank_zero_first():
         begin(path, ())
-        with StoreWriter(path, header, force=force) as writer:  # refuses what is there if it is something else
+        with StoreWriter(path, header, force=force) as writer:  # refuses a different store in that place
             path = writer.path
         with Digests(context.workspace / INDEX) as digests:
             there = _look(path, videos, digests, force=force)
     missing = total - there.frames
     if not fabric.is_global_zero:
         talk = Silence()
-    there.tell(path, talk)
+    there.report(path, talk)
     if older is not None:
-        talk.say(f"{older} holds a part in an earlier format, which is read but not gone on with: predicted anew")
-    fabric.barrier()  # every process has counted before one of them writes
+        talk.say(f"{older} is incomplete and in an earlier format, which can't be continued: predicting all frames")
+    fabric.barrier()  # no process writes before all have counted
     if not missing:
         talk.say(f"cached: {path} holds all {total} frames of {split}; no network was loaded")
         return Prediction(path, 0, total)
@@ -168,35 +167,35 @@ def predict_split(
 
 @dataclass(frozen=True)
 class _There:
-    """What a store holds of some videos.
+    """What a store already has of some videos.
 
     Parameters
     ----------
     frames
-        How many frames need no prediction.
+        Number of frames that need no prediction.
     changed
-        Videos that it holds with other frames; nothing of them counts.
+        Videos whose frames have changed; nothing of them counts.
     unnoted
-        Videos of which it does not say what their frames held.
+        Videos for which it does not note the content of frames.
     """
 
     frames: int
     changed: tuple[str, ...]
     unnoted: tuple[str, ...]
 
-    def tell(self, path: Path, talk: Talk) -> None:
+    def report(self, path: Path, talk: Talk) -> None:
         if self.changed:
             which = f"{len(self.changed)} video{'s have' if len(self.changed) > 1 else ' has'} other frames"
             talk.say(f"{which} than {path} was predicted from: {some(self.changed)}; predicted again")
         if self.unnoted:
             talk.warn(
-                f"{path} is of an earlier version, which did not note what frames hold: if those of "
+                f"{path} is of an earlier version, which did not note the content of frames: if those of "
                 f"{some(self.unnoted)} have changed since, --force predicts them again"
             )
 
 
 def _look(path: Path, videos: Sequence[Video], digests: Digests, *, force: bool) -> _There:
-    """Compare the frames of a store's videos with those that are there now."""
+    """Compare the frames that a store was predicted from with the current ones."""
     if not (path / "zarr.json").exists():
         return _There(0, (), ())  # nothing, or the empty folder that a writer accepts
     store = open_store(path)
@@ -219,14 +218,14 @@ def _look(path: Path, videos: Sequence[Video], digests: Digests, *, force: bool)
 
 
 def read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
-    """How a checkpoint's network is read out: the recipe's section, a plan, and a precision if one is given."""
+    """How to read out a checkpoint's network, from the recipe's section, a plan, and a precision if given."""
     window = chosen_window(predict.window, checkpoint.config.fixed_crop)
     return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision, predict.missing)
 
 
 def made_by(checkpoint: Checkpoint, how: ReadOut) -> dict[str, Any]:
-    """What decides the predictions of a frame, as plain JSON values."""
-    # Where nothing can lack, or is filled up as earlier versions did, nothing is noted and their predictions are right.
+    """Everything that decides the predictions of a frame, as plain JSON values."""
+    # Noted only if it matters: otherwise predictions of earlier versions, which lack the note, remain valid.
     lacking = checkpoint.config.scores is ScoreKind.MASK_SCORES and how.missing != "normalise"
     return {
         "weights": checkpoint.fingerprint,

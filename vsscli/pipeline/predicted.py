@@ -1,4 +1,4 @@
-"""A prediction, wherever it lies, with the data set that it predicts."""
+"""A prediction in a store or folder, with the data set that it belongs to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from vsscli.store.remote import place_of
 
 @dataclass(frozen=True)
 class Predicted:
-    """Labels, the data set whose frames they belong to, and which of its splits; the header of a store."""
+    """Labels, their data set and split, and the header if they are in a store."""
 
     path: Path
     labels: FolderLabels | StoreLabels
@@ -39,18 +39,18 @@ def open_predicted(
     path
         A prediction store, or a folder of ``<video>/<stem>.png`` class-index masks.
     data_root, recipe
-        The data set: a recipe's, else the one that the store names, else whatever lies under the root.
+        The data set: the recipe's, else the one that the store names, else whatever is under the root.
     split
-        Which videos; none: the store's own, or ``otherwise``.
+        Which videos; `None`: the store's own split, or ``otherwise``.
 
     Raises
     ------
     VssError
-        The path is no prediction, or prediction and data do not fit together.
+        The path is not a prediction, or prediction and data do not match.
     """
     path = place_of(path)
     if not path.exists():
-        raise VssError(f"no prediction at {path}", "name a store, or a folder that holds <video>/<stem>.png")
+        raise VssError(f"no prediction at {path}", "name a store, or a folder of <video>/<stem>.png")
     header = read_header(path) if (path / "zarr.json").is_file() else None
     if header is not None and header.kind == "pseudo":
         raise VssError(f"{path} holds pseudo-labels, not predictions", "name the prediction store it was made from")
@@ -71,11 +71,11 @@ def noted_dataset(path: Path, header: Header, data_root: Path | None) -> Dataset
     Raises
     ------
     VssError
-        The header notes none, or none that can be read; or it is not where it was, nor where ``data_root`` says.
+        The header names no readable data set, or the data is neither where it was nor at ``data_root``.
     """
     values = header.data.get("section")
     if values is None:
-        raise VssError(f"{path} does not tell which data set it predicts", "name a store that `vss predict` made")
+        raise VssError(f"{path} does not name the data set it predicts", "name a store that `vss predict` made")
     try:
         data = Data.model_validate(values)
     except ValidationError as error:
@@ -85,7 +85,7 @@ def noted_dataset(path: Path, header: Header, data_root: Path | None) -> Dataset
             f"{path} notes a data set that can't be read: {what}: {fault['msg']}", "make the store again"
         ) from error
     if data_root is None and "root" not in header.data:
-        raise VssError(f"{path} does not say where its data lie", "add --data ROOT")
+        raise VssError(f"{path} does not say where its data is", "add --data ROOT")
     return open_dataset(data, data_root or Path(header.data["root"]), noted=True)
 
 
@@ -96,4 +96,4 @@ def _dataset(path: Path, header: Header | None, data_root: Path | None, recipe: 
         return noted_dataset(path, header, data_root)
     if data_root is not None:
         return open_dataset(plain_data(data_root))
-    raise VssError(f"{path} does not tell which data set it predicts", "add --data ROOT or --recipe FILE")
+    raise VssError(f"{path} does not name the data set it predicts", "add --data ROOT or --recipe FILE")

@@ -29,7 +29,7 @@ DEFAULT_PERCENTILE = 80.0
 
 @dataclass(frozen=True)
 class PseudoLabels:
-    """A pseudo-label store, the predictions it was read from, and what it holds."""
+    """A pseudo-label store, the predictions it was made from, and its contents."""
 
     store: Path
     predictions: Path

@@ -1,4 +1,4 @@
-"""How right reliable pixels are: a store against what masks there are, as a table, a chart and figures."""
+"""How right reliable pixels are: a store compared with the available masks, as a table, a chart and figures."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ COLUMNS = ("reliable", "threshold", "right", "seldom reliable")
 
 @dataclass(frozen=True)
 class ReliabilityReport:
-    """The counts, the threshold that pseudo-labels were made with, and where chart and figures lie.
+    """The counts, the threshold of the pseudo-labels, and the paths of chart and figures.
 
-    ``learned``: how many of the judged frames the networks were trained on. How right these are says nothing of others.
+    ``learned`` is the number of judged frames that the networks were trained on, which say nothing about others.
     """
 
     reliability: Reliability
@@ -39,17 +39,17 @@ class ReliabilityReport:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """`COLUMNS`, marked where frames were judged that were trained on."""
+        """`COLUMNS`, marked if judged frames were trained on."""
         return tuple(f"{name} (trained on)" if name == "right" and self.learned else name for name in COLUMNS)
 
     def to_json(self) -> dict[str, object]:
-        """The counts as plain values, and how many of the judged frames were trained on if any."""
+        """The counts as plain values, and the number of judged frames that were trained on, if any."""
         return self.reliability.to_json() | ({"trained_on": self.learned} if self.learned else {})
 
     def rows(self) -> list[tuple[str, str, str, str]]:
-        """Lines of a table under `COLUMNS`, one for each tenth of the pixels.
+        """Rows of a table with `COLUMNS`, one for each tenth of the pixels.
 
-        The last column names classes of which less than half as many pixels are reliable as of all.
+        The last column names classes whose share of reliable pixels is less than half of the overall share.
         """
         counts = self.reliability
         coverage, precision = counts.coverage(), counts.precision()
@@ -63,7 +63,7 @@ class ReliabilityReport:
         return lines
 
     def class_rows(self) -> list[tuple[str, str, str, str]]:
-        """By class, at the threshold of the pseudo-labels: share of all pixels, reliable of these, right of these."""
+        """For each class, at the pseudo-labels' threshold: share of all pixels, reliable of these, right of these."""
         counts, levels = self.reliability, _levels(self.threshold)
         share = counts.pixels.sum(0) / counts.pixels.sum()
         columns = (share, counts.class_coverage(levels), counts.class_precision(levels))
@@ -72,28 +72,28 @@ class ReliabilityReport:
 
 
 def report_reliability(predictions: Path, threshold: Threshold, *, context: Context = Context()) -> ReliabilityReport:
-    """Measure a prediction store and leave ``<store>.reliability.svg`` and ``.json`` beside it.
+    """Measure a prediction store, and write ``<store>.reliability.svg`` and ``.json`` beside it.
 
     Parameters
     ----------
     predictions
         A prediction or a fusion.
     threshold
-        The one to mark, and to tell the classes' shares at.
+        The threshold to mark in the chart, and to use for the classes' shares.
     context
-        Its data root is where masks lie; None: where the frames lay when they were predicted.
+        Its data root is where the masks are; `None`: where the frames were when they were predicted.
 
     Raises
     ------
     VssError
-        As `measure_reliability`; or the data set is not there.
+        As `measure_reliability`, or the data set is missing.
     """
     talk = context.talk
     store = open_store(predictions)
     truth, learned = _truth(store, context.data_root)
     counts = measure_reliability(store, truth, talk=talk)
     if counts.judged_frames < counts.frames:
-        talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks: how right pixels are is known of these")
+        talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks and show how many pixels are right")
     chart, figures = (beside(predictions, f".reliability.{kind}") for kind in ("svg", "json"))
     if learned:
         talk.warn(learned_remark(learned, counts.judged_frames))
@@ -104,7 +104,7 @@ def report_reliability(predictions: Path, threshold: Threshold, *, context: Cont
 
 
 def draw_reliability(counts: Reliability, threshold: Threshold) -> str:
-    """Coverage against precision as SVG; where nothing could be judged, coverage against the threshold."""
+    """Coverage against precision as SVG; without any masks, coverage against the threshold."""
     coverage, precision = counts.coverage(), counts.precision()
     covered = counts.covered(_levels(threshold))
     mark = f"{covered:.1%} reliable"
@@ -116,7 +116,7 @@ def draw_reliability(counts: Reliability, threshold: Threshold) -> str:
             y_title="reliable pixels, of all",
             x_range=(0, 1),
             y_range=(0, 1),
-            # Thresholds of each class's own are no place on the axis of one for all.
+            # Thresholds per class have no single place on the axis.
             mark=None if threshold.class_levels else (threshold.level / MAX_LEVEL, mark),
         )
     known = [(float(x), float(y)) for x, y in zip(coverage, precision, strict=True) if x and not math.isnan(y)]
@@ -137,7 +137,7 @@ def _levels(threshold: Threshold) -> int | tuple[int, ...]:
 
 
 def _truth(store: Store, data_root: Path | None) -> tuple[Truth, int]:
-    """The masks of a store's frames, and how many of those that have one were trained on."""
+    """The masks of a store's frames, and how many of the frames with a mask were trained on."""
     dataset = noted_dataset(store.path, store.header, data_root)
     read = dataset.ids.read
     there = {composed(name): frozenset(map(composed, store.stems(name))) for name in store.videos()}

@@ -1,4 +1,4 @@
-"""Smoothing a store along time, with the frames it was predicted from where they are at hand."""
+"""Smoothing a store along time, with the frames it was predicted from if they are available."""
 
 from __future__ import annotations
 
@@ -27,27 +27,27 @@ def smooth_store(
     force: bool = False,
     begin: Begin = unheard,
 ) -> Path:
-    """Average every frame of a store with its neighbours, moved by the optical flow of the frames if they are there.
+    """Average every frame of a store with its neighbours, along the optical flow if the frames are available.
 
     Parameters
     ----------
     path
         Predictions or a fusion.
     reach
-        Frames before and behind.
+        Number of frames before and after.
     out
-        The store to write; none: beside it.
+        The store to write; `None`: beside ``path``.
     context, split
-        Where the frames are and which, if they are not where the store says.
+        The data root and split of the frames, if not those that the store names.
     force
         As for :func:`vsscli.fusion.temporal.smooth`.
     begin
-        Hears where the result will lie.
+        Called with the place of the result before anything is written there.
 
     Raises
     ------
     VssError
-        A store that can't be smoothed; where the context names a data root, frames that are not there.
+        The store can't be smoothed; or the context names a data root without these frames.
     """
     store = open_store(path)
     try:
@@ -74,7 +74,7 @@ def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:
         predicted_from = store.record(name).frames
         if predicted_from and predicted_from != digests.video(video):
             raise VssError(
-                f"the images of video {name} in {found.dataset.root} are others than {store.path} was predicted from",
+                f"the frames of video {name} in {found.dataset.root} have changed since {store.path} was predicted",
                 "predict them again (the same `vss predict` command), or add --data ROOT",
             )
 

@@ -1,4 +1,4 @@
-"""From what a user names as a model to a checkpoint: a file of ours, or a recipe whose network is trained already."""
+"""From a model as the user names it to a checkpoint: a file of ours, or a recipe whose network is already trained."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ RECIPES = (".yaml", ".yml")
 
 
 def open_model(path: Path, *, data_root: Path | None = None, talk: Talk = SILENCE) -> Checkpoint:
-    """Find out what a model is, and on what data.
+    """Open a model.
 
     Parameters
     ----------
     path
         A checkpoint, or a recipe (``.yaml``) whose network needs no training by us: family ``mmseg``.
     data_root
-        Folder of the data set, where the recipe's is not meant.
+        Folder of the data set, if not the recipe's.
     talk
-        Told what reading a recipe's network brings with it.
+        Informed of what reading a recipe's network involves.
 
     Returns
     -------
     Checkpoint
-        With a recipe. Of a checkpoint of ours without weights, which `with_weights` adds.
+        With its recipe; one of ours is without weights, which `with_weights` adds.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def open_model(path: Path, *, data_root: Path | None = None, talk: Talk = SILENC
     recipe = load_recipe(path)
     if not isinstance(recipe.model, TrainedModel):
         raise VssError(
-            f"{path} is a recipe of a network that is yet to be trained (family {recipe.model.family})",
+            f"{path} is a recipe of a network that is not trained yet (family {recipe.model.family})",
             f"vss train --recipe {path}, then name its checkpoint, {Path('runs', recipe.name, 'last.pt')}",
         )
     checkpoint = recipe.model.read(lambda: class_table(recipe.data, data_root), talk)
@@ -50,21 +50,21 @@ def open_model(path: Path, *, data_root: Path | None = None, talk: Talk = SILENC
 
 
 def with_weights(checkpoint: Checkpoint) -> Checkpoint:
-    """The same checkpoint, its weights loaded."""
+    """The same checkpoint, with its weights loaded."""
     if checkpoint.weights or checkpoint.path is None:
         return checkpoint
     return load_checkpoint(checkpoint.path)
 
 
 def take_classes(checkpoint: Checkpoint, dataset: Dataset) -> None:
-    """Let a checkpoint speak of its classes as a data set does, after making sure that they are the same.
+    """Give a checkpoint the class table of a data set, after checking that the classes are the same.
 
     Names are compared by their letters and digits: other programs write "Traffic_Light" for "traffic light".
 
     Raises
     ------
     VssError
-        They are others.
+        They differ.
     """
     own, table = checkpoint.table, dataset.table
     pairs = list(zip(map(_spelt, own.names), map(_spelt, table.names), strict=False))
@@ -72,7 +72,7 @@ def take_classes(checkpoint: Checkpoint, dataset: Dataset) -> None:
     if own.num_classes != table.num_classes or wrong is not None:
         first = "" if wrong is None else f"; class {wrong} is {own.names[wrong]!r} there, {table.names[wrong]!r} here"
         raise VssError(
-            f"{checkpoint.path} knows {own.num_classes} classes of {own.name!r}, "
+            f"{checkpoint.path} has {own.num_classes} classes of {own.name!r}, "
             f"{dataset.root} has {table.num_classes} of {table.name!r}{first}",
             "predict the data set the checkpoint was trained on, or give its root with --data",
         )

@@ -1,4 +1,4 @@
-"""From a prediction to the zip that is handed in, and from a zip to what is wrong with it."""
+"""From a prediction to a submission zip, and checking one."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ SPLIT = "test"
 
 @dataclass(frozen=True)
 class Target:
-    """What is answered, a split of a data set, and how the server wants it.
+    """What a submission is for: a split of a data set, and the server's layout.
 
     Parameters
     ----------
     context
-        Its workspace is where the newest store of the split is looked for when no prediction is named.
+        Its workspace is searched for the newest store of the split if no prediction is named.
     prediction
         A prediction store, or a folder of ``<video>/<stem>.png`` class-index masks.
     recipe
-        The data set: a recipe's, else the one that the store names, else whatever lies under the root. Its split needs
+        Defines the data set; `None`: the one that the store names, or whatever is under the root. Its split needs
         images only.
     split
-        Which videos; none: the store's own, or ``test``.
+        Which videos; `None`: the store's own split, or ``test``.
     label_offset
-        Value of class 0.
+        Pixel value of class 0.
     prefix
         Folder in the zip that holds the videos' folders.
     """
@@ -54,7 +54,7 @@ class Target:
         return open_predicted(path, data_root=root, split=self.split, recipe=self.recipe, otherwise=SPLIT)
 
     def data(self) -> tuple[Dataset, str]:
-        """Find the data set and the split; only where neither recipe nor root is given, by the prediction."""
+        """Find the data set and the split; by the prediction only if neither recipe nor root is given."""
         root = self.context.data_root
         if self.prediction is None and self.recipe is not None:
             return open_dataset(self.recipe.data, root), self.split or SPLIT
@@ -70,7 +70,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Submission:
-    """A zip, and what it holds the predictions of."""
+    """A zip, and the prediction, data set and split it was made of."""
 
     written: Written
     prediction: Path
@@ -80,7 +80,7 @@ class Submission:
 
 @dataclass(frozen=True)
 class SubmissionCheck:
-    """What was found in a zip, and what it was compared with."""
+    """The result of checking a zip, and what it was compared with."""
 
     checked: Checked
     data: Path
@@ -88,12 +88,12 @@ class SubmissionCheck:
 
 
 def submit(target: Target, out: Path, *, workers: int | None = None) -> Submission:
-    """Pack predictions of every frame of a split into a zip, which is there whole or not at all.
+    """Pack predictions of every frame of a split into a zip, which is complete or not written at all.
 
     Raises
     ------
     VssError
-        There is nothing to pack, or not every frame has a prediction of its size; see
+        There is nothing to pack, or a frame lacks a prediction of its size; see
         :func:`vsscli.submission.archive.write_submission`.
     """
     talk = target.context.talk
@@ -106,12 +106,12 @@ def submit(target: Target, out: Path, *, workers: int | None = None) -> Submissi
 
 
 def check(target: Target, file: Path, *, workers: int | None = None) -> SubmissionCheck:
-    """Compare a zip with the split that it answers. Nothing is unpacked to disk.
+    """Compare a zip with its split. Nothing is unpacked to disk.
 
     Raises
     ------
     VssError
-        The file is no zip, or the data set is not there. What is wrong with the zip is in what is returned.
+        The file is not a zip, or the data set is missing. Faults of the zip are in the result.
     """
     talk = target.context.talk
     dataset, split = target.data()

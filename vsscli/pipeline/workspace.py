@@ -1,6 +1,6 @@
 """Where results go by default, and how they are found again.
 
-``<workspace>/<recipe>/`` holds a training run, ``<workspace>/<pipeline>/<stage>/`` what a stage of a pipeline left,
+``<workspace>/<recipe>/`` holds a training run, ``<workspace>/<pipeline>/<stage>/`` the result of a stage,
 ``<workspace>/stores/<data>/<split>/`` the stores of a split.
 """
 
@@ -17,10 +17,10 @@ from vsscli.names import plain_name, require_names
 from vsscli.store.header import Header, read_header
 
 STORES = "stores/*/*/*.zarr"
-"""Where in a workspace stores lie."""
+"""Where stores are in a workspace."""
 
 Begin = Callable[[Path, Sequence[Path]], object]
-"""Hears where a store will lie, and of which stores it is made, before anything is written there."""
+"""Called with the place of a store, and the stores that it is made of, before anything is written there."""
 
 
 def unheard(place: Path, sources: Sequence[Path]) -> None:
@@ -33,31 +33,31 @@ def run_folder(workspace: Path, recipe_name: str) -> Path:
     Raises
     ------
     VssError
-        A link leads it out of the workspace.
+        A link leads out of the workspace.
     """
     require_inside(workspace, workspace / recipe_name)
     return workspace / recipe_name
 
 
 def store_path(workspace: Path, header: Header, name: str) -> Path:
-    """Place of a store: named for people, and for its fingerprint so that two settings never meet.
+    """Place of a store: its name is readable, and has the fingerprint so that two settings never share a place.
 
     Raises
     ------
     VssError
-        The header names no data set or no split, or calls them what can't be the name of a folder; or a link leads it
-        out of the workspace. The store itself may be a link.
+        The header names no data set or split, or one that can't be the name of a folder; or a link leads out of the
+        workspace. The store itself may be a link.
     """
     noted = [header.data.get(key) for key in ("name", "split")]
     parts = [part if isinstance(part, str) else "" for part in noted]
-    require_names(parts, "data set and split of a store", "give --out, or make the stores it comes from again")
+    require_names(parts, "data set and split of a store", "give --out, or make its source stores again")
     folder = workspace.joinpath("stores", *parts)
     require_inside(workspace, folder)
     return folder / f"{plain_name(name)}-{header.fingerprint[:8]}.zarr"
 
 
 def older_store(path: Path, header: Header) -> Path | None:
-    """A store beside the place of another that holds the same predictions in an earlier format, if there is one."""
+    """A store with the same predictions in an earlier format, beside the place of a store, if there is one."""
     for other in sorted(path.parent.glob(f"{glob.escape(path.stem.rpartition('-')[0])}-*.zarr")):
         with suppress(VssError):
             there = read_header(other)
@@ -75,23 +75,23 @@ def find_stores(workspace: Path, kind: str | None = None, split: str | None = No
     workspace
         Folder of all results.
     kind
-        "prediction", "fusion" or "pseudo"; none for all.
+        "prediction", "fusion" or "pseudo"; `None`: all.
     split
-        Name of a split; "evaluation" stands for the split that each store's recipe evaluates on.
+        Name of a split; "evaluation" means the split that each store's recipe evaluates on.
     """
     found = []
     for path in workspace.glob(STORES):
         try:
             header = read_header(path)
         except VssError:
-            continue  # for `unreadable_stores` to name
+            continue  # see `unreadable_stores`
         if (kind is None or header.kind == kind) and (split is None or _is_of(header, split)):
             found.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(found, reverse=True)]
 
 
 def unreadable_stores(workspace: Path) -> list[tuple[Path, VssError]]:
-    """What lies where stores lie and can't be read, by name, and why: of another format, or damaged."""
+    """Stores that can't be read, by name, with the error: another format, or damaged."""
     found = []
     for path in sorted(workspace.glob(STORES)):
         try:
@@ -102,13 +102,13 @@ def unreadable_stores(workspace: Path) -> list[tuple[Path, VssError]]:
 
 
 def with_unreadable(hint: str, workspace: Path) -> str:
-    """A hint of an error that found no store, and which stores were passed over because they can't be read."""
+    """The hint of an error about missing stores, extended by stores that were skipped because they are unreadable."""
     unreadable = unreadable_stores(workspace)
     if not unreadable:
         return hint
     _, first = unreadable[0]
     others = f" (and {len(unreadable) - 1} more: `vss cache ls`)" if len(unreadable) > 1 else ""
-    return f"{hint}; passed over: {first.message}{others}: {first.hint}"
+    return f"{hint}; skipped: {first.message}{others}: {first.hint}"
 
 
 def _is_of(header: Header, split: str) -> bool:
@@ -132,12 +132,12 @@ def newest_store(workspace: Path, split: str, data: str | None = None) -> Path:
     split
         As for `find_stores`.
     data
-        Name of the data set; none: any.
+        Name of the data set; `None`: any.
 
     Raises
     ------
     VssError
-        There is none; the hint is the command that makes one.
+        There is no such store; the hint is the command that makes one.
     """
     for path in find_stores(workspace, split=split):
         header = read_header(path)

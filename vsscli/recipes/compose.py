@@ -13,7 +13,7 @@ from typing import Any
 from vsscli.errors import VssError
 from vsscli.recipes.find import find_named
 from vsscli.recipes.schema import family_of
-from vsscli.recipes.text import Document, Key, parse_yaml, read_text
+from vsscli.recipes.text import Document, Key, parse_recipe, read_recipe_text
 
 MAX_DEPTH = 8
 """Recipes that extend one another in a row."""
@@ -46,7 +46,7 @@ class _Composer:
         self._count = 0
 
     def read(self, path: Path) -> Document:
-        document = parse_yaml(read_text(path), str(path))
+        document = parse_recipe(read_recipe_text(path), str(path))
         if document.values is None:
             raise VssError(f"recipe {path} is empty", "start from a shipped one, such as recipes/student.yaml")
         if not isinstance(document.values, dict):
@@ -136,7 +136,7 @@ def override(document: Document, text: str) -> None:
     option = f"--set {text}"
     if not equals or not all(key):
         raise VssError(f"{option}: not of the form KEY=VALUE", "for example --set train.steps=200")
-    parsed = parse_yaml(value, option, key, lines=False)
+    parsed = parse_recipe(value, option, key, lines=False)
     section = document.values
     for depth, part in enumerate(key[:-1], start=1):
         if section.get(part) is None:

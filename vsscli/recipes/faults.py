@@ -68,7 +68,7 @@ def nothing_further(_: Pipeline) -> list[tuple[Key, str]]:
     return []
 
 
-def check(document: Document, source: str, schema: type[Schema], further: Further = nothing_further) -> Schema:
+def validated(document: Document, source: str, schema: type[Schema], further: Further = nothing_further) -> Schema:
     """A document as the schema's object.
 
     Parameters
@@ -80,20 +80,20 @@ def check(document: Document, source: str, schema: type[Schema], further: Furthe
     schema
         `Recipe` or `Pipeline`.
     further
-        As for `examine`.
+        As for `find_faults`.
 
     Raises
     ------
     VssError
         It is wrong; names every fault.
     """
-    checked, faults = examine(document, schema, further)
+    checked, faults = find_faults(document, schema, further)
     if checked is not None:
         return checked
-    raise refusal(faults, source)
+    raise faults_error(faults, source)
 
 
-def refusal(faults: Sequence[Fault], source: str) -> VssError:
+def faults_error(faults: Sequence[Fault], source: str) -> VssError:
     """The error that names all that is wrong."""
     if len(faults) == 1:
         fault = faults[0] if faults[0].place else Fault(source, faults[0].what)
@@ -108,7 +108,7 @@ def fault_at(document: Document, key: Key, what: str) -> Fault:
     return Fault(document.places.get(_placed(document, key), ""), f"{dotted}: {what}" if dotted else what)
 
 
-def examine(
+def find_faults(
     document: Document, schema: type[Schema], further: Further = nothing_further
 ) -> tuple[Schema | None, list[Fault]]:
     """A document as the schema's object, or what is wrong with it, in the order of the file.

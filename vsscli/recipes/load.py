@@ -9,7 +9,7 @@ from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.recipes.compose import lay_over, override, read_recipe
-from vsscli.recipes.faults import Further, check, nothing_further, shown
+from vsscli.recipes.faults import Further, nothing_further, shown, validated
 from vsscli.recipes.find import find_named, find_recipe
 from vsscli.recipes.pipeline import Pipeline, TrainStage
 from vsscli.recipes.schema import Recipe
@@ -43,7 +43,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path, document = open_document(source, overrides)
     if is_pipeline(document):
         raise VssError(f"{path} is a pipeline of stages, not the recipe of one", f"vss run {path}")
-    return check(document, f"recipe {path}", Recipe)
+    return validated(document, f"recipe {path}", Recipe)
 
 
 def as_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -67,20 +67,20 @@ def as_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Rec
 def load_pipeline(source: str | Path, overrides: Sequence[str] = (), further: Further = nothing_further) -> Pipeline:
     """Read and check a recipe of a whole pipeline; arguments and errors as for `load_recipe`.
 
-    ``further`` finds what else is wrong with it: see `vsscli.recipes.faults.examine`.
+    ``further`` finds what else is wrong with it: see `vsscli.recipes.faults.find_faults`.
     """
     path, document = open_document(source, overrides)
     if not is_pipeline(document):
         raise VssError(f"{path} is the recipe of one stage, not a pipeline", f"vss train --recipe {path}")
-    return check(document, f"recipe {path}", Pipeline, further)
+    return validated(document, f"recipe {path}", Pipeline, further)
 
 
 def load_any(source: str | Path, overrides: Sequence[str] = ()) -> Recipe | Pipeline:
     """Read and check a recipe of whichever kind the file is; arguments and errors as for `load_recipe`."""
     path, document = open_document(source, overrides)
     if is_pipeline(document):
-        return check(document, f"recipe {path}", Pipeline)
-    return check(document, f"recipe {path}", Recipe)
+        return validated(document, f"recipe {path}", Pipeline)
+    return validated(document, f"recipe {path}", Recipe)
 
 
 def stage_recipe(source: str | Path, stage: TrainStage, holdout: str | None = None) -> Recipe:
@@ -104,7 +104,7 @@ def stage_recipe(source: str | Path, stage: TrainStage, holdout: str | None = No
     """
     path, pipeline = open_document(source)
     document, name = stage_document(path, pipeline, stage, holdout)
-    return check(document, f"recipe {name}", Recipe)
+    return validated(document, f"recipe {name}", Recipe)
 
 
 def stage_document(
@@ -197,4 +197,4 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
     """
     if not isinstance(values, dict):
         raise VssError(f"{source} is not a recipe but {shown(values)}", "make the file again with this version of vss")
-    return check(Document(values), source, Recipe)
+    return validated(Document(values), source, Recipe)

@@ -33,7 +33,7 @@ class Predict(Section):
     )
 
 
-class Store(Section):
+class StoreSection(Section):
     """What is kept of a prediction. `specs` of the format: docs/store.md."""
 
     grid: Literal[1, 2, 4] = Field(1, description="stride of the score grid")

@@ -18,7 +18,7 @@ from vsscli.models.catalogue import FAMILIES, name_of
 from vsscli.models.config import NetworkConfig
 from vsscli.models.light.config import LightModel
 from vsscli.names import SHORT
-from vsscli.recipes.readout import Predict, Store
+from vsscli.recipes.readout import Predict, StoreSection
 from vsscli.recipes.training import Train, Unlabelled
 from vsscli.section import Section, Seed
 
@@ -49,7 +49,7 @@ class Recipe(Section):
     train: Train = Train()
     unlabelled: Unlabelled | None = None
     predict: Predict = Predict()
-    store: Store = Store()
+    store: StoreSection = StoreSection()
 
     @property
     def validated(self) -> bool:

@@ -11,7 +11,7 @@ from vsscli.errors import VssError
 from vsscli.files import write_text
 from vsscli.recipes.compose import named_bases, read_recipe
 from vsscli.recipes.find import find_named, find_recipe, shipped_folder, shipped_recipes
-from vsscli.recipes.text import parse_yaml, read_text
+from vsscli.recipes.text import parse_recipe, read_recipe_text
 
 EDITOR_LINE = "# yaml-language-server:"
 
@@ -29,7 +29,7 @@ def list_recipes() -> list[ShippedRecipe]:
     rows = []
     for name, path in shipped_recipes().items():
         values = read_recipe(path).values
-        about = str(values.get("about") or "") or _first_sentence(read_text(path))
+        about = str(values.get("about") or "") or _first_sentence(read_recipe_text(path))
         rows.append(ShippedRecipe(name, "pipeline" if "stages" in values else "stage", about))
     return rows
 
@@ -77,7 +77,7 @@ def copy_recipe(name: str, destination: Path, *, force: bool = False) -> list[Pa
         new = target if file == source else target.parent / file.relative_to(source.parent)
         if new in texts:
             continue
-        lines = read_text(file).splitlines()
+        lines = read_recipe_text(file).splitlines()
         for named, number in _references(file):
             other = find_named(named, file)
             if other == source and target.name != source.name:
@@ -101,7 +101,7 @@ def copy_recipe(name: str, destination: Path, *, force: bool = False) -> list[Pa
 
 def _references(file: Path) -> Iterator[tuple[str, int]]:
     """The recipes that a file itself names, each with the number of its line."""
-    document = parse_yaml(read_text(file), str(file))
+    document = parse_recipe(read_recipe_text(file), str(file))
     for name, place in named_bases(document):
         yield name, int(place.rpartition(":")[2])
     stages: dict[str, Any] = document.values.get("stages") or {}

@@ -44,7 +44,7 @@ class Document:
         self.resets -= {place for place in self.resets if place[: len(key)] == key}
 
 
-def read_text(path: Path) -> str:
+def read_recipe_text(path: Path) -> str:
     """The text of a recipe.
 
     Raises
@@ -55,7 +55,7 @@ def read_text(path: Path) -> str:
     return read_file(path, "recipe", LIMITS)
 
 
-def parse_yaml(text: str, source: str, prefix: Key = (), *, lines: bool = True) -> Document:
+def parse_recipe(text: str, source: str, prefix: Key = (), *, lines: bool = True) -> Document:
     """Parse YAML.
 
     Parameters
@@ -96,7 +96,7 @@ for _first, _resolvers in Loader.yaml_implicit_resolvers.items():
 
 
 def dump_yaml(values: dict[str, Any]) -> str:
-    """Values as YAML that `parse_yaml` reads back to the same."""
+    """Values as YAML that `parse_recipe` reads back to the same."""
     return str(yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120))
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
-from vsscli.recipes.faults import Fault, Further, examine, fault_at, nothing_further
+from vsscli.recipes.faults import Fault, Further, fault_at, find_faults, nothing_further
 from vsscli.recipes.load import is_pipeline, open_document, stage_document
 from vsscli.recipes.pipeline import Pipeline, TrainStage
 from vsscli.recipes.schema import Recipe
@@ -34,16 +34,16 @@ def validate_recipe(
     files
         Whether files that a recipe names and that are missing count as faults.
     further
-        Finds what else is wrong with a pipeline: see `vsscli.recipes.faults.examine`.
+        Finds what else is wrong with a pipeline: see `vsscli.recipes.faults.find_faults`.
     """
     try:
         path, document = open_document(source, overrides)
     except VssError as cause:
         return [_fault(cause)]
     if not is_pipeline(document):
-        recipe, faults = examine(document, Recipe)
+        recipe, faults = find_faults(document, Recipe)
         return faults if recipe is None else list(_recipe_faults(recipe, document, files))
-    pipeline, faults = examine(document, Pipeline, further)
+    pipeline, faults = find_faults(document, Pipeline, further)
     if pipeline is None:
         return faults
     found: list[Fault] = []
@@ -58,7 +58,7 @@ def _stage_faults(path: Path, pipeline: Document, stage: TrainStage, holdout: st
         document, file = stage_document(path, pipeline, stage, holdout)
     except VssError as cause:
         return [_fault(cause)]
-    recipe, faults = examine(document, Recipe)
+    recipe, faults = find_faults(document, Recipe)
     if recipe is None:
         return [fault if fault.place else Fault(str(file), fault.what) for fault in faults]
     return list(_recipe_faults(recipe, document, files, stage))

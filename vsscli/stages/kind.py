@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from vsscli.recipes.schema import Recipe
     from vsscli.stages.job import Job
     from vsscli.stages.key import Frames
-    from vsscli.stages.scores import Scores
+    from vsscli.stages.scores import ScoreTable
 
 S = TypeVar("S", bound=Stage)
 
@@ -133,7 +133,7 @@ class Kind(ABC, Generic[S]):
     def discard(self, stores: Iterable[Path]) -> None:
         """Remove what it left, its own files or some stores, so that it is made from nothing."""
 
-    def table(self, result: Result) -> Scores | None:
+    def table(self, result: Result) -> ScoreTable | None:
         """The table that its result adds to the summary."""
         return None
 

@@ -10,7 +10,7 @@ from vsscli.errors import VssError
 from vsscli.recipes.pipeline import EvalStage, PseudoStage
 from vsscli.stages.job import Job
 from vsscli.stages.run import Ran
-from vsscli.stages.scores import Scores
+from vsscli.stages.scores import ScoreTable
 from vsscli.stages.summary import tables_of
 
 
@@ -18,7 +18,7 @@ from vsscli.stages.summary import tables_of
 class LoopResult:
     """What the loop came to."""
 
-    scores: Scores
+    scores: ScoreTable
     stores: dict[str, Path]
     reliable: float
     pictures: Path

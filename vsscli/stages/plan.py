@@ -11,7 +11,7 @@ from typing import Literal
 from vsscli.errors import VssError
 from vsscli.stages.job import Job
 from vsscli.stages.key import Frames, brought_up, differences, key_of
-from vsscli.stages.record import Record, Result, read_record
+from vsscli.stages.record import Record, Result, read_stage_record
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
 
     ``force``: it is to be done anew; an anew that was cut off goes on.
     """
-    kind, record = job.kind(name), read_record(job.folder(name))
+    kind, record = job.kind(name), read_stage_record(job.folder(name))
     last = () if record is None or record.result is None else (record.result.path,)
     forced = Step(name, "run", "forced", record, anew=True, stores=last)
     if force and not (record is not None and record.forced and record.status == "begun"):

@@ -71,7 +71,7 @@ class Record:
         return (*self.stores, *(() if self.result is None else (self.result.path,)))
 
 
-def read_record(folder: Path) -> Record | None:
+def read_stage_record(folder: Path) -> Record | None:
     """The record in a stage's folder; None where there is none that can be read: the stage is then done again."""
     try:
         values = json_or_none(folder / FILE)
@@ -85,7 +85,7 @@ def read_record(folder: Path) -> Record | None:
         return None
 
 
-def write_record(folder: Path, record: Record) -> None:
+def write_stage_record(folder: Path, record: Record) -> None:
     """Put a record to its place. Paths in it are as seen from the folder, so that a workspace can move."""
     values: dict[str, Any] = {"vss": __version__, **asdict(record)}
     if record.result is not None:
@@ -96,7 +96,7 @@ def write_record(folder: Path, record: Record) -> None:
 
 def read_records(workspace: Path) -> list[Record]:
     """The records of all stages of all pipelines in a workspace."""
-    found = (read_record(path.parent) for path in sorted(workspace.glob(f"*/*/{FILE}")))
+    found = (read_stage_record(path.parent) for path in sorted(workspace.glob(f"*/*/{FILE}")))
     return [record for record in found if record is not None]
 
 

@@ -21,7 +21,7 @@ from vsscli.stages.key import Frames, key_of
 from vsscli.stages.left import outdated
 from vsscli.stages.needs import refuse_leaks, refuse_missing, require_sound
 from vsscli.stages.plan import Step, look, make_plan, without_earlier
-from vsscli.stages.record import Record, Result, read_record, write_record
+from vsscli.stages.record import Record, Result, read_stage_record, write_stage_record
 from vsscli.stages.summary import Outcome, write_summary
 from vsscli.store.lock import only_one
 from vsscli.structured import read_json
@@ -175,13 +175,13 @@ def chosen_stages(job: Job, names: Sequence[str], until: str | None, force: Sequ
 
 def _bring_up(job: Job, step: Step) -> None:
     """Note what frames hold with a stage that an earlier version did."""
-    noted = read_record(job.folder(step.name))
+    noted = read_stage_record(job.folder(step.name))
     if step.record is not None and noted is not None and noted.key != step.record.key:
         job.context.talk.warn(
             f"{step.name} was done by an earlier version, which told frames by names and sizes: if one was exchanged "
             f"for another of its size since, --force {step.name} does it anew; from now on content tells"
         )
-        write_record(job.folder(step.name), step.record)
+        write_stage_record(job.folder(step.name), step.record)
 
 
 def _run(
@@ -209,14 +209,14 @@ def _run(
                 kind.discard([place])
             kind.trim(place, frames)
             stores.append(place)
-            write_record(folder, Record("begun", key, forced, stores=_there(stores, place)))
+            write_stage_record(folder, Record("begun", key, forced, stores=_there(stores, place)))
 
     if leader:
         if anew:
             kind.discard(step.stores)
         # Where a store will lie is known in the middle of the work: until then the record says that it may be stale.
         stale = anew and kind.leaves_store
-        write_record(folder, Record("begun", key, forced, stores=_there(stores), stale=stale))
+        write_stage_record(folder, Record("begun", key, forced, stores=_there(stores), stale=stale))
     barrier()
     partly = not fresh or kind.is_begun()  # of a part of the work the time tells nothing
     since = time.perf_counter()
@@ -228,9 +228,9 @@ def _run(
         flops = kind.cost(frames).flops
         partly |= result is not None and bool(result.facts.get("cached"))
         told = None if partly else round(seconds, 3)
-        write_record(folder, Record("done", key, forced, told, flops, result, _there(stores)))
+        write_stage_record(folder, Record("done", key, forced, told, flops, result, _there(stores)))
     barrier()
-    record = read_record(folder)
+    record = read_stage_record(folder)
     assert record is not None
     return record
 

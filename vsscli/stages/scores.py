@@ -20,7 +20,7 @@ class Line(ScoreRow):
 
 
 @dataclass(frozen=True)
-class Scores:
+class ScoreTable:
     """A stage's name, its lines, and the metrics from left to right."""
 
     name: str

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import vsscli
 from vsscli.files import write_text
 from vsscli.inside import Inside
-from vsscli.pipeline.environment import examine
+from vsscli.pipeline.environment import inspect_environment
 from vsscli.recipes.graph import in_order
 from vsscli.report.table import markdown_table
 from vsscli.stages.job import Job
 from vsscli.stages.record import Record, Result
-from vsscli.stages.scores import Scores
+from vsscli.stages.scores import ScoreTable
 from vsscli.structured import digest_of
 
 TABLE = "table.md"
@@ -37,7 +37,7 @@ class Outcome:
     result: Result
 
 
-def tables_of(job: Job, outcomes: Sequence[Outcome]) -> list[Scores]:
+def tables_of(job: Job, outcomes: Sequence[Outcome]) -> list[ScoreTable]:
     """The tables of the stages that have one, among some outcomes."""
     tables = (job.kind(outcome.name).table(outcome.result) for outcome in outcomes)
     return [table for table in tables if table is not None]
@@ -68,10 +68,10 @@ def write_summary(
 
 
 def summary_values(
-    job: Job, outcomes: Sequence[Outcome], tables: Sequence[Scores], command: Sequence[str], seconds: float
+    job: Job, outcomes: Sequence[Outcome], tables: Sequence[ScoreTable], command: Sequence[str], seconds: float
 ) -> dict[str, Any]:
     """The summary as plain JSON values."""
-    found = examine(job.workspace)
+    found = inspect_environment(job.workspace)
     return {
         "pipeline": job.pipeline.name,
         "about": job.pipeline.about,

@@ -17,26 +17,26 @@ from vsscli.recipes.pipeline import (
     TrainStage,
 )
 from vsscli.stages.kind import Kind
-from vsscli.stages.kinds.ensemble import Ensemble
-from vsscli.stages.kinds.eval import Eval
-from vsscli.stages.kinds.predict import Predict
-from vsscli.stages.kinds.pseudo import Pseudo
-from vsscli.stages.kinds.show import Show
-from vsscli.stages.kinds.submit import Submit
-from vsscli.stages.kinds.train import Train
+from vsscli.stages.kinds.ensemble import EnsembleKind
+from vsscli.stages.kinds.eval import EvalKind
+from vsscli.stages.kinds.predict import PredictKind
+from vsscli.stages.kinds.pseudo import PseudoKind
+from vsscli.stages.kinds.show import ShowKind
+from vsscli.stages.kinds.submit import SubmitKind
+from vsscli.stages.kinds.train import TrainKind
 
 KINDS: dict[type[Stage], type[Kind[Any]]] = {
-    TrainStage: Train,
-    PredictStage: Predict,
-    EnsembleStage: Ensemble,
-    PseudoStage: Pseudo,
-    EvalStage: Eval,
-    ShowStage: Show,
-    SubmitStage: Submit,
+    TrainStage: TrainKind,
+    PredictStage: PredictKind,
+    EnsembleStage: EnsembleKind,
+    PseudoStage: PseudoKind,
+    EvalStage: EvalKind,
+    ShowStage: ShowKind,
+    SubmitStage: SubmitKind,
 }
 
 
-def require_whole(kinds: dict[type[Stage], type[Kind[Any]]]) -> None:
+def require_complete(kinds: dict[type[Stage], type[Kind[Any]]]) -> None:
     """Refuse a table in which a declared kind is missing or leaves something unsaid."""
     for declared in get_args(get_args(AnyStage)[0]):
         if declared not in kinds or isabstract(kinds[declared]):
@@ -44,4 +44,4 @@ def require_whole(kinds: dict[type[Stage], type[Kind[Any]]]) -> None:
             raise TypeError(f"{declared.__name__} has no kind that says all: {', '.join(unsaid) or 'there is none'}")
 
 
-require_whole(KINDS)
+require_complete(KINDS)

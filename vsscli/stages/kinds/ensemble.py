@@ -22,7 +22,7 @@ SINCE = ("fit_on", "temperatures", "temporal")
 """Keys that came later: a section that doesn't use them decides what it did before."""
 
 
-class Ensemble(StoreKind[EnsembleStage]):
+class EnsembleKind(StoreKind[EnsembleStage]):
     """A fusion."""
 
     def version(self) -> int:

@@ -14,7 +14,7 @@ from vsscli.stages.key import Frames
 from vsscli.stages.kind import Kind, Reads, StageCost
 from vsscli.stages.leaks import learned_behind
 from vsscli.stages.record import Parts, Result
-from vsscli.stages.scores import Line, Scores
+from vsscli.stages.scores import Line, ScoreTable
 from vsscli.structured import digest_of
 
 MARKS = {
@@ -24,7 +24,7 @@ MARKS = {
 """What is noted in the table of marked scores."""
 
 
-class Eval(Kind[EvalStage]):
+class EvalKind(Kind[EvalStage]):
     """Scores."""
 
     soon_done = True
@@ -61,13 +61,13 @@ class Eval(Kind[EvalStage]):
     def fault(self, result: Result) -> str:
         return ""
 
-    def table(self, result: Result) -> Scores:
+    def table(self, result: Result) -> ScoreTable:
         scores, lines = result.facts["scores"], []
         for row in self.stage.rows:
             values = {metric: math.nan if value is None else value for metric, value in scores[row.of].items()}
             notes = [row.note, *(told for mark, told in MARKS.items() if row.of in result.facts.get(mark, {}))]
             lines.append(Line(row.name, values, row.paper, "; ".join(filter(None, notes))))
-        return Scores(self.name, tuple(lines), self.stage.metrics)
+        return ScoreTable(self.name, tuple(lines), self.stage.metrics)
 
     def cost(self, frames: Frames) -> StageCost:
         return StageCost()

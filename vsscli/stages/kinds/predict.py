@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vsscli.inference.plans import AugmentationPlan
 
 
-class Predict(StoreKind[PredictStage]):
+class PredictKind(StoreKind[PredictStage]):
     """A network's predictions."""
 
     together = True

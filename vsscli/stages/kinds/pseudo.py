@@ -11,7 +11,7 @@ from vsscli.stages.kind import Reads, StageCost, StoreKind
 from vsscli.stages.record import Parts, Result
 
 
-class Pseudo(StoreKind[PseudoStage]):
+class PseudoKind(StoreKind[PseudoStage]):
     """Pseudo-labels."""
 
     together = True

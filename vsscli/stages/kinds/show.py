@@ -13,7 +13,7 @@ from vsscli.stages.record import Result
 from vsscli.structured import digest_of
 
 
-class Show(Kind[ShowStage]):
+class ShowKind(Kind[ShowStage]):
     """Pictures."""
 
     def version(self) -> int:

@@ -16,7 +16,7 @@ from vsscli.submission.layout import Layout
 ZIP = "submission.zip"
 
 
-class Submit(Kind[SubmitStage]):
+class SubmitKind(Kind[SubmitStage]):
     """A zip."""
 
     def version(self) -> int:

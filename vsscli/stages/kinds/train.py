@@ -28,7 +28,7 @@ WORTH_SAYING = 0.05
 """Validation is named where it is more than this share of a training's operations."""
 
 
-class Train(Kind[TrainStage]):
+class TrainKind(Kind[TrainStage]):
     """A network."""
 
     together = True
