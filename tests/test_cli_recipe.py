@@ -30,7 +30,7 @@ def test_a_copy_works_from_where_it_is(tmp_path: Path, capsys: pytest.CaptureFix
     assert run(["recipe", "cp", "demo/student", str(copy)]) == 0
     assert load_recipe(copy) == load_recipe("demo/student")
     assert run(["recipe", "cp", "demo/student", str(copy)]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err
     assert run(["recipe", "cp", "demo/student", str(copy), "--force"]) == 0
 
 
@@ -70,8 +70,8 @@ def test_validate_names_all_that_is_wrong_and_exits_with_2(tmp_path: Path, capsy
     lines = captured.out.replace(f"{tmp_path}/", "").splitlines()
     assert lines[:3] == [
         "pipe.yaml:7: seed: should be a whole number, not false",
-        "t.yaml:4: model.pretrained: far.pth is not there",
-        "t.yaml:6: train.init: far.pt is not there",
+        "t.yaml:4: model.pretrained: no such file or folder: far.pth",
+        "t.yaml:6: train.init: no such file or folder: far.pt",
     ]
     assert lines[3].startswith("pipe.yaml:9: stages.v.recipe: no recipe gone.yaml")
     assert "4 faults in 1 of 1 recipes" in captured.err
@@ -92,7 +92,7 @@ def test_files_under_a_data_sets_root_are_looked_for_there(tmp_path: Path, capsy
     path = tmp_path / "t.yaml"
     path.write_text(f"name: t\ndata:\n  root: {tmp_path}\n  classes: classes.json\n  labelled: few.txt\n")
     assert run(["recipe", "validate", str(path)]) == 2
-    assert capsys.readouterr().out == f"{path}:5: data.labelled: {tmp_path}/few.txt is not there\n"
+    assert capsys.readouterr().out == f"{path}:5: data.labelled: no such file or folder: {tmp_path}/few.txt\n"
 
 
 @pytest.mark.parametrize("arguments", [["show"], ["cp", "a"], ["ls", "a"], ["schema", "a"], ["ls", "--set", "a=1"]])

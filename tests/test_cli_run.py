@@ -69,7 +69,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_zip_and_is_told_as_json(
     capsys.readouterr()
     run(recipe, "--workspace", tmp_path / "runs", "--json", "--until", "zip")
     talk = capsys.readouterr()
-    assert "student: was interrupted and goes on" in talk.err
+    assert "student: continues after an interruption" in talk.err
     told = json.loads(talk.out)
     assert [stage["name"] for stage in told["stages"]] == list(STAGES)
     assert Path(told["table"]).read_text().startswith("| method |")
@@ -83,7 +83,7 @@ def test_the_plan_is_printed_and_nothing_runs(tmp_path: Path, capsys: pytest.Cap
     assert lines[0].split()[:4] == ["stage", "status", "why", "work"]
     assert "4 steps x 4 crops of 32x64" in lines[1]
     assert lines[-1].startswith("total")
-    assert "give --tflops N" in plan.err
+    assert "--tflops N" in plan.err
     assert not (tmp_path / "runs").exists()
 
 

@@ -172,7 +172,7 @@ def test_masks_of_frames_that_hold_something_else_are_predicted_again(
     (clip / "000.png").touch()
     listener = Listener()
     assert predict_input(models[0], frames, out, context=Context(tmp_path, device="cpu", talk=listener)) == 2
-    assert listener.said == [f"1 frames of video clip have changed since they were predicted into {out}; predicted again"]
+    assert [said.partition(" since")[0] for said in listener.said] == ["1 frames of video clip have changed"]
     after = masks_of(models[0], frames, out)
     assert after == masks_of(models[0], frames, tmp_path / "fresh")
     assert after["000.png"] == before["000.png"]

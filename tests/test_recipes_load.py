@@ -62,14 +62,14 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\ntrain:\n  stesp: 5\n", "a.yaml:3: train.stesp: unknown key; did you mean `steps`?"),
         ("name: a\nsteps: 5\n", "a.yaml:2: steps: unknown key; it belongs under `train`"),
         ("name: a\nsed: 5\n", "a.yaml:2: sed: unknown key; did you mean `seed`?"),
-        ("name: a\nstore:\n  xyzzy: 5\n", "a.yaml:3: store.xyzzy: unknown key (there are grid, kept, keep, drop)"),
+        ("name: a\nstore:\n  xyzzy: 5\n", "a.yaml:3: store.xyzzy: unknown key (known: grid, kept, keep, drop)"),
         ("seed: 1\n", "recipe a.yaml: name: is missing"),
         ("name: a\ntrain:\n  steps: many\n", 'a.yaml:3: train.steps: should be a whole number, not "many"'),
         ("name: a\ntrain:\n  steps: '5'\n", 'a.yaml:3: train.steps: should be a whole number, not "5"'),
         ("name: a\ntrain:\n  steps: yes\n", "a.yaml:3: train.steps: should be a whole number, not true"),
         ("name: a\ntrain:\n  steps: 5.5\n", "a.yaml:3: train.steps: should be a whole number, not 5.5"),
         ("name: a\ntrain:\n  lr: -1\n", "a.yaml:3: train.lr: should be greater than 0, not -1"),
-        ("name: a\ntrain: 3\n", "a.yaml:2: train: should be a section with keys of its own, not 3"),
+        ("name: a\ntrain: 3\n", "a.yaml:2: train: should be a section with keys, not 3"),
         ("name: a\nmodel:\n  frozen_norm: 1\n", "a.yaml:3: model.frozen_norm: should be true or false, not 1"),
         (
             "name: a\nmodel:\n  family: heavy\n",
@@ -82,7 +82,7 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ),
         (
             "name: a\nmodel:\n  config: a.py\n",
-            "a.yaml:3: model.config: unknown key (there are family, encoder, channels, dropout, drop_path, pretrained, "
+            "a.yaml:3: model.config: unknown key (known: family, encoder, channels, dropout, drop_path, pretrained, "
             "frozen_norm)",
         ),
         ("name: a\naugment:\n  crop: 480\n", "a.yaml:3: augment.crop: should be a list, not 480"),
@@ -104,7 +104,7 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\ntrain:\n  betas: [1.0, 0.999]\n", "a.yaml:3: train.betas.0: should be less than 1, not 1.0"),
         (
             "name: a\nunlabelled:\n  teacher: ema\n  pseudo_labels: p.zarr\n",
-            "a.yaml:2: unlabelled: teacher ema labels frames itself: pseudo_labels p.zarr would not be used; leave it "
+            "a.yaml:2: unlabelled: with teacher ema, pseudo_labels p.zarr would not be used; leave it "
             "out, or set teacher to store",
         ),
         ("name: a\nstore:\n  grid: 3\n", "a.yaml:3: store.grid: should be 1, 2 or 4, not 3"),
@@ -122,8 +122,8 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ),
         (
             "name: a/b\n",
-            "a.yaml:1: name: should be letters, digits, dots, dashes and underscores, a letter or digit first, "
-            'not "a/b"',
+            "a.yaml:1: name: should consist of letters, digits, dots, dashes and underscores, and begin with a "
+            'letter or digit, not "a/b"',
         ),
         (
             "name: a\ntrain:\n  steps: 5\n  warmup: 5\n",

@@ -65,7 +65,7 @@ def test_a_stage_of_the_wrong_kind_and_one_that_is_optional_are_refused_together
         e={"do": "eval", "rows": [{"name": "r", "of": "v"}, {"name": "s", "of": "t"}]},
     )
     assert faults(graph) == [
-        (("stages", "x", "model"), "'extra' is optional, so what takes it must be optional too"),
+        (("stages", "x", "model"), "'extra' is optional, so a stage that takes it must be optional too"),
         (("stages", "z", "model"), "'v' is a predict stage, not a train stage"),
         (("stages", "e", "rows", 1, "of"), "'t' is a train stage, not a predict or ensemble stage"),
     ]
@@ -113,14 +113,14 @@ def test_a_split_that_a_network_learned_from_is_not_scored(tmp_path: Path) -> No
     with pytest.raises(VssError) as caught:
         refuse_leaks(job, chosen(job.pipeline))
     lines = caught.value.message.splitlines()
-    assert lines[1] == "  stages.scores.rows.0: scores 'train', which 'student' learns from"
+    assert lines[1] == "  stages.scores.rows.0: scores 'train', which 'student' is trained on"
     refuse_leaks(job, chosen(job.pipeline, until="second"))
 
 
 def test_what_is_held_out_is_learned_by_no_stage(tmp_path: Path) -> None:
     path = small_loop(tmp_path, CHAIN.replace("stages:", "holdout: unlabelled\nstages:"))
     job = open_job(path, context=Context(tmp_path / "runs"))
-    with pytest.raises(VssError, match=r"stages.again: learns from 'unlabelled', which the pipeline holds out"):
+    with pytest.raises(VssError, match=r"stages.again: trains on 'unlabelled', which the pipeline holds out"):
         refuse_leaks(job, chosen(job.pipeline))
     refuse_leaks(job, ["student"])
 

@@ -310,7 +310,7 @@ def test_all_that_is_missing_is_named_before_anything_runs(tmp_path: Path) -> No
         run_pipeline(open_job(recipe, overrides, context=Context(tmp_path / "runs")))
     told = caught.value.message
     assert "https://example.org/data" in told
-    assert all(word in told for word in ("nowhere", "file w.pth is not there", "file v.pth is not there"))
+    assert all(word in told for word in ("nowhere", "no such file w.pth", "no such file v.pth"))
     assert not (tmp_path / "runs" / "chain").exists()
 
 

@@ -231,7 +231,7 @@ def test_the_doctor_looks_at_all_sets_of_a_recipe(tmp_path: Path) -> None:
             [{"data": {"name": "a"}, "share": 0.6}, {"data": {"name": "b"}, "share": 0.4}],
             "shares 0.6, 0.4 leave nothing",
         ),
-        ([{"data": {"name": "vspw"}, "share": 0.4}], "more than one data set has data.name 'vspw'"),
+        ([{"data": {"name": "vspw"}, "share": 0.4}], "data.name 'vspw'"),
         ([{"data": {"name": "a", "unlabelled": ["test"]}, "share": 0.4}], "data.unlabelled can't be set here"),
         ([{"data": {"name": "a"}, "share": 0.0}], "greater than or equal to 0.001"),
     ],

@@ -84,7 +84,7 @@ def _show(console: Console, plan: Forecast, *, json: bool) -> None:
     console.print_table(("stage", "status", "why", "work", "passes", "TFLOP", "GB stored", "GPU hours"), rows)
     for note in plan.notes:
         console.say(f"note: {note}")
-    console.say(plan.rate_told)
+    console.say(plan.rate_source)
 
 
 def _cells(plan: Forecast, cost: StageCost) -> tuple[object, ...]:

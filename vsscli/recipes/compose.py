@@ -1,8 +1,8 @@
-"""One recipe out of several: what `extends` names, then the file itself, then `--set`.
+"""Merging recipes: the files that `extends` names, then the file itself, then `--set`.
 
-Mappings are merged key by key, lists and single values replaced. `null` takes back what the base says: a section or a
-stage is dropped, a value becomes its default, or none where it can be none. Where `model.family` or a stage's `do`
-changes, nothing of the base's section stays. Every value keeps the place at which it stands.
+Mappings are merged key by key, lists and single values replaced. `null` undoes what the base says: a section or stage
+is removed, a value returns to its default, or to null if that is allowed. If `model.family` or a stage's `do` changes,
+nothing of the base's section is kept. Every value keeps the place where it was written.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from vsscli.recipes.schema import family_of
 from vsscli.recipes.text import Document, Key, parse_recipe, read_recipe_text
 
 MAX_DEPTH = 8
-"""Recipes that extend one another in a row."""
+"""Longest chain of recipes that extend each other."""
 
 MAX_FILES = 32
-"""Files that one recipe may be made of; one that is extended twice counts twice."""
+"""Most files that a recipe may consist of; a file that is extended twice counts twice."""
 
 
 def read_recipe(path: Path) -> Document:
-    """What a file says together with the recipes that it extends.
+    """Read a recipe together with the recipes that it extends.
 
     Returns
     -------
@@ -33,13 +33,13 @@ def read_recipe(path: Path) -> Document:
     Raises
     ------
     VssError
-        A file is missing, no YAML, no mapping, extends itself, or there are too many of them; names file and line.
+        A file is missing, is not YAML or not a mapping, or extends itself, or there are too many; names file and line.
     """
     return _Composer().read(path)
 
 
 class _Composer:
-    """Reads files and remembers which ones it is in the middle of."""
+    """Reads files, and keeps track of those that are being read."""
 
     def __init__(self) -> None:
         self._open: list[Path] = []
@@ -50,7 +50,7 @@ class _Composer:
         if document.values is None:
             raise VssError(f"recipe {path} is empty", "start from a shipped one, such as recipes/student.yaml")
         if not isinstance(document.values, dict):
-            raise VssError(f"recipe {path} holds no `key: value` lines at its top level", "is it a recipe?")
+            raise VssError(f"recipe {path} has no `key: value` lines at its top level", "is it a recipe?")
         if "extends" not in document.values:
             return document
         self._open.append(path)
@@ -70,7 +70,7 @@ class _Composer:
             raise VssError(f"{place}: extends: {cause.message}", cause.hint) from None
         if any(path.samefile(one) for one in self._open):
             circle = " extends ".join(str(one) for one in (*self._open, path))
-            raise VssError(f"{place}: extends: in a circle, {circle}", "take one of them out")
+            raise VssError(f"{place}: extends: in a circle, {circle}", "remove one of them")
         self._count += 1
         if len(self._open) >= MAX_DEPTH or self._count >= MAX_FILES:
             what = f"more than {MAX_DEPTH} recipes in a row or {MAX_FILES} in all"
@@ -79,7 +79,7 @@ class _Composer:
 
 
 def named_bases(document: Document) -> list[tuple[str, str]]:
-    """The recipes that a document extends, and where it says so."""
+    """The recipes that a document extends, each with its place."""
     if "extends" not in document.values:
         return []
     named = document.values["extends"]
@@ -96,7 +96,7 @@ def named_bases(document: Document) -> list[tuple[str, str]]:
 
 
 def lay_over(base: Document, over: Document) -> None:
-    """Change a document by what another says."""
+    """Merge a document into another one, which it overrides."""
     _lay_over(base, over, base.values, over.values, ())
 
 
@@ -123,14 +123,14 @@ def _lay_over(base: Document, over: Document, below: dict[str, Any], above: dict
 
 
 def _switches(key: Key, old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Whether a section becomes one with other keys: another family of networks, another kind of stage."""
+    """Whether a section becomes one with other keys: another family of networks, or another kind of stage."""
     if key == ("model",) or (key[:1] == ("stages",) and key[2:] == ("set", "model")):
         return "family" in new and family_of(new) != family_of(old)
     return key[:1] == ("stages",) and len(key) == 2 and "do" in new and new["do"] != old.get("do")
 
 
 def override(document: Document, text: str) -> None:
-    """Set one value of a document, ``key.key=value``: a section that stood there is replaced as a whole."""
+    """Set one value of a document, ``key.key=value``; an existing section is replaced as a whole."""
     dotted, equals, value = text.partition("=")
     key: Key = tuple(part.strip() for part in dotted.split("."))
     option = f"--set {text}"
@@ -144,8 +144,8 @@ def override(document: Document, text: str) -> None:
         section = section[part]
         if not isinstance(section, dict):
             raise VssError(
-                f"{option}: {'.'.join(map(str, key[:depth]))} holds a value, not keys",
-                f"give all of it: --set {'.'.join(map(str, key[:depth]))}={{…}}",
+                f"{option}: {'.'.join(map(str, key[:depth]))} is a value, not a section",
+                f"set the whole of it: --set {'.'.join(map(str, key[:depth]))}={{…}}",
             )
         document.places.setdefault(key[:depth], option)
     section[key[-1]] = parsed.values

@@ -1,4 +1,4 @@
-"""What is wrong with a recipe: all of it at once, each with its place, in the words of people who write YAML."""
+"""Faults of a recipe: all at once, each with its place, worded for people who write YAML."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from vsscli.recipes.text import Document, Key
 Schema = TypeVar("Schema", bound=BaseModel)
 
 Further = Callable[[Pipeline], Sequence[tuple[Key, str]]]
-"""Finds what is wrong with a pipeline: keys from the top of the file, and what is wrong there."""
+"""Finds further faults of a pipeline: keys from the top of the file, and what is wrong there."""
 
-SECTION = "should be a section with keys of its own"
+SECTION = "should be a section with keys"
 
 WORDING = {
     "Input should be": "should be",
@@ -32,31 +32,31 @@ WORDING = {
     "a valid string": "text",
     "a valid tuple": "a list",
     "a valid array": "a list",
-    "a valid dictionary": "a section with keys of its own",
+    "a valid dictionary": "a section with keys",
     "Tuple should have": "should have",
     " after validation": "",
 }
-"""Pydantic's words, and ours."""
+"""Pydantic's wording, and ours."""
 
 
 NAME = ("[key]",)
-"""Where pydantic finds that not a value but its key is wrong."""
+"""Pydantic's location for a wrong key, as opposed to its value."""
 
 
 class Fault(NamedTuple):
     """One thing that is wrong."""
 
     place: str
-    """`file:line`, an option, or nothing where it is about the whole."""
+    """`file:line`, an option, or empty for the whole file."""
     what: str
-    """The key, what it should be, and what is near."""
+    """The key, what it should be, and a suggestion."""
 
     def __str__(self) -> str:
         return f"{self.place}: {self.what}" if self.place else self.what
 
 
 class _Complaint(NamedTuple):
-    """A fault in pieces, so that several about one value can be told as one."""
+    """The parts of a fault, so that several about the same value can be merged."""
 
     should: str
     shown: str = ""
@@ -64,19 +64,19 @@ class _Complaint(NamedTuple):
 
 
 def nothing_further(_: Pipeline) -> list[tuple[Key, str]]:
-    """The `Further` that finds nothing."""
+    """A `Further` that finds nothing."""
     return []
 
 
 def validated(document: Document, source: str, schema: type[Schema], further: Further = nothing_further) -> Schema:
-    """A document as the schema's object.
+    """Validate a document.
 
     Parameters
     ----------
     document
-        What was read. Values that the schema takes for words are replaced by what was written.
+        What was read. Values that the schema wants as text are replaced by their spelling in the file.
     source
-        What to call the whole in messages.
+        Name of the whole in messages.
     schema
         `Recipe` or `Pipeline`.
     further
@@ -85,7 +85,7 @@ def validated(document: Document, source: str, schema: type[Schema], further: Fu
     Raises
     ------
     VssError
-        It is wrong; names every fault.
+        It has faults; names all of them.
     """
     checked, faults = find_faults(document, schema, further)
     if checked is not None:
@@ -94,7 +94,7 @@ def validated(document: Document, source: str, schema: type[Schema], further: Fu
 
 
 def faults_error(faults: Sequence[Fault], source: str) -> VssError:
-    """The error that names all that is wrong."""
+    """The error that lists all faults."""
     if len(faults) == 1:
         fault = faults[0] if faults[0].place else Fault(source, faults[0].what)
         return VssError(str(fault), "correct it, and run the same command again")
@@ -103,7 +103,7 @@ def faults_error(faults: Sequence[Fault], source: str) -> VssError:
 
 
 def fault_at(document: Document, key: Key, what: str) -> Fault:
-    """A fault of the value at a key, or of the lack of one."""
+    """A fault of the value at a key, which may be missing."""
     dotted = ".".join(map(str, key)).removesuffix(f".{NAME[0]}")
     return Fault(document.places.get(_placed(document, key), ""), f"{dotted}: {what}" if dotted else what)
 
@@ -111,9 +111,9 @@ def fault_at(document: Document, key: Key, what: str) -> Fault:
 def find_faults(
     document: Document, schema: type[Schema], further: Further = nothing_further
 ) -> tuple[Schema | None, list[Fault]]:
-    """A document as the schema's object, or what is wrong with it, in the order of the file.
+    """Validate a document: its object, or `None` and all faults in the order of the file.
 
-    ``further`` finds in a pipeline of the schema what rooms above this one know.
+    ``further`` adds checks of pipelines that belong to rooms above this one.
     """
     while True:
         try:
@@ -123,24 +123,24 @@ def find_faults(
         else:
             between = [*graph.faults(checked), *further(checked)] if isinstance(checked, Pipeline) else []
             return (None if between else checked), [fault_at(document, key, what) for key, what in between]
-        # `precision: 16` is a number to YAML and a word to the schema: where a word is wanted, take what was written.
+        # `precision: 16` is a number to YAML and text to the schema: if text is wanted, take the spelling in the file.
         if not (_reread(document, error, schema) or _reset(document, error, schema)):
             return None, list(dict.fromkeys(_faults(document, error, schema)))
 
 
 def shown(value: object) -> str:
-    """A value as YAML would show it, cut to what a line can hold."""
+    """A value as YAML would show it, shortened to fit a line."""
     text = json.dumps(value, ensure_ascii=False, default=str)
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 
 def _validate(values: Any, schema: type[Schema]) -> Schema:
-    # Strict, so that `steps: "800"` or `flip: 1` is not silently bent; as JSON, whose lists may stand for tuples.
+    # Strict, so that `steps: "800"` or `flip: 1` is not silently converted; as JSON, whose lists may become tuples.
     return schema.model_validate_json(json.dumps(values), strict=True)
 
 
 def _reread(document: Document, error: ValidationError, schema: type[BaseModel]) -> bool:
-    """Put what was written where the schema wants words and YAML read something else; tell whether any was."""
+    """Restore the written text of values that the schema wants as text; returns whether there were any."""
     changed = False
     for fault in error.errors():
         key, _ = split_location(schema, document.values, fault["loc"])
@@ -157,7 +157,7 @@ def _reread(document: Document, error: ValidationError, schema: type[BaseModel])
 
 
 def _reset(document: Document, error: ValidationError, schema: type[BaseModel]) -> bool:
-    """Leave out the nulls that take back what a base says, where there can be no null; tell whether any was."""
+    """Remove nulls that undo a base's values and are not allowed as values; returns whether there were any."""
     changed = False
     for fault in error.errors():
         key, _ = split_location(schema, document.values, fault["loc"])
@@ -188,24 +188,24 @@ def _faults(document: Document, error: ValidationError, schema: type[BaseModel])
     faults = []
     for key in sorted(gathered, key=lambda key: order.get(_placed(document, key), 0)):
         if key in around:
-            continue  # another alternative of a choice got further: it is the one that was meant
-        faults.append(fault_at(document, key, _told(gathered[key])))
+            continue  # another alternative of a choice got further, so that one was meant
+        faults.append(fault_at(document, key, _merged(gathered[key])))
     return faults
 
 
-def _told(complaints: Sequence[_Complaint]) -> str:
-    """What alternatives of a choice want, as one sentence."""
-    told = list(dict.fromkeys(complaints))
-    # A word where a section is possible too fails as both; what it says of the words is enough.
-    told = [one for one in told if one.should != SECTION] or told
-    first, *others = dict.fromkeys(one.should for one in told)
+def _merged(complaints: Sequence[_Complaint]) -> str:
+    """The complaints of all alternatives of a choice, as one sentence."""
+    kept = list(dict.fromkeys(complaints))
+    # A text where a section is possible too fails as both; the complaint about the text is enough.
+    kept = [one for one in kept if one.should != SECTION] or kept
+    first, *others = dict.fromkeys(one.should for one in kept)
     wanted = " or ".join([first, *(should.removeprefix("should be ") for should in others)])
-    given = next((f", not {one.shown}" for one in told if one.shown), "")
-    return wanted + given + next((one.near for one in told if one.near), "")
+    given = next((f", not {one.shown}" for one in kept if one.shown), "")
+    return wanted + given + next((one.near for one in kept if one.near), "")
 
 
 def _placed(document: Document, key: Key) -> Key:
-    """The key itself, or the innermost one around it that stands in the document."""
+    """The key itself, or the innermost key around it that is in the document."""
     return next((key[:n] for n in range(len(key), 0, -1) if key[:n] in document.places), ())
 
 
@@ -218,7 +218,7 @@ def _complaint(document: Document, key: Key, fault: Any, schema: type[BaseModel]
         value = given if kind == "literal_error" else given.get(key[-1])
         return _Complaint(f"should be {_listed(expected)}", shown(value), _nearest_word(value, expected))
     if kind == "union_tag_not_found":
-        return _Complaint(f"is missing (there are {', '.join(kinds_at(schema, key[:-1], document.values))})")
+        return _Complaint(f"is missing (one of {', '.join(kinds_at(schema, key[:-1], document.values))})")
     if kind == "missing":
         return _Complaint("is missing")
     if kind in ("model_type", "model_attributes_type", "dict_type"):
@@ -227,14 +227,14 @@ def _complaint(document: Document, key: Key, fault: Any, schema: type[BaseModel]
     for theirs, ours in WORDING.items():
         message = message.replace(theirs, ours)
     if kind == "string_pattern_mismatch":
-        message = "should be letters, digits, dots, dashes and underscores, a letter or digit first"
+        message = "should consist of letters, digits, dots, dashes and underscores, and begin with a letter or digit"
     if kind in ("value_error", "too_long", "too_short"):
         return _Complaint(message)
     return _Complaint(message, shown(given))
 
 
 def _listed(expected: str) -> str:
-    """`'a', 'b' or 'c'`, from pydantic's two ways to write it."""
+    """`'a', 'b' or 'c'`, from either of pydantic's spellings."""
     if " or " in expected or ", " not in expected:
         return expected
     *others, last = expected.split(", ")
@@ -242,18 +242,18 @@ def _listed(expected: str) -> str:
 
 
 def _nearest_word(value: object, expected: str) -> str:
-    """A suggestion for a word that is none of those that are possible."""
+    """A suggestion for a word that is not one of the choices."""
     near = difflib.get_close_matches(str(value).lower(), re.findall(r"'([^']*)'", expected), n=1)
     return f"; did you mean `{near[0]}`?" if near and isinstance(value, str) else ""
 
 
 def _nearest_key(key: Key, values: Any, schema: type[BaseModel]) -> str:
-    """A suggestion for a key that is unknown: the section that has it, or a sibling of similar name."""
+    """A suggestion for an unknown key: the section that has it, or a similar key of this section."""
     siblings = keys_at(schema, key[:-1], values)
     name = str(key[-1])
     if schema is Pipeline and len(key) == 3 and "set" in siblings and name in Recipe.model_fields:
-        return "; what changes the stage's recipe belongs under `set`"
-    # One letter off in the right section is nearer than the same word in another one: `train.step` means `steps`.
+        return "; changes of the stage's recipe belong under `set`"
+    # A typo in the right section is more likely than the same word in another one: `train.step` means `steps`.
     alike = difflib.get_close_matches(name, siblings, n=1, cutoff=0.8)
     if alike:
         return f"; did you mean `{alike[0]}`?"
@@ -264,4 +264,4 @@ def _nearest_key(key: Key, values: Any, schema: type[BaseModel]) -> str:
     near = difflib.get_close_matches(name, siblings, n=1)
     if near:
         return f"; did you mean `{near[0]}`?"
-    return f" (there are {', '.join(siblings)})" if siblings else ""
+    return f" (known: {', '.join(siblings)})" if siblings else ""

@@ -1,4 +1,4 @@
-"""Where recipes are: files, and those that ship with vss."""
+"""Finding recipes: files, and those that ship with vss."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 from vsscli.errors import VssError
 
 SHIPPED = Path(__file__).parent / "shipped"
-"""The folder `recipes` of the repository, as the wheel carries it."""
+"""The repository's folder `recipes`, as installed by the wheel."""
 
 SUFFIXES = (".yaml", ".yml")
 
 LISTED = 8
-"""Recipes of one's own that a hint lists."""
+"""Most of the user's own recipes that a hint lists."""
 
 
 def shipped_folder() -> Path:
-    """The folder of the recipes that come with vss: the wheel's, or that of a checkout of the sources."""
+    """The folder of the shipped recipes: the wheel's, or that of a source checkout."""
     checkout = Path(__file__).parents[2]
     if not SHIPPED.is_dir() and (checkout / "pyproject.toml").is_file():
         return checkout / "recipes"
@@ -26,7 +26,7 @@ def shipped_folder() -> Path:
 
 
 def shipped_recipes() -> dict[str, Path]:
-    """The recipes that come with vss by name, ``camvid/student``."""
+    """The shipped recipes by name, such as ``camvid/student``."""
     folder = shipped_folder()
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.yaml"))}
 
@@ -37,20 +37,20 @@ def find_recipe(source: str | Path) -> Path:
     Parameters
     ----------
     source
-        A file; if there is none of that name, a recipe that ships with vss: ``recipes/camvid/student.yaml``,
+        A file; if there is no such file, a recipe that ships with vss: ``recipes/camvid/student.yaml``,
         ``camvid/student.yaml`` or ``camvid/student``.
 
     Raises
     ------
     VssError
-        There is neither; names the nearest.
+        There is neither; suggests similar names.
     """
     path = Path(os.path.expanduser(source))  # unlike Path.expanduser, leaves ~nobody alone
     return path if path.is_file() else _shipped(path, path)
 
 
 def find_named(source: str, file: Path) -> Path:
-    """The file of a recipe that another file names: relative to that file, else one that ships with vss."""
+    """The file of a recipe that another file names: relative to that file, else a shipped one."""
     named = Path(os.path.expanduser(source))
     path = file.parent / named
     if path.is_file():
@@ -60,7 +60,7 @@ def find_named(source: str, file: Path) -> Path:
 
 
 def _shipped(path: Path, beside: Path) -> Path:
-    """The shipped recipe of a name, or the error that there is no recipe of it at all, nor one's own ``beside``."""
+    """The shipped recipe of this name, or an error that suggests shipped recipes and the user's own near ``beside``."""
     shipped = shipped_recipes()
     if not path.is_absolute():
         name = path.with_suffix("") if path.suffix in SUFFIXES else path
@@ -70,7 +70,7 @@ def _shipped(path: Path, beside: Path) -> Path:
     if path.is_dir():
         inside = sorted(str(file) for file in path.glob("*.yaml"))
         raise VssError(f"recipe {path} is a folder", f"name one of {', '.join(inside)}" if inside else "name a file")
-    # The name alone is compared as well: `student-camvid.yaml` is near `camvid/student` to a person, not to difflib.
+    # The stem is compared too: `student-camvid.yaml` is near `camvid/student` to a person, but not to difflib.
     near = difflib.get_close_matches(path.with_suffix("").as_posix(), [*shipped, *(f"recipes/{n}" for n in shipped)])
     own = _own(beside)
     mine = [own[stem] for stem in difflib.get_close_matches(path.stem.lower(), list(own))]
@@ -83,7 +83,7 @@ def _shipped(path: Path, beside: Path) -> Path:
 
 
 def _own(path: Path) -> dict[str, str]:
-    """One's own recipes by stem: the YAML files in the folder of a path, and in the working directory."""
+    """The user's own recipes by stem: YAML files in the folder of a path, and in the working directory."""
     found: dict[str, str] = {}
     for folder in (path.parent, Path()):
         try:

@@ -1,4 +1,4 @@
-"""Stages as a graph: what is wrong with it, the order to run them in, and what a choice of them needs."""
+"""Stages as a graph: its faults, the order of running, and what chosen stages need."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from vsscli.recipes.text import Key
 
 
 def faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
-    """Everything that is wrong between the stages.
+    """Faults between stages.
 
     Returns
     -------
     list of tuple
-        The key of what is wrong, from the top of the file, and what is wrong there. Empty when nothing is.
+        For each fault its key, from the top of the file, and what is wrong there.
     """
     found: list[tuple[Key, str]] = []
     stages = pipeline.stages
@@ -30,7 +30,7 @@ def faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
             if stages[other].do not in kinds:
                 found.append((place, f"{other!r} is {_a(stages[other].do)} stage, not {_a(' or '.join(kinds))} stage"))
             if stages[other].optional and not stage.optional:
-                found.append((place, f"{other!r} is optional, so what takes it must be optional too"))
+                found.append((place, f"{other!r} is optional, so a stage that takes it must be optional too"))
     circle = _circle(stages)
     if circle:
         return [*found, (("stages", circle[0]), f"the stages take each other in a circle: {' → '.join(circle)}")]
@@ -38,7 +38,7 @@ def faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
 
 
 def in_order(stages: Mapping[str, AnyStage]) -> list[str]:
-    """The stages, each behind all it takes, else as they stand in the file; without faults there is such an order."""
+    """The stages, each after everything it takes, otherwise in the order of the file; needs stages without faults."""
     ordered: list[str] = []
 
     def append(name: str) -> None:
@@ -53,7 +53,7 @@ def in_order(stages: Mapping[str, AnyStage]) -> list[str]:
 
 
 def upstream(stages: Mapping[str, AnyStage], name: str) -> set[str]:
-    """All stages that a stage takes, directly or by way of others, and itself."""
+    """A stage and all stages that it takes, directly or through others."""
     found, waiting = set(), [name]
     while waiting:
         one = waiting.pop()
@@ -71,14 +71,14 @@ def chosen(pipeline: Pipeline, names: Sequence[str] = (), until: str | None = No
     pipeline
         Without faults.
     names
-        Stages that are wanted, with all they need; none: all that are not optional.
+        Stages to run with everything they need; none: all that are not optional.
     until
-        The last one: of the others, those that stand behind it in the order of running are left out.
+        The last stage: those after it in the order of running are left out.
 
     Raises
     ------
     VssError
-        There is no such stage; the nearest name is suggested.
+        There is no such stage; suggests the nearest name.
     """
     stages = pipeline.stages
     for name in (*names, *([] if until is None else [until])):
@@ -94,7 +94,7 @@ def chosen(pipeline: Pipeline, names: Sequence[str] = (), until: str | None = No
 
 
 def require_stage(pipeline: Pipeline, name: str) -> None:
-    """Refuse a name that is no stage's."""
+    """Refuse the name of an unknown stage."""
     if name not in pipeline.stages:
         near = difflib.get_close_matches(name, pipeline.stages, n=1)
         raise VssError(
@@ -104,7 +104,7 @@ def require_stage(pipeline: Pipeline, name: str) -> None:
 
 
 def _mixed(stages: Mapping[str, AnyStage]) -> Iterator[tuple[Key, str]]:
-    """Ensembles of predictions of different splits, and weights that are fitted on those of other networks."""
+    """Ensembles of predictions of different splits, and weights fitted on predictions of other networks."""
     for name, stage in stages.items():
         if not isinstance(stage, EnsembleStage):
             continue
@@ -112,24 +112,24 @@ def _mixed(stages: Mapping[str, AnyStage]) -> Iterator[tuple[Key, str]]:
             splits = [(number, one, prediction.split) for number, one, prediction in _first(stages, names)]
             for number, other, split in splits[1:]:
                 if split != splits[0][2]:
-                    told = f"{other!r} is of split {split!r}, {splits[0][1]!r} of {splits[0][2]!r}"
-                    yield ("stages", name, key, number), f"{told}: only predictions of the same frames can be fused"
+                    what = f"{other!r} is of split {split!r}, {splits[0][1]!r} of {splits[0][2]!r}"
+                    yield ("stages", name, key, number), f"{what}: only predictions of the same frames can be fused"
         for number, (other, fused) in enumerate(zip(stage.fit_on or (), stage.of, strict=False)):
             fitted, used = (" and ".join(one.model for one in predictions(stages, source)) for source in (other, fused))
             if fitted and used and fitted != used:
-                told = f"{other!r} is of {fitted}, {fused!r} of {used}"
-                yield ("stages", name, "fit_on", number), f"{told}: weights are fitted on predictions of those networks"
+                what = f"{other!r} is of {fitted}, {fused!r} of {used}"
+                yield ("stages", name, "fit_on", number), f"{what}: weights must be fitted on the same networks"
 
 
 def _first(stages: Mapping[str, AnyStage], names: Sequence[str]) -> Iterator[tuple[int, str, PredictStage]]:
-    """Of some predictions and fusions the number, the name, and the first prediction, where that can be told."""
+    """For each prediction or fusion its number, its name and its first prediction, if that is known."""
     for number, name in enumerate(names):
         for prediction in predictions(stages, name)[:1]:
             yield number, name, prediction
 
 
 def predictions(stages: Mapping[str, AnyStage], name: str) -> list[PredictStage]:
-    """The predictions that a stage is fused from, itself if it is one, in order. There must be no circles."""
+    """The predictions that a stage is fused from, or itself if it is one, in order. There must be no circles."""
     stage = stages.get(name)
     if isinstance(stage, EnsembleStage):
         return [prediction for other in stage.of for prediction in predictions(stages, other)]
@@ -137,7 +137,7 @@ def predictions(stages: Mapping[str, AnyStage], name: str) -> list[PredictStage]
 
 
 def _circle(stages: Mapping[str, AnyStage]) -> list[str]:
-    """A circle of stages, each taking the next, from the one that stands first in the file around to it again."""
+    """A circle of stages, each taking the next, from the first in the file back to itself; empty if there is none."""
     try:
         TopologicalSorter({name: [*filter(stages.get, stage.takes())] for name, stage in stages.items()}).prepare()
     except CycleError as error:
@@ -148,12 +148,12 @@ def _circle(stages: Mapping[str, AnyStage]) -> list[str]:
 
 
 def _nearest(name: str, stages: Mapping[str, AnyStage], kinds: Sequence[str] = ()) -> str:
-    """The stage of the most similar name, of the kinds that fit if there is one, or those there are."""
-    fitting = [other for other, stage in stages.items() if not kinds or stage.do in kinds]
-    near = difflib.get_close_matches(name, fitting, n=1) or difflib.get_close_matches(name, stages, n=1)
+    """The stage with the most similar name, preferably of a suitable kind; else all suitable stages."""
+    suitable = [other for other, stage in stages.items() if not kinds or stage.do in kinds]
+    near = difflib.get_close_matches(name, suitable, n=1) or difflib.get_close_matches(name, stages, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f" (there are {', '.join(fitting)})" if fitting else ""
+    return f" (there are {', '.join(suitable)})" if suitable else ""
 
 
 def _a(kind: str) -> str:

@@ -1,4 +1,4 @@
-"""The JSON Schema of recipes, by which editors complete and check while one writes."""
+"""The JSON Schema of recipes, with which editors complete and check them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from vsscli.recipes.schema import Recipe
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 PART = "Part"
-"""Ending of the names of definitions for files that extend others: nothing is required, and all may be null."""
+"""Suffix of definitions for files that extend others: nothing is required, and everything may be null."""
 
 
 def recipe_schema() -> dict[str, Any]:
-    """One schema for recipes of a stage and of a pipeline, and for files that extend one of either."""
+    """The schema for recipes of a stage and of a pipeline, and for files that extend either."""
     definitions: dict[str, Any] = {}
     for model in (Recipe, Pipeline):
         schema = model.model_json_schema()
@@ -25,7 +25,7 @@ def recipe_schema() -> dict[str, Any]:
     parts = {f"{name}{PART}": _part(definition) for name, definition in definitions.items()}
     named = {"type": "string", "minLength": 1}
     extends = {
-        "description": "recipes that this one changes, in order: relative to this file, or shipped with vss",
+        "description": "recipes that this one builds on, in order: relative to this file, or shipped with vss",
         "anyOf": [named, {"type": "array", "items": named}],
     }
     for whole in (Recipe.__name__, Pipeline.__name__):
@@ -45,7 +45,7 @@ def recipe_schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as the file `recipes/schema.json` holds it."""
+    """The content of `recipes/schema.json`."""
     return json.dumps(recipe_schema(), indent=1, ensure_ascii=False) + "\n"
 
 
@@ -54,7 +54,7 @@ def _reference(name: str) -> dict[str, str]:
 
 
 def _plain(schema: Any) -> Any:
-    """Without pydantic's titles; and where a word is a number to YAML, `precision: 16`, with the number."""
+    """A schema without pydantic's titles, and with numbers where YAML reads text as one: `precision: 16`."""
     if isinstance(schema, list):
         return [_plain(item) for item in schema]
     if not isinstance(schema, dict):
@@ -69,7 +69,7 @@ def _plain(schema: Any) -> Any:
 
 
 def _part(schema: Any) -> Any:
-    """The same for a file that extends another: whatever is left out comes from there, and null takes it back."""
+    """The same for a file that extends another: everything may be left out, and null undoes a value."""
     if isinstance(schema, list):
         return [_part(item) for item in schema]
     if not isinstance(schema, dict):
@@ -84,7 +84,7 @@ def _part(schema: Any) -> Any:
             pattern = key == "patternProperties"
             part[key] = {n: _or_null(_part(v)) for n, v in value.items()} if pattern else _or_null(_part(value))
         elif key == "oneOf":
-            part["anyOf"] = _part(value)  # without its `do` a stage may be of several kinds
+            part["anyOf"] = _part(value)  # without `do` a stage may be of several kinds
         elif key == "discriminator":
             continue
         elif key == "$ref":

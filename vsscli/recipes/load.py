@@ -20,12 +20,12 @@ PLACES_AND_ADVICE = ("root", "root_env", "publisher", "without")
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """Read and check a recipe.
+    """Read and validate a recipe.
 
     Parameters
     ----------
     source
-        A YAML file; if there is none of that name, a recipe that ships with vss: ``recipes/camvid/student.yaml``,
+        A YAML file; if there is no such file, a recipe that ships with vss: ``recipes/camvid/student.yaml``,
         ``camvid/student.yaml`` or ``camvid/student``.
     overrides
         ``key.key=value`` each, the value as YAML: ``train.steps=200``, ``augment.crop=[256, 320]``.
@@ -33,12 +33,12 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     Returns
     -------
     Recipe
-        Complete: what the file, and those that it extends, leave out has its default.
+        Complete: keys that the file and those it extends leave out have their defaults.
 
     Raises
     ------
     VssError
-        There is no such recipe, or it is wrong. All that is wrong is named at once, with file and line.
+        There is no such recipe, or it has faults. All faults are listed, with file and line.
     """
     path, document = open_document(source, overrides)
     if is_pipeline(document):
@@ -58,16 +58,16 @@ def as_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Rec
         return load_recipe(recipe, overrides)
     if overrides:
         raise VssError(
-            f"recipe {recipe.name!r} is loaded already, overrides do not change it",
-            "give them to `load_recipe`, or name the recipe's file",
+            f"recipe {recipe.name!r} is loaded already, so overrides have no effect",
+            "pass them to `load_recipe`, or name the recipe's file",
         )
     return recipe
 
 
 def load_pipeline(source: str | Path, overrides: Sequence[str] = (), further: Further = nothing_further) -> Pipeline:
-    """Read and check a recipe of a whole pipeline; arguments and errors as for `load_recipe`.
+    """Read and validate a pipeline; arguments and errors as for `load_recipe`.
 
-    ``further`` finds what else is wrong with it: see `vsscli.recipes.faults.find_faults`.
+    ``further`` adds checks: see `vsscli.recipes.faults.find_faults`.
     """
     path, document = open_document(source, overrides)
     if not is_pipeline(document):
@@ -76,7 +76,7 @@ def load_pipeline(source: str | Path, overrides: Sequence[str] = (), further: Fu
 
 
 def load_any(source: str | Path, overrides: Sequence[str] = ()) -> Recipe | Pipeline:
-    """Read and check a recipe of whichever kind the file is; arguments and errors as for `load_recipe`."""
+    """Read and validate a recipe or a pipeline; arguments and errors as for `load_recipe`."""
     path, document = open_document(source, overrides)
     if is_pipeline(document):
         return validated(document, f"recipe {path}", Pipeline)
@@ -84,23 +84,23 @@ def load_any(source: str | Path, overrides: Sequence[str] = ()) -> Recipe | Pipe
 
 
 def stage_recipe(source: str | Path, stage: TrainStage, holdout: str | None = None) -> Recipe:
-    """The recipe of a training stage of a pipeline, changed as the stage says.
+    """The recipe of a training stage, with the stage's changes.
 
     Parameters
     ----------
     source
-        The pipeline that the stage is of. What the stage names as `recipe` is relative to the file that says so, which
-        may be one that the pipeline extends; else it is a recipe that ships with vss.
+        The stage's pipeline. The stage's `recipe` is relative to the file that names it, which may be one that the
+        pipeline extends; else it is a shipped recipe.
     stage
         The stage. Its `set` has dotted keys, sections, or both, applied in order; sections are merged.
     holdout
-        A split that is left out where `data.train` lists several.
+        A split to leave out of `data.train`, if that lists several.
 
     Raises
     ------
     VssError
-        There is no such recipe; it is wrong, where faults in what the stage sets are named with the pipeline's line;
-        or nothing is left to train on.
+        There is no such recipe; it has faults, of which those in the stage's `set` are reported with the pipeline's
+        line; or nothing is left to train on.
     """
     path, pipeline = open_document(source)
     document, name = stage_document(path, pipeline, stage, holdout)
@@ -110,10 +110,10 @@ def stage_recipe(source: str | Path, stage: TrainStage, holdout: str | None = No
 def stage_document(
     path: Path, pipeline: Document, stage: TrainStage, holdout: str | None = None
 ) -> tuple[Document, Path]:
-    """What a stage's recipe says once the stage has changed it, before it is checked; and its file."""
+    """A stage's recipe with the stage's changes, before validation, and its file."""
     at = _stage_key(pipeline, stage)
     place = pipeline.places.get((*at, "recipe"), str(path))
-    # A place is a file with a line; where `--set` named the recipe, it is as if the pipeline's own file did.
+    # A place is a file with a line; if `--set` named the recipe, it counts as named in the pipeline's own file.
     said_in = Path(place.rpartition(":")[0])
     try:
         file = find_named(stage.recipe, said_in if said_in.is_file() else path)
@@ -130,7 +130,7 @@ def stage_document(
 
 
 def open_document(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Path, Document]:
-    """The file of a recipe, and what it says after it was merged with what it extends and changed as asked."""
+    """The file of a recipe, and its content merged with what it extends and with overrides."""
     path = find_recipe(source)
     document = read_recipe(path)
     for text in overrides:
@@ -139,12 +139,12 @@ def open_document(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Pa
 
 
 def is_pipeline(document: Document) -> bool:
-    """Whether a document is of a pipeline, and not of one stage."""
+    """Whether a document is a pipeline, and not the recipe of one stage."""
     return "stages" in document.values
 
 
 def _stage_key(pipeline: Document, stage: TrainStage) -> Key:
-    """Where a stage stands in the pipeline: the one with the same recipe and, if there are several, the same `set`."""
+    """The key of a stage in the pipeline: the one with the same recipe and, if there are several, the same `set`."""
     stages = pipeline.values.get("stages")
     named = {
         name: values
@@ -156,7 +156,7 @@ def _stage_key(pipeline: Document, stage: TrainStage) -> Key:
 
 
 def _setting(pipeline: Document, at: Key, name: str, value: Any, source: str) -> Document:
-    """One entry of a stage's `set` as a document of its own, with its places in the pipeline."""
+    """One entry of a stage's `set` as a document, with its places in the pipeline."""
     inner: Key = tuple(part.strip() for part in name.split("."))
     place = pipeline.places.get(at, source)
     values = copy.deepcopy(value)
@@ -169,13 +169,13 @@ def _setting(pipeline: Document, at: Key, name: str, value: Any, source: str) ->
 
 
 def _hold_out(document: Document, split: str, source: str) -> None:
-    """Take a split out of those that are trained on."""
+    """Remove a split from those that are trained on."""
     data = document.values.get("data")
     train = data.get("train", "train") if isinstance(data, dict) else "train"
     left = [name for name in train if name != split] if isinstance(train, list) else [train]
     if not left or left == [split]:
         place = document.places.get(("data", "train"), source)
-        raise VssError(f"{place}: data.train: nothing is left without {split}, which is held out", "train on more")
+        raise VssError(f"{place}: data.train: nothing is left without {split}, which is held out", "train on others")
     if isinstance(data, dict) and isinstance(train, list):
         data["train"] = left
 
@@ -186,14 +186,14 @@ def recipe_from_dict(values: dict[str, Any], source: str) -> Recipe:
     Parameters
     ----------
     values
-        As ``Recipe.model_dump(mode="json")`` made them.
+        As made by ``Recipe.model_dump(mode="json")``.
     source
-        What to call the place in messages: ``the recipe inside t.pt``.
+        Name of the place in messages: ``the recipe inside t.pt``.
 
     Raises
     ------
     VssError
-        The values are no recipe, or one of a version that knew other keys.
+        The values are not a recipe, or one of a version with other keys.
     """
     if not isinstance(values, dict):
         raise VssError(f"{source} is not a recipe but {shown(values)}", "make the file again with this version of vss")

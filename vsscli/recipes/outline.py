@@ -1,4 +1,4 @@
-"""The schema as seen from a place in a recipe: which keys there are, and which alternative of a choice is meant."""
+"""The schema at a place in a recipe: its keys, and the alternative of a choice that is meant."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ from vsscli.recipes.schema import family_of
 from vsscli.recipes.text import Key
 
 TAGS = ("family", "do")
-"""The keys by which a section says what kind it is, and so which other keys it has."""
+"""Keys that name the kind of a section, and so decide its other keys."""
 
 
 def keys_at(schema: type[BaseModel], key: Key, values: Any) -> list[str]:
-    """The keys that the schema has in the section at a place; in a choice of kinds, those of the kind written there.
+    """The schema's keys of the section at a place; in a choice of kinds, those of the kind written there.
 
     Parameters
     ----------
     schema
-        Of the whole.
+        Schema of the whole.
     key
         Path of the section; () is the top level.
     values
-        The whole, as it was read.
+        The whole document's values.
     """
     shapes, values = _walk(schema, key, values)
-    written = values if isinstance(values, dict) else {}  # a section that is not there is as an empty one
+    written = values if isinstance(values, dict) else {}  # a missing section counts as empty
     sections = [shape for shape in _meant(shapes, written) if _is_section(shape)]
     return list(dict.fromkeys(name for section in sections for name in section.model_fields))
 
 
 def kinds_at(schema: type[BaseModel], key: Key, values: Any) -> list[str]:
-    """The kinds that there are of the section at a place: what its `family` or `do` may be."""
+    """The kinds of the section at a place: possible values of its `family` or `do`."""
     shapes, _ = _walk(schema, key, values)
     return [kind for shape in shapes if _tag(shape) is not None for kind in _kinds(shape)]
 
@@ -43,8 +43,7 @@ def kinds_at(schema: type[BaseModel], key: Key, values: Any) -> list[str]:
 def split_location(schema: type[BaseModel], values: Any, location: Sequence[str | int]) -> tuple[Key, Key]:
     """The part of pydantic's location that is in the values, and the rest.
 
-    Within a choice of types pydantic puts the type's name, or the kind's, between the keys; it is none and is passed
-    over.
+    Within a choice of types pydantic puts the name of the type or kind between the keys; it is skipped.
     """
     shapes: list[Any] = [schema]
     key: list[str | int] = []
@@ -75,7 +74,7 @@ def _walk(schema: type[BaseModel], key: Key, values: Any) -> tuple[list[Any], An
 
 
 def _step(shapes: Sequence[Any], part: str | int) -> tuple[list[Any], bool]:
-    """The types that the value at a key of some sections may have, and whether they are kinds of one section."""
+    """The types that the value at a key may have, and whether they are kinds of one section."""
     found: list[Any] = []
     for shape in shapes:
         arguments = typing.get_args(shape)
@@ -90,7 +89,7 @@ def _step(shapes: Sequence[Any], part: str | int) -> tuple[list[Any], bool]:
 
 
 def _shapes(annotation: Any) -> Iterator[Any]:
-    """The sections, mappings and lists in a type, which may be a choice between some."""
+    """The sections, mappings and lists in a type, which may be a union."""
     origin = typing.get_origin(annotation)
     if origin in (typing.Union, types.UnionType):
         for argument in typing.get_args(annotation):
@@ -102,7 +101,7 @@ def _shapes(annotation: Any) -> Iterator[Any]:
 
 
 def _meant(shapes: Sequence[Any], values: Any) -> list[Any]:
-    """Those of some types that a value can be meant for."""
+    """The types that a value may be meant for."""
     if not isinstance(values, dict):
         return [shape for shape in shapes if typing.get_origin(shape) is tuple]
     kept = [shape for shape in shapes if typing.get_origin(shape) is not tuple]

@@ -1,7 +1,7 @@
-"""What a recipe of a whole pipeline may say: stages by name, each with what it takes from others.
+"""The schema of pipelines: stages by name, each with the stages whose results it takes.
 
-Whatever a stage names as `init`, `model`, `of`, … is another stage of the same file. What a kind of stage does stands
-in `vsscli.stages.kinds`, a file each.
+`init`, `model`, `of`, … of a stage name other stages of the same file. What a kind of stage does is in
+`vsscli.stages.kinds`, a file each.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=
 Weight = Annotated[float, Field(ge=0)]
 
 PREDICTIONS = ("predict", "ensemble")
-"""Kinds of stages that leave predictions."""
+"""Kinds of stages whose results are predictions."""
 
 MAX_STAGES = 300
-"""A pipeline is written by hand; the order of its stages is found by walking from each to what it takes."""
+"""Pipelines are written by hand; the order of stages is found by recursion."""
 
 
 class Stage(Section):
-    """What every stage may say."""
+    """Keys of every stage."""
 
-    optional: bool = Field(False, description="runs only when it is named on the command line")
+    optional: bool = Field(False, description="runs only if it is named on the command line")
 
     @abstractmethod
     def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
-        """What it takes: the key in its section, the stage that is named there, and of what kinds that may be."""
+        """What it takes: the key in its section, the stage named there, and the kinds that this may have."""
 
     def takes(self) -> tuple[str, ...]:
         """The stages whose results this one needs, each once."""
@@ -46,7 +46,7 @@ class Stage(Section):
 
 
 class OfOne(Stage):
-    """What stages may say that take one prediction."""
+    """Keys of stages that take one prediction."""
 
     of: Name = Field(description="prediction or ensemble stage")
 
@@ -61,7 +61,7 @@ class TrainStage(Stage):
     recipe: str = Field(description="recipe of one stage: a file beside this one, or a shipped recipe")
     set: dict[str, Any] = Field({}, description="what to change in that recipe: `train.steps: 40000`")
     init: Name | None = Field(None, description="training stage whose weights the network starts from")
-    pseudo: Name | None = Field(None, description="pseudo-label stage that the recipe's unlabelled part learns from")
+    pseudo: Name | None = Field(None, description="pseudo-label stage for the recipe's `unlabelled` section")
 
     def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
         if self.init is not None:
@@ -77,9 +77,9 @@ class PredictStage(Stage):
     model: Name = Field(description="training stage")
     split: Split = Field("val", description="as `vss predict --split` takes it")
     tta: bool | Literal["paper", "flip", "none"] | Plan = Field(
-        True, description="the plan of the model's recipe, none, or another one"
+        True, description="true: the plan of the model's recipe; false: none; or another plan"
     )
-    keep: Keep | None = Field(None, description="none: as the model's recipe says")
+    keep: Keep | None = Field(None, description="null: as in the model's recipe")
 
     def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
         yield ("model",), self.model, ("train",)
@@ -89,19 +89,19 @@ class EnsembleStage(Stage):
     """Predictions of the same frames, fused, smoothed along time, or both."""
 
     do: Literal["ensemble"]
-    of: tuple[Name, ...] = Field(min_length=1, description="prediction or ensemble stages; one: it is smoothed alone")
+    of: tuple[Name, ...] = Field(min_length=1, description="prediction or ensemble stages; one alone can be smoothed")
     weights: Literal["fit"] | tuple[Weight, ...] | tuple[tuple[Weight, ...], ...] | None = Field(
-        None, description="one each, or a list each, one for every class; `fit`: found on masks; none: all alike"
+        None, description="one each, or a list each with one per class; `fit`: fitted on masks; null: equal"
     )
     fit_on: tuple[Name, ...] | None = Field(
-        None, description="the same networks' predictions of labelled frames, to fit weights on; none: those of `of`"
+        None, description="the same networks' predictions of labelled frames, to fit weights on; null: those of `of`"
     )
     temperatures: tuple[Annotated[float, Field(ge=0.01, le=100)], ...] | None = Field(
-        None, description="one each: above 1 a prediction is taken for less sure than it says; `fit` finds them too"
+        None, description="one each: above 1 makes a prediction less certain; `fit` fits them too"
     )
     method: Literal["arithmetic", "geometric"] = "arithmetic"
     temporal: Annotated[int, Field(ge=0, le=8)] = Field(
-        0, description="each frame is averaged with so many before and behind it, moved by the optical flow"
+        0, description="number of frames before and after to average each frame with, along the optical flow"
     )
 
     def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
@@ -120,33 +120,33 @@ class EnsembleStage(Stage):
 
 
 class PseudoStage(OfOne):
-    """Labels of the pixels that a prediction is sure of."""
+    """Labels of the reliable pixels of a prediction."""
 
     do: Literal["pseudo"]
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="highest normalised entropy")
     percentile: Annotated[float, Field(gt=0, le=100)] | None = Field(
-        None, description="or: share of all pixels, in per cent, those of least entropy; none of both: 80"
+        None, description="or: per cent of all pixels, those with the lowest entropy; without either: 80"
     )
-    by_class: bool = Field(False, description="the percentile is one of each class's pixels")
+    by_class: bool = Field(False, description="take the percentile of each class's pixels separately")
 
     @model_validator(mode="after")
     def _one_limit(self) -> PseudoStage:
         if self.threshold is not None and self.percentile is not None:
-            raise ValueError("threshold and percentile are two ways to say the same: give one of them")
+            raise ValueError("threshold and percentile exclude each other: give one of them")
         if self.threshold is not None and self.by_class:
-            raise ValueError("by_class needs a percentile: a threshold is one for all classes")
+            raise ValueError("by_class needs a percentile: a threshold applies to all classes")
         return self
 
 
 class Row(Section):
-    """A line of a table of scores."""
+    """A row of a table of scores."""
 
-    name: str = Field(description="what the line is called")
+    name: str = Field(description="name of the row")
     of: Name = Field(description="prediction or ensemble stage")
     paper: dict[Metric, float] = Field(
-        {}, description="the paper's figures, per cent, by metric, to stand beside what is measured"
+        {}, description="the paper's figures by metric, in per cent, shown beside the measured ones"
     )
-    note: str = Field("", description="what must be known to compare the two")
+    note: str = Field("", description="what to know when comparing the two")
 
 
 class EvalStage(Stage):
@@ -179,11 +179,11 @@ class ShowStage(OfOne):
 
 
 class SubmitStage(OfOne):
-    """The zip that is handed in."""
+    """A submission zip."""
 
     do: Literal["submit"]
     label_offset: Annotated[int, Field(ge=0, le=1)] = Field(0, description="added to every class index")
-    prefix: str = Field("", description="folder in the zip that everything lies in")
+    prefix: str = Field("", description="folder in the zip that holds the videos")
 
 
 AnyStage = Annotated[
@@ -193,9 +193,9 @@ AnyStage = Annotated[
 
 
 class Pipeline(Section):
-    """Stages as a graph. Their order in the file is the order they are told in, and run in where it is free."""
+    """Stages as a graph. They are listed, and run as far as their inputs allow, in the order of the file."""
 
     name: Name
     about: str = Field("", description="one line for `vss recipe ls`")
-    holdout: Split | None = Field(None, description="a split that no stage learns from, so that it can be scored on")
+    holdout: Split | None = Field(None, description="a split that no stage is trained on, so that it can be scored")
     stages: dict[Name, AnyStage] = Field(min_length=1, max_length=MAX_STAGES)

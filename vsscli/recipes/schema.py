@@ -1,10 +1,10 @@
-"""What a recipe may say.
+"""The schema of recipes.
 
-A recipe is one YAML file that a person can read from top to bottom. Unknown keys and values of the wrong type are
-errors; nothing in it can name code to import, but for one key: `model.config` of the family `mmseg` may name a .py
-config of mmsegmentation, which is a program.
+A recipe is a YAML file that a person can read from top to bottom. Unknown keys and values of the wrong type are errors.
+Nothing in it can name code to import, with one exception: `model.config` of the family `mmseg` may name a .py config of
+mmsegmentation, which is a program.
 
-Every room declares its own sections; here they make one recipe.
+Every room declares its own sections; here they form a recipe.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vsscli.section import Section, Seed
 
 
 def family_of(model: object) -> str:
-    """The family that a `model` section says, or is; `light` where it says none."""
+    """The family of a `model` section; `light` if it names none."""
     return str(model.get("family", "light") if isinstance(model, dict) else getattr(model, "family", "light"))
 
 
@@ -38,7 +38,7 @@ else:
 
 
 class Recipe(Section):
-    """One training stage and how its network predicts; of a network that is trained already, how it predicts."""
+    """How a network is trained and how it predicts; for a network that is already trained, only how it predicts."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=SHORT)]
     seed: Seed = 0
@@ -53,20 +53,20 @@ class Recipe(Section):
 
     @property
     def validated(self) -> bool:
-        """Whether training is scored: never without being asked on a split that it learns from."""
+        """Whether training is validated: on a split that is trained on only if `validate_every` asks for it."""
         return self.data.val not in self.data.train_splits or self.train.validate_every > 0
 
     @model_validator(mode="after")
     def _shares_leave_some(self) -> Recipe:
         if sum(other.thousandths for other in self.also) > 999:
             raise ValueError(
-                f"also: the shares {', '.join(f'{other.share:g}' for other in self.also)} leave nothing to `data`, "
-                "which takes the rest: they must sum to less than 1"
+                f"also: the shares {', '.join(f'{other.share:g}' for other in self.also)} leave nothing to `data`: "
+                "they must sum to less than 1"
             )
         names = [self.data.name, *(other.data.name for other in self.also)]
         twice = [name for name in dict.fromkeys(names) if names.count(name) > 1]
         if twice:
-            raise ValueError(f"also: more than one data set has data.name {twice[0]!r}; give each its own")
+            raise ValueError(f"also: several data sets have data.name {twice[0]!r}; give each its own")
         return self
 
     @model_validator(mode="after")

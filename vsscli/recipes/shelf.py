@@ -1,4 +1,4 @@
-"""The recipes that come with vss: what each is, and copies of them that work elsewhere."""
+"""The recipes that ship with vss: listing them, and making copies that work elsewhere."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def list_recipes() -> list[ShippedRecipe]:
 
 
 def _first_sentence(text: str) -> str:
-    """What the comment at a recipe's top says first, after the command."""
+    """The first sentence of the comment at a recipe's top, after the command."""
     words: list[str] = []
     for line in text.splitlines():
         said = line.removeprefix("#").strip()
@@ -47,26 +47,26 @@ def _first_sentence(text: str) -> str:
 
 
 def copy_recipe(name: str, destination: Path, *, force: bool = False) -> list[Path]:
-    """Copy a recipe, and those beside or below it that it is made of, so that the copy works from where it is.
+    """Copy a recipe, and recipes beside or below it that it needs, so that the copy works in its new place.
 
     Parameters
     ----------
     name
         A shipped recipe, or a file.
     destination
-        The new file; or a folder, in which it keeps its name.
+        The new file, or a folder, in which it keeps its name.
     force
-        Replace what is there.
+        Replace existing files.
 
     Returns
     -------
     list of Path
-        The new files. Recipes that lie elsewhere are not copied but named as what ships with vss.
+        The new files. Recipes from elsewhere are not copied; the copy names the shipped ones.
 
     Raises
     ------
     VssError
-        There is no such recipe, or one of the new files is there already.
+        There is no such recipe, or one of the new files exists.
     """
     source = find_recipe(name)
     target = destination if destination.suffix in (".yaml", ".yml") else destination / source.name
@@ -92,7 +92,7 @@ def copy_recipe(name: str, destination: Path, *, force: bool = False) -> list[Pa
         texts[new] = "".join(f"{line}\n" for line in lines if not line.startswith(EDITOR_LINE))
     there = [path for path in texts if path.exists()]
     if there and not force:
-        raise VssError(f"{', '.join(map(str, there))} exists already", "give another place, or --force to replace it")
+        raise VssError(f"{', '.join(map(str, there))} already exists", "give another place, or --force to replace it")
     for path, text in texts.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, text)
@@ -100,7 +100,7 @@ def copy_recipe(name: str, destination: Path, *, force: bool = False) -> list[Pa
 
 
 def _references(file: Path) -> Iterator[tuple[str, int]]:
-    """The recipes that a file itself names, each with the number of its line."""
+    """The recipes that a file names, each with its line number."""
     document = parse_recipe(read_recipe_text(file), str(file))
     for name, place in named_bases(document):
         yield name, int(place.rpartition(":")[2])

@@ -1,4 +1,4 @@
-"""Recipes as YAML, with the place of every value, and nothing of YAML that a recipe has no use for."""
+"""Recipes as YAML, with the place of every value, and without YAML features that a recipe has no use for."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ LIMITS = Limits(bytes=1_000_000, values=20_000, depth=16)
 
 @dataclass
 class Document:
-    """Values of a YAML text, and where each of them stands.
+    """Values of a YAML text, and the place of each.
 
     Parameters
     ----------
     values
         Mappings, lists, text, numbers, true, false and null.
     places
-        For each key, as a path from the top: the place to name in a message, ``file:line``.
+        For each key, as a path from the top: its place for messages, ``file:line``.
     texts
-        For each single value without quotes: how it was written.
+        For each scalar without quotes: how it was written.
     resets
-        Keys whose null takes back the value of a recipe that this one extends.
+        Keys whose null undoes the value of a recipe that this one extends.
     """
 
     values: Any = None
@@ -37,7 +37,7 @@ class Document:
     resets: set[Key] = field(default_factory=set)
 
     def forget(self, key: Key) -> None:
-        """Drop what is known of the value of a key and of all that is in it."""
+        """Drop places and texts of a key and of everything below it."""
         for known in (self.places, self.texts):
             for old in [place for place in known if place[: len(key)] == key]:
                 del known[old]
@@ -50,7 +50,7 @@ def read_recipe_text(path: Path) -> str:
     Raises
     ------
     VssError
-        The file can't be read, is no UTF-8 text, or is far too large to be a recipe.
+        The file can't be read, is not UTF-8, or is far too large to be a recipe.
     """
     return read_file(path, "recipe", LIMITS)
 
@@ -72,7 +72,7 @@ def parse_recipe(text: str, source: str, prefix: Key = (), *, lines: bool = True
     Raises
     ------
     VssError
-        The text is no YAML, or uses what is refused here; names file, line and column.
+        The text is not YAML, or uses features that are refused here; names file, line and column.
     """
     document = Document()
     document.values = _Reader(source, document, lines=lines).parse(text, prefix)
@@ -80,7 +80,7 @@ def parse_recipe(text: str, source: str, prefix: Key = (), *, lines: bool = True
 
 
 class _Dumper(yaml.SafeDumper):
-    """PyYAML's safe dumper, which writes lists of single values in one line."""
+    """PyYAML's safe dumper, which writes lists of scalars in one line."""
 
 
 def _dump_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
@@ -90,7 +90,7 @@ def _dump_list(dumper: yaml.SafeDumper, items: list[Any]) -> yaml.Node:
 
 _Dumper.add_representer(list, _dump_list)
 for _first, _resolvers in Loader.yaml_implicit_resolvers.items():
-    # Text that we would read as a number is quoted, as is text that other readers would.
+    # Text that we or other readers would read as a number is quoted.
     for _tag, _pattern in _resolvers:
         _Dumper.add_implicit_resolver(_tag, _pattern, [_first])
 
@@ -101,7 +101,7 @@ def dump_yaml(values: dict[str, Any]) -> str:
 
 
 class _Reader(YamlReader):
-    """Remembers where values stood and how they were written; keys are words, also those that look like numbers."""
+    """Records places and spelling of values; keys are text, even if they look like numbers."""
 
     def __init__(self, source: str, document: Document, *, lines: bool) -> None:
         super().__init__(source, LIMITS, lines=lines)

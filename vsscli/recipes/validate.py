@@ -1,4 +1,4 @@
-"""All that is wrong with recipe files, the files that they name included."""
+"""All faults of recipe files, including missing files that they name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vsscli.recipes.schema import Recipe
 from vsscli.recipes.text import Document, Key
 
 TABLES = (".json", ".yaml", ".yml")
-"""Class tables and mappings with such an ending are files, others ship with vss."""
+"""Suffixes of class tables and mappings that are files; others ship with vss."""
 
 
 def validate_recipe(
@@ -25,16 +25,16 @@ def validate_recipe(
     files: bool = True,
     further: Further = nothing_further,
 ) -> list[Fault]:
-    """Everything that is wrong with a recipe of a stage or a pipeline, and with the recipes of its training stages.
+    """All faults of a recipe, or of a pipeline and the recipes of its training stages.
 
     Parameters
     ----------
     source, overrides
-        As `vsscli.recipes.load.load_recipe` takes them.
+        As for `vsscli.recipes.load.load_recipe`.
     files
-        Whether files that a recipe names and that are missing count as faults.
+        Whether missing files count as faults.
     further
-        Finds what else is wrong with a pipeline: see `vsscli.recipes.faults.find_faults`.
+        Adds checks of pipelines: see `vsscli.recipes.faults.find_faults`.
     """
     try:
         path, document = open_document(source, overrides)
@@ -50,7 +50,7 @@ def validate_recipe(
     for stage in pipeline.stages.values():
         if isinstance(stage, TrainStage):
             found += _stage_faults(path, document, stage, pipeline.holdout, files)
-    return list(dict.fromkeys(found))  # stages of one recipe share its faults
+    return list(dict.fromkeys(found))  # stages with the same recipe share its faults
 
 
 def _stage_faults(path: Path, pipeline: Document, stage: TrainStage, holdout: str | None, files: bool) -> list[Fault]:
@@ -65,9 +65,9 @@ def _stage_faults(path: Path, pipeline: Document, stage: TrainStage, holdout: st
 
 
 def _recipe_faults(recipe: Recipe, document: Document, files: bool, stage: TrainStage | None = None) -> Iterator[Fault]:
-    """A network that nothing is called like, and the files and folders that a recipe names and that are not there.
+    """Unknown networks, and missing files and folders that a recipe names.
 
-    What the stage that it is the recipe of gets from others need not be there.
+    What the recipe's stage gets from other stages need not exist.
     """
     try:
         recipe.model.require_known()
@@ -99,7 +99,7 @@ def _named(recipe: Recipe) -> Iterator[tuple[Key, str]]:
 
 
 def _data_faults(data: dict[str, Any], document: Document, key: Key) -> Iterator[Fault]:
-    """The folder of a data set, or what is missing in it. One that is drawn needs nothing."""
+    """A missing data folder, or missing files in it. A drawn data set needs nothing."""
     variable = data["root_env"]
     given = os.environ.get(variable) if variable else None
     root = Path(os.path.expanduser(given or data["root"]))
@@ -117,7 +117,7 @@ def _data_faults(data: dict[str, Any], document: Document, key: Key) -> Iterator
 
 
 def _missing(document: Document, key: Key, name: str, remedy: str = "") -> Fault:
-    return fault_at(document, key, f"{name} is not there{remedy}")
+    return fault_at(document, key, f"no such file or folder: {name}{remedy}")
 
 
 def _there(path: Path) -> bool:

@@ -1,1 +1,1 @@
-"""A pipeline, stage by stage: what decides each, what is done already, what to run, and what it would cost."""
+"""Running pipelines: the key of each stage, what is done already, what to run, and what it would cost."""

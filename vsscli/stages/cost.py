@@ -1,7 +1,7 @@
-"""What stages cost is counted with: frames, operations of networks, bytes of stores.
+"""Counting what stages cost: frames, operations of networks, bytes of stores.
 
-Passes are counted by the functions that train and predict, operations on networks without weights. Operations of
-losses and of everything that is no network are left out: they are small beside it.
+Passes are counted by the functions that train and predict, operations on networks without weights. Losses and
+everything outside the network are left out, because they are small beside it.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from vsscli.stages.kind import Kind, StageCost
 from vsscli.stages.record import Record
 
 ASSUMED_SIZE = (480, 853)
-"""Height and width of a frame that can't be looked at: VSPW's at 480 lines."""
+"""Height and width assumed for frames that can't be read: VSPW's at 480 lines."""
 
-# Bytes a pixel of the frame that a store takes, few classes (up to 32) and many: docs/results.md, "The prediction
-# store": 236 and 92 kB a frame of 360x480 with 11 classes, 977 and 344 kB of 480x853 with 124.
+# Bytes per pixel of the frame in a store, for few classes (up to 32) and many: docs/results.md, "The prediction store":
+# 236 and 92 kB per frame of 360x480 with 11 classes, 977 and 344 kB of 480x853 with 124.
 BYTES_A_PIXEL = {
     "top": (236e3 / (360 * 480), 977e3 / (480 * 853)),
     "fine": (267e3 / (360 * 480), 1236e3 / (480 * 853)),
@@ -45,7 +45,7 @@ FEW_CLASSES = 32
 
 @dataclass(frozen=True)
 class Extent:
-    """How many frames a split has (None: not known), and how large they are."""
+    """How many frames a split has (`None`: unknown), and their size."""
 
     frames: int | None
     size: tuple[int, int]
@@ -53,7 +53,7 @@ class Extent:
 
 
 def store_cost(kind: Kind[Any], frames: Frames, keep: str) -> StageCost:
-    """What it costs to make a store of others; ``keep`` as for `bytes_a_pixel`."""
+    """The cost of making a store of other stores; ``keep`` as for `bytes_a_pixel`."""
     extent, (classes, notes) = extent_of(kind, kind.split, frames), classes_of(kind)
     if extent.frames is None or classes is None:
         return StageCost("", 0, 0.0, None, (*extent.notes, *notes))
@@ -62,9 +62,9 @@ def store_cost(kind: Kind[Any], frames: Frames, keep: str) -> StageCost:
 
 
 def bytes_a_pixel(keep: str, grid: int, num_classes: int) -> float:
-    """Bytes that a store takes for a pixel of a frame, as measured; of all logits an upper bound.
+    """Measured bytes per pixel of a frame in a store; for all logits an upper bound.
 
-    ``keep`` is one of a recipe's, or "labels" of one that holds nothing else.
+    ``keep`` is as in a recipe, or "labels" for a store of labels only.
     """
     many = num_classes > FEW_CLASSES
     if keep == "labels":
@@ -75,14 +75,14 @@ def bytes_a_pixel(keep: str, grid: int, num_classes: int) -> float:
 
 
 def measured_rate(records: Iterable[Record]) -> float | None:
-    """Operations a second that finished stages have sustained, validation and reading included; None without any."""
+    """Operations per second of finished stages, validation and reading included; `None` if there are none."""
     pairs = [(record.flops, record.seconds) for record in records if record.flops and record.seconds]
     seconds = sum(seconds for _, seconds in pairs)
     return sum(flops for flops, _ in pairs) / seconds if seconds else None
 
 
 def extent_of(kind: Kind[Any], split: str, frames: Frames) -> Extent:
-    """How many frames a split has, from the data set's lists; what is yet to be drawn is known from the recipe."""
+    """How many frames a split has, by the data set's lists; for a scene that is not drawn yet, by the recipe."""
     data = kind.recipe.data
     root = kind.job.root(data) or Path(data.root)
     if data.scene is not None and not (root.is_dir() and os.listdir(root)):
@@ -96,26 +96,26 @@ def extent_of(kind: Kind[Any], split: str, frames: Frames) -> Extent:
     try:
         return Extent(number, videos_there[0].size)
     except (VssError, OSError):
-        note = f"no frame of {data.name}/{split} can be looked at: {ASSUMED_SIZE[1]}x{ASSUMED_SIZE[0]} assumed"
+        note = f"no frame of {data.name}/{split} can be read: {ASSUMED_SIZE[1]}x{ASSUMED_SIZE[0]} assumed"
         return Extent(number, ASSUMED_SIZE, (note,))
 
 
 def windows_in(
     network: Outline, recipe: Recipe, plan: AugmentationPlan, size: tuple[int, int]
 ) -> dict[tuple[int, int], int]:
-    """How many windows of which size a network reads a frame in."""
+    """How many windows of which size a frame is split into for a network."""
     how = ReadOut(recipe.predict.size, recipe.predict.window, recipe.predict.step, plan)
     return count_windows(size, how, network.crop, network.divisor, network.stride)
 
 
 def frame_flops(network: Outline, recipe: Recipe, plan: AugmentationPlan, size: tuple[int, int]) -> float:
-    """Operations for a frame."""
+    """Operations per frame."""
     windows = windows_in(network, recipe, plan, size)
     return float(sum(number * network.flops(window) for window, number in windows.items()))
 
 
 def classes_of(kind: Kind[Any]) -> tuple[int | None, tuple[str, ...]]:
-    """How many classes a stage's data set has; None, and why, where that can't be told."""
+    """How many classes a stage's data set has; `None` and the reason if that is unknown."""
     data = kind.recipe.data
     try:
         return class_table(data, kind.job.root(data)).num_classes, ()
@@ -124,7 +124,7 @@ def classes_of(kind: Kind[Any]) -> tuple[int | None, tuple[str, ...]]:
 
 
 def network_of(kind: Kind[Any]) -> tuple[Outline | None, tuple[str, ...]]:
-    """A stage's network without its weights; None, and why, where it can't be built."""
+    """A stage's network without its weights; `None` and the reason if it can't be built."""
     classes, notes = classes_of(kind)
     if classes is None:
         return None, notes
@@ -136,5 +136,5 @@ def network_of(kind: Kind[Any]) -> tuple[Outline | None, tuple[str, ...]]:
 
 @lru_cache(maxsize=16)
 def _outline(config: NetworkConfig, num_classes: int) -> Outline:
-    """The same network is counted once for all stages that it is in."""
+    """The outline of a network, counted once for all stages that use it."""
     return outline(config, num_classes)

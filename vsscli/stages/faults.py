@@ -1,4 +1,4 @@
-"""What is wrong with values of pipelines, as the functions find that are called hours later."""
+"""Checking the values of pipelines with the functions that would otherwise refuse them hours later."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from vsscli.stages.kinds import KINDS
 
 
 def value_faults(pipeline: Pipeline) -> list[tuple[Key, str]]:
-    """What functions of stages would refuse, as `vsscli.recipes.graph.faults` gives it: a metric that is none, say."""
+    """Values that the stages' functions would refuse, such as an unknown metric, as `vsscli.recipes.graph.faults`."""
     found: list[tuple[Key, str]] = []
     for name, stage in pipeline.stages.items():
         for key, call in KINDS[type(stage)].checks(stage):
             try:
                 call()
             except VssError as error:
-                # Hints that name options are of the command line.
+                # Hints that name options apply to the command line.
                 hint = f"; {error.hint}" if error.hint and "--" not in error.hint else ""
                 found.append((("stages", name, *key), f"{error.message}{hint}"))
     return found

@@ -18,10 +18,10 @@ from vsscli.stages.run import chosen_stages
 
 @dataclass(frozen=True)
 class Forecast:
-    """The plan of a run: stages in order, each with what it costs, a cached one nothing.
+    """The plan of a run: stages in order, each with its cost, which is zero for a cached one.
 
-    ``rate`` is operations a second, None where they are neither given nor measured; ``measured``: by finished stages of
-    this workspace.
+    ``rate`` is operations per second, `None` if neither given nor measured; ``measured`` says that it comes from
+    finished stages of this workspace.
     """
 
     rows: tuple[tuple[Step, StageCost], ...]
@@ -36,18 +36,18 @@ class Forecast:
 
     @property
     def total(self) -> StageCost:
-        """The sum of what is known."""
+        """The sum of the known costs."""
         costs = [cost for _, cost in self.rows]
         passes, flops = sum(cost.passes or 0 for cost in costs), sum(cost.flops or 0.0 for cost in costs)
         return StageCost("at least" if self.unknown else "", passes, flops, sum(cost.stored or 0.0 for cost in costs))
 
     @property
-    def rate_told(self) -> str:
+    def rate_source(self) -> str:
         """Where the hours come from."""
         if self.rate is None:
-            return "hours: give --tflops N, what the GPU sustains; no finished stage of this workspace tells"
-        source = "as finished stages of this workspace took" if self.measured else "as given"
-        return f"hours: at {self.rate / 1e12:.3g} TFLOP a second, {source}"
+            return "hours: unknown without --tflops N or a finished stage in this workspace"
+        source = "the rate of finished stages in this workspace" if self.measured else "as given"
+        return f"hours: at {self.rate / 1e12:.3g} TFLOP per second, {source}"
 
     def hours(self, cost: StageCost) -> float | None:
         """Hours of one device for a stage."""
@@ -56,7 +56,7 @@ class Forecast:
     def to_json(self) -> dict[str, Any]:
         """Plain values for one JSON object."""
 
-        def told(cost: StageCost) -> dict[str, Any]:
+        def values(cost: StageCost) -> dict[str, Any]:
             return {
                 "passes": cost.passes,
                 "flops": cost.flops,
@@ -66,10 +66,10 @@ class Forecast:
 
         return {
             "stages": [
-                {"name": step.name, "status": step.status, "reason": step.reason, "work": cost.work, **told(cost)}
+                {"name": step.name, "status": step.status, "reason": step.reason, "work": cost.work, **values(cost)}
                 for step, cost in self.rows
             ],
-            "total": {**told(self.total), "complete": not self.unknown},
+            "total": {**values(self.total), "complete": not self.unknown},
             "tflops": None if self.rate is None else self.rate / 1e12,
             "measured": self.measured,
             "notes": list(self.notes),
@@ -84,19 +84,20 @@ def forecast(
     force: Sequence[str] = (),
     tflops: float | None = None,
 ) -> Forecast:
-    """Plan a run and count what it costs; builds every network of it, without weights.
+    """Plan a run and count its cost; builds every network, without weights.
 
     Parameters
     ----------
     job, names, until, force
         As for `vsscli.stages.run.run_pipeline`.
     tflops
-        10^12 operations a second that the device sustains; none: as finished stages of the workspace took.
+        10^12 operations per second that the device sustains; `None`: the rate of finished stages in the workspace.
 
     Raises
     ------
     VssError
-        There is no such stage, or a split would be scored that was learned from. What is missing is in the notes.
+        There is no such stage, or a split would be scored that a network was trained on. What is missing is in the
+        notes.
     """
     stages = chosen_stages(job, names, until, force)
     refuse_leaks(job, stages)
@@ -110,7 +111,7 @@ def forecast(
             done(1)
     pending = [step.name for step in steps if step.status != "cached"]
     notes = [*(f"missing: {line}" for line in missing(job, pending, frames, drawing=False))]
-    told = " ".join(notes)
-    notes += [f"{step.name}: {note}" for step, cost in rows for note in cost.notes if note not in told]
+    so_far = " ".join(notes)
+    notes += [f"{step.name}: {note}" for step, cost in rows for note in cost.notes if note not in so_far]
     rate = tflops * 1e12 if tflops is not None else measured_rate(read_records(job.workspace))
     return Forecast(tuple(rows), tuple(dict.fromkeys(notes)), rate, measured=tflops is None and rate is not None)

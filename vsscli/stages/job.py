@@ -1,4 +1,4 @@
-"""A pipeline with the recipes of its stages, and where it is to run."""
+"""A pipeline with the recipes of its stages, and where it runs."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from vsscli.stages.kinds import KINDS
 
 @dataclass(frozen=True)
 class Job:
-    """Everything that is told before anything runs: a pipeline, the recipes of its training stages by name, and where.
+    """Everything known before a run: a pipeline, the recipes of its training stages by name, and where it runs.
 
-    The context's data root stands for that of what is predicted.
+    The context's data root overrides that of the data that is predicted.
     """
 
     pipeline: Pipeline
@@ -47,40 +47,40 @@ class Job:
 
     @property
     def checked(self) -> Path:
-        """Where it is remembered what data was found sound."""
+        """File that records which data was found sound."""
         return self.home / "checked.json"
 
     def kind(self, name: str) -> Kind[Any]:
-        """A stage, as the object that knows all about it."""
+        """The object of a stage's kind, which answers everything about it."""
         return KINDS[type(self.stage(name))](self, name)
 
     def folder(self, name: str) -> Path:
-        """Folder of a stage's record, and of what it leaves that is no store."""
+        """Folder of a stage's record, and of its result unless that is a store."""
         return self.home / name
 
     def recipe(self, name: str) -> Recipe:
-        """The recipe of a training stage; of any other stage, that of the first network it goes back to."""
+        """The recipe of a training stage; for other stages, that of the first network upstream."""
         if name in self.recipes:
             return self.recipes[name]
         return self.recipe(self.stage(name).takes()[0])
 
     def root(self, data: Data) -> Path | None:
-        """The folder to read a data set from, where it is not the recipe's: that of what is predicted may be given."""
+        """The folder of a data set, if not the recipe's: the context's, for data that is predicted."""
         root = self.context.data_root
         return root if root is not None and self.predicts(data) else None
 
     def place(self, data: Data) -> Path:
-        """The folder that stages read a data set from, whatever a checkpoint or store in the workspace says."""
+        """The folder that stages read a data set from, regardless of checkpoints and stores in the workspace."""
         return self.root(data) or data_place(data)
 
     def predicts(self, data: Data) -> bool:
-        """Whether stages predict a data set; without such stages every one counts."""
+        """Whether stages predict a data set; true for all if no stage predicts."""
         stages = self.pipeline.stages.items()
         names = {self.recipe(name).data.name for name, stage in stages if isinstance(stage, PredictStage)}
         return not names or data.name in names
 
     def learners(self, name: str) -> list[str]:
-        """The training stages that a stage goes back to, itself among them if it is one."""
+        """The training stages upstream of a stage, including itself."""
         stages = self.pipeline.stages
         return [other for other in stages if other in upstream(stages, name) and other in self.recipes]
 
@@ -104,7 +104,7 @@ def open_job(source: str | Path, overrides: Sequence[str] = (), *, context: Cont
 
 
 def _drawn_in(workspace: Path, recipe: Recipe) -> Recipe:
-    """The recipe with what it draws in the workspace: that belongs to the results."""
+    """The recipe with its drawn scenes placed in the workspace, because they are results."""
 
     def placed(data: Data) -> Data:
         if data.scene is None:

@@ -1,4 +1,4 @@
-"""The key of a stage: all that decides what it leaves. Two keys that differ say in which words.
+"""The key of a stage: everything that decides its result. The difference of two keys can be put in words.
 
 A key has the parts ``stage`` (its section of the pipeline), ``recipe`` (of what it trains), ``inputs`` (fingerprints of
 the results it takes), ``frames`` (of the data it reads), ``files`` (of the weights it starts from) and ``version``.
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
     from vsscli.stages.kind import Kind
 
 ENDS = 2**20
-"""Bytes at both ends of a file of weights that are looked at. A torch zip has the checksums of all its parts there."""
+"""Bytes read at both ends of a file of weights. A torch zip has the checksums of all its parts there."""
 
 CONTENT = "content "
-"""Before a fingerprint of the content of files; those of earlier versions were of names and sizes."""
+"""Prefix of fingerprints of content; earlier versions took names and sizes."""
 
 LISTED = 3
-"""Differences between two keys that are told."""
+"""Differences between two keys that are listed."""
 
 
 class Frames:
-    """The frames of a job's splits, and fingerprints of the content of their files, looked at once.
+    """The frames of a job's splits, and fingerprints of their files' content, each computed once.
 
-    What is not there is a VssError.
+    Missing data raises VssError.
     """
 
     def __init__(self, job: Job) -> None:
@@ -59,7 +59,7 @@ class Frames:
         return self._videos[place]
 
     def digest(self, data: Data, split: str, *, masks: bool) -> str:
-        """SHA-256 over the frames of a split, and over the masks where they are read too."""
+        """SHA-256 over the frames of a split, and with ``masks`` over its masks."""
         place = (data.model_dump_json(), split, masks)
         if place not in self._digests:
             dataset, videos = self.open(data, split)
@@ -69,7 +69,7 @@ class Frames:
         return CONTENT + self._digests[place]
 
     def by_size(self, data: Data, split: str, *, masks: bool) -> str:
-        """The fingerprint that earlier versions took: of names and sizes of files."""
+        """The fingerprint of earlier versions, of names and sizes of files."""
         dataset, videos = self.open(data, split)
         digest = hashlib.sha256(json.dumps(dataset.table.to_dict()).encode())
         for frame in (frame for video in videos for frame in video.frames):
@@ -80,12 +80,12 @@ class Frames:
 
 
 def key_of(kind: Kind[Any], results: Mapping[str, Result], frames: Frames) -> Parts:
-    """The key of a stage, by the results of those that it takes.
+    """The key of a stage, given the results that it takes.
 
     Raises
     ------
     VssError
-        Data or a file of weights that decides the result is not there.
+        Data or a file of weights is missing.
     """
     key: Parts = {
         "stage": kind.section(),
@@ -94,18 +94,18 @@ def key_of(kind: Kind[Any], results: Mapping[str, Result], frames: Frames) -> Pa
         "version": kind.version(),
         **kind.own_parts(frames),
     }
-    # As it will be read back from a record.
+    # As it is read back from a record.
     plain: Parts = json.loads(json.dumps(key))
     return plain
 
 
 def brought_up(old: Parts, kind: Kind[Any], frames: Frames) -> Parts:
-    """A key of an earlier version, which told files by names and sizes, as it would be told today.
+    """A key of an earlier version, which identified files by names and sizes, as it would be written today.
 
-    Where names and sizes are still those, content is taken to be that of today: a training is not done again for how
-    it was noted. What is scored is, which is soon done; and what learned from remapped masks, because what became of
-    their classes was not noted, and the mappings that ship have changed. What recipes could not say then has its
-    default, which is what was done.
+    If names and sizes are unchanged, the content is assumed to be unchanged too: a training is not repeated because of
+    how it was noted. Scoring is, because it is quick; and so are trainings on remapped masks, because their mapping was
+    not noted, and the shipped mappings have changed. Keys that recipes did not have then get their defaults, which is
+    what was done.
     """
     if kind.soon_done or "frames" not in old:
         return old
@@ -124,14 +124,14 @@ def brought_up(old: Parts, kind: Kind[Any], frames: Frames) -> Parts:
 
 
 def differences(old: Parts, new: Parts) -> str:
-    """In what two keys differ, in words; empty when in nothing."""
-    found = list(dict.fromkeys(_told(old, new)))
+    """The differences of two keys, in words; empty if there are none."""
+    found = list(dict.fromkeys(_in_words(old, new)))
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     return ", ".join(found[:LISTED]) + more
 
 
 def ends_digest(path: Path) -> str:
-    """SHA-256 of a file's size and of its two ends: what earlier versions told a file of weights by."""
+    """SHA-256 of a file's size and both ends, by which earlier versions identified files of weights."""
     with path.open("rb") as file:
         size = os.fstat(file.fileno()).st_size
         digest = hashlib.sha256(str(size).encode() + file.read(ENDS))
@@ -141,16 +141,16 @@ def ends_digest(path: Path) -> str:
 
 
 def read_out_digest(recipe: Recipe) -> str:
-    """Fingerprint of what a checkpoint's recipe says to those who read it out."""
+    """Fingerprint of the parts of a checkpoint's recipe that decide predictions."""
     said = content(recipe)
     return digest_of({part: said[part] for part in ("name", "data", "predict", "store")})
 
 
 def content(recipe: Recipe) -> dict[str, Any]:
-    """A recipe without the places that may change and the advice to people."""
+    """A recipe without places, which may change, and advice to people."""
     values = recipe.model_dump(mode="json")
     if recipe.predict.missing == "spread":
-        del values["predict"]["missing"]  # no training of before is done again for how it is read out: see `version`
+        del values["predict"]["missing"]  # earlier trainings are not repeated for their read-out: see `version`
     for data in (values["data"], *(other["data"] for other in values.get("also") or ())):
         for key in PLACES_AND_ADVICE:
             data.pop(key)
@@ -158,7 +158,7 @@ def content(recipe: Recipe) -> dict[str, Any]:
 
 
 def _filled(noted: dict[str, Any]) -> dict[str, Any]:
-    """What a key holds of a recipe, with defaults for what came to recipes since; unread where it is no recipe now."""
+    """The recipe in a key, with defaults for newer keys; unchanged if it is no longer a valid recipe."""
     try:
         filled: dict[str, Any] = json.loads(json.dumps(content(Recipe.model_validate(noted))))
     except ValidationError:
@@ -166,7 +166,7 @@ def _filled(noted: dict[str, Any]) -> dict[str, Any]:
     return filled
 
 
-def _told(old: Parts, new: Parts) -> Iterator[str]:
+def _in_words(old: Parts, new: Parts) -> Iterator[str]:
     words = {"inputs": "its input {!r} changed", "frames": "frames of {} changed", "files": "file {} changed"}
     for part in ("version", "stage", "recipe", "inputs", "frames", "files"):
         nothing: Any = None if part == "version" else {}

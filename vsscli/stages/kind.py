@@ -1,6 +1,6 @@
-"""What a kind of stage is: one object that answers all that is asked of a stage, beside its declaration in YAML.
+"""The base class of kinds of stages: one object answers everything about a stage, beside its declaration in YAML.
 
-What is heavy (torch, SciPy) is imported where it is used: values of a pipeline are checked without.
+Heavy modules (torch, SciPy) are imported where they are used: values of a pipeline are checked without them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ S = TypeVar("S", bound=Stage)
 
 
 class Reads(NamedTuple):
-    """Frames that a stage reads: what its key calls them, which they are, and whether their masks are read too."""
+    """Frames that a stage reads: their name in its key, data set and split, and whether masks are read too."""
 
     called: str
     data: Data
@@ -40,9 +40,9 @@ class Reads(NamedTuple):
 
 @dataclass(frozen=True)
 class StageCost:
-    """What a stage costs: images through networks, their operations, bytes of its store; None where it can't be told.
+    """The cost of a stage: images through networks, their operations, bytes of its store; `None` if unknown.
 
-    ``work`` says what is done, "400 steps x 8 crops of 480x480"; ``notes`` what was assumed or is not known, and why.
+    ``work`` describes it, as in "400 steps x 8 crops of 480x480"; ``notes`` say what was assumed or is unknown.
     """
 
     work: str = ""
@@ -53,16 +53,16 @@ class StageCost:
 
 
 class Kind(ABC, Generic[S]):
-    """A stage of a job, by its kind. A new kind says all that is abstract here, and stands in `stages.kinds.KINDS`."""
+    """A stage of a job, by its kind. A new kind implements the abstract methods, and is listed in `KINDS`."""
 
     together: ClassVar[bool] = False
-    """Whether several processes share its work, or wait for one another in it."""
+    """Whether several processes share its work, or wait for each other in it."""
 
     leaves_store: ClassVar[bool] = False
     """Whether its result is a store."""
 
     soon_done: ClassVar[bool] = False
-    """Whether it is rather done again than taken for done under a key of an earlier version."""
+    """Whether it is repeated rather than taken as done under a key of an earlier version."""
 
     def __init__(self, job: Job, name: str) -> None:
         self.job, self.name = job, name
@@ -71,31 +71,31 @@ class Kind(ABC, Generic[S]):
 
     @property
     def recipe(self) -> Recipe:
-        """Of a training stage its own, of any other that of the first network it goes back to."""
+        """The recipe of a training stage; for other stages, that of the first network upstream."""
         return self.job.recipe(self.name)
 
     @property
     def split(self) -> str:
-        """The split that its predictions are of."""
+        """The split of its predictions."""
         return self.job.kind(self.stage.takes()[0]).split
 
     @property
     def context(self) -> Context:
-        """Where its function works: with the folder that it reads its data set from."""
+        """The context of its work, with the folder of its data set."""
         return replace(self.job.context, data_root=self.job.place(self.recipe.data))
 
     # What decides its result
 
     @abstractmethod
     def version(self) -> int:
-        """Raised when a change of the code gives it another result from the same key."""
+        """A number that is raised when a change of the code gives another result for the same key."""
 
     @abstractmethod
     def reads(self) -> list[Reads]:
         """The frames that it reads."""
 
     def section(self) -> Parts:
-        """What its section of the pipeline decides."""
+        """The part of its key from its section of the pipeline."""
         return self.stage.model_dump(mode="json", exclude={"do", "optional"})
 
     def own_parts(self, frames: Frames) -> Parts:
@@ -103,35 +103,35 @@ class Kind(ABC, Generic[S]):
         return {}
 
     def goes_on(self, before: Parts, key: Parts) -> bool:
-        """Whether it may go on with what it made under another key: not where nothing made tells the two apart."""
+        """Whether it may continue work that was made under another key: only if the work itself shows what differs."""
         return all(before.get(part) == key.get(part) for part in ("frames", "files", "version"))
 
     # What it does and leaves
 
     @abstractmethod
     def perform(self, results: Mapping[str, Result], begin: Begin) -> Result:
-        """Run it, with what the stages left that it takes; ``begin`` hears of every store that it will write.
+        """Run it on the results that it takes; ``begin`` is called for every store before it is written.
 
-        What was cut off goes on; a store in its way that holds something else stops it nowhere.
+        Interrupted work is continued; a different store in its place does not stop it.
         """
 
     @abstractmethod
     def fault(self, result: Result) -> str:
-        """What is wrong with a recorded result, in words; empty when it is there and whole."""
+        """What is wrong with a recorded result, in words; empty if it exists and is intact."""
 
     def is_begun(self) -> bool:
-        """Whether a part of its work lies in its folder."""
+        """Whether its folder contains part of its work."""
         return False
 
     def is_other(self, results: Mapping[str, Result]) -> bool:
-        """Whether something else than its work lies in its folder."""
+        """Whether its folder contains something other than its work."""
         return False
 
     def trim(self, place: Path, frames: Frames) -> None:
-        """Take out of a store that it will go on with what does not belong there any more."""
+        """Remove outdated parts of a store that it will continue."""
 
     def discard(self, stores: Iterable[Path]) -> None:
-        """Remove what it left, its own files or some stores, so that it is made from nothing."""
+        """Remove its earlier result, files or stores, so that it starts from nothing."""
 
     def table(self, result: Result) -> ScoreTable | None:
         """The table that its result adds to the summary."""
@@ -141,24 +141,24 @@ class Kind(ABC, Generic[S]):
 
     @abstractmethod
     def cost(self, frames: Frames) -> StageCost:
-        """What it costs when nothing of it is there."""
+        """What it costs if none of it is done."""
 
     @classmethod
     def checks(cls, stage: S) -> Iterator[tuple[Key, Callable[[], object]]]:
-        """Calls that refuse values of a section which its function would refuse hours later, each with their key."""
+        """Calls that refuse bad values of a section, which would otherwise fail hours later, each with its key."""
         return iter(())
 
     def lacks(self) -> Iterator[str]:
-        """What it needs beside frames and is not there."""
+        """What it needs besides frames and is missing."""
         return iter(())
 
     def leaks(self) -> Iterator[str]:
-        """Splits that it scores and that a network behind the prediction has learned from, or that are held out."""
+        """Splits that it scores although a network behind the prediction was trained on them, or that are held out."""
         return iter(())
 
 
 class StoreKind(Kind[S]):
-    """A kind of stage that leaves a store."""
+    """A kind of stage whose result is a store."""
 
     leaves_store = True
 
@@ -175,7 +175,7 @@ class StoreKind(Kind[S]):
 
 
 def unlike(result: Result, fingerprint: Callable[[Path], str]) -> str:
-    """What is wrong with a result whose content has a fingerprint."""
+    """What is wrong with a result, by the fingerprint of its content; empty if nothing is."""
     if not result.path.exists():
         return f"result {result.path} is gone"
     try:

@@ -1,4 +1,4 @@
-"""Whether what is scored was learned from, as far as recipes say."""
+"""Whether a split that is scored was also trained on, by the recipes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def learned(recipe: Recipe, root: str) -> set[str]:
-    """The splits of the data set at a root, as they are called on disk, that training by a recipe learns from."""
+    """The splits, by their names on disk, of the data set at a root that a recipe trains on."""
     data = (recipe.data, *(other.data for other in recipe.also))
     splits = {split for one in data if one.root == root for split in _names(one.train)}
     if recipe.unlabelled is not None and recipe.data.root == root:
@@ -22,19 +22,19 @@ def learned(recipe: Recipe, root: str) -> set[str]:
 
 
 def on_disk(data: Data, split: str) -> set[str]:
-    """What a split is called on disk; those that the words of recipes stand for."""
+    """The names on disk of a split, including those that a recipe's words stand for."""
     train = _names(data.train)
     words = {"train": train, "labelled": train, "val": {data.val}, "unlabelled": set(data.unlabelled)}
     return words.get(split, {split})
 
 
 def learned_behind(job: Job, name: str) -> Iterator[str]:
-    """What a prediction is of that networks behind it learn from, in words, a network each."""
+    """Splits of a prediction that networks behind it are trained on, in words, one network each."""
     data = job.recipe(name).data
     for learner in job.learners(name):
         both = on_disk(data, job.kind(name).split) & learned(job.recipe(learner), data.root)
         if both:
-            yield f"{min(both)!r}, which {learner!r} learns from"
+            yield f"{min(both)!r}, which {learner!r} is trained on"
 
 
 def _names(splits: str | Sequence[str]) -> set[str]:

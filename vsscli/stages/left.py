@@ -1,4 +1,4 @@
-"""The stores that stages left: of what they are, whether they are out of date, and taking them away."""
+"""Stores of earlier runs of stages: fingerprints, whether they are outdated, and removing them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from vsscli.store.upkeep import remove, remove_video
 
 
 def discard_store(workspace: Path, store: Path) -> None:
-    """Remove a store that a record names: the path comes out of a file, so only one in this workspace is taken away."""
+    """Remove a store that a record names. The path comes from a file, so only stores in this workspace are removed."""
     place = store.resolve()
     inside = place.is_relative_to(workspace.resolve()) and place.suffix == ".zarr"
     if inside and (place / "zarr.json").is_file():
@@ -19,7 +19,7 @@ def discard_store(workspace: Path, store: Path) -> None:
 
 
 def leave_only(path: Path, names: Collection[str]) -> None:
-    """Remove the videos of a store that are not among some names: those that a split no longer has."""
+    """Remove the videos of a store that are not among ``names``, because the split no longer has them."""
     if not (path / "zarr.json").is_file():
         return
     for video in open_store(path).videos(complete=False):
@@ -28,7 +28,7 @@ def leave_only(path: Path, names: Collection[str]) -> None:
 
 
 def store_fingerprint(path: Path) -> str:
-    """SHA-256 over what a store is of and all its bytes, as its records tell; refuses one that is not complete."""
+    """SHA-256 over a store's header and all its bytes, by its records; refuses a store that is not complete."""
     store = open_store(path)
     names = store.videos()
     unfinished = sorted({*store.videos(complete=False)} - {*names})
@@ -38,7 +38,7 @@ def store_fingerprint(path: Path) -> str:
 
 
 def outdated(path: Path, sources: Sequence[Path]) -> bool:
-    """Whether a store has a video that its sources no longer hold, or hold otherwise than when it was made."""
+    """Whether a store has a video that its sources no longer contain, or that has changed there since."""
     if not (path / "zarr.json").is_file():
         return False
     try:
@@ -46,4 +46,4 @@ def outdated(path: Path, sources: Sequence[Path]) -> bool:
         now = {video: tuple(source.digest(video) for source in made_of) for video in made_of[0].videos()}
         return any(store.record(video).sources != now.get(video) for video in store.videos(complete=False))
     except VssError:
-        return True  # nobody can go on with it
+        return True  # it can't be continued

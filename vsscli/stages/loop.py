@@ -1,4 +1,4 @@
-"""The loop of the demo, as its pipeline's results: the table, the stores of its rows, the share of reliable pixels."""
+"""The result of the demo's loop: the table, the stores of its rows, the share of reliable pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from vsscli.stages.summary import tables_of
 
 @dataclass(frozen=True)
 class LoopResult:
-    """What the loop came to."""
+    """The result of the loop."""
 
     scores: ScoreTable
     stores: dict[str, Path]
@@ -37,7 +37,7 @@ class LoopResult:
 
 
 def with_percentile(job: Job, percentile: float) -> Job:
-    """The same job, another share of pixels trusted by its pseudo-label stages; refuses a percentile that is none."""
+    """The same job with another percentile in its pseudo-label stages; refuses an impossible percentile."""
     if not 0 < percentile <= 100:
         raise VssError(f"percentile {percentile} is not above 0 and at most 100", "give one such as 80")
     changes = {"threshold": None, "percentile": percentile}
@@ -49,12 +49,12 @@ def with_percentile(job: Job, percentile: float) -> Job:
 
 
 def loop_result(job: Job, ran: Ran) -> LoopResult:
-    """What a run of a loop left; refuses one of a pipeline that does not score, threshold and draw."""
+    """The result of a run; refuses a pipeline that does not score, threshold and draw."""
     first = {job.stage(outcome.name).do: outcome for outcome in reversed(ran.outcomes)}
     if not {"eval", "pseudo", "show"} <= first.keys() or ran.table is None:
         raise VssError(
-            f"pipeline {job.pipeline.name} is no loop: it needs a stage each that does eval, pseudo and show",
-            "vss run runs any pipeline",
+            f"pipeline {job.pipeline.name} is not a loop: it needs a stage each of kind eval, pseudo and show",
+            "use `vss run`, which runs any pipeline",
         )
     stage = cast("EvalStage", job.stage(first["eval"].name))
     stores = {row.name: ran.result(row.of).path for row in stage.rows}

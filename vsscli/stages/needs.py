@@ -1,4 +1,4 @@
-"""What is asked before anything runs: is all there that stages need, and is nothing scored that was learned from."""
+"""Checks before anything runs: nothing that stages need is missing, and nothing is scored that was trained on."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from vsscli.stages.kind import Reads
 
 
 def missing(job: Job, names: Sequence[str], frames: Frames, *, drawing: bool = True) -> list[str]:
-    """Data, class tables and files of weights that some stages need and that are not there, with where to get them.
+    """Missing data, class tables and files of weights that stages need, with where to get them.
 
-    Without ``drawing``, synthetic videos that are not there are neither drawn nor missed.
+    Without ``drawing``, missing drawn videos are neither drawn nor listed.
     """
     found: dict[str, list[str]] = {}
     hints: dict[str, str] = {}
@@ -25,7 +25,7 @@ def missing(job: Job, names: Sequence[str], frames: Frames, *, drawing: bool = T
             try:
                 frames.open(one.data, one.split)
             except VssError as error:
-                # Recipes of one data set may say different things of what runs without it; one of them is enough.
+                # Recipes of one data set may give different hints; one of them is enough.
                 found.setdefault(error.message, []).append(name)
                 hints.setdefault(error.message, f": {error.hint}" if error.hint else "")
         for what in job.kind(name).lacks():
@@ -34,18 +34,18 @@ def missing(job: Job, names: Sequence[str], frames: Frames, *, drawing: bool = T
 
 
 def refuse_missing(job: Job, names: Sequence[str], frames: Frames) -> None:
-    """Raise an error that names all that is `missing`."""
+    """Raise an error that names everything that is `missing`."""
     found = missing(job, names, frames)
     if found:
-        lines = [f"pipeline {job.pipeline.name} lacks what it needs, nothing was run", *(f"  {line}" for line in found)]
-        raise VssError("\n".join(lines), "put it there, and run the same command again")
+        lines = [f"pipeline {job.pipeline.name} can't run, something is missing", *(f"  {line}" for line in found)]
+        raise VssError("\n".join(lines), "provide it, and run the same command again")
 
 
 def require_sound(job: Job, names: Sequence[str], frames: Frames) -> None:
-    """Look at every file of the data that some stages read, before the first of them runs.
+    """Check every file of the data that stages read, before the first of them runs.
 
-    Raises an error where files are damaged or missing, or masks that are learned from or scored have no labels. What is
-    found sound is remembered in `Job.checked`, where training looks as well.
+    Raises an error if files are damaged or missing, or if masks to train on or to score have no labels. Data that was
+    found sound is recorded in `Job.checked`, which training reads too.
     """
     wanted: dict[tuple[str, str], Reads] = {}
     for one in (one for name in names for one in job.kind(name).reads()):
@@ -67,8 +67,8 @@ def require_sound(job: Job, names: Sequence[str], frames: Frames) -> None:
 
 
 def refuse_leaks(job: Job, names: Sequence[str]) -> None:
-    """Raise an error where a split is scored that a network behind it learned from, or learned that is held out."""
+    """Raise an error if a split is scored that a network behind it was trained on, or a held-out one is trained on."""
     found = list(dict.fromkeys(leak for name in names for leak in job.kind(name).leaks()))
     if found:
-        lines = [f"pipeline {job.pipeline.name} would score what it learned from", *(f"  {line}" for line in found)]
+        lines = [f"pipeline {job.pipeline.name} would score what it was trained on", *(f"  {line}" for line in found)]
         raise VssError("\n".join(lines), "set `holdout` to the split, or score another one")

@@ -1,4 +1,4 @@
-"""Which stages are done already, and of those that are not, why."""
+"""Which stages are done, and why the others are not."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from vsscli.stages.record import Record, Result, read_stage_record
 
 @dataclass(frozen=True)
 class Step:
-    """What is to be done about a stage.
+    """What to do about a stage.
 
     Parameters
     ----------
     status
-        "cached": nothing; "run": its work; "waits": that shows when the stages before it have run.
+        "cached": nothing; "run": its work; "waits": it is decided when the stages before it have run.
     reason
         Why it is not cached, in words.
     record
-        What is known of an earlier run.
+        The record of an earlier run.
     anew
-        Nothing of what an earlier run left may be used.
+        Whether nothing of an earlier run may be used.
     stores
-        Those of earlier runs that must go, besides what lies where the stage will write.
+        Stores of earlier runs to remove, besides one in the place where the stage will write.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Step:
 
     @property
     def result(self) -> Result | None:
-        """What a cached stage left."""
+        """The result of a cached stage."""
         return self.record.result if self.record is not None and self.status == "cached" else None
 
 
 def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, force: bool = False) -> Step:
-    """Find out about one stage, by the results of those before it, as far as they are known.
+    """Decide about one stage, by the results of those before it as far as they are known.
 
-    ``force``: it is to be done anew; an anew that was cut off goes on.
+    With ``force`` it is repeated; a repetition that was interrupted continues.
     """
     kind, record = job.kind(name), read_stage_record(job.folder(name))
     last = () if record is None or record.result is None else (record.result.path,)
@@ -72,7 +72,7 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
         anew = not kind.goes_on(before, key)
         return Step(name, "run", differing, record, anew or record.stale, record.begun if anew else ())
     if record.status == "begun" or record.result is None:
-        return Step(name, "run", "was interrupted and goes on", record, record.stale)
+        return Step(name, "run", "continues after an interruption", record, record.stale)
     wrong = kind.fault(record.result)
     if wrong:
         anew = "is gone" not in wrong
@@ -81,7 +81,7 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
 
 
 def without_earlier(job: Job, step: Step) -> Step:
-    """A step to run as one that takes away the stores of earlier runs: what they were made from is gone for good."""
+    """The same step, which also removes the stores of earlier runs because their sources no longer exist."""
     record = step.record
     if record is None or not job.kind(step.name).leaves_store:
         return step
@@ -95,7 +95,7 @@ def make_plan(
     force: Collection[str] = (),
     known: Mapping[str, Result] = MappingProxyType({}),
 ) -> list[Step]:
-    """Find out about stages, in the order of running, as far as ``known`` results and those found done tell."""
+    """Decide about stages, in order, by the ``known`` results and those of stages found to be done."""
     results, steps = dict(known), []
     for name in names:
         step = look(job, name, results, frames, force=name in force)

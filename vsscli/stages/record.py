@@ -1,6 +1,6 @@
-"""What is known of a stage that ran: its key, what it left, how long it took. One file a stage, replaced in one step.
+"""The record of a stage: its key, its result, how long it took. One file per stage, replaced in one step.
 
-A record is there from the moment that a stage begins, so that a stage that was cut off is known for one.
+A record exists from the moment that a stage begins, so that an interrupted stage is recognised.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ Parts = dict[str, Any]
 
 @dataclass(frozen=True)
 class Result:
-    """What a stage left: its place, a fingerprint of its content, figures as plain JSON values.
+    """The result of a stage: its path, a fingerprint of its content, figures as plain JSON values.
 
-    Whoever takes it is done again when the fingerprint changes, and only then. The place of a table is the stage's own
+    Stages that take it are repeated if the fingerprint changes, and only then. The path of a table is the stage's own
     folder.
     """
 
@@ -37,23 +37,23 @@ class Result:
 
 @dataclass(frozen=True)
 class Record:
-    """A stage that began, and if it ended, what it left.
+    """A stage that began, and its result if it ended.
 
     Parameters
     ----------
     key
-        What decided it: see `vsscli.stages.key`.
+        What decides it: see `vsscli.stages.key`.
     forced
-        Whether it was begun anew by ``--force``.
+        Whether it was repeated by ``--force``.
     seconds
-        Time that it took, of a stage that was done in one go; None of one that was continued.
+        Time that it took without interruption; `None` if it was continued.
     flops
-        Operations that its networks took, counted; None where none ran.
+        Counted operations of its networks; `None` if none ran.
     stores
-        Those that it wrote or began to write, under this key and earlier ones, as far as they are there. All of them
-        go when the frames change.
+        Stores that it wrote or began to write, under this key and earlier ones, if they exist. All of them are removed
+        when the frames change.
     stale
-        Of a stage that began: what lies where it writes was made of something else, and is not gone yet.
+        Whether the place where it writes still holds a store that was made of something else.
     """
 
     status: Literal["begun", "done"]
@@ -67,12 +67,12 @@ class Record:
 
     @property
     def begun(self) -> tuple[Path, ...]:
-        """All places where it is known to have written a store, its result among them."""
+        """All places where it is known to have written a store, including its result."""
         return (*self.stores, *(() if self.result is None else (self.result.path,)))
 
 
 def read_stage_record(folder: Path) -> Record | None:
-    """The record in a stage's folder; None where there is none that can be read: the stage is then done again."""
+    """The record in a stage's folder; `None` if there is no readable one, and the stage is run again."""
     try:
         values = json_or_none(folder / FILE)
         result = values.pop("result")
@@ -86,7 +86,7 @@ def read_stage_record(folder: Path) -> Record | None:
 
 
 def write_stage_record(folder: Path, record: Record) -> None:
-    """Put a record to its place. Paths in it are as seen from the folder, so that a workspace can move."""
+    """Write a record. Paths in it are relative to the folder, so that a workspace can move."""
     values: dict[str, Any] = {"vss": __version__, **asdict(record)}
     if record.result is not None:
         values["result"]["path"] = relative_address(record.result.path, folder / FILE)

@@ -1,4 +1,4 @@
-"""Running a pipeline: stage by stage, what is done is kept, what was cut off goes on."""
+"""Running a pipeline: finished stages are kept, interrupted ones continue."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from vsscli.talk import Silence
 
 @dataclass(frozen=True)
 class Ran:
-    """What a run of a pipeline came to, stage by stage, and where that is written down."""
+    """The result of a run, stage by stage, and the files that summarise it."""
 
     outcomes: tuple[Outcome, ...]
     summary: Path
@@ -38,7 +38,7 @@ class Ran:
     seconds: float
 
     def result(self, name: str) -> Result:
-        """What a stage left."""
+        """The result of a stage."""
         return next(outcome.result for outcome in self.outcomes if outcome.name == name)
 
     def to_json(self) -> dict[str, Any]:
@@ -92,19 +92,19 @@ def run_pipeline(
     Parameters
     ----------
     job
-        The pipeline, and where it runs; its context's `talk` hears of every stage.
+        The pipeline, and where it runs; its context's `talk` reports every stage.
     names, until
         Which stages; see `vsscli.recipes.graph.chosen`.
     force
-        Stages to do anew. What takes them runs again only if their results change.
+        Stages to repeat. Stages that take their results run again only if these change.
     command
         The command line, for the summary.
 
     Raises
     ------
     VssError
-        There is no such stage, something that stages need is not there, a split would be scored that was learned from,
-        another process runs the same pipeline; or what a stage refuses.
+        There is no such stage, something that stages need is missing, a split would be scored that was trained on,
+        another process runs the same pipeline, or a stage fails.
     """
     since = time.perf_counter()
     stages = chosen_stages(job, names, until, force)
@@ -120,7 +120,7 @@ def run_pipeline(
     alone = only_one(job.home, "pipeline", "run", "wait for it, or stop it first")
     with alone if leader else nullcontext():
         frames = Frames(job)
-        with fabric.rank_zero_first():  # one process draws what there is to draw
+        with fabric.rank_zero_first():  # one process draws the scenes
             plan = make_plan(job, stages, frames, force)
             waiting = [step.name for step in plan if step.status != "cached"]
             refuse_missing(job, waiting, frames)
@@ -128,9 +128,9 @@ def run_pipeline(
                 require_sound(job, waiting, frames)
         results: dict[str, Result] = {}
         outcomes = []
-        gone: set[str] = set()  # stages whose earlier result was taken away, and that left another one
+        gone: set[str] = set()  # stages whose earlier result was removed and replaced by a different one
         for number, name in enumerate(stages, 1):
-            fabric.barrier()  # all look at what the last stage left, and then at this one, before anybody writes
+            fabric.barrier()  # all processes read the last result and decide about this stage before any writes
             step = look(job, name, results, frames, force=name in force)
             if step.result is not None:
                 talk.say(f"{name}: cached, skipping")
@@ -161,7 +161,7 @@ def run_pipeline(
 
 
 def chosen_stages(job: Job, names: Sequence[str], until: str | None, force: Sequence[str]) -> list[str]:
-    """The stages that a command line asks for, in order; refuses names that are none, and forcing what does not run."""
+    """The stages that a command line asks for, in order; refuses unknown names, and forcing one that does not run."""
     stages = chosen(job.pipeline, names, until)
     for name in force:
         require_stage(job.pipeline, name)
@@ -174,12 +174,12 @@ def chosen_stages(job: Job, names: Sequence[str], until: str | None, force: Sequ
 
 
 def _bring_up(job: Job, step: Step) -> None:
-    """Note what frames hold with a stage that an earlier version did."""
+    """Add digests of the frames to the record of a stage that an earlier version ran."""
     noted = read_stage_record(job.folder(step.name))
     if step.record is not None and noted is not None and noted.key != step.record.key:
         job.context.talk.warn(
-            f"{step.name} was done by an earlier version, which told frames by names and sizes: if one was exchanged "
-            f"for another of its size since, --force {step.name} does it anew; from now on content tells"
+            f"{step.name} was run by an earlier version, which compared frames by names and sizes: if one was replaced "
+            f"by another of its size since, repeat it with --force {step.name}; from now on contents are compared"
         )
         write_stage_record(job.folder(step.name), step.record)
 
@@ -193,7 +193,7 @@ def _run(
     leader: bool,
     barrier: Callable[[], None],
 ) -> Record:
-    """Do the work of one stage, between two records of it."""
+    """Run one stage, and record its beginning and its end."""
     kind, folder = job.kind(step.name), job.folder(step.name)
     key = key_of(kind, results, frames)
     fresh = step.record is None or step.record.status == "done" or step.record.key != key
@@ -203,7 +203,7 @@ def _run(
     stores = [] if step.record is None else [*step.record.begun]
 
     def begin(place: Path, sources: Sequence[Path] = ()) -> None:
-        """What must not be gone on with is gone before the record says that it is."""
+        """Remove what must not be continued before the record says so."""
         if leader:
             if anew or (sources and outdated(place, sources)):
                 kind.discard([place])
@@ -214,11 +214,11 @@ def _run(
     if leader:
         if anew:
             kind.discard(step.stores)
-        # Where a store will lie is known in the middle of the work: until then the record says that it may be stale.
+        # The place of a store is known only during the work: until then the record says that it may be stale.
         stale = anew and kind.leaves_store
         write_stage_record(folder, Record("begun", key, forced, stores=_there(stores), stale=stale))
     barrier()
-    partly = not fresh or kind.is_begun()  # of a part of the work the time tells nothing
+    partly = not fresh or kind.is_begun()  # the time of a part of the work means nothing
     since = time.perf_counter()
     result = None
     if leader or kind.together:
@@ -227,8 +227,8 @@ def _run(
     if leader:
         flops = kind.cost(frames).flops
         partly |= result is not None and bool(result.facts.get("cached"))
-        told = None if partly else round(seconds, 3)
-        write_stage_record(folder, Record("done", key, forced, told, flops, result, _there(stores)))
+        took = None if partly else round(seconds, 3)
+        write_stage_record(folder, Record("done", key, forced, took, flops, result, _there(stores)))
     barrier()
     record = read_stage_record(folder)
     assert record is not None
@@ -236,5 +236,5 @@ def _run(
 
 
 def _there(stores: Sequence[Path], *more: Path) -> tuple[Path, ...]:
-    """Those of some stores that exist, each once, and others."""
+    """The stores that exist, each once, and others."""
     return tuple(dict.fromkeys([*(path for path in stores if path.suffix == ".zarr" and path.is_dir()), *more]))

@@ -13,7 +13,7 @@ from vsscli.report.table import ScoreRow, score_table
 
 @dataclass(frozen=True)
 class Line(ScoreRow):
-    """What was measured, fractions by metric; the paper's figures in per cent; what must be known to compare them."""
+    """Measured fractions by metric; the paper's figures in per cent; a note needed to compare them."""
 
     paper: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
@@ -21,14 +21,14 @@ class Line(ScoreRow):
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """A stage's name, its lines, and the metrics from left to right."""
+    """The table of an eval stage: its name, rows, and metrics from left to right."""
 
     name: str
     rows: tuple[Line, ...]
     metrics: tuple[str, ...]
 
     def cells(self) -> tuple[list[str], list[list[str]]]:
-        """Columns and rows, the paper's figures beside the measured ones where any row has one."""
+        """Columns and rows; the paper's figures follow the measured ones if any row has one."""
         columns, cells = score_table(self.rows, self.metrics)
         papers = [metric for metric in self.metrics if any(metric in row.paper for row in self.rows)]
         columns += [f"paper {title(metric)}" for metric in papers]
@@ -39,7 +39,7 @@ class ScoreTable:
         return columns, cells
 
     def to_json(self) -> list[dict[str, Any]]:
-        """The rows as plain JSON values; None where a figure is none."""
+        """The rows as plain JSON values; `None` for NaN."""
         return [
             {
                 "name": row.name,

@@ -1,4 +1,4 @@
-"""What a run of a pipeline came to, as two files: ``summary.json`` for programs, ``table.md`` for people."""
+"""The summary of a run of a pipeline, as two files: ``summary.json`` for programs, ``table.md`` for people."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ TABLE = "table.md"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A stage that ran now or was done before, why it ran, and what it left."""
+    """A stage that ran or was cached, why it ran, and its result."""
 
     name: str
     status: Literal["cached", "done"]
@@ -38,7 +38,7 @@ class Outcome:
 
 
 def tables_of(job: Job, outcomes: Sequence[Outcome]) -> list[ScoreTable]:
-    """The tables of the stages that have one, among some outcomes."""
+    """The tables of those outcomes that have one."""
     tables = (job.kind(outcome.name).table(outcome.result) for outcome in outcomes)
     return [table for table in tables if table is not None]
 
@@ -46,9 +46,9 @@ def tables_of(job: Job, outcomes: Sequence[Outcome]) -> list[ScoreTable]:
 def write_summary(
     job: Job, outcomes: Sequence[Outcome], command: Sequence[str], seconds: float, *, write: bool = True
 ) -> tuple[Path, Path | None]:
-    """Write ``summary.json`` and, where stages scored something, ``table.md``; else none is there. Returns both places.
+    """Write ``summary.json`` and, if there are scores, ``table.md``; else that is removed. Returns both paths.
 
-    ``command`` is the command line, which took so many ``seconds``. Without ``write`` nothing is written.
+    ``command`` is the command line, which took ``seconds``. Without ``write`` nothing is written.
     """
     order = in_order(job.pipeline.stages)
     outcomes = sorted(outcomes, key=lambda outcome: order.index(outcome.name))
@@ -87,7 +87,7 @@ def summary_values(
 
 
 def commit() -> str | None:
-    """The commit of the checkout that the package lies in, with ``+`` where files were changed; None of a wheel."""
+    """The commit of the package's checkout, with ``+`` if files were changed; `None` for an installed wheel."""
     folder = Path(vsscli.__file__).parents[1]
     if not (folder / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""The kinds of stages: what a pipeline may declare, each with the object that knows all about it."""
+"""The kinds of stages: what a pipeline may declare, each with the class that implements it."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ KINDS: dict[type[Stage], type[Kind[Any]]] = {
 
 
 def require_complete(kinds: dict[type[Stage], type[Kind[Any]]]) -> None:
-    """Refuse a table in which a declared kind is missing or leaves something unsaid."""
+    """Refuse a table in which a declared kind is missing or incomplete."""
     for declared in get_args(get_args(AnyStage)[0]):
         if declared not in kinds or isabstract(kinds[declared]):
-            unsaid = sorted(getattr(kinds.get(declared), "__abstractmethods__", ()))
-            raise TypeError(f"{declared.__name__} has no kind that says all: {', '.join(unsaid) or 'there is none'}")
+            absent = sorted(getattr(kinds.get(declared), "__abstractmethods__", ()))
+            raise TypeError(f"{declared.__name__} has no complete kind: {', '.join(absent) or 'none is listed'}")
 
 
 require_complete(KINDS)

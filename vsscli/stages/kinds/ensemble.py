@@ -19,7 +19,7 @@ from vsscli.stages.leaks import learned_behind
 from vsscli.stages.record import Parts, Result
 
 SINCE = ("fit_on", "temperatures", "temporal")
-"""Keys that came later: a section that doesn't use them decides what it did before."""
+"""Keys that were added later: a section that doesn't use them keeps its key."""
 
 
 class EnsembleKind(StoreKind[EnsembleStage]):
@@ -56,17 +56,17 @@ class EnsembleKind(StoreKind[EnsembleStage]):
     def cost(self, frames: Frames) -> StageCost:
         from vsscli.stages.cost import extent_of, store_cost
 
-        # As fine as the finest of its sources, and lists whatever they keep.
+        # As fine as the finest of its sources.
         sources = predictions(self.job.pipeline.stages, self.name)
         kept = {one.keep or self.job.recipe(one.model).store.keep for one in sources}
         cost = store_cost(self, frames, "compact" if kept == {"compact"} else "fine" if "fine" in kept else "top")
         work = [cost.work]
         if self.stage.fitted:
             fitted = extent_of(self, self.job.kind(self.stage.fitted[0]).split, frames).frames
-            work.append(f"weights fitted on {'frames not known' if fitted is None else f'{fitted} frames'}")
+            work.append(f"weights fitted on {'unknown frames' if fitted is None else f'{fitted} frames'}")
         if self.stage.temporal:
             work.append("smoothed")
-            if len(self.stage.of) > 1 and cost.stored is not None:  # what is smoothed is there as well
+            if len(self.stage.of) > 1 and cost.stored is not None:  # the fusion before smoothing is kept too
                 cost = replace(cost, stored=2 * cost.stored)
         return replace(cost, work=", ".join(filter(None, work)))
 
@@ -79,7 +79,7 @@ class EnsembleKind(StoreKind[EnsembleStage]):
         yield (), partial(require_possible, count, given, others=others, **_how(stage))
 
     def lacks(self) -> Iterator[str]:
-        """Lists at frame size, which fitting and smoothing work on."""
+        """Lists of classes at frame size, which fitting and smoothing need."""
         stage, stages = self.stage, self.job.pipeline.stages
         for one in predictions(stages, self.name) if stage.fitted or stage.temporal else ():
             store = self.job.recipe(one.model).store
@@ -87,7 +87,7 @@ class EnsembleKind(StoreKind[EnsembleStage]):
                 yield f"predictions of {one.model!r} at frame size: its recipe has store.grid {store.grid}, set it to 1"
             alone = len(stage.of) == 1 and stages[stage.of[0]] is one
             if alone and (one.keep or store.keep) == "all":
-                yield f"lists of classes of {one.model!r}: its prediction keeps all, and what is smoothed are lists"
+                yield f"lists of classes of {one.model!r}: smoothing needs lists, and its prediction keeps all logits"
 
     def leaks(self) -> Iterator[str]:
         key = "of" if self.stage.fit_on is None else "fit_on"
@@ -97,7 +97,7 @@ class EnsembleKind(StoreKind[EnsembleStage]):
 
 
 def _how(stage: EnsembleStage) -> dict[str, Any]:
-    """What a section says of the fusion, as its function takes it."""
+    """The fusion's options in a section, as arguments of `ensemble`."""
     return {
         "method": stage.method,
         "temperatures": stage.temperatures or (),

@@ -21,7 +21,7 @@ MARKS = {
     "trained_on": "frames that were trained on are scored",
     "weights_fitted_on": "weights were chosen on what is reported",
 }
-"""What is noted in the table of marked scores."""
+"""Notes in the table for marked scores."""
 
 
 class EvalKind(Kind[EvalStage]):
@@ -37,7 +37,7 @@ class EvalKind(Kind[EvalStage]):
         return [Reads(split, self.recipe.data, split, True) for split in splits]
 
     def section(self) -> Parts:
-        """Without what the table says beside the scores: names of rows, the paper's figures, notes."""
+        """Without what only the table shows: names of rows, the paper's figures, notes."""
         stage = self.stage
         return {"of": sorted(stage.takes()), "metrics": list(stage.metrics), "protocol": stage.protocol}
 
@@ -65,7 +65,7 @@ class EvalKind(Kind[EvalStage]):
         scores, lines = result.facts["scores"], []
         for row in self.stage.rows:
             values = {metric: math.nan if value is None else value for metric, value in scores[row.of].items()}
-            notes = [row.note, *(told for mark, told in MARKS.items() if row.of in result.facts.get(mark, {}))]
+            notes = [row.note, *(note for mark, note in MARKS.items() if row.of in result.facts.get(mark, {}))]
             lines.append(Line(row.name, values, row.paper, "; ".join(filter(None, notes))))
         return ScoreTable(self.name, tuple(lines), self.stage.metrics)
 

@@ -40,7 +40,7 @@ class PredictKind(StoreKind[PredictStage]):
         return chosen_plan(predict, tta=bool(tta), named=tta if isinstance(tta, str) else None)
 
     def version(self) -> int:
-        recipe = self.recipe  # one more where it reads what mask scores lack to 1
+        recipe = self.recipe  # one more if it spreads what mask scores lack to 1
         return 2 + (recipe.predict.missing != "normalise" and recipe.model.masks)
 
     def reads(self) -> list[Reads]:
@@ -50,7 +50,7 @@ class PredictKind(StoreKind[PredictStage]):
         return {**super().section(), "tta": {"scales": list(self.plan.scales), "flip": self.plan.flip}}
 
     def goes_on(self, before: Parts, key: Parts) -> bool:
-        # A store of predictions knows the frames of each video.
+        # A prediction store records the frames of each video.
         return bool(before.get("version") == key.get("version"))
 
     def perform(self, results: Mapping[str, Result], begin: Begin) -> Result:
@@ -82,7 +82,7 @@ class PredictKind(StoreKind[PredictStage]):
         windows = sum(windows_in(network, recipe, plan, extent.size).values())
         each = f"{windows} windows ({len(plan.views())} views)"
         if extent.frames is None:
-            return StageCost(f"frames not known x {each}", None, None, None, notes)
+            return StageCost(f"unknown frames x {each}", None, None, None, notes)
         flops = extent.frames * frame_flops(network, recipe, plan, extent.size)
         pixel = bytes_a_pixel(self.stage.keep or recipe.store.keep, recipe.store.grid, classes)
         stored = extent.frames * math.prod(extent.size) * pixel

@@ -1,4 +1,4 @@
-"""``do: pseudo``: labels of the pixels that a prediction is sure of."""
+"""``do: pseudo``: labels of the reliable pixels of a prediction."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ class PseudoKind(StoreKind[PseudoStage]):
             force=True,
             begin=begin,
         )
-        told = labels.to_json()
-        return self.result(labels.store, {key: told[key] for key in ("threshold", "frames", "pixels", "reliable")})
+        facts = labels.to_json()
+        return self.result(labels.store, {key: facts[key] for key in ("threshold", "frames", "pixels", "reliable")})
 
     def cost(self, frames: Frames) -> StageCost:
         from vsscli.stages.cost import store_cost

@@ -1,4 +1,4 @@
-"""``do: submit``: the zip that is handed in."""
+"""``do: submit``: a submission zip."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``do: train``: a network, trained by a recipe of one stage."""
+"""``do: train``: a network, trained by a recipe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RUN = ("last.pt", "best.pt", "journal.jsonl")
 """The files of a training run."""
 
 WORTH_SAYING = 0.05
-"""Validation is named where it is more than this share of a training's operations."""
+"""Validation is mentioned if it is more than this share of a training's operations."""
 
 
 class TrainKind(Kind[TrainStage]):
@@ -36,9 +36,9 @@ class TrainKind(Kind[TrainStage]):
     def version(self) -> int:
         section, version = self.recipe.unlabelled, 4
         if section is not None:
-            # What the moving average is sure of follows from mask scores.
+            # What the mean teacher is certain of follows from mask scores.
             version += self.recipe.model.masks
-            # Pseudo-labels are weighed by their share of the pixels, of which unsure black rows were once none.
+            # Pseudo-labels are weighted by their share of the pixels, which once left out unreliable black rows.
             weighed = section.teacher == section.split == "store" and section.contrast is None
             version += weighed and section.scale_weight
         return version
@@ -59,7 +59,7 @@ class TrainKind(Kind[TrainStage]):
         return {"recipe": content(self.recipe), "files": files}
 
     def goes_on(self, before: Parts, key: Parts) -> bool:
-        # A checkpoint of an earlier version doesn't tell which labels it learned from.
+        # A checkpoint of an earlier version doesn't note which labels it was trained on.
         pseudo = self.stage.pseudo
         same = pseudo is None or (before.get("inputs") or {}).get(pseudo) == key["inputs"][pseudo]
         if self._knows_its_score():
@@ -98,7 +98,7 @@ class TrainKind(Kind[TrainStage]):
             inputs = {**training_inputs(self.recipe, *self._taken(results)), **data}
             return begun_run(self.folder, self.recipe, inputs) is False
         except VssError:
-            return True  # a checkpoint that can't be read is no run to go on with
+            return True  # a checkpoint that can't be read can't be continued
 
     def discard(self, stores: Iterable[Path]) -> None:
         for file in RUN:
@@ -121,11 +121,11 @@ class TrainKind(Kind[TrainStage]):
         network, notes = network_of(self)
         if network is None:
             return StageCost(work, crops, None, 0.0, notes)
-        asked = 0  # crops that the averaged student looks at as well
+        asked = 0  # crops that the mean teacher predicts too
         if unlabelled is not None and (unlabelled.contrast is not None or unlabelled.teacher == "ema"):
             asked = settings.steps * (other_crops + (labelled_crops if unlabelled.contrast is not None else 0))
-        # Backward is twice forward: a gradient of the input and one of the weights; with checkpointing forward comes
-        # twice.
+        # Backward costs twice forward: gradients of the input and of the weights; with checkpointing, forward is
+        # computed twice.
         passes = crops * (4 if recipe.model.recomputes else 3) + asked
         val = extent_of(self, "val", frames)
         every = settings.validate_every
@@ -138,7 +138,7 @@ class TrainKind(Kind[TrainStage]):
                 flops += checked
                 if checked > WORTH_SAYING * flops:
                     what, are = ("the last validation", "is") if times == 1 else (f"its {times} validations", "are")
-                    notes += (f"{what} of {val.frames} frames {are} {checked / flops:.0%} of it",)
+                    notes += (f"{what} of {val.frames} frames {are} {checked / flops:.0%} of the operations",)
         except (VssError, RuntimeError, ValueError) as error:
             return StageCost(work, crops, None, 0.0, (f"crops of {crop[0]}x{crop[1]} do not fit the network: {error}",))
         return StageCost(work, crops, flops, 0.0, notes)
@@ -147,15 +147,15 @@ class TrainKind(Kind[TrainStage]):
         where = self.recipe.model.published
         for path in weight_files(self.recipe):
             if not path.is_file():
-                yield f"file {path} is not there{f': {where}' if where else ''}"
+                yield f"no such file {path}{f': {where}' if where else ''}"
 
     def leaks(self) -> Iterator[str]:
         held, data = self.job.pipeline.holdout, self.recipe.data
         if held is not None and self.job.predicts(data) and on_disk(data, held) & learned(self.recipe, data.root):
-            yield f"stages.{self.name}: learns from {held!r}, which the pipeline holds out"
+            yield f"stages.{self.name}: trains on {held!r}, which the pipeline holds out"
 
     def _knows_its_score(self) -> bool:
-        """Whether the checkpoint notes what its figures are of: then it is scored anew when that changes, by itself."""
+        """Whether the checkpoint notes what its figures are of: then training scores it again if that changes."""
         from vsscli.models.checkpoints import load_checkpoint
         from vsscli.training.inputs import SCORED
 
@@ -165,19 +165,19 @@ class TrainKind(Kind[TrainStage]):
             return False
 
     def _taken(self, results: Mapping[str, Result]) -> tuple[Path | None, Path | None]:
-        """Where its first weights and its pseudo-labels lie."""
+        """Its initial checkpoint and its pseudo-labels."""
         init, pseudo = (None if one is None else results[one].path for one in (self.stage.init, self.stage.pseudo))
         return init, pseudo
 
 
 def weight_files(recipe: Recipe) -> list[Path]:
-    """The files that a network starts from, those that a recipe names."""
+    """The files of weights that a recipe names."""
     named = [recipe.train.init, recipe.model.weights[1] if recipe.model.weights else None]
     return [Path(os.path.expanduser(path)) for path in named if path is not None]
 
 
 def _fingerprint(path: Path) -> str:
-    """Of a checkpoint's weights, and of all that those who read it out find in its recipe."""
+    """Fingerprint of a checkpoint's weights, and of what its recipe says about predicting."""
     from vsscli.models.checkpoints import load_checkpoint
 
     checkpoint = load_checkpoint(path, weights=False)
