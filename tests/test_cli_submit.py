@@ -61,7 +61,7 @@ def test_a_folder_of_masks_is_packed_with_the_data_it_is_of(
     captured = capsys.readouterr()
     assert captured.err.endswith("s.zip contains every frame of split 'test', and nothing else\n")
     assert run(["submit", "--check", str(out), "--data", str(root)]) == 2
-    assert "hint: the videos lie in a folder of the zip" in capsys.readouterr().err
+    assert "hint: the videos are in a folder of the zip" in capsys.readouterr().err
 
 
 def test_a_recipe_says_what_the_data_is(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,7 +93,7 @@ def test_a_store_that_lacks_a_video_is_refused(root: Path, tmp_path: Path) -> No
     shutil.rmtree(store / "one")
     done = vss("submit", "--pred", store, "--out", "s.zip", cwd=tmp_path)
     assert done.returncode == 2
-    assert "3 of 6 frames can't be handed in: 3 missing" in done.stderr
+    assert "3 of 6 frames can't be submitted: 3 missing" in done.stderr
     assert "\n  one/0001: has no prediction\n" in done.stderr
     assert "hint: run the predict command again" in done.stderr
     assert not list(tmp_path.glob("*s.zip*"))
@@ -104,8 +104,8 @@ def test_a_bad_zip_is_told_with_a_list_and_exit_code_2(root: Path, tmp_path: Pat
     done = vss("submit", "--check", "s.zip", "--data", root, cwd=tmp_path)
     assert done.returncode == 2
     lines = done.stdout.splitlines()
-    assert lines[0] == r"path: ../up\x1b[2J.png climbs out of the folder it is unpacked in"
-    assert "surplus: x/9.png is no frame of the split (0 bytes)" in lines
+    assert lines[0] == r"path: ../up\x1b[2J.png leads out of the folder it is unpacked in"
+    assert "surplus: x/9.png is not a frame of the split (0 bytes)" in lines
     assert "surplus: … and 20 more" in lines
     assert f"missing: {ENTRIES[0]} is not in the zip" in lines
     assert "error: s.zip: 37 faults (1 path, 30 surplus, 6 missing)" in done.stderr
@@ -130,7 +130,7 @@ def test_a_bad_zip_is_told_with_a_list_and_exit_code_2(root: Path, tmp_path: Pat
         (["--pred", "street/test.txt", "--data", "street"], "no folder of predictions at street/test.txt"),
         (["--pred", "street", "--data", "street", "--label-offset", "252"], "0..255"),
         (["--pred", "street", "--data", "street", "--label-offset", "-1"], "'--label-offset'"),
-        (["--pred", "street", "--data", "street", "--prefix", "../up"], "climbs out"),
+        (["--pred", "street", "--data", "street", "--prefix", "../up"], "leads out"),
         (["--pred", "street", "--data", "street", "--split", "gone"], "there are test"),
         (["--pred", "street", "--data", "street", "--out", "street"], "is a folder"),
     ],

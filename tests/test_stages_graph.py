@@ -154,7 +154,7 @@ def test_values_that_a_stage_would_refuse_hours_later_are_refused_with_their_lin
         f"{path}:10: stages.fused.weights: all weights are 0",
         f"{path}:13: stages.scores.metrics.0: unknown metric 'miuo'; did you mean miou?",
         f"{path}:13: stages.scores.metrics.4: unknown metric 'v8'; did you mean vc8?",
-        f"{path}:17: stages.zip.prefix: prefix '../x' climbs out of the folder it is unpacked in",
+        f"{path}:17: stages.zip.prefix: prefix '../x' leads out of the folder it is unpacked in",
     ]
     with pytest.raises(VssError) as caught:
         open_job(path, context=Context(tmp_path / "runs"))

@@ -136,7 +136,7 @@ def test_values_and_folder_are_as_the_server_wants_them(root: Path, labels: Fold
     [
         (124, 133, "", "0..255"),
         (124, -1, "", "0..255"),
-        (5, 0, "../up", "climbs out"),
+        (5, 0, "../up", "leads out"),
         (5, 0, "/top", "absolute"),
         (5, 0, "a//b", "plain path"),
         (5, 0, "a\\b", "backslash"),
@@ -165,7 +165,7 @@ def test_missing_frames_and_odd_sizes_are_named_before_anything_is_written(
     (labels.path / "two" / "0001.png").write_bytes(b"\x89PNG and no more")
     error = refusal(root, labels, tmp_path / "new" / "s.zip")
     assert error.message.splitlines()[0].startswith(
-        "3 of 6 frames can't be handed in: 1 missing, 1 damaged, 1 of another size"
+        "3 of 6 frames can't be submitted: 1 missing, 1 damaged, 1 of another size"
     )
     assert "  one/0002: has no prediction" in error.message
     assert "  two/0003: the prediction is 16x12, the frame 32x24" in error.message
@@ -207,7 +207,7 @@ def test_a_value_that_is_no_class_leaves_the_zip_that_was_there(
 
 def test_only_a_zip_is_replaced(root: Path, labels: FolderLabels, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
-    assert "is no zip" in refusal(root, labels, tmp_path / "notes.txt").message
+    assert "not a zip" in refusal(root, labels, tmp_path / "notes.txt").message
     assert (tmp_path / "notes.txt").read_text() == "mine"
     assert "is a folder" in refusal(root, labels, tmp_path / "labels").message
 

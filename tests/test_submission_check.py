@@ -109,8 +109,8 @@ WRONG = {
     "1 bit": (png(LABEL > 2), "mode", "1-bit grey"),
     "void": (png(np.where(LABEL == 3, 255, LABEL).astype(np.uint8)), "values", "holds value 255, outside 0..4"),
     "many": (png((LABEL + 5).astype(np.uint8)), "values", "holds values 5, 6, 7, 8, 9, outside 0..4"),
-    "no PNG": (b"GIF89a and so on", "mode", "is no PNG"),
-    "nothing": (b"", "mode", "is no PNG"),
+    "no PNG": (b"GIF89a and so on", "mode", "is not a PNG"),
+    "nothing": (b"", "mode", "is not a PNG"),
     "rows missing": (png_file(LABEL, rows=rows_of(LABEL[..., None], 8)[:200]), "damaged", "it is truncated"),
     "rows missing, interlaced": (
         png_file(LABEL, interlaced=True, rows=rows_of(LABEL[..., None], 8, True)[:200]),
@@ -295,7 +295,7 @@ def test_a_large_frame_is_no_list_of_entries(root: Path, tmp_path: Path, monkeyp
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06", b"no zip at all" * 99])
 def test_what_is_no_zip_is_refused(content: bytes, root: Path, tmp_path: Path) -> None:
     (tmp_path / "s.zip").write_bytes(content)
-    with pytest.raises(VssError, match=r"s\.zip is no zip"):
+    with pytest.raises(VssError, match=r"s\.zip is not a readable zip"):
         found(root, tmp_path / "s.zip")
     with pytest.raises(VssError, match="can't be read"):
         found(root, tmp_path / "gone.zip")

@@ -1,4 +1,4 @@
-"""A line chart as SVG, written by hand: no drawing library, and sharp at any size."""
+"""A line chart as SVG, without a drawing library, sharp at any size."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ def line_chart(
     Parameters
     ----------
     title
-        Stands above.
+        Title of the chart.
     lines
         At most as many as there are colours.
     x_title, y_title
-        Of the axes.
+        Titles of the axes.
     x_range, y_range
-        What the axes show, as fractions; they are labelled in per cent.
+        Ranges of the axes, as fractions; the labels are in per cent.
     mark
-        A place on the x axis and what it is: a dashed line.
+        A position on the x axis and its label, drawn as a dashed line.
 
     Returns
     -------

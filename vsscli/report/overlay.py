@@ -1,4 +1,4 @@
-"""Pictures of predictions: class colours over the frame with boundaries, the truth and the entropy beside them."""
+"""Pictures of predictions: class colours and boundaries over the frame, with mask and entropy beside it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from vsscli.files import whole_file
 
 ALPHA = 0.55
 PANEL_WIDTH = 320
-"""Narrower frames are enlarged, so that boundaries and letters can be read."""
+"""Narrower frames are enlarged, so that boundaries and text are readable."""
 GAP = 8
 LETTERS = 13
 PAPER = (255, 255, 255)
 INK = (30, 30, 30)
 
-# Black through red and yellow to white in even steps of lightness, so that it reads without colour too.
+# Black through red and yellow to white in even steps of lightness, so that it is readable without colour too.
 HEAT = np.array([(0, 0, 0), (75, 0, 80), (180, 30, 60), (240, 120, 20), (250, 210, 90), (255, 255, 235)], np.float32)
 
 
@@ -40,7 +40,7 @@ def overlay(
     label
         (H, W) uint8, class of each pixel; 255 leaves the frame as it is.
     entropy
-        (H, W) float, normalised to [0, 1]: drawn as heat to the right.
+        (H, W) float, normalised to [0, 1]: drawn as a heat map on the right.
     truth
         (H, W) uint8, class or 255: drawn in the middle.
     table
@@ -49,12 +49,12 @@ def overlay(
     Returns
     -------
     ndarray
-        (H', W', 3) uint8, RGB: panels with titles side by side, and below them the classes that occur.
+        (H', W', 3) uint8, RGB: titled panels side by side, and below them a legend of the classes that occur.
 
     Raises
     ------
     ValueError
-        The arrays are not of one height and width.
+        The arrays differ in height or width.
     """
     for name, array in (("label", label), ("entropy", entropy), ("truth", truth)):
         if array is not None and array.shape != image.shape[:2]:
@@ -73,8 +73,7 @@ def overlay(
 
 
 def heat(values: np.ndarray) -> np.ndarray:
-    """Colours of a heat map of values in [0, 1], (H, W), what lies outside being clipped: (H, W, 3) uint8, black at 0,
-    white at 1."""
+    """Heat map of values (H, W), clipped to [0, 1]: (H, W, 3) uint8, from black at 0 to white at 1."""
     places = np.clip(values, 0, 1) * (len(HEAT) - 1)
     steps = np.arange(len(HEAT))
     return (
@@ -83,12 +82,12 @@ def heat(values: np.ndarray) -> np.ndarray:
 
 
 def save_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a picture as PNG, whole or not at all.
+    """Write a picture as PNG, in full or not at all.
 
     Parameters
     ----------
     path
-        Where to; its folder is made.
+        The file; its folder is created.
     picture
         (H, W, 3) uint8.
 
@@ -107,14 +106,14 @@ def _enlarge(array: np.ndarray, factor: int, resampling: Image.Resampling = Imag
 
 
 def _coloured(image: np.ndarray, label: np.ndarray, table: ClassTable) -> np.ndarray:
-    """The image (H, W, 3) under the colours of its classes, with a line where two classes meet."""
+    """The image (H, W, 3) overlaid with class colours, with a line between classes."""
     colours = np.zeros((256, 3), np.float32)
     colours[: table.num_classes] = table.colours
     strength = np.zeros((256, 1), np.float32)
     strength[: table.num_classes] = ALPHA
     mixed = image * (1 - strength[label]) + colours[label] * strength[label]
     lines = find_boundaries(label, mode="inner", background=IGNORE)
-    mixed[lines] = (mixed[lines] + PAPER) / 2  # half, or a thin pole would be all line and no pole
+    mixed[lines] = (mixed[lines] + PAPER) / 2  # half transparent, or a line would hide a thin pole
     return mixed.round().astype(np.uint8)
 
 
@@ -124,7 +123,7 @@ def _legend_entries(present: np.ndarray, table: ClassTable) -> list[tuple[str, t
 
 
 def _sheet(panels: Sequence[tuple[str, np.ndarray]], legend: Sequence[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
-    """Panels of one size side by side under their titles, and a legend in as many lines as it takes."""
+    """Panels of equal size side by side under their titles, and a legend below, wrapped as needed."""
     font = ImageFont.load_default(LETTERS)
     line = LETTERS + GAP
     height, width = panels[0][1].shape[:2]

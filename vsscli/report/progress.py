@@ -1,7 +1,7 @@
-"""How work is followed: sentences and progress on stderr.
+"""Messages and progress on stderr.
 
-On a terminal, and in a notebook, progress is a bar; elsewhere a line now and then with count, rate and the time that is
-left. Where a program runs as several processes only the first of them speaks.
+In a terminal or a notebook, progress is a bar; elsewhere, an occasional line with count, rate and remaining time. Of
+several processes, only the first reports.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_TENTHS = 2.0
 
 SECONDS_OF_SPEED = 600.0
-"""A bar's speed is that of the last minutes: a step of a large network takes one."""
+"""A bar's speed is averaged over this time: a step of a large network takes a minute."""
 
 AT_ONCE = 1.0
-"""What is done by then, in one piece, was there before: it tells nothing of how fast things go."""
+"""Work reported at once by then was cached, and does not count for the speed."""
 
 
 def is_first_process() -> bool:
-    """Whether this is the process that speaks; launchers number processes in these variables."""
+    """Whether this is the process that reports; launchers number processes in these variables."""
     return all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
 
 
 def is_terminal(stream: TextIO) -> bool:
-    """Whether a person watches a stream that can move its cursor."""
+    """Whether a stream is a terminal that can move its cursor."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def in_notebook() -> bool:
-    """Whether this runs in a Jupyter kernel, which shows what rich draws."""
+    """Whether this runs in a Jupyter kernel, which can display rich's output."""
     kernel = sys.modules.get("IPython")
     shell = kernel.get_ipython() if kernel is not None else None
     return type(shell).__name__ == "ZMQInteractiveShell"
 
 
 class Progress:
-    """A listener (`vsscli.talk.Talk`) that writes what it hears on stderr.
+    """A listener (`vsscli.talk.Talk`) that writes to stderr.
 
     Parameters
     ----------
     quiet
-        Say nothing but warnings.
+        Show warnings only.
     clock
-        Seconds, for rates.
+        Returns seconds, for rates.
     """
 
     def __init__(self, *, quiet: bool = False, clock: Callable[[], float] = time.monotonic) -> None:
@@ -67,12 +67,12 @@ class Progress:
         self._tracked = 0
 
     def say(self, text: str) -> None:
-        """Tell one fact, one line."""
+        """Report a fact, in one line."""
         if not self.quiet:
             self._line(text)
 
     def warn(self, text: str) -> None:
-        """Tell what will not be as the user may expect; ``--quiet`` does not silence it."""
+        """Report what may surprise the user; ``--quiet`` does not silence it."""
         if self.first:
             self._line(f"warning: {text}")
 
@@ -83,11 +83,11 @@ class Progress:
         Parameters
         ----------
         label
-            What is done.
+            Name of the work.
         total
-            How many units there are; 0: not known.
+            Number of units; 0: unknown.
         unit
-            One of them, in the singular.
+            Name of a unit, in the singular.
 
         Yields
         ------
@@ -114,7 +114,7 @@ class Progress:
 
     def _line(self, text: str) -> None:
         text = printable(text)
-        # A line must go above the bars that are being drawn, not through them.
+        # Above the bars that are being drawn, not through them.
         bars = self._bars
         if bars is not None:
             bars.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -150,27 +150,27 @@ class Progress:
 
 
 class Pace:
-    """Progress as lines of text, of which `Progress.track` says the rest; ``clock`` gives seconds."""
+    """Progress as lines of text; see `Progress.track`. ``clock`` returns seconds."""
 
     def __init__(self, label: str, total: int, unit: str, clock: Callable[[], float]) -> None:
         self.label, self.total, self.unit = label, total, unit
         self.done = self._there = 0
         self._clock = clock
-        self._began = self._told = clock()
+        self._began = self._reported = clock()
         self._tenth = 0
 
     def advance(self, done: int) -> str:
-        """Count; give a line every ten seconds, or every tenth of the work if that is not too often."""
+        """Count, and return a line every ten seconds, or every tenth of the work if that is not too often."""
         now = self._clock()
         if not self.done and now - self._began < AT_ONCE:
             self._there = done
         self.done += done
         tenth = 10 * self.done // self.total if self.total else 0
-        silent = now - self._told
+        silent = now - self._reported
         due = silent >= SECONDS_BETWEEN_LINES or (tenth > self._tenth and silent >= SECONDS_BETWEEN_TENTHS)
         if not due or (self.total and self.done >= self.total):
             return ""
-        self._told, self._tenth = now, tenth
+        self._reported, self._tenth = now, tenth
         rate = (self.done - self._there) / (now - self._began)
         if not self.total:
             return f"{self.label}: {self.done} {self.unit}s, {self._speed(rate)}"
@@ -191,14 +191,14 @@ class Pace:
 
 
 def pace(rate: float) -> tuple[str, str]:
-    """A rate a second as a number that says something, and what it is by: ``("12", "min")`` for 0.2."""
+    """A rate per second as a readable number and its unit of time: ``("12", "min")`` for 0.2."""
     factor, per = (1, "s") if rate >= 1 or not rate else (60, "min") if rate * 60 >= 1 else (3600, "h")
     scaled = rate * factor
     return f"{scaled:.{0 if scaled >= 100 else 1}f}", per
 
 
 def duration(seconds: float) -> str:
-    """A time that people can read: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    """A readable time: ``0.4 s``, ``12 s``, ``3 min 05 s``, ``2 h 10 min``."""
     if seconds < 1:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -233,7 +233,7 @@ def _bars() -> Bars:
 
 
 def screen(stream: TextIO) -> rich.console.Console:
-    """What draws on a stream."""
+    """A rich console on a stream."""
     from rich.console import Console
 
     return Console(file=stream)

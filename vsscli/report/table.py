@@ -16,19 +16,19 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 BORDER = 3
-"""Columns of text that a drawn table takes beside each of its own."""
+"""Characters that a drawn table adds to each column."""
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """One line of a table of scores.
+    """One row of a table of scores.
 
     Parameters
     ----------
     name
-        What was scored: a network, a way of reading it out, a fusion.
+        What was scored: a network, with or without augmentation, or a fusion.
     scores
-        Fractions by metric, ``{"miou": 0.64, "vc8": 0.92}``; one that is missing is shown as a dash.
+        Fractions by metric, ``{"miou": 0.64, "vc8": 0.92}``; a missing one is shown as a dash.
     """
 
     name: str
@@ -36,11 +36,10 @@ class ScoreRow:
 
 
 def score_table(rows: Sequence[ScoreRow], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Scores laid out as in the paper's table 3 (arXiv 2406.00587): a method a line, per cent with two decimals, by key
-    of the scores from left to right.
+    """Scores laid out as in the paper's Table 3 (arXiv 2406.00587): one method per row, per cent with two decimals.
 
-    Columns and rows are for `rich_table`, `plain_table` or `markdown_table`. The best of each metric, the lowest of an
-    error, is marked ``*`` where there is more than one line to compare.
+    Returns columns and rows for `rich_table`, `plain_table` or `markdown_table`. The best of each metric, which is the
+    lowest of an error, is marked ``*`` if there are several rows.
     """
     from vsscli.metrics.registry import title
 
@@ -54,31 +53,31 @@ def score_table(rows: Sequence[ScoreRow], metrics: Sequence[str]) -> tuple[list[
 
 
 def plain_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> str:
-    """Aligned text that a pipe or a log can carry, without trailing blanks or a final line break.
+    """Aligned text for pipes and logs, without trailing spaces or a final line break.
 
     Parameters
     ----------
     columns
         Headings.
     rows
-        Cells; numbers stand to the right, floats have four decimals.
+        Cells; numbers are right-aligned, floats have four decimals.
     title
-        A line above.
+        A line above the table.
     """
     return narrow_table(columns, rows, None, title)
 
 
 def fits(columns: Sequence[str], rows: Iterable[Sequence[object]], width: int) -> bool:
-    """Whether a table can be drawn in so many columns of text with nothing cut."""
+    """Whether a table can be drawn ``width`` characters wide without truncation."""
     names, cells, _ = _layout(columns, rows)
     return _drawn(_widths([names, *cells]), BORDER) <= width
 
 
 def narrow_table(columns: Sequence[str], rows: Iterable[Sequence[object]], width: int | None, title: str = "") -> str:
-    """The same for narrow screens of so many columns of text, in which no word is broken.
+    """The same for screens ``width`` characters wide, without breaking words.
 
-    What does not fit stands below its row on lines of its own, with its heading. A name longer than the screen stays in
-    one piece, so that it can be copied.
+    Cells that do not fit go below their row on separate lines, with their heading. A name longer than the screen stays
+    in one piece, so that it can be copied.
     """
     names, cells, right = _layout(columns, rows)
     widths = _widths([names, *cells])
@@ -92,8 +91,8 @@ def narrow_table(columns: Sequence[str], rows: Iterable[Sequence[object]], width
         lines.append("  ".join(padded).rstrip())
         for i in taken if number else ():
             if line[i] and width is not None:
-                told = TextWrapper(max(width, 20), "    ", "      ", break_long_words=False, break_on_hyphens=False)
-                lines += told.wrap(f"{names[i]}: {line[i]}")
+                wrapper = TextWrapper(max(width, 20), "    ", "      ", break_long_words=False, break_on_hyphens=False)
+                lines += wrapper.wrap(f"{names[i]}: {line[i]}")
     return "\n".join(lines)
 
 
@@ -106,7 +105,7 @@ def _drawn(widths: Sequence[int], between: int) -> int:
 
 
 def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """The table as GitHub's Markdown; arguments as in `plain_table`."""
+    """The table in GitHub's Markdown; arguments as for `plain_table`."""
     names, cells, right = _layout(columns, rows)
     rule = ["---:" if to_right else "---" for to_right in right]
     lines = [[_in_markdown(cell) for cell in line] for line in [names, *cells]]
@@ -115,7 +114,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> 
 
 
 def rich_table(columns: Sequence[str], rows: Iterable[Sequence[object]], title: str = "") -> Table:
-    """The table for `rich`; arguments as in `plain_table`."""
+    """The table for `rich`; arguments as for `plain_table`."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -140,12 +139,12 @@ def _layout(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> tuple[l
 
 
 def _is_best(cell: str) -> bool:
-    """Whether a cell is a figure that `score_table` marked; a name may begin with a star too."""
+    """Whether a cell is a figure that `score_table` marked; names may begin with a star too."""
     return cell.startswith("*") and _is_number(cell[1:])
 
 
 def _in_markdown(cell: str) -> str:
-    """A cell that Markdown, and the HTML that is made of it, show as it is."""
+    """A cell escaped for Markdown, and for HTML made from it."""
     if _is_best(cell):
         return f"**{cell[1:]}**"
     return re.sub(r"[\\`*\[\]|]", r"\\\g<0>", escape(cell, quote=False))
@@ -174,7 +173,7 @@ def _percent(fraction: float | None) -> str:
 
 
 def _rank(row: ScoreRow, metric: str) -> float:
-    """What is compared is what is shown: equal figures are both the best."""
+    """A figure as it is shown, so that equal ones are both the best; higher is better."""
     from vsscli.metrics.registry import metric_of
 
     shown = _percent(row.scores.get(metric))

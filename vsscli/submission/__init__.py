@@ -1,1 +1,1 @@
-"""The zip that is handed in: how it is laid out, written, and checked."""
+"""The submission zip: its layout, writing it, and checking it."""

@@ -1,11 +1,11 @@
-"""Writing a submission: every frame of a split, in one zip that is there whole or not at all.
+"""Writing a submission: every frame of a split in one zip, which is written in full or not at all.
 
-The same labels give the same bytes: entries stand in the order of their names, with one date and one set of
-permissions, stored as the PNGs they are. What is left is how these are deflated; see `data.png.encode_label`.
+The same labels give the same bytes: entries are sorted by name, with one date and one set of permissions, and the PNGs
+are stored without further compression. How they are deflated is in `data.png.encode_label`.
 
-The PNGs are grey, 8 bits, value = class. Palette images, which some public scripts write, hold the same values, but
-only readers that know of palettes give them back (Pillow does; OpenCV, imageio and torchvision turn them into colours).
-Grey is read as class indices by all of them.
+The PNGs are grey, 8 bits, value = class. Palette images, which some public scripts write, have the same values, but
+only some readers return these (Pillow does; OpenCV, imageio and torchvision convert to colours). All of them read grey
+as class indices.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ from vsscli.talk import SILENCE, Talk
 from vsscli.threads import results_in_order
 
 DATE = (1980, 1, 1, 0, 0, 0)
-"""The earliest that a zip can tell."""
+"""The earliest date that a zip can hold."""
 
 PERMISSIONS = stat.S_IFREG | 0o644
 UNIX = 3
-"""By this number a zip says that its permissions are those of Unix."""
+"""The number by which a zip marks its permissions as those of Unix."""
 
 NAMED = 6
-"""Frames that a refusal names."""
+"""Frames that an error names."""
 
 
 @dataclass(frozen=True)
@@ -68,26 +68,26 @@ def write_submission(
     Parameters
     ----------
     videos
-        The split. Of its frames the sizes are looked at; nothing is decoded.
+        The split. Only the sizes of its frames are read; nothing is decoded.
     labels
-        Class indices, 0 to C - 1, for every one of its frames, of the frames' sizes.
+        Class indices, 0 to C - 1, for every frame, of the frame's size.
     out
-        The zip. One that is there is replaced when the new one is complete.
+        The zip. An existing one is replaced when the new one is complete.
     layout
         Names of the entries and values of the pixels.
     workers
-        Threads that read labels and encode; none: one per core. They change no byte.
+        Threads that read labels and encode; `None`: one per core. They do not affect the bytes.
     talk
-        Follows the frames.
+        Receives progress.
 
     Raises
     ------
     VssError
-        Predictions are missing or of another size, which is found before anything is written; labels that are no
-        class; ``out`` is a folder or something else than a zip; the disk refuses.
+        Predictions are missing or of another size, which is found before anything is written; a label is not a class;
+        ``out`` is a folder or not a zip; or the disk refuses.
     """
     _refuse_other_files(out)
-    # By name whatever the order of the list, so that equal labels give equal bytes.
+    # By name, regardless of the order in the list, so that equal labels give equal bytes.
     ordered = [_by_name(video) for video in sorted(videos, key=lambda video: video.name)]
     frames = [frame for video in ordered for frame in video.frames]
     for frame in frames:
@@ -95,7 +95,7 @@ def write_submission(
         if fault:
             raise VssError(f"the entry {layout.entry(frame)!r} {fault}", "rename that video or frame")
     require_complete(frames, labels, workers=workers, talk=talk)
-    clear_parts(out)  # of runs that were killed; it can be gigabytes
+    clear_parts(out)  # leftovers of killed runs can take gigabytes
     with (
         whole_file(out, "submission") as part,
         talk.track("pack", len(frames)) as advance,
@@ -107,7 +107,7 @@ def write_submission(
 
 
 def _by_name(video: FolderVideo) -> FolderVideo:
-    """A video with its frames in the order of their entries' names, which is not always that of time."""
+    """A video with its frames ordered by the names of their entries, which is not always the order of time."""
     return FolderVideo(video.name, tuple(sorted(video.frames, key=lambda frame: f"{frame.stem}.png")))
 
 
@@ -124,10 +124,10 @@ def _fill(
 def require_complete(
     frames: Sequence[Frame], labels: SizedLabels, *, workers: int | None = None, talk: Talk = SILENCE
 ) -> None:
-    """Make sure that every frame has a prediction of its size; an error says how many have not, and names the first."""
+    """Make sure that every frame has a prediction of its size; the error counts those without, and names the first."""
     faults = Faults()
     jobs = (partial(_lacking, frame, labels) for frame in frames)
-    with talk.track("look", len(frames)) as advance, closing(results_in_order(jobs, workers)) as findings:
+    with talk.track("check", len(frames)) as advance, closing(results_in_order(jobs, workers)) as findings:
         for frame, (kind, what) in zip(frames, findings, strict=True):
             if kind:
                 faults.add(kind, frame.address, what)
@@ -135,16 +135,16 @@ def require_complete(
     if faults:
         named = [f"  {fault.entry}: {fault.what}" for fault in faults.listed[:NAMED]]
         more = [f"  … and {len(faults) - NAMED} more"] if len(faults) > NAMED else []
-        looked = f"predictions are looked for as {labels.place(frames[0].video, frames[0].stem)}"
-        head = f"{len(faults)} of {len(frames)} frames can't be handed in: {faults.summary()} ({looked})"
+        expected = f"predictions are expected at {labels.place(frames[0].video, frames[0].stem)}"
+        head = f"{len(faults)} of {len(frames)} frames can't be submitted: {faults.summary()} ({expected})"
         raise VssError(
             "\n".join([head, *named, *more]),
-            "run the predict command again, it adds what is missing; --split names the frames that are asked for",
+            "run the predict command again, which adds missing frames; --split names the split to submit",
         )
 
 
 def _lacking(frame: Frame, labels: SizedLabels) -> tuple[str, str]:
-    """Kind and description of what is wrong with a frame's prediction; empty when nothing is."""
+    """Kind and description of what is wrong with a frame's prediction; empty if nothing is."""
     wanted = frame.size
     try:
         there = labels.size(frame.video, frame.stem)
@@ -169,8 +169,8 @@ def _encode(frame: Frame, index: int, labels: SizedLabels, layout: Layout) -> by
         foreign = np.unique(label[label >= layout.num_classes]).tolist()
         raise VssError(
             f"{labels.place(frame.video, frame.stem)} holds {describe_values(foreign)}, "
-            f"which is no class index (0..{layout.num_classes - 1})",
-            "a submission needs a class for every pixel, counted from 0; --label-offset shifts them on the way out",
+            f"which is not a class index (0..{layout.num_classes - 1})",
+            "every pixel needs a class index, counted from 0; --label-offset shifts the written values",
         )
     return encode_label(label + np.uint8(layout.offset) if layout.offset else label)
 
@@ -179,4 +179,4 @@ def _refuse_other_files(out: Path) -> None:
     if out.is_dir():
         raise VssError(f"--out {out} is a folder", f"name the file: --out {out / 'submission.zip'}")
     if out.is_file() and out.stat().st_size and not is_zipfile(out):
-        raise VssError(f"--out {out} is there and is no zip", "choose another name, or remove it first")
+        raise VssError(f"--out {out} exists and is not a zip", "choose another name, or remove it first")

@@ -1,7 +1,7 @@
 """Checking a submission as a server would, without trusting it: nothing is unpacked to disk.
 
-A zip is a stranger's file even when it was one's own an hour ago. What it claims is compared with what a mask can need
-before anything is inflated, and inflating stops there; names are looked at before anything else.
+Any zip is treated as a stranger's file. Names are checked first. Claimed sizes are compared with what a label image can
+need before anything is inflated, and inflating stops at that bound.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ ENCRYPTED = 0x1
 
 NAME_BYTES = 1024
 SPARE_BYTES = 16 * 2**20
-"""A zip's list of entries may take so much for each frame, and so much beside that."""
+"""Most bytes of a zip's list of entries: for each frame, and in addition."""
 
 END_BYTES = 2**17
-"""A zip is found by what stands at its end, which has at most 65,557 bytes."""
+"""A zip is recognised by the record at its end, which has at most 65,557 bytes."""
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found: frames of the split; files in the zip, and its size; classes that occur in the frames that are
-    right; faults by kind, the first of each kind, and what may be behind them."""
+    """The result of a check: frames of the split; files in the zip, and its size; classes that occur in the sound
+    frames; the number of faults by kind, the first of each kind, and a hint at their cause."""
 
     path: Path
     frames: int
@@ -77,7 +77,7 @@ class Checked:
 
 @dataclass(frozen=True)
 class _Finding:
-    """What is wrong with an entry, or its pixels by value (256,)."""
+    """What is wrong with an entry, or its pixel counts by value (256,)."""
 
     kind: str = ""
     what: str = ""
@@ -93,27 +93,27 @@ def check_submission(
     workers: int | None = None,
     talk: Talk = SILENCE,
 ) -> Checked:
-    """Compare a zip with the split it answers.
+    """Compare a zip with its split.
 
     Parameters
     ----------
     path
         The zip.
     videos
-        The split; only the sizes of its frames are looked at.
+        The split; only the sizes of its frames are read.
     layout
-        The names and values that are expected.
+        The expected names and values.
     legend
-        What colours these values have, where that is known: a palette may have been numbered anew.
+        The colours of these values, if known, to detect a renumbered palette.
     workers
-        Threads that inflate and decode; none: one per core.
+        Threads that inflate and decode; `None`: one per core.
     talk
-        Follows the frames.
+        Receives progress.
 
     Raises
     ------
     VssError
-        The file is no readable zip, or a frame of the split is damaged. Everything else is in what is returned.
+        The file is not a readable zip, or a frame of the split is damaged. All other faults are in the result.
     """
     faults = Faults()
     wanted = {layout.entry(frame): frame for video in videos for frame in video.frames}
@@ -126,7 +126,7 @@ def check_submission(
                 faults.add("missing", entry, "is not in the zip")
         pixels = np.zeros(256, np.int64)
         foreign: set[int] = set()
-        jobs = (partial(_examine, archive, info, wanted[name], layout, legend) for name, info in there.items())
+        jobs = (partial(_check_entry, archive, info, wanted[name], layout, legend) for name, info in there.items())
         with talk.track("check", len(there)) as advance, closing(results_in_order(jobs, workers)) as findings:
             for name, finding in zip(there, findings, strict=True):
                 if finding.values is not None:
@@ -142,7 +142,7 @@ def check_submission(
 
 
 def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int, faults: Faults) -> dict[str, ZipInfo]:
-    """The entries that are frames of the split, each once, in the order of the split; all others are faults."""
+    """The entries for frames of the split, each once, in the order of the split; all others are faults."""
     found: dict[str, ZipInfo] = {}
     spelled = respelled(wanted)
     packed = sum(info.compress_size for info in infos)
@@ -161,20 +161,20 @@ def _look_at_names(infos: Sequence[ZipInfo], wanted: dict[str, Frame], size: int
             faults.add("duplicate", name, "is in the zip more than once")
         elif name not in wanted:
             other = "" if name.isascii() or composed(name) not in spelled else "; one differs only in Unicode form"
-            faults.add("surplus", name, f"is no frame of the split ({info.file_size} bytes){other}")
+            faults.add("surplus", name, f"is not a frame of the split ({info.file_size} bytes){other}")
         else:
             found[name] = info
     return {name: found[name] for name in wanted if name in found}
 
 
-def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, legend: Legend | None) -> _Finding:
-    """Look into the entry of a frame."""
+def _check_entry(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, legend: Legend | None) -> _Finding:
+    """Check the entry of a frame."""
     size = frame.size
-    # As large as the PNG of a label map may be: its pixels uncompressed, twice, and 64 KiB of palette and notes.
+    # Most bytes of a label image as PNG: twice its uncompressed pixels, and 64 KiB of palette and notes.
     limit = 2 * size[0] * (1 + size[1]) + 2**16
     if info.file_size > limit or info.compress_size > limit:
         claimed = max(info.file_size, info.compress_size)
-        return _Finding("bomb", f"claims {claimed} bytes, a mask of {in_pixels(size)} has at most {limit}")
+        return _Finding("bomb", f"claims {claimed} bytes, a label image of {in_pixels(size)} has at most {limit}")
     if info.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
         return _Finding("packing", f"is packed by method {info.compress_type}, not stored (0) or deflated (8)")
     if info.flag_bits & ENCRYPTED:
@@ -187,7 +187,7 @@ def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, lege
     if len(data) != info.file_size:
         return _Finding("damaged", f"unpacks to {len(data)} bytes instead of {info.file_size}")
     if not data.startswith(SIGNATURE):
-        return _Finding("mode", "is no PNG")
+        return _Finding("mode", "is not a PNG")
     try:
         png = parse_png(data)
         if png.depth != 8 or png.colour not in (0, 3):
@@ -195,7 +195,7 @@ def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, lege
         if (png.height, png.width) != size:
             there = in_pixels((png.height, png.width))
             return _Finding("size", f"is {there}, its frame is {in_pixels(size)} (width x height)")
-        label = png.numbers()  # as they are stored: servers read these
+        label = png.numbers()  # the stored values, which servers read
     except Exception as cause:  # damaged data can make a decoder raise almost anything
         return _Finding("damaged", f"does not decode: {cause or type(cause).__name__}")
     if png.palette and png.colour == 3:
@@ -204,7 +204,7 @@ def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, lege
         except VssError as error:
             return _Finding("values", error.message.removeprefix("it "))
         if not np.array_equal(meant, label):
-            return _Finding("values", "has a palette whose colours stand at other numbers: a server reads the numbers")
+            return _Finding("values", "has a renumbered palette, but a server reads the numbers")
     values = np.bincount(label.ravel(), minlength=256)
     foreign = layout.foreign(values)
     if foreign:
@@ -213,7 +213,7 @@ def _examine(archive: ZipFile, info: ZipInfo, frame: Frame, layout: Layout, lege
 
 
 def _hint(infos: Sequence[ZipInfo], wanted: Container[str], foreign: set[int], layout: Layout) -> str:
-    """What may be behind the faults: the two things in which servers differ."""
+    """A likely cause of the faults: the two things in which servers differ."""
     for info in infos:
         name = info.orig_filename
         if name in wanted:
@@ -224,8 +224,8 @@ def _hint(infos: Sequence[ZipInfo], wanted: Container[str], foreign: set[int], l
             continue
         folder = "/".join(folders).removeprefix("/")
         if folder:
-            return f"the videos lie in a folder of the zip; if the server wants that, add --prefix {folder}"
-        return f"the videos do not lie in {layout.prefix}; leave --prefix out if the server wants that"
+            return f"the videos are in a folder of the zip; if the server wants that, add --prefix {folder}"
+        return f"the videos are not in {layout.prefix}; leave --prefix out if the server wants that"
     if foreign == {layout.last + 1}:
         shifted = layout.offset + 1
         return f"values seem to count from {shifted}; if the server wants that, add --label-offset {shifted}"
@@ -235,8 +235,8 @@ def _hint(infos: Sequence[ZipInfo], wanted: Container[str], foreign: set[int], l
 
 
 class _Wary(io.BufferedReader):
-    """A file that is not read at once in whatever length it claims for a zip's list of entries: no more than ``limit``
-    bytes may be asked for at once, while there is one."""
+    """A file that refuses reads of more than ``limit`` bytes, because a zip may claim any length for its list of
+    entries."""
 
     def __init__(self, path: Path, limit: int) -> None:
         super().__init__(io.FileIO(path))
@@ -253,7 +253,7 @@ class _Wary(io.BufferedReader):
 @contextmanager
 def _opened(path: Path, limit: int) -> Iterator[ZipFile]:
     if path.is_dir():
-        raise VssError(f"submission {path} is a folder", "give the zip that was made of it")
+        raise VssError(f"submission {path} is a folder", "name the zip that was made of it")
     with ExitStack() as stack:
         try:
             file = stack.enter_context(_Wary(path, limit))
@@ -261,6 +261,6 @@ def _opened(path: Path, limit: int) -> Iterator[ZipFile]:
         except OSError as cause:
             raise VssError(f"submission {path} can't be read: {cause.strerror or cause}", "check the path") from cause
         except (BadZipFile, NotImplementedError, ValueError, OverflowError, struct.error) as cause:
-            raise VssError(f"submission {path} is no zip that can be read: {cause}", "pack or copy it again") from cause
+            raise VssError(f"submission {path} is not a readable zip: {cause}", "pack or copy it again") from cause
         file.limit = None
         yield archive

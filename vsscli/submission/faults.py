@@ -1,4 +1,4 @@
-"""What is wrong with a submission: every fault counted, the first ones of each kind kept."""
+"""Faults of a submission: all are counted, the first of each kind are kept."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 LISTED = 10
-"""Faults of one kind that are kept to be shown."""
+"""Faults of each kind that are kept."""
 
 NAME_LENGTH = 200
-"""Of a longer name the rest is left out."""
+"""Longer names are truncated."""
 
 
 @dataclass(frozen=True)
 class EntryFault:
-    """What is wrong with one frame or entry."""
+    """A fault of one frame or entry."""
 
     kind: str
     entry: str
@@ -27,14 +27,14 @@ class EntryFault:
 
 
 class Faults:
-    """Faults as they are found, in bounded memory."""
+    """Collects faults in bounded memory."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.listed: list[EntryFault] = []
 
     def add(self, kind: str, entry: str, what: str) -> None:
-        """Count one, and keep it if it is among the first of its kind."""
+        """Count a fault, and keep it if it is among the first of its kind."""
         self.counts[kind] += 1
         if self.counts[kind] <= LISTED:
             name = entry if len(entry) <= NAME_LENGTH else f"{entry[:NAME_LENGTH]}…"

@@ -1,7 +1,7 @@
-"""What a server finds where in a submission: names of entries, and values of pixels.
+"""The layout of a submission: names of entries, and values of pixels.
 
 No server's layout is public. Public code of the field writes ``<video>/<stem>.png`` with the class index, 0 to C - 1,
-at the size of the frame (VSS-CFFM, VSPW's own scripts, DVIS, UniVS); the rest are switches for servers that differ.
+at the size of the frame (VSS-CFFM, VSPW's own scripts, DVIS, UniVS); the options are for servers that differ.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ DRIVE = re.compile(r"[A-Za-z]:")
 
 @dataclass(frozen=True)
 class Layout:
-    """Names and values of a submission; make one with `for_classes`.
+    """Names and values of a submission; made with `for_classes`.
 
-    ``offset`` is the value of class 0, which the others follow; ``prefix`` a folder in the zip that holds the videos'
-    folders, at the top where it is empty.
+    ``offset`` is the value of class 0, which the others follow; ``prefix`` the folder in the zip that holds the videos'
+    folders, empty for the top level.
     """
 
     num_classes: int
@@ -32,11 +32,11 @@ class Layout:
 
     @classmethod
     def for_classes(cls, num_classes: int, offset: int = 0, prefix: str = "") -> Self:
-        """The layout that a user asks for."""
+        """The layout for a number of classes and the user's options."""
         if not 0 <= offset <= 256 - num_classes:
             raise VssError(
                 f"{num_classes} classes from value {offset} on need values up to {num_classes - 1 + offset}; "
-                "8 bits hold 0..255",
+                "8 bits allow 0..255",
                 f"give a --label-offset from 0 to {256 - num_classes}",
             )
         plain = prefix.removesuffix("/")
@@ -56,7 +56,7 @@ class Layout:
         return f"{self.prefix}/{name}" if self.prefix else name
 
     def foreign(self, values: np.ndarray) -> list[int]:
-        """Of the 256 values those that occur and are no class; ``values`` (256,) counts pixels by value."""
+        """The values that occur but are not a class; ``values`` (256,) counts pixels by value."""
         outside = values > 0
         outside[self.offset : self.last + 1] = False
         return np.flatnonzero(outside).tolist()
@@ -65,17 +65,17 @@ class Layout:
 def entry_fault(name: str) -> str:
     """What is dangerous or ambiguous in the name of a zip's entry; empty for a plain relative path.
 
-    Unpacked carelessly, such a name writes outside the folder, or over another entry.
+    Unpacked carelessly, such an entry is written outside the folder, or over another entry.
     """
     parts = name.split("/")
     if not name or name.startswith(("/", "\\")) or DRIVE.match(name):
         return "is an absolute path" if name else "is empty"
     if ".." in name.replace("\\", "/").split("/"):
-        return "climbs out of the folder it is unpacked in"
+        return "leads out of the folder it is unpacked in"
     if "\\" in name:
-        return "has a backslash, which some systems take for a folder"
+        return "contains a backslash, which some systems treat as a folder separator"
     if "" in parts or "." in parts:
         return "is not a plain path: a part of it is empty or a dot"
-    if not name.isprintable():  # also what is not text at all: file systems allow any bytes
-        return "has characters that are no printable text"
+    if not name.isprintable():  # file systems allow any bytes, even if they are not text
+        return "contains unprintable characters"
     return ""
