@@ -220,7 +220,7 @@ def test_control_characters_in_names_do_not_reach_the_terminal(capsys: pytest.Ca
 def test_a_full_disk_is_the_users_to_mend(capsys: pytest.CaptureFixture[str]) -> None:
     code, lines = told(OSError(errno.ENOSPC, "No space left on device", "runs/last.pt"), capsys)
     assert code == 2
-    assert lines == ["error: runs/last.pt: No space left on device", "", f"hint: {failure.MENDABLE[errno.ENOSPC]}"]
+    assert lines == ["error: runs/last.pt: No space left on device", "", f"hint: {failure.REMEDIES[errno.ENOSPC]}"]
 
 
 @pytest.mark.parametrize("claim", [None, (2**45,), (2**62, 4)])

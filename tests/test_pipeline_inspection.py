@@ -59,9 +59,9 @@ def test_it_says_what_was_looked_at_and_what_not(root: Path) -> None:
         "street, split 'train': 1 videos, 4 frames, with masks",
         "street, split 'val': 1 videos, 4 frames, with masks",
     ]
-    assert found.missed == [f"street: split 'test', there is none in {root}"]
+    assert found.missed == [f"street: no split 'test' in {root}"]
     (root / "val.txt").unlink()
-    assert f"street: split 'val', there is none in {root}" in looked(root).missed
+    assert f"street: no split 'val' in {root}" in looked(root).missed
 
 
 def test_sparse_masks_are_one_line(root: Path) -> None:
@@ -155,7 +155,7 @@ def test_the_last_line_promises_no_more_than_was_looked_at(root: Path, capsys: p
     assert run(["doctor", "--data", str(root)]) == 0
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith("no fault found")
-    assert f"not checked:\n  street: split 'test', there is none in {root}" in captured.out
+    assert f"not checked:\n  street: no split 'test' in {root}" in captured.out
     for path in (root / "data").glob("*/mask/*.png"):
         write_mask(path, np.resize(np.uint8([0, 1, 2]), SIZE))
     assert run(["doctor", "--data", str(root), "--json"]) == 0

@@ -83,7 +83,7 @@ def clear_parts(path: Path) -> None:
 
 
 def clear_folder(folder: Path, suffix: str) -> None:
-    """Do `clear_parts` for every file of a folder with this suffix; a folder that does not exist is no error."""
+    """Do `clear_parts` for every file of a folder with this suffix; the folder may be missing."""
     _clear_dead(sorted(folder.glob(f".*{suffix}.*.part")))
 
 

@@ -127,7 +127,7 @@ def parse_json(
     Raises
     ------
     VssError
-        It is no JSON, has a key twice, or is out of bounds.
+        It is not JSON, has a duplicate key, or is out of bounds.
     """
     try:
         if len(text) > limits.bytes:

@@ -45,7 +45,7 @@ def cache(
         else:
             console.print(*(map(str, removed) if removed else ["no leftovers"]))
     elif action in ("verify", "repair"):
-        _judge(console, workspace, named, mend=action == "repair", json=json)
+        _judge(console, workspace, named, repair=action == "repair", json=json)
     else:
         entries = list_stores(workspace, named)
         unreadable = [] if named else list_unreadable(workspace)
@@ -63,8 +63,8 @@ def cache(
             console.warn(f"{store.cause} ({_size(store.bytes)}): {store.remedy}")
 
 
-def _judge(console: Console, workspace: Path, named: Sequence[Path], *, mend: bool, json: bool) -> None:
-    """Print what is damaged, and with ``mend`` drop it from the stores."""
+def _judge(console: Console, workspace: Path, named: Sequence[Path], *, repair: bool, json: bool) -> None:
+    """Print what is damaged, and with ``repair`` drop it from the stores."""
     from vsscli.errors import VssError
     from vsscli.pipeline.cache import no_store, repair_stores, verify_stores
 
@@ -72,7 +72,7 @@ def _judge(console: Console, workspace: Path, named: Sequence[Path], *, mend: bo
     if not verdicts:
         raise no_store(workspace)
     faults = [(str(verdict.path), damage) for verdict in verdicts for damage in verdict.damaged]
-    mended = repair_stores(verdicts) if mend else []
+    mended = repair_stores(verdicts) if repair else []
     if json:
         console.print_json(
             {
@@ -86,7 +86,7 @@ def _judge(console: Console, workspace: Path, named: Sequence[Path], *, mend: bo
         console.print_table(("store", "video", "segment", "damage"), rows)
     else:
         console.print(f"{len(verdicts)} {'store' if len(verdicts) == 1 else 'stores'}, nothing damaged")
-    if faults and not mend:
+    if faults and not repair:
         count = len({(path, damage.video) for path, damage in faults})
         raise VssError(
             f"{count} damaged {'video' if count == 1 else 'videos'} found",

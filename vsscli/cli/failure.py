@@ -88,7 +88,7 @@ def _reason(cause: BaseException) -> tuple[str, str, int]:
     if isinstance(cause, typer.TyperException):
         context = getattr(cause, "ctx", None)
         command = context.command_path if context else "vss"
-        return _usage(cause), f"see `{command} --help`", BAD_INPUT
+        return _usage(cause), f"`{command} --help` lists the options", BAD_INPUT
     if isinstance(cause, OSError) and cause.errno in REMEDIES:
         place = f"{cause.filename}: " if cause.filename else ""
         return f"{place}{cause.strerror}", REMEDIES[cause.errno], BAD_INPUT

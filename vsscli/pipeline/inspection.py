@@ -98,7 +98,7 @@ def inspect_data(
         _look_at_split(dataset, split, videos, found, described=described, talk=talk)
     if not described and splits is None:
         found.missed += [
-            f"{dataset.name}: split {split!r}, there is none in {dataset.root}" for split in USUAL if split not in there
+            f"{dataset.name}: no split {split!r} in {dataset.root}" for split in USUAL if split not in there
         ]
     _look_for_overlap(dataset, there, found)
     found.faults = list(dict.fromkeys(found.faults))  # a video may be in two splits

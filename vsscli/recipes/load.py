@@ -16,7 +16,7 @@ from vsscli.recipes.schema import Recipe
 from vsscli.recipes.text import Document, Key
 
 PLACES_AND_ADVICE = ("root", "root_env", "publisher", "without")
-"""Keys of `data` that say where it is and what to tell people: they change no result."""
+"""Keys of `data` for places and advice to people: they change no result."""
 
 
 def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
@@ -47,12 +47,12 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 
 def as_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """A recipe as it is, or loaded; see `load_recipe`.
+    """Return a recipe as given, or load it with `load_recipe`.
 
     Raises
     ------
     VssError
-        As `load_recipe` does; or overrides are given for a recipe that is loaded already.
+        As `load_recipe`; or overrides are given for a recipe that is already loaded.
     """
     if not isinstance(recipe, Recipe):
         return load_recipe(recipe, overrides)
