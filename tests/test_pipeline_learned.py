@@ -86,7 +86,7 @@ def test_frames_that_were_trained_on_are_counted_and_marked(
     assert done.learned == learned
     assert done.origin().get("trained_on", 0) == learned
     columns, (row,) = done.table()
-    said = f"{learned} of 6 frames with masks were trained on: figures on them say nothing of new video"
+    said = f"{learned} of 6 frames with masks were trained on: figures on them say nothing about new video"
     assert (columns[1:], row[1:]) == ((("trained on",), (f"{learned} of 6 frames",)) if learned else ((), ()))
     assert (said in heard.warned) == bool(learned)
 
