@@ -33,7 +33,7 @@ def assert_true_gradients(network: nn.Module, images: Tensor, losses: Losses, pa
         images = images.double()
         exact = _gradients(network, losses(network, images))
         members = defaultdict(list)
-        for name, _ in network.named_parameters():
+        for name in learning(network):
             members[".".join(name.split(".")[:parts])].append(name)
         parameters = dict(network.named_parameters())
         for loss, gradients in exact.items():
@@ -53,8 +53,13 @@ def assert_true_gradients(network: nn.Module, images: Tensor, losses: Losses, pa
                 assert abs(slope - told) <= 1e-3 * abs(told) + 1e-6 * largest, f"{loss}: {part}: {slope}, not {told}"
 
 
+def learning(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that learn."""
+    return {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
+
+
 def _gradients(network: nn.Module, losses: dict[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    names, parameters = zip(*network.named_parameters(), strict=True)
+    names, parameters = zip(*learning(network).items(), strict=True)
     found = {}
     for number, (loss, value) in enumerate(losses.items(), start=1):
         gradients = torch.autograd.grad(value, parameters, retain_graph=number < len(losses), allow_unused=True)

@@ -17,6 +17,7 @@ class Case:
     stride: int
     divisor: int
     crop: tuple[int, int] | None = None
+    decays_norms: bool = False
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """A size that the network takes: the given one, or its only one."""
@@ -35,6 +36,13 @@ HEAD = {
 }
 MASKS = {"family": "mask2former", "head": HEAD, "drop_path": 0.0}
 PLAIN = {"width": 24, "depth": 4, "heads": 2, "hidden": 48}
+VIT = {
+    "family": "plain_vit",
+    "backbone": "vit_small_patch14_reg4_dinov2",
+    "sizes": {"width": 24, "depth": 4, "heads": 2, "hidden": 48},
+    "num_queries": 9,
+    "crop": (64, 96),
+}
 ADAPTER = {"stem": 8, "heads": 2, "interactions": ((0, 0), (1, 1), (2, 2), (3, 3))}
 CONFIGS = {
     "light-efficientnet": Case({**LIGHT, "encoder": "test_efficientnet"}, ScoreKind.LOGITS, 4, 32),
@@ -66,5 +74,26 @@ CONFIGS = {
         4,
         32,
         (64, 96),
+    ),
+    "eomt": Case(VIT, ScoreKind.MASK_SCORES, 1, 16, (64, 96), decays_norms=True),
+    "eomt-any-size": Case(
+        {
+            **VIT,
+            "backbone": "vit_small_patch16_dinov3_qkvb",
+            "any_size": True,
+            "readout": "grid",
+            "checkpointing": True,
+        },
+        ScoreKind.MASK_SCORES,
+        4,
+        16,
+        decays_norms=True,
+    ),
+    "pmt": Case(
+        {**VIT, "queries": "decoder", "blocks": 2, "any_size": True, "readout": "grid"},
+        ScoreKind.MASK_SCORES,
+        4,
+        16,
+        decays_norms=True,
     ),
 }

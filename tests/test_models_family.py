@@ -62,7 +62,7 @@ def test_without_the_line_there_is_no_such_family(tmp_path: Path) -> None:
 
     with pytest.raises(VssError, match="network family 'speck'") as caught:
         read_config({"family": "speck"})
-    assert caught.value.hint == "families: light, mask2former, mmseg"
+    assert caught.value.hint == "families: light, mask2former, mmseg, plain_vit"
 
 
 def test_a_family_that_leaves_something_unsaid_is_refused_with_its_name() -> None:

@@ -19,7 +19,7 @@ from vsscli.training import losses
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.journal import Journal
 from vsscli.training.losses import cross_entropy_sum
-from vsscli.training.optimiser import build_optimiser, learning_rate_factor, set_learning_rate
+from vsscli.training.optimiser import build_optimiser, learning_rate_factor, set_learning_rates
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_norms_and_biases_are_not_decayed_and_the_encoder_has_its_own_rate() -> 
             assert group["weight_decay"] == (0.05 if parameter.ndim > 1 else 0.0)
             assert group["lr"] == pytest.approx(1e-4 if id(parameter) in encoder else 1e-3)
     assert seen == len(list(network.parameters()))
-    assert set_learning_rate(optimiser, 0.5) == pytest.approx(5e-4)
+    assert set_learning_rates(optimiser, 0, Train(steps=100, warmup=2)) == pytest.approx(5e-4)
 
 
 def test_cross_entropy_counts_only_labelled_pixels() -> None:

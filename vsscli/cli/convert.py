@@ -29,10 +29,18 @@ def convert(
         Option("--interactions", metavar="A-B,C-D,…", help="First and last block of each of the adapter's spans."),
     ] = None,
     heads: Annotated[
-        int | None, Option("--heads", min=1, metavar="N", help="Attention heads of the mask decoder.")
+        int | None,
+        Option("--heads", min=1, metavar="N", help="Attention heads of the mask decoder, or of a plain ViT."),
     ] = None,
     points: Annotated[
         int | None, Option("--points", min=1, metavar="N", help="Points of deformable attention.")
+    ] = None,
+    blocks: Annotated[
+        int | None, Option("--blocks", min=1, metavar="N", help="Last blocks of a plain ViT that see queries.")
+    ] = None,
+    base: Annotated[
+        Path | None,
+        Option("--base", metavar="FILE", help="Weights of the trunk, for a file that lacks them or holds differences."),
     ] = None,
     force: opt.Force = False,
     json: opt.Json = False,
@@ -41,12 +49,13 @@ def convert(
 ) -> None:
     """Convert a published checkpoint into one of vss.
 
-    Reads Mask2Former on Swin (detectron2), ViT-Adapter and ONE-PEACE (mmsegmentation), and pretrained weights of BEiT,
-    ONE-PEACE and Swin. No code in the file is run.
+    Reads Mask2Former on Swin (detectron2), ViT-Adapter and ONE-PEACE (mmsegmentation), EoMT and PMT, and pretrained
+    weights of BEiT, ONE-PEACE and Swin. No code in the file is run.
 
       vss convert mask2former_swin_l.pkl --to swin.pt
       vss convert one_peace_g.pth --to g.pt --crop 640
       vss convert vit_adapter.pth --to wide.pt --crop 512 896
+      vss convert eomt_dinov3.bin --to eomt.pt --base dinov3_vitl16.safetensors
       vss convert beit_large.pth --to beit.pt --backbone vit_adapter_l --classes vspw124
     """
     from vsscli.cli.console import Console
@@ -63,6 +72,8 @@ def convert(
         interactions=read_spans(interactions) if interactions else None,
         heads=heads,
         points=points,
+        blocks=blocks,
+        base=base,
         force=force,
         talk=console,
     )

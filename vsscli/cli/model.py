@@ -41,11 +41,12 @@ def model(
     if action == "ls":
         if name is not None or crop:
             raise VssError("vss model ls takes neither a name nor a crop", f"vss model info {name or 'NAME'}")
-        rows = [(one.name, f"{one.size[0]}x{one.size[1]}", one.about) for one in list_networks().values()]
+        columns = ("name", "size", "licence", "about")
+        rows = [(one.name, f"{one.size[0]}x{one.size[1]}", one.licence, one.about) for one in list_networks().values()]
         if json:
-            console.print_json([{"name": name, "size": size, "about": about} for name, size, about in rows])
+            console.print_json([dict(zip(columns, row, strict=True)) for row in rows])
         else:
-            console.print_table(("name", "images", "about"), rows)
+            console.print_table(("name", "images", "licence of its trunk", "about"), rows)
         return
     if name is None:
         raise VssError("vss model info needs the name of a network", "vss model ls lists them")
@@ -90,6 +91,7 @@ def _info(
                 "publisher": listed.publisher,
                 "pretraining": listed.pretraining,
                 "pretraining_publisher": listed.pretraining_publisher,
+                "licence": listed.licence or None,
             }
         )
         return
@@ -111,6 +113,8 @@ def _info(
     ):
         if file:
             rows += [(what, file), ("published at", place)]
+    if listed.licence:
+        rows.append(("under", listed.licence))
     console.print_table(("what", name), rows)
     console.say(
         "memory: counted storage in float32 with fused attention; allocators and GPUs need some more, bf16 less"

@@ -28,7 +28,8 @@ def build_network(
     num_classes
         C.
     load_pretrained
-        Fetch the weights that the configuration names; False if a checkpoint brings its own.
+        Fetch the weights that the configuration names; False if a checkpoint brings its own. A frozen trunk, which no
+        checkpoint brings, is loaded in either case.
     talk
         Called with what is loaded, and with a warning if training will start from scratch.
 
@@ -40,7 +41,7 @@ def build_network(
     """
     read = read_config(config)
     if read.outlined:
-        require_room(read.model_dump(), lambda: read.build(num_classes, False))
+        require_room(read.model_dump(), lambda: read.bare().build(num_classes, False))
     network = read.build(num_classes, load_pretrained, talk)
     settle_norms(network)
     return network

@@ -10,8 +10,9 @@ from vsscli.models.config import NamedNetwork, NetworkConfig
 from vsscli.models.light.config import LightModel
 from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.models.mmseg.config import MmsegModel
+from vsscli.models.plain_vit.config import PlainVitModel
 
-FAMILIES: list[type[NetworkConfig]] = [LightModel, Mask2FormerModel, MmsegModel]
+FAMILIES: list[type[NetworkConfig]] = [LightModel, Mask2FormerModel, PlainVitModel, MmsegModel]
 """Each family is a line here."""
 
 

@@ -29,13 +29,15 @@ from vsscli.errors import VssError
 from vsscli.files import whole_file
 from vsscli.models.build import build_network, read_config
 from vsscli.models.config import NetworkConfig
+from vsscli.models.frozen import load_learning
 from vsscli.models.misfits import misfits
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.torchfile import read_torch
 from vsscli.models.wrappers import unwrapped
 from vsscli.structured import canonical_json, parse_json
 
-FORMAT = 1
+FORMAT = 2
+"""1 where the weights are all of the network's, so that older versions can read it."""
 WHAT = "checkpoint"
 DAMAGED = "copy it again, or go back to another checkpoint of the run"
 
@@ -63,9 +65,12 @@ class Checkpoint:
         They learn at the full rate (`vsscli.models.network.Network.fresh`).
     training
         State to continue training from: dicts, lists, tuples, strings, numbers, tensors. None if it can't continue.
+    trunk
+        Digest of a frozen trunk that the weights lack because the configuration says where it is; empty if the weights
+        are complete.
     fingerprint
-        SHA-256 over weights, configuration and normalisation, 64 hexadecimal digits; set when saved and loaded. Two
-        checkpoints with the same fingerprint predict alike.
+        SHA-256 over weights, configuration, normalisation and trunk, 64 hexadecimal digits; set when saved and loaded.
+        Two checkpoints with the same fingerprint predict alike.
     path
         The file it was loaded from, for messages.
     """
@@ -80,6 +85,7 @@ class Checkpoint:
     inputs: dict[str, str] = field(default_factory=dict)
     fresh: tuple[str, ...] = ()
     training: dict[str, Any] | None = None
+    trunk: str = ""
     fingerprint: str = ""
     path: Path | None = field(default=None, compare=False)
 
@@ -100,7 +106,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         ``training`` contains a value that could not be loaded again.
     """
     weights = {name: _own(tensor).contiguous() for name, tensor in checkpoint.weights.items()}
-    checkpoint.fingerprint = fingerprint_of(weights, checkpoint.network, checkpoint.normalisation)
+    checkpoint.fingerprint = fingerprint_of(weights, checkpoint.network, checkpoint.normalisation, checkpoint.trunk)
     content: dict[str, Any] = {"weights": weights}
     digest = None
     if checkpoint.training is not None:
@@ -161,6 +167,7 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
             inputs=dict(about["inputs"]),
             fresh=tuple(map(str, about.get("fresh", ()))),
             training=content.get("training") if weights else None,
+            trunk=str(about.get("trunk", "")),
             fingerprint=str(about["fingerprint"]),
             path=path,
         )
@@ -182,38 +189,56 @@ def restore_network(checkpoint: Checkpoint) -> Network:
     """
     # Initial weights are drawn and then overwritten, without changing the state of the random generator.
     with torch.random.fork_rng(devices=[]):
-        network = build_network(checkpoint.network, checkpoint.table.num_classes, load_pretrained=False)
+        network = build_network(_with_trunk(checkpoint), checkpoint.table.num_classes, load_pretrained=False)
     load_weights(network, checkpoint)
     network.normalisation = checkpoint.normalisation
     return network.eval()
 
 
+def _with_trunk(checkpoint: Checkpoint) -> dict[str, Any]:
+    """Its configuration, where the file of a trunk that it lacks may have moved to the checkpoint's own folder."""
+    named = checkpoint.network.get("pretrained")
+    if not checkpoint.trunk or checkpoint.path is None or not isinstance(named, str):
+        return checkpoint.network
+    beside = checkpoint.path.parent / Path(named).name
+    moved = not Path(named).expanduser().exists() and beside.is_file()
+    return {**checkpoint.network, "pretrained": str(beside)} if moved else checkpoint.network
+
+
 def load_weights(network: Network, checkpoint: Checkpoint) -> None:
-    """Copy a checkpoint's weights into a network that must have exactly these tensors.
+    """Copy a checkpoint's weights into a network that must have exactly these tensors, and the trunk that they lack.
 
     Raises
     ------
     VssError
-        Tensors are missing, surplus or of another shape; the first are named.
+        Tensors are missing, surplus or of another shape; the first are named. Or the trunk is another.
     """
+    if checkpoint.trunk != network.trunk_digest:
+        there, here = (digest[:12] or "none" for digest in (checkpoint.trunk, network.trunk_digest))
+        raise VssError(
+            f"checkpoint {checkpoint.path or ''} was trained over a frozen trunk with digest {there}, not {here}",
+            f"set model.pretrained to the weights of that trunk, {checkpoint.network.get('pretrained')} at the time",
+        )
     weights = unwrapped(checkpoint.weights)  # a compiled network may have been saved
-    faults = misfits(weights, network.state_dict())
+    faults = misfits(weights, network.kept_state())
     if faults:
         raise VssError(
             f"the weights of checkpoint {checkpoint.path or ''} do not fit the network: {faults}",
             "use the network configuration and the number of classes that it was trained with",
         )
-    network.load_state_dict(weights)
+    load_learning(network, weights)
 
 
-def fingerprint_of(weights: Mapping[str, Tensor], network: Mapping[str, Any], normalisation: Normalisation) -> str:
+def fingerprint_of(
+    weights: Mapping[str, Tensor], network: Mapping[str, Any], normalisation: Normalisation, trunk: str = ""
+) -> str:
     """SHA-256 of everything that decides what a network predicts: name, type, shape and bytes of every tensor in the
-    order of names, network configuration, normalisation.
+    order of names, network configuration, normalisation, digest of a trunk that the weights lack.
 
     The origin of the initial weights (``pretrained``, which may be a path on one machine) does not count.
     """
     config = {name: value for name, value in network.items() if name != "pretrained"}
-    about = {"network": config, "normalisation": asdict(normalisation)}
+    about = {"network": config, "normalisation": asdict(normalisation), **({"trunk": trunk} if trunk else {})}
     digest = hashlib.sha256(canonical_json(about, finite=False).encode())
     for name in sorted(weights):
         _add(digest, name, weights[name])
@@ -221,11 +246,12 @@ def fingerprint_of(weights: Mapping[str, Tensor], network: Mapping[str, Any], no
 
 
 def _describe(checkpoint: Checkpoint, training: str | None) -> str:
-    fresh = {"fresh": list(checkpoint.fresh)} if checkpoint.fresh else {}
+    rare: dict[str, Any] = {"fresh": list(checkpoint.fresh)} if checkpoint.fresh else {}
+    rare |= {"trunk": checkpoint.trunk} if checkpoint.trunk else {}
     return canonical_json(
-        fresh
+        rare
         | {
-            "format": FORMAT,
+            "format": FORMAT if checkpoint.trunk else 1,
             "vsscli": vsscli.__version__,
             "network": checkpoint.network,
             "classes": checkpoint.table.to_dict(),
@@ -246,7 +272,7 @@ def _check(checkpoint: Checkpoint, training_digest: str | None) -> None:
     path = checkpoint.path
     if not all(type(name) is str and isinstance(tensor, Tensor) for name, tensor in checkpoint.weights.items()):
         raise VssError(f"checkpoint {path} is damaged: its weights are not tensors", DAMAGED)
-    found = fingerprint_of(checkpoint.weights, checkpoint.network, checkpoint.normalisation)
+    found = fingerprint_of(checkpoint.weights, checkpoint.network, checkpoint.normalisation, checkpoint.trunk)
     if found != checkpoint.fingerprint:
         raise VssError(
             f"checkpoint {path} has changed since it was written: its weights have fingerprint {found[:12]}, "

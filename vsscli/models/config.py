@@ -48,6 +48,8 @@ class NamedNetwork:
         Where its authors publish that file.
     pretraining, pretraining_publisher
         The file that its trunk may start from (``model.pretrained``), and where its authors publish it.
+    licence
+        Of the weights that its trunk starts from; empty if not recorded.
     """
 
     name: str
@@ -58,6 +60,7 @@ class NamedNetwork:
     publisher: str = ""
     pretraining: str = ""
     pretraining_publisher: str = ""
+    licence: str = ""
 
     @property
     def readout(self) -> str:
@@ -135,6 +138,11 @@ class NetworkConfig(Section, ABC):
     @property
     def published(self) -> str:
         """Which file it may start from, and where its authors publish it; empty if unknown."""
+        return ""
+
+    @property
+    def weights_licence(self) -> str:
+        """The licence of the weights that it starts from, as their publisher records it; empty if unknown."""
         return ""
 
     @property

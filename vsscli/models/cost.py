@@ -16,7 +16,7 @@ from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -28,6 +28,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 from vsscli.errors import VssError
 from vsscli.models.build import build_network, read_config
 from vsscli.models.config import NamedNetwork, NetworkConfig
+from vsscli.models.frozen import frozen_parts
 from vsscli.models.network import Network
 from vsscli.models.outputs import MaskOutputs, Outputs
 
@@ -63,7 +64,7 @@ def count_cost(
     learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
     with FakeTensorMode(allow_non_fake_inputs=True):
         network.to_empty(device="cpu")
-        flops = _flops(network, torch.empty(1, 3, *size))
+        flops, _ = _flops(network, torch.empty(1, 3, *size))
         weights = sum(tensor.nbytes for tensor in network.state_dict().values())
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in learning)
@@ -81,14 +82,15 @@ def count_cost(
 
 @dataclass(frozen=True)
 class Outline:
-    """A network without its weights: parameters, the attributes of `vsscli.models.network.Network`, and the operations
-    of a forward pass over one image of a height and width."""
+    """A network without its weights: parameters, the attributes of `vsscli.models.network.Network`, the operations of a
+    forward pass over one image of a height and width, and in training those of all of it and of a frozen trunk."""
 
     parameters: int
     crop: tuple[int, int] | None
     divisor: int
     stride: int
     flops: Callable[[tuple[int, int]], int]
+    training: Callable[[tuple[int, int]], tuple[int, int]]
 
 
 def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outline:
@@ -96,14 +98,21 @@ def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outl
     network = _outline(config, num_classes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
 
-    @cache
-    def flops(size: tuple[int, int]) -> int:
+    def counted(size: tuple[int, int], *, training: bool) -> tuple[int, int]:
         with FakeTensorMode(allow_non_fake_inputs=True):
             if any(parameter.is_meta for parameter in network.parameters()):
                 network.to_empty(device="cpu")
-            return _flops(network, torch.empty(1, 3, *size))
+            return _flops(network, torch.empty(1, 3, *size), training=training)
 
-    return Outline(parameters, network.crop, network.divisor, network.stride, flops)
+    @cache
+    def flops(size: tuple[int, int]) -> int:
+        return counted(size, training=False)[0]
+
+    @cache
+    def training(size: tuple[int, int]) -> tuple[int, int]:
+        return counted(size, training=True)
+
+    return Outline(parameters, network.crop, network.divisor, network.stride, flops, training)
 
 
 def _outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Network:
@@ -149,12 +158,50 @@ def listed_cost(
     return ListedCost(size, plain, again)
 
 
-def _flops(network: Network, images: Tensor) -> int:
-    """Operations of a forward pass, with attention as matrix products, which are counted."""
-    network.eval().requires_grad_(False)
-    with torch.no_grad(), FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH):
-        network(images)
-    return counter.get_total_flops()
+def _flops(network: Network, images: Tensor, *, training: bool = False) -> tuple[int, int]:
+    """Operations of a forward pass, and those of a frozen trunk in it, with attention as matrix products, which are
+    counted."""
+    network.train(training).requires_grad_(False)
+    parts = [part for _, part in frozen_parts(network)]
+    with (
+        torch.no_grad(),
+        FlopCounterMode(display=False) as counter,
+        sdpa_kernel(SDPBackend.MATH),
+        _Within(parts, counter.get_total_flops) as frozen,
+    ):
+        if training:
+            network.outputs(images)  # more predictions than at test
+        else:
+            network(images)
+    return counter.get_total_flops(), frozen.total
+
+
+class _Within:
+    """By how much a count grows inside parts of a network, whichever of their modules are called."""
+
+    def __init__(self, parts: list[nn.Module], count: Callable[[], int]) -> None:
+        self.total = self._depth = self._before = 0
+        self._count = count
+        self._modules = [module for part in parts for module in part.modules()]
+
+    def __enter__(self) -> _Within:
+        self._hooks = [module.register_forward_pre_hook(self._enter) for module in self._modules]
+        self._hooks += [module.register_forward_hook(self._leave) for module in self._modules]
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for hook in self._hooks:
+            hook.remove()
+
+    def _enter(self, *call: Any) -> None:
+        if self._depth == 0:
+            self._before = self._count()
+        self._depth += 1
+
+    def _leave(self, *call: Any) -> None:
+        self._depth -= 1
+        if self._depth == 0:
+            self.total += self._count() - self._before
 
 
 def _peak(network: Network, images: Tensor, *, training: bool) -> int:
@@ -215,7 +262,7 @@ def _fused_attention() -> Iterator[None]:
     """
     torchs = functional.scaled_dot_product_attention
 
-    def fused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    def fused(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, **others: object) -> Tensor:
         return _Attention.apply(query, key, value, attn_mask)
 
     functional.scaled_dot_product_attention = fused  # type: ignore[assignment]

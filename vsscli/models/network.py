@@ -69,11 +69,14 @@ class Network(nn.Module, ABC):
         any.
     fresh
         Names of the parameters without loaded weights, set by whoever loads; empty if unknown.
+    trunk_digest
+        Digest of a frozen trunk that checkpoints leave out because it can be loaded from its source; else empty.
     """
 
     feature_channels: int = 0
     crop: tuple[int, int] | None = None
     fresh: frozenset[str] = frozenset()
+    trunk_digest: str = ""
 
     def __init__(self, num_classes: int, stride: int, divisor: int, normalisation: Normalisation) -> None:
         super().__init__()
@@ -135,12 +138,16 @@ class Network(nn.Module, ABC):
         network that is trained, not on averages of it.
         """
 
+    def kept_state(self) -> dict[str, Tensor]:
+        """The state dict as a checkpoint keeps it: without a frozen trunk that ``trunk_digest`` names."""
+        return self.state_dict()
+
     def note_loaded(self, names: Collection[str]) -> None:
         """Note which tensors were loaded: all other parameters are fresh."""
         self.fresh = frozenset(name for name, _ in self.named_parameters() if name not in names)
 
     def check_sides(self, images: Tensor) -> None:
-        """Refuse images (B, 3, H, W) whose sides are not multiples of the divisor."""
+        """Refuse images (B, 3, H, W) whose sides are not multiples of the divisor, or not those of the crop."""
         height, width = images.shape[-2:]
         if height % self.divisor or width % self.divisor:
             fits = tuple(-(-side // self.divisor) * self.divisor for side in (height, width))
@@ -148,3 +155,14 @@ class Network(nn.Module, ABC):
                 f"an image of {height}x{width} does not fit the network: its sides must be multiples of {self.divisor}",
                 f"pad it, or choose another crop or window, {fits[0]}x{fits[1]} for example",
             )
+        require_crop(images, self.crop)
+
+
+def require_crop(images: Tensor, crop: tuple[int, int] | None) -> None:
+    """Refuse images (B, 3, H, W) of another height and width than the crop, if there is one."""
+    height, width = images.shape[-2:]
+    if crop is not None and (height, width) != crop:
+        raise VssError(
+            f"an image of {height}x{width} does not fit a network made for {crop[0]}x{crop[1]}",
+            "predict in windows of that size, or set the network's crop",
+        )

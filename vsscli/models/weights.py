@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import timm
@@ -63,11 +64,11 @@ def load_encoder(features: nn.Module, encoder: str, pretrained: str, talk: Talk 
         return set()
     if pretrained != "imagenet":
         path = Path(os.path.expanduser(pretrained))
-        return _fill(features, encoder, _read_file(path), str(path), talk)
+        return _fill(features, encoder, state_dict_of(read_torch(path, "weights"), path), str(path), talk)
     tensors = _from_package(encoder)
     if tensors is not None:
         return _fill(features, encoder, tensors, f"Python package {PACKAGES[_architecture(encoder)]}", talk)
-    from_hub, reason = _from_hub(encoder)
+    from_hub, reason = hub_weights(encoder)
     if from_hub is not None:
         revision = from_hub.parent.name[:12]
         return _fill(features, encoder, read_safetensors(from_hub, "weights"), f"the hub, revision {revision}", talk)
@@ -109,7 +110,7 @@ def _from_package(encoder: str) -> dict[str, Tensor] | None:
     return dict(zip(expected, found, strict=True))
 
 
-def _from_hub(encoder: str) -> tuple[Path | None, str]:
+def hub_weights(encoder: str) -> tuple[Path | None, str]:
     """File of weights from the hub's cache or the hub itself, or the reason why there is none."""
     config = timm.get_pretrained_cfg(encoder)
     if config is None or not config.hf_hub_id:
@@ -160,9 +161,8 @@ def _no_progress_bars() -> Iterator[None]:
         enable_progress_bars()
 
 
-def _read_file(path: Path) -> dict[str, Tensor]:
-    """Tensors of a state dict, inside whatever container."""
-    content = read_torch(path, "weights")
+def state_dict_of(content: Any, path: Path) -> dict[str, Tensor]:
+    """Tensors of a state dict, inside whatever container, from what a file holds."""
     if not isinstance(content, dict):
         content = {}
     if "vss" in content:

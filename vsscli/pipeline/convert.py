@@ -13,10 +13,12 @@ from vsscli.data.config import Data
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.models.official.convert import Converted, convert_official
-from vsscli.models.official.recognise import Official, recognise
-from vsscli.models.official.report import check_classes
+from vsscli.models.official.plain_vit import convert_plain_vit, is_plain_vit, recognise_plain_vit
+from vsscli.models.official.recognise import recognise
+from vsscli.models.official.report import Published, check_classes
 from vsscli.models.official.sizes import Assumptions, Span, describe
 from vsscli.models.torchfile import read_torch
+from vsscli.models.weights import state_dict_of
 from vsscli.recipes.readout import Predict
 from vsscli.recipes.schema import Recipe
 from vsscli.talk import SILENCE, Talk
@@ -75,6 +77,8 @@ def convert_checkpoint(
     interactions: Sequence[Span] | None = None,
     heads: int | None = None,
     points: int | None = None,
+    blocks: int | None = None,
+    base: Path | None = None,
     force: bool = False,
     talk: Talk = SILENCE,
 ) -> Conversion:
@@ -97,6 +101,10 @@ def convert_checkpoint(
     interactions, heads, points
         What the shapes of tensors can't show: spans of the adapter's blocks, heads of the mask decoder, points of
         deformable attention; `None`: as the file says, or as in the published networks.
+    blocks
+        Last blocks of a plain ViT that see queries; `None`: as the file says, or as published.
+    base
+        The trunk's own weights, if the file of a plain ViT lacks them or holds differences to them.
     force
         Replace an existing file.
     talk
@@ -119,10 +127,20 @@ def convert_checkpoint(
     assumed = Assumptions(
         points if points is not None else Assumptions.points, heads, tuple(interactions) if interactions else None, size
     )
-    official = recognise(read_torch(source), f"checkpoint {source}", assumed)
-    talk.say(f"{official.source}: {official.kind}; {describe(official.backbone)}")
-    table = _classes(official, classes, source)
-    converted = convert_official(official, table.num_classes, backbone=backbone, crop=size, readout=readout)
+    content, named = read_torch(source), f"checkpoint {source}"
+    official: Published
+    if is_plain_vit(content):
+        weights = None if base is None else state_dict_of(read_torch(base, "weights"), base)
+        official = plain = recognise_plain_vit(
+            content, named, base=weights, backbone=backbone, crop=size, heads=heads, blocks=blocks
+        )
+        table = _classes(official, classes, source)
+        converted = convert_plain_vit(plain, table.num_classes, base="" if base is None else str(base.absolute()))
+    else:
+        official = known = recognise(content, named, assumed)
+        talk.say(f"{known.source}: {known.kind}; {describe(known.backbone)}")
+        table = _classes(official, classes, source)
+        converted = convert_official(known, table.num_classes, backbone=backbone, crop=size, readout=readout)
     converted.fitted.report(official, talk)
     recipe = _recipe(converted, table, out.stem, classes)
     checkpoint = Checkpoint(
@@ -134,13 +152,14 @@ def convert_checkpoint(
         figures={},
         step=0,
         fresh=converted.fitted.fresh,
+        trunk=converted.trunk,
     )
     save_checkpoint(out, checkpoint)
     fitted = converted.fitted
     return Conversion(
         out,
         checkpoint.fingerprint,
-        official.kind.value,
+        str(official.kind),
         table.num_classes,
         converted.crop,
         fitted.loaded,
@@ -165,7 +184,7 @@ def read_spans(text: str) -> tuple[Span, ...]:
     return tuple((int(span[1]), int(span[2])) for span in found if span)
 
 
-def _classes(official: Official, named: str | None, source: Path) -> ClassTable:
+def _classes(official: Published, named: str | None, source: Path) -> ClassTable:
     """The classes of the network: as named, as the checkpoint says, or numbered."""
     if named is not None:
         table = load_class_table(named)
@@ -188,7 +207,7 @@ def _recipe(converted: Converted, table: ClassTable, name: str, classes: str | N
         predict = Predict(size=SWIN_SIZE)
     else:
         down, across = (max(int(side * STEP) // 4, 1) * 4 for side in crop)
-        predict = Predict(size=min(crop), window=crop, step=(down, across))
+        predict = Predict(size=min(crop), window=crop, step=converted.step or (down, across))
     return Recipe(
         name=_name(name),
         data=Data(name=_name(table.name), root=f"data/{_name(table.name)}", classes=classes or "classes.json"),

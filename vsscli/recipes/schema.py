@@ -71,6 +71,16 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _warm_up_ends(self) -> Recipe:
-        if self.train.warmup >= self.train.steps:
-            raise ValueError(f"train.warmup ({self.train.warmup}) must be less than train.steps ({self.train.steps})")
+        train = self.train
+        if train.warmup >= train.steps:
+            raise ValueError(f"train.warmup ({train.warmup}) must be less than train.steps ({train.steps})")
+        if train.encoder_warmup and train.schedule == "poly":
+            raise ValueError(
+                "train.encoder_warmup needs train.schedule poly_after or cosine: poly has one warm-up alone"
+            )
+        if train.warmup + train.encoder_warmup >= train.steps:
+            raise ValueError(
+                f"train.warmup ({train.warmup}) and train.encoder_warmup ({train.encoder_warmup}) must end before "
+                f"train.steps ({train.steps})"
+            )
         return self

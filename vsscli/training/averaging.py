@@ -5,9 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vsscli.models.frozen import learning_state
+
 
 class AveragedWeights:
-    """The average of parameters and floating-point buffers over the steps; integer buffers are copied.
+    """The average of parameters and floating-point buffers over the steps; integer buffers are copied, a frozen trunk
+    is left out.
 
     It starts from the current weights. ``momentum`` is the share of the old average kept per step; it starts smaller,
     at ``(1 + step) / (10 + step)``, so that the initial weights do not outweigh the first steps.
@@ -15,14 +18,14 @@ class AveragedWeights:
 
     def __init__(self, network: nn.Module, momentum: float) -> None:
         self.momentum = momentum
-        self.weights: dict[str, Tensor] = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        self.weights: dict[str, Tensor] = {name: tensor.clone() for name, tensor in learning_state(network).items()}
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Update with the weights after ``step`` steps (counted from 1)."""
         momentum = min(self.momentum, (1 + step) / (10 + step))
         old, new = [], []
-        for name, tensor in network.state_dict().items():
+        for name, tensor in learning_state(network).items():
             if tensor.is_floating_point():
                 old.append(self.weights[name])
                 new.append(tensor)

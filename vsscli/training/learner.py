@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
+from vsscli.models.frozen import copied, load_learning
 from vsscli.models.network import Network
 from vsscli.models.outputs import Outputs
 from vsscli.training.averaging import AveragedWeights
@@ -57,9 +57,9 @@ class MeanTeacher:
 
     def __init__(self, learner: Learner, momentum: float) -> None:
         self.average = AveragedWeights(learner, momentum)
-        self.learner = deepcopy(learner)
+        self.learner = copied(learner)
         # The tensors of the average themselves: one update, no copy.
-        self.learner.load_state_dict(self.average.weights, assign=True)
+        load_learning(self.learner, self.average.weights, assign=True)
         self.learner.eval().requires_grad_(False)
 
     @torch.no_grad()

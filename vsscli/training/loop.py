@@ -19,6 +19,7 @@ from vsscli.data.loader import lost_loader, training_loader
 from vsscli.data.samples import Crops
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
+from vsscli.models.frozen import learning_state, load_learning
 from vsscli.recipes.schema import Recipe
 from vsscli.talk import Talk
 from vsscli.training.journal import Journal
@@ -177,13 +178,13 @@ class Loop:
         state, network = self.state, self.state.network
         raw = None
         if state.average is not None:
-            raw = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-            network.load_state_dict(state.average.weights)
+            raw = {name: tensor.clone() for name, tensor in learning_state(network).items()}
+            load_learning(network, state.average.weights)
         network.eval()
         state.figures = validate(network, self.dataset, self.recipe, self.fabric)
         network.train()
         if raw is not None:
-            network.load_state_dict(raw)
+            load_learning(network, raw)
         figures = (f"{name} {value:.4f}" for name, value in state.figures.items() if value is not None)
         self.talk.say(f"step {state.step}: {', '.join(figures)}")
         miou = state.figures.get("miou")  # only the first process validates

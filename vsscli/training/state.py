@@ -12,6 +12,7 @@ from lightning_fabric.plugins import Precision
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from vsscli.models.frozen import load_learning
 from vsscli.models.network import Network
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe
@@ -68,7 +69,7 @@ def is_finite(state: TrainingState) -> bool:
 def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTable, *, resumable: bool) -> None:
     """Write a checkpoint. A resumable one also holds the optimiser, the raw weights if they are averaged, and the state
     of semi-supervised training."""
-    raw = state.network.state_dict()
+    raw = state.network.kept_state()
     training = None
     if resumable:
         training = {
@@ -83,13 +84,14 @@ def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTab
         path,
         Checkpoint(
             network=recipe.model.model_dump(mode="json"),
-            weights=state.average.weights if state.average else raw,
+            weights={**raw, **(state.average.weights if state.average else {})},
             table=table,
             normalisation=state.network.normalisation,
             recipe=recipe.model_dump(mode="json"),
             figures=state.figures,
             step=state.step,
             inputs=state.inputs,
+            trunk=state.network.trunk_digest,
             fresh=tuple(sorted(state.network.fresh)) if resumable else (),
             training=training,
         ),
@@ -109,7 +111,7 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
         )
     load_weights(state.network, checkpoint)
     if state.average is not None:
-        state.network.load_state_dict(checkpoint.training["raw"])
+        load_learning(state.network, checkpoint.training["raw"])
         state.average.load(checkpoint.weights)
     state.objectives.load_state_dict(checkpoint.training["semi"])
     state.optimiser.load_state_dict(checkpoint.training["optimiser"])

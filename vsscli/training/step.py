@@ -14,7 +14,7 @@ from vsscli.data.samples import Crops
 from vsscli.recipes.schema import Recipe
 from vsscli.training.balance import gradient_shares, measured_parameters
 from vsscli.training.objectives.table import Losses
-from vsscli.training.optimiser import learning_rate_factor, set_learning_rate
+from vsscli.training.optimiser import set_learning_rates
 from vsscli.training.state import TrainingState
 
 
@@ -47,8 +47,7 @@ class Stepper:
         # Randomness in the step (dropout, drop path) follows from its number, so that a resumed run draws the same as
         # an uninterrupted one.
         torch.manual_seed(_seed(self.recipe.seed, state.step, fabric.global_rank))
-        factor = learning_rate_factor(state.step, steps=settings.steps, warmup=settings.warmup, power=settings.power)
-        rate = set_learning_rate(state.optimiser, factor)
+        rate = set_learning_rates(state.optimiser, state.step, settings)
         state.network.at_progress(state.step / settings.steps)
         for number, (labelled, unlabelled) in enumerate(batches, start=1):
             with fabric.no_backward_sync(self._module, enabled=number < len(batches)):

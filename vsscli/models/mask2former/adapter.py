@@ -19,6 +19,7 @@ from vsscli.models.mask2former.backbone import Backbone, initialise
 from vsscli.models.mask2former.deformable import DeformableAttention, Shapes, cell_centres
 from vsscli.models.mask2former.relative_position import lookup_index
 from vsscli.models.mask2former.trunks import AdapterConfig, AdapterTrunkConfig
+from vsscli.models.network import require_crop
 from vsscli.models.norm import settled
 
 EPS = 1e-6  # of its layer norms, whatever the trunk's
@@ -58,7 +59,7 @@ class AdapterBackbone(Backbone):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Encode images (B, 3, H, W) of the crop's size into maps (B, D, H / s, W / s) at strides s 4, 8, 16, 32."""
-        self.check_crop(images)
+        require_crop(images, self.crop)
         finest, *coarser = self.spm(images)
         shapes = [(map_.shape[2], map_.shape[3]) for map_ in coarser]
         pyramid = torch.cat([_flat(map_) + embed for map_, embed in zip(coarser, self.level_embed, strict=True)], dim=1)

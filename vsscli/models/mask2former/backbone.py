@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vsscli.errors import VssError
 from vsscli.models.mask2former.trunks import STRIDES
 
 
@@ -66,15 +65,6 @@ class Backbone(nn.Module, ABC):
             if isinstance(frozen, nn.Module):
                 frozen.eval()
         return self
-
-    def check_crop(self, images: Tensor) -> None:
-        """Refuse images of another size than the crop."""
-        size = tuple(images.shape[-2:])
-        if self.crop is not None and size != self.crop:
-            raise VssError(
-                f"an image of {size[0]}x{size[1]} does not fit a network made for {self.crop[0]}x{self.crop[1]}",
-                "predict in windows of that size, or set the network's crop",
-            )
 
     def run(self, module: nn.Module, *inputs: object) -> Tensor:
         """Call a module; with ``checkpointing``, recompute its activations in the backward pass."""

@@ -18,6 +18,7 @@ from vsscli.models.mask2former.relative_position import (
     table_rows,
 )
 from vsscli.models.mask2former.trunks import PATCH, BeitConfig, TrunkConfig
+from vsscli.models.network import require_crop
 
 EPS = 1e-6  # of its layer norms
 
@@ -52,7 +53,7 @@ class Beit(Backbone):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Encode images (B, 3, H, W) of the crop's size into maps (B, D, H / s, W / s) at strides s 4, 8, 16, 32."""
-        self.check_crop(images)
+        require_crop(images, self.crop)
         tokens = first_tokens(self.cls_token, self.patch_embed(images))
         index = lookup_index(self.grid, tokens.device)
         pyramid = iter((self.fpn1, self.fpn2, self.fpn3, self.fpn4))

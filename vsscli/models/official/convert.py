@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.models.build import read_config
+from vsscli.models.config import NetworkConfig
 from vsscli.models.mask2former.config import LAYOUTS, HeadConfig, Mask2FormerModel
 from vsscli.models.mask2former.network import Mask2Former
 from vsscli.models.mask2former.trunks import (
@@ -56,12 +57,18 @@ class Converted:
         Normalisation of its input.
     crop
         Height and width of the only images it takes; None if it takes any.
+    trunk
+        Digest of a frozen trunk that the weights lack; empty if they are complete.
+    step
+        Published step of the sliding window; None for four sevenths of the crop.
     """
 
-    config: Mask2FormerModel
+    config: NetworkConfig
     fitted: Fitted
     normalisation: Normalisation
     crop: tuple[int, int] | None
+    trunk: str = ""
+    step: tuple[int, int] | None = None
 
 
 def convert_official(

@@ -109,7 +109,10 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
     """
     if isinstance(content, dict) and isinstance(content.get("vss"), str):
         raise VssError(f"{source} is already a vss checkpoint: there is nothing to convert", "use it directly")
-    state = _named(_tensors(content, source), source)
+    tensors = tensors_of(content)
+    if not tensors:
+        raise VssError(f"{source} contains no state dict", "name a file with the weights of a network")
+    state = _named(tensors, source)
     kind = _kind(state, source)
     shapes = Shapes(state, source)
     noted = _noted_interactions(content) if assumptions.interactions is None else None
@@ -145,8 +148,8 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
     )
 
 
-def _tensors(content: Any, source: str) -> dict[str, Tensor]:
-    """The state dict inside whatever container, with arrays as tensors."""
+def tensors_of(content: Any) -> dict[str, Tensor]:
+    """The state dict inside whatever container, with arrays as tensors; empty if there is none."""
     content = content if isinstance(content, dict) else {}
     wrapped = next((content[name] for name in CONTAINERS if isinstance(content.get(name), dict)), content)
     tensors = {}
@@ -156,10 +159,7 @@ def _tensors(content: Any, source: str) -> dict[str, Tensor]:
             value = torch.from_numpy(np.array(value, value.dtype.newbyteorder("=")))
         if isinstance(name, str) and isinstance(value, Tensor):
             tensors[name] = value
-    tensors = unwrapped(tensors)
-    if not tensors:
-        raise VssError(f"{source} contains no state dict", "name a file with the weights of a network")
-    return tensors
+    return unwrapped(tensors)
 
 
 def _named(tensors: dict[str, Tensor], source: str) -> dict[str, Tensor]:

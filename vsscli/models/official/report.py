@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from torch import Tensor
 
@@ -27,6 +28,29 @@ _UNNEEDED = {
 COUNTER = ".num_batches_tracked"
 
 
+class Published(Protocol):
+    """What there is to say of any official checkpoint: what to call it in messages, what it is of, how many classes it
+    has and what they are called and coloured where it says so, and what was assumed of it."""
+
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def num_classes(self) -> int | None: ...
+
+    @property
+    def classes(self) -> tuple[str, ...] | None: ...
+
+    @property
+    def colours(self) -> tuple[tuple[int, int, int], ...] | None: ...
+
+    @property
+    def assumed(self) -> tuple[str, ...]: ...
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A network's complete state dict from a published checkpoint, and the number of tensors from it; official names of
@@ -39,7 +63,7 @@ class Fitted:
     resized: tuple[str, ...]
     fresh: tuple[str, ...]
 
-    def report(self, official: Official, talk: Talk) -> None:
+    def report(self, official: Published, talk: Talk) -> None:
         """Report how the checkpoint's tensors were used, and what was assumed about it."""
         talk.say(f"{official.source} is {official.kind}: {self.loaded} tensors loaded")
         if self.resized:
@@ -93,7 +117,7 @@ def fitted_weights(
     return Fitted(weights, len(mapped), tuple(unused), tuple(resized), tuple(counted))
 
 
-def check_classes(official: Official, num_classes: int, what: str) -> None:
+def check_classes(official: Published, num_classes: int, what: str) -> None:
     """Refuse a checkpoint with another number of classes than ``what`` (a recipe, a class table)."""
     if official.num_classes is not None and official.num_classes != num_classes:
         raise VssError(

@@ -124,15 +124,23 @@ class TrainKind(Kind[TrainStage]):
         asked = 0  # crops that the mean teacher predicts too
         if unlabelled is not None and (unlabelled.contrast is not None or unlabelled.teacher == "ema"):
             asked = settings.steps * (other_crops + (labelled_crops if unlabelled.contrast is not None else 0))
+<<<<<<< HEAD
         # Backward costs twice forward: gradients of the input and of the weights; with checkpointing, forward is
         # computed twice.
         passes = crops * (4 if recipe.model.recomputes else 3) + asked
+=======
+>>>>>>> ff1abbc (Plain ViT: EoMT and PMT as a family of networks, equal to the official programs)
         val = extent_of(self, "val", frames)
         every = settings.validate_every
         times = math.ceil(settings.steps / every) if every else int(recipe.validated)
         notes = tuple(f"validation not counted: {note}" for note in val.notes if times)
         try:
-            flops = float(passes * network.flops(crop))
+            forward, frozen = network.training(crop)
+            # Backward is twice forward: a gradient of the input and one of the weights; with checkpointing forward
+            # comes twice. Through a frozen trunk leads no way back.
+            again = 3 if recipe.model.recomputes else 2
+            flops = float(crops * (forward + again * (forward - frozen)))
+            flops += asked * network.flops(crop) if asked else 0
             if val.frames is not None and times:
                 checked = times * val.frames * frame_flops(network, recipe, NONE, val.size)
                 flops += checked

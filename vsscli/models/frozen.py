@@ -1,0 +1,36 @@
+"""What of a network never learns, and so is not copied where what learns is: a frozen trunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+NEVER_LEARNS = "never_learns"
+"""The attribute that such a part has, and that is true."""
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def frozen_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The parts that never learn, by name."""
+    return [(name, part) for name, part in module.named_modules() if getattr(part, NEVER_LEARNS, False)]
+
+
+def learning_state(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict without what never learns."""
+    frozen = tuple(f"{name}." for name, _ in frozen_parts(module))
+    return {name: tensor for name, tensor in module.state_dict().items() if not name.startswith(frozen)}
+
+
+def load_learning(module: nn.Module, weights: Mapping[str, Tensor], *, assign: bool = False) -> None:
+    """Load a state dict that may lack what never learns; ``assign`` takes the very tensors."""
+    module.load_state_dict({**module.state_dict(), **weights}, assign=assign)
+
+
+def copied(module: Module) -> Module:
+    """A copy that shares what never learns."""
+    shared = [tensor for _, part in frozen_parts(module) for tensor in (*part.parameters(), *part.buffers())]
+    return deepcopy(module, {id(tensor): tensor for tensor in shared})

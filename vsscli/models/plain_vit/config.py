@@ -1,0 +1,171 @@
+"""The plain_vit family: a plain ViT of timm that classifies masks, with queries inside it or in a decoder behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from vsscli.errors import VssError
+from vsscli.models.config import NamedNetwork, NetworkConfig
+from vsscli.models.encoders import require_encoder
+from vsscli.models.plain_vit.published import NETWORKS
+from vsscli.section import Factor, Fraction, Layers, Section, Size, Width
+from vsscli.talk import SILENCE, Talk
+
+if TYPE_CHECKING:
+    from vsscli.models.plain_vit.network import PlainVit
+
+Window = tuple[Fraction, Fraction]
+
+
+class TrunkSizes(Section):
+    """Sizes of a ViT; what is left out is the named backbone's own."""
+
+    width: Width | None = Field(None, description="D, of every token")
+    depth: Layers | None = Field(None, description="blocks")
+    heads: Layers | None = None
+    hidden: Width | None = Field(None, description="width inside the feed-forward networks")
+
+
+class PlainVitModel(NetworkConfig):
+    """A plain ViT with queries: EoMT (inside its last blocks) or PMT (in a decoder over a frozen one)."""
+
+    masks: ClassVar[bool] = True
+    named_by: ClassVar[str] = "backbone"
+    listed: ClassVar[tuple[NamedNetwork, ...]] = NETWORKS
+
+    family: Literal["plain_vit"]
+    backbone: str = Field("vit_small_patch14_reg4_dinov2", description="any plain ViT of timm")
+    sizes: TrunkSizes | None = Field(None, description="where they differ from those of the backbone's name")
+    patch: Width = Field(16, description="side of a patch in pixels; loaded weights of another are resized")
+    crop: Size = Field((512, 512), description="images that the network is made for, in multiples of the patch")
+    any_size: bool = Field(
+        False, description="take images of other sizes too; a table of positions is resized in each forward pass"
+    )
+    queries: Literal["inside", "decoder"] = Field(
+        "inside",
+        description="where the queries are: in the last blocks of the trunk (EoMT), or in a decoder over a frozen "
+        "trunk (PMT)",
+    )
+    num_queries: Width = 100
+    blocks: Layers | None = Field(
+        None,
+        description="blocks that the queries pass through; none: of a trunk of up to 12 blocks 3, of up to 32 4, of "
+        "more 5; of a decoder 6",
+    )
+    taps: tuple[int, ...] | None = Field(
+        None, description="decoder: blocks of the trunk, from 0, whose tokens it reads; none: four, evenly spaced"
+    )
+    hidden: Width | None = Field(
+        None, description="decoder: width inside its feed-forward networks; none: the trunk's width"
+    )
+    rescale: Factor = Field(
+        1.0,
+        ge=1,
+        description="decoder over a trunk without rotary positions: in training its own are scaled by a random factor "
+        "of up to this and down to its inverse (2 as published over DINOv2)",
+    )
+    annealing: tuple[Window, ...] | None = Field(
+        None,
+        description="for each of `blocks`, between which shares of the training its queries come to see more than "
+        "their own masks; none: windows of a sixth, starting evenly from 1/6 to 4/6",
+    )
+    full_rate_blocks: bool = Field(
+        False, description="inside: blocks with queries learn at the full rate whatever train.layer_decay"
+    )
+    readout: Literal["grid", "full"] = Field(
+        "full", description="resize masks to the image and add them up, as published, or add them up at stride 4"
+    )
+    checkpointing: bool = Field(False, description="compute activations again on the way back: slower, far less memory")
+    compile: bool = Field(False, description="torch.compile; the first steps take minutes")
+    pretrained: str = Field(
+        "none",
+        description="`none`, `timm` (from the hub or its cache), or a file of the trunk's weights or of a vss "
+        "checkpoint",
+    )
+    licence: tuple[str, ...] | None = Field(
+        None, description="licences that the weights may be under, apache-2.0 for example; none: any"
+    )
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the trunk never learns."""
+        return self.queries == "decoder"
+
+    @property
+    def fixed_crop(self) -> Size | None:
+        return None if self.any_size else self.crop
+
+    @property
+    def recomputes(self) -> bool:
+        return self.checkpointing
+
+    @property
+    def compiles(self) -> bool:
+        return self.compile
+
+    @property
+    def random(self) -> bool:
+        return self.pretrained == "none"
+
+    @property
+    def weights(self) -> tuple[str, str] | None:
+        return None if self.pretrained in ("none", "timm") else ("pretrained", self.pretrained)
+
+    @property
+    def unseen(self) -> str:
+        where = "from the hub or its cache when training starts"
+        return f"model.pretrained timm: {where}" if self.pretrained == "timm" else ""
+
+    @property
+    def weights_licence(self) -> str:
+        """As timm records it for the backbone, whichever file its weights are in."""
+        import timm  # which imports torch
+
+        known = None if self.random else timm.get_pretrained_cfg(self.backbone)
+        return "" if known is None else known.license or ""
+
+    def reading(self) -> dict[str, Any]:
+        return {
+            "backbone": self.backbone.partition(".")[0],
+            "sizes.heads": self.sizes.heads if self.sizes else None,
+            "crop": self.crop,
+            "blocks": self.blocks,
+            "taps": self.taps,
+        }
+
+    def require_known(self) -> None:
+        require_encoder(self.backbone)
+        if self.licence is not None and not self.random and self.weights_licence not in self.licence:
+            raise VssError(
+                f"licence: the weights of {self.backbone} are under {self.weights_licence or 'an unknown licence'}, "
+                f"the recipe takes {', '.join(self.licence) or 'none'}",
+                "choose another backbone, or add it to model.licence",
+            )
+
+    def require_sound(self) -> None:
+        if self.patch < 8:
+            raise VssError(f"patch: {self.patch} is too small for masks at a quarter of the image", "16 is usual")
+        for side in self.crop:
+            if side % self.patch:
+                near = max(1, round(side / self.patch)) * self.patch
+                raise VssError(
+                    f"crop: {self.crop[0]}x{self.crop[1]} is not made of patches of {self.patch}",
+                    f"the nearest side to {side} that is: {near}",
+                )
+        for start, end in self.annealing or ():
+            if start >= end:
+                raise VssError(f"annealing: {start:g} to {end:g} is not a span of time", "name the start first")
+        if self.queries == "inside":
+            surplus = [name for name in ("taps", "hidden") if getattr(self, name) is not None]
+            if surplus:
+                raise VssError(f"{surplus[0]} is of a decoder, and the queries are inside", "set queries to decoder")
+
+    def bare(self) -> PlainVitModel:
+        return self.model_copy(update={"pretrained": "none", "compile": False})
+
+    def build(self, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> PlainVit:
+        from vsscli.models.plain_vit.network import build_plain_vit
+
+        return build_plain_vit(self, num_classes, load_pretrained, talk)
