@@ -26,17 +26,12 @@ class Train(Section):
         "half cosine from the end of the warm-up, which then begins at 0",
     )
     warmup: int = Field(0, ge=0, description="steps of linear warm-up")
-<<<<<<< HEAD
-    power: float = Field(0.9, ge=0, description="exponent of the polynomial decay")
-    clip: float | None = Field(None, gt=0, description="L2 norm that the gradient is clipped to")
-=======
     encoder_warmup: int = Field(
         0, ge=0, description="steps of a warm-up of the encoder, which rests during the first; not with poly"
     )
-    power: float = Field(0.9, ge=0, description="of the polynomial decay")
+    power: float = Field(0.9, ge=0, description="exponent of the polynomial decay")
     min_lr: float = Field(0.0, ge=0, description="learning rate that the decay ends at")
-    clip: float | None = Field(None, gt=0, description="L2 norm the gradient is clipped to")
->>>>>>> ff1abbc (Plain ViT: EoMT and PMT as a family of networks, equal to the official programs)
+    clip: float | None = Field(None, gt=0, description="L2 norm that the gradient is clipped to")
     accumulate: Positive = Field(1, description="batches per optimiser step")
     ema: float | None = Field(
         None, gt=0, lt=1, description="momentum of averaged weights, which are then validated and saved"

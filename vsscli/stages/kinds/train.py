@@ -124,12 +124,6 @@ class TrainKind(Kind[TrainStage]):
         asked = 0  # crops that the mean teacher predicts too
         if unlabelled is not None and (unlabelled.contrast is not None or unlabelled.teacher == "ema"):
             asked = settings.steps * (other_crops + (labelled_crops if unlabelled.contrast is not None else 0))
-<<<<<<< HEAD
-        # Backward costs twice forward: gradients of the input and of the weights; with checkpointing, forward is
-        # computed twice.
-        passes = crops * (4 if recipe.model.recomputes else 3) + asked
-=======
->>>>>>> ff1abbc (Plain ViT: EoMT and PMT as a family of networks, equal to the official programs)
         val = extent_of(self, "val", frames)
         every = settings.validate_every
         times = math.ceil(settings.steps / every) if every else int(recipe.validated)
