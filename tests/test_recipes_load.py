@@ -99,7 +99,7 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ),
         (
             "name: a\naugment:\n  scale: [2.0, 0.5]\n",
-            "a.yaml:2: augment: scale should be a range, the lower end first, not [2.0, 0.5]",
+            "a.yaml:2: augment: scale should be a range with the lower end first, not [2.0, 0.5]",
         ),
         ("name: a\ntrain:\n  betas: [1.0, 0.999]\n", "a.yaml:3: train.betas.0: should be less than 1, not 1.0"),
         (
