@@ -1,4 +1,4 @@
-"""Sessions: ``nox`` runs style, types and tests; ``slow``, ``docs``, ``mmseg`` and ``bench`` are run by name."""
+"""Sessions: ``nox`` runs style, types and tests; the others are run by name."""
 
 from __future__ import annotations
 
@@ -58,6 +58,34 @@ def mmseg(session: nox.Session) -> None:
     """Networks of mmsegmentation through the extra, against mmsegmentation itself."""
     session.install("-c", "constraints.txt", "-e", ".[test,mmseg]")
     session.run("pytest", "-m", "mmseg", *(session.posargs or ["tests/test_mmseg_networks.py"]), env=QUIET)
+
+
+LIGHT = (
+    *("numpy", "scipy", "scikit-image", "pillow", "pyyaml", "zlib-ng", "numcodecs", "google-crc32c", "fsspec"),
+    *("pydantic>=2.9", "platformdirs", "pytest>=8"),
+)
+"""What vsscli/exchange and vsscli/store import; torch is not among it."""
+
+FOREIGN = {
+    "coco": ["pycocotools", "panopticapi-lite"],
+    "cvat": ["cvat-sdk", "cvat-cli"],
+    "label_studio": ["label-studio-sdk"],
+    "label_studio_backend": ["label-studio-ml", "label-studio-tools", "redis", "rq", "flask", "lxml", "setuptools<81"],
+    "labelme_files": ["labelme"],
+    "datumaro_formats": ["datumaro"],
+    "fiftyone_dataset": ["fiftyone"],
+    "ultralytics_labels": ["ultralytics-opencv-headless"],
+}
+"""Packages by the file in tests/foreign that needs them."""
+
+
+@nox.session
+@nox.parametrize("reader", list(FOREIGN))
+def exchange(session: nox.Session, reader: str) -> None:
+    """Labels in other programs' formats, against these programs, each in an environment of its own."""
+    session.install(*LIGHT, *FOREIGN[reader])
+    place = {**QUIET, "PYTHONPATH": os.pathsep.join((".", "tests")), "QT_QPA_PLATFORM": "offscreen"}
+    session.run("pytest", "--noconftest", "-p", "no:cacheprovider", f"tests/foreign/{reader}.py", env=place)
 
 
 @nox.session

@@ -18,6 +18,9 @@ from vsscli.exchange.items import Choices, Found, Item, Reading
 from vsscli.exchange.names import ClassNames
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.source import open_source_files
+from vsscli.store.encode import encode
+from vsscli.store.header import Encoding, Header
+from vsscli.store.writer import StoreWriter
 
 TABLE = ClassTable(
     "streets", ("road", "traffic light", "Bäume & <Gras>"), ((128, 64, 128), (250, 170, 30), (9, 142, 35))
@@ -108,3 +111,35 @@ def labels_in(folder: Path) -> dict[str, np.ndarray]:
         f"{mask.parent.name}/{mask.stem}": to_classes(read_mask(mask, ids.legend), ids, TABLE.num_classes, mask)
         for mask in masks
     }
+
+
+def write_store(path: Path) -> Path:
+    """The labels as a prediction store; void pixels are the first class, and sure by a tenth."""
+    header = Header(
+        kind="prediction",
+        table=TABLE,
+        scores="logits",
+        source={"weights": "0123"},
+        encoding=Encoding(grid=1, kept=2).to_dict(),
+        data={"name": "streets", "split": "val", "root": "somewhere"},
+    )
+    encoding = header.parsed_encoding()
+    with StoreWriter(path, header) as writer:
+        for video in ("day1", "day2"):
+            stems = [address.partition("/")[2] for address in ADDRESSES if address.startswith(video)]
+            for segment in writer.pending(video, stems, SIZE):
+                means = [_mean(LABELS[f"{video}/{stem}"]) for stem in stems[segment.start : segment.stop]]
+                frames = [encode(mean, mean, encoding) for mean in means]
+                writer.write(video, segment, {name: np.stack([one[name] for one in frames]) for name in frames[0]})
+    return path
+
+
+def _mean(label: np.ndarray) -> np.ndarray:
+    """A distribution (C, H, W) float32, sure of labels, and undecided in void, where the first leads by a little."""
+    mean = np.full((TABLE.num_classes, *label.shape), 0.01, np.float32)
+    for index in range(TABLE.num_classes):
+        mean[index][label == index] = 1 - 0.01 * (TABLE.num_classes - 1)
+    undecided = label == IGNORE
+    mean[:, undecided] = 0.33
+    mean[0, undecided] = 0.34
+    return mean

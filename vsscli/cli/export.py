@@ -16,7 +16,8 @@ def export(
         Option(
             "--to",
             metavar="FORMAT",
-            help="png, colour, voc, cvat, coco, coco-panoptic, label-studio, labelme, yolo, video, fiftyone, datumaro.",
+            help="png, colour, voc, cvat, coco, coco-panoptic, label-studio, labelme, yolo, video, fiftyone, datumaro; "
+            "or cvat-function, label-studio-backend: a Python file that answers the tool.",
         ),
     ],
     out: Annotated[Path, Option("--out", metavar="PATH", help="A folder, a zip (x.zip), or one file (x.json, x.xml).")],
@@ -39,6 +40,9 @@ def export(
     ] = 0.0,
     overlay: Annotated[bool, Option("--overlay", help="Of a video: colours over the frames.")] = False,
     fps: Annotated[float, Option("--fps", min=1, metavar="N", help="Of a video: frames per second.")] = 10.0,
+    model: Annotated[
+        Path | None, Option("--model", metavar="FILE", help="Of a function: the checkpoint that is run, not a store.")
+    ] = None,
     data: opt.DataRoot = None,
     recipe: opt.RecipeOfData = None,
     workers: opt.Workers = None,
@@ -53,14 +57,28 @@ def export(
     vss export --to cvat --out corrections.zip
     vss export --to coco --out coco.json --min-certainty 0.8 --frames next.txt
     vss export --to video --overlay --out videos/
+    vss export --to cvat-function --out answers.py
     """
     from vsscli.cli.console import Console
     from vsscli.context import Context
+    from vsscli.errors import VssError
+    from vsscli.exchange.functions import FUNCTIONS
     from vsscli.exchange.items import Choices
-    from vsscli.pipeline.export import export_labels
+    from vsscli.pipeline.export import export_function, export_labels
     from vsscli.pipeline.outgoing import Selection
 
     console = Console(quiet=quiet)
+    context = Context(workspace, data, talk=console)
+    if to in FUNCTIONS:
+        sure = min_certainty or 0.0
+        written = export_function(
+            to, out, prediction=pred, model=model, min_certainty=sure, force=force, context=context
+        )
+        facts: dict[str, object] = {"out": str(out), "answers": str(written.model or written.store)}
+        console.print_json(facts) if json else console.print_table(tuple(facts), [tuple(facts.values())])
+        return
+    if model is not None:
+        raise VssError(f"--model is for {' and '.join(FUNCTIONS)}", "`vss predict` runs it into a store")
     done = export_labels(
         to,
         out,
@@ -70,7 +88,7 @@ def export(
         choices=Choices(polygons, tolerance, fps, overlay),
         force=force,
         workers=workers,
-        context=Context(workspace, data, talk=console),
+        context=context,
     )
     facts = {"out": str(done.out), "frames": done.frames, "void": f"{done.void:.2%}"}
     figures = {name: f"{value:.4f}" for name, value in done.figures.items()}

@@ -17,6 +17,7 @@ import numpy as np
 
 from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
+from vsscli.data.videos import Frame
 from vsscli.exchange.names import ClassNames
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.source import Source
@@ -37,15 +38,15 @@ class Item:
         (H, W) uint8: class indices, 255 for void.
     number
         Its place in the video.
-    image
-        The file of the frame, where one is known.
+    frame
+        The frame of the data set, where it is known.
     """
 
     video: str
     stem: str
     label: np.ndarray
     number: int = 0
-    image: Path | None = None
+    frame: Frame | None = None
 
     @property
     def address(self) -> str:
@@ -54,8 +55,13 @@ class Item:
 
     @property
     def file_name(self) -> str:
-        """What to call the frame's image: its own file's name below that of its video."""
-        return f"{self.video}/{self.image.name}" if self.image is not None else f"{self.address}.png"
+        """What to call the frame's image: its own file's name, if it has one, below that of its video."""
+        return f"{self.address}.png" if self.image is None else f"{self.video}/{self.image.name}"
+
+    @property
+    def image(self) -> Path | None:
+        """The file that is the frame's image; `None` if there is none, or it is a frame of a video file."""
+        return self.frame.image if self.frame is not None and self.frame.number is None else None
 
     @property
     def size(self) -> Size:

@@ -112,7 +112,7 @@ def _found(task: dict[str, Any], where: str, reading: Reading) -> Found | None:
         reading.left_out["tasks without annotations"] += 1
         return None
     try:
-        name = _image_of(task)
+        name = image_of(task)
         (size,) = {(int(one["original_height"]), int(one["original_width"])) for one in results}
         kinds = [one["type"] for one in results]
         labels = [str(_only(one["value"][kind])) for one, kind in zip(results, kinds, strict=True)]
@@ -143,7 +143,7 @@ def _results(task: dict[str, Any], reading: Reading) -> list[dict[str, Any]]:
     return found
 
 
-def _image_of(task: dict[str, Any]) -> str:
+def image_of(task: dict[str, Any]) -> str:
     """The image of a task: the one of its data that looks like a file."""
     data = task["data"]
     for key in ("image", "img", *data):

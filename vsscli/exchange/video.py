@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from vsscli.data.classes import ClassTable
-from vsscli.data.pixels import read_image
 from vsscli.errors import VssError
 from vsscli.exchange.items import Choices, Item, Size, Writer
 from vsscli.exchange.sink import Sink
@@ -31,6 +30,8 @@ class VideoWriter(Writer):
 
     def add(self, item: Item) -> None:
         if item.video != self._name:
+            if self.sink.single and self._name:
+                raise VssError(f"{self.sink.out} is one file, and there are several videos", "name a folder with --out")
             self._end()
             self._begin(item.video, item.size)
         if item.size != self._size:
@@ -41,11 +42,11 @@ class VideoWriter(Writer):
         self._encode(np.ascontiguousarray(picture[: self._size[0] & ~1, : self._size[1] & ~1]))
 
     def _over(self, item: Item, colours: np.ndarray) -> np.ndarray:
-        if item.image is None:
+        if item.frame is None:
             raise VssError(f"the image of frame {item.address} is not at hand", "leave --overlay out, or name --data")
-        image = read_image(item.image).astype(np.float32)
+        image = item.frame.read().astype(np.float32)
         if image.shape[:2] != item.size:
-            raise VssError(f"image {item.image} is of another size than its labels", "name the data set with --data")
+            raise VssError(f"frame {item.address} is of another size than its labels", "name the data set with --data")
         alpha = ALPHA * (item.label < self.table.num_classes)[..., None]
         return np.round(image * (1 - alpha) + colours * alpha).astype(np.uint8)
 
@@ -56,8 +57,6 @@ class VideoWriter(Writer):
             raise VssError("video files need PyAV", 'pip install "vsscli[video]"') from cause
         if min(size) < 2:
             raise VssError(f"video {video} is too small for a video file", "export it --to png")
-        if self.sink.single and self._name:
-            raise VssError(f"{self.sink.out} is one file, and there are several videos", "name a folder with --out")
         self._name, self._size = video, size
         self._place = whole_file(self.sink.path(f"{video}.mp4"), "video")
         self._file = av.open(str(self._place.__enter__()), "w", format="mp4")

@@ -40,7 +40,7 @@ class YoloWriter(Writer):
         self.sink.write(f"{FOLDER}{item.video}_{item.stem}.txt", "".join(f"{line}\n" for line in lines).encode())
 
     def finish(self) -> dict[str, float]:
-        values = {"path": ".", "train": "images/train", "val": "images/train"}
+        values = {"train": "images/train", "val": "images/train"}
         text = yaml.safe_dump(
             values | {"names": dict(enumerate(self.table.names))}, sort_keys=False, allow_unicode=True
         )

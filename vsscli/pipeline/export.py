@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from vsscli.context import Context
 from vsscli.errors import VssError
+from vsscli.exchange.answers import StoreAnswers
 from vsscli.exchange.catalogue import writer_of
+from vsscli.exchange.functions import Answering, function_text
 from vsscli.exchange.items import Choices
 from vsscli.exchange.sink import Sink
+from vsscli.files import write_text
 from vsscli.pipeline.outgoing import Selection, outgoing
 from vsscli.pipeline.pictures import newest_prediction
+from vsscli.pipeline.source import open_model
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.threads import results_in_order
@@ -100,3 +104,51 @@ def export_labels(
             raise
         writer.close(None)
     return Exported(out, path, given.frames, void / max(1, pixels), figures)
+
+
+def export_function(
+    kind: str,
+    out: str | Path,
+    *,
+    prediction: str | Path | None = None,
+    model: str | Path | None = None,
+    min_certainty: float = 0.0,
+    force: bool = False,
+    context: Context = Context(),
+) -> Answering:
+    """Write a Python file that answers an annotation tool, as ``vss export --to cvat-function`` does.
+
+    Parameters
+    ----------
+    kind
+        "cvat-function" or "label-studio-backend".
+    out
+        The file.
+    prediction, model
+        What answers: a prediction store, or a checkpoint whose network is run; `None` for both: the newest prediction
+        of the context's workspace.
+    min_certainty
+        Pixels of a store that are less sure are void.
+    force
+        Whether a file that is there may be replaced.
+
+    Raises
+    ------
+    VssError
+        What answers can't be opened, or a file is in the way.
+    """
+    out = Path(out)
+    if out.exists() and not force:
+        raise VssError(f"{out} is there already", "give another --out, or --force to replace it")
+    if model is not None:
+        if prediction is not None:
+            raise VssError("--model and --pred: either answers", "leave out one of them")
+        open_model(Path(model), talk=context.talk)
+        answering = Answering(model=Path(model))
+    else:
+        path = newest_prediction(context.workspace) if prediction is None else Path(prediction)
+        StoreAnswers(path, min_certainty)
+        answering = Answering(store=path)
+    answering = replace(answering, min_certainty=min_certainty)
+    write_text(out, function_text(kind, answering))
+    return answering

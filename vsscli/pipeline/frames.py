@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vsscli.data.clips import ALL
 from vsscli.data.layouts import Dataset
 from vsscli.data.spelling import composed
 from vsscli.data.videos import FolderVideo, Frame
@@ -20,6 +21,8 @@ def every_video(dataset: Dataset) -> list[FolderVideo]:
     """
     recipe = dataset.recipe
     splits = dict.fromkeys([*recipe.train_splits, recipe.val, *recipe.unlabelled, "train", "val", "test"])
+    if recipe.layout == "files":
+        splits = {ALL: None}  # its other splits may share a video
     found: dict[str, FolderVideo] = {}
     for split in splits:
         if dataset.has(split):

@@ -19,6 +19,7 @@ from vsscli.data.notes import noted_table
 from vsscli.data.palettes import legend_of
 from vsscli.data.png import parse_png
 from vsscli.data.spelling import composed
+from vsscli.data.videos import Frame
 from vsscli.errors import VssError
 from vsscli.exchange.items import Item
 from vsscli.pipeline.frames import every_frame
@@ -94,11 +95,11 @@ def _of_store(store: Store, selection: Selection, context: Context, *, images: b
         raise VssError(f"{store.path} holds pseudo-labels, not predictions", "name the store that they were made from")
     table, unsure = _with_unsure(header.table, selection)
     try:
-        files = _images_of(noted_dataset(store.path, header, context.data_root))
+        known = _frames_of(noted_dataset(store.path, header, context.data_root))
     except VssError:
         if images:
             raise
-        files = {}  # names of files are all that is lost
+        known = {}  # names of files are all that is lost
     there = {f"{video}/{stem}": (video, t) for video in store.videos() for t, stem in enumerate(store.stems(video))}
     chosen = _chosen(list(there), selection.frames, store.path)
 
@@ -108,7 +109,7 @@ def _of_store(store: Store, selection: Selection, context: Context, *, images: b
         if selection.min_certainty is not None:
             label = np.where(1 - store.entropy(video, t) < selection.min_certainty, np.uint8(unsure), label)
         stem = address[len(video) + 1 :]
-        return Item(video, stem, label, t, files.get(composed(address)))
+        return Item(video, stem, label, t, known.get(composed(address)))
 
     return Outgoing(table, len(chosen), (partial(read, address) for address in chosen))
 
@@ -125,8 +126,8 @@ def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recip
         raise VssError(f"no predictions in {path}", "name a store, or a folder that holds <video>/<stem>.png")
     table = dataset.table if dataset is not None else _noted_classes(next(iter(masks.values())))
     ids = MaskIds((IGNORE,), 0, legend=legend_of(table))
-    files = {} if dataset is None else _images_of(dataset)
-    if images and not files:
+    known = {} if dataset is None else _frames_of(dataset)
+    if images and not known:
         raise VssError(f"the frames of {path} are not at hand", "name their data set with --data or --recipe")
     chosen = _chosen(list(masks), selection.frames, path)
     numbers: dict[str, int] = {}
@@ -134,7 +135,7 @@ def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recip
     def read(address: str, number: int) -> Item:
         mask = masks[address]
         label = to_classes(decode_mask(mask, ids.legend).values, ids, table.num_classes, mask)
-        return Item(mask.parent.name, mask.stem, label, number, files.get(composed(address)))
+        return Item(mask.parent.name, mask.stem, label, number, known.get(composed(address)))
 
     def jobs() -> Iterator[Callable[[], Item]]:
         for address in chosen:
@@ -164,9 +165,9 @@ def _with_unsure(table: ClassTable, selection: Selection) -> tuple[ClassTable, i
     return replace(table, names=names, colours=colours), table.num_classes
 
 
-def _images_of(dataset: Dataset) -> dict[str, Path]:
-    """The image of each frame of a data set, by its address in its composed form."""
-    return {composed(frame.address): frame.image for frame in every_frame(dataset) if frame.image is not None}
+def _frames_of(dataset: Dataset) -> dict[str, Frame]:
+    """The frames of a data set that have an image, by their addresses in the composed form."""
+    return {composed(frame.address): frame for frame in every_frame(dataset) if frame.image is not None}
 
 
 def _chosen(there: list[str], listed: Path | None, path: Path) -> list[str]:
