@@ -28,7 +28,7 @@ HELP = """Semi-supervised video semantic segmentation: run the network once, dec
 """
 
 
-CONTINUED = ("remap", "train", "predict", "pseudo", "ensemble", "run", "demo")
+CONTINUED = ("init", "remap", "train", "predict", "pseudo", "ensemble", "run", "demo")
 """Verbs that keep finished work when they are interrupted; the others start over."""
 
 
@@ -45,6 +45,7 @@ def build() -> TyperGroup:
         ensemble,
         export,
         imports,
+        init,
         model,
         predict,
         pseudo,
@@ -68,6 +69,7 @@ def build() -> TyperGroup:
         context_settings={"help_option_names": ["--help", "-h"], "max_content_width": 100},
     )
     for name, function in (
+        ("init", init.init),
         ("recipe", recipe.recipe),
         ("remap", remap.remap),
         ("model", model.model),

@@ -18,7 +18,10 @@ SHOWN = 20
 
 def imports(
     source: Annotated[Path, Argument(metavar="SOURCE", help="A zip, a folder or a file.")],
-    out: Annotated[Path, Option("--out", metavar="DIR", help="Folder for the masks, <video>/<stem>.png.")],
+    out: Annotated[
+        Path | None,
+        Option("--out", metavar="DIR", help="Folder for the masks, <video>/<stem>.png. [default: a project's labels/]"),
+    ] = None,
     from_: Annotated[
         str,
         Option(
@@ -48,15 +51,22 @@ def imports(
     number. Classes go by name, never by number. Pixels that no shape covers are void; --map background=NAME gives
     them a class.
 
+    vss import corrections.zip                   # in the folder of a project
     vss import corrections.zip --recipe recipe.yaml --out labels/
     vss import --from coco instances.json --data ROOT --map truck=car sign=ignore --out labels/
     """
     from vsscli.cli.console import Console
+    from vsscli.cli.project import in_project
     from vsscli.context import Context
     from vsscli.errors import VssError
     from vsscli.pipeline.incoming import import_labels
+    from vsscli.project.files import DATASET, LABELS
 
     console = Console(quiet=quiet)
+    if in_project() and recipe is None and data is None and classes is None:
+        recipe, out = DATASET, out or Path(LABELS)
+    if out is None:
+        raise VssError("where should the masks go?", "add --out FOLDER")
     pairs = [pair.partition("=") for pair in map_ or ()]
     wrong = next((name for name, equals, target in pairs if not (name and equals and target)), None)
     if wrong is not None:

@@ -12,8 +12,8 @@ from vsscli.cli import options as opt
 
 def predict(
     model: Annotated[
-        Path, Option("--model", metavar="FILE", help="Checkpoint, or recipe of a network of mmsegmentation.")
-    ],
+        Path | None, Option("--model", metavar="FILE", help="Checkpoint, or recipe of a network of mmsegmentation.")
+    ] = None,
     split: Annotated[
         str | None, Option("--split", metavar="NAME", help="Split of the checkpoint's data set. [default: val]")
     ] = None,
@@ -54,8 +54,10 @@ def predict(
 
     vss predict --model runs/camvid-student/last.pt --split val --tta
     vss predict --model runs/camvid-student/last.pt --input holiday.mp4 --out masks/
+    vss predict                                  # in the folder of a project: all that ./vss.yaml predicts
     """
     from vsscli.cli.console import Console
+    from vsscli.cli.project import in_project, run_kind
     from vsscli.context import Context
     from vsscli.errors import VssError
     from vsscli.pipeline.masks import predict_input
@@ -65,6 +67,11 @@ def predict(
     context = Context(workspace, data, device, devices, precision, batch_size, console)
     if keep not in ("", "top", "fine", "compact", "all"):
         raise VssError(f"--keep is top, fine, compact or all, not {keep!r}")
+    if model is None:
+        if not in_project() or input is not None:
+            raise VssError("no model is named", "add --model runs/NAME/last.pt")
+        run_kind("predict", console, context, force=force, json=json)
+        return
     if input is not None:
         if out is None:
             raise VssError("--input needs a folder for the label images", "add --out masks/")

@@ -50,13 +50,20 @@ def pseudo(
       vss pseudo --models t.pt s.pt --tta
       vss pseudo --models t.pt s.pt --tta --percentile 70
       vss pseudo --store PREDICTIONS --report
+      vss pseudo                                       # in the folder of a project: what ./vss.yaml says
     """
     from vsscli.cli.console import Console
+    from vsscli.cli.project import in_project, run_kind
     from vsscli.context import Context
     from vsscli.pipeline.pseudo import pseudo as run
 
     console = Console(quiet=quiet)
     context = Context(workspace, data, device, devices, precision, batch_size, console)
+    if not models and store is None and in_project() and not report:
+        given = {"percentile": percentile, "threshold": threshold, "by_class": by_class or None}
+        changes = [f"{name}={value}" for name, value in given.items() if value is not None]
+        run_kind("pseudo", console, context, changes=changes, force=force, json=json)
+        return
     made = run(
         models or (),
         store=store,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 
 def run(
-    recipe: Annotated[str, Argument(metavar="RECIPE", help="A pipeline: a YAML file, or one that ships with vss.")],
+    recipe: Annotated[
+        str | None,
+        Argument(metavar="RECIPE", help="A pipeline: a YAML file, or one that ships with vss. [default: ./vss.yaml]"),
+    ] = None,
     stages: Annotated[
         list[str] | None, Argument(metavar="[STAGE]...", help="Stages to run, with all that they need. [default: all]")
     ] = None,
@@ -45,34 +48,41 @@ def run(
       vss run recipes/demo/loop.yaml
       vss run recipes/demo/loop.yaml --set stages.pseudo.percentile=70
       vss run recipes/demo/loop.yaml pseudo --dry-run
+      vss run pseudo                                   # in the folder of a project: that stage of ./vss.yaml
     """
     from vsscli.cli.console import Console
+    from vsscli.cli.project import run_job
     from vsscli.context import Context
     from vsscli.stages.job import open_job
 
     console = Console(quiet=quiet)
+    recipe, stages = _named(recipe, stages or [])
     job = open_job(recipe, assignments or (), context=Context(workspace, data, device, devices, talk=console))
-    chosen: dict[str, Any] = {"names": stages or (), "until": until, "force": force or ()}
+    chosen: dict[str, Any] = {"names": stages, "until": until, "force": force or ()}
     if dry_run:
         from vsscli.stages.forecast import forecast
 
         _show(console, forecast(job, **chosen, tflops=tflops), json=json)
         return
-    from vsscli.stages.run import run_pipeline
-    from vsscli.stages.summary import tables_of
+    run_job(job, console, **chosen, json=json)
 
-    ran = run_pipeline(job, **chosen, command=["vss", *sys.argv[1:]])
-    tables = tables_of(job, ran.outcomes)
-    if json:
-        console.print_json(ran.to_json())
-        return
-    for scores in tables:
-        console.print_table(*scores.cells(), title=scores.name if len(tables) > 1 else "")
-    if not tables:
-        rows = [(outcome.name, outcome.status, str(outcome.result.path)) for outcome in ran.outcomes]
-        console.print_table(("stage", "status", "result"), rows)
-    where = f", table in {ran.table}" if ran.table else ""
-    console.say(f"{ran.seconds:.0f} s; summary in {ran.summary}{where}")
+
+def _named(recipe: str | None, stages: list[str]) -> tuple[str, list[str]]:
+    """The pipeline and its stages: a project's own pipeline need not be named."""
+    from vsscli.cli.project import PIPELINE, in_project
+    from vsscli.errors import VssError
+    from vsscli.recipes.load import load_pipeline
+
+    if recipe is None and not in_project():
+        raise VssError(
+            "no pipeline is named, and there is no vss.yaml here",
+            "name one: vss run recipes/demo/loop.yaml; or make this folder a project: vss init",
+        )
+    if recipe is None:
+        return str(PIPELINE), stages
+    if in_project() and not Path(recipe).exists() and recipe in load_pipeline(str(PIPELINE)).stages:
+        return str(PIPELINE), [recipe, *stages]
+    return recipe, stages
 
 
 def _show(console: Console, plan: Forecast, *, json: bool) -> None:

@@ -36,13 +36,20 @@ def train(
 
       vss train recipes/camvid/student.yaml
       vss train --recipe recipes/camvid/student.yaml --resume
+      vss train                                        # in the folder of a project: the network of ./vss.yaml
     """
     from vsscli.cli.console import Console
+    from vsscli.cli.project import in_project, run_kind
     from vsscli.context import Context
     from vsscli.errors import VssError
     from vsscli.pipeline.train import train as run
 
     console = Console(quiet=quiet)
+    if alone is None and recipe is None and in_project():
+        context = Context(workspace, data, device, devices, talk=console)
+        changes = [f"set.{change}" for change in assignments or ()]
+        run_kind("train", console, context, changes=changes, force=force, json=json)
+        return
     if (alone is None) == (recipe is None):
         what = "no recipe given" if recipe is None else f"two recipes given: {alone}, and --recipe {recipe}"
         raise VssError(what, "name one: vss train recipes/camvid/student.yaml; `vss recipe ls` lists the shipped ones")

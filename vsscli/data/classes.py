@@ -95,7 +95,7 @@ class ClassTable:
     def from_dict(cls, values: dict[str, Any]) -> ClassTable:
         """The table that `to_dict` wrote."""
         name = str(values.get("name", "classes")) if isinstance(values, dict) else "classes"
-        return _table(name, parse_classes(values, "class table"))
+        return class_table_of(name, parse_classes(values, "class table"))
 
     def palette(self, first_id: int = 0) -> bytes:
         """Palette for PNGs in which value ``first_id + k`` is class k; every other value is black.
@@ -143,7 +143,7 @@ def load_class_table(source: str, root: Path | None = None) -> ClassTable:
         There is no such table, or the file is not a class table.
     """
     name, entries = read_class_entries(source, root)
-    return _table(name, entries)
+    return class_table_of(name, entries)
 
 
 def read_class_entries(source: str, root: Path | None = None) -> tuple[str, tuple[ClassEntry, ...]]:
@@ -212,7 +212,8 @@ def _colour(values: Any, name: str, where: str) -> Colour:
     return values[0], values[1], values[2]
 
 
-def _table(name: str, entries: Sequence[ClassEntry]) -> ClassTable:
+def class_table_of(name: str, entries: Sequence[ClassEntry]) -> ClassTable:
+    """A class table of some entries, with a colour for each."""
     colours = tuple(entry.colour or made_up_colour(index) for index, entry in enumerate(entries))
     return ClassTable(name, tuple(entry.name for entry in entries), colours)
 

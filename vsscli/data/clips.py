@@ -68,7 +68,7 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
             "name one of these",
         )
     held = _held_out(data, videos)
-    keep_held = split == data.val
+    keep_held = split == data.val and split not in data.train_splits
     kept = [
         (video.name, tuple(frame for frame in video.frames if (frame.address in held) == keep_held)) for video in videos
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
@@ -37,6 +37,10 @@ class Source:
         self.path = path
         self.names = tuple(names)
         self._archive = archive
+
+    def without(self, names: Collection[str]) -> Source:
+        """The same but for some of the files."""
+        return Source(self.path, [name for name in self.names if name not in names], self._archive)
 
     def place(self, name: str) -> Path:
         """What to call a file in an error."""

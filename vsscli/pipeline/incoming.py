@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -65,6 +65,7 @@ def import_labels(
     recipe: Recipe | str | Path | None = None,
     classes: str | None = None,
     changes: Mapping[str, str] | None = None,
+    without: Collection[str] = (),
     dry_run: bool = False,
     context: Context = Context(),
 ) -> Imported:
@@ -84,6 +85,8 @@ def import_labels(
         Class table, where there is no data set: then frames are called as the source calls them.
     changes
         What classes of the source are called here: each with a name of the table, or "ignore".
+    without
+        Files of the source, by their paths in it, that are not read.
     dry_run
         Write nothing.
     context
@@ -109,7 +112,7 @@ def import_labels(
     matcher, before = _frames_of(dataset, table, own)
     with open_source_files(source) as files, _sink(out, dry_run) as sink:
         form = guess_format(files) if form == FOLDER else form
-        reading = Reading(files, names, ids)
+        reading = Reading(files.without(without), names, ids)
         done, taken = Imported(out, form), dict[str, str]()
         writer = None if sink is None else PngWriter(sink, table, Choices())
         context.talk.say(f"reading {source} as {form}")

@@ -1,0 +1,145 @@
+"""The files of a project: what `vss init` writes into a folder, each line with what it does."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vsscli.data.classes import ClassTable
+from vsscli.project.sizing import Size
+
+PIPELINE, DATASET, CLASSES = "vss.yaml", "dataset.yaml", "classes.yaml"
+STUDENT, RETRAINED = "student.yaml", "retrained.yaml"
+LABELS = "labels"
+MASKS = f"{LABELS}/{{video}}/{{frame}}.png"
+
+WRITTEN = (PIPELINE, DATASET, CLASSES, STUDENT, RETRAINED)
+"""Files that a project consists of, beside its labels and its workspace."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """A project's data: what ``data`` says, and how many frames and labels that is."""
+
+    name: str
+    videos: Sequence[str]
+    stills: Sequence[str]
+    held_out: Sequence[str]
+    frames: int
+    labelled: int
+
+
+def class_table(table: ClassTable) -> str:
+    """``classes.yaml``."""
+    rows = zip(table.names, table.colours, strict=True)
+    return _file(
+        "The classes, in the order of their numbers. Masks name their classes: before you rename one here, export the\n"
+        "labels, and import them with --map OLD=NEW afterwards.",
+        (f"name: {_text(table.name)}", ""),
+        ("classes:", ""),
+        *((f"  - {{name: {_text(name)}, colour: {list(colour)}}}", "") for name, colour in rows),
+    )
+
+
+def dataset(data: Described) -> str:
+    """``dataset.yaml``."""
+    held = (f"  held_out: {_list(data.held_out)}", "scored as `val` and never trained on")
+    return _file(
+        "What the data is; all recipes of this folder share it. `vss init` adds to it, and keeps what you add.",
+        ("name: dataset", ""),
+        ("data:", ""),
+        (f"  name: {_text(data.name)}", ""),
+        ("  root: .", "all that follows is in this folder"),
+        ("  layout: files", ""),
+        (f"  videos: {_list(data.videos)}", "video files, folders of frames, and folders or patterns of these"),
+        *([(f"  stills: {_list(data.stills)}", "folders of images that are no video")] if data.stills else []),
+        (f"  masks: {_text(MASKS)}", "frames without a mask are unlabelled data"),
+        (f"  classes: {CLASSES}", ""),
+        held if data.held_out else ("  val: train", "nothing is held out, so nothing is scored"),
+    )
+
+
+def student(start: str, size: Size) -> str:
+    """``student.yaml``."""
+    return _file(
+        "The network, trained on the labels alone. `vss recipe show student.yaml` prints all that may be set here.",
+        (f"extends: [{start}, {DATASET}]", ""),
+        ("name: student", ""),
+        ("train:", ""),
+        (f"  steps: {size.steps}", size.reason),
+        (f"  validate_every: {size.validate_every}", "steps between scores on what is held out; 0: at the end"),
+    )
+
+
+def retrained(size: Size) -> str:
+    """``retrained.yaml``."""
+    return _file(
+        "The student goes on, with pseudo-labels of the frames that nobody labelled beside the labels.",
+        (f"extends: {STUDENT}", ""),
+        ("name: retrained", ""),
+        ("seed: 2", ""),
+        ("train:", ""),
+        (f"  steps: {max(1, size.steps // 2)}", "each takes about twice as long as one of the student's"),
+        ("  lr: 5.0e-4", ""),
+        ("unlabelled:", ""),
+        ("  batch_size: 4", "unlabelled crops of a step, beside the labelled ones"),
+        ("  weight: 1.0", "of the loss on pseudo-labels"),
+    )
+
+
+def pipeline(name: str, *, scored: bool) -> str:
+    """``vss.yaml``."""
+    scores = [
+        ("  student-val: {do: predict, model: student, split: val, tta: true}", ""),
+        ("  retrained-val: {do: predict, model: retrained, split: val, tta: true}", ""),
+        ("  scores:", "if the student is better here, let `masks` take it"),
+        ("    do: eval", ""),
+        ("    metrics: [miou, wiou]", ""),
+        ("    rows: [{name: student, of: student-val}, {name: retrained, of: retrained-val}]", ""),
+    ]
+    return _file(
+        "What is done here, stage by stage. `vss run` runs what is not done, `vss train`, `vss pseudo` and `vss predict` as\n"
+        "much of it as they say; `vss run --dry-run` lists what there is to do.",
+        (f"name: {_text(name)}", ""),
+        ("stages:", ""),
+        ("  student: {do: train, recipe: student.yaml}", ""),
+        ("  unlabelled: {do: predict, model: student, split: unlabelled, tta: true}", ""),
+        (
+            "  pseudo: {do: pseudo, of: unlabelled, percentile: 80, by_class: true}",
+            "the surest 80 % of each class's pixels",
+        ),
+        ("  retrained: {do: train, recipe: retrained.yaml, init: student, pseudo: pseudo}", ""),
+        *(scores if scored else []),
+        ("  masks: {do: predict, model: retrained, split: all, tta: true}", "of every frame: what `vss export` writes"),
+    )
+
+
+def written(folder: Path, texts: Mapping[str, str]) -> list[str]:
+    """Which of some files are not yet in a folder as they should be."""
+    return [name for name, text in texts.items() if not _is(folder / name, text)]
+
+
+def _is(path: Path, text: str) -> bool:
+    try:
+        return path.read_text(encoding="utf-8") == text
+    except (OSError, UnicodeDecodeError):
+        return False
+
+
+def _file(what: str, *lines: tuple[str, str]) -> str:
+    """A YAML file of some lines, each with its comment, these below each other."""
+    width = max((len(line) for line, comment in lines if comment), default=0) + 3
+    head = [f"# {line}" for line in what.split("\n")]
+    body = [f"{line:<{width}}# {comment}" if comment else line for line, comment in lines]
+    return "\n".join([*head, *body, ""])
+
+
+def _text(value: str) -> str:
+    """A value of YAML; JSON's strings are YAML's."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _list(values: Sequence[str]) -> str:
+    return f"[{', '.join(map(_text, values))}]"

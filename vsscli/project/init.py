@@ -1,0 +1,275 @@
+"""From a folder of clips and labels to a project: class table, description of the data, recipes, a pipeline."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from vsscli.context import Context
+from vsscli.data.classes import ClassTable, class_table_of, load_class_table, parse_classes
+from vsscli.data.clips import ALL
+from vsscli.data.config import Data
+from vsscli.data.content import Digests
+from vsscli.data.layouts import open_dataset
+from vsscli.errors import VssError
+from vsscli.files import write_text
+from vsscli.inside import require_folder
+from vsscli.names import plain_name
+from vsscli.pipeline.incoming import Imported, import_labels
+from vsscli.project import files
+from vsscli.project.holdout import choose_held_out
+from vsscli.project.sizing import Size, default_size, measured_size, start_recipe
+from vsscli.project.survey import Survey, in_words, survey
+from vsscli.project.tables import colours_in, hexadecimal, names_in, table_of_names
+from vsscli.recipes.load import load_recipe
+from vsscli.structured import json_or_none
+from vsscli.talk import Talk
+
+IMPORTED = "imported.json"
+"""In the folder of labels: what was read into it, by digest, so that corrected labels are not overwritten."""
+
+BY_FRAME = {"png": ".png", "colour": ".png", "voc": ".png", "labelme": ".json"}
+"""Formats with a file for each frame: those that were read before are not read again."""
+
+Ask = Callable[[str, str], str]
+"""Asks a question, and has an answer for whoever says nothing."""
+
+
+def take_default(question: str, answer: str) -> str:
+    """The `Ask` that asks nobody."""
+    return answer
+
+
+@dataclass
+class Project:
+    """What `init_project` left.
+
+    Attributes
+    ----------
+    folder, name
+        Where, and what it is called.
+    written
+        Files that are new or other than they were.
+    videos, frames, labelled, held_out
+        How many there are; labelled frames that are held out are among the labelled.
+    classes
+        Names of the classes.
+    imported
+        What came of each source of labels that was read.
+    size
+        The steps of the student, and why so many; `None` without labels.
+    """
+
+    folder: Path
+    name: str
+    written: list[str] = field(default_factory=list)
+    videos: int = 0
+    frames: int = 0
+    labelled: int = 0
+    held_out: int = 0
+    classes: tuple[str, ...] = ()
+    imported: list[Imported] = field(default_factory=list)
+    size: Size | None = None
+
+
+def init_project(
+    folder: str | Path,
+    *,
+    classes: str | None = None,
+    minutes: float = 20.0,
+    measure: bool = True,
+    ask: Ask = take_default,
+    context: Context = Context(),
+) -> Project:
+    """Look at a folder and make it a project; look again at one that is a project already, and add what is new.
+
+    Parameters
+    ----------
+    folder
+        Where videos, photos and labels are, at any depth.
+    classes
+        A class table in any form that `vsscli.data.classfiles` knows; without, the one in the folder, else one made of
+        the names or colours in the labels.
+    minutes
+        What the whole loop may take on this machine.
+    measure
+        Take some training steps to find out how many fit into that time.
+    ask
+        Asks what the folder does not say.
+    context
+        Its device and talk count.
+
+    Raises
+    ------
+    VssError
+        There is no video in the folder; labels name classes or colours that the class table lacks, or belong to no
+        frame.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise VssError(f"{folder} is no folder", "name the folder that your clips are in")
+    require_folder(folder, "project")
+    workspace = context.workspace.name
+    skip = (*files.WRITTEN, files.LABELS, workspace)
+    found = survey(folder, skip)
+    before = _before(folder)
+    videos, stills = _union(before.videos, found.videos), _union(before.stills, found.stills)
+    if not videos and not stills:
+        left = f"; there are {in_words(found.others)}" if found.others else ""
+        raise VssError(
+            f"{folder} holds no video, no frames and no photos{left}", "put clips or folders of images there"
+        )
+    project = Project(folder, plain_name(folder.resolve().name))
+    table = _class_table(folder, found, classes, ask, context.talk)
+    project.classes = table.names
+    described = files.Described(project.name, videos, stills, before.held_out, 0, 0)
+    _write(project, {files.CLASSES: files.class_table(table), files.DATASET: files.dataset(described)})
+    context = replace(context, data_root=folder)
+    _import(project, found, context)
+    _describe(project, described, context.talk)
+    if found.others:
+        context.talk.say(f"left out: {in_words(found.others)} ({', '.join(found.others[:3])})")
+    _recipes(project, minutes, measure, context)
+    return project
+
+
+def _before(folder: Path) -> Data:
+    """What the project's description of its data says already."""
+    path = folder / files.DATASET
+    if not path.is_file():
+        return Data(layout="files", videos=(".",)).model_copy(update={"videos": ()})
+    return load_recipe(path).data
+
+
+def _union(before: Sequence[str], found: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys([*before, *found]))
+
+
+def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk: Talk) -> ClassTable:
+    """The class table that is named, or there already, or what the labels say."""
+    own = folder / files.CLASSES
+    source = named or (files.CLASSES if own.is_file() else found.classes)
+    if source is not None:
+        table = load_class_table(source, folder)
+        talk.say(f"classes: {', '.join(table.names)} (from {source})")
+        return table
+    for name, form in found.labels:
+        inside = [path for path in (folder / name).rglob("labelmap.txt")] if (folder / name).is_dir() else []
+        if inside:
+            return load_class_table(str(inside[0].resolve()))
+    rows: list[dict[str, object]] = []
+    for name, form in found.labels:
+        if form == "colour":
+            counts = colours_in(folder / name)
+            whole = sum(counts.values())
+            for number, (colour, pixels) in enumerate(counts.most_common(), start=1):
+                shown = hexadecimal(colour)
+                asked = f"name of the class that is painted {shown}, {pixels / whole:.1%} of what is labelled in {name}"
+                rows.append({"name": ask(asked, f"class_{shown[1:]}"), "colour": list(colour)})
+        elif form == "png":
+            raise VssError(
+                f"{folder / name} holds masks of numbers, and no file says which classes these are",
+                "write the names of the classes into classes.txt, one a line, in the order of their numbers from 0, or "
+                "name a class table: --classes FILE",
+            )
+        else:
+            rows += [row for row in table_of_names(names_in(folder / name, form)) if row not in rows]
+    if not rows:
+        raise VssError(
+            f"{folder} holds neither labels nor a class table",
+            "write the names of your classes into classes.txt, one a line, or name a class table: --classes FILE",
+        )
+    return class_table_of(plain_name(folder.resolve().name), parse_classes(rows, "the labels"))
+
+
+def _write(project: Project, texts: dict[str, str]) -> None:
+    """Write those files that are not as they should be."""
+    for name in files.written(project.folder, texts):
+        write_text(project.folder / name, texts[name])
+        project.written = [*dict.fromkeys([*project.written, name])]
+
+
+def _import(project: Project, found: Survey, context: Context) -> None:
+    """Read labels into the project's masks, but what was read before and has not changed."""
+    record = project.folder / files.LABELS / IMPORTED
+    known = json_or_none(record) or {}
+    known = known if isinstance(known, dict) else {}
+    recipe = project.folder / files.DATASET
+    for name, form in found.labels:
+        if known and name not in known:  # it may be a prediction that was exported
+            context.talk.say(f"{name} looks like labels ({form}): `vss import {name}` reads it")
+            continue
+        source = project.folder / name
+        digests = _digests(source)
+        same = {path for path, digest in digests.items() if known.get(name, {}).get(path) == digest}
+        labels = (
+            {path for path in digests if path.lower().endswith(BY_FRAME.get(form, ()))} if source.is_dir() else set()
+        )
+        if labels <= same if labels else len(same) == len(digests):
+            continue
+        done = import_labels(
+            source, project.folder / files.LABELS, form=form, recipe=recipe, without=labels & same, context=context
+        )
+        for stray in done.unmatched[:5]:
+            context.talk.warn(f"{name}: no frame of the videos is called {stray!r}")
+        if len(done.unmatched) > 5:
+            context.talk.warn(f"{name}: and {len(done.unmatched) - 5} more that belong to no frame")
+        project.imported.append(done)
+        known[name] = digests
+    write_text(record, json.dumps(known, indent=1) + "\n")
+
+
+def _digests(source: Path) -> dict[str, str]:
+    """What a source of labels holds, by file."""
+    digests = Digests()
+    if source.is_file():
+        return {source.name: digests.of(source)}
+    inside = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return {
+        path.relative_to(source).as_posix(): digest for path, digest in zip(inside, digests.of_all(inside), strict=True)
+    }
+
+
+def _describe(project: Project, described: files.Described, talk: Talk) -> None:
+    """Choose what is held out, unless that is chosen already, and count."""
+    data = load_recipe(project.folder / files.DATASET).data
+    videos = open_dataset(data, project.folder, talk).split(ALL)
+    masked = [frame for video in videos for frame in video.frames if frame.mask is not None]
+    project.videos, project.frames, project.labelled = len(videos), sum(map(len, videos)), len(masked)
+    held = tuple(described.held_out) or choose_held_out(videos)
+    if held and not described.held_out:
+        talk.say(f"held out, to measure on: {', '.join(held)}")
+    elif masked and not held:
+        talk.say(f"nothing is held out: {len(masked)} labelled frames are few; add labels and run `vss init` again")
+    described = replace(described, held_out=held, frames=project.frames, labelled=project.labelled)
+    _write(project, {files.DATASET: files.dataset(described)})
+    if held:
+        data = load_recipe(project.folder / files.DATASET).data
+        val = open_dataset(data, project.folder, talk).split("val")
+        project.held_out = sum(frame.mask is not None for video in val for frame in video.frames)
+
+
+def _recipes(project: Project, minutes: float, measure: bool, context: Context) -> None:
+    """Write the recipes and the pipeline, with as many steps as the time allows; existing ones are the user's."""
+    start, scored = start_recipe(context.device), project.held_out > 0
+    fresh = not (project.folder / files.STUDENT).is_file()
+    size = default_size(start, scored=scored, why="as in the recipe that this one extends; not measured")
+    _write_missing(project, {files.STUDENT: files.student(start, size)})
+    if not project.labelled:
+        context.talk.say("no labels yet: label some frames, then run `vss init` again")
+    elif fresh and measure:
+        context.talk.say("measuring how fast this machine trains")
+        size = measured_size(project.folder / files.STUDENT, minutes, context, scored=scored)
+        _write(project, {files.STUDENT: files.student(start, size)})
+    project.size = size if project.labelled and fresh else None
+    rest = {
+        files.RETRAINED: files.retrained(size),
+        files.PIPELINE: files.pipeline(project.name, scored=scored),
+    }
+    _write_missing(project, rest)
+
+
+def _write_missing(project: Project, texts: dict[str, str]) -> None:
+    _write(project, {name: text for name, text in texts.items() if not (project.folder / name).is_file()})

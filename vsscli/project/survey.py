@@ -1,0 +1,182 @@
+"""What is in a folder of somebody's own: videos, photos, labels, class tables."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from vsscli.data.folders import IMAGE_SUFFIXES, frames_of
+from vsscli.data.inputs import NOTES
+from vsscli.data.numbering import DIGITS
+from vsscli.data.pixels import image_size, read_image
+from vsscli.data.video import VIDEO_SUFFIXES
+from vsscli.data.walk import folders_below, visible
+from vsscli.errors import VssError
+from vsscli.exchange.guess import guess_format
+from vsscli.exchange.source import open_source_files
+
+SAMPLED = 5
+"""Images of a folder that are looked at to tell what they are."""
+
+FEW_COLOURS = 64
+"""A mask has at most so many values; a photograph has thousands."""
+
+CLASS_FILES = ("classes.yaml", "classes.yml", "classes.json", "classes.txt", "labelmap.txt", "labels.txt", "names.txt")
+
+THUMBNAIL = (32, 32)
+STILL = (0.6, 10.0)
+"""Images are no video if neighbours differ by this share of what distant ones differ by, and by so many grey levels."""
+
+
+@dataclass
+class Survey:
+    """What was found below a folder, by paths relative to it.
+
+    Attributes
+    ----------
+    videos
+        What ``data.videos`` should name: folders and patterns.
+    stills
+        Folders of images that are no video.
+    labels
+        Folders, zips and files of labels, each with its format.
+    classes
+        A class table, if there is one.
+    others
+        Names of files that are neither.
+    """
+
+    videos: list[str] = field(default_factory=list)
+    stills: list[str] = field(default_factory=list)
+    labels: list[tuple[str, str]] = field(default_factory=list)
+    classes: str | None = None
+    others: list[str] = field(default_factory=list)
+
+
+def survey(root: Path, skip: Sequence[str]) -> Survey:
+    """Look at everything below a folder, but for the folders and files of the names in ``skip`` right in it.
+
+    Raises
+    ------
+    VssError
+        The folder can't be read.
+    """
+    found = Survey()
+    folders = [below for below in folders_below(root).there if not below.parts or below.parts[0] not in skip]
+    held = {below: _holds(root / below) for below in folders}
+    masks = {below for below in folders if held[below] == "masks"}
+    tops = {_top(below, masks, held) for below in masks}
+    for below in folders:
+        if any(below == top or top in below.parents for top in tops):
+            continue
+        if held[below] in ("video", "stills") and below.name != "origin":
+            name = below.as_posix()
+            (found.videos if held[below] == "video" else found.stills).append(name)
+        _look_at_files(root, below, found, skip)
+    found.labels += [(top.as_posix(), _format(root / top) or "png") for top in sorted(tops)]
+    found.videos = list(dict.fromkeys(found.videos))
+    return found
+
+
+def _look_at_files(root: Path, below: Path, found: Survey, skip: Sequence[str]) -> None:
+    """Sort the files of one folder into what they are."""
+    images = _images(root / below)
+    for path in visible(root / below):
+        if not path.is_file() or path in images or (not below.parts and path.name in skip):
+            continue
+        suffix, name = path.suffix.lower(), (below / path.name).as_posix()
+        if suffix in VIDEO_SUFFIXES:
+            found.videos.append((below / f"*{path.suffix}").as_posix() if not below.parts else below.as_posix())
+        elif not below.parts and path.name.lower() in CLASS_FILES and found.classes is None:
+            found.classes = name
+        elif suffix in (".zip", ".json", ".xml") and (form := _format(path)):
+            found.labels.append((name, form))
+        elif suffix not in NOTES:
+            found.others.append(name)
+
+
+def _holds(folder: Path) -> str:
+    """What the images of a folder are: "masks", "video", "stills", or nothing."""
+    images = _images(folder)
+    if not images or frames_of(folder) != folder:
+        return "video" if frames_of(folder) != folder and _images(frames_of(folder)) else ""
+    places = sorted({round(place * (len(images) - 1) / (SAMPLED - 1)) for place in range(SAMPLED)})
+    sample = [images[place] for place in places]
+    if all(map(_is_mask, sample)):
+        return "masks"
+    return "stills" if _are_stills(images, sample) else "video"
+
+
+def _images(folder: Path) -> list[Path]:
+    return [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
+
+
+def _is_mask(path: Path) -> bool:
+    """Whether a PNG has as few colours as a mask."""
+    if path.suffix.lower() != ".png":
+        return False
+    try:
+        with Image.open(path) as image:
+            if image.mode == "P":
+                return True
+            return image.convert("RGB").getcolors(FEW_COLOURS) is not None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return False
+
+
+def _are_stills(images: Sequence[Path], sample: Sequence[Path]) -> bool:
+    """Whether images are no frames of one video: of several sizes, without numbers, or unlike their neighbours."""
+    if len(images) == 1:
+        return True
+    try:
+        if len({image_size(path) for path in sample}) > 1:
+            return True
+        if sum(bool(DIGITS.search(path.stem)) for path in images) < len(images):
+            return True
+        first = images[: SAMPLED + 1]
+        near = _difference(zip(first, first[1:], strict=False))
+        far = _difference(zip(sample, [*sample[2:], *sample[:2]], strict=True))
+    except VssError:
+        return False
+    share, levels = STILL
+    return near > levels and near > share * far
+
+
+def _difference(pairs: Iterable[tuple[Path, Path]]) -> float:
+    """Mean absolute difference of small grey versions of images."""
+    return float(np.mean([np.abs(_small(one) - _small(other)).mean() for one, other in pairs]))
+
+
+def _small(path: Path) -> np.ndarray:
+    return np.asarray(Image.fromarray(read_image(path)).convert("L").resize(THUMBNAIL), np.float32)
+
+
+def _top(below: Path, masks: set[Path], held: dict[Path, str]) -> Path:
+    """The highest folder at or above one of masks that has nothing but masks in it."""
+    top = below
+    for parent in below.parents:
+        inside = [other for other in held if parent == other or parent in other.parents]
+        if not parent.parts or any(held[other] in ("video", "stills") for other in inside):
+            break
+        top = parent
+    return top
+
+
+def _format(path: Path) -> str:
+    """The format of labels; empty if they are none."""
+    try:
+        with open_source_files(path) as source:
+            return guess_format(source)
+    except VssError:
+        return ""
+
+
+def in_words(names: Iterable[str]) -> str:
+    """Files by their kinds: ``3 .heic and 1 .psd``."""
+    counts = Counter(Path(name).suffix.lower() or "without suffix" for name in names)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5))
