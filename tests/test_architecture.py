@@ -16,6 +16,7 @@ HOUSE = Path(vsscli.__file__).parent
 ROOMS = [
     "cli",
     "api",
+    "project",
     "stages",
     "pipeline",
     "submission",

@@ -13,7 +13,7 @@ from vsscli import __version__
 from vsscli.cli.app import build, run
 
 VERBS = (
-    *("recipe", "remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
+    *("init", "recipe", "remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
     *("eval", "vc", "show", "submit", "import", "export", "run", "demo", "cache", "doctor"),
 )
 NETWORKED = ("train", "predict", "pseudo", "demo")

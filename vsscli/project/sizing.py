@@ -73,7 +73,8 @@ def measured_size(recipe: Path, minutes: float, context: Context, *, scored: boo
         rows = [json.loads(line) for line in journal.read_text(encoding="utf-8").splitlines()]
     seconds = statistics.median(row["step_time"] for row in rows[WARM:] if "step_time" in row)
     steps = min(MOST, max(LEAST, _round(SHARE * minutes * 60 / seconds)))
-    reason = f"about {max(1, round(steps * seconds / 60))} minutes on this machine, {seconds:.2g} s a step"
+    minutes = max(1, round(steps * seconds / 60))
+    reason = f"about {minutes} minute{'s' if minutes > 1 else ''} on this machine, {seconds:.2g} s a step"
     return Size(steps, max(1, steps // 3) if scored else 0, reason)
 
 

@@ -79,7 +79,7 @@ def survey(root: Path, skip: Sequence[str]) -> Survey:
             (found.videos if held[below] == "video" else found.stills).append(name)
         _look_at_files(root, below, found, skip)
     found.labels += [(top.as_posix(), _format(root / top) or "png") for top in sorted(tops)]
-    found.videos = list(dict.fromkeys(found.videos))
+    found.videos, found.labels = list(dict.fromkeys(found.videos)), list(dict.fromkeys(found.labels))
     return found
 
 
@@ -95,7 +95,8 @@ def _look_at_files(root: Path, below: Path, found: Survey, skip: Sequence[str]) 
         elif not below.parts and path.name.lower() in CLASS_FILES and found.classes is None:
             found.classes = name
         elif suffix in (".zip", ".json", ".xml") and (form := _format(path)):
-            found.labels.append((name, form))
+            # Of formats with a file for each frame the folder is the source.
+            found.labels.append((below.as_posix() if form == "labelme" and below.parts else name, form))
         elif suffix not in NOTES:
             found.others.append(name)
 

@@ -24,7 +24,7 @@ class AnyNames(ClassNames):
     """Takes every name for a class, and remembers all of them."""
 
     def __init__(self) -> None:
-        super().__init__(ClassTable("", (), ()))
+        super().__init__(ClassTable("any", ("any",), (BLACK,)))
         self.seen: dict[str, int] = {}
 
     def index(self, name: str) -> int | None:

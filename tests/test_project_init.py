@@ -1,0 +1,208 @@
+"""`vss init`: what is in a folder, what is made of it, and what a second time adds."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.listener import Listener
+from tests.video_samples import SIZE, write_clip
+from vsscli.context import Context
+from vsscli.data.layouts import open_dataset
+from vsscli.data.masks import write_mask
+from vsscli.data.videos import FolderVideo, Frame
+from vsscli.errors import VssError
+from vsscli.project import init
+from vsscli.project.holdout import choose_held_out
+from vsscli.project.init import Project, init_project
+from vsscli.project.sizing import Size
+from vsscli.project.survey import survey
+from vsscli.recipes.load import load_pipeline, load_recipe
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+
+
+def colour_mask(path: Path, *colours: tuple[int, int, int]) -> None:
+    """A PNG in which colours stand one below the other, black above."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.zeros((*SIZE, 3), np.uint8)
+    for number, colour in enumerate(colours, start=1):
+        pixels[number * 8 :] = colour
+    Image.fromarray(pixels).save(path)
+
+
+def frames(folder: Path, count: int, *, alike: bool = True) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    base = rng.integers(0, 255, (*SIZE, 3), np.uint8)
+    for number in range(count):
+        image = np.roll(base, number, 1) if alike else np.full((*SIZE, 3), 255 * (number % 2), np.uint8)
+        Image.fromarray(image).save(folder / f"img_{number:03d}.jpg")
+
+
+def started(folder: Path, **options: object) -> Project:
+    options.setdefault("measure", False)
+    return init_project(folder, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    """Two clips, and colour masks of two classes beside them."""
+    folder = tmp_path / "street"
+    for seed, name in enumerate(("a", "b")):
+        write_clip(folder / "clips" / f"{name}.mp4", frames=20, seed=seed)
+        for number in range(0, 20, 4):
+            colour_mask(folder / "masks" / name / f"{name}_{number:04d}.png", RED, BLUE)
+    (folder / "labelmap.txt").write_text("background:0,0,0::\nroad:255,0,0::\nsky:0,0,255::\n")
+    return folder
+
+
+def test_a_folder_is_looked_through(clips: Path) -> None:
+    frames(clips / "yard", 6)
+    frames(clips / "photos", 6, alike=False)
+    (clips / "read.me").write_text("x")
+    (clips / "runs" / "x").mkdir(parents=True)
+    colour_mask(clips / "runs" / "x" / "0.png", RED)
+    found = survey(clips, ("runs",))
+    assert found.videos == ["clips", "yard"]
+    assert found.stills == ["photos"]
+    assert found.labels == [("masks", "colour")]
+    assert found.classes == "labelmap.txt"
+    assert found.others == ["read.me"]
+
+
+def test_clips_at_the_top_are_named_by_a_pattern(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", frames=2)
+    write_clip(tmp_path / "b.mp4", frames=2)
+    assert survey(tmp_path, ()).videos == ["*.mp4"]
+
+
+def test_a_project_is_made_and_reads_as_a_data_set(clips: Path) -> None:
+    talk = Listener()
+    done = started(clips, context=Context(talk=talk))
+    assert (done.videos, done.frames, done.labelled, done.classes) == (2, 40, 10, ("road", "sky"))
+    assert done.written == ["classes.yaml", "dataset.yaml", "student.yaml", "retrained.yaml", "vss.yaml"]
+    data = load_recipe(clips / "student.yaml").data
+    opened = open_dataset(data, clips)
+    assert data.held_out == ("a/000014..000019", "b/000014..000019")
+    assert [video.stems for video in opened.split("labelled")] == [("000000", "000004", "000008", "000012")] * 2
+    assert [sum(f.mask is not None for f in video.frames) for video in opened.split("val")] == [1, 1]
+    mask = opened.split("labelled")[0].frames[0].mask
+    assert mask is not None
+    assert np.unique(opened.ids.read(mask)).tolist() == [1, 2, 255]
+    stages = load_pipeline(clips / "vss.yaml").stages
+    assert [stage.do for stage in stages.values()][:4] == ["train", "predict", "pseudo", "train"]
+    assert load_recipe(clips / "retrained.yaml").unlabelled is not None
+
+
+def test_a_second_time_adds_what_is_new_and_keeps_the_rest(clips: Path) -> None:
+    started(clips)
+    recipe = clips / "student.yaml"
+    recipe.write_text(recipe.read_text() + "# mine\n")
+    corrected = clips / "labels" / "a" / "000004.png"
+    write_mask(corrected, np.zeros(SIZE, np.uint8), first=0)
+    changed = corrected.read_bytes()
+    assert started(clips).written == []
+    write_clip(clips / "more" / "c.mp4", frames=5, seed=9)
+    colour_mask(clips / "masks" / "b" / "b_0002.png", RED)
+    again = started(clips)
+    assert (again.videos, again.labelled, again.written) == (3, 11, ["dataset.yaml"])
+    assert [one.new for one in again.imported] == [["b/000002"]]
+    assert corrected.read_bytes() == changed
+    assert recipe.read_text().endswith("# mine\n")
+    assert load_recipe(recipe).data.held_out == ("a/000014..000019", "b/000014..000019")
+
+
+def test_labels_that_come_later_are_named_and_not_read(clips: Path) -> None:
+    talk = Listener()
+    started(clips)
+    shutil.copytree(clips / "masks", clips / "exported")
+    assert started(clips, context=Context(talk=talk)).imported == []
+    assert any("vss import exported" in text for text in talk.said)
+
+
+def test_names_of_colours_are_asked_for(clips: Path) -> None:
+    (clips / "labelmap.txt").unlink()
+    asked = []
+
+    def answer(question: str, suggestion: str) -> str:
+        asked.append((question, suggestion))
+        return {"class_0000ff": "sky"}.get(suggestion, suggestion)
+
+    done = started(clips, ask=answer)
+    assert done.classes == ("sky", "class_ff0000")
+    assert "#0000ff" in asked[0][0]
+    assert started(clips).classes == ("sky", "class_ff0000")
+
+
+def test_names_in_labels_become_the_classes(clips: Path) -> None:
+    (clips / "labelmap.txt").unlink()
+    shutil.rmtree(clips / "masks")
+    shape = {"label": "car", "points": [[4, 4], [20, 4], [20, 20]], "shape_type": "polygon"}
+    labels = {"imagePath": "a_000003.jpg", "imageHeight": SIZE[0], "imageWidth": SIZE[1], "shapes": [shape]}
+    (clips / "notes").mkdir()
+    for number in (3, 5):
+        (clips / "notes" / f"a_{number:06d}.json").write_text(
+            json.dumps({**labels, "imagePath": f"a_{number:06d}.jpg"})
+        )
+    assert survey(clips, ()).labels == [("notes", "labelme")]
+    done = started(clips)
+    assert done.classes == ("car",)
+    assert done.labelled == 2
+    assert done.held_out == 0
+    assert load_recipe(clips / "student.yaml").data.val == "train"
+
+
+def test_the_steps_fit_the_time(clips: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(init, "measured_size", lambda *given, **options: Size(420, 140, "measured"))
+    done = started(clips, measure=True)
+    assert done.size == Size(420, 140, "measured")
+    assert load_recipe(clips / "student.yaml").train.steps == 420
+    assert load_recipe(clips / "retrained.yaml").train.steps == 210
+    assert started(clips, measure=True).size is None  # the recipe is the user's by now
+
+
+def test_what_is_no_project_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VssError, match="holds no video"):
+        started(tmp_path)
+    with pytest.raises(VssError, match="is no folder"):
+        started(tmp_path / "none")
+    write_clip(tmp_path / "a.mp4", frames=2)
+    with pytest.raises(VssError, match="neither labels nor a class table"):
+        started(tmp_path)
+    (tmp_path / "masks").mkdir()
+    write_mask(tmp_path / "masks" / "a_0.png", np.ones(SIZE, np.uint8))
+    with pytest.raises(VssError, match="masks of numbers") as caught:
+        started(tmp_path)
+    assert "classes.txt" in caught.value.hint
+
+
+def test_without_labels_the_recipes_wait_for_them(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", frames=2)
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    talk = Listener()
+    done = started(tmp_path, context=Context(talk=talk))
+    assert (done.labelled, done.size) == (0, None)
+    assert any("no labels yet" in text for text in talk.said)
+
+
+def videos(**labelled: list[int]) -> list[FolderVideo]:
+    def frame(name: str, number: int, has: bool) -> Frame:
+        return Frame(name, f"{number:06d}", Path(f"{name}.mp4"), Path("m.png") if has else None, number)
+
+    return [
+        FolderVideo(name, tuple(frame(name, n, n in numbers) for n in range(100))) for name, numbers in labelled.items()
+    ]
+
+
+def test_a_fifth_is_held_out_by_video_where_there_are_enough() -> None:
+    many = videos(a=[1, 2, 3], b=[1, 2], c=[1, 2, 3, 4], d=[5], e=[])
+    assert choose_held_out(many) == ("b",) or choose_held_out(many) == ("d",)
+    assert choose_held_out(videos(a=list(range(0, 100, 10)))) == ("a/000075..000099",)
+    assert choose_held_out(videos(a=[1, 2], b=[3])) == ()
+    assert choose_held_out(videos(a=[1, 2, 3, 4, 90], b=[3])) == ("a/000047..000099",)
