@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -22,6 +24,14 @@ OPENED = 4
 """Most files that a thread keeps open."""
 
 _here = threading.local()
+_opened: weakref.WeakSet[Seeker] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Close all files while PyAV can still do it."""
+    for seeker in list(_opened):
+        seeker.close()
 
 
 def read_numbered(path: Path, number: int) -> np.ndarray:
@@ -83,9 +93,13 @@ class Seeker:
         self._stack = ExitStack()
         self._frames: Iterator[VideoFrame] = iter(())
         self._next = -1
+        self._process = os.getpid()
+        _opened.add(self)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file; a forked process leaves it to its parent."""
+        if self._process != os.getpid():
+            return
         self._frames, self._next = iter(()), -1
         self._stack.close()
 

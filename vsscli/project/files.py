@@ -35,8 +35,8 @@ def class_table(table: ClassTable) -> str:
     """``classes.yaml``."""
     rows = zip(table.names, table.colours, strict=True)
     return _file(
-        "The classes, in the order of their numbers. Masks name their classes: before you rename one here, export the\n"
-        "labels, and import them with --map OLD=NEW afterwards.",
+        "The classes, in the order of their indices. Masks name their classes: to rename one, change it here and import the\n"
+        "labels again with --map OLD=NEW.",
         (f"name: {_text(table.name)}", ""),
         ("classes:", ""),
         *((f"  - {{name: {_text(name)}, colour: {list(colour)}}}", "") for name, colour in rows),
@@ -47,24 +47,24 @@ def dataset(data: Described) -> str:
     """``dataset.yaml``."""
     held = (f"  held_out: {_list(data.held_out)}", "scored as `val` and never trained on")
     return _file(
-        "What the data is; all recipes of this folder share it. `vss init` adds to it, and keeps what you add.",
+        "The data, shared by all recipes of this folder. `vss init` extends it, and keeps what you add.",
         ("name: dataset", ""),
         ("data:", ""),
         (f"  name: {_text(data.name)}", ""),
-        ("  root: .", "all that follows is in this folder"),
+        ("  root: .", "the paths below are relative to this folder"),
         ("  layout: files", ""),
-        (f"  videos: {_list(data.videos)}", "video files, folders of frames, and folders or patterns of these"),
-        *([(f"  stills: {_list(data.stills)}", "folders of images that are no video")] if data.stills else []),
+        (f"  videos: {_list(data.videos)}", "video files, folders of frames, folders of these, or patterns"),
+        *([(f"  stills: {_list(data.stills)}", "folders of single images")] if data.stills else []),
         (f"  masks: {_text(MASKS)}", "frames without a mask are unlabelled data"),
         (f"  classes: {CLASSES}", ""),
-        held if data.held_out else ("  val: train", "nothing is held out, so nothing is scored"),
+        held if data.held_out else ("  val: train", "too few labels to hold some out: nothing is scored"),
     )
 
 
 def student(start: str, size: Size) -> str:
     """``student.yaml``."""
     return _file(
-        "The network, trained on the labels alone. `vss recipe show student.yaml` prints all that may be set here.",
+        "The network, trained on the labels alone. `vss recipe show student.yaml` prints every setting.",
         (f"extends: [{start}, {DATASET}]", ""),
         ("name: student", ""),
         ("train:", ""),
@@ -76,15 +76,15 @@ def student(start: str, size: Size) -> str:
 def retrained(size: Size) -> str:
     """``retrained.yaml``."""
     return _file(
-        "The student goes on, with pseudo-labels of the frames that nobody labelled beside the labels.",
+        "The student, trained further on the labels and on pseudo-labels of the other frames.",
         (f"extends: {STUDENT}", ""),
         ("name: retrained", ""),
         ("seed: 2", ""),
         ("train:", ""),
-        (f"  steps: {max(1, size.steps // 2)}", "each takes about twice as long as one of the student's"),
+        (f"  steps: {max(1, size.steps // 2)}", "each takes about twice as long as a step of the student"),
         ("  lr: 5.0e-4", ""),
         ("unlabelled:", ""),
-        ("  batch_size: 4", "unlabelled crops of a step, beside the labelled ones"),
+        ("  batch_size: 4", "unlabelled crops per step, in addition to the labelled ones"),
         ("  weight: 1.0", "of the loss on pseudo-labels"),
     )
 
@@ -94,14 +94,14 @@ def pipeline(name: str, *, scored: bool) -> str:
     scores = [
         ("  student-val: {do: predict, model: student, split: val, tta: true}", ""),
         ("  retrained-val: {do: predict, model: retrained, split: val, tta: true}", ""),
-        ("  scores:", "if the student is better here, let `masks` take it"),
+        ("  scores:", "if the student scores better, name it as the model of `masks`"),
         ("    do: eval", ""),
         ("    metrics: [miou, wiou]", ""),
         ("    rows: [{name: student, of: student-val}, {name: retrained, of: retrained-val}]", ""),
     ]
     return _file(
-        "What is done here, stage by stage. `vss run` runs what is not done, `vss train`, `vss pseudo` and `vss predict` as\n"
-        "much of it as they say; `vss run --dry-run` lists what there is to do.",
+        "The stages of this project. `vss run` runs those that are not done; `vss train`, `vss pseudo` and `vss predict`\n"
+        "run as far as their own stages; `vss run --dry-run` lists what is left to do.",
         (f"name: {_text(name)}", ""),
         ("stages:", ""),
         ("  student: {do: train, recipe: student.yaml}", ""),
@@ -112,7 +112,10 @@ def pipeline(name: str, *, scored: bool) -> str:
         ),
         ("  retrained: {do: train, recipe: retrained.yaml, init: student, pseudo: pseudo}", ""),
         *(scores if scored else []),
-        ("  masks: {do: predict, model: retrained, split: all, tta: true}", "of every frame: what `vss export` writes"),
+        (
+            "  masks: {do: predict, model: retrained, split: all, tta: true}",
+            "of every frame; `vss export` writes these",
+        ),
     )
 
 

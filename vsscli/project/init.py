@@ -155,16 +155,16 @@ def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk:
         table = load_class_table(source, folder)
         talk.say(f"classes: {', '.join(table.names)} (from {source})")
         return table
-    for name, form in found.labels:
-        inside = [path for path in (folder / name).rglob("labelmap.txt")] if (folder / name).is_dir() else []
-        if inside:
-            return load_class_table(str(inside[0].resolve()))
+    for name, _ in found.labels:
+        inside = next((folder / name).rglob("labelmap.txt"), None) if (folder / name).is_dir() else None
+        if inside is not None:
+            return load_class_table(str(inside.resolve()))
     rows: list[dict[str, object]] = []
     for name, form in found.labels:
         if form == "colour":
             counts = colours_in(folder / name)
             whole = sum(counts.values())
-            for number, (colour, pixels) in enumerate(counts.most_common(), start=1):
+            for colour, pixels in counts.most_common():
                 shown = hexadecimal(colour)
                 asked = f"name of the class that is painted {shown}, {pixels / whole:.1%} of what is labelled in {name}"
                 rows.append({"name": ask(asked, f"class_{shown[1:]}"), "colour": list(colour)})

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from vsscli.data.folders import IMAGE_SUFFIXES, frames_of
+from vsscli.data.folders import IMAGE_SUFFIXES, image_folder
 from vsscli.data.inputs import NOTES
 from vsscli.data.numbering import DIGITS
 from vsscli.data.pixels import image_size, read_image
@@ -104,8 +105,8 @@ def _look_at_files(root: Path, below: Path, found: Survey, skip: Sequence[str]) 
 def _holds(folder: Path) -> str:
     """What the images of a folder are: "masks", "video", "stills", or nothing."""
     images = _images(folder)
-    if not images or frames_of(folder) != folder:
-        return "video" if frames_of(folder) != folder and _images(frames_of(folder)) else ""
+    if not images or image_folder(folder) != folder:
+        return "video" if image_folder(folder) != folder and _images(image_folder(folder)) else ""
     places = sorted({round(place * (len(images) - 1) / (SAMPLED - 1)) for place in range(SAMPLED)})
     sample = [images[place] for place in places]
     if all(map(_is_mask, sample)):
@@ -140,7 +141,7 @@ def _are_stills(images: Sequence[Path], sample: Sequence[Path]) -> bool:
         if sum(bool(DIGITS.search(path.stem)) for path in images) < len(images):
             return True
         first = images[: SAMPLED + 1]
-        near = _difference(zip(first, first[1:], strict=False))
+        near = _difference(pairwise(first))
         far = _difference(zip(sample, [*sample[2:], *sample[:2]], strict=True))
     except VssError:
         return False
