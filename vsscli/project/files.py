@@ -35,8 +35,8 @@ def class_table(table: ClassTable) -> str:
     """``classes.yaml``."""
     rows = zip(table.names, table.colours, strict=True)
     return _file(
-        "The classes, in the order of their indices. Masks name their classes: to rename one, change it here and import the\n"
-        "labels again with --map OLD=NEW.",
+        "The classes, in the order of their indices. Masks name their classes: to rename one, change it here and import\n"
+        "the labels again with --map OLD=NEW.",
         (f"name: {_text(table.name)}", ""),
         ("classes:", ""),
         *((f"  - {{name: {_text(name)}, colour: {list(colour)}}}", "") for name, colour in rows),
@@ -100,8 +100,8 @@ def pipeline(name: str, *, scored: bool) -> str:
         ("    rows: [{name: student, of: student-val}, {name: retrained, of: retrained-val}]", ""),
     ]
     return _file(
-        "The stages of this project. `vss run` runs those that are not done; `vss train`, `vss pseudo` and `vss predict`\n"
-        "run as far as their own stages; `vss run --dry-run` lists what is left to do.",
+        "The stages of this project. `vss run` runs those that are not done; `vss train`, `vss pseudo` and `vss\n"
+        "predict` run as far as their own stages; `vss run --dry-run` lists what is left to do.",
         (f"name: {_text(name)}", ""),
         ("stages:", ""),
         ("  student: {do: train, recipe: student.yaml}", ""),
