@@ -58,6 +58,7 @@ def build() -> TyperGroup:
         vc,
     )
     from vsscli.cli import eval as evaluation
+    from vsscli.cli import next as advice
     from vsscli.cli.options import Program, Verb, before_the_verb
 
     app = Typer(
@@ -82,6 +83,7 @@ def build() -> TyperGroup:
         ("vc", vc.consistency),
         ("show", show.show),
         ("submit", submit.submit),
+        ("next", advice.advise),
         ("import", imports.imports),
         ("export", export.export),
         ("run", run.run),

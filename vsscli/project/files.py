@@ -35,8 +35,8 @@ def class_table(table: ClassTable) -> str:
     """``classes.yaml``."""
     rows = zip(table.names, table.colours, strict=True)
     return _file(
-        "The classes, in the order of their indices. Masks name their classes: to rename one, change it here and import\n"
-        "the labels again with --map OLD=NEW.",
+        "The classes, in the order of their indices. Masks name their classes: to rename one, change it here and\n"
+        "import the labels again with --map OLD=NEW.",
         (f"name: {_text(table.name)}", ""),
         ("classes:", ""),
         *((f"  - {{name: {_text(name)}, colour: {list(colour)}}}", "") for name, colour in rows),

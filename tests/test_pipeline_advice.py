@@ -1,0 +1,59 @@
+"""`vss next`: a list, images and a draft of the frames to label."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from small import small_recipe, train
+
+from vsscli.cli.app import run
+from vsscli.context import Context
+from vsscli.errors import VssError
+from vsscli.pipeline.advice import advise
+from vsscli.pipeline.predict import predict_split
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A workspace with a prediction of unlabelled frames."""
+    folder = tmp_path_factory.mktemp("home")
+    train(small_recipe(folder / "data", steps=2, checkpoint_every=2), folder / "runs" / "small")
+    predict_split(folder / "runs" / "small" / "last.pt", "unlabelled", context=Context(folder / "runs"))
+    return folder
+
+
+def test_a_folder_to_upload(home: Path, tmp_path: Path) -> None:
+    done = advise(3, tmp_path / "next", context=Context(home / "runs"))
+    listed = (tmp_path / "next" / "frames.txt").read_text().splitlines()
+    assert listed == [choice.address for choice in done.choices]
+    assert len(set(listed)) == 3
+    for address in listed:
+        image = np.asarray(Image.open(tmp_path / "next" / "images" / f"{address}.png"))
+        video, stem = address.split("/")
+        frame = np.asarray(Image.open(home / "data" / "data" / video / "origin" / f"{stem}.jpg"))
+        np.testing.assert_array_equal(image, frame)
+    with zipfile.ZipFile(tmp_path / "next" / "draft.zip") as draft:
+        text = draft.read("annotations.xml").decode()
+    assert text.count("<image ") == 3
+
+
+def test_the_verb(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    there = ["--workspace", str(home / "runs"), "--out", str(tmp_path / "next"), "--quiet"]
+    assert run(["next", "--count", "2", *there, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert [set(frame) for frame in values["frames"]] == [
+        {"address", "entropy", "flicker", "disagreement", "distance"}
+    ] * 2
+    assert run(["next", "--count", "2", *there]) == 0
+    assert values["frames"][0]["address"] in capsys.readouterr().out
+
+
+def test_without_a_prediction_it_says_how_to_make_one(tmp_path: Path) -> None:
+    with pytest.raises(VssError, match="no prediction") as caught:
+        advise(3, tmp_path / "next", context=Context(tmp_path / "runs"))
+    assert "vss predict" in caught.value.hint
