@@ -81,8 +81,8 @@ def test_the_page_followed_to_the_letter(street: Path, monkeypatch: pytest.Monke
             (street / "small.yaml").write_text(f"name: small\n{SMALL}")
     table = json.loads((street / "runs" / "street" / "summary.json").read_text())
     assert table
-    assert len(list((street / "masks-of-all").rglob("*.png"))) == 28
-    label = parse_png((street / "masks-of-all" / "a" / "000000.png").read_bytes())
+    assert len(list((street / "exported" / "png").rglob("*.png"))) == 28
+    label = parse_png((street / "exported" / "png" / "a" / "000000.png").read_bytes())
     assert label.classes
     assert sorted(path.name for path in (street / "videos").glob("*.mp4")) == ["a.mp4", "b.mp4"]
     corrected = Image.open(street / "labels" / CORRECTED[0])

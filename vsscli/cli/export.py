@@ -19,8 +19,11 @@ def export(
             help="png, colour, voc, cvat, coco, coco-panoptic, label-studio, labelme, yolo, video, fiftyone, datumaro; "
             "or cvat-function, label-studio-backend: a Python file that answers the tool.",
         ),
-    ],
-    out: Annotated[Path, Option("--out", metavar="PATH", help="A folder, a zip (x.zip), or one file (x.json, x.xml).")],
+    ] = "png",
+    out: Annotated[
+        Path | None,
+        Option("--out", metavar="PATH", help="A folder, a zip (x.zip), or one file. [default: a project's exported/]"),
+    ] = None,
     pred: opt.Prediction = None,
     min_certainty: Annotated[
         float | None,
@@ -54,21 +57,31 @@ def export(
 ) -> None:
     """Write predicted labels in the format of another program (docs/exchange.md).
 
+    vss export                                   # in the folder of a project: index masks of every frame
     vss export --to cvat --out corrections.zip
     vss export --to coco --out coco.json --min-certainty 0.8 --frames next.txt
     vss export --to video --overlay --out videos/
     vss export --to cvat-function --out answers.py
     """
     from vsscli.cli.console import Console
+    from vsscli.cli.project import in_project
     from vsscli.context import Context
+    from vsscli.data.clips import ALL
     from vsscli.errors import VssError
     from vsscli.exchange.functions import FUNCTIONS
     from vsscli.exchange.items import Choices
     from vsscli.pipeline.export import export_function, export_labels
     from vsscli.pipeline.outgoing import Selection
+    from vsscli.pipeline.workspace import newest_store
 
     console = Console(quiet=quiet)
     context = Context(workspace, data, talk=console)
+    if out is None:
+        if not in_project():
+            raise VssError("where should the labels go?", "add --out PATH")
+        out = Path("exported", f"{to}.py" if to in FUNCTIONS else to)
+    if pred is None and model is None and in_project():
+        pred = newest_store(workspace, ALL)
     if to in FUNCTIONS:
         sure = min_certainty or 0.0
         written = export_function(

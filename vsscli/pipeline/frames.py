@@ -19,8 +19,6 @@ def every_video(dataset: Dataset) -> list[FolderVideo]:
     VssError
         There is none of these splits; or one can't be read.
     """
-    if dataset.has(ALL):
-        return dataset.split(ALL)
     recipe = dataset.recipe
     splits = dict.fromkeys([*recipe.train_splits, recipe.val, *recipe.unlabelled, "train", "val", "test"])
     if recipe.layout == "files":
