@@ -114,6 +114,28 @@ def test_weights_that_are_not_of_the_trunk_are_refused(trunk: Path) -> None:
         over(trunk, pretrained="timm")
 
 
+def test_a_checkpoint_of_a_whole_network_can_be_started_from(trunk: Path, tmp_path: Path) -> None:
+    inside = {name: value for name, value in PMT.items() if name not in ("queries", "blocks", "annealing")}
+    network = build_network(inside, 7, load_pretrained=False)
+    config = PlainVitModel.model_validate(inside).model_dump(mode="json")
+    checkpoint = Checkpoint(config, network.state_dict(), TABLE, network.normalisation, {}, {}, 1)
+    save_checkpoint(tmp_path / "whole.pt", checkpoint)
+    # Of another crop and of other classes: positions are resized, the class layer is fresh.
+    other = build_network(
+        {**inside, "crop": (96, 96), "pretrained": str(tmp_path / "whole.pt")}, 3, load_pretrained=True
+    )
+    assert other.fresh == {"head.class_head.weight", "head.class_head.bias"}
+    assert torch.equal(other.get_parameter("queries.weight"), network.get_parameter("queries.weight"))
+    assert other.get_parameter("trunk.pos_embed").shape == (1, 36, 24)
+    # Of a decoder over it, the trunk alone fits; another head is refused.
+    with pytest.raises(VssError, match="other queries than the recipe's"):
+        build_network({**inside, "num_queries": 5, "pretrained": str(tmp_path / "whole.pt")}, 7, load_pretrained=True)
+    partial = saved(over(trunk), trunk, tmp_path / "partial.pt")
+    assert partial.path is not None
+    with pytest.raises(VssError, match="hold no trunk of their own"):
+        over(trunk, pretrained=str(partial.path))
+
+
 def test_a_run_that_was_cut_off_resumes_bit_for_bit(
     trunk: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,6 +115,14 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
             convert_checkpoint(tmp_path / "short.bin", tmp_path / "ours.pt", force=True, **sizes(DINOV2))
 
 
+def test_a_video_network_is_refused(tmp_path: Path) -> None:
+    keys = listed("keys_pmt_vitL_vspw")["dinov2"]
+    small = {name: torch.zeros(1) for name in keys if "{" not in name}
+    torch.save(small, tmp_path / "video.pth")
+    with pytest.raises(VssError, match="video network"):
+        convert_checkpoint(tmp_path / "video.pth", tmp_path / "ours.pt")
+
+
 def test_metas_own_names_are_read(tmp_path: Path) -> None:
     width = 8
     dinov2 = {
@@ -214,3 +222,26 @@ def test_the_dry_run_counts_a_frozen_trunk_once_and_every_prediction() -> None:
     block = 2 * tokens * width * (3 * width + width + 2 * 192) + 2 * 2 * tokens * tokens * width
     assert frozen == 12 * block + 2 * 16 * width * 3 * 16 * 16
     assert forward > frozen
+
+
+@pytest.mark.parametrize("which", ["dinov2", "dinov3"])
+def test_a_decoder_over_vit_l_has_the_published_names_and_shapes(which: str) -> None:
+    keys = {  # of the video network, which is the image network and one layer more
+        name.removeprefix("backbone."): shape
+        for name, shape in listed("keys_pmt_vitL_vspw")[which].items()
+        if "query_updater" not in name
+    }
+    found = recognise_plain_vit(expanded(keys), which)
+    converted = convert_plain_vit(found, 124)
+    config = converted.config.model_dump()
+    assert (config["taps"], config["blocks"], config["hidden"]) == ((5, 11, 17, 23), 6, 1024)
+    assert config["num_queries"] == 200
+    learning = {name: t for name, t in converted.fitted.weights.items() if not name.startswith("trunk.")}
+    numbers = sum(tensor.numel() for name, tensor in learning.items() if "running" not in name and "num_b" not in name)
+    assert numbers == 54_975_613 - 1024 * 1024 - 1024
+    assert set(found.unused) <= {
+        "encoder.pixel_mean",
+        "encoder.pixel_std",
+        "decoder.attn_mask_probs",
+        "criterion.empty_weight",
+    }

@@ -36,7 +36,7 @@ BACKBONES = {
     "vit_huge_plus_patch16_dinov3_qkvb": (1280, 32, 20, 5120),
 }
 # What a network of ours makes anew, or training alone needs.
-_UNNEEDED = re.compile(r"criterion\..*|.*attn_mask_probs|(?:.*\.)?pixel_(?:mean|std)|.*rope\..*")
+_UNNEEDED = re.compile(r"criterion\..*|.*attn_mask_probs|(?:.*\.)?pixel_(?:mean|std)|.*\brope\w*\..*")
 _NAMES = (
     (r"^(?:decoder\.)?(class_head|mask_head|upscale)\.", r"head.\1."),
     (r"^(?:decoder\.)?q\.", "queries."),
@@ -118,6 +118,11 @@ def recognise_plain_vit(
         Tensors are missing that sizes are read from; or the base is, or is of another trunk.
     """
     state = _plain_names(tensors_of(content))
+    if any(name.endswith("query_updater.weight") for name in state):
+        raise VssError(
+            f"{source} is of a video network, VidEoMT or PMT, which hands queries from frame to frame",
+            "vss has the image networks of EoMT and PMT: convert one of these",
+        )
     unused = tuple(name for name in state if _UNNEEDED.fullmatch(name))
     needed = {name: tensor for name, tensor in state.items() if name not in unused}
     trunk = timm_names({name.removeprefix(ENCODER): t for name, t in needed.items() if name.startswith(ENCODER)})
