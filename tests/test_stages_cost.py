@@ -118,7 +118,7 @@ def test_a_forecast_runs_nothing_and_adds_up(tmp_path: Path) -> None:
 
 def test_after_a_run_the_forecast_is_empty_and_the_rate_measured(tmp_path: Path) -> None:
     job = open_job(small_loop(tmp_path, CHAIN, steps=2), context=Context(tmp_path / "runs"))
-    assert "--tflops" in forecast(job).rate_told
+    assert "--tflops" in forecast(job).rate_source
     run_pipeline(job, until="unlabelled")
     plan = forecast(job)
     assert [step.status for step, _ in plan.rows][:3] == ["cached", "cached", "run"]
