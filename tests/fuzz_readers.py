@@ -23,7 +23,7 @@ from typing import Any
 from fuzz_mutations import mutated
 from fuzz_samples import Sample, read_official, run_verb, samples, words
 
-from vsscli.cli.failure import MENDABLE
+from vsscli.cli.failure import REMEDIES
 from vsscli.errors import VssError
 
 ADDRESSES = 5 * 2**30
@@ -83,7 +83,7 @@ def attempt(work: Callable[[], Any]) -> str:
         if not error.message or "weights_only" in error.message + error.hint:
             return f"says: {error.message} {error.hint}"
     except BaseException as error:
-        if isinstance(error, OSError) and error.errno in MENDABLE:
+        if isinstance(error, OSError) and error.errno in REMEDIES:
             return ""  # the command line says what to do
         return "".join(traceback.format_exception(error))[-3000:]
     finally:

@@ -18,10 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from converted_samples import official, write_detectron2, write_mmseg
+from exchange_samples import read_as, write_as
 from PIL import Image
 from safetensors.torch import save_file
 from store_samples import distributions, prediction_header, write_predictions
 from submission_samples import ENTRIES, label_of, write_labels, write_split, write_store
+from test_exchange_formats import CVAT_VIDEO
+from test_exchange_formats import TABLE as STREETS
 
 from vsscli.cli import app
 from vsscli.data.check import check_videos
@@ -32,6 +35,8 @@ from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.mapping import load_mapping
 from vsscli.data.masks import read_mask, write_mask
 from vsscli.data.panoptic import load_segments
+from vsscli.exchange.catalogue import FORMATS, READ
+from vsscli.exchange.items import Choices
 from vsscli.inference.plans import load_plan
 from vsscli.models import weights
 from vsscli.models.build import build_network
@@ -87,7 +92,7 @@ class Sample:
 def samples(home: Path) -> list[Sample]:
     """Small valid samples of everything that vss reads."""
     home.mkdir(parents=True)
-    made = [*_texts(home), *_checkpoints(home), *_pictures(home), *_folders(home)]
+    made = [*_texts(home), *_checkpoints(home), *_pictures(home), *_folders(home), *_exchange(home)]
     assert all(sample.path.exists() for sample in made)
     return made
 
@@ -215,6 +220,19 @@ def _folders(home: Path) -> Iterator[Sample]:
     _text(notes / "p" / "s" / "stage.json", json.dumps(stage))
     _text(notes / ".own.zarr.work" / "locks" / "a.json", json.dumps(holder))
     yield Sample(notes, _notes, (), 2)
+
+
+def _exchange(home: Path) -> Iterator[Sample]:
+    """Labels in the formats of other programs, in zips and in folders."""
+    for form in READ:
+        for place in (home / f"{form}.zip", home / f"{form}{FORMATS[form].single}"):
+            write_as(form, place)
+            yield Sample(place, lambda path, form=form: read_as(form, path))
+    for form in ("cvat", "coco", "label-studio"):
+        place = home / f"{form}-polygons{FORMATS[form].single}"
+        write_as(form, place, Choices(polygons=True))
+        yield Sample(place, lambda path, form=form: read_as(form, path))
+    yield Sample(_text(home / "tracks.xml", CVAT_VIDEO), lambda path: read_as("cvat", path, STREETS))
 
 
 def _runs(home: Path, root: Path) -> Iterator[Sample]:

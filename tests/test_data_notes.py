@@ -11,6 +11,7 @@ from PIL import Image
 from png_samples import palette_file
 
 from vsscli.data.classes import ClassTable
+from vsscli.data.config import Data
 from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.masks import MaskIds, decode_mask, read_mask, to_classes, write_mask
 from vsscli.data.notes import KEY, note_text, parse_note
@@ -36,6 +37,7 @@ def test_what_vss_writes_is_read_by_name_whatever_the_recipe_counts_from(
     label = np.where(LABEL == 255, 255, LABEL + np.uint8(written)).astype(np.uint8)
     write_mask(tmp_path / "m.png", label, TABLE, written)
     np.testing.assert_array_equal(classes_of(tmp_path / "m.png", TABLE, first, void), LABEL)
+    read_mask(tmp_path / "m.png", legend_of(TABLE, first, void))[:] = 7  # the array is the caller's own
     assert read_mask(tmp_path / "m.png").tolist() == label.tolist(), "without a table the numbers are all there is"
     assert Image.open(tmp_path / "m.png").convert("RGB").getpixel((0, 0)) == TABLE.colours[0]
 
@@ -116,3 +118,21 @@ def test_predictions_beside_labels_of_a_data_set_are_both_read(tmp_path: Path) -
         raw = dataset.ids.read(frame.mask)
         np.testing.assert_array_equal(to_classes(raw, dataset.ids, 3, frame.mask), LABEL)
     assert not decode_mask(folder / "mask" / "1.png", dataset.ids.legend).by_colours
+
+
+def test_what_vss_wrote_is_read_by_name_beside_masks_that_a_mapping_reads(tmp_path: Path) -> None:
+    (tmp_path / "classes.json").write_text(json.dumps(TABLE.to_dict()))
+    (tmp_path / "map.yaml").write_text("{source: [Sky, Road], target: classes.json, map: {Sky: sky, Road: road}}")
+    folder = tmp_path / "data" / "v"
+    (folder / "origin").mkdir(parents=True)
+    for stem in "01":
+        Image.new("RGB", LABEL.shape[::-1]).save(folder / "origin" / f"{stem}.png")
+    write_mask(folder / "mask" / "0.png", np.full_like(LABEL, 1))
+    write_mask(folder / "mask" / "1.png", LABEL, TABLE)
+    (tmp_path / "val.txt").write_text("v")
+    dataset = open_dataset(Data(name="d", root=str(tmp_path), classes="classes.json", remap="map.yaml"))
+    (video,) = dataset.split("val")
+    read = [dataset.ids.read(frame.mask) for frame in video.frames if frame.mask is not None]
+    classes = [to_classes(values, dataset.ids, 3, tmp_path) for values in read]
+    np.testing.assert_array_equal(classes[0], 1)
+    np.testing.assert_array_equal(classes[1], LABEL)

@@ -11,6 +11,7 @@ import pytest
 from exchange_samples import read_as, reading
 
 from vsscli.data.classes import ClassTable
+from vsscli.data.png import encode_label
 from vsscli.exchange.catalogue import reader_of
 
 TABLE = ClassTable("t", ("road", "car"), ((128, 64, 128), (0, 0, 142)))
@@ -172,3 +173,9 @@ def test_vocs_own_border_is_void_and_colours_go_by_the_labelmap(tmp_path: Path) 
     Image.fromarray(pixels).quantize(8).save(tmp_path / "SegmentationClass" / "0.png")
     (tmp_path / "labelmap.txt").write_text("# x\nbackground:0,0,0::\ncar:8,8,8::\nroad:9,9,9::\n")
     np.testing.assert_array_equal(read_as("voc", tmp_path, TABLE)["0.png"], LABEL)
+
+
+def test_masks_of_earlier_versions_count_from_where_they_say(tmp_path: Path) -> None:
+    data = encode_label(np.where(LABEL == V, V, LABEL + 1).astype(np.uint8), TABLE.palette(1), b"vss:first_id\0" + b"1")
+    (tmp_path / "0.png").write_bytes(data)
+    np.testing.assert_array_equal(read_as("png", tmp_path, TABLE)["0.png"], LABEL)

@@ -229,7 +229,7 @@ def _mask_ids(data: Data, root: Path, table: ClassTable) -> MaskIds:
             f"not to those of {table.name} (data.remap, data.classes)",
             f"set data.classes to {mapping.target.name}, or use another mapping",
         )
-    return MaskIds((IGNORE,), FIRST_ID, "error", mapping)
+    return MaskIds((IGNORE,), FIRST_ID, "error", mapping, legend_of(table, FIRST_ID))
 
 
 def plain_data(root: str | Path, classes: str | None = None, layout: Layout | None = None, val: str = "val") -> Data:

@@ -19,7 +19,7 @@ from vsscli.data.notes import note_text, parse_note, read_by_note
 from vsscli.data.orientation import UPRIGHT, image_turn
 from vsscli.data.palettes import Legend, read_few_bits, read_palette
 from vsscli.data.pixels import named, require_png
-from vsscli.data.png import SIGNATURE, Png, encode_label
+from vsscli.data.png import CLASSES, SIGNATURE, Png, encode_label
 from vsscli.errors import VssError
 from vsscli.files import whole_file
 
@@ -67,7 +67,7 @@ class MaskIds:
     reader
         Reads the masks if they are not PNGs of these values; hashable.
     legend
-        Colours of the values; `None` if unknown.
+        Colours of the values, and names of the classes; `None` if unknown.
     """
 
     void: tuple[int, ...] = (0, 255)
@@ -82,8 +82,8 @@ class MaskIds:
 
     def decode(self, path: Path) -> Decoded:
         """The values of a mask, and how they differ from the stored ones, which a `reader` does not report."""
-        if self.reader is None:
-            return decode_mask(path, self.legend)
+        if self.reader is None or (self.legend is not None and CLASSES in _head(path)):
+            return decode_mask(path, self.legend)  # what vss wrote says itself what it means
         return Decoded(self.reader.read(path), by_colours=False, turned=False)
 
     def parts(self, path: Path) -> tuple[Path, ...]:
@@ -250,17 +250,25 @@ def encode_mask(label: np.ndarray, table: ClassTable | None = None, first: int =
 
 def noted_first(path: Path) -> int | None:
     """The value of class 0 recorded in a mask that vss wrote; `None` if there is none, or the file can't be read."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(NOTED_WITHIN)
-    except OSError:
-        return None
+    return first_in(_head(path))
+
+
+def first_in(head: bytes) -> int | None:
+    """The same of the bytes that such a file begins with."""
     begin = f"tEXt{NOTE}\0".encode()
     at = head.find(begin)
     if at < 4:
         return None
     noted = head[at + len(begin) : at + 4 + int.from_bytes(head[at - 4 : at], "big")]
     return int(noted) if noted.isdigit() and len(noted) <= 3 else None
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(NOTED_WITHIN)
+    except OSError:
+        return b""
 
 
 def to_classes(raw: np.ndarray, ids: MaskIds, num_classes: int, path: Path) -> np.ndarray:

@@ -103,12 +103,15 @@ def read_by_note(values: np.ndarray, note: MaskNote, palette: bytes, legend: Leg
                 f"{where} holds class {shown}, by its own note, and the class table has no such class",
                 "`vss import --from png --map OLD=NEW` (or OLD=ignore) rewrites masks in the classes of a table",
             )
-    return np.frombuffer(values.tobytes().translate(table), np.uint8).reshape(values.shape)
+    if table is None:
+        return values
+    translated = bytearray(np.ascontiguousarray(values).data).translate(table)
+    return np.frombuffer(translated, np.uint8).reshape(values.shape)
 
 
 @lru_cache(maxsize=64)
-def _translation(note: MaskNote, legend: Legend) -> tuple[bytes, tuple[tuple[int, str], ...]]:
-    """The legend's value of each of 256 numbers, and the classes that the legend lacks."""
+def _translation(note: MaskNote, legend: Legend) -> tuple[bytes | None, tuple[tuple[int, str], ...]]:
+    """The legend's value of each of 256 numbers, `None` if they are the same, and the classes that the legend lacks."""
     known = dict(zip(legend.names, (value for value, _ in legend.colours), strict=True))
     strange = next((value for value in range(255, -1, -1) if not legend.knows(value)), IGNORE)
     table = bytearray([strange]) * 256  # unknown values stay unknown
@@ -117,7 +120,9 @@ def _translation(note: MaskNote, legend: Legend) -> tuple[bytes, tuple[tuple[int
     void = IGNORE if IGNORE in legend.void else next(iter(legend.void), strange)
     for value in note.void:
         table[value] = void
-    return bytes(table), tuple(pair for pair in note.names if pair[1] not in known)
+    listed = {*note.void, *(value for value, _ in note.names)}
+    same = all(table[value] == value if value in listed else not legend.knows(value) for value in range(256))
+    return None if same else bytes(table), tuple(pair for pair in note.names if pair[1] not in known)
 
 
 def _checksum(palette: bytes) -> int:

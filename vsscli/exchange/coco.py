@@ -18,7 +18,7 @@ from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
 from vsscli.exchange.jsonparts import json_parts, json_text
 from vsscli.exchange.polygons import Fidelity, traced
 from vsscli.exchange.rle import class_runs, decode_counts, pack_counts, unpack_counts
-from vsscli.exchange.shapes import Draw, draw_shapes, pixels, polygon
+from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.spool import Spool
 
@@ -129,7 +129,7 @@ def read_index(reading: Reading, name: str, spool: Spool) -> tuple[Images, dict[
                 elif key == "annotations":
                     used.update(int(one["category_id"]) for one in part.get("segments_info", [part]))
                     spool.add(int(part["image_id"]), part)
-        except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        except DAMAGE as cause:
             what = f"lacks {cause}" if isinstance(cause, KeyError) else str(cause)
             raise VssError(f"{where} is no COCO JSON: a part {what}", "export it again") from cause
     missing = [number for number in used if number not in names]

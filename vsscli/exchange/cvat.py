@@ -17,7 +17,7 @@ from vsscli.errors import VssError
 from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
 from vsscli.exchange.polygons import Fidelity, traced
 from vsscli.exchange.rle import decode_counts, row_counts
-from vsscli.exchange.shapes import Draw, draw_shapes, pixels, polygon
+from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.spool import Spool
 from vsscli.exchange.tracks import add_track, tracked
@@ -107,7 +107,7 @@ def _read_file(reading: Reading, name: str) -> Iterator[Found]:
                         add_track(element, spool, where)
                     else:
                         reading.left_out["tracks without areas"] += 1
-            except (ValueError, KeyError) as cause:
+            except DAMAGE as cause:
                 raise VssError(f"{where}: <{element.name}> can't be read: {cause}", "export it again") from cause
         for frame, size, shapes in tracked(spool, meta, where):
             drawn = _drawable(shapes, reading, where)

@@ -19,7 +19,7 @@ from vsscli.errors import VssError
 from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
 from vsscli.exchange.jsonparts import PART, json_text
 from vsscli.exchange.polygons import Fidelity, traced
-from vsscli.exchange.shapes import Draw, draw_shapes, pixels, polygon
+from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
 from vsscli.exchange.sink import Sink
 from vsscli.structured import parse_json
 
@@ -95,16 +95,16 @@ def read_labelme(reading: Reading) -> Iterator[Found]:
             continue
         try:
             size = int(values["imageHeight"]), int(values["imageWidth"])
+            require_pixels(*size, where)
             labels = [str(shape["label"]) for shape in values["shapes"]]
-        except (KeyError, TypeError, ValueError) as cause:
+            classes = reading.names.require(labels, where)
+            drawn = [
+                _read_shape(shape, classes[label], reading)
+                for label, shape in zip(labels, values["shapes"], strict=True)
+            ]
+        except DAMAGE as cause:
             raise VssError(f"{where} is no file of labelme: {cause}", "save it again in labelme") from cause
-        require_pixels(*size, where)
-        classes = reading.names.require(labels, where)
-        shapes = [
-            shape
-            for label, one in zip(labels, values["shapes"], strict=True)
-            if (shape := _read_shape(one, classes[label], reading)) is not None
-        ]
+        shapes = [draw for draw in drawn if draw is not None]
         frame = name[: -len(".json")]
         yield Found(frame, size, lambda size, shapes=shapes, where=where: _draw(shapes, size, reading, where))  # type: ignore[misc]
     if not found:

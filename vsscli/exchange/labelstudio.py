@@ -20,7 +20,7 @@ from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
 from vsscli.exchange.jsonparts import json_parts, json_text
 from vsscli.exchange.polygons import Fidelity, traced
 from vsscli.exchange.rle import pack_brush, unpack_brush
-from vsscli.exchange.shapes import Draw, draw_shapes, pixels, polygon
+from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
 from vsscli.exchange.sink import Sink
 
 NAME, CONFIG = "tasks.json", "labels.xml"
@@ -107,22 +107,22 @@ def read_label_studio(reading: Reading) -> Iterator[Found]:
 
 
 def _found(task: dict[str, Any], where: str, reading: Reading) -> Found | None:
-    results = _results(task, reading)
-    if not results:
-        reading.left_out["tasks without annotations"] += 1
-        return None
     try:
+        results = _results(task, reading)
+        if not results:
+            reading.left_out["tasks without annotations"] += 1
+            return None
         name = image_of(task)
         (size,) = {(int(one["original_height"]), int(one["original_width"])) for one in results}
         kinds = [one["type"] for one in results]
         labels = [str(_only(one["value"][kind])) for one, kind in zip(results, kinds, strict=True)]
         if any(float(one.get("image_rotation") or 0) for one in results):
             raise ValueError("its image was turned")
-    except (KeyError, TypeError, ValueError, AttributeError) as cause:
+        require_pixels(*size, where)
+        classes = reading.names.require(labels, where)
+        shapes = [_shape(one, kind, classes[label]) for one, kind, label in zip(results, kinds, labels, strict=True)]
+    except DAMAGE as cause:
         raise VssError(f"{where} has a result that can't be read: {cause}", "open it in Label Studio") from cause
-    require_pixels(*size, where)
-    classes = reading.names.require(labels, where)
-    shapes = [_shape(one, kind, classes[label]) for one, kind, label in zip(results, kinds, labels, strict=True)]
     return Found(name, size, lambda size: draw_shapes(shapes, size, reading.names.uncovered, where))
 
 

@@ -15,6 +15,7 @@ from vsscli.errors import VssError
 from vsscli.exchange.coco import categories, image_entry, read_index
 from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
 from vsscli.exchange.jsonparts import json_text
+from vsscli.exchange.shapes import DAMAGE
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.spool import Spool
 
@@ -74,7 +75,11 @@ def read_panoptic(reading: Reading) -> Iterator[Found]:
                             f"{source.path} lacks the PNG {part.get('file_name')} of {name}",
                             f"put the PNGs beside it, in a folder {PurePosixPath(name).stem}",
                         )
-                    segments = {int(one["id"]): classes[int(one["category_id"])] for one in part["segments_info"]}
+                    try:
+                        segments = {int(one["id"]): classes[int(one["category_id"])] for one in part["segments_info"]}
+                    except DAMAGE as cause:
+                        what = f"{source.place(name)}: the annotation of image {number}"
+                        raise VssError(f"{what} can't be read: {cause}", "export it again") from cause
                     yield Found(file, size, lambda size, mask=mask, of=segments: _read(reading, mask, of, size))  # type: ignore[misc]
     if not found:
         raise VssError(f"{source.path} has no panoptic JSON with annotations", "name the folder of JSON and PNGs")

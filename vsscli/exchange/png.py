@@ -12,9 +12,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from vsscli.data.classes import IGNORE
-from vsscli.data.masks import MaskIds, decode_mask, encode_mask, to_classes
+from vsscli.data.masks import NOTED_WITHIN, MaskIds, decode_mask, encode_mask, first_in, to_classes
 from vsscli.data.notes import MaskNote, parse_note
-from vsscli.data.palettes import BLACK, Legend
+from vsscli.data.palettes import BLACK, Legend, legend_of
 from vsscli.data.png import SIGNATURE, parse_png
 from vsscli.exchange.items import Found, Item, Reading, Size, Writer
 from vsscli.exchange.names import ClassNames
@@ -43,8 +43,13 @@ def png_size(reading: Reading, name: str) -> Size | None:
 def _read(reading: Reading, name: str) -> np.ndarray:
     path, data = reading.source.place(name), reading.source.read(name)
     table = reading.names.table
-    note = _note_of(data)
-    ids = reading.ids if note is None else MaskIds((IGNORE,), 0, legend=_legend(note, reading.names))
+    note, first = _note_of(data), first_in(data[:NOTED_WITHIN])
+    ids = reading.ids
+    if note is not None:
+        ids = MaskIds((IGNORE,), 0, legend=_legend(note, reading.names))
+    elif first is not None and first != ids.first:
+        void = tuple(sorted({IGNORE, *range(first)}))
+        ids = MaskIds(void, first, legend=legend_of(table, first, void))
     return to_classes(decode_mask(path, ids.legend, data).values, ids, table.num_classes, path)
 
 

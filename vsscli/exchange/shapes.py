@@ -10,6 +10,9 @@ from vsscli.errors import VssError
 from vsscli.exchange.items import Size
 from vsscli.exchange.polygons import paint
 
+DAMAGE = (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError)
+"""What values that are not what they should be raise where they are used."""
+
 Draw = Callable[[np.ndarray], None]
 """Paints one shape on a label map, (H, W) uint8."""
 
@@ -26,7 +29,7 @@ def draw_shapes(shapes: Iterable[Draw], size: Size, uncovered: int, where: str) 
     for draw in shapes:
         try:
             draw(label)
-        except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as cause:
+        except DAMAGE as cause:
             raise VssError(
                 f"{where} has a shape that can't be drawn: {cause}", "draw it again, or remove it"
             ) from cause

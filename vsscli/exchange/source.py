@@ -71,7 +71,7 @@ class Source:
             else:
                 with self._archive.open(name) as file:
                     yield file
-        except (BadZipFile, EOFError, NotImplementedError, RuntimeError, zlib.error) as cause:
+        except (BadZipFile, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError, zlib.error) as cause:
             raise VssError(f"{self.place(name)} can't be unpacked: {cause}", "pack or copy it again") from cause
         except OSError as cause:
             raise VssError(f"{self.place(name)} can't be read: {cause.strerror or cause}", "check the path") from cause

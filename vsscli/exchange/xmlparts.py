@@ -70,7 +70,7 @@ def xml_parts(file: IO[bytes], where: str, root: str) -> Iterator[Element]:
                 raise ValueError(f"one of its texts is longer than {LONGEST // 2**20} MB")
             yield from reader.take()
         parser.Parse(b"", True)
-    except (expat.ExpatError, ValueError) as cause:
+    except (expat.ExpatError, ValueError, LookupError) as cause:  # the last of an encoding that nobody knows
         raise VssError(f"{where} is no XML that can be read: {cause}", "export it again") from cause
     yield from reader.take()
 
