@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from plain_vit_samples import FIXTURES, NAMES, facts, numbers
 from torch import Tensor
@@ -105,6 +106,32 @@ def test_a_decoder_alone_names_its_trunk(tmp_path: Path) -> None:
     (tmp_path / "dinov3.pth").unlink()
     with pytest.raises(VssError, match=r"dinov3\.pth"):
         restore_network(checkpoint)
+
+
+def test_a_base_of_other_patches_and_images_is_resized(tmp_path: Path) -> None:
+    state = official(PMT)
+    torch.save({name: tensor for name, tensor in state.items() if ENCODER not in name}, tmp_path / "pmt.bin")
+    sizes_of = {"embed_dim": 32, "depth": 6, "num_heads": 2, "img_size": 98}
+    dinov2 = timm.create_model("vit_small_patch14_reg4_dinov2", pretrained=False, num_classes=0, **sizes_of)
+    torch.save(dinov2.state_dict(), tmp_path / "dinov2.pth")
+    done = convert_checkpoint(tmp_path / "pmt.bin", tmp_path / "ours.pt", base=tmp_path / "dinov2.pth", **sizes(PMT))
+    checkpoint = load_checkpoint(done.path)
+    assert (checkpoint.network["patch"], checkpoint.network["rescale"]) == (16, 2.0)
+    assert restore_network(checkpoint).get_parameter("trunk.pos_embed").shape == (1, 36, 32)
+
+
+def test_options_that_say_nothing_about_a_file_are_refused(tmp_path: Path) -> None:
+    torch.save(official(DINOV2), tmp_path / "whole.ckpt")
+    torch.save(transformers_names(official(DINOV3)), tmp_path / "base.pth")
+    for changes, message in (
+        ({"base": tmp_path / "base.pth"}, "needs no base"),
+        ({"points": 4}, "--points"),
+        ({"interactions": ((0, 1),)}, "--interactions"),
+    ):
+        with pytest.raises(VssError, match=message):
+            convert_checkpoint(tmp_path / "whole.ckpt", tmp_path / "ours.pt", **sizes(DINOV2), **changes)
+    done = convert_checkpoint(tmp_path / "whole.ckpt", tmp_path / "ours.pt", readout="grid", **sizes(DINOV2))
+    assert load_checkpoint(done.path).network["readout"] == "grid"
 
 
 def test_a_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:

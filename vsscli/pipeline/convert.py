@@ -128,14 +128,21 @@ def convert_checkpoint(
         points if points is not None else Assumptions.points, heads, tuple(interactions) if interactions else None, size
     )
     content, named = read_torch(source), f"checkpoint {source}"
+    plain_vit = is_plain_vit(content)
+    foreign = {"interactions": interactions, "points": points} if plain_vit else {"blocks": blocks, "base": base}
+    for option, value in foreign.items():
+        if value is not None:
+            kind = "a plain ViT" if plain_vit else "another network"
+            raise VssError(f"{named} is of {kind}, which --{option} says nothing about", f"leave out --{option}")
     official: Published
-    if is_plain_vit(content):
+    if plain_vit:
         weights = None if base is None else state_dict_of(read_torch(base, "weights"), base)
         official = plain = recognise_plain_vit(
             content, named, base=weights, backbone=backbone, crop=size, heads=heads, blocks=blocks
         )
         table = _classes(official, classes, source)
-        converted = convert_plain_vit(plain, table.num_classes, base="" if base is None else str(base.absolute()))
+        where = "" if base is None else str(base.absolute())
+        converted = convert_plain_vit(plain, table.num_classes, base=where, readout=readout)
     else:
         official = known = recognise(content, named, assumed)
         talk.say(f"{known.source}: {known.kind}; {describe(known.backbone)}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +22,7 @@ from vsscli.models.plain_vit.weights import TRUNK, trunk_digest
 
 ENCODER = "encoder.backbone."
 USUAL_CROP = (512, 512)
+PATCH = 16  # of every published network
 HEAD_WIDTH = 64  # of every published network
 RESCALE = 2.0  # of PMT's own rotary positions, over DINOv2
 # Width, depth, heads and hidden width of timm's networks.
@@ -66,6 +67,8 @@ class PlainOfficial:
         What no shape says, in words.
     unused
         Official names of what no network needs.
+    borrowed
+        Whether the trunk is the base's, because the file has none.
     """
 
     source: str
@@ -76,7 +79,7 @@ class PlainOfficial:
     num_classes: int
     assumed: tuple[str, ...]
     unused: tuple[str, ...]
-    delta: bool
+    borrowed: bool
     classes: tuple[str, ...] | None = None
     colours: tuple[tuple[int, int, int], ...] | None = None
 
@@ -135,14 +138,19 @@ def recognise_plain_vit(
             f"{source} {what}",
             "give these too: --base model.safetensors, the file of the DINOv2 or DINOv3 that it was trained from",
         )
+    borrowed = not trunk
     if base is not None:
+        if not (delta or borrowed):
+            raise VssError(f"{source} holds its whole trunk and needs no base", "leave out --base")
         own = timm_names(base)
-        trunk = _summed(trunk, own, source) if delta else trunk or own
+        trunk = own if borrowed else _summed(trunk, own, source)
     rest = _joined({_ours(name): tensor for name, tensor in others.items()})
     width, depth, hidden, gated = _sizes(trunk, source)
     dinov3 = "pos_embed" not in trunk
     assumed = []
-    config: dict[str, Any] = {"family": "plain_vit", "patch": int(trunk["patch_embed.proj.weight"].shape[-1])}
+    # A base may have other patches and positions than the network had, into which it was resized.
+    patch = PATCH if borrowed else int(trunk["patch_embed.proj.weight"].shape[-1])
+    config: dict[str, Any] = {"family": "plain_vit", "patch": patch}
     if config["patch"] not in (8, 14, 16):
         raise VssError(f"{source} has patches of {config['patch']} pixels", "vss has 8, 14 and 16")
     if heads is None:
@@ -155,11 +163,11 @@ def recognise_plain_vit(
     if not gated and BACKBONES.get(named) != (width, depth, heads, hidden):
         config["sizes"] = {"width": width, "depth": depth, "heads": heads, "hidden": hidden}
     if crop is None:
-        crop = _crop(trunk, config["patch"], source)
+        crop = None if borrowed else _crop(trunk, patch, source)
         if crop is None:
             crop = USUAL_CROP
             assumed.append(f"images of {crop[0]}x{crop[1]}")
-    config |= {"crop": crop, "num_queries": _shape(rest, "queries.weight", source)[0], "readout": "full"}
+    config |= {"crop": crop, "num_queries": _shape(rest, "queries.weight", source)[0]}
     if decoder:
         count = len({name for name in rest if re.fullmatch(r"laterals\.bn\.\d+\.weight", name)})
         taps = tuple((tap + 1) * depth // max(1, count) - 1 for tap in range(count))
@@ -175,10 +183,12 @@ def recognise_plain_vit(
             assumed.append(f"queries in the last {config['blocks']} blocks")
     classes = _shape(rest, "head.class_head.weight", source)[0] - 1
     kind = f"{'PMT' if decoder else 'EoMT'} on a {'DINOv3' if dinov3 else 'DINOv2'}"
-    return PlainOfficial(source, kind, config, trunk, rest, classes, tuple(assumed), unused, delta)
+    return PlainOfficial(source, kind, config, trunk, rest, classes, tuple(assumed), unused, borrowed)
 
 
-def convert_plain_vit(official: PlainOfficial, num_classes: int, *, base: str = "") -> Converted:
+def convert_plain_vit(
+    official: PlainOfficial, num_classes: int, *, base: str = "", readout: Literal["grid", "full"] | None = None
+) -> Converted:
     """Make a network of an official checkpoint.
 
     Parameters
@@ -188,14 +198,16 @@ def convert_plain_vit(official: PlainOfficial, num_classes: int, *, base: str = 
     num_classes
         C, which must be the checkpoint's own.
     base
-        File of the trunk, where the trunk is frozen and the checkpoint has none; the result names it and lacks it too.
+        File of the trunk, if the checkpoint has none; the result names it and lacks it too.
+    readout
+        `None`: as published, ``full``.
 
     Raises
     ------
     VssError
         Tensors are missing, surplus or of another shape, or the configuration is one that no network can have.
     """
-    described = read_config(official.config)
+    described = read_config({**official.config, "readout": readout or "full"})
     assert isinstance(described, PlainVitModel)
     with torch.device("meta"):
         network = PlainVit(described, num_classes)
@@ -216,7 +228,7 @@ def convert_plain_vit(official: PlainOfficial, num_classes: int, *, base: str = 
     ]
     mapped = {f"{TRUNK}{name}": tensor.float() for name, tensor in fitted.items()} | official.rest
     whole = fitted_weights(mapped, target, official.source, unused=official.unused, resized=resized)
-    if not (base and described.frozen):
+    if not official.borrowed:
         return Converted(described, whole, network.normalisation, network.crop, step=network.crop)
     weights = {name: tensor for name, tensor in whole.weights.items() if not name.startswith(TRUNK)}
     digest = trunk_digest({name.removeprefix(TRUNK): t for name, t in whole.weights.items() if name.startswith(TRUNK)})
