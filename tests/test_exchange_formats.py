@@ -179,3 +179,11 @@ def test_masks_of_earlier_versions_count_from_where_they_say(tmp_path: Path) -> 
     data = encode_label(np.where(LABEL == V, V, LABEL + 1).astype(np.uint8), TABLE.palette(1), b"vss:first_id\0" + b"1")
     (tmp_path / "0.png").write_bytes(data)
     np.testing.assert_array_equal(read_as("png", tmp_path, TABLE)["0.png"], LABEL)
+
+
+def test_masks_that_name_no_classes_are_read_by_number_and_it_is_said(tmp_path: Path) -> None:
+    (tmp_path / "0.png").write_bytes(encode_label(LABEL))
+    with reading(tmp_path, TABLE) as given:
+        for found in reader_of("png")(given):
+            np.testing.assert_array_equal(found.draw(SIZE), LABEL)
+        assert list(given.remarks.values()) == [1]

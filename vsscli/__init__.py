@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from vsscli.errors import VssError as VssError
     from vsscli.pipeline.ensemble import ensemble as ensemble
     from vsscli.pipeline.evaluate import evaluate as evaluate
+    from vsscli.pipeline.export import export_labels as export_labels
+    from vsscli.pipeline.incoming import import_labels as import_labels
     from vsscli.pipeline.pseudo import pseudo as pseudo
     from vsscli.pipeline.train import train as train
     from vsscli.recipes.load import load_recipe as load_recipe
@@ -37,6 +39,8 @@ _HOMES = {
     "VssError": "errors",
     "ensemble": "pipeline.ensemble",
     "evaluate": "pipeline.evaluate",
+    "export_labels": "pipeline.export",
+    "import_labels": "pipeline.incoming",
     "load": "api.model",
     "load_recipe": "recipes.load",
     "open_store": "api.store",

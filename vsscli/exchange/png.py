@@ -50,6 +50,8 @@ def _read(reading: Reading, name: str) -> np.ndarray:
     elif first is not None and first != ids.first:
         void = tuple(sorted({IGNORE, *range(first)}))
         ids = MaskIds(void, first, legend=legend_of(table, first, void))
+    elif first is None:
+        reading.remarks[f"masks that do not name their classes: values count them from {ids.first}"] += 1
     return to_classes(decode_mask(path, ids.legend, data).values, ids, table.num_classes, path)
 
 
