@@ -95,7 +95,7 @@ def scored(path: Path, root: Path, data: Data | None = None) -> list[float]:
     predictor = Predictor(restore_network(checkpoint), checkpoint.normalisation, how, torch.device("cpu"))
     videos = dataset.split("val")
     found = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, workers=1)
-    by_class = [0.0 if math.isnan(row.iou) else row.iou for row in found.per_class]
+    by_class = [0.0 if math.isnan(row["iou"]) else row["iou"] for row in found.per_class.values()]
     return [100 * value for value in (*(found.values[name] for name in METRICS), *by_class)]
 
 
