@@ -10,6 +10,7 @@ import pytest
 
 from vsscli.data.classes import ClassTable
 from vsscli.data.masks import write_mask
+from vsscli.data.png import encode_label
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 
@@ -31,9 +32,12 @@ def write_video(root: Path, name: str, truths: np.ndarray) -> FolderVideo:
     return FolderVideo(name, tuple(frames))
 
 
-def write_labels(root: Path, name: str, labels: np.ndarray) -> None:
+def write_labels(root: Path, name: str, labels: np.ndarray, palette: bytes = b"") -> None:
+    """Predictions as PNGs that do not name their classes, grey or with a palette."""
+    folder = root / "labels" / name
+    folder.mkdir(parents=True, exist_ok=True)
     for index, label in enumerate(labels):
-        write_mask(root / "labels" / name / f"{index:04d}.png", label)
+        (folder / f"{index:04d}.png").write_bytes(encode_label(label, palette))
 
 
 def write_small(root: Path) -> Small:

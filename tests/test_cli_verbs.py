@@ -160,7 +160,7 @@ def test_remap_rewrites_masks_and_reports_what_was_kept(root: Path, tmp_path: Pa
     assert figures["classes"] == {"road": 6 * int((mask == 1).sum()), "sky": 6 * int((mask == 2).sum())}
     again = vss(*arguments, "--workers", "1", cwd=tmp_path)
     assert again.returncode == 0
-    assert "6 of 6 masks were there" in again.stderr
+    assert "6 of 6 masks" in again.stderr
     assert "2 of 3 classes of own are kept, 2 of 124 occur" in again.stderr
     assert again.stdout.splitlines()[0].split() == ["class", "pixels", "share"]
 

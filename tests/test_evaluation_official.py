@@ -28,7 +28,7 @@ def official(tmp_path_factory: pytest.TempPathFactory) -> Small:
     with np.load(FIXTURES / "vspw_metrics.npz") as arrays:
         for number, name in enumerate(OFFICIAL["video_order"]):
             videos.append(write_video(root, name, arrays[f"gtraw_{name}"]))
-            write_labels(root, name, arrays[f"pred_{name}"], PALETTE if number % 2 else None)
+            write_labels(root, name, arrays[f"pred_{name}"], PALETTE if number % 2 else b"")
     return videos, root / "labels"
 
 

@@ -163,7 +163,7 @@ def test_json_is_read_part_by_part(monkeypatch: pytest.MonkeyPatch, indent: int 
     assert found == [("info", {"images": [1, 2]}), *(("images", item) for item in items), ("n", 12), ("s", "t")]
     assert [item for _, item in json_parts(io.BytesIO(json.dumps(items, indent=indent).encode()), "f")] == items
     for cut in range(len(raw)):
-        with pytest.raises(VssError, match="f is no JSON"):
+        with pytest.raises(VssError, match="f is not valid JSON"):
             list(json_parts(io.BytesIO(raw[:cut]), "f"))
 
 
@@ -172,7 +172,7 @@ def test_json_is_read_part_by_part(monkeypatch: pytest.MonkeyPatch, indent: int 
     [b"", b"[1,]", b"[1 2]", b'{"a":1,"a":2}', b'{"a"}', b"[1]x", b"{1:2}", b"nul", b"[NaN]", b"\xff[", b'{"a":[1}'],
 )
 def test_what_is_no_json_is_refused(raw: bytes) -> None:
-    with pytest.raises(VssError, match="f is no JSON"):
+    with pytest.raises(VssError, match="f is not valid JSON"):
         list(json_parts(io.BytesIO(raw), "f"))
 
 
@@ -180,7 +180,7 @@ def test_a_part_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(jsonparts, "CHUNK", 2**10)
     monkeypatch.setattr(jsonparts, "PART", jsonparts.Limits(2**12, 100, 4))
     for raw in (b'["' + b"a" * 2**14 + b'"]', b"[[" + b"1," * 200 + b"1]]", b"[[[[[[[1]]]]]]]"):
-        with pytest.raises(VssError, match="f is no JSON"):
+        with pytest.raises(VssError, match="f is not valid JSON"):
             list(json_parts(io.BytesIO(raw), "f"))
 
 

@@ -107,7 +107,7 @@ def test_without_an_index_the_crop_must_be_said_and_is_then_assumed(name: str, t
             convert_checkpoint(tmp_path / "trunk.pth", tmp_path / "t.pt", crop=crop, **options)
         assert "--crop H W" in caught.value.hint
     done = convert_checkpoint(tmp_path / "trunk.pth", tmp_path / "t.pt", crop=(64, 96), **options)
-    assert "images of 64x96, and not of 96x64" in done.assumed
+    assert "images of 64x96, not of 96x64" in done.assumed
     with pytest.raises(VssError, match="images of 64x96 or 96x64"):
         build_network({**CONFIGS[name].config, "pretrained": str(tmp_path / "trunk.pth")}, 7, load_pretrained=True)
 

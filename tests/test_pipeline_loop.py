@@ -161,7 +161,7 @@ def test_the_fusion_of_a_store_with_itself_is_the_store(ran: Ran, tmp_path: Path
 
 
 def test_networks_are_retrained_only_on_pseudo_labels_that_fit(ran: Ran, tmp_path: Path) -> None:
-    with pytest.raises(VssError, match="does not name a store"):
+    with pytest.raises(VssError, match="names no store"):
         train(ran.job.recipe("retrained"), tmp_path / "run")
     with pytest.raises(VssError, match="not pseudo-labels"):
         train(

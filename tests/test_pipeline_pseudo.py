@@ -27,7 +27,7 @@ def no_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"percentile": 180}, "percentile 180 is not above 0 and at most 100"),
         ({"percentile": float("nan")}, "percentile nan"),
         ({"threshold": 3}, "threshold 3 is not in"),
-        ({"weights": [-1, 2]}, "weight -1.0 is not a number from 0 up"),
+        ({"weights": [-1, 2]}, "weight -1.0"),
         ({"weights": [0, 0]}, "all weights are 0"),
         ({"weights": [1]}, "1 weights for 2 models"),
     ],

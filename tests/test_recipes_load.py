@@ -73,7 +73,7 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\nmodel:\n  frozen_norm: 1\n", "a.yaml:3: model.frozen_norm: should be true or false, not 1"),
         (
             "name: a\nmodel:\n  family: heavy\n",
-            "a.yaml:3: model.family: should be 'light', 'mask2former' or 'mmseg', not \"heavy\"",
+            "a.yaml:3: model.family: should be 'light', 'mask2former', 'plain_vit' or 'mmseg', not \"heavy\"",
         ),
         ("name: a\nmodel:\n  family: mmseg\n  config: a.py\n", "a.yaml:2: model.checkpoint: is missing"),
         (

@@ -161,7 +161,7 @@ def test_the_plan_says_what_is_fitted_and_that_two_stores_are_written(job: Job, 
         ({"of": ["sval"]}, (), "1 store(s)"),
         ({"of": ["sval"], "temporal": 1, "method": "geometric"}, (), "there is only one"),
         ({"of": ["sval", "tval"], "weights": [1]}, ("weights",), "1 weights for 2 stores"),
-        ({"of": ["sval", "tval"], "weights": [[1, 2], [1]]}, ("weights",), "not one for every class"),
+        ({"of": ["sval", "tval"], "weights": [[1, 2], [1]]}, ("weights",), "one for every class"),
         ({"of": ["sval", "tval"], "weights": [[1, 0], [1, 0]]}, ("weights",), "all weights are 0"),
     ],
 )
@@ -188,7 +188,5 @@ def test_weights_are_not_fitted_on_what_was_learned_from(job: Job) -> None:
     stages = {name: stage.model_dump(exclude_unset=True) for name, stage in job.pipeline.stages.items()}
     stages["student-val"]["split"] = stages["teacher-val"]["split"] = "train"
     learned = Job(Pipeline.model_validate({"name": "fits", "stages": stages}), job.recipes, job.context)
-    with pytest.raises(
-        VssError, match=r"stages.carried.fit_on.0: weights are fitted on 'train', which 'student' learns"
-    ):
+    with pytest.raises(VssError, match=r"stages.carried.fit_on.0: weights are fitted on 'train', which 'student'"):
         refuse_leaks(learned, ["carried"])

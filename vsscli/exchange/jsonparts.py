@@ -58,7 +58,7 @@ def json_parts(file: IO[bytes], where: str) -> Iterator[tuple[str, Any]]:
         if text.peek():
             raise ValueError("something follows its end")
     except (ValueError, UnicodeDecodeError) as cause:
-        raise VssError(f"{where} is no JSON: {cause}", "export or copy it again") from cause
+        raise VssError(f"{where} is not valid JSON: {cause}", "export or copy it again") from cause
 
 
 def _members(text: _Text, where: str) -> Iterator[tuple[str, Any]]:

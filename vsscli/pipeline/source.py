@@ -72,7 +72,7 @@ def take_classes(checkpoint: Checkpoint, dataset: Dataset) -> None:
     if own.num_classes != table.num_classes or wrong is not None:
         first = "" if wrong is None else f"; class {wrong} is {own.names[wrong]!r} there, {table.names[wrong]!r} here"
         raise VssError(
-            f"{checkpoint.path} has {own.num_classes} classes of {own.name!r}, "
+            f"{checkpoint.path or 'the network'} has {own.num_classes} classes of {own.name!r}, "
             f"{dataset.root} has {table.num_classes} of {table.name!r}{first}",
             "predict the data set the checkpoint was trained on, or give its root with --data",
         )
