@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
+from video_samples import SIZE, write_clip
 
-from tests.video_samples import SIZE, write_clip
 from vsscli.data.config import Data
 from vsscli.data.content import Digests
 from vsscli.data.layouts import Dataset, open_dataset

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from video_samples import write_clip
 
-from tests.video_samples import write_clip
 from vsscli.data import videofile
 from vsscli.data.recall import cache_folder, recall
 from vsscli.data.seek import Seeker, numbered_size, read_numbered

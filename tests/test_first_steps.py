@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from video_samples import SIZE, write_clip
 
-from tests.video_samples import SIZE, write_clip
 from vsscli.cli.app import run
 from vsscli.context import Context
 from vsscli.data.png import parse_png

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from listener import Listener
 from PIL import Image
+from video_samples import SIZE, write_clip
 
-from tests.listener import Listener
-from tests.video_samples import SIZE, write_clip
 from vsscli.context import Context
 from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import write_mask
