@@ -15,9 +15,13 @@ import vsscli
 SOURCES = Path(vsscli.__file__).parents[1]
 
 
+LEFT_OUT = ("NO_COLOR", "VSS_WORKSPACE", "VSPW_ROOT", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+"""What the user of a test has not set; the last two are set by every command that was run within the tests' process."""
+
+
 def environment(**changes: str) -> dict[str, str]:
     """The environment for a process that finds this vsscli from any folder."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "VSS_WORKSPACE", "VSPW_ROOT")}
+    kept = {name: value for name, value in os.environ.items() if name not in LEFT_OUT}
     return kept | {"PYTHONPATH": str(SOURCES)} | changes
 
 
