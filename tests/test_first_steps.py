@@ -84,7 +84,10 @@ def test_the_page_followed_to_the_letter(street: Path, monkeypatch: pytest.Monke
     assert len(list((street / "exported" / "png").rglob("*.png"))) == 28
     label = parse_png((street / "exported" / "png" / "a" / "000000.png").read_bytes())
     assert label.classes
-    assert sorted(path.name for path in (street / "videos").glob("*.mp4")) == ["a.mp4", "b.mp4"]
+    assert sorted(path.name for path in (street / "exported" / "videos").glob("*.mp4")) == ["a.mp4", "b.mp4"]
+    before = (street / "dataset.yaml").read_text()
+    vss("init", "--yes", "--no-measure")  # what was exported is no new clip
+    assert (street / "dataset.yaml").read_text() == before
     corrected = Image.open(street / "labels" / CORRECTED[0])
     assert len(np.unique(np.asarray(corrected))) == 1
 

@@ -104,6 +104,8 @@ def test_a_second_time_adds_what_is_new_and_keeps_the_rest(clips: Path) -> None:
     started(clips)
     recipe = clips / "student.yaml"
     recipe.write_text(recipe.read_text() + "# mine\n")
+    described = clips / "dataset.yaml"
+    described.write_text(described.read_text() + "  unknown_ids: void   # mine\n")
     corrected = clips / "labels" / "a" / "000004.png"
     write_mask(corrected, np.zeros(SIZE, np.uint8), first=0)
     changed = corrected.read_bytes()
@@ -115,15 +117,17 @@ def test_a_second_time_adds_what_is_new_and_keeps_the_rest(clips: Path) -> None:
     assert [one.new for one in again.imported] == [["b/000002"]]
     assert corrected.read_bytes() == changed
     assert recipe.read_text().endswith("# mine\n")
+    assert described.read_text().endswith("  unknown_ids: void   # mine\n")
+    assert load_recipe(recipe).data.videos == ("clips", "more")
     assert load_recipe(recipe).data.held_out == ("a/000014..000019", "b/000014..000019")
 
 
 def test_labels_that_come_later_are_named_and_not_read(clips: Path) -> None:
     talk = Listener()
     started(clips)
-    shutil.copytree(clips / "masks", clips / "exported")
+    shutil.copytree(clips / "masks", clips / "drafts")
     assert started(clips, context=Context(talk=talk)).imported == []
-    assert any("vss import exported" in text for text in talk.said)
+    assert any("vss import drafts" in text for text in talk.said)
 
 
 def test_names_of_colours_are_asked_for(clips: Path) -> None:

@@ -73,13 +73,14 @@ def export(
     from vsscli.pipeline.export import export_function, export_labels
     from vsscli.pipeline.outgoing import Selection
     from vsscli.pipeline.workspace import newest_store
+    from vsscli.project.files import EXPORTED
 
     console = Console(quiet=quiet)
     context = Context(workspace, data, talk=console)
     if out is None:
         if not in_project():
             raise VssError("where should the labels go?", "add --out PATH")
-        out = Path("exported", f"{to}.py" if to in FUNCTIONS else to)
+        out = Path(EXPORTED, f"{to}.py" if to in FUNCTIONS else to)
     if pred is None and model is None and in_project():
         pred = newest_store(workspace, ALL)
     if to in FUNCTIONS:

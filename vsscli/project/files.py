@@ -15,6 +15,9 @@ STUDENT, RETRAINED = "student.yaml", "retrained.yaml"
 LABELS = "labels"
 MASKS = f"{LABELS}/{{video}}/{{frame}}.png"
 
+EXPORTED, NEXT = "exported", "next"
+"""Where `vss export` and `vss next` write by default."""
+
 WRITTEN = (PIPELINE, DATASET, CLASSES, STUDENT, RETRAINED)
 """Files that a project consists of, beside its labels and its workspace."""
 
@@ -59,6 +62,23 @@ def dataset(data: Described) -> str:
         (f"  classes: {CLASSES}", ""),
         held if data.held_out else ("  val: train", "too few labels to hold some out: nothing is scored"),
     )
+
+
+def extended(text: str, data: Described) -> str:
+    """A ``dataset.yaml`` that may have been edited, brought up to date in the lines that `vss init` maintains."""
+    lines = text.splitlines()
+    for line in dataset(data).splitlines():
+        key = next((key for key in ("  videos:", "  stills:", "  held_out:") if line.startswith(key)), None)
+        if key is None:
+            continue
+        at = next((n for n, there in enumerate(lines) if there.startswith(key)), None)
+        if at is None:
+            lines.insert(lines.index("  layout: files") + 1 if "  layout: files" in lines else len(lines), line)
+        elif lines[at].split("#")[0].split() != line.split("#")[0].split():
+            lines[at] = line
+    if data.held_out:
+        lines = [line for line in lines if not line.startswith("  val: train ")]
+    return "\n".join([*lines, ""])
 
 
 def student(start: str, size: Size) -> str:

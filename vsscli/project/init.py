@@ -112,7 +112,7 @@ def init_project(
         raise VssError(f"{folder} is no folder", "name the folder that your clips are in")
     require_folder(folder, "project")
     workspace = context.workspace.name
-    skip = (*files.WRITTEN, files.LABELS, workspace)
+    skip = (*files.WRITTEN, files.LABELS, files.EXPORTED, files.NEXT, workspace)
     found = survey(folder, skip)
     before = _before(folder)
     videos, stills = _union(before.videos, found.videos), _union(before.stills, found.stills)
@@ -125,7 +125,9 @@ def init_project(
     table = _class_table(folder, found, classes, ask, context.talk)
     project.classes = table.names
     described = files.Described(project.name, videos, stills, before.held_out, 0, 0)
-    _write(project, {files.CLASSES: files.class_table(table), files.DATASET: files.dataset(described)})
+    if classes is not None or not (folder / files.CLASSES).is_file():
+        _write(project, {files.CLASSES: files.class_table(table)})
+    _write(project, {files.DATASET: _dataset(folder, described)})
     context = replace(context, data_root=folder)
     _import(project, found, context)
     _describe(project, described, context.talk)
@@ -141,6 +143,12 @@ def _before(folder: Path) -> Data:
     if not path.is_file():
         return Data(layout="files", videos=(".",)).model_copy(update={"videos": ()})
     return load_recipe(path).data
+
+
+def _dataset(folder: Path, described: files.Described) -> str:
+    """What ``dataset.yaml`` should hold: what is there already stays."""
+    path = folder / files.DATASET
+    return files.extended(path.read_text(encoding="utf-8"), described) if path.is_file() else files.dataset(described)
 
 
 def _union(before: Sequence[str], found: Sequence[str]) -> list[str]:
@@ -244,7 +252,7 @@ def _describe(project: Project, described: files.Described, talk: Talk) -> None:
     elif masked and not held:
         talk.say(f"nothing is held out: {len(masked)} labelled frames are few; add labels and run `vss init` again")
     described = replace(described, held_out=held, frames=project.frames, labelled=project.labelled)
-    _write(project, {files.DATASET: files.dataset(described)})
+    _write(project, {files.DATASET: _dataset(project.folder, described)})
     if held:
         data = load_recipe(project.folder / files.DATASET).data
         val = open_dataset(data, project.folder, talk).split("val")
