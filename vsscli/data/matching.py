@@ -7,9 +7,10 @@ and other padding: in a video with frames from ``000000`` on, ``frame_12`` is fr
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from vsscli.data.folders import MASK_SUFFIX, some
 from vsscli.data.spelling import composed
@@ -18,8 +19,36 @@ from vsscli.data.walk import folders_below, visible
 from vsscli.errors import VssError
 
 VIDEO, FRAME = "{video}", "{frame}"
-NUMBER = re.compile(r"([0-9]{1,18})(?![0-9]*[0-9])[^0-9]*$")
+NUMBER = re.compile(r"(?P<before>.*?)(?<![0-9])(?P<number>[0-9]{1,18})(?![0-9])[^0-9]*$")
 """The last number of a name."""
+
+T = TypeVar("T")
+
+
+class FrameNames(Generic[T]):
+    """The frames of one video, by their names or by the last number of these.
+
+    Parameters
+    ----------
+    frames
+        The name of each frame, and what it is found as.
+    """
+
+    def __init__(self, frames: Iterable[tuple[str, T]]) -> None:
+        self._by_stem = {composed(stem): frame for stem, frame in frames}
+        numbers = [(frame_number(stem), frame) for stem, frame in self._by_stem.items()]
+        self._by_number = {number: frame for number, frame in numbers if number is not None}
+        if len(self._by_number) < len(numbers):  # two frames have one number, so numbers are ambiguous
+            self._by_number = {}
+
+    def named(self, name: str) -> T | None:
+        """The frame of this name, in its composed form."""
+        return self._by_stem.get(name)
+
+    def numbered(self, name: str) -> T | None:
+        """The frame with the last number of a name, whatever its padding and the text around it."""
+        number = frame_number(name)
+        return None if number is None else self._by_number.get(number)
 
 
 def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str) -> list[FolderVideo]:
@@ -66,8 +95,8 @@ def mask_folder(pattern: str) -> str:
 
 def frame_number(name: str) -> int | None:
     """The last number of a frame's name; `None` if it has none."""
-    match = NUMBER.search(name)
-    return None if match is None else int(match[1])
+    match = NUMBER.match(name)
+    return None if match is None else int(match["number"])
 
 
 class _Finder:
@@ -77,22 +106,14 @@ class _Finder:
         before, _, after = composed(pattern.replace(VIDEO, video.name)).partition(FRAME)
         self._name = re.compile(f"{re.escape(before)}(?P<frame>[^/]+){re.escape(after)}")
         self._named = VIDEO in pattern
-        self._by_stem = {composed(frame.stem): frame for frame in video.frames}
-        numbers = [(frame_number(frame.stem), frame) for frame in video.frames]
-        self._by_number = {number: frame for number, frame in numbers if number is not None}
-        if len(self._by_number) < len(numbers):  # two frames have one number, so numbers are ambiguous
-            self._by_number = {}
+        self._frames = FrameNames((frame.stem, frame) for frame in video.frames)
 
     def frame_of(self, below: str) -> Frame | None:
         match = self._name.fullmatch(composed(below))
         if match is None:
             return None
-        name = match["frame"]
-        frame = self._by_stem.get(name)
-        if frame is None and self._named:
-            number = frame_number(name)
-            frame = None if number is None else self._by_number.get(number)
-        return frame
+        frame = self._frames.named(match["frame"])
+        return self._frames.numbered(match["frame"]) if frame is None and self._named else frame
 
 
 def _masks(root: Path, pattern: str) -> Iterator[Path]:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from vsscli.data.folders import IMAGE_SUFFIXES
+from vsscli.data.matching import NUMBER, FrameNames
 from vsscli.data.spelling import composed
 from vsscli.exchange.items import Size
 
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of a file that was uploaded."""
-
-NUMBERED = re.compile(r"(?P<before>.*?)(?P<number>\d+)$")
 
 
 @dataclass(frozen=True)
@@ -41,50 +41,44 @@ class Matcher:
     """
 
     def __init__(self, places: Iterable[Place]) -> None:
-        self._ways: tuple[dict[str, list[Place]], ...] = ({}, {}, {}, {})
-        self._videos: set[str] = set()
+        by_video: dict[str, list[Place]] = defaultdict(list)
+        self._joined: dict[str, list[Place]] = defaultdict(list)
+        self._stems: dict[str, list[Place]] = defaultdict(list)
         for place in places:
-            self._videos.add(composed(place.video))
             video, stem = composed(place.video), composed(place.stem)
-            keys = [[f"{video}/{stem}"], [f"{video}_{stem}", f"{video}-{stem}"], [stem], []]
-            numbered = NUMBERED.match(stem)
-            if numbered:
-                keys[3] = [f"{video}/{int(numbered['number'])}"]
-            for way, names in zip(self._ways, keys, strict=True):
-                for name in names:
-                    way.setdefault(name, []).append(place)
+            by_video[video].append(place)
+            for joined in (f"{video}_{stem}", f"{video}-{stem}"):
+                self._joined[joined].append(place)
+            self._stems[stem].append(place)
+        self._videos = {
+            video: FrameNames((place.stem, place) for place in frames) for video, frames in by_video.items()
+        }
 
     def find(self, name: str) -> Place | None:
         """The frame that a name means, if it is one frame's."""
-        path = _path(name)
-        parts = path.split("/")
-        last = parts[-1]
-        for way, key in (
-            *((0, "/".join(parts[-depth:])) for depth in range(len(parts), 1, -1)),
-            (1, last),
-            (1, UPLOADED.sub("", last, 1)),
-            (2, last),
-            (2, UPLOADED.sub("", last, 1)),
-            *((3, key) for key in self._numbers(parts)),
-        ):
-            found = self._ways[way].get(key)
-            if found:
-                return found[0] if len(found) == 1 else None
+        *folders, last = _path(name).split("/")
+        for depth in range(len(folders)):
+            video = self._videos.get("/".join(folders[depth:]))
+            if video is not None and (place := video.named(last)) is not None:
+                return place
+        for known in (self._joined, self._stems):
+            for called in (last, UPLOADED.sub("", last, 1)):
+                if called in known:
+                    return known[called][0] if len(known[called]) == 1 else None
+        for video_name in self._named_videos(folders, last):
+            place = self._videos[video_name].numbered(last)
+            if place is not None:
+                return place
         return None
 
-    def _numbers(self, parts: list[str]) -> list[str]:
-        """Video and number as far as a name says them: by its folder, by what stands before the number, or alone."""
-        numbered = NUMBERED.match(parts[-1])
-        if numbered is None or len(numbered["number"]) > 18:
-            return []
-        number = int(numbered["number"])
-        before = UPLOADED.sub("", numbered["before"], 1).rstrip("_-. ")
-        video = parts[-2] if len(parts) > 1 else None
-        names = [video] if video in self._videos else []
-        names += [before] if before in self._videos else []
-        if len(self._videos) == 1 and video is None:
-            names += [*self._videos]
-        return [f"{name}/{number}" for name in names]
+    def _named_videos(self, folders: list[str], last: str) -> list[str]:
+        """The videos that a frame's name may name: by its folder, by the text before its number, or as the only one."""
+        numbered = NUMBER.match(last)
+        before = "" if numbered is None else UPLOADED.sub("", numbered["before"], 1).rstrip("_-. ")
+        names = [*folders[-1:], before]
+        if len(self._videos) == 1 and not folders:
+            names += self._videos
+        return [name for name in names if name in self._videos]
 
 
 def _path(name: str) -> str:
