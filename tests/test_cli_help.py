@@ -14,7 +14,7 @@ from vsscli.cli.app import build, run
 
 VERBS = (
     *("init", "recipe", "remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
-    *("eval", "vc", "show", "submit", "next", "import", "export", "run", "demo", "cache", "doctor"),
+    *("eval", "vc", "compare", "show", "submit", "next", "import", "export", "run", "demo", "cache", "doctor"),
 )
 NETWORKED = ("train", "predict", "pseudo", "demo")
 HEAVY = ("torch", "torchvision", "timm", "zarr", "numpy", "scipy", "skimage", "PIL", "pydantic", "yaml", "rich")

@@ -15,6 +15,7 @@ from store_samples import CLASSES, distributions, prediction_header, write_predi
 
 from vsscli.data.masks import MaskIds, write_mask
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.errors import VssError
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
 from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
 from vsscli.store.header import Encoding
@@ -213,3 +214,20 @@ def test_a_metric_is_given_what_it_needs(tmp_path: Path, monkeypatch: pytest.Mon
         np.testing.assert_allclose(seen["confidence"], means[t].max(axis=0), atol=0.003)
         np.testing.assert_array_equal(seen["entropy"], store.entropy("street", t))
         assert (seen["image"] == t).all()
+
+
+def test_consistency_along_the_flow_needs_no_masks(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    frames = []
+    for t in range(3):
+        image = tmp_path / "v" / f"{t:04d}.png"
+        Image.fromarray(np.random.default_rng(0).integers(0, 255, (32, 48, 3), dtype=np.uint8)).save(image)
+        frames.append(Frame("v", image.stem, image))
+    steady = np.zeros((3, 32, 48), np.uint8)
+    steady[:, :, 24:] = 1
+    write_labels(tmp_path, "v", steady)
+    video, labels = FolderVideo("v", tuple(frames)), FolderLabels(tmp_path / "labels")
+    figures = score([video], labels, table_of(2), MaskIds(), metrics=["tc"])
+    assert (figures.values["tc"], figures.frames, figures.unmasked) == (1.0, 3, 0)
+    with pytest.raises(VssError, match="none of the 3 frames has a mask"):
+        score([video], labels, table_of(2), MaskIds(), metrics=["tc", "miou"])

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vsscli.api.store import open_store as open_store
     from vsscli.context import Context as Context
     from vsscli.errors import VssError as VssError
+    from vsscli.pipeline.compare import compare as compare
     from vsscli.pipeline.ensemble import ensemble as ensemble
     from vsscli.pipeline.evaluate import evaluate as evaluate
     from vsscli.pipeline.export import export_labels as export_labels
@@ -37,6 +38,7 @@ _HOMES = {
     "OpenStore": "api.store",
     "Progress": "report.progress",
     "VssError": "errors",
+    "compare": "pipeline.compare",
     "ensemble": "pipeline.ensemble",
     "evaluate": "pipeline.evaluate",
     "export_labels": "pipeline.export",

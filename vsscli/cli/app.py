@@ -39,6 +39,7 @@ def build() -> TyperGroup:
 
     from vsscli.cli import (
         cache,
+        compare,
         convert,
         demo,
         doctor,
@@ -81,6 +82,7 @@ def build() -> TyperGroup:
         ("ensemble", ensemble.ensemble),
         ("eval", evaluation.evaluate),
         ("vc", vc.consistency),
+        ("compare", compare.compare),
         ("show", show.show),
         ("submit", submit.submit),
         ("next", advice.advise),

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.census import Census
-from vsscli.data.classes import ClassTable
+from vsscli.data.classes import IGNORE, ClassTable
 from vsscli.data.masks import MaskIds
-from vsscli.data.videos import FolderVideo
+from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.figures import Figures, ScoredVideo
 from vsscli.evaluation.labels import FolderLabels, LabelSource, LabelsWithConfidence, StoreLabels
@@ -99,16 +99,21 @@ def score(
         talk.warn(f"protocol {protocol} leaves out {left_out} of {len(dataset_videos)} videos that are too short")
     frames = sum(len(video.frames) for video in videos)
     unmasked = sum(frame.mask is None for video in videos for frame in video.frames)
-    _require_masks(videos, frames, unmasked, asked, talk)
+    bare = bool(unmasked) and all(metric.without_truth for metric in asked)
+    if bare:
+        unmasked = 0
+        talk.say(f"{', '.join(names)} needs no masks: all {frames} frames count, and nothing is said of being right")
+    else:
+        _require_masks(videos, frames, unmasked, asked, talk)
     census = Census(frames)
-    decoded = closing(_decoded(videos, prediction, ids.read, needs, workers))
+    decoded = closing(_decoded(videos, prediction, ids.read, needs, workers, bare=bare))
     with decoded as given, talk.track("score", frames - unmasked) as done:
         for video in videos:
             for metric in fed:
                 metric.start_video(len(video.frames))
             shape: tuple[int, ...] | None = None
             for frame in video.frames:
-                if frame.mask is None:
+                if frame.mask is None and not bare:
                     for metric in fed:
                         metric.skip()
                     continue
@@ -116,10 +121,10 @@ def score(
                 shape = shape or truth.shape
                 if truth.shape != shape:
                     raise VssError(
-                        f"mask {frame.mask} is {_size(truth.shape)}, the first of video {video.name} is {_size(shape)}",
+                        f"{_place(frame)} is {_size(truth.shape)}, the first of video {video.name} is {_size(shape)}",
                         "all frames of a video must have the same size",
                     )
-                if tally is None:
+                if tally is None and not bare:
                     census.count(truth)
                 classes = truth if to_class is None else _translate(truth, to_class)
                 for metric in fed:
@@ -134,7 +139,7 @@ def score(
     return Figures(
         values={name: found[name] for name in names},
         protocol=protocol,
-        videos=sum(any(frame.mask is not None for frame in video.frames) for video in videos),
+        videos=sum(bare or any(frame.mask is not None for frame in video.frames) for video in videos),
         frames=frames - unmasked,
         left_out=left_out,
         unmasked=unmasked,
@@ -196,13 +201,15 @@ def _decoded(
     read: ReadMask,
     needs: frozenset[Need],
     workers: int | None,
+    *,
+    bare: bool,
 ) -> Generator[Decoded]:
-    """All frames with masks in order, decoded ahead by `workers` threads."""
+    """All frames with masks (if ``bare``, all frames) in order, decoded ahead by `workers` threads."""
 
     def jobs() -> Iterator[Callable[[], Decoded]]:
         for video in videos:
             for index, frame in enumerate(video.frames):
-                if frame.mask is not None:
+                if frame.mask is not None or bare:
                     yield lambda video=video, index=index: _read(video, index, prediction, read, needs)  # type: ignore[misc]
 
     return results_in_order(jobs(), workers)
@@ -211,9 +218,8 @@ def _decoded(
 def _read(video: FolderVideo, index: int, prediction: LabelSource, read: ReadMask, needs: frozenset[Need]) -> Decoded:
     """Ground truth and label of one frame, of the same size, and what else is needed."""
     frame = video.frames[index]
-    assert frame.mask is not None
-    truth = read(frame.mask)
     label = prediction.label(frame.video, index, frame.stem)
+    truth = np.full_like(label, IGNORE) if frame.mask is None else read(frame.mask)
     if truth.shape != label.shape:
         raise VssError(
             f"{prediction.place(frame.video, frame.stem)} is {_size(label.shape)}, "
@@ -227,6 +233,10 @@ def _read(video: FolderVideo, index: int, prediction: LabelSource, read: ReadMas
         if "entropy" in needs:
             extras["entropy"] = prediction.entropy(frame.video, frame.stem)
     return truth, label, extras
+
+
+def _place(frame: Frame) -> str:
+    return f"frame {frame.address}" if frame.mask is None else f"mask {frame.mask}"
 
 
 def _translate(mask: np.ndarray, table: bytes) -> np.ndarray:

@@ -55,6 +55,8 @@ class Metric(ABC):
         What `update` needs in its third argument.
     of_classes
         Whether labels are compared with the truth, so that a set without labelled pixels has no figure.
+    without_truth
+        Whether it ignores ground truth, so that frames without a mask can be scored if all metrics do.
     gaps
         What it does with frames without ground truth, for the message that the other frames count.
     windows
@@ -68,6 +70,7 @@ class Metric(ABC):
     lower_is_better: ClassVar[bool] = False
     needs: ClassVar[tuple[Need, ...]] = ()
     of_classes: ClassVar[bool] = True
+    without_truth: ClassVar[bool] = False
     gaps: ClassVar[str] = ""
     windows: tuple[int, ...] = ()
     raw: bool = False

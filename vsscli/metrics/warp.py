@@ -38,6 +38,7 @@ class WarpedConsistency(Metric):
     names = ("tc",)
     needs = ("image",)
     of_classes = False
+    without_truth = True
     gaps = "TC counts only pairs of neighbours that both have one"
 
     def __init__(self, num_classes: int) -> None:

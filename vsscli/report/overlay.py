@@ -20,6 +20,11 @@ LETTERS = 13
 PAPER = (255, 255, 255)
 INK = (30, 30, 30)
 
+Panel = tuple[str, np.ndarray]
+"""A picture (H, W, 3) and its title."""
+Swatch = tuple[str, tuple[int, int, int]]
+"""A colour and what it means."""
+
 # Black through red and yellow to white in even steps of lightness, so that it is readable without colour too.
 HEAT = np.array([(0, 0, 0), (75, 0, 80), (180, 30, 60), (240, 120, 20), (250, 210, 90), (255, 255, 235)], np.float32)
 
@@ -59,17 +64,17 @@ def overlay(
     for name, array in (("label", label), ("entropy", entropy), ("truth", truth)):
         if array is not None and array.shape != image.shape[:2]:
             raise ValueError(f"{name} is {array.shape}, the image {image.shape[:2]}")
-    factor = -(-PANEL_WIDTH // image.shape[1])
-    large = _enlarge(image, factor, Image.Resampling.BILINEAR)
-    panels = [("prediction", _coloured(large, _enlarge(label, factor), table))]
+    factor = enlarging(image)
+    large = enlarged(image, factor, Image.Resampling.BILINEAR)
+    panels = [("prediction", coloured(large, enlarged(label, factor), table))]
     shown = [label]
     if truth is not None:
-        panels.append(("ground truth", _coloured(large, _enlarge(truth, factor), table)))
+        panels.append(("ground truth", coloured(large, enlarged(truth, factor), table)))
         shown.append(truth)
     if entropy is not None:
-        panels.append(("entropy, black 0 to white 1", heat(_enlarge(entropy.astype(np.float32), factor))))
+        panels.append(("entropy, black 0 to white 1", heat(enlarged(entropy.astype(np.float32), factor))))
     present = np.unique(np.concatenate([array.ravel() for array in shown]))
-    return _sheet(panels, _legend_entries(present, table))
+    return sheet(panels, legend_entries(present, table))
 
 
 def heat(values: np.ndarray) -> np.ndarray:
@@ -100,12 +105,18 @@ def save_picture(path: Path, picture: np.ndarray) -> None:
         Image.fromarray(picture).save(part, format="PNG")
 
 
-def _enlarge(array: np.ndarray, factor: int, resampling: Image.Resampling = Image.Resampling.NEAREST) -> np.ndarray:
+def enlarging(image: np.ndarray) -> int:
+    """How many times as large an image is drawn, so that boundaries and text are readable."""
+    return -(-PANEL_WIDTH // image.shape[1])
+
+
+def enlarged(array: np.ndarray, factor: int, resampling: Image.Resampling = Image.Resampling.NEAREST) -> np.ndarray:
+    """An array (H, W) or (H, W, 3), ``factor`` times as high and wide."""
     height, width = array.shape[:2]
     return np.asarray(Image.fromarray(array).resize((width * factor, height * factor), resampling))
 
 
-def _coloured(image: np.ndarray, label: np.ndarray, table: ClassTable) -> np.ndarray:
+def coloured(image: np.ndarray, label: np.ndarray, table: ClassTable) -> np.ndarray:
     """The image (H, W, 3) overlaid with class colours, with a line between classes."""
     colours = np.zeros((256, 3), np.float32)
     colours[: table.num_classes] = table.colours
@@ -117,12 +128,13 @@ def _coloured(image: np.ndarray, label: np.ndarray, table: ClassTable) -> np.nda
     return mixed.round().astype(np.uint8)
 
 
-def _legend_entries(present: np.ndarray, table: ClassTable) -> list[tuple[str, tuple[int, int, int]]]:
+def legend_entries(present: np.ndarray, table: ClassTable) -> list[Swatch]:
+    """The entries of a legend for the values that occur."""
     entries = [(table.names[index], table.colours[index]) for index in present if index < table.num_classes]
     return [*entries, ("no class", PAPER)] if (present >= table.num_classes).any() else entries
 
 
-def _sheet(panels: Sequence[tuple[str, np.ndarray]], legend: Sequence[tuple[str, tuple[int, int, int]]]) -> np.ndarray:
+def sheet(panels: Sequence[Panel], legend: Sequence[Swatch]) -> np.ndarray:
     """Panels of equal size side by side under their titles, and a legend below, wrapped as needed."""
     font = ImageFont.load_default(LETTERS)
     line = LETTERS + GAP
