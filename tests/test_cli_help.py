@@ -13,7 +13,7 @@ from vsscli import __version__
 from vsscli.cli.app import build, run
 
 VERBS = (
-    *("init", "recipe", "remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
+    *("init", "classes", "recipe", "remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
     *("eval", "vc", "compare", "show", "submit", "next", "import", "export", "run", "demo", "cache", "doctor"),
 )
 NETWORKED = ("train", "predict", "pseudo", "demo")

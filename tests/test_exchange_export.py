@@ -94,7 +94,7 @@ def test_a_video_has_a_frame_for_each_in_the_classes_colours(tmp_path: Path) -> 
     for overlay in (False, True):
         out = tmp_path / f"videos{overlay}"
         export_labels("video", out, prediction=masks, choices=Choices(overlay=overlay, fps=5), context=context)
-        assert sorted(path.name for path in out.iterdir()) == ["day1.mp4", "day2.mp4"]
+        assert sorted(path.name for path in out.glob("*.mp4")) == ["day1.mp4", "day2.mp4"]
         with av.open(str(out / "day1.mp4")) as file:
             frames = [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
             assert float(file.streams.video[0].average_rate) == 5

@@ -16,7 +16,9 @@ from vsscli.context import Context
 from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import write_mask
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.data.walk import MADE
 from vsscli.errors import VssError
+from vsscli.exchange.sink import Sink
 from vsscli.project import init
 from vsscli.project.holdout import choose_held_out
 from vsscli.project.init import Project, init_project
@@ -60,6 +62,18 @@ def clips(tmp_path: Path) -> Path:
             colour_mask(folder / "masks" / name / f"{name}_{number:04d}.png", RED, BLUE)
     (folder / "labelmap.txt").write_text("background:0,0,0::\nroad:255,0,0::\nsky:0,0,255::\n")
     return folder
+
+
+def test_what_vss_made_is_not_taken_for_clips_and_labels(clips: Path) -> None:
+    for out in (clips / "handed out", clips / "out.zip"):
+        with Sink(out, made=True) as sink:
+            (mask,) = sorted((clips / "masks" / "a").glob("*_0000.png"))
+            sink.write("a/a_0000.png", mask.read_bytes())
+    found = survey(clips, ())
+    assert found.labels == [("masks", "colour")]
+    assert found.others == []
+    (clips / "handed out" / MADE).unlink()
+    assert ("handed out", "colour") in survey(clips, ()).labels
 
 
 def test_a_folder_is_looked_through(clips: Path) -> None:

@@ -39,6 +39,7 @@ def build() -> TyperGroup:
 
     from vsscli.cli import (
         cache,
+        classes,
         compare,
         convert,
         demo,
@@ -72,6 +73,7 @@ def build() -> TyperGroup:
     )
     for name, function in (
         ("init", init.init),
+        ("classes", classes.classes),
         ("recipe", recipe.recipe),
         ("remap", remap.remap),
         ("model", model.model),

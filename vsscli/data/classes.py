@@ -8,7 +8,10 @@ A table is a JSON or YAML file in one of these forms::
 
     {dataset: my-streets, classes: [...]}                        either of the above, with a name
 
-So are the tables of other programs, see `data.classfiles`.
+So are the tables of other programs, see `data.classfiles`. A table may say what its classes were called before, and
+which ones were dropped (`vss classes`). Masks that name their classes, and stores, are then read as before::
+
+    {classes: [{name: vehicle, was: [car, truck]}, ...], dropped: [bird]}
 
 Classes are numbered in the order of the list; 255 is never a class.
 """
@@ -18,10 +21,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from vsscli.data.classfiles import read_class_file
 from vsscli.errors import VssError
@@ -49,6 +54,8 @@ class ClassTable:
         C distinct names.
     colours
         C colours, red, green, blue, 0..255.
+    former
+        Names that classes had before, each with the index of its class, or 255 if it was dropped.
 
     Raises
     ------
@@ -59,6 +66,7 @@ class ClassTable:
     name: str
     names: tuple[str, ...]
     colours: tuple[Colour, ...]
+    former: tuple[tuple[str, int], ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         count = len(self.names)
@@ -69,7 +77,8 @@ class ClassTable:
                 f"class table {self.name} has {count} classes; labels have 8 bits, enough for {MAX_CLASSES}",
                 f"merge or drop classes (`vss remap` rewrites masks) until there are at most {MAX_CLASSES}",
             )
-        twice = [name for name, times in Counter(self.names).items() if times > 1]
+        names = [*self.names, *(name for name, _ in self.former)]
+        twice = [name for name, times in Counter(names).items() if times > 1]
         if twice:
             raise VssError(
                 f"class table {self.name} has more than one class named {', '.join(map(repr, twice[:5]))}",
@@ -83,8 +92,18 @@ class ClassTable:
         """C."""
         return len(self.names)
 
+    def translation(self, names: Sequence[str]) -> np.ndarray | None:
+        """The classes of a table with other names: (256,) uint8, for the index of each name its class or 255; `None` if
+        one of the names is unknown."""
+        known = {name: index for index, name in enumerate(self.names)} | dict(self.former)
+        if not all(name in known for name in names):
+            return None
+        lookup = np.full(256, IGNORE, np.uint8)
+        lookup[: len(names)] = [known[name] for name in names]
+        return lookup
+
     def to_dict(self) -> dict[str, Any]:
-        """The table as plain JSON values, ``{"name", "classes": [{"id", "name", "colour"}]}``."""
+        """The table as plain JSON values, ``{"name", "classes": [{"id", "name", "colour"}]}``, without former names."""
         rows = zip(self.names, self.colours, strict=True)
         return {
             "name": self.name,
@@ -119,6 +138,7 @@ class ClassEntry:
     id: int
     name: str
     colour: Colour | None
+    was: tuple[str, ...] = ()
 
 
 def load_class_table(source: str, root: Path | None = None) -> ClassTable:
@@ -142,18 +162,24 @@ def load_class_table(source: str, root: Path | None = None) -> ClassTable:
     VssError
         There is no such table, or the file is not a class table.
     """
-    name, entries = read_class_entries(source, root)
-    return class_table_of(name, entries)
+    path = find_class_table(source, root)
+    values = read_class_file(path)
+    entries = parse_classes(values, str(path))
+    dropped = values.get("dropped", []) if isinstance(values, dict) else []
+    return class_table_of(_name(path, values), entries, _names(dropped, f"{path}: dropped"))
 
 
 def read_class_entries(source: str, root: Path | None = None) -> tuple[str, tuple[ClassEntry, ...]]:
     """Read the name of a class table, and its entries with the ids of the file, which may have gaps, like COCO's."""
     path = find_class_table(source, root)
     values = read_class_file(path)
-    name = path.stem
+    return _name(path, values), parse_classes(values, str(path))
+
+
+def _name(path: Path, values: Any) -> str:
     if path.parent != SHIPPED and isinstance(values, dict):
-        name = str(values.get("name") or values.get("dataset") or name)
-    return name, parse_classes(values, str(path))
+        return str(values.get("name") or values.get("dataset") or path.stem)
+    return path.stem
 
 
 def find_class_table(source: str, root: Path | None = None) -> Path:
@@ -202,7 +228,14 @@ def _entry(row: Any, index: int, where: str) -> ClassEntry:
     if isinstance(number, bool) or not isinstance(number, int) or number < 0:
         raise VssError(f"{where}: class {name!r} has id {number!r}", "ids are whole numbers of at least 0")
     colour = row.get("colour", row.get("color"))
-    return ClassEntry(number, name, None if colour is None else _colour(colour, name, where))
+    was = _names(row.get("was", []), f"{where}: class {name!r}: was")
+    return ClassEntry(number, name, None if colour is None else _colour(colour, name, where), was)
+
+
+def _names(values: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(values, list) or not all(isinstance(name, str) and name.strip() for name in values):
+        raise VssError(f"{where} is {values!r}", "give a list of names that classes had before")
+    return tuple(values)
 
 
 def _colour(values: Any, name: str, where: str) -> Colour:
@@ -212,10 +245,12 @@ def _colour(values: Any, name: str, where: str) -> Colour:
     return values[0], values[1], values[2]
 
 
-def class_table_of(name: str, entries: Sequence[ClassEntry]) -> ClassTable:
-    """A class table of some entries, with a colour for each."""
+def class_table_of(name: str, entries: Sequence[ClassEntry], dropped: Sequence[str] = ()) -> ClassTable:
+    """A class table of some entries, with a colour for each; ``dropped`` names classes that there were before."""
     colours = tuple(entry.colour or made_up_colour(index) for index, entry in enumerate(entries))
-    return ClassTable(name, tuple(entry.name for entry in entries), colours)
+    former = [(old, index) for index, entry in enumerate(entries) for old in entry.was]
+    former += [(old, IGNORE) for old in dropped]
+    return ClassTable(name, tuple(entry.name for entry in entries), colours, tuple(former))
 
 
 def made_up_colour(index: int) -> Colour:

@@ -82,7 +82,7 @@ class MaskIds:
 
     def decode(self, path: Path) -> Decoded:
         """The values of a mask, and how they differ from the stored ones, which a `reader` does not report."""
-        if self.reader is None or (self.legend is not None and CLASSES in _head(path)):
+        if self.reader is None or (self.legend is not None and names_classes(path)):
             return decode_mask(path, self.legend)  # what vss wrote says itself what it means
         return Decoded(self.reader.read(path), by_colours=False, turned=False)
 
@@ -246,6 +246,11 @@ def encode_mask(label: np.ndarray, table: ClassTable | None = None, first: int =
         return encode_label(label)
     palette = table.palette(first)
     return encode_label(label, palette, note_text(table, first, palette))
+
+
+def names_classes(path: Path) -> bool:
+    """Whether a mask names its classes (`data.notes`); not if it can't be read."""
+    return CLASSES in _head(path)
 
 
 def noted_first(path: Path) -> int | None:

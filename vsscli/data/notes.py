@@ -1,7 +1,8 @@
 """Notes in masks: a text in the PNG with the class of every value, and the void values.
 
 Every mask that vss writes has one, so that masks are read by the names of their classes, whatever numbers a recipe
-gives, and a class that was renamed, moved or dropped since is noticed. The text is JSON with the key `KEY`::
+gives. A class that was renamed, merged or dropped since is found if the class table says so, and otherwise refused. The
+text is JSON with the key `KEY`::
 
     {"classes": {"0": "road", "1": "sky"}, "void": [255], "palette": 2212294583}
 
@@ -112,7 +113,7 @@ def read_by_note(values: np.ndarray, note: MaskNote, palette: bytes, legend: Leg
 @lru_cache(maxsize=64)
 def _translation(note: MaskNote, legend: Legend) -> tuple[bytes | None, tuple[tuple[int, str], ...]]:
     """The legend's value of each of 256 numbers, `None` if they are the same, and the classes that the legend lacks."""
-    known = dict(zip(legend.names, (value for value, _ in legend.colours), strict=True))
+    known = dict(legend.former) | dict(zip(legend.names, (value for value, _ in legend.colours), strict=True))
     strange = next((value for value in range(255, -1, -1) if not legend.knows(value)), IGNORE)
     table = bytearray([strange]) * 256  # unknown values stay unknown
     for value, name in note.names:

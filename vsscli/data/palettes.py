@@ -36,12 +36,13 @@ class Legend:
     """Colours of the values of masks: value and colour of each class; void values, which are black; and whether the
     class table gives the colours. Those that vss generates are PASCAL VOC's colour map, which other programs use, too,
     with its own numbers. The names of the classes, in the same order, are for masks that name theirs (`data.notes`);
-    without them, such masks are read like any other."""
+    without them, such masks are read like any other. Former names of classes, each with a value or void."""
 
     colours: tuple[tuple[int, Colour], ...]
     void: tuple[int, ...] = ()
     told: bool = True
     names: tuple[str, ...] = ()
+    former: tuple[tuple[str, int], ...] = ()
 
     @cached_property
     def own(self) -> dict[int, Colour]:
@@ -64,7 +65,9 @@ class Legend:
 def legend_of(table: ClassTable, first: int = 0, void: Sequence[int] = (IGNORE,)) -> Legend:
     """The legend of masks in which value ``first`` is class 0 of a table."""
     told = any(colour != made_up_colour(index) for index, colour in enumerate(table.colours))
-    return Legend(tuple(enumerate(table.colours, start=first)), tuple(void), told, table.names)
+    nothing = IGNORE if IGNORE in void else next(iter(void), IGNORE)
+    former = tuple((name, nothing if index == IGNORE else first + index) for name, index in table.former)
+    return Legend(tuple(enumerate(table.colours, start=first)), tuple(void), told, table.names, former)
 
 
 def read_palette(numbers: np.ndarray, palette: bytes, alpha: bytes, legend: Legend | None, where: str) -> np.ndarray:

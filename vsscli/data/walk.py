@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsscli.errors import VssError
+from vsscli.files import write_text
 
 SERVICE = frozenset(
     {
@@ -31,6 +32,9 @@ SERVICE = frozenset(
     }
 )
 KINDS_NAMED = 4
+
+MADE = ".made-by-vss"
+"""A file in folders of predictions and exports, so that `vss init` does not take them for clips and labels."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,11 @@ def visible(folder: Path) -> list[Path]:
     except OSError as cause:
         raise VssError(f"folder {folder} can't be read: {cause.strerror}", "check its path and permissions") from cause
     return [folder / name for name in sorted(names) if not is_service(name)]
+
+
+def mark_as_made(folder: Path) -> None:
+    """Mark a folder as one that vss has made, creating it if necessary."""
+    write_text(folder / MADE, "This folder was made by vss, so `vss init` does not look into it.\n")
 
 
 def folders_below(place: Path) -> Folders:

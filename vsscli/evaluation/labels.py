@@ -135,22 +135,37 @@ class StoreLabels:
     """Labels of a prediction store. Frames are found by name, so the store may hold more than is scored.
 
     Names may differ from those of the frames in their Unicode form (`data.spelling`).
+
+    Parameters
+    ----------
+    store
+        The store.
+    translation
+        (256,) uint8, the class or 255 for each of the store's, if the class table has changed since
+        (`ClassTable.translation`).
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, translation: np.ndarray | None = None) -> None:
         self._store = store
+        self._translation = translation
         self._videos = respelled(store.videos())
         self._frames: tuple[str, dict[str, int]] = ("", {})
 
     def label(self, video: str, index: int, stem: str) -> np.ndarray:
         """Read one frame's label."""
-        return self._store.label(*self._find(video, stem))
+        label = self._store.label(*self._find(video, stem))
+        return label if self._translation is None else self._translation[label]
 
     def confidence(self, video: str, stem: str) -> np.ndarray:
         """Read the probability of one frame's label."""
         if self._store.encoding.grid != 1:
             what = f"store {self._store.path} keeps probabilities on a coarser grid than its labels"
             raise VssError(what, "predict with store.grid=1")
+        if self._translation is not None:
+            raise VssError(
+                f"the classes have changed since {self._store.path} was predicted, so its probabilities are of others",
+                "leave metrics of probabilities out, or train and predict again",
+            )
         place = self._find(video, stem)
         classes, shares = self._store.lists(*place)
         shares[classes != self._store.label(*place)] = 0

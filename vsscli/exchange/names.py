@@ -18,7 +18,8 @@ BACKGROUND = "background"
 class ClassNames:
     """The classes of a table by the names that a source has for them.
 
-    A name is the table's own, or has the same letters and digits ("Traffic_Light" for "traffic light"), or is mapped.
+    A name is the table's own, one that a class had before, has the same letters and digits ("Traffic_Light" for
+    "traffic light"), or is mapped.
 
     Parameters
     ----------
@@ -40,7 +41,8 @@ class ClassNames:
         for name, index in self._exact.items():
             alike.setdefault(_letters(name), []).append(index)
         self._alike = {letters: found[0] for letters, found in alike.items() if len(found) == 1 and letters}
-        self._changes = {name: self._target(name, target) for name, target in (changes or {}).items()}
+        self._changes = dict(table.former)
+        self._changes |= {name: self._target(name, target) for name, target in (changes or {}).items()}
 
     @property
     def uncovered(self) -> int:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import IO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
+from vsscli.data.walk import MADE, mark_as_made
 from vsscli.errors import VssError
 from vsscli.files import whole_file
 from vsscli.inside import require_inside
@@ -38,6 +39,8 @@ class Sink:
         Suffix of that one file, where the format has one.
     force
         Whether what is there may be replaced: a file, or files in a folder.
+    made
+        Whether to mark the folder or zip as made by vss, so that it is not taken for labels of the user's.
 
     Raises
     ------
@@ -45,8 +48,9 @@ class Sink:
         Something is there, and is not to be replaced; or the disk refuses.
     """
 
-    def __init__(self, out: Path, *, single: str = "", force: bool = False) -> None:
+    def __init__(self, out: Path, *, single: str = "", force: bool = False, made: bool = False) -> None:
         self.out = out
+        self._made = made
         self.single = bool(single) and out.suffix.lower() == single
         self._zipped = out.suffix.lower() == ".zip"
         self._stack = ExitStack()
@@ -63,6 +67,10 @@ class Sink:
         if self._zipped:
             part = self._stack.enter_context(whole_file(self.out, "zip"))
             self._archive = self._stack.enter_context(ZipFile(part, "w", ZIP_DEFLATED))
+            if self._made:
+                self._archive.comment = MADE.encode()
+        elif self._made and not self.single:
+            mark_as_made(self.out)
         return self
 
     def __exit__(

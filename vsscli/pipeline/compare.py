@@ -88,7 +88,9 @@ def compare(
     """
     known = None if recipe is None else as_recipe(recipe)
     opened = [
-        open_predicted(place_of(path), data_root=context.data_root, split=split, recipe=known, otherwise="val")
+        open_predicted(
+            place_of(path), data_root=context.data_root, split=split, recipe=known, otherwise="val", any_classes=True
+        )
         for path in (first, second)
     ]
     one, other = opened

@@ -103,7 +103,9 @@ def evaluate(
         path = newest_evaluation_store(context.workspace, None if recipe is None else recipe.data.name)
     else:
         path = place_of(prediction)
-    found = open_predicted(path, data_root=context.data_root, split=split, recipe=recipe, otherwise="val")
+    found = open_predicted(
+        path, data_root=context.data_root, split=split, recipe=recipe, otherwise="val", any_classes=True
+    )
     dataset = found.dataset
     talk.say(f"scoring {path} on split {found.split!r} of {dataset.root}, protocol {protocol!r}")
     videos = dataset.split(found.split)

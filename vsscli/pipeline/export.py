@@ -86,7 +86,7 @@ def export_labels(
     given = outgoing(path, selection, context, known, images=choices.overlay)
     context.talk.say(f"writing {given.frames} frames of {path} as {form} to {out}")
     void = pixels = 0
-    with Sink(out, single=what.single, force=force) as sink:
+    with Sink(out, single=what.single, force=force, made=True) as sink:
         writer = write(sink, given.table, choices)
         try:
             with (

@@ -13,6 +13,7 @@ from vsscli.data.content import INDEX, Digests
 from vsscli.data.folders import some
 from vsscli.data.inputs import open_input
 from vsscli.data.video import Video
+from vsscli.data.walk import mark_as_made
 from vsscli.errors import VssError
 from vsscli.files import clear_folder, write_text
 from vsscli.inference.devices import resolve_device
@@ -77,6 +78,7 @@ def predict_input(
     if not force:
         for video in videos:
             _require_same_origin(out, video, note)
+    mark_as_made(out)
     for video in videos:
         require_inside(out, out / video.name)
         clear_folder(out / video.name, ".png")

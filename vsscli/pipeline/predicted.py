@@ -30,7 +30,13 @@ class Predicted:
 
 
 def open_predicted(
-    path: Path, *, data_root: Path | None, split: str | None, recipe: Recipe | None, otherwise: str
+    path: Path,
+    *,
+    data_root: Path | None,
+    split: str | None,
+    recipe: Recipe | None,
+    otherwise: str,
+    any_classes: bool = False,
 ) -> Predicted:
     """Open a prediction and find its data set.
 
@@ -42,6 +48,9 @@ def open_predicted(
         The data set: the recipe's, else the one that the store names, else whatever is under the root.
     split
         Which videos; `None`: the store's own split, or ``otherwise``.
+    any_classes
+        Whether a store may hold what the classes were before they were renamed, merged or dropped; its labels are
+        translated.
 
     Raises
     ------
@@ -55,24 +64,46 @@ def open_predicted(
     if header is not None and header.kind == "pseudo":
         raise VssError(f"{path} holds pseudo-labels, not predictions", "name the prediction store it was made from")
     dataset = _dataset(path, header, data_root, recipe)
-    if header is not None and header.table != dataset.table:
-        raise VssError(
-            f"{path} holds {header.table.num_classes} classes of {header.table.name!r}, "
-            f"{dataset.root} has {dataset.table.num_classes} of {dataset.table.name!r}",
-            "name the data set whose classes it predicts",
-        )
-    labels = StoreLabels(open_store(path)) if header else FolderLabels(path, legend_of(dataset.table))
-    return Predicted(path, labels, dataset, split or (header.split(path) if header else otherwise), header)
+    if header is None:
+        return Predicted(path, FolderLabels(path, legend_of(dataset.table)), dataset, split or otherwise)
+    translation = None
+    if header.table.names != dataset.table.names:
+        translation = dataset.table.translation(header.table.names)
+        if translation is None or not any_classes:
+            raise _other_classes(path, header, dataset)
+    labels = StoreLabels(open_store(path), translation)
+    return Predicted(path, labels, dataset, split or header.split(path), header)
 
 
-def noted_dataset(path: Path, header: Header, data_root: Path | None) -> Dataset:
+def noted_dataset(path: Path, header: Header, data_root: Path | None, *, any_classes: bool = False) -> Dataset:
     """The data set that a store predicts, as its header notes it.
 
     Raises
     ------
     VssError
-        The header names no readable data set, or the data is neither where it was nor at ``data_root``.
+        The header names no readable data set, the data is neither where it was nor at ``data_root``, or it has other
+        classes now, unless ``any_classes``.
     """
+    dataset = _noted(path, header, data_root)
+    if dataset.table.names != header.table.names and not any_classes:
+        raise _other_classes(path, header, dataset)
+    return dataset
+
+
+def _other_classes(path: Path, header: Header, dataset: Dataset) -> VssError:
+    if dataset.table.translation(header.table.names) is not None:
+        return VssError(
+            f"the classes of {dataset.root} have changed since {path} was made",
+            "train and predict again; `vss eval` and `vss compare` can still score what was predicted before",
+        )
+    return VssError(
+        f"{path} holds {header.table.num_classes} classes of {header.table.name!r}, "
+        f"{dataset.root} has {dataset.table.num_classes} of {dataset.table.name!r}",
+        "name the data set whose classes it predicts",
+    )
+
+
+def _noted(path: Path, header: Header, data_root: Path | None) -> Dataset:
     values = header.data.get("section")
     if values is None:
         raise VssError(f"{path} does not name the data set it predicts", "name a store that `vss predict` made")
@@ -93,7 +124,7 @@ def _dataset(path: Path, header: Header | None, data_root: Path | None, recipe: 
     if recipe is not None:
         return open_dataset(recipe.data, data_root)
     if header is not None and header.data.get("section") is not None:
-        return noted_dataset(path, header, data_root)
+        return noted_dataset(path, header, data_root, any_classes=True)
     if data_root is not None:
         return open_dataset(plain_data(data_root))
     raise VssError(f"{path} does not name the data set it predicts", "add --data ROOT or --recipe FILE")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vsscli.data.classes import ClassTable
+from vsscli.data.classes import IGNORE, ClassTable
 from vsscli.project.sizing import Size
 
 PIPELINE, DATASET, CLASSES = "vss.yaml", "dataset.yaml", "classes.yaml"
@@ -36,13 +36,20 @@ class Described:
 
 def class_table(table: ClassTable) -> str:
     """``classes.yaml``."""
-    rows = zip(table.names, table.colours, strict=True)
+    was: dict[int, list[str]] = {}
+    for old, index in table.former:
+        was.setdefault(index, []).append(old)
+    rows = []
+    for index, (name, colour) in enumerate(zip(table.names, table.colours, strict=True)):
+        before = f", was: {_list(was[index])}" if index in was else ""
+        rows.append((f"  - {{name: {_text(name)}, colour: {list(colour)}{before}}}", ""))
     return _file(
-        "The classes, in the order of their indices. Masks name their classes: to rename one, change it here and\n"
-        "import the labels again with --map OLD=NEW.",
+        "The classes, in the order of their indices. `vss classes` counts them in the labels, and renames, merges and\n"
+        "drops them; masks name their classes, so that they stay as they are.",
         (f"name: {_text(table.name)}", ""),
         ("classes:", ""),
-        *((f"  - {{name: {_text(name)}, colour: {list(colour)}}}", "") for name, colour in rows),
+        *rows,
+        *([(f"dropped: {_list(was[IGNORE])}", "void where labels have them")] if IGNORE in was else []),
     )
 
 

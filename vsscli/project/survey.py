@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from PIL import Image
@@ -16,7 +17,7 @@ from vsscli.data.inputs import NOTES
 from vsscli.data.numbering import DIGITS
 from vsscli.data.pixels import image_size, read_image
 from vsscli.data.video import VIDEO_SUFFIXES
-from vsscli.data.walk import folders_below, visible
+from vsscli.data.walk import MADE, folders_below, visible
 from vsscli.errors import VssError
 from vsscli.exchange.guess import guess_format
 from vsscli.exchange.source import open_source_files
@@ -60,7 +61,7 @@ class Survey:
 
 
 def survey(root: Path, skip: Sequence[str]) -> Survey:
-    """Look at everything below a folder, but for the folders and files of the names in ``skip`` right in it.
+    """Look at everything below a folder except what vss has made, and what ``skip`` names directly in the folder.
 
     Raises
     ------
@@ -68,7 +69,9 @@ def survey(root: Path, skip: Sequence[str]) -> Survey:
         The folder can't be read.
     """
     found = Survey()
-    folders = [below for below in folders_below(root).there if not below.parts or below.parts[0] not in skip]
+    there = [below for below in folders_below(root).there if not below.parts or below.parts[0] not in skip]
+    made = {below for below in there if (root / below / MADE).is_file()}
+    folders = [below for below in there if made.isdisjoint((below, *below.parents))]
     held = {below: _holds(root / below) for below in folders}
     masks = {below for below in folders if held[below] == "masks"}
     tops = {_top(below, masks, held) for below in masks}
@@ -95,6 +98,8 @@ def _look_at_files(root: Path, below: Path, found: Survey, skip: Sequence[str]) 
             found.videos.append((below / f"*{path.suffix}").as_posix() if not below.parts else below.as_posix())
         elif not below.parts and path.name.lower() in CLASS_FILES and found.classes is None:
             found.classes = name
+        elif suffix == ".zip" and _is_made(path):
+            continue
         elif suffix in (".zip", ".json", ".xml") and (form := _format(path)):
             # Of formats with a file for each frame the folder is the source.
             found.labels.append((below.as_posix() if form == "labelme" and below.parts else name, form))
@@ -167,6 +172,15 @@ def _top(below: Path, masks: set[Path], held: dict[Path, str]) -> Path:
             break
         top = parent
     return top
+
+
+def _is_made(path: Path) -> bool:
+    """Whether vss has made a zip."""
+    try:
+        with ZipFile(path) as archive:
+            return archive.comment == MADE.encode()
+    except (OSError, BadZipFile):
+        return False
 
 
 def _format(path: Path) -> str:
