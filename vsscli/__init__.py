@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vsscli.pipeline.export import export_labels as export_labels
     from vsscli.pipeline.incoming import import_labels as import_labels
     from vsscli.pipeline.pseudo import pseudo as pseudo
+    from vsscli.pipeline.report import write_report as write_report
     from vsscli.pipeline.train import train as train
     from vsscli.recipes.load import load_recipe as load_recipe
     from vsscli.report.progress import Progress as Progress
@@ -49,6 +50,7 @@ _HOMES = {
     "pseudo": "pipeline.pseudo",
     "run": "stages.run",
     "train": "pipeline.train",
+    "write_report": "pipeline.report",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -89,20 +89,9 @@ Crop = Annotated[
     Option("--crop", metavar=SIDES, help="Side of the images, or height and width: 640, 64 96 or 64x96."),
 ]
 
-FirstFrame = Annotated[
-    int | None,
-    Option(
-        "--first-frame",
-        min=0,
-        metavar="N",
-        help="Number that labels give the first frame of a video file. [default: 1 if they must, else 0]",
-    ),
-]
-
 # How much is said, and how.
 Workers = Annotated[
-    int | None,
-    Option("--workers", min=1, metavar="N", help="Processes, by video. [default: up to one per core]"),
+    int | None, Option("--workers", min=1, metavar="N", help="Parallel workers. [default: one per core]")
 ]
 Force = Annotated[bool, Option("--force", help="Replace existing results.")]
 ForceStore = Annotated[

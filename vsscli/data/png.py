@@ -127,8 +127,9 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib_ng.crc32(data, zlib_ng.crc32(kind)))
 
 
-def encode_label(label: np.ndarray, palette: bytes = b"", note: bytes = b"") -> bytes:
+def encode_label(label: np.ndarray, palette: bytes = b"", note: bytes = b"", alpha: bytes = b"") -> bytes:
     """A label map, (H, W) uint8, as an 8-bit PNG, grey or with a palette; ``note`` is a key and a text, separated by 0.
+    ``alpha`` has the opacity of the first colours of the palette, 0 to 255; the others are opaque.
 
     Rows are stored as differences, which in a label map are mostly zeros, compressed as runs: the only matches that are
     searched repeat the previous byte. Without hash tables, in which implementations of deflate differ (and zlib-ng
@@ -143,7 +144,7 @@ def encode_label(label: np.ndarray, palette: bytes = b"", note: bytes = b"") -> 
     deflate = zlib.compressobj(level=6, wbits=15, memLevel=8, strategy=zlib.Z_RLE)
     data = deflate.compress(rows.data) + deflate.flush()
     parts = [SIGNATURE, chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 3 if palette else 0, 0, 0, 0))]
-    parts += [chunk(kind, body) for kind, body in ((b"PLTE", palette), (b"tEXt", note)) if body]
+    parts += [chunk(kind, body) for kind, body in ((b"PLTE", palette), (b"tRNS", alpha), (b"tEXt", note)) if body]
     return b"".join([*parts, chunk(b"IDAT", data), chunk(b"IEND", b"")])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,12 +24,16 @@ class ScoredVideo:
         Figures by metric.
     worst
         By metric, the stem of the frame where the worst window begins, and its figure; without metrics that have none.
+    windows
+        By metric, the figure of every window, in the order of the frames where they begin; NaN for one that does not
+        count.
     """
 
     name: str
     frames: int
     values: dict[str, float]
     worst: dict[str, tuple[str, float]] = field(default_factory=dict)
+    windows: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with `None` for NaN."""

@@ -94,7 +94,7 @@ def measure(stores: Sequence[Store], done: Callable[[int], object] = lambda fram
         for t in range(len(stems)):
             after = first.label(video, t)
             if before is not None and current is not None:
-                flicker[t - 1] = np.mean((current != before) & (before == after))
+                flicker[t - 1] = flicker_of(before, current, after)
             columns["entropy"].append(np.array([first.entropy(video, t).mean()]))
             columns["looks"].append(_look(after, len(first.header.table.names))[None])
             differ = [np.mean(other.label(video, t) != after) for other in others]
@@ -112,6 +112,11 @@ def measure(stores: Sequence[Store], done: Callable[[int], object] = lambda fram
         arrays["differ"] if others else None,
         arrays["looks"],
     )
+
+
+def flicker_of(before: np.ndarray, label: np.ndarray, after: np.ndarray) -> float:
+    """Share of the pixels of labels (H, W) that have another class than in the frames before and after, which agree."""
+    return float(np.mean((label != before) & (before == after)))
 
 
 def choose(

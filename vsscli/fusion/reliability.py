@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
-from vsscli.engine.engine import LOCAL, Engine
 from vsscli.fusion.sources import require_size
 from vsscli.fusion.threshold import require_predictions
 from vsscli.store.header import MAX_LEVEL
@@ -100,7 +98,7 @@ class Reliability:
         }
 
 
-def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, engine: Engine = LOCAL) -> Reliability:
+def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, workers: int | None = None) -> Reliability:
     """Count a store's right and wrong pixels by entropy and class, in one pass.
 
     Parameters
@@ -109,7 +107,7 @@ def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, eng
         Predictions.
     truth
         Masks of the frames that have one.
-    talk, engine
+    talk, workers
         As for `write_pseudo`.
 
     Raises
@@ -121,33 +119,16 @@ def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, eng
     num_classes = store.header.num_classes
     videos = require_complete(store)
     total = np.zeros((3, MAX_LEVEL + 1, num_classes), np.int64)
-    judged_frames, lengths = 0, [len(store.stems(video)) for video in videos]
-    task = _Judging(store, truth, num_classes)
-    with closing(engine.map("reliability", task, videos, lengths, talk)) as counted:
-        for some, judged in counted:
-            total += some
-            judged_frames += judged
-    return Reliability(store.header.table.names, sum(lengths), judged_frames, *total)
-
-
-@dataclass(frozen=True)
-class _Judging:
-    """The task of counting the pixels of some videos; yields (3, 256, C) int64, and how many frames have masks."""
-
-    store: Store
-    truth: Truth
-    num_classes: int
-
-    def __call__(self, videos: Sequence[str], threads: int, talk: Talk) -> Iterator[tuple[np.ndarray, int]]:
-        total, judged_frames = np.zeros((3, MAX_LEVEL + 1, self.num_classes), np.int64), 0
-        places = ((video, t) for video in videos for t in range(len(self.store.stems(video))))
-        jobs = (partial(_count, self.store, self.truth, video, self.num_classes, t) for video, t in places)
-        with talk.track("reliability", 0) as done, closing(results_in_order(jobs, threads)) as counted:
-            for counts, judged in counted:
+    frames = judged_frames = 0
+    with talk.track("reliability", sum(len(store.stems(video)) for video in videos)) as done:
+        for video in videos:
+            jobs = (partial(_count, store, truth, video, num_classes, t) for t in range(len(store.stems(video))))
+            for counts, judged in results_in_order(jobs, workers):
                 total += counts
+                frames += 1
                 judged_frames += judged
                 done(1)
-        yield total, judged_frames
+    return Reliability(store.header.table.names, frames, judged_frames, *total)
 
 
 def _count(store: Store, truth: Truth, video: str, num_classes: int, t: int) -> tuple[np.ndarray, bool]:

@@ -137,13 +137,6 @@ class VideoConsistency(Metric):
         self.videos.append(Windows(self._length, accuracies, self._bare))
         self._length = -1
 
-    def merge(self, other: VideoConsistency) -> None:
-        self.videos += other.videos
-
-    def __getstate__(self) -> dict[str, Any]:
-        buffers = ("_last", "_same", "_kept", "_runs", "_long")
-        return {name: value for name, value in self.__dict__.items() if name not in buffers} | {"_shape": None}
-
     def figures(self) -> dict[str, float]:
         """VC_n: the mean over the windows of all videos, so that long videos weigh more."""
         return {f"vc{window}": _mean(self._gather(window)) for window in self.windows}
@@ -178,7 +171,9 @@ class VideoConsistency(Metric):
             values = {f"vc{window}": _mean(own) for window, own in video.accuracies.items()}
             counted = {f"vc{window}": own for window, own in video.accuracies.items() if not np.isnan(own).all()}
             worst = {name: (int(np.nanargmin(own)), float(np.nanmin(own))) for name, own in counted.items()}
-            figures.append(VideoFigures(values, worst))
+            figures.append(
+                VideoFigures(values, worst, {f"vc{window}": own for window, own in video.accuracies.items()})
+            )
         return figures
 
     def _gather(self, window: int) -> np.ndarray:

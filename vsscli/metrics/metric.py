@@ -31,18 +31,22 @@ class Setting:
 
 
 class VideoFigures(NamedTuple):
-    """Figures of one video, NaN if nothing counts, and for each the number of the worst frame with its figure."""
+    """Figures of one video, NaN if nothing counts, and for each the number of the worst frame with its figure.
+
+    ``windows`` has, by figure, that of every window, (windows,) float64, NaN for one that does not count; a window
+    begins at the frame of its number.
+    """
 
     values: dict[str, float]
     worst: dict[str, tuple[int, float]]
+    windows: Mapping[str, np.ndarray] = {}
 
 
 class Metric(ABC):
     """An accumulator over the frames of a set of videos.
 
     For every video, ``start_video(length)`` is called, then ``update`` for each frame, or ``skip`` if it has no ground
-    truth, then ``end_video(name)``. Figures are fractions, NaN if nothing counts. Sums are of integers, so that figures
-    do not depend on how videos are shared out to accumulators that are merged.
+    truth, then ``end_video(name)``. Figures are fractions, NaN if nothing counts.
 
     Attributes
     ----------
@@ -98,10 +102,6 @@ class Metric(ABC):
 
     def end_video(self, name: str) -> None:  # noqa: B027
         """Close the open video."""
-
-    @abstractmethod
-    def merge(self, other: Self) -> None:
-        """Add what another accumulator of the same figures counted in the videos that follow, to the last digit."""
 
     @abstractmethod
     def figures(self) -> dict[str, float]:

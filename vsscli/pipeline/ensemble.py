@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsscli.context import Context
-from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights
 from vsscli.fusion.mix import Method
@@ -79,7 +78,7 @@ def ensemble(
     split
         The split whose masks and frames are read; `None`: the one that the stores name.
     workers
-        Processes, each with some of the videos; `None`: as many as the cores and the number of frames justify.
+        Threads; `None`: one per core.
     force
         Write a new store beside a different one in its place.
     begin
@@ -105,7 +104,6 @@ def ensemble(
         others=len(fit_on),
         temporal=temporal,
     )
-    engine = Engine(workers)
     paths = [place_of(store) for store in stores]
     fitted, chosen_on = None, None
     if fit_weights:
@@ -133,16 +131,14 @@ def ensemble(
             temperatures=temperatures,
             chosen_on=chosen_on,
             talk=context.talk,
-            engine=engine,
+            workers=workers,
             force=force,
         )
         context.talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
     if temporal:
         from vsscli.pipeline.smoothing import smooth_store
 
-        path = smooth_store(
-            path, temporal, target, context=context, split=split, engine=engine, force=force, begin=begin
-        )
+        path = smooth_store(path, temporal, target, context=context, split=split, force=force, begin=begin)
     return Fusion(path, fitted)
 
 

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vsscli.context import Context
-from vsscli.data.layouts import Dataset
 from vsscli.data.masks import to_classes
 from vsscli.data.spelling import composed
-from vsscli.engine.engine import LOCAL, Engine
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
 from vsscli.fusion.threshold import Threshold
 from vsscli.pipeline.learned import learned_frames, learned_remark
 from vsscli.pipeline.predicted import noted_dataset
-from vsscli.report.chart import line_chart
+from vsscli.report.curves import reliability_chart
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store, open_store
 from vsscli.store.remote import beside, put_text
@@ -74,9 +71,7 @@ class ReliabilityReport:
         return list(zip(counts.names, *shown, strict=True))
 
 
-def report_reliability(
-    predictions: Path, threshold: Threshold, *, context: Context = Context(), engine: Engine = LOCAL
-) -> ReliabilityReport:
+def report_reliability(predictions: Path, threshold: Threshold, *, context: Context = Context()) -> ReliabilityReport:
     """Measure a prediction store, and write ``<store>.reliability.svg`` and ``.json`` beside it.
 
     Parameters
@@ -87,8 +82,6 @@ def report_reliability(
         The threshold to mark in the chart, and to use for the classes' shares.
     context
         Its data root is where the masks are; `None`: where the frames were when they were predicted.
-    engine
-        Where videos are counted.
 
     Raises
     ------
@@ -97,8 +90,8 @@ def report_reliability(
     """
     talk = context.talk
     store = open_store(predictions)
-    truth, learned = _truth(store, context.data_root)
-    counts = measure_reliability(store, truth, talk=talk, engine=engine)
+    truth, learned = truth_of(store, context.data_root)
+    counts = measure_reliability(store, truth, talk=talk)
     if counts.judged_frames < counts.frames:
         talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks and show how many pixels are right")
     chart, figures = (beside(predictions, f".reliability.{kind}") for kind in ("svg", "json"))
@@ -112,30 +105,11 @@ def report_reliability(
 
 def draw_reliability(counts: Reliability, threshold: Threshold) -> str:
     """Coverage against precision as SVG; without any masks, coverage against the threshold."""
-    coverage, precision = counts.coverage(), counts.precision()
-    covered = counts.covered(_levels(threshold))
-    mark = f"{covered:.1%} reliable"
-    if not counts.judged_frames:
-        return line_chart(
-            "Reliable pixels by threshold",
-            [("", [(number / MAX_LEVEL, float(share)) for number, share in enumerate(coverage)])],
-            x_title="threshold: entropy, of its maximum",
-            y_title="reliable pixels, of all",
-            x_range=(0, 1),
-            y_range=(0, 1),
-            # Thresholds per class have no single place on the axis.
-            mark=None if threshold.class_levels else (threshold.level / MAX_LEVEL, mark),
-        )
-    known = [(float(x), float(y)) for x, y in zip(coverage, precision, strict=True) if x and not math.isnan(y)]
-    lowest = min(y for _, y in known)
-    return line_chart(
-        "How right the reliable pixels are",
-        [("", known)],
-        x_title="reliable pixels, of all",
-        y_title="right, of the reliable ones",
-        x_range=(0, 1),
-        y_range=(math.floor(lowest * 20) / 20 if lowest < 1 else 0.95, 1.0),
-        mark=(covered, mark),
+    return reliability_chart(
+        counts.coverage().tolist(),
+        counts.precision().tolist(),
+        covered=counts.covered(_levels(threshold)),
+        threshold=None if threshold.class_levels else threshold.level / MAX_LEVEL,
     )
 
 
@@ -143,23 +117,16 @@ def _levels(threshold: Threshold) -> int | tuple[int, ...]:
     return threshold.class_levels or threshold.level
 
 
-@dataclass(frozen=True)
-class _Masks:
-    """Reads the masks of a store's frames (`fusion.reliability.Truth`); paths by composed names of video and frame."""
+def truth_of(store: Store, data_root: Path | None) -> tuple[Truth, int]:
+    """The masks of a store's frames, and how many of the frames with a mask were trained on.
 
-    store: Store
-    dataset: Dataset
-    paths: Mapping[tuple[str, str], Path]
-
-    def __call__(self, video: str, t: int) -> np.ndarray | None:
-        ids, num_classes = self.dataset.ids, self.dataset.table.num_classes
-        mask = self.paths.get((composed(video), composed(self.store.stems(video)[t])))
-        return None if mask is None else to_classes(ids.read(mask), ids, num_classes, mask)
-
-
-def _truth(store: Store, data_root: Path | None) -> tuple[Truth, int]:
-    """The masks of a store's frames, and how many of the frames with a mask were trained on."""
+    Raises
+    ------
+    VssError
+        The store names no data set, or it is missing.
+    """
     dataset = noted_dataset(store.path, store.header, data_root)
+    read = dataset.ids.read
     there = {composed(name): frozenset(map(composed, store.stems(name))) for name in store.videos()}
     frames = [
         frame
@@ -167,5 +134,10 @@ def _truth(store: Store, data_root: Path | None) -> tuple[Truth, int]:
         for frame in video.frames
         if frame.mask is not None and composed(frame.stem) in there.get(composed(video.name), ())
     ]
-    masks = {(composed(frame.video), composed(frame.stem)): frame.mask for frame in frames if frame.mask is not None}
-    return _Masks(store, dataset, masks), learned_frames(store.header, dataset, frames)
+    masks = {(composed(frame.video), composed(frame.stem)): frame.mask for frame in frames}
+
+    def truth(video: str, t: int) -> np.ndarray | None:
+        mask = masks.get((composed(video), composed(store.stems(video)[t])))
+        return None if mask is None else to_classes(read(mask), dataset.ids, dataset.table.num_classes, mask)
+
+    return truth, learned_frames(store.header, dataset, frames)

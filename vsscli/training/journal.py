@@ -58,6 +58,14 @@ class Journal:
             self._board.close()
 
 
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's journal that are whole, in order; none if there is no such file."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    return [parse_json(line, "journal", finite=False) for line in lines if not math.isinf(_step_of(line))]
+
+
 def _step_of(line: str) -> float:
     try:
         return float(parse_json(line, "journal", finite=False)["step"])
