@@ -89,6 +89,14 @@ def exchange(session: nox.Session, reader: str) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """The page of a report in headless Chromium, which must be installed: /usr/bin/chromium, or $VSS_CHROMIUM."""
+    install(session)
+    session.install("-c", "constraints.txt", "playwright")
+    session.run("pytest", "tests/browser/report_page.py", *session.posargs, env={**QUIET, "PYTHONPATH": "tests"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """The benchmarks behind docs/results.md."""
     install(session)
