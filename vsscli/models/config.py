@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from vsscli.errors import VssError
 from vsscli.section import Section, Size
@@ -167,6 +167,23 @@ class NetworkConfig(Section, ABC):
     @abstractmethod
     def build(self, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> Network:
         """Build the network; call `vsscli.models.build.build_network`, which checks everything first."""
+
+
+class LargeModel(NetworkConfig):
+    """A family whose networks are large: they may recompute activations, and be compiled."""
+
+    checkpointing: bool = Field(
+        False, description="recompute activations in the backward pass: slower, far less memory"
+    )
+    compile: bool = Field(False, description="torch.compile; the first steps take minutes")
+
+    @property
+    def recomputes(self) -> bool:
+        return self.checkpointing
+
+    @property
+    def compiles(self) -> bool:
+        return self.compile
 
 
 class TrainedModel(NetworkConfig):

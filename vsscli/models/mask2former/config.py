@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 from pydantic import Field, ValidationError, create_model, model_validator
 
 from vsscli.errors import VssError
-from vsscli.models.config import NamedNetwork, NetworkConfig, config_error
+from vsscli.models.config import LargeModel, NamedNetwork, config_error
 from vsscli.models.mask2former.published import NETWORKS
 from vsscli.models.mask2former.trunks import (
     SETTINGS,
@@ -121,7 +121,7 @@ else:
     )
 
 
-class Mask2FormerModel(NetworkConfig):
+class Mask2FormerModel(LargeModel):
     """Mask2Former on a Swin, a BEiT, or a ViT-Adapter over BEiT or ONE-PEACE: `vss model ls`."""
 
     masks: ClassVar[bool] = True
@@ -140,10 +140,6 @@ class Mask2FormerModel(NetworkConfig):
         "grid", description="sum masks at stride 4, or resize them to the image first, as detectron2 does"
     )
     frozen: bool = Field(False, description="do not train the pretrained trunk")
-    checkpointing: bool = Field(
-        False, description="recompute activations in the backward pass: slower, far less memory"
-    )
-    compile: bool = Field(False, description="torch.compile; the first steps take minutes")
     pretrained: str = Field(
         "none",
         description="`none`, or a file: BEiT's, ONE-PEACE's or Swin's pretraining, a published or a vss checkpoint",
@@ -179,14 +175,6 @@ class Mask2FormerModel(NetworkConfig):
     def fixed_crop(self) -> Size | None:
         trunk = self.trunk
         return trunk.crop if isinstance(trunk, TrunkConfig) else None
-
-    @property
-    def recomputes(self) -> bool:
-        return self.checkpointing
-
-    @property
-    def compiles(self) -> bool:
-        return self.compile
 
     @property
     def random(self) -> bool:

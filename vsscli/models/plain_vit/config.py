@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from vsscli.errors import VssError
-from vsscli.models.config import NamedNetwork, NetworkConfig
+from vsscli.models.config import LargeModel, NamedNetwork
 from vsscli.models.encoders import require_encoder
 from vsscli.models.plain_vit.published import NETWORKS
 from vsscli.section import Factor, Fraction, Layers, Section, Size, Width
@@ -28,7 +28,7 @@ class TrunkSizes(Section):
     hidden: Width | None = Field(None, description="width inside the feed-forward networks")
 
 
-class PlainVitModel(NetworkConfig):
+class PlainVitModel(LargeModel):
     """A plain ViT with queries: EoMT (inside its last blocks) or PMT (in a decoder over a frozen one)."""
 
     masks: ClassVar[bool] = True
@@ -77,8 +77,6 @@ class PlainVitModel(NetworkConfig):
     readout: Literal["grid", "full"] = Field(
         "full", description="resize masks to the image and add them up, as published, or add them up at stride 4"
     )
-    checkpointing: bool = Field(False, description="compute activations again on the way back: slower, far less memory")
-    compile: bool = Field(False, description="torch.compile; the first steps take minutes")
     pretrained: str = Field(
         "none",
         description="`none`, `timm` (from the hub or its cache), or a file of the trunk's weights or of a vss "
@@ -96,14 +94,6 @@ class PlainVitModel(NetworkConfig):
     @property
     def fixed_crop(self) -> Size | None:
         return None if self.any_size else self.crop
-
-    @property
-    def recomputes(self) -> bool:
-        return self.checkpointing
-
-    @property
-    def compiles(self) -> bool:
-        return self.compile
 
     @property
     def random(self) -> bool:
