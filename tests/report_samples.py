@@ -71,7 +71,7 @@ def make_sample(home: Path, *, hostile: bool = False, frames: int = FRAMES, mask
                 Image.fromarray(truth_of(t % FRAMES)).save(root / "data" / video / "mask" / f"{t:05d}.png")
     (root / "classes.json").write_text(json.dumps(table.to_dict()))
     (root / "val.txt").write_text("\n".join(videos) + "\n")
-    (root / "train.txt").write_text("")
+    (root / "train.txt").write_text("alley\n")
     stores = []
     for name, flickers in (("steady", False), ("flickering", True)):
         encoding = Encoding(kept=3)

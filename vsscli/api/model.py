@@ -151,18 +151,30 @@ class Model:
 
     def predict_files(
         self,
-        source: str | Path,
+        source: str | Path | Sequence[str | Path],
         out: str | Path,
         *,
         tta: bool = False,
         plan: str | None = None,
         force: bool = False,
+        overlay: bool = False,
     ) -> Path:
-        """Label a video file, or folders of images, into palette images ``<out>/<video>/<stem>.png``.
+        """Label video files or folders of images, one or several, into palette images ``<out>/<video>/<stem>.png``.
 
-        Existing predictions of the same model and frames are kept unless ``force``. Returns ``out``.
+        Existing predictions of the same model and frames are kept unless ``force``. With ``overlay``,
+        ``<out>/<video>.mp4`` shows the labels over the frames. Returns ``out``.
         """
-        predict_input(self.path, Path(source), Path(out), context=self.context, tta=tta, plan=plan, force=force)
+        sources = [Path(source)] if isinstance(source, str | Path) else list(map(Path, source))
+        predict_input(
+            self.path,
+            sources,
+            Path(out),
+            context=self.context,
+            tta=tta,
+            plan=plan,
+            force=force,
+            overlay=overlay,
+        )
         return Path(out)
 
     def _predictor(self, tta: bool, named: str | None) -> Predictor:

@@ -18,11 +18,15 @@ def predict(
         str | None, Option("--split", metavar="NAME", help="Split of the checkpoint's data set. [default: val]")
     ] = None,
     input: Annotated[
-        Path | None, Option("--input", metavar="FILE|DIR", help="Your own frames: a video file, or folders of images.")
+        list[Path] | None,
+        Option("--input", metavar="FILE|DIR...", help="Your own frames: video files, folders of images, or patterns."),
     ] = None,
     out: Annotated[
         Path | None, Option("--out", metavar="PATH", help="The store; with --input, the folder for label images.")
     ] = None,
+    overlay: Annotated[
+        bool, Option("--overlay", help="With --input: add OUT/VIDEO.mp4, the colours of the classes over the frames.")
+    ] = False,
     tta: opt.Tta = False,
     tta_plan: opt.TtaPlan = None,
     keep: Annotated[
@@ -53,7 +57,7 @@ def predict(
     """Predict a split into a prediction store, or your own frames into label images.
 
     vss predict --model runs/camvid-student/last.pt --split val --tta
-    vss predict --model runs/camvid-student/last.pt --input holiday.mp4 --out masks/
+    vss predict --model runs/camvid-student/last.pt --input holiday.mp4 clips/ --out masks/ --overlay
     vss predict                                  # in the folder of a project: all that ./vss.yaml predicts
     """
     from vsscli.cli.console import Console
@@ -68,20 +72,24 @@ def predict(
     if keep not in ("", "top", "fine", "compact", "all"):
         raise VssError(f"--keep is top, fine, compact or all, not {keep!r}")
     if model is None:
-        if not in_project() or input is not None:
+        if not in_project() or input:
             raise VssError("no model is named", "add --model runs/NAME/last.pt")
         run_kind("predict", console, context, force=force, json=json)
         return
-    if input is not None:
+    if input:
         if out is None:
             raise VssError("--input needs a folder for the label images", "add --out masks/")
         options = {"--split": split, "--keep": keep, "--data": data, "--devices": devices > 1}
         without = [option for option, given in options.items() if given]
         if without:
             raise VssError(f"{without[0]} has no meaning with --input, only for a split", "leave it out")
-        predicted = predict_input(model, input, out, context=context, tta=tta, plan=tta_plan, force=force)
+        predicted = predict_input(
+            model, input, out, context=context, tta=tta, plan=tta_plan, force=force, overlay=overlay
+        )
         facts: dict[str, object] = {"masks": str(out), "predicted": predicted}
     else:
+        if overlay:
+            raise VssError("--overlay is for --input", "`vss report` and `vss show` draw a split")
         done = predict_split(
             model,
             split or "val",

@@ -12,7 +12,10 @@ from vsscli.cli import options as opt
 
 def show(
     store: Annotated[
-        Path | None, Option("--store", metavar="STORE", help="Prediction store. [default: the newest one]")
+        Path | None,
+        Option(
+            "--store", metavar="STORE|DIR", help="Store, or folder of <video>/<stem>.png. [default: the newest store]"
+        ),
     ] = None,
     data: opt.DataRoot = None,
     video: Annotated[str | None, Option("--video", metavar="NAME", help="Draw this video.")] = None,
@@ -20,6 +23,14 @@ def show(
         int, Option("--videos", min=1, metavar="N", help="Without --video, draw N of them, evenly spaced.")
     ] = 1,
     frames: Annotated[int, Option("--frames", min=1, metavar="N", help="Frames per video, evenly spaced.")] = 4,
+    every: Annotated[int | None, Option("--every", min=1, metavar="N", help="Draw every n-th frame instead.")] = None,
+    stems: Annotated[
+        list[str] | None, Option("--stem", metavar="NAME...", help="Draw the frames of these names.")
+    ] = None,
+    film: Annotated[
+        Path | None,
+        Option("--film", metavar="FILE", help="Draw a whole video, as .mp4, or .mkv without loss; with --every, less."),
+    ] = None,
     out: Annotated[
         Path | None, Option("--out", metavar="DIR", help="Folder for the pictures. [default: WORKSPACE/pictures/STORE]")
     ] = None,
@@ -31,11 +42,12 @@ def show(
     """Draw predictions with class boundaries over their frames, and entropy and masks beside them.
 
     vss show
+    vss show --film street.mp4 --video 0001TP
     vss show --store runs/stores/camvid/val/fused.zarr --video 0001TP --frames 8 --out pictures/
     """
     from vsscli.cli.console import Console
     from vsscli.context import Context
-    from vsscli.pipeline.pictures import draw_pictures, newest_prediction
+    from vsscli.pipeline.pictures import draw_film, draw_pictures, newest_prediction
 
     console = Console(quiet=quiet)
     path = store or newest_prediction(workspace)
@@ -43,7 +55,19 @@ def show(
     if store is None:
         console.say(f"drawing the newest store, {path}")
     context = Context(workspace, data, talk=console)
-    pictures = draw_pictures(path, folder, context=context, video=video, videos=videos, frames=frames)
+    if film is not None:
+        pictures = [draw_film(path, film, context=context, video=video, every=every or 1)]
+    else:
+        pictures = draw_pictures(
+            path,
+            folder,
+            context=context,
+            video=video,
+            videos=videos,
+            frames=frames,
+            every=every,
+            stems=stems or (),
+        )
     if json:
         console.print_json({"store": path, "pictures": pictures})
     else:

@@ -5,6 +5,7 @@ Every folder that holds images is a video, and so is every video file, at any de
 
 from __future__ import annotations
 
+import glob
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -79,6 +80,45 @@ def open_input(path: str | Path, talk: Talk = SILENCE) -> list[Video]:
     videos = [_open(place / below, name) for below, name in zip(found.videos, names, strict=True)]
     say_order(videos, talk)
     return videos
+
+
+def open_inputs(paths: Sequence[Path], talk: Talk = SILENCE) -> list[Video]:
+    """Open the videos of one input or several, each as `open_input` takes it.
+
+    Videos of several inputs that would share a name are told apart by the folders from the common one down.
+
+    Raises
+    ------
+    VssError
+        As `open_input` and `open_videos`.
+    """
+    if len(paths) == 1:
+        return open_input(paths[0], talk)
+    absolute = [Path(os.path.expanduser(path)).absolute() for path in paths]
+    videos = open_videos(Path(os.path.commonpath([path.parent for path in absolute])), absolute)
+    say_order(videos, talk)
+    return videos
+
+
+def expanded(places: Sequence[str | Path]) -> list[Path]:
+    """Paths in which patterns such as ``clips/*.mp4`` are replaced by what they match.
+
+    Raises
+    ------
+    VssError
+        A pattern matches nothing, or there is no path.
+    """
+    found: list[Path] = []
+    for place in places:
+        path = Path(os.path.expanduser(place))
+        matches = [path] if path.exists() or not glob.has_magic(str(path)) else map(Path, sorted(glob.glob(str(path))))
+        more = list(matches)
+        if not more:
+            raise VssError(f"input {place} matches nothing", "give video files, folders of images, or patterns of them")
+        found += more
+    if not found:
+        raise VssError("no input is named", "give video files, folders of images, or patterns of them")
+    return found
 
 
 def open_videos(root: Path, places: Sequence[Path]) -> list[Video]:

@@ -149,6 +149,12 @@ class FileVideo(Video):
         """Height and width of the first frame, upright."""
         return self.index.size
 
+    @cached_property
+    def fps(self) -> float:
+        """Frames per second, on average; 10 if the file does not say."""
+        with self.stream() as (_, stream):
+            return float(stream.average_rate or 10)
+
     def images(self, start: int = 0) -> Iterator[np.ndarray]:
         """Decode the frames from ``start`` on; see `Video.images`.
 

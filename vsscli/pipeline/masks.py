@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.context import Context
+from vsscli.data.classes import ClassTable
 from vsscli.data.content import INDEX, Digests
 from vsscli.data.folders import some
-from vsscli.data.inputs import open_input
+from vsscli.data.inputs import expanded, open_inputs
+from vsscli.data.masks import read_mask
+from vsscli.data.palettes import legend_of
 from vsscli.data.video import Video
 from vsscli.data.walk import mark_as_made
 from vsscli.errors import VssError
@@ -24,20 +27,23 @@ from vsscli.models.checkpoints import restore_network
 from vsscli.pipeline.predict import chosen_plan, made_by, read_out
 from vsscli.pipeline.source import open_model, with_weights
 from vsscli.recipes.load import recipe_from_dict
+from vsscli.report.film import FPS, Film
+from vsscli.report.overlay import coloured
 from vsscli.store.record import is_name
 from vsscli.structured import json_or_none
-from vsscli.talk import Talk
+from vsscli.talk import SILENCE, Talk
 
 
 def predict_input(
     model: Path,
-    source: Path,
+    source: Path | Sequence[Path],
     out: Path,
     *,
     context: Context = Context(),
     tta: bool = False,
     plan: str | None = None,
     force: bool = False,
+    overlay: bool = False,
 ) -> int:
     """Predict a video file or folders of images into palette images ``<out>/<video>/<stem>.png``.
 
@@ -49,11 +55,13 @@ def predict_input(
     model, tta, plan
         As for :func:`vsscli.pipeline.predict.predict_split`.
     source
-        As for :func:`vsscli.data.inputs.open_input`.
+        As for :func:`vsscli.data.inputs.open_input`; or several of these, or patterns of their names.
     out
         Folder of the predictions; existing ones of the same model and plan are kept.
     force
         Predict all frames again.
+    overlay
+        When a video is predicted, write ``<out>/<video>.mp4`` too: the classes' colours over the frames.
     context
         What the network runs on; its workspace caches digests of files, so that unchanged ones are not read again.
 
@@ -72,8 +80,10 @@ def predict_input(
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
     chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
     how = read_out(recipe.predict, chosen, context.precision, checkpoint)
-    videos = open_input(source, talk)
-    _require_elsewhere(out, source, videos)
+    sources = expanded([source] if isinstance(source, Path) else source)
+    videos = open_inputs(sources, talk)
+    for one in sources:
+        _require_elsewhere(out, one, videos)
     note = {**made_by(checkpoint, how), "classes": list(checkpoint.table.names)}
     if not force:
         for video in videos:
@@ -97,7 +107,24 @@ def predict_input(
         resolve_device(context.device),
         batch_size=context.batch_size,
     )
-    return predict_masks(predictor, videos, out, table=checkpoint.table, talk=talk)
+    if not overlay:
+        return predict_masks(predictor, videos, out, table=checkpoint.table, talk=talk)
+    predicted = 0
+    for video in videos:
+        predicted += predict_masks(predictor, [video], out, table=checkpoint.table, talk=talk)
+        film_masks(video, out, checkpoint.table, talk)
+    return predicted
+
+
+def film_masks(video: Video, out: Path, table: ClassTable, talk: Talk = SILENCE) -> Path:
+    """Write ``<out>/<video>.mp4``, in which predicted masks lie over their frames as `vss show` draws them."""
+    path, fps = out / f"{video.name}.mp4", getattr(video, "fps", FPS)
+    legend = legend_of(table)
+    with Film(path, video.size, fps) as film, talk.track(f"overlay {video.name}", len(video)) as done:
+        for index, image in enumerate(video.images()):
+            film.add(coloured(image, read_mask(mask_path(out, video, index), legend), table))
+            done(1)
+    return path
 
 
 def _require_elsewhere(out: Path, source: Path, videos: Sequence[Video]) -> None:
