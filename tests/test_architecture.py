@@ -33,6 +33,7 @@ ROOMS = [
     "metrics",
     "data",
     "drawn",
+    "engine",
 ]
 CELLAR = {
     "errors",
@@ -93,7 +94,8 @@ def test_what_depends_on_a_family_of_networks_asks_its_configuration() -> None:
 
 
 @pytest.mark.parametrize(
-    "modules", ["metrics/*.py", "store/*.py", "exchange/*.py", "recipes/*.py", "fusion/*.py", "**/config.py"]
+    "modules",
+    ["metrics/*.py", "store/*.py", "exchange/*.py", "recipes/*.py", "fusion/*.py", "engine/*.py", "**/config.py"],
 )
 def test_rooms_without_torch_and_what_recipes_say_do_not_import_it_on_any_way(modules: str) -> None:
     names = [

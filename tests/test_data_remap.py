@@ -145,7 +145,7 @@ class TestMasks:
         assert report.counts == {"road": 9, "sky": 9}
         assert (report.share, report.classes) == (0.75, 2)
 
-    def test_threads_share_the_work_and_come_to_the_same(self, tmp_path: Path) -> None:
+    def test_processes_share_the_work_and_come_to_the_same(self, tmp_path: Path) -> None:
         for number in range(40):
             write_mask(tmp_path / "masks" / f"{number}.png", np.full((4, 5), number % 4, np.uint8))
         mapping = load_mapping(written(tmp_path))

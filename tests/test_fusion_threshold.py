@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from store_samples import distributions, prediction_header, snapshot, stems, write_predictions
 
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.reliability import measure_reliability
@@ -166,7 +167,7 @@ def test_a_half_written_video_is_finished_with_the_same_bytes_and_counts(store: 
         segment = writer.pending("long", stems(130), (5, 6), [store.digest("long")])[1]
         labels = open_store(whole.path).read("long", "pseudo_label", slice(segment.start, segment.stop))
         writer.write("long", segment, {"pseudo_label": labels})
-    finished = write_pseudo(store, tmp_path / "b.zarr", Threshold(0.4), workers=2)
+    finished = write_pseudo(store, tmp_path / "b.zarr", Threshold(0.4), engine=Engine(2))
     assert snapshot(finished.path) == snapshot(whole.path)
     assert (finished.reliable, finished.class_pixels) == (whole.reliable, whole.class_pixels)
 

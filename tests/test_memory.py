@@ -13,6 +13,7 @@ from store_samples import class_table, distributions, prediction_header, stems, 
 
 from vsscli.data.masks import MaskIds, write_mask
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.engine.engine import Engine
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.threshold import threshold_from_percentile, write_pseudo
@@ -51,12 +52,12 @@ def videos(folder: Path, count: int) -> list[FolderVideo]:
 
 def score_masks(folder: Path, count: int) -> None:
     labels = FolderLabels(folder / "labels")
-    score(videos(folder, count), labels, class_table(), MaskIds(), metrics=("miou", "vc2"), workers=1)
+    score(videos(folder, count), labels, class_table(), MaskIds(), metrics=("miou", "vc2"), engine=Engine(1))
 
 
 def score_store(folder: Path, count: int) -> None:
     labels = StoreLabels(open_store(folder / f"{count}-1.zarr"))
-    score(videos(folder, count), labels, class_table(), MaskIds(), metrics=("miou", "vc2"), workers=1)
+    score(videos(folder, count), labels, class_table(), MaskIds(), metrics=("miou", "vc2"), engine=Engine(1))
 
 
 def new(path: Path) -> Path:
@@ -66,13 +67,13 @@ def new(path: Path) -> Path:
 
 def ensemble(folder: Path, count: int) -> None:
     sources = [open_store(folder / f"{count}-{seed}.zarr") for seed in (1, 2)]
-    fuse(sources, (0.5, 0.5), new(folder / f"{count}-fused.zarr"), workers=1)
+    fuse(sources, (0.5, 0.5), new(folder / f"{count}-fused.zarr"), engine=Engine(1))
 
 
 def pseudo(folder: Path, count: int) -> None:
     store = open_store(folder / f"{count}-1.zarr")
-    limit = threshold_from_percentile(store, 80, workers=1)
-    write_pseudo(store, new(folder / f"{count}-pseudo.zarr"), limit, workers=1)
+    limit = threshold_from_percentile(store, 80, engine=Engine(1))
+    write_pseudo(store, new(folder / f"{count}-pseudo.zarr"), limit, engine=Engine(1))
 
 
 def submit(folder: Path, count: int) -> None:

@@ -27,6 +27,7 @@ from scipy.ndimage import gaussian_filter
 from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds, read_mask
 from vsscli.data.videos import FolderVideo
+from vsscli.engine.engine import Engine
 from vsscli.evaluation.labels import LabelSource
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
 from vsscli.fusion.reliability import measure_reliability
@@ -84,7 +85,7 @@ def sweep_store(store: Store, video: FolderVideo) -> Sweep:
         assert mask is not None
         return TO_CLASS.take(read_mask(mask))
 
-    counts = measure_reliability(store, truth, workers=1)
+    counts = measure_reliability(store, truth, engine=Engine(1))
     levels = (THRESHOLDS * 255 + 1e-9).astype(int)
     return list(zip(counts.coverage()[levels].tolist(), counts.precision()[levels].tolist(), strict=True))
 
@@ -158,9 +159,9 @@ def main() -> None:
         }
         whole, reading, figures = {}, {}, {}
         for kind, source in sources.items():
-            figures[kind] = score(videos, source, table, ids, workers=1).to_json()
+            figures[kind] = score(videos, source, table, ids, engine=Engine(1)).to_json()
             whole[kind] = statistics.median(
-                milliseconds(lambda source=source: score(videos, source, table, ids, workers=1), len(stems))  # type: ignore[misc]
+                milliseconds(lambda source=source: score(videos, source, table, ids, engine=Engine(1)), len(stems))  # type: ignore[misc]
                 for _ in range(arguments.repeats)
             )
             reading[kind] = statistics.median(

@@ -23,6 +23,7 @@ import torch
 from predictions import Predictions, load_predictions
 
 from vsscli.data.classes import ClassTable
+from vsscli.engine.engine import Engine
 from vsscli.fusion.ensemble import fuse
 from vsscli.inference.encode import encode_frame
 from vsscli.store.header import Encoding, Header
@@ -95,7 +96,8 @@ def main() -> None:
         store_bytes = sum(measure(store.path).total for store in stores) / 2 / frames
         turns = []
         for turn in range(arguments.repeats):
-            from_stores = timed(lambda turn=turn: fuse(stores, [1, 1], folder / f"f{turn}.zarr", workers=1), frames)  # type: ignore[misc]
+            out = folder / f"f{turn}.zarr"
+            from_stores = timed(lambda out=out: fuse(stores, [1, 1], out, engine=Engine(1)), frames)  # type: ignore[misc]
             turns.append((from_stores, timed(lambda: average_in_memory(dense), frames)))
         stored, memory = (np.median([turn[way] for turn in turns], axis=0) for way in (0, 1))
         shape = "x".join(map(str, dense[0][0].shape))

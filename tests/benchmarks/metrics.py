@@ -37,6 +37,7 @@ from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
 from vsscli.data.png import encode_label
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.engine.engine import Engine
 from vsscli.evaluation.score import FolderLabels, score
 
 CLASSES = 124
@@ -164,7 +165,7 @@ def ours(videos: Sequence[FolderVideo], prediction: Path, workers: int | None) -
     """Everything, in one pass."""
     names = tuple(f"class {index}" for index in range(CLASSES))
     table = ClassTable("benchmark", names, tuple((index, index, index) for index in range(CLASSES)))
-    figures = score(videos, FolderLabels(prediction), table, MaskIds(), workers=workers)
+    figures = score(videos, FolderLabels(prediction), table, MaskIds(), engine=Engine(workers))
     return dict(figures.values)
 
 

@@ -22,6 +22,7 @@ from unreliable import METRICS, Printed
 from vsscli.context import Context
 from vsscli.data.config import Data
 from vsscli.data.layouts import open_dataset
+from vsscli.engine.engine import Engine
 from vsscli.evaluation.score import score
 from vsscli.inference.plans import NONE
 from vsscli.inference.predictor import Predictor, ReadOut
@@ -94,7 +95,7 @@ def scored(path: Path, root: Path, data: Data | None = None) -> list[float]:
     how = ReadOut(recipe.predict.size, recipe.predict.window, recipe.predict.step, NONE)
     predictor = Predictor(restore_network(checkpoint), checkpoint.normalisation, how, torch.device("cpu"))
     videos = dataset.split("val")
-    found = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, workers=1)
+    found = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, engine=Engine(1))
     by_class = [0.0 if math.isnan(row["iou"]) else row["iou"] for row in found.per_class.values()]
     return [100 * value for value in (*(found.values[name] for name in METRICS), *by_class)]
 

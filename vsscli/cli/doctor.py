@@ -12,6 +12,7 @@ from vsscli.cli import options as opt
 def doctor(
     data: opt.DataRoot = None,
     recipe: Annotated[str | None, Option("--recipe", metavar="FILE", help="Recipe that defines the data set.")] = None,
+    workers: opt.Workers = None,
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -36,9 +37,9 @@ def doctor(
     console = Console(quiet=quiet)
     seen = Inspection(looked=["the installation"])
     if recipe is not None:
-        seen.add(inspect_recipe(load_recipe(recipe), data, talk=console))
+        seen.add(inspect_recipe(load_recipe(recipe), data, workers=workers, talk=console))
     elif data is not None:
-        seen.add(inspect_data(plain_data(data), None, described=False, talk=console))
+        seen.add(inspect_data(plain_data(data), None, described=False, workers=workers, talk=console))
     else:
         seen.missed.append("data: name a folder with --data ROOT or a recipe with --recipe FILE")
     found = inspect_environment(workspace)

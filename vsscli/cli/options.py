@@ -91,7 +91,8 @@ Crop = Annotated[
 
 # How much is said, and how.
 Workers = Annotated[
-    int | None, Option("--workers", min=1, metavar="N", help="Parallel workers. [default: one per core]")
+    int | None,
+    Option("--workers", min=1, metavar="N", help="Processes, by video. [default: up to one per core]"),
 ]
 Force = Annotated[bool, Option("--force", help="Replace existing results.")]
 ForceStore = Annotated[

@@ -37,6 +37,7 @@ def pseudo(
     devices: opt.Devices = 1,
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = 8,
+    workers: opt.Workers = None,
     workspace: opt.Workspace = opt.RUNS,
     force: opt.ForceStore = False,
     json: opt.Json = False,
@@ -75,13 +76,15 @@ def pseudo(
         threshold=threshold,
         percentile=percentile,
         by_class=by_class,
+        workers=workers,
         force=force,
     )
     judged = None
     if report:
+        from vsscli.engine.engine import Engine
         from vsscli.pipeline.reliability import report_reliability
 
-        judged = report_reliability(made.predictions, made.report.threshold, context=context)
+        judged = report_reliability(made.predictions, made.report.threshold, context=context, engine=Engine(workers))
     if json:
         console.print_json({**made.to_json(), **({"report": judged.to_json()} if judged else {})})
         return

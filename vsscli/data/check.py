@@ -6,7 +6,7 @@ collected, each with its remedy, and the values of masks are counted. `data.soun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -20,14 +20,13 @@ from vsscli.data.left import unread_mask
 from vsscli.data.masks import MaskIds, describe_values, noted_first
 from vsscli.data.verdict import Meaning, Remark, counted_remedy, judge, unknown_remedy
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
 from vsscli.threads import results_in_order
 
 RULES = 5
 """Raised when the checks here get stricter, so that data found sound by an earlier version is checked again."""
-
-FRAMES_PER_TASK = 8
 
 NAMED = 3
 """Masks with unknown values are reported one by one up to this number; more are one fault of the split."""
@@ -86,7 +85,7 @@ def check_videos(
     what
         Name of the videos in messages.
     workers
-        Threads (Pillow decodes without holding Python's lock); `None`: one for each core.
+        Processes, as for `Engine`.
     talk
         Called with the progress, by frame.
 
@@ -104,26 +103,24 @@ def check_videos(
     bare: list[tuple[int, Frame]] = []
     foreign: list[tuple[int, Path, int]] = []  # masks that say they count classes from another number
     number = 0
-    starts = ((video, start) for video in videos for start in range(0, len(video), FRAMES_PER_TASK))
-    jobs = (partial(_look_at_some, video, start, meaning.ids, masks) for video, start in starts)
-    with talk.track("check data", census.frames) as advance, closing(results_in_order(jobs, workers)) as looked:
-        for video, findings in looked:
-            for finding in findings:
-                number, mask = number + 1, finding.frame.mask
-                faults += [(number, fault) for fault in finding.faults]
-                if mask is not None and finding.values is not None:
-                    census.count_values(finding.values)
-                    census.by_colours += finding.by_colours
-                    unknown = meaning.unknown(Census(pixels=finding.values))
-                    strange += [(number, mask, unknown)] if unknown and meaning.ids.unknown == "error" else []
-                elif mask is not None and finding.first is not None:
-                    foreign.append((number, mask, finding.first))
-                elif masks and mask is None:
-                    bare.append((number, finding.frame))
-                if finding.size is not None:
-                    expected = sizes.setdefault(id(video), finding.size)
-                    faults += [(number, fault) for fault in _odd_size(finding, expected)]
-            advance(len(findings))
+    task, lengths = _Looking(meaning.ids, masks), [len(video) for video in videos]
+    within = (which for which, length in enumerate(lengths) for _ in range(length))
+    with closing(Engine(workers).map("check data", task, videos, lengths, talk)) as looked:
+        for which, finding in zip(within, looked, strict=True):
+            number, mask = number + 1, finding.frame.mask
+            faults += [(number, fault) for fault in finding.faults]
+            if mask is not None and finding.values is not None:
+                census.count_values(finding.values)
+                census.by_colours += finding.by_colours
+                unknown = meaning.unknown(Census(pixels=finding.values))
+                strange += [(number, mask, unknown)] if unknown and meaning.ids.unknown == "error" else []
+            elif mask is not None and finding.first is not None:
+                foreign.append((number, mask, finding.first))
+            elif masks and mask is None:
+                bare.append((number, finding.frame))
+            if finding.size is not None:
+                expected = sizes.setdefault(which, finding.size)
+                faults += [(number, fault) for fault in _odd_size(finding, expected)]
     faults += _unmasked(bare, census, sparse=sparse)
     faults += _foreign(foreign, census, meaning)
     remarks = judge(census, meaning, what)
@@ -153,8 +150,19 @@ def _in_words(fault: FileFault) -> str:
     return f"{fault.path}: {fault.what}"
 
 
-def _look_at_some(video: FolderVideo, start: int, ids: MaskIds, masks: bool) -> tuple[FolderVideo, list[_Finding]]:
-    return video, [_look_at(frame, ids, masks) for frame in video.frames[start : start + FRAMES_PER_TASK]]
+@dataclass(frozen=True)
+class _Looking:
+    """The task of checking the frames of some videos."""
+
+    ids: MaskIds
+    masks: bool
+
+    def __call__(self, videos: Sequence[FolderVideo], threads: int, talk: Talk) -> Iterator[_Finding]:
+        jobs = (partial(_look_at, frame, self.ids, self.masks) for video in videos for frame in video.frames)
+        with talk.track("check data", 0) as done, closing(results_in_order(jobs, threads)) as looked:
+            for finding in looked:
+                done(1)
+                yield finding
 
 
 def _look_at(frame: Frame, ids: MaskIds, masks: bool) -> _Finding:

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, default_collate
 from vsscli.data.batches import Failure, TrainItems
 from vsscli.data.order import StepSampler
 from vsscli.data.samples import Crops
-from vsscli.data.workers import signals_blocked, unblock_signals
+from vsscli.engine.signals import signals_blocked, unblock_signals
 from vsscli.errors import VssError
 
 Flag = Any

@@ -7,7 +7,7 @@ threads, since most of the time is spent without Python's lock (468 masks of Cam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -36,6 +36,7 @@ from vsscli.data.remapped import (
     written_by,
 )
 from vsscli.data.walk import folders_below, kinds, visible
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.files import clear_folder
 from vsscli.inside import require_inside
@@ -108,7 +109,7 @@ def remap_masks(
     force
         Write everything again, whatever ``out`` holds. Files in it that these masks do not replace are kept.
     workers
-        Threads; `None`: one for each core.
+        Processes, as for `Engine`.
     talk
         Called with the progress, by mask.
 
@@ -144,8 +145,9 @@ def remap_masks(
     counts, skipped, again, otherwise = np.zeros(256, np.int64), 0, 0, 0
     with (
         (out / SOURCES).open("a", encoding="utf-8", errors="surrogateescape") as sources,
-        talk.track("remap", len(jobs), "mask") as advance,
-        closing(results_in_order((partial(_remap, job, mapping, out) for job in jobs), workers)) as outcomes,
+        closing(
+            Engine(workers).map("remap", _Remapping(mapping, out), jobs, [1] * len(jobs), talk, unit="mask")
+        ) as outcomes,
     ):
         for outcome in outcomes:
             made_before = outcome.job.made_of
@@ -157,7 +159,6 @@ def remap_masks(
             skipped += outcome.skipped
             again += made_before not in ("", outcome.held)
             otherwise += outcome.otherwise
-            advance(1)
     if rules != RULES:
         write_remap(out, masks, mapping)
     if otherwise:
@@ -210,6 +211,21 @@ def _mask_files(masks: Path, mapping: Mapping, talk: Talk) -> list[tuple[Path, P
         links = some([str(link) for link in folders.again])
         talk.warn(f"remap: {masks}: {links} left out, links to what is already read")
     return files
+
+
+@dataclass(frozen=True)
+class _Remapping:
+    """The task of rewriting some masks."""
+
+    mapping: Mapping
+    out: Path
+
+    def __call__(self, jobs: Sequence[MaskJob], threads: int, talk: Talk) -> Iterator[_Outcome]:
+        outcomes = results_in_order((partial(_remap, job, self.mapping, self.out) for job in jobs), threads)
+        with talk.track("remap", 0, "mask") as done, closing(outcomes):
+            for outcome in outcomes:
+                done(1)
+                yield outcome
 
 
 def _remap(job: MaskJob, mapping: Mapping, out: Path) -> _Outcome:

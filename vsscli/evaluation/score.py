@@ -1,39 +1,32 @@
 """Scoring predicted labels: every metric in one pass, each file decoded once.
 
-Decoding takes most of the time, so a few threads decode a bounded number of frames ahead (Pillow releases the
-interpreter lock while it inflates). The metrics take the frames in order, so figures do not depend on the number of
-threads, nor memory on the number of videos.
+Videos are shared out to processes (`vsscli.engine`), and the accumulators of each are merged in order, with sums of
+integers: figures do not depend on the number of processes. Decoding takes most of the time of each, so a few threads
+decode a bounded number of frames ahead (Pillow releases the interpreter lock while it inflates). Memory does not depend
+on the number of videos.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
-from pathlib import Path
-
-import numpy as np
 
 from vsscli.data.census import Census
-from vsscli.data.classes import IGNORE, ClassTable
+from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
-from vsscli.data.videos import FolderVideo, Frame
+from vsscli.data.videos import FolderVideo
+from vsscli.engine.engine import LOCAL, Engine
 from vsscli.errors import VssError
 from vsscli.evaluation.figures import Figures, ScoredVideo
 from vsscli.evaluation.labels import FolderLabels, LabelSource, LabelsWithConfidence, StoreLabels
-from vsscli.metrics.confusion import ConfusionMatrix
-from vsscli.metrics.metric import Extras, Metric, Need, Setting
+from vsscli.evaluation.scoring import Counts, Scoring
+from vsscli.metrics.metric import Metric, Setting
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL, get_protocol
-from vsscli.metrics.registry import DEFAULT_METRICS, build_metrics, metric_names
+from vsscli.metrics.registry import DEFAULT_METRICS, metric_names
 from vsscli.talk import SILENCE, Talk
-from vsscli.threads import results_in_order
 
 __all__ = ["Figures", "FolderLabels", "LabelSource", "StoreLabels", "score"]
-
-ReadMask = Callable[[Path], np.ndarray]
-
-Decoded = tuple[np.ndarray, np.ndarray, Extras]
-"""Truth as stored on disk, label, and what else metrics need of a frame."""
 
 
 def score(
@@ -44,7 +37,7 @@ def score(
     *,
     metrics: Sequence[str] = DEFAULT_METRICS,
     protocol: str = DEFAULT_PROTOCOL,
-    workers: int | None = None,
+    engine: Engine = LOCAL,
     talk: Talk = SILENCE,
 ) -> Figures:
     """Score predicted labels against the masks of a data set.
@@ -63,8 +56,8 @@ def score(
         Names of `metrics.registry`: ``miou``, ``vc8``, …
     protocol
         A name of `metrics.protocols`.
-    workers
-        Threads that decode and call `prediction`; `None`: one for each core this process may use; 1: the caller's own.
+    engine
+        Processes, and threads that decode and call `prediction`; with one worker only the caller's own thread does.
     talk
         Called with the progress, by frame, and with the number of frames without a mask.
 
@@ -77,16 +70,10 @@ def score(
     names = metric_names(metrics)
     lookup = replace(ids, unknown="void").lookup(table.num_classes)
     setting = Setting(table.num_classes, lookup, get_protocol(protocol))
-    asked = build_metrics(names, setting)
+    counts = Counts(names, setting)
+    asked = counts.asked
     needs = frozenset(need for metric in asked for need in metric.needs)
     _require_given(asked, prediction)
-    # Where classes are compared, the values of masks and predictions are counted; otherwise those of masks.
-    tally = next((metric for metric in asked if isinstance(metric, ConfusionMatrix)), None)
-    if tally is None and any(metric.of_classes for metric in asked):
-        tally = ConfusionMatrix(table.num_classes, lookup)
-    fed = asked if tally is None or tally in asked else [*asked, tally]
-    to_class = None if all(metric.raw for metric in fed) else lookup.tobytes()
-
     runs = [window for metric in asked for window in metric.windows]
     videos = [video for video in dataset_videos if setting.protocol.counts_video(len(video.frames), runs)]
     if not videos:
@@ -105,35 +92,14 @@ def score(
         talk.say(f"{', '.join(names)} needs no masks: all {frames} frames count, and nothing is said of being right")
     else:
         _require_masks(videos, frames, unmasked, asked, talk)
-    census = Census(frames)
-    decoded = closing(_decoded(videos, prediction, ids.read, needs, workers, bare=bare))
-    with decoded as given, talk.track("score", frames - unmasked) as done:
-        for video in videos:
-            for metric in fed:
-                metric.start_video(len(video.frames))
-            shape: tuple[int, ...] | None = None
-            for frame in video.frames:
-                if frame.mask is None and not bare:
-                    for metric in fed:
-                        metric.skip()
-                    continue
-                truth, label, extras = next(given)
-                shape = shape or truth.shape
-                if truth.shape != shape:
-                    raise VssError(
-                        f"{_place(frame)} is {_size(truth.shape)}, the first of video {video.name} is {_size(shape)}",
-                        "all frames of a video must have the same size",
-                    )
-                if tally is None and not bare:
-                    census.count(truth)
-                classes = truth if to_class is None else _translate(truth, to_class)
-                for metric in fed:
-                    metric.update(truth if metric.raw else classes, label, extras)
-                done(1)
-            for metric in fed:
-                metric.end_video(video.name)
-    if tally is not None:
-        census = Census(frames, frames - unmasked, tally.truths)
+    task = Scoring(names, setting, prediction, ids.read, needs, bare)
+    lengths = [sum(bare or frame.mask is not None for frame in video.frames) for video in videos]
+    with closing(engine.map("score", task, videos, lengths, talk)) as parts:
+        for part in parts:
+            counts.merge(part)
+    tally = counts.tally
+    census = counts.census if tally is None else Census(masks=frames - unmasked, pixels=tally.truths)
+    census.frames = frames
     found = {name: value for metric in asked for name, value in metric.figures().items()}
     compared = {} if tally is None else {"matrix": tally.by_value}
     return Figures(
@@ -194,57 +160,3 @@ def _by_video(videos: Sequence[FolderVideo], asked: Sequence[Metric]) -> tuple[S
         windows = {name: shares for figures in own for name, shares in figures.windows.items()}
         rows.append(ScoredVideo(video.name, len(video.frames), values, worst, windows))
     return tuple(rows)
-
-
-def _decoded(
-    videos: Sequence[FolderVideo],
-    prediction: LabelSource,
-    read: ReadMask,
-    needs: frozenset[Need],
-    workers: int | None,
-    *,
-    bare: bool,
-) -> Generator[Decoded]:
-    """All frames with masks (if ``bare``, all frames) in order, decoded ahead by `workers` threads."""
-
-    def jobs() -> Iterator[Callable[[], Decoded]]:
-        for video in videos:
-            for index, frame in enumerate(video.frames):
-                if frame.mask is not None or bare:
-                    yield lambda video=video, index=index: _read(video, index, prediction, read, needs)  # type: ignore[misc]
-
-    return results_in_order(jobs(), workers)
-
-
-def _read(video: FolderVideo, index: int, prediction: LabelSource, read: ReadMask, needs: frozenset[Need]) -> Decoded:
-    """Ground truth and label of one frame, of the same size, and what else is needed."""
-    frame = video.frames[index]
-    label = prediction.label(frame.video, index, frame.stem)
-    truth = np.full_like(label, IGNORE) if frame.mask is None else read(frame.mask)
-    if truth.shape != label.shape:
-        raise VssError(
-            f"{prediction.place(frame.video, frame.stem)} is {_size(label.shape)}, "
-            f"its mask {frame.mask} is {_size(truth.shape)}",
-            "predictions must have the size of the masks (height x width); resize them with nearest neighbour",
-        )
-    extras: dict[Need, np.ndarray] = {"image": video.read(index)} if "image" in needs else {}
-    if isinstance(prediction, LabelsWithConfidence):
-        if "confidence" in needs:
-            extras["confidence"] = prediction.confidence(frame.video, frame.stem)
-        if "entropy" in needs:
-            extras["entropy"] = prediction.entropy(frame.video, frame.stem)
-    return truth, label, extras
-
-
-def _place(frame: Frame) -> str:
-    return f"frame {frame.address}" if frame.mask is None else f"mask {frame.mask}"
-
-
-def _translate(mask: np.ndarray, table: bytes) -> np.ndarray:
-    """`table[mask]`, several times faster than NumPy's indexing for bytes."""
-    return np.frombuffer(mask.tobytes().translate(table), np.uint8).reshape(mask.shape)
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    """`480x853` of (480, 853)."""
-    return "x".join(map(str, shape))

@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from vsscli.engine.engine import LOCAL, Engine
 from vsscli.errors import VssError
 from vsscli.fusion.grid import enlarge, neighbours
 from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mean_of_dense, mix, plain_entropy, rebuild
@@ -27,13 +30,19 @@ from vsscli.store.reader import Store
 from vsscli.store.remote import place_of
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import SILENCE, Talk
-from vsscli.threads import cores, results_in_order
+from vsscli.threads import results_in_order
 
 NUMERICS = 2
 """Raised only when a change here alters fused stores."""
 
 TEMPERED = 2
 """Raised only when a change here alters fusions with temperatures; recorded in their headers only."""
+
+WORTH = 64
+"""Frames that justify a process."""
+
+THREADS = 4
+"""Most threads of a process: more would wait for Python's lock."""
 
 LABEL_PIXELS = 2**13
 """Pixels whose dense means are in memory at a time if the score grid is coarser than the frame."""
@@ -48,7 +57,7 @@ def fuse(
     temperatures: Sequence[float] = (),
     chosen_on: Mapping[str, Any] | None = None,
     talk: Talk = SILENCE,
-    workers: int | None = None,
+    engine: Engine = LOCAL,
     force: bool = False,
 ) -> Path:
     """Average prediction stores into a new one, or continue it.
@@ -70,8 +79,8 @@ def fuse(
         Data set and split that weights and temperatures were fitted on, for the header.
     talk
         Called with the progress, by frame.
-    workers
-        Threads, each of which fuses one frame at a time; by default one for each processor, at most four.
+    engine
+        Where videos are fused; each worker has one frame in memory at a time.
     force
         As for `StoreWriter`.
 
@@ -93,30 +102,45 @@ def fuse(
     header = fused_header(stores, shares, place_of(out), method, temperatures, chosen_on)
     encoding = header.parsed_encoding()
     total = sum(len(stores[0].stems(video)) for video in videos)
-    threads = workers or min(4, cores())
-    skipped = 0
-    with StoreWriter(out, header, force=force) as writer, talk.track("fuse", total) as done:
-        # A source of weight 0 is not read, and its labels need not agree.
-        rows = np.asarray(shares, np.float32)
-        used = [index for index, share in enumerate(rows) if share.any()]
-        sources = [stores[index] for index in used]
-        how = Mean(rows[used], tuple(temperatures[index] for index in used if temperatures), method)
-        for video in videos:
-            stems, size = stores[0].stems(video), stores[0].size(video)
-            digests = [store.digest(video) for store in stores]
-            segments = writer.pending(video, stems, size, digests, frames_digest(stores, video))
-            there = len(stems) - sum(map(len, segments))
-            skipped += there
-            done(there)
-            for segment in segments:
-                frames = range(segment.start, segment.stop)
-                fused = results_in_order(
-                    (partial(fuse_frame, sources, how, encoding, video, t) for t in frames), threads
-                )
-                writer.write(video, segment, stacked(fused, len(segment), done))
+    # A source of weight 0 is not read, and its labels need not agree.
+    rows = np.asarray(shares, np.float32)
+    used = tuple(index for index, share in enumerate(rows) if share.any())
+    how = Mean(rows[[*used]], tuple(temperatures[index] for index in used if temperatures), method)
+    with StoreWriter(out, header, force=force) as writer:
+        task = _Fusing(tuple(stores), used, how, encoding, writer)
+        lengths = [len(stores[0].stems(video)) for video in videos]
+        with closing(engine.map("fuse", task, videos, lengths, talk, worth=WORTH)) as there:
+            skipped = sum(there)
     if skipped:
         talk.say(f"{skipped} of {total} frames were already in {writer.path}")
     return writer.path
+
+
+@dataclass(frozen=True)
+class _Fusing:
+    """The task of fusing some videos, `used` of the stores; yields how many frames of each were there already."""
+
+    stores: Sequence[Store]
+    used: Sequence[int]
+    how: Mean
+    encoding: Encoding
+    writer: StoreWriter
+
+    def __call__(self, videos: Sequence[str], threads: int, talk: Talk) -> Iterator[int]:
+        sources = [self.stores[index] for index in self.used]
+        with self.writer as writer, talk.track("fuse", 0) as done:
+            for video in videos:
+                stems, size = self.stores[0].stems(video), self.stores[0].size(video)
+                digests = [store.digest(video) for store in self.stores]
+                segments = writer.pending(video, stems, size, digests, frames_digest(self.stores, video))
+                there = len(stems) - sum(map(len, segments))
+                done(there)
+                for segment in segments:
+                    frames = range(segment.start, segment.stop)
+                    jobs = (partial(fuse_frame, sources, self.how, self.encoding, video, t) for t in frames)
+                    fused = results_in_order(jobs, min(threads, THREADS))
+                    writer.write(video, segment, stacked(fused, len(segment), done))
+                yield there
 
 
 def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: str, t: int) -> dict[str, np.ndarray]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
+from vsscli.engine.engine import LOCAL, Engine
 from vsscli.fusion.sources import require_size
 from vsscli.fusion.threshold import require_predictions
 from vsscli.store.header import MAX_LEVEL
@@ -98,7 +100,7 @@ class Reliability:
         }
 
 
-def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, workers: int | None = None) -> Reliability:
+def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, engine: Engine = LOCAL) -> Reliability:
     """Count a store's right and wrong pixels by entropy and class, in one pass.
 
     Parameters
@@ -107,7 +109,7 @@ def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, wor
         Predictions.
     truth
         Masks of the frames that have one.
-    talk, workers
+    talk, engine
         As for `write_pseudo`.
 
     Raises
@@ -119,16 +121,33 @@ def measure_reliability(store: Store, truth: Truth, *, talk: Talk = SILENCE, wor
     num_classes = store.header.num_classes
     videos = require_complete(store)
     total = np.zeros((3, MAX_LEVEL + 1, num_classes), np.int64)
-    frames = judged_frames = 0
-    with talk.track("reliability", sum(len(store.stems(video)) for video in videos)) as done:
-        for video in videos:
-            jobs = (partial(_count, store, truth, video, num_classes, t) for t in range(len(store.stems(video))))
-            for counts, judged in results_in_order(jobs, workers):
+    judged_frames, lengths = 0, [len(store.stems(video)) for video in videos]
+    task = _Judging(store, truth, num_classes)
+    with closing(engine.map("reliability", task, videos, lengths, talk)) as counted:
+        for some, judged in counted:
+            total += some
+            judged_frames += judged
+    return Reliability(store.header.table.names, sum(lengths), judged_frames, *total)
+
+
+@dataclass(frozen=True)
+class _Judging:
+    """The task of counting the pixels of some videos; yields (3, 256, C) int64, and how many frames have masks."""
+
+    store: Store
+    truth: Truth
+    num_classes: int
+
+    def __call__(self, videos: Sequence[str], threads: int, talk: Talk) -> Iterator[tuple[np.ndarray, int]]:
+        total, judged_frames = np.zeros((3, MAX_LEVEL + 1, self.num_classes), np.int64), 0
+        places = ((video, t) for video in videos for t in range(len(self.store.stems(video))))
+        jobs = (partial(_count, self.store, self.truth, video, self.num_classes, t) for video, t in places)
+        with talk.track("reliability", 0) as done, closing(results_in_order(jobs, threads)) as counted:
+            for counts, judged in counted:
                 total += counts
-                frames += 1
                 judged_frames += judged
                 done(1)
-    return Reliability(store.header.table.names, frames, judged_frames, *total)
+        yield total, judged_frames
 
 
 def _count(store: Store, truth: Truth, video: str, num_classes: int, t: int) -> tuple[np.ndarray, bool]:

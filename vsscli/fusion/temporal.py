@@ -6,7 +6,9 @@ point of the scene; pixels that the flow can't explain keep their own. Letters: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
 from math import comb
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import numpy as np
 
 from vsscli.data.flow import flow, small_grey
 from vsscli.data.numbering import is_in_time
+from vsscli.engine.engine import LOCAL, Engine
 from vsscli.errors import VssError
 from vsscli.fusion.mix import Dense, Lists, Mean, mix
 from vsscli.fusion.sources import read_source, source_note, stacked
@@ -28,6 +31,9 @@ from vsscli.talk import SILENCE, Talk
 
 NUMERICS = 1
 """Raised only when a change here or in `data.flow` alters smoothed stores."""
+
+WORTH = 64
+"""Frames that justify a process."""
 
 Reader = Callable[[str, int], np.ndarray]
 """Frame (H, W, 3) uint8 by video and number."""
@@ -63,6 +69,7 @@ def smooth(
     *,
     reader: Reader | None = None,
     talk: Talk = SILENCE,
+    engine: Engine = LOCAL,
     force: bool = False,
 ) -> Path:
     """Average every frame with its neighbours into a new store, or continue it.
@@ -79,6 +86,8 @@ def smooth(
         Reads the images, so that neighbours are moved by the optical flow; `None`: they are not moved.
     talk
         Called with the progress, by frame.
+    engine
+        Where videos are smoothed.
     force
         As for `StoreWriter`.
 
@@ -94,18 +103,34 @@ def smooth(
     header = smoothed_header(store, reach, place_of(out), motion=reader is not None)
     videos = require_complete(store)
     _require_order(store, videos)
-    with (
-        StoreWriter(out, header, force=force) as writer,
-        talk.track("smooth", sum(len(store.stems(video)) for video in videos)) as done,
-    ):
-        for video in videos:
-            stems, size = store.stems(video), store.size(video)
-            pending = writer.pending(video, stems, size, [store.digest(video)], store.record(video).frames)
-            done(len(stems) - sum(map(len, pending)))
-            for segment in pending:
-                frames = _smoothed(store, video, segment, reach, reader)
-                writer.write(video, segment, stacked(frames, len(segment), done))
+    with StoreWriter(out, header, force=force) as writer:
+        task, lengths = _Smoothing(store, reach, reader, writer), [len(store.stems(video)) for video in videos]
+        with closing(engine.map("smooth", task, videos, lengths, talk, worth=WORTH)) as finished:
+            for _ in finished:
+                pass
     return writer.path
+
+
+@dataclass(frozen=True)
+class _Smoothing:
+    """The task of smoothing some videos."""
+
+    store: Store
+    reach: int
+    reader: Reader | None
+    writer: StoreWriter
+
+    def __call__(self, videos: Sequence[str], threads: int, talk: Talk) -> Iterator[str]:
+        store = self.store
+        with self.writer as writer, talk.track("smooth", 0) as done:
+            for video in videos:
+                stems, size = store.stems(video), store.size(video)
+                pending = writer.pending(video, stems, size, [store.digest(video)], store.record(video).frames)
+                done(len(stems) - sum(map(len, pending)))
+                for segment in pending:
+                    frames = _smoothed(store, video, segment, self.reach, self.reader)
+                    writer.write(video, segment, stacked(frames, len(segment), done))
+                yield video
 
 
 def _smoothed(

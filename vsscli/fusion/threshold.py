@@ -7,12 +7,15 @@ is exact, and the same pixels are reliable whichever way the threshold was given
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from vsscli.engine.engine import LOCAL, Engine
 from vsscli.errors import VssError
 from vsscli.fusion.sources import source_note
 from vsscli.store.encode import IGNORE
@@ -101,21 +104,36 @@ class PseudoReport:
 
 
 def entropy_histogram(
-    store: Store, *, by_class: bool = False, talk: Talk = SILENCE, workers: int | None = None
+    store: Store, *, by_class: bool = False, talk: Talk = SILENCE, engine: Engine = LOCAL
 ) -> np.ndarray:
     """Number of pixels of a store with each stored entropy, (256,) int64, or by predicted class (C, 256)."""
     require_predictions(store)
     num_classes = store.header.num_classes if by_class else 1
     counts = np.zeros((num_classes, MAX_LEVEL + 1), np.int64)
     videos = require_complete(store)
-    with talk.track("entropy", sum(len(store.stems(video)) for video in videos)) as done:
-        for video in videos:
-            frames = range(len(store.stems(video)))
-            jobs = (partial(_frame_histogram, store, video, num_classes, t) for t in frames)
-            for counted in results_in_order(jobs, workers):
-                counts += counted
-                done(1)
+    lengths = [len(store.stems(video)) for video in videos]
+    with closing(engine.map("entropy", _Counting(store, num_classes), videos, lengths, talk)) as counted:
+        for some in counted:
+            counts += some
     return counts if by_class else counts[0]
+
+
+@dataclass(frozen=True)
+class _Counting:
+    """The task of counting the entropies of some videos."""
+
+    store: Store
+    num_classes: int
+
+    def __call__(self, videos: Sequence[str], threads: int, talk: Talk) -> Iterator[np.ndarray]:
+        counts = np.zeros((self.num_classes, MAX_LEVEL + 1), np.int64)
+        places = ((video, t) for video in videos for t in range(len(self.store.stems(video))))
+        jobs = (partial(_frame_histogram, self.store, video, self.num_classes, t) for video, t in places)
+        with talk.track("entropy", 0) as done, closing(results_in_order(jobs, threads)) as counted:
+            for some in counted:
+                counts += some
+                done(1)
+        yield counts
 
 
 def threshold_from_percentile(
@@ -124,7 +142,7 @@ def threshold_from_percentile(
     *,
     by_class: bool = False,
     talk: Talk = SILENCE,
-    workers: int | None = None,
+    engine: Engine = LOCAL,
 ) -> Threshold:
     """The smallest threshold at which at least ``percentile`` percent of the store's pixels are reliable.
 
@@ -137,7 +155,7 @@ def threshold_from_percentile(
     by_class
         Use a threshold for each class, the percentile of the pixels predicted as it, so that small and rare classes,
         whose pixels are seldom among the surest, are learned from, too (class-balanced self-training, Zou et al. 2018).
-    talk, workers
+    talk, engine
         As for `write_pseudo`.
 
     Raises
@@ -146,7 +164,7 @@ def threshold_from_percentile(
         An invalid percentile, or a store that is unfinished or has no entropies.
     """
     require_percentile(percentile)
-    counts = entropy_histogram(store, by_class=by_class, talk=talk, workers=workers)
+    counts = entropy_histogram(store, by_class=by_class, talk=talk, engine=engine)
     if not by_class:
         return percentile_of(counts, percentile)
     levels = tuple(percentile_of(of_class, percentile).level for of_class in counts)
@@ -192,7 +210,7 @@ def write_pseudo(
     threshold: Threshold,
     *,
     talk: Talk = SILENCE,
-    workers: int | None = None,
+    engine: Engine = LOCAL,
     force: bool = False,
 ) -> PseudoReport:
     """Write a pseudo-label store, or continue it; the counts include what was already there.
@@ -207,8 +225,8 @@ def write_pseudo(
         Pixels whose entropy is at most this keep their label; the others get 255.
     talk
         Called with the progress, by frame.
-    workers
-        Threads that read frames; by default one for each processor this process may use.
+    engine
+        Where videos are thresholded.
     force
         As for `StoreWriter`.
 
@@ -222,24 +240,11 @@ def write_pseudo(
     videos = require_complete(store)
     total = np.zeros((2, MAX_LEVEL + 1), np.int64)
     frames = sum(len(store.stems(video)) for video in videos)
-    with (
-        StoreWriter(out, pseudo_header(store, threshold, place_of(out)), force=force) as writer,
-        talk.track("pseudo-label", frames) as done,
-    ):
-        for video in videos:
-            stems, size = store.stems(video), store.size(video)
-            pending = writer.pending(video, stems, size, [store.digest(video)], store.record(video).frames)
-            for segment in _segments(len(stems), pending):
-                labels = np.empty((len(segment), *size), np.uint8) if segment in pending else None
-                places = range(segment.start, segment.stop)
-                split = results_in_order((partial(_split_frame, store, video, threshold, t) for t in places), workers)
-                for i, (label, counts) in enumerate(split):
-                    total += counts
-                    if labels is not None:
-                        labels[i] = label
-                    done(1)
-                if labels is not None:
-                    writer.write(video, segment, {"pseudo_label": labels})
+    with StoreWriter(out, pseudo_header(store, threshold, place_of(out)), force=force) as writer:
+        task, lengths = _Splitting(store, threshold, writer), [len(store.stems(video)) for video in videos]
+        with closing(engine.map("pseudo-label", task, videos, lengths, talk)) as counted:
+            for some in counted:
+                total += some
     return PseudoReport(
         writer.path,
         threshold,
@@ -249,6 +254,36 @@ def write_pseudo(
         tuple(map(int, total[0, :num_classes])),
         tuple(map(int, total[1, :num_classes])),
     )
+
+
+@dataclass(frozen=True)
+class _Splitting:
+    """The task of writing the pseudo-labels of some videos; yields their counts, see `_split_frame`."""
+
+    store: Store
+    threshold: Threshold
+    writer: StoreWriter
+
+    def __call__(self, videos: Sequence[str], threads: int, talk: Talk) -> Iterator[np.ndarray]:
+        store, total = self.store, np.zeros((2, MAX_LEVEL + 1), np.int64)
+        with self.writer as writer, talk.track("pseudo-label", 0) as done:
+            for video in videos:
+                stems, size = store.stems(video), store.size(video)
+                pending = writer.pending(video, stems, size, [store.digest(video)], store.record(video).frames)
+                for segment in _segments(len(stems), pending):
+                    labels = np.empty((len(segment), *size), np.uint8) if segment in pending else None
+                    jobs = (
+                        partial(_split_frame, store, video, self.threshold, t)
+                        for t in range(segment.start, segment.stop)
+                    )
+                    for i, (label, counts) in enumerate(results_in_order(jobs, threads)):
+                        total += counts
+                        if labels is not None:
+                            labels[i] = label
+                        done(1)
+                    if labels is not None:
+                        writer.write(video, segment, {"pseudo_label": labels})
+        yield total
 
 
 def _split_frame(store: Store, video: str, threshold: Threshold, t: int) -> tuple[np.ndarray, np.ndarray]:

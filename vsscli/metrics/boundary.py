@@ -52,6 +52,11 @@ class BoundaryIoU(Metric):
         self._truth += np.bincount(truth[near], minlength=256)
         self._label += np.bincount(label[close], minlength=256)
 
+    def merge(self, other: BoundaryIoU) -> None:
+        self._both += other._both
+        self._truth += other._truth
+        self._label += other._label
+
     def iou(self) -> np.ndarray:
         """(C,) float64, NaN for a class that is absent from the ground truth."""
         union = self._truth + self._label - self._both

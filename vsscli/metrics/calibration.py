@@ -12,6 +12,9 @@ from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
 
 BINS = 15
 
+UNIT = 2**24
+"""Confidences are summed up in whole units of 1/UNIT, the precision of float32: the order of frames does not matter."""
+
 
 class CalibrationError(Metric):
     """Mean over the labelled pixels of the difference between confidence and accuracy of their bin.
@@ -40,7 +43,7 @@ class CalibrationError(Metric):
     def __init__(self, num_classes: int, bins: int = BINS) -> None:
         self.num_classes = num_classes
         self._pixels, self._right = np.zeros(bins, np.int64), np.zeros(bins, np.int64)
-        self._confidence = np.zeros(bins)
+        self._confidence = np.zeros(bins, np.int64)
 
     @classmethod
     def build(cls, names: Sequence[str], setting: Setting) -> Self:
@@ -54,8 +57,15 @@ class CalibrationError(Metric):
         place = np.ceil(confidence.astype(np.float64) * bins - 1e-4).astype(np.intp).clip(1, bins) - 1
         self._pixels += np.bincount(place, minlength=bins)
         self._right += np.bincount(place[right], minlength=bins)
-        self._confidence += np.bincount(place, confidence, bins)
+        units = np.bincount(place, np.rint(confidence.astype(np.float64) * UNIT), bins)
+        self._confidence += units.astype(np.int64)  # exact: below 2**53
+
+    def merge(self, other: CalibrationError) -> None:
+        self._pixels += other._pixels
+        self._right += other._right
+        self._confidence += other._confidence
 
     def figures(self) -> dict[str, float]:
         total = self._pixels.sum()
-        return {"ece": float(np.abs(self._right - self._confidence).sum() / total) if total else math.nan}
+        gaps = np.abs(self._right * UNIT - self._confidence)
+        return {"ece": float(gaps.sum() / UNIT / total) if total else math.nan}

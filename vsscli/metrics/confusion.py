@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -108,6 +108,10 @@ class ConfusionMatrix(Metric):
             raise ValueError("matrices of different classes can't be added")
         self._counts = None
         self._pairs += other._pairs
+
+    def __getstate__(self) -> dict[str, Any]:
+        buffers = ("_words", "_ends", "_other", "_codes")
+        return {name: value for name, value in self.__dict__.items() if name not in buffers} | {"_size": 0}
 
     def _reserve(self, size: int) -> None:
         """Allocate buffers for frames of `size` pixels if the size has changed."""

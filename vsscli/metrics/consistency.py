@@ -137,6 +137,13 @@ class VideoConsistency(Metric):
         self.videos.append(Windows(self._length, accuracies, self._bare))
         self._length = -1
 
+    def merge(self, other: VideoConsistency) -> None:
+        self.videos += other.videos
+
+    def __getstate__(self) -> dict[str, Any]:
+        buffers = ("_last", "_same", "_kept", "_runs", "_long")
+        return {name: value for name, value in self.__dict__.items() if name not in buffers} | {"_shape": None}
+
     def figures(self) -> dict[str, float]:
         """VC_n: the mean over the windows of all videos, so that long videos weigh more."""
         return {f"vc{window}": _mean(self._gather(window)) for window in self.windows}

@@ -46,7 +46,8 @@ class Metric(ABC):
     """An accumulator over the frames of a set of videos.
 
     For every video, ``start_video(length)`` is called, then ``update`` for each frame, or ``skip`` if it has no ground
-    truth, then ``end_video(name)``. Figures are fractions, NaN if nothing counts.
+    truth, then ``end_video(name)``. Figures are fractions, NaN if nothing counts. Sums are of integers, so that figures
+    do not depend on how videos are shared out to accumulators that are merged.
 
     Attributes
     ----------
@@ -102,6 +103,10 @@ class Metric(ABC):
 
     def end_video(self, name: str) -> None:  # noqa: B027
         """Close the open video."""
+
+    @abstractmethod
+    def merge(self, other: Self) -> None:
+        """Add what another accumulator of the same figures counted in the videos that follow, to the last digit."""
 
     @abstractmethod
     def figures(self) -> dict[str, float]:

@@ -78,8 +78,14 @@ class WarpedConsistency(Metric):
         self._frame += 1
 
     def end_video(self, name: str) -> None:
+        self._before = None
         self._videos.append(VideoFigures({"tc": self._video.miou}, self._worst))
         self._total.merge(self._video)
+
+    def merge(self, other: WarpedConsistency) -> None:
+        self._total.merge(other._total)
+        self._videos += other._videos
+        self._pixels += other._pixels
 
     def figures(self) -> dict[str, float]:
         return {"tc": self._total.miou}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vsscli.context import Context
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights
 from vsscli.fusion.mix import Method
@@ -78,7 +79,7 @@ def ensemble(
     split
         The split whose masks and frames are read; `None`: the one that the stores name.
     workers
-        Threads; `None`: one per core.
+        Processes, each with some of the videos; `None`: as many as the cores and the number of frames justify.
     force
         Write a new store beside a different one in its place.
     begin
@@ -104,6 +105,7 @@ def ensemble(
         others=len(fit_on),
         temporal=temporal,
     )
+    engine = Engine(workers)
     paths = [place_of(store) for store in stores]
     fitted, chosen_on = None, None
     if fit_weights:
@@ -131,14 +133,16 @@ def ensemble(
             temperatures=temperatures,
             chosen_on=chosen_on,
             talk=context.talk,
-            workers=workers,
+            engine=engine,
             force=force,
         )
         context.talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
     if temporal:
         from vsscli.pipeline.smoothing import smooth_store
 
-        path = smooth_store(path, temporal, target, context=context, split=split, force=force, begin=begin)
+        path = smooth_store(
+            path, temporal, target, context=context, split=split, engine=engine, force=force, begin=begin
+        )
     return Fusion(path, fitted)
 
 

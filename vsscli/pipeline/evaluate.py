@@ -14,6 +14,7 @@ from vsscli.data.numbering import say_order
 from vsscli.data.sound import say_remark
 from vsscli.data.verdict import Remark, counted_remedy
 from vsscli.data.videos import FolderVideo
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.evaluation.doubts import doubts
 from vsscli.evaluation.figures import Figures
@@ -88,7 +89,7 @@ def evaluate(
     protocol
         Way of counting video consistency.
     workers
-        Threads that decode; `None`: one per core.
+        Processes, each with some of the videos; `None`: as many as the cores and the number of frames justify.
     context
         Where to work and on what data.
 
@@ -117,7 +118,7 @@ def evaluate(
         dataset.ids,
         metrics=metrics,
         protocol=protocol,
-        workers=workers,
+        engine=Engine(workers),
         talk=talk,
     )
     for reason in figures.reasons:

@@ -62,6 +62,7 @@ def inspect_data(
     *,
     described: bool,
     splits: Sequence[str] | None = None,
+    workers: int | None = None,
     talk: Talk = SILENCE,
 ) -> Inspection:
     """Check every file of a data set.
@@ -77,6 +78,8 @@ def inspect_data(
         exist are checked, and masks in splits that have any.
     splits
         The splits to check, if not all of these.
+    workers
+        As for :func:`vsscli.data.check.check_videos`.
     talk
         Receives progress.
     """
@@ -95,7 +98,7 @@ def inspect_data(
             found.faults.append(FileFault(dataset.root, error.message, error.hint))
             continue
         there[split] = videos
-        _look_at_split(dataset, split, videos, found, described=described, talk=talk)
+        _look_at_split(dataset, split, videos, found, described=described, workers=workers, talk=talk)
     if not described and splits is None:
         found.missed += [
             f"{dataset.name}: no split {split!r} in {dataset.root}" for split in USUAL if split not in there
@@ -106,14 +109,16 @@ def inspect_data(
     return found
 
 
-def inspect_recipe(recipe: Recipe, root: Path | None, *, talk: Talk = SILENCE) -> Inspection:
+def inspect_recipe(
+    recipe: Recipe, root: Path | None, *, workers: int | None = None, talk: Talk = SILENCE
+) -> Inspection:
     """Check everything that a recipe needs: the files of its data, its encoder, the weights and labels it starts from.
 
     ``root`` is the folder of its main data set, if given.
     """
-    found = inspect_data(recipe.data, root, described=True, talk=talk)
+    found = inspect_data(recipe.data, root, described=True, workers=workers, talk=talk)
     for other in recipe.also:
-        found.add(inspect_data(other.data, None, described=True, splits=("labelled",), talk=talk))
+        found.add(inspect_data(other.data, None, described=True, splits=("labelled",), workers=workers, talk=talk))
     try:
         open_sources(recipe, root)
     except VssError as error:
@@ -148,7 +153,14 @@ def _look_at_classes(dataset: Dataset, found: Inspection, *, described: bool) ->
 
 
 def _look_at_split(
-    dataset: Dataset, split: str, videos: list[FolderVideo], found: Inspection, *, described: bool, talk: Talk
+    dataset: Dataset,
+    split: str,
+    videos: list[FolderVideo],
+    found: Inspection,
+    *,
+    described: bool,
+    workers: int | None,
+    talk: Talk,
 ) -> None:
     whole = dataset.split("train") if split == "labelled" and dataset.recipe.labelled is None else videos
     frames = [frame for video in whole for frame in video.frames]
@@ -160,7 +172,13 @@ def _look_at_split(
     talk.say(f"{dataset.name}, {split}: {counted}")
     found.looked.append(f"{dataset.name}, split {split!r}: {counted}")
     look = check_videos(
-        videos, dataset.meaning, masks=masks, sparse=sparse, what=f"split {split!r} of {dataset.name}", talk=talk
+        videos,
+        dataset.meaning,
+        masks=masks,
+        sparse=sparse,
+        what=f"split {split!r} of {dataset.name}",
+        workers=workers,
+        talk=talk,
     )
     found.faults += [*look.faults, *_look_around(dataset, split, whole, talk)]
     if some and sparse:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.context import Context
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import normalised_weights
 from vsscli.fusion.threshold import (
@@ -64,6 +65,7 @@ def pseudo(
     threshold: float | None = None,
     percentile: float | None = None,
     by_class: bool = False,
+    workers: int | None = None,
     force: bool = False,
     begin: Begin = unheard,
 ) -> PseudoLabels:
@@ -90,6 +92,9 @@ def pseudo(
         entropies of all pixels. Give at most one; without either, the 80th percentile.
     by_class
         Take the percentile of each class's pixels separately.
+    workers
+        Processes that fuse and threshold, each with some of the videos; `None`: as many as the cores and the number of
+        frames justify.
     force
         Write a new store beside a different one in its place.
     begin
@@ -131,17 +136,20 @@ def pseudo(
     if store is not None:
         predictions = place_of(store)
     else:
-        predictions = _predictions(models, weights, split=split, context=context, tta=tta, plan=plan, force=force)
+        predictions = _predictions(
+            models, weights, split=split, context=context, tta=tta, plan=plan, workers=workers, force=force
+        )
+    engine = Engine(workers)
     with launch(context.device, context.devices).rank_zero_first():
         source = open_store(predictions)
         if threshold is not None:
             limit = Threshold(threshold)
         else:
-            limit = threshold_from_percentile(source, percentile, by_class=by_class, talk=context.talk)
+            limit = threshold_from_percentile(source, percentile, by_class=by_class, talk=context.talk, engine=engine)
         named = f"by-class-{limit.percentile:g}" if limit.class_levels else f"{limit.level:03d}"
         out = beside(predictions, f".pseudo-{named}.zarr")
         begin(out, [predictions])
-        report = write_pseudo(source, out, limit, talk=context.talk, force=force)
+        report = write_pseudo(source, out, limit, talk=context.talk, engine=engine, force=force)
     return PseudoLabels(report.path, predictions, source.header.table.names, report)
 
 
@@ -153,6 +161,7 @@ def _predictions(
     context: Context,
     tta: bool,
     plan: str | None,
+    workers: int | None,
     force: bool,
 ) -> Path:
     """The store of one model's predictions, or of the fusion of several."""
@@ -161,4 +170,4 @@ def _predictions(
     if len(stores) == 1:
         return stores[0]
     with launch(context.device, context.devices).rank_zero_first():
-        return ensemble(stores, weights, context=context, force=force).store
+        return ensemble(stores, weights, context=context, workers=workers, force=force).store

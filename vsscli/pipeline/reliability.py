@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vsscli.context import Context
+from vsscli.data.layouts import Dataset
 from vsscli.data.masks import to_classes
 from vsscli.data.spelling import composed
+from vsscli.engine.engine import LOCAL, Engine
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
 from vsscli.fusion.threshold import Threshold
 from vsscli.pipeline.learned import learned_frames, learned_remark
@@ -71,7 +74,9 @@ class ReliabilityReport:
         return list(zip(counts.names, *shown, strict=True))
 
 
-def report_reliability(predictions: Path, threshold: Threshold, *, context: Context = Context()) -> ReliabilityReport:
+def report_reliability(
+    predictions: Path, threshold: Threshold, *, context: Context = Context(), engine: Engine = LOCAL
+) -> ReliabilityReport:
     """Measure a prediction store, and write ``<store>.reliability.svg`` and ``.json`` beside it.
 
     Parameters
@@ -82,6 +87,8 @@ def report_reliability(predictions: Path, threshold: Threshold, *, context: Cont
         The threshold to mark in the chart, and to use for the classes' shares.
     context
         Its data root is where the masks are; `None`: where the frames were when they were predicted.
+    engine
+        Where videos are counted.
 
     Raises
     ------
@@ -91,7 +98,7 @@ def report_reliability(predictions: Path, threshold: Threshold, *, context: Cont
     talk = context.talk
     store = open_store(predictions)
     truth, learned = truth_of(store, context.data_root)
-    counts = measure_reliability(store, truth, talk=talk)
+    counts = measure_reliability(store, truth, talk=talk, engine=engine)
     if counts.judged_frames < counts.frames:
         talk.say(f"{counts.judged_frames} of {counts.frames} frames have masks and show how many pixels are right")
     chart, figures = (beside(predictions, f".reliability.{kind}") for kind in ("svg", "json"))
@@ -117,6 +124,20 @@ def _levels(threshold: Threshold) -> int | tuple[int, ...]:
     return threshold.class_levels or threshold.level
 
 
+@dataclass(frozen=True)
+class _Masks:
+    """Reads the masks of a store's frames (`fusion.reliability.Truth`); paths by composed names of video and frame."""
+
+    store: Store
+    dataset: Dataset
+    paths: Mapping[tuple[str, str], Path]
+
+    def __call__(self, video: str, t: int) -> np.ndarray | None:
+        ids, num_classes = self.dataset.ids, self.dataset.table.num_classes
+        mask = self.paths.get((composed(video), composed(self.store.stems(video)[t])))
+        return None if mask is None else to_classes(ids.read(mask), ids, num_classes, mask)
+
+
 def truth_of(store: Store, data_root: Path | None) -> tuple[Truth, int]:
     """The masks of a store's frames, and how many of the frames with a mask were trained on.
 
@@ -126,7 +147,6 @@ def truth_of(store: Store, data_root: Path | None) -> tuple[Truth, int]:
         The store names no data set, or it is missing.
     """
     dataset = noted_dataset(store.path, store.header, data_root)
-    read = dataset.ids.read
     there = {composed(name): frozenset(map(composed, store.stems(name))) for name in store.videos()}
     frames = [
         frame
@@ -134,10 +154,5 @@ def truth_of(store: Store, data_root: Path | None) -> tuple[Truth, int]:
         for frame in video.frames
         if frame.mask is not None and composed(frame.stem) in there.get(composed(video.name), ())
     ]
-    masks = {(composed(frame.video), composed(frame.stem)): frame.mask for frame in frames}
-
-    def truth(video: str, t: int) -> np.ndarray | None:
-        mask = masks.get((composed(video), composed(store.stems(video)[t])))
-        return None if mask is None else to_classes(read(mask), dataset.ids, dataset.table.num_classes, mask)
-
-    return truth, learned_frames(store.header, dataset, frames)
+    masks = {(composed(frame.video), composed(frame.stem)): frame.mask for frame in frames if frame.mask is not None}
+    return _Masks(store, dataset, masks), learned_frames(store.header, dataset, frames)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,8 @@ import numpy as np
 from vsscli.context import Context
 from vsscli.data.content import Digests
 from vsscli.data.spelling import composed
+from vsscli.data.videos import FolderVideo
+from vsscli.engine.engine import LOCAL, Engine
 from vsscli.errors import VssError
 from vsscli.fusion.temporal import Reader, smooth
 from vsscli.pipeline.predicted import open_predicted
@@ -24,6 +28,7 @@ def smooth_store(
     *,
     context: Context = Context(),
     split: str | None = None,
+    engine: Engine = LOCAL,
     force: bool = False,
     begin: Begin = unheard,
 ) -> Path:
@@ -39,6 +44,8 @@ def smooth_store(
         The store to write; `None`: beside ``path``.
     context, split
         The data root and split of the frames, if not those that the store names.
+    engine
+        Where videos are smoothed.
     force
         As for :func:`vsscli.fusion.temporal.smooth`.
     begin
@@ -59,7 +66,17 @@ def smooth_store(
         reader = None
     target = out or beside(path, f".temporal-{reach}{'' if reader else '-still'}.zarr")
     begin(target, [path])
-    return smooth(store, reach, target, reader=reader, talk=context.talk, force=force)
+    return smooth(store, reach, target, reader=reader, talk=context.talk, engine=engine, force=force)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """Reads frames by video and number; `videos` by the composed forms of their names."""
+
+    videos: Mapping[str, FolderVideo]
+
+    def __call__(self, video: str, t: int) -> np.ndarray:
+        return self.videos[composed(video)].read(t)
 
 
 def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:
@@ -77,8 +94,4 @@ def _reader(store: Store, data_root: Path | None, split: str | None) -> Reader:
                 f"the frames of video {name} in {found.dataset.root} have changed since {store.path} was predicted",
                 "predict them again (the same `vss predict` command), or add --data ROOT",
             )
-
-    def read(video: str, t: int) -> np.ndarray:
-        return videos[composed(video)].read(t)
-
-    return read
+    return _Frames(videos)

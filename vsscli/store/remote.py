@@ -109,6 +109,11 @@ class RemotePath(PurePosixPath):
 
         return fsspec.filesystem(self.parts[0].removesuffix(":"))  # fsspec caches these
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.parts[0] == "memory:":
+            raise TypeError(f"{self} is in the memory of this process only")
+        return type(self), self.parts
+
     def absolute(self) -> RemotePath:
         return self
 

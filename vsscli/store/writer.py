@@ -11,8 +11,10 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +39,8 @@ OTHER_IMAGES = "was predicted from images that have changed since"
 class StoreWriter:
     """Writes a store, or continues one.
 
-    ``pending`` and ``write`` may be called from several threads as long as each works on different videos.
+    ``pending`` and ``write`` may be called from several threads as long as each works on different videos. A writer may
+    be used again after it was closed, and sent to another process.
 
     Parameters
     ----------
@@ -75,6 +78,11 @@ class StoreWriter:
             # The same predictions, but the recipe now describes the data set differently: the latest description holds.
             with self._disk(), self._work.guard():
                 self._work.put(ROOT, {self.path / "zarr.json": group_bytes(header.to_dict())})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In another process it is the same store, opened again; claimed videos stay with this one.
+        again = partial(StoreWriter, force=self._force, renew=self._renew)
+        return again, (self.path, self.header)
 
     def __enter__(self) -> StoreWriter:
         return self

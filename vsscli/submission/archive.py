@@ -11,7 +11,7 @@ as class indices.
 from __future__ import annotations
 
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +23,7 @@ import numpy as np
 from vsscli.data.masks import describe_values
 from vsscli.data.png import encode_label
 from vsscli.data.videos import FolderVideo, Frame
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import SizedLabels
 from vsscli.files import clear_parts, whole_file
@@ -76,7 +77,7 @@ def write_submission(
     layout
         Names of the entries and values of the pixels.
     workers
-        Threads that read labels and encode; `None`: one per core. They do not affect the bytes.
+        Processes that read labels and encode, as for `Engine`. They do not affect the bytes.
     talk
         Receives progress.
 
@@ -95,14 +96,14 @@ def write_submission(
         if fault:
             raise VssError(f"the entry {layout.entry(frame)!r} {fault}", "rename that video or frame")
     require_complete(frames, labels, workers=workers, talk=talk)
+    task = _Packing(labels, layout)
     clear_parts(out)  # leftovers of killed runs can take gigabytes
     with (
         whole_file(out, "submission") as part,
-        talk.track("pack", len(frames)) as advance,
-        closing(results_in_order(_jobs(ordered, labels, layout), workers)) as encoded,
+        closing(Engine(workers).map("pack", task, ordered, [len(video.frames) for video in ordered], talk)) as encoded,
         ZipFile(part, "w", ZIP_STORED) as archive,
     ):
-        _fill(archive, frames, encoded, layout, advance)
+        _fill(archive, frames, encoded, layout)
     return Written(out, len(videos), len(frames), out.stat().st_size, file_digest(out))
 
 
@@ -111,14 +112,11 @@ def _by_name(video: FolderVideo) -> FolderVideo:
     return FolderVideo(video.name, tuple(sorted(video.frames, key=lambda frame: f"{frame.stem}.png")))
 
 
-def _fill(
-    archive: ZipFile, frames: Sequence[Frame], encoded: Iterable[bytes], layout: Layout, advance: Callable[[int], None]
-) -> None:
+def _fill(archive: ZipFile, frames: Sequence[Frame], encoded: Iterable[bytes], layout: Layout) -> None:
     for frame, data in zip(frames, encoded, strict=True):
         info = ZipInfo(layout.entry(frame), DATE)
         info.create_system, info.external_attr = UNIX, PERMISSIONS << 16
         archive.writestr(info, data)
-        advance(1)
 
 
 def require_complete(
@@ -157,10 +155,20 @@ def _lacking(frame: Frame, labels: SizedLabels) -> tuple[str, str]:
     return "", ""
 
 
-def _jobs(videos: Sequence[FolderVideo], labels: SizedLabels, layout: Layout) -> Iterator[Callable[[], bytes]]:
-    for video in videos:
-        for index, frame in enumerate(video.frames):
-            yield partial(_encode, frame, index, labels, layout)
+@dataclass(frozen=True)
+class _Packing:
+    """The task of encoding the labels of some videos; yields the PNG of each frame."""
+
+    labels: SizedLabels
+    layout: Layout
+
+    def __call__(self, videos: Sequence[FolderVideo], threads: int, talk: Talk) -> Iterator[bytes]:
+        places = ((frame, index) for video in videos for index, frame in enumerate(video.frames))
+        jobs = (partial(_encode, frame, index, self.labels, self.layout) for frame, index in places)
+        with talk.track("pack", 0) as done, closing(results_in_order(jobs, threads)) as encoded:
+            for data in encoded:
+                done(1)
+                yield data
 
 
 def _encode(frame: Frame, index: int, labels: SizedLabels, layout: Layout) -> bytes:

@@ -7,6 +7,7 @@ from lightning_fabric import Fabric
 
 from vsscli.data.layouts import Dataset
 from vsscli.data.videos import FolderVideo
+from vsscli.engine.engine import Engine
 from vsscli.evaluation.score import score
 from vsscli.inference.plans import NONE
 from vsscli.inference.predictor import Predictor, ReadOut
@@ -43,7 +44,9 @@ def validate(network: Network, dataset: Dataset, recipe: Recipe, fabric: Fabric)
         how = ReadOut(predict.size, predict.window, predict.step, NONE, recipe.train.precision, predict.missing)
         predictor = Predictor(network, network.normalisation, how, fabric.device, batch_size=1)
         videos = dataset.split("val")
-        scored = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, workers=1)
+        scored = score(
+            videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, engine=Engine(1)
+        )
         figures = scored.plain()
     fabric.barrier()
     return figures

@@ -1,4 +1,4 @@
-"""Signals of processes that load data for another process, which alone responds to them."""
+"""Signals of processes that work for another process, which alone responds to them."""
 
 from __future__ import annotations
 
