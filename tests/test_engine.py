@@ -19,10 +19,12 @@ from store_samples import CLASSES, distributions, prediction_header, snapshot, w
 
 from vsscli.engine.engine import Engine, grouped
 from vsscli.engine.local import packed
+from vsscli.engine.part import Part
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.temporal import smooth
 from vsscli.fusion.threshold import threshold_from_percentile, write_pseudo
+from vsscli.pipeline.ensemble import ensemble
 from vsscli.store.reader import Store, open_store
 from vsscli.store.remote import place_of
 from vsscli.talk import Talk
@@ -177,6 +179,38 @@ def test_stores_have_the_same_bytes_from_any_number_of_processes(tmp_path: Path,
         assert len(report.class_pixels) == CLASSES
     assert made[0] == made[1]
     assert not any(".work" in name for name in made[1][0])
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_parts_are_all_videos_once_and_about_as_long(count: int) -> None:
+    lengths = [5, 90, 7, 80, 6, 70, 60]
+    parts = [Part(number + 1, count).of(range(7), lengths) for number in range(count)]
+    assert sorted(index for part in parts for index in part) == [*range(7)]
+    assert all(part == sorted(part) for part in parts)
+    frames = [sum(lengths[index] for index in part) for part in parts]
+    assert max(frames) - min(frames) <= 90
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1/0", "1", "a/b", "1/2/3", "-1/2"])
+def test_what_is_no_part_is_refused(text: str) -> None:
+    with pytest.raises(VssError) as caught:
+        Part.parse(text)
+    assert "--part 1/4" in caught.value.hint
+
+
+def test_parts_of_a_fusion_have_the_bytes_of_the_whole(tmp_path: Path, stores: list[Store]) -> None:
+    whole = fuse(stores, [1, 2], tmp_path / "whole.zarr", engine=Engine(1))
+    for number in (2, 1):
+        parts = fuse(stores, [1, 2], tmp_path / "parts.zarr", engine=Engine(1), part=Part(number, 2))
+    assert snapshot(parts) == snapshot(whole)
+    for number in (1, 2):
+        smooth(open_store(parts), 1, tmp_path / "smooth.zarr", engine=Engine(1), part=Part(number, 2))
+    assert snapshot(tmp_path / "smooth.zarr") == snapshot(smooth(open_store(parts), 1, tmp_path / "all.zarr"))
+
+
+def test_a_part_is_not_smoothed_before_the_whole_is_fused(stores: list[Store]) -> None:
+    with pytest.raises(VssError, match="smoothing needs the whole fusion"):
+        ensemble([store.path for store in stores], temporal=1, part=Part(1, 2))
 
 
 class Dying(Store):

@@ -136,6 +136,37 @@ def test_an_empty_folder_is_where_a_store_may_go(models: tuple[Path, Path], tmp_
     assert (again.predicted, again.cached) == (0, 24)
 
 
+def test_parts_make_the_store_that_one_run_makes(
+    models: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    whole = predict_split(models[0], "train", context=Context(tmp_path, device="cpu"), out=tmp_path / "whole.zarr")
+    named = ["predict", "--model", str(models[0]), "--split", "train", "--device", "cpu", "--json"]
+    predicted = []
+    for part in ("2/2", "1/2", "1/2"):
+        assert run([*named, "--out", str(tmp_path / "parts.zarr"), "--part", part]) == 0
+        heard = capfd.readouterr()
+        predicted.append(json.loads(heard.out)["predicted"])
+    assert "part 1/2 of train; no network was loaded" in heard.err
+    assert predicted[0] > 0
+    assert predicted[0] + predicted[1] == whole.predicted
+    assert predicted[2] == 0
+    assert snapshot(tmp_path / "parts.zarr") == snapshot(whole.store)
+
+
+def test_parts_of_several_models_are_what_pseudo_labels_are_made_of(
+    models: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    named = ["pseudo", "--models", *map(str, models), "--split", "train", "--device", "cpu", "--json", "-q"]
+    named += ["--workspace", str(tmp_path)]
+    for part in ("1/2", "2/2"):
+        assert run([*named, "--part", part]) == 0
+        made = json.loads(capfd.readouterr().out)["predictions"]
+        assert all(one["predicted"] > 0 for one in made)
+    assert run(named) == 0
+    assert json.loads(capfd.readouterr().out)["frames"] == 12
+    assert predict_split(models[0], "train", context=Context(tmp_path, device="cpu")).predicted == 0
+
+
 def test_the_documentation_names_what_headers_hold(models: tuple[Path, Path], tmp_path: Path) -> None:
     text = (Path(__file__).parents[1] / "docs" / "store.md").read_text()
     (line,) = [line for line in text.splitlines() if line.startswith("| `source` |")]

@@ -35,6 +35,7 @@ def ensemble(
     data: opt.DataRoot = None,
     split: opt.Split = None,
     workers: opt.Workers = None,
+    part: opt.Share = "1/1",
     workspace: opt.Workspace = opt.RUNS,
     force: opt.ForceStore = False,
     json: opt.Json = False,
@@ -50,6 +51,7 @@ def ensemble(
     """
     from vsscli.cli.console import Console
     from vsscli.context import Context
+    from vsscli.engine.part import Part
     from vsscli.pipeline.ensemble import ensemble as run
     from vsscli.pipeline.fitting import plot_sweep
 
@@ -75,6 +77,7 @@ def ensemble(
         temporal=temporal,
         split=split,
         workers=workers,
+        part=Part.parse(part),
         force=force,
     )
     if json:

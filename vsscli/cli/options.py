@@ -94,6 +94,10 @@ Workers = Annotated[
     int | None,
     Option("--workers", min=1, metavar="N", help="Processes, by video. [default: up to one per core]"),
 ]
+Share = Annotated[
+    str,
+    Option("--part", metavar="I/N", help="Only the I-th of N shares of the videos; other jobs write the others."),
+]
 Force = Annotated[bool, Option("--force", help="Replace existing results.")]
 ForceStore = Annotated[
     bool, Option("--force", help="If another store is in the way, write a new one beside it; nothing is replaced.")

@@ -38,6 +38,7 @@ def predict(
         ),
     ] = "",
     data: opt.DataRoot = None,
+    part: opt.Share = "1/1",
     device: opt.Device = "auto",
     devices: opt.Devices = 1,
     precision: opt.Precision = None,
@@ -63,6 +64,7 @@ def predict(
     from vsscli.cli.console import Console
     from vsscli.cli.project import in_project, run_kind
     from vsscli.context import Context
+    from vsscli.engine.part import Part
     from vsscli.errors import VssError
     from vsscli.pipeline.masks import predict_input
     from vsscli.pipeline.predict import predict_split
@@ -79,7 +81,7 @@ def predict(
     if input:
         if out is None:
             raise VssError("--input needs a folder for the label images", "add --out masks/")
-        options = {"--split": split, "--keep": keep, "--data": data, "--devices": devices > 1}
+        options = {"--split": split, "--keep": keep, "--data": data, "--devices": devices > 1, "--part": part != "1/1"}
         without = [option for option, given in options.items() if given]
         if without:
             raise VssError(f"{without[0]} has no meaning with --input, only for a split", "leave it out")
@@ -98,6 +100,7 @@ def predict(
             tta=tta,
             plan=tta_plan,
             keep=keep or None,
+            part=Part.parse(part),
             force=force,
         )
         facts = {"store": str(done.store), "predicted": done.predicted, "cached": done.cached}

@@ -38,6 +38,7 @@ def pseudo(
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = 8,
     workers: opt.Workers = None,
+    part: opt.Share = "1/1",
     workspace: opt.Workspace = opt.RUNS,
     force: opt.ForceStore = False,
     json: opt.Json = False,
@@ -51,11 +52,15 @@ def pseudo(
       vss pseudo --models t.pt s.pt --tta
       vss pseudo --models t.pt s.pt --tta --percentile 70
       vss pseudo --store PREDICTIONS --report
+      vss pseudo --models t.pt s.pt --tta --part 3/8   # only predicts: one of eight jobs, then once without --part
       vss pseudo                                       # in the folder of a project: what ./vss.yaml says
     """
     from vsscli.cli.console import Console
     from vsscli.cli.project import in_project, run_kind
     from vsscli.context import Context
+    from vsscli.engine.part import WHOLE, Part
+    from vsscli.errors import VssError
+    from vsscli.pipeline.pseudo import predict_all
     from vsscli.pipeline.pseudo import pseudo as run
 
     console = Console(quiet=quiet)
@@ -64,6 +69,18 @@ def pseudo(
         given = {"percentile": percentile, "threshold": threshold, "by_class": by_class or None}
         changes = [f"{name}={value}" for name, value in given.items() if value is not None]
         run_kind("pseudo", console, context, changes=changes, force=force, json=json)
+        return
+    share = Part.parse(part)
+    if share != WHOLE:
+        if not models:
+            raise VssError("--part shares out the predictions of --models, and none are named", "leave it out")
+        done = predict_all(models, split, context=context, tta=tta, plan=tta_plan, part=share, force=force)
+        facts = [{"store": str(one.store), "predicted": one.predicted, "cached": one.cached} for one in done]
+        if json:
+            console.print_json({"part": part, "predictions": facts})
+            return
+        console.print_table(("store", "predicted", "cached"), [tuple(fact.values()) for fact in facts])
+        console.say("once all parts are there, the same command without --part makes the pseudo-labels")
         return
     made = run(
         models or (),

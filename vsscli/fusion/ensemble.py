@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from vsscli.engine.engine import LOCAL, Engine
+from vsscli.engine.part import WHOLE, Part
 from vsscli.errors import VssError
 from vsscli.fusion.grid import enlarge, neighbours
 from vsscli.fusion.mix import Dense, Lists, Mean, Method, mean_of, mean_of_dense, mix, plain_entropy, rebuild
@@ -58,6 +59,7 @@ def fuse(
     chosen_on: Mapping[str, Any] | None = None,
     talk: Talk = SILENCE,
     engine: Engine = LOCAL,
+    part: Part = WHOLE,
     force: bool = False,
 ) -> Path:
     """Average prediction stores into a new one, or continue it.
@@ -81,6 +83,8 @@ def fuse(
         Called with the progress, by frame.
     engine
         Where videos are fused; each worker has one frame in memory at a time.
+    part
+        Which share of the videos; others may be written to the same store at the same time.
     force
         As for `StoreWriter`.
 
@@ -101,18 +105,18 @@ def fuse(
     videos = require_alike(stores)
     header = fused_header(stores, shares, place_of(out), method, temperatures, chosen_on)
     encoding = header.parsed_encoding()
-    total = sum(len(stores[0].stems(video)) for video in videos)
+    mine = part.of(videos, [len(stores[0].stems(video)) for video in videos])
+    lengths = [len(stores[0].stems(video)) for video in mine]
     # A source of weight 0 is not read, and its labels need not agree.
     rows = np.asarray(shares, np.float32)
     used = tuple(index for index, share in enumerate(rows) if share.any())
     how = Mean(rows[[*used]], tuple(temperatures[index] for index in used if temperatures), method)
     with StoreWriter(out, header, force=force) as writer:
         task = _Fusing(tuple(stores), used, how, encoding, writer)
-        lengths = [len(stores[0].stems(video)) for video in videos]
-        with closing(engine.map("fuse", task, videos, lengths, talk, worth=WORTH)) as there:
+        with closing(engine.map("fuse", task, mine, lengths, talk, worth=WORTH)) as there:
             skipped = sum(there)
     if skipped:
-        talk.say(f"{skipped} of {total} frames were already in {writer.path}")
+        talk.say(f"{skipped} of {sum(lengths)} frames were already in {writer.path}")
     return writer.path
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from vsscli.data.flow import flow, small_grey
 from vsscli.data.numbering import is_in_time
 from vsscli.engine.engine import LOCAL, Engine
+from vsscli.engine.part import WHOLE, Part
 from vsscli.errors import VssError
 from vsscli.fusion.mix import Dense, Lists, Mean, mix
 from vsscli.fusion.sources import read_source, source_note, stacked
@@ -70,6 +71,7 @@ def smooth(
     reader: Reader | None = None,
     talk: Talk = SILENCE,
     engine: Engine = LOCAL,
+    part: Part = WHOLE,
     force: bool = False,
 ) -> Path:
     """Average every frame with its neighbours into a new store, or continue it.
@@ -88,6 +90,8 @@ def smooth(
         Called with the progress, by frame.
     engine
         Where videos are smoothed.
+    part
+        Which share of the videos.
     force
         As for `StoreWriter`.
 
@@ -104,8 +108,9 @@ def smooth(
     videos = require_complete(store)
     _require_order(store, videos)
     with StoreWriter(out, header, force=force) as writer:
-        task, lengths = _Smoothing(store, reach, reader, writer), [len(store.stems(video)) for video in videos]
-        with closing(engine.map("smooth", task, videos, lengths, talk, worth=WORTH)) as finished:
+        mine = part.of(videos, [len(store.stems(video)) for video in videos])
+        task, lengths = _Smoothing(store, reach, reader, writer), [len(store.stems(video)) for video in mine]
+        with closing(engine.map("smooth", task, mine, lengths, talk, worth=WORTH)) as finished:
             for _ in finished:
                 pass
     return writer.path

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from vsscli.context import Context
 from vsscli.engine.engine import Engine
+from vsscli.engine.part import WHOLE, Part
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights
 from vsscli.fusion.mix import Method
@@ -52,6 +53,7 @@ def ensemble(
     temporal: int = 0,
     split: str | None = None,
     workers: int | None = None,
+    part: Part = WHOLE,
     force: bool = False,
     begin: Begin = unheard,
 ) -> Fusion:
@@ -80,6 +82,8 @@ def ensemble(
         The split whose masks and frames are read; `None`: the one that the stores name.
     workers
         Processes, each with some of the videos; `None`: as many as the cores and the number of frames justify.
+    part
+        Write only a share of the videos; other calls write the others, at the same time if they like.
     force
         Write a new store beside a different one in its place.
     begin
@@ -105,6 +109,11 @@ def ensemble(
         others=len(fit_on),
         temporal=temporal,
     )
+    if part != WHOLE and temporal and len(stores) > 1:
+        raise VssError(
+            f"--part {part} fuses only some videos, and smoothing needs the whole fusion",
+            "fuse with --part first; once all parts are there, smooth the fusion with --temporal and --part",
+        )
     engine = Engine(workers)
     paths = [place_of(store) for store in stores]
     fitted, chosen_on = None, None
@@ -134,6 +143,7 @@ def ensemble(
             chosen_on=chosen_on,
             talk=context.talk,
             engine=engine,
+            part=part,
             force=force,
         )
         context.talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
@@ -141,7 +151,7 @@ def ensemble(
         from vsscli.pipeline.smoothing import smooth_store
 
         path = smooth_store(
-            path, temporal, target, context=context, split=split, engine=engine, force=force, begin=begin
+            path, temporal, target, context=context, split=split, engine=engine, part=part, force=force, begin=begin
         )
     return Fusion(path, fitted)
 

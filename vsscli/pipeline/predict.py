@@ -14,6 +14,7 @@ from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.left import say_left_out
 from vsscli.data.numbering import say_order
 from vsscli.data.video import Video
+from vsscli.engine.part import WHOLE, Part
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.inference.processes import launch
@@ -67,6 +68,7 @@ def predict_split(
     tta: bool = False,
     plan: str | AugmentationPlan | None = None,
     keep: str | None = None,
+    part: Part = WHOLE,
     force: bool = False,
     begin: Begin = unheard,
 ) -> Prediction:
@@ -88,6 +90,9 @@ def predict_split(
     keep
         "top" (the most likely classes), "fine" (more of them), "compact" (fewer and coarser ones) or "all" (logits as
         float16); `None`: as in the recipe.
+    part
+        Predict only a share of the videos; other calls predict the others, at the same time if they like, and the store
+        is complete when all are done.
     force
         Write a new store beside one with other settings in the same place; and predict again what an earlier version
         predicted, which did not note the content of the frames.
@@ -109,6 +114,8 @@ def predict_split(
     videos = dataset.split(split)
     say_order(videos, talk)
     say_left_out(dataset, split, videos, talk)
+    whose = split if part == WHOLE else f"part {part} of {split}"
+    videos = part.of(videos, [len(video) for video in videos])
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
     path = out or store_path(context.workspace, header, f"{recipe.name}-{how.plan.name}")
     total = sum(len(video) for video in videos)
@@ -121,7 +128,7 @@ def predict_split(
             begin(older, ())
             there.report(older, talk)
             talk.say(
-                f"cached: {older}, in an earlier format, holds all {total} frames of {split}; no network was loaded"
+                f"cached: {older}, in an earlier format, holds all {total} frames of {whose}; no network was loaded"
             )
             return Prediction(older, 0, total)
     with fabric.rank_zero_first():
@@ -138,10 +145,10 @@ def predict_split(
         talk.say(f"{older} is incomplete and in an earlier format, which can't be continued: predicting all frames")
     fabric.barrier()  # no process writes before all have counted
     if not missing:
-        talk.say(f"cached: {path} holds all {total} frames of {split}; no network was loaded")
+        talk.say(f"cached: {path} holds all {total} frames of {whose}; no network was loaded")
         return Prediction(path, 0, total)
     talk.say(
-        f"predicting {missing} frames of {dataset.name}/{split} with {model}, "
+        f"predicting {missing} frames of {dataset.name}, {whose}, with {model}, "
         f"plan {how.plan.name} ({len(how.plan.views())} views), into {path}"
     )
     predictor = Predictor(

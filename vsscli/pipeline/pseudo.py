@@ -9,6 +9,7 @@ from typing import Any
 
 from vsscli.context import Context
 from vsscli.engine.engine import Engine
+from vsscli.engine.part import WHOLE, Part
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import normalised_weights
 from vsscli.fusion.threshold import (
@@ -20,7 +21,7 @@ from vsscli.fusion.threshold import (
 )
 from vsscli.inference.processes import launch
 from vsscli.pipeline.ensemble import ensemble
-from vsscli.pipeline.predict import predict_split
+from vsscli.pipeline.predict import Prediction, predict_split
 from vsscli.pipeline.workspace import Begin, unheard
 from vsscli.store.reader import open_store
 from vsscli.store.remote import beside, place_of
@@ -153,6 +154,21 @@ def pseudo(
     return PseudoLabels(report.path, predictions, source.header.table.names, report)
 
 
+def predict_all(
+    models: Sequence[str | Path],
+    split: str = "unlabelled",
+    *,
+    context: Context = Context(),
+    tta: bool = False,
+    plan: str | None = None,
+    part: Part = WHOLE,
+    force: bool = False,
+) -> list[Prediction]:
+    """Predict a split, or a share of its videos, with every model; the first step of `pseudo`, with its options."""
+    how: dict[str, Any] = {"context": context, "tta": tta, "plan": plan, "part": part, "force": force}
+    return [predict_split(Path(model), split, **how) for model in models]
+
+
 def _predictions(
     models: Sequence[str | Path],
     weights: Sequence[float] | None,
@@ -165,8 +181,7 @@ def _predictions(
     force: bool,
 ) -> Path:
     """The store of one model's predictions, or of the fusion of several."""
-    how: dict[str, Any] = {"context": context, "tta": tta, "plan": plan, "force": force}
-    stores = [predict_split(Path(model), split, **how).store for model in models]
+    stores = [made.store for made in predict_all(models, split, context=context, tta=tta, plan=plan, force=force)]
     if len(stores) == 1:
         return stores[0]
     with launch(context.device, context.devices).rank_zero_first():

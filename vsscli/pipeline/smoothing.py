@@ -13,6 +13,7 @@ from vsscli.data.content import Digests
 from vsscli.data.spelling import composed
 from vsscli.data.videos import FolderVideo
 from vsscli.engine.engine import LOCAL, Engine
+from vsscli.engine.part import WHOLE, Part
 from vsscli.errors import VssError
 from vsscli.fusion.temporal import Reader, smooth
 from vsscli.pipeline.predicted import open_predicted
@@ -29,6 +30,7 @@ def smooth_store(
     context: Context = Context(),
     split: str | None = None,
     engine: Engine = LOCAL,
+    part: Part = WHOLE,
     force: bool = False,
     begin: Begin = unheard,
 ) -> Path:
@@ -46,6 +48,8 @@ def smooth_store(
         The data root and split of the frames, if not those that the store names.
     engine
         Where videos are smoothed.
+    part
+        Which share of the videos.
     force
         As for :func:`vsscli.fusion.temporal.smooth`.
     begin
@@ -66,7 +70,7 @@ def smooth_store(
         reader = None
     target = out or beside(path, f".temporal-{reach}{'' if reader else '-still'}.zarr")
     begin(target, [path])
-    return smooth(store, reach, target, reader=reader, talk=context.talk, engine=engine, force=force)
+    return smooth(store, reach, target, reader=reader, talk=context.talk, engine=engine, part=part, force=force)
 
 
 @dataclass(frozen=True)
