@@ -61,6 +61,8 @@ def gradient_of(network: PlainVit, name: str) -> Tensor:
 def parameter_of(network: PlainVit, name: str) -> nn.Parameter:
     """Our parameter by its official name."""
     for pattern, ours in (
+        (r"^backbone\.", ""),
+        (r"^(?:decoder\.)?query_updater\.", "updater."),
         (r"^encoder\.backbone\.", "trunk."),
         (r"^(?:decoder\.)?q\.", "queries."),
         (r"^(?:decoder\.)?(class_head|mask_head|upscale)\.", r"head.\1."),
@@ -79,3 +81,19 @@ def parameter_of(network: PlainVit, name: str) -> nn.Parameter:
     ):
         name = re.sub(pattern, ours, name)
     return network.get_parameter(name)
+
+
+def listed(file: str) -> dict[str, dict[str, Any]]:
+    return json.loads((FIXTURES / f"{file}.json").read_text())
+
+
+def expanded(keys: dict[str, list[int]], prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of a list of names and shapes, of equal numbers, that take no memory."""
+    tensors = {}
+    for name, shape in keys.items():
+        span = re.search(r"\{(\d+)\.\.(\d+)\}", name)
+        names = [name]
+        if span:
+            names = [name.replace(span[0], str(number)) for number in range(int(span[1]), int(span[2]) + 1)]
+        tensors |= {prefix + one: torch.full((), 0.5).expand(shape) for one in names}
+    return tensors

@@ -140,18 +140,36 @@ class TestEveryFamily:
 
     def test_outputs_hold_the_scores_and_features_and_can_be_parted(self, case: Case, network: Network) -> None:
         network.eval()
-        batch = images(3, *case.size(64, 96))
+        frames = network.frames  # of a clip, the first of which follows no other
+        batch = images(3 * frames, *case.size(64, 96))
         with torch.no_grad():
             outputs = network.outputs(batch)
-            assert torch.equal(outputs.scores.values, network(batch).values)
-        part = outputs.part(slice(1, None))
-        torch.testing.assert_close(part.scores.values, outputs.scores.values[1:], atol=1e-6, rtol=1e-5)
+            exact = {"atol": 0.0, "rtol": 0.0} if frames == 1 else {"atol": 1e-5, "rtol": 1e-4}
+            firsts = network(batch[::frames]).values
+            torch.testing.assert_close(outputs.scores.values[::frames], firsts, **exact)
+        part = outputs.part(slice(frames, None))
+        torch.testing.assert_close(part.scores.values, outputs.scores.values[frames:], atol=1e-6, rtol=1e-5)
         if outputs.features is None or part.features is None:
             assert network.feature_channels == 0
             assert (outputs.features, part.features) == (None, None)
             return
-        assert outputs.features.shape == (3, network.feature_channels, *(side // 4 for side in batch.shape[-2:]))
-        assert torch.equal(part.features, outputs.features[1:])
+        cells = tuple(side // 4 for side in batch.shape[-2:])
+        assert outputs.features.shape == (3 * frames, network.feature_channels, *cells)
+        assert torch.equal(part.features, outputs.features[frames:])
+
+    def test_whole_clips_are_frames_that_follow_each_other(self, case: Case, network: Network) -> None:
+        frames = network.frames
+        if frames == 1:
+            return
+        batch = images(2 * frames, *case.size(64, 96))
+        with torch.no_grad():
+            whole, handed, seen = network.eval().outputs(batch).scores.values, None, []
+            for frame in range(frames):
+                outputs, handed = network.follow(batch[frame::frames], handed)
+                seen.append(outputs.scores.values)
+        torch.testing.assert_close(torch.stack(seen, 1).flatten(0, 1), whole, atol=1e-5, rtol=1e-4)
+        with pytest.raises(VssError, match=f"{frames + 1} images are not clips of {frames} frames"):
+            network.outputs(images(frames + 1, *case.size(64, 96)))
 
     @pytest.mark.slow
     def test_compiled_it_gives_the_same_scores(self, case: Case, network: Network) -> None:

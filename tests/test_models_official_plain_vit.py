@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import pytest
 import timm
 import torch
-from plain_vit_samples import FIXTURES, NAMES, facts, numbers
+from plain_vit_samples import NAMES, expanded, facts, listed, numbers
 from torch import Tensor
 
 from vsscli.errors import VssError
@@ -142,14 +141,6 @@ def test_a_checkpoint_cut_short_is_refused(tmp_path: Path) -> None:
             convert_checkpoint(tmp_path / "short.bin", tmp_path / "ours.pt", force=True, **sizes(DINOV2))
 
 
-def test_a_video_network_is_refused(tmp_path: Path) -> None:
-    keys = listed("keys_pmt_vitL_vspw")["dinov2"]
-    small = {name: torch.zeros(1) for name in keys if "{" not in name}
-    torch.save(small, tmp_path / "video.pth")
-    with pytest.raises(VssError, match="video network"):
-        convert_checkpoint(tmp_path / "video.pth", tmp_path / "ours.pt")
-
-
 def test_metas_own_names_are_read(tmp_path: Path) -> None:
     width = 8
     dinov2 = {
@@ -173,22 +164,6 @@ def test_metas_own_names_are_read(tmp_path: Path) -> None:
     named = timm_names(dinov3)
     assert named.keys() == {"reg_token", "blocks.0.attn.q_bias", "blocks.0.attn.v_bias", "blocks.0.gamma_1"}
     assert torch.equal(named["blocks.0.attn.v_bias"], torch.arange(2.0 * width, 3.0 * width))
-
-
-def listed(file: str) -> dict[str, dict[str, Any]]:
-    return json.loads((FIXTURES / f"{file}.json").read_text())
-
-
-def expanded(keys: dict[str, list[int]], prefix: str = "") -> dict[str, Tensor]:
-    """Tensors of a list of names and shapes, of equal numbers, that take no memory."""
-    tensors = {}
-    for name, shape in keys.items():
-        span = re.search(r"\{(\d+)\.\.(\d+)\}", name)
-        names = [name]
-        if span:
-            names = [name.replace(span[0], str(number)) for number in range(int(span[1]), int(span[2]) + 1)]
-        tensors |= {prefix + one: torch.full((), 0.5).expand(shape) for one in names}
-    return tensors
 
 
 @pytest.mark.parametrize("which", listed("keys_eomt_vitL_ade20k"))

@@ -82,7 +82,7 @@ class Model:
     def label(
         self, frames: np.ndarray | Sequence[np.ndarray], *, tta: bool = False, plan: str | None = None
     ) -> np.ndarray | list[np.ndarray]:
-        """Label one frame, or several of any size.
+        """Label one frame, or several of any size; several are consecutive ones to a network that follows videos.
 
         Parameters
         ----------
@@ -105,11 +105,14 @@ class Model:
         if isinstance(frames, np.ndarray) and frames.ndim == 3:
             return predictor.label(_image(frames, "the frame"))
         images = [_image(frame, f"frame {number}") for number, frame in enumerate(frames)]
-        return [predictor.label(image) for image in images]
+        predictor.begin()
+        return [predictor.labels([image])[0] for image in images]
 
     def probabilities(self, frame: np.ndarray, *, tta: bool = False, plan: str | None = None) -> np.ndarray:
         """The distribution over the classes at every pixel of a frame (H, W, 3) uint8: (C, H, W) float32."""
-        views = self._predictor(tta, plan).maps([_image(frame, "the frame")])[0]
+        predictor = self._predictor(tta, plan)
+        predictor.begin()
+        views = predictor.maps([_image(frame, "the frame")])[0]
         return mean_map(views, views.size).cpu().numpy()
 
     def predict(

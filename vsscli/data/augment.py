@@ -6,6 +6,7 @@ labels and related maps (a pseudo-label, entropy, ranks on a coarser grid) can b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from torchvision.transforms.v2 import functional
 from vsscli.data.classes import IGNORE
 from vsscli.data.config import Augment
 from vsscli.data.samples import Crops, Sample, StoredPixels
+from vsscli.errors import VssError
 
 CROP_DRAWS = 10  # as in mmsegmentation's RandomCrop, which the paper's recipes use
 
@@ -117,8 +119,24 @@ class TrainAugment:
         wanted
             As for `draw_geometry`.
         """
-        size = (sample.image.shape[0], sample.image.shape[1])
-        geometry = draw_geometry(self.augment, size, sample.labels, wanted)
+        return self._crop(sample, draw_geometry(self.augment, _size(sample), sample.labels, wanted))
+
+    def clip(self, samples: Sequence[Sample]) -> list[Crops]:
+        """Cut the same crop out of every frame of a clip, with the same colours; labels of the first decide where."""
+        geometry = draw_geometry(self.augment, _size(samples[0]), samples[0].labels)
+        drawn, crops = torch.get_rng_state(), []
+        for sample in samples:
+            if _size(sample) != geometry.size:
+                raise VssError(
+                    f"a clip has frames of {geometry.size[0]}x{geometry.size[1]} and of "
+                    f"{sample.image.shape[0]}x{sample.image.shape[1]} (height x width)",
+                    "make the frames of a video equal in size (`vss doctor --data ROOT` lists the others)",
+                )
+            torch.set_rng_state(drawn)
+            crops.append(self._crop(sample, geometry))
+        return crops
+
+    def _crop(self, sample: Sample, geometry: Geometry) -> Crops:
         images = apply_image(sample.image, geometry, self.colours)
         padding = torch.ones(geometry.crop, dtype=torch.bool)
         padding[: geometry.resized[0], : geometry.resized[1]] = False
@@ -126,6 +144,10 @@ class TrainAugment:
             return Crops(images, torch.full(geometry.crop, IGNORE, dtype=torch.uint8), padding)
         stored = sample.stored and StoredPixels[Tensor](*(apply_label(maps, geometry) for maps in sample.stored))
         return Crops(images, apply_label(sample.labels, geometry), padding, stored)
+
+
+def _size(sample: Sample) -> tuple[int, int]:
+    return sample.image.shape[0], sample.image.shape[1]
 
 
 def _uniform(low: float, high: float) -> float:

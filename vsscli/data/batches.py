@@ -1,7 +1,8 @@
 """Crops that depend only on (seed, step, slot).
 
 Sample n = step * batch + slot takes the frame that `data.order` derives from seed and n, and draws its augmentation
-from generators seeded with (seed, step, slot). So batches are the same for any number of loader processes, the slots of
+from generators seeded with (seed, step, slot); where frames are learned from in clips, it takes a clip, all of whose
+frames have one augmentation. So batches are the same for any number of loader processes, the slots of
 several training processes make up the batch of one, and training that resumes at step s sees the same crops: there is
 no loader state to save.
 """
@@ -18,9 +19,10 @@ import torch
 from torch.utils.data import Dataset
 
 from vsscli.data.augment import TrainAugment, Wanted
+from vsscli.data.consecutive import Clips
 from vsscli.data.order import BLOCK, Address, Order
 from vsscli.data.rare import RareFirst
-from vsscli.data.samples import Crops, Samples
+from vsscli.data.samples import Crops, Samples, stacked
 from vsscli.errors import VssError
 
 
@@ -44,37 +46,51 @@ class Portion:
 
 
 class TrainItems(Dataset[Crops | Failure]):
-    """Augmented frames by `Address`, each drawn with its own generators.
+    """Augmented frames by `Address`, each drawn with its own generators; or clips of frames, with a further axis.
 
     The main `Portion` is given by its fields and takes the samples that the others leave.
     """
 
     def __init__(
-        self, frames: Samples, augment: TrainAugment, also: Sequence[Portion] = (), rare: RareFirst | None = None
+        self,
+        frames: Samples,
+        augment: TrainAugment,
+        also: Sequence[Portion] = (),
+        rare: RareFirst | None = None,
+        clip: int = 1,
     ) -> None:
         rest = BLOCK - sum(portion.thousandths for portion in also)
         self.portions = (Portion(frames, augment, rest, rare), *also)
+        self.clips = [Clips(portion.frames.lengths, clip) for portion in self.portions] if clip > 1 else None
 
     def __len__(self) -> int:
         """Number of frames of all parts."""
         return sum(len(portion.frames) for portion in self.portions)
 
     def __getitem__(self, address: Address) -> Crops | Failure:
-        portion = self.portions[address.part]
         try:
-            sample = portion.frames.load(address.frame)
+            return self._load(address)
         except VssError as error:
             return Failure(error.message, error.hint)
+
+    def _load(self, address: Address) -> Crops:
+        portion = self.portions[address.part]
+        if self.clips is not None:
+            samples = [portion.frames.load(number) for number in self.clips[address.part].numbers(address.frame)]
+            with _generators(address.seed, address.step, address.slot):
+                return stacked(portion.augment.clip(samples))
+        sample = portion.frames.load(address.frame)
         with _generators(address.seed, address.step, address.slot):
             if address.wanted is None or portion.rare is None:
                 return portion.augment(sample)
             return portion.augment(sample, Wanted(address.wanted, portion.rare.settings.pixels / 2))
 
     def order(self, seed: int) -> Order:
-        """The part and frame that each sample takes."""
+        """The part and frame, or clip, that each sample takes."""
+        counted = self.clips if self.clips is not None else [portion.frames for portion in self.portions]
         return Order(
             seed,
-            tuple(len(portion.frames) for portion in self.portions),
+            tuple(len(part) for part in counted),
             tuple(portion.thousandths for portion in self.portions),
             tuple(portion.rare for portion in self.portions),
         )

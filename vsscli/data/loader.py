@@ -6,17 +6,17 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, default_collate
+from torch.utils.data import DataLoader
 
 from vsscli.data.batches import Failure, TrainItems
 from vsscli.data.order import StepSampler
-from vsscli.data.samples import Crops
+from vsscli.data.samples import Crops, stacked
 from vsscli.engine.signals import signals_blocked, unblock_signals
 from vsscli.errors import VssError
 
@@ -97,16 +97,10 @@ def _collate(items: list[Crops | Failure]) -> Crops | Failure:
     for item in items:
         if isinstance(item, Failure):
             return item
-    crops: Crops = _stacked(items)
+    crops: Crops = stacked(items)
+    if crops.images.ndim == 5:  # clips: frames one after another
+        crops = crops.each(partial(torch.flatten, end_dim=1), partial(torch.flatten, end_dim=1))
     return crops
-
-
-def _stacked(parts: Sequence[Any]) -> Any:
-    """Stack records of tensors; a field that is `None` in one of them is `None` in all."""
-    if isinstance(parts[0], tuple):
-        return type(parts[0])(*(_stacked(field) for field in zip(*parts, strict=True)))
-    # In a worker this stacks directly into shared memory.
-    return None if parts[0] is None else default_collate(list(parts))
 
 
 def lost_loader(error: RuntimeError) -> VssError | None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from vsscli.data.masks import MaskIds, to_classes
 from vsscli.data.videos import FolderVideo, Frame
@@ -76,8 +77,19 @@ class Crops(NamedTuple):
         return self.each(moved, moved)
 
 
+def stacked(parts: Sequence[Any]) -> Any:
+    """Stack records of tensors; a field that is `None` in one of them is `None` in all."""
+    if isinstance(parts[0], tuple):
+        return type(parts[0])(*(stacked(field) for field in zip(*parts, strict=True)))
+    # In a loader process this stacks directly into shared memory.
+    return None if parts[0] is None else default_collate(list(parts))
+
+
 class Samples(Protocol):
-    """Frames to train on, by number."""
+    """Frames to train on, by number; ``lengths`` are the numbers of frames of each video."""
+
+    @property
+    def lengths(self) -> Sequence[int]: ...
 
     def __len__(self) -> int: ...
 
@@ -98,6 +110,7 @@ class LabelledFrames:
 
     def __init__(self, videos: Sequence[FolderVideo], ids: MaskIds, num_classes: int) -> None:
         self._ids, self._num_classes = ids, num_classes
+        self.lengths = [len(video.frames) for video in videos]
         self._frames: list[tuple[Frame, Path]] = []
         for frame in (frame for video in videos for frame in video.frames):
             if frame.image is None or frame.mask is None:
@@ -133,7 +146,8 @@ class UnlabelledFrames:
 
     def __init__(self, videos: Sequence[FolderVideo], known: Known | None) -> None:
         self.videos, self._known = list(videos), known
-        self._ends = np.cumsum([len(video) for video in videos])
+        self.lengths = [len(video) for video in videos]
+        self._ends = np.cumsum(self.lengths)
 
     def __len__(self) -> int:
         return int(self._ends[-1]) if len(self._ends) else 0

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from vsscli.inference.windows import Size, window_corners, window_step
 from vsscli.models.network import Network
+from vsscli.models.outputs import MaskOutputs
 
 
 @torch.inference_mode()
@@ -78,6 +79,40 @@ def official_mean(
         one = official_scores(network, images, window=window, step=step, size=size, double_softmax=True)
         total = total.to(one) + (one.flip(-1) if mirrored else one)
     return total / len(views)
+
+
+@torch.inference_mode()
+def official_clip_scores(network: Network, frames: Tensor, *, size: Size, cut: Size | None = None) -> Tensor:
+    """Scores of a video as VidEoMT and PMT read it out: with one mean of each query's class logits over all frames.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode, with ``model.clip`` above 1.
+    frames
+        (T, 3, H, W), all of the video, normalised, and padded with 0 as they were published (specs: videomt.md).
+    size
+        Height and width of the result.
+    cut
+        Height and width of the frames without their padding; `None`: they have none.
+
+    Returns
+    -------
+    Tensor
+        (T, C, *size).
+    """
+    seen, queries = [], None
+    for frame in frames:
+        outputs, queries = network.follow(frame[None], queries)
+        assert isinstance(outputs, MaskOutputs)
+        seen.append(outputs.layers[-1])
+    shares = torch.cat([layer.class_logits for layer in seen]).mean(dim=0).softmax(dim=-1)[:, :-1]
+    height, width = cut or (frames.shape[-2], frames.shape[-1])
+    scores = []
+    for layer in seen:
+        masks = _resized(layer.mask_logits, (frames.shape[-2], frames.shape[-1]))[..., :height, :width]
+        scores.append(torch.einsum("qc,bqhw->bchw", shares, _resized(masks.sigmoid(), size)))
+    return torch.cat(scores)
 
 
 def _slide(network: Network, images: Tensor, window: Size, step: Size) -> Tensor:

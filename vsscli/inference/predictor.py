@@ -23,6 +23,7 @@ from vsscli.data.pixels import TILES
 from vsscli.errors import VssError
 from vsscli.inference.bands import ViewMaps, label_map
 from vsscli.inference.devices import autocast
+from vsscli.inference.handed import Handed
 from vsscli.inference.memory import keep_freed_memory
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.inference.windows import Size, chosen_window, window_corners, window_step
@@ -154,6 +155,7 @@ class Predictor:
         if device.type == "cpu":
             keep_freed_memory()
         self.network = network.to(device)
+        self._handed = Handed(network) if network.frames > 1 else None
         self.normalisation = normalisation
         self.read_out = read_out = replace(read_out, window=chosen_window(read_out.window, network.crop))
         self.device = device
@@ -163,8 +165,21 @@ class Predictor:
             self._step = window_step(read_out.window, read_out.step, network.stride, network.divisor)
         autocast(device, read_out.precision)
 
+    @property
+    def follows(self) -> bool:
+        """Whether a frame's prediction depends on the frames before it, which `maps` then takes in order."""
+        return self._handed is not None
+
+    def begin(self) -> None:
+        """Begin a video: the next frame does not follow the last one."""
+        if self._handed is not None:
+            self._handed.begin()
+
     def frames_at_once(self, size: tuple[int, int]) -> int:
-        """How many frames of H, W to pass to `maps` at once: a full batch, if memory holds their maps."""
+        """How many frames of H, W to pass to `maps` at once: a full batch, if memory holds their maps, or one if the
+        network follows videos, which sees one at a time."""
+        if self.follows:
+            return 1
         stride = self.network.stride
         pixels = sum(math.prod(self._view_size(size, scale)) for scale in self.read_out.plan.scales)
         held = pixels // stride**2 * self.network.num_classes * 4
@@ -205,7 +220,7 @@ class Predictor:
 
     @torch.inference_mode()
     def maps(self, images: Sequence[np.ndarray], talk: Talk = SILENCE) -> list[ViewMaps]:
-        """Predict frames of one size.
+        """Predict frames of one size, which follow those of the last call if the network follows videos.
 
         Parameters
         ----------
@@ -224,9 +239,13 @@ class Predictor:
         VssError
             Memory does not suffice for a single view, or the network's scores are not finite.
         """
+        if self._handed is not None and len(images) > 1:
+            return [views for image in images for views in self.maps([image], talk)]
         frames = torch.stack([torch.from_numpy(image) for image in images]).to(self.device).permute(0, 3, 1, 2)
         plan = self.read_out.plan
         scales = [self._scale_maps(frames, scale, talk) for scale in plan.scales]  # each (frames, C, h, w)
+        if self._handed is not None:
+            self._handed.turn()
         weights = (1 / len(plan.views()),) * len(scales)
         height, width = frames.shape[-2:]
         return [ViewMaps(maps, weights, (height, width)) for maps in zip(*scales, strict=True)]
@@ -237,7 +256,8 @@ class Predictor:
         return [label_map(views).cpu().numpy() for views in self.maps(images, talk)]
 
     def label(self, image: np.ndarray) -> np.ndarray:
-        """Most likely classes of one frame (H, W, 3) uint8: (H, W) uint8."""
+        """Most likely classes of one frame (H, W, 3) uint8, which follows no other: (H, W) uint8."""
+        self.begin()
         return self.labels([image])[0]
 
     def _view_size(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
@@ -250,7 +270,7 @@ class Predictor:
         views = list(resized.permute(0, 2, 3, 1).contiguous())  # (y, x, 3) each
         if self.read_out.plan.flip:
             views += [view.flip(1) for view in views]
-        maps = self._add_windows(views, len(frames), self.read_out.window or size, self._step or size, talk)
+        maps = self._add_windows(views, len(frames), self.read_out.window or size, self._step or size, scale, talk)
         if not torch.isfinite(maps.sum()):
             raise VssError(
                 f"the network's scores are not finite on views of {size[0]}x{size[1]}",
@@ -258,7 +278,9 @@ class Predictor:
             )
         return maps
 
-    def _add_windows(self, views: list[Tensor], number: int, window: Size, step: Size, talk: Talk) -> Tensor:
+    def _add_windows(
+        self, views: list[Tensor], number: int, window: Size, step: Size, scale: float, talk: Talk
+    ) -> Tensor:
         """Views (y, x, 3) uint8 of B frames, all plain, then all mirrored, to sums of probabilities (B, C, h, w).
 
         For each view, a cell is the average over the windows that contain it.
@@ -277,7 +299,7 @@ class Predictor:
         total = torch.zeros(number, h, w, self.network.num_classes, device=self.device).permute(0, 3, 1, 2)
         places = [(view, top, left) for view in range(len(views)) for top, left in corners]
         while places:
-            probabilities = self._probabilities(views, places, window, talk)
+            probabilities = self._probabilities(views, places, window, scale, talk)
             for (view, top, left), windowed in zip(places, probabilities, strict=False):
                 y, x = top // stride, left // stride
                 inside = windowed[:, : h - y, : w - x]
@@ -290,12 +312,14 @@ class Predictor:
             places = places[len(probabilities) :]
         return total
 
-    def _probabilities(self, views: list[Tensor], places: list[Place], window: Size, talk: Talk) -> Tensor:
+    def _probabilities(
+        self, views: list[Tensor], places: list[Place], window: Size, scale: float, talk: Talk
+    ) -> Tensor:
         """Probabilities (b, C, h, w) of the first b windows of ``places``: one forward pass."""
         asked = self._batch(window)
         while True:
             number = min(self._batch(window), len(places))
-            probabilities = self._forward(views, places[:number], window)
+            probabilities = self._forward(views, places[:number], window, scale)
             if probabilities is not None:
                 break
             if number == 1:
@@ -313,13 +337,17 @@ class Predictor:
             return self.batch_size
         return min(self.batch_size, max(1, CPU_BATCH_PIXELS // math.prod(window)))
 
-    def _forward(self, views: list[Tensor], places: list[Place], window: Size) -> Tensor | None:
+    def _forward(self, views: list[Tensor], places: list[Place], window: Size, scale: float) -> Tensor | None:
         """Probabilities (b, C, h, w) of windows, or `None` if memory does not suffice."""
         height, width = window
         try:
             crops = torch.stack([views[view][top : top + height, left : left + width] for view, top, left in places])
             with autocast(self.device, self.read_out.precision):
-                scores = self.network(self._normalised(crops))
+                images = self._normalised(crops)
+                if self._handed is None:
+                    scores = self.network(images)
+                else:
+                    scores = self._handed(images, [(scale, place) for place in places])
             return _distribution(scores, self.read_out.missing)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):

@@ -1,7 +1,8 @@
 """Predicting videos to a prediction store or to a folder of PNGs: read ahead, predict, write behind.
 
 Frames are predicted in parts, a few at a time. A part never crosses the border of a segment, so that a run that
-continues an interrupted one forms the same batches and ends with the same bytes.
+continues an interrupted one forms the same batches and ends with the same bytes. A network that follows videos sees a
+video from its first frame again, but nothing that is there is written again.
 """
 
 from __future__ import annotations
@@ -48,12 +49,13 @@ class Present:
 
 @dataclass(frozen=True)
 class Part:
-    """Frames of one segment that are predicted together, from ``start`` on."""
+    """Frames of one segment that are predicted together, from ``start`` on; ``again`` if they are already there."""
 
     video: Video
     segment: Segment
     start: int
     images: list[np.ndarray]
+    again: bool = False
 
     @property
     def ends_segment(self) -> bool:
@@ -112,6 +114,11 @@ def predict_videos(
         for part in parts:
             if isinstance(part, Present):
                 advance(part.frames)
+                continue
+            if part.start == 0:
+                predictor.begin()
+            if part.again:
+                predictor.maps(part.images, talk)
                 continue
             if part.start == part.segment.start:
                 specs = arrays_for(encoding, classes, part.video.size)
@@ -172,6 +179,11 @@ def predict_masks(
             if isinstance(part, Present):
                 advance(part.frames)
                 continue
+            if part.start == 0:
+                predictor.begin()
+            if part.again:
+                predictor.maps(part.images, talk)
+                continue
             for index, label in enumerate(predictor.labels(part.images, talk), part.start):
                 write(mask_path(out, part.video, index), label, table)
             predicted += len(part.images)
@@ -215,7 +227,7 @@ def _parts(predictor: Predictor, video: Video, segments: list[Segment]) -> Itera
     at_once = predictor.frames_at_once(video.size)
     images: Iterator[np.ndarray] = iter(())
     position = None
-    for segment in segments:
+    for segment, again in _runs(segments, follows=predictor.follows):
         if segment.start != position:
             images = video.images(segment.start)
         position = segment.stop
@@ -227,4 +239,14 @@ def _parts(predictor: Predictor, video: Video, segments: list[Segment]) -> Itera
                     f"video {video.name} ends after {start + len(decoded)} of {len(video)} frames",
                     "check that it plays to the end; copy or export it again",
                 )
-            yield Part(video, segment, start, decoded)
+            yield Part(video, segment, start, decoded, again)
+
+
+def _runs(segments: list[Segment], *, follows: bool) -> Iterator[tuple[Segment, bool]]:
+    """Segments that are missing and, if the network follows videos, those before them, which are not."""
+    seen = 0
+    for segment in segments:
+        if follows and seen < segment.start:
+            yield Segment(seen, segment.start), True
+        yield segment, False
+        seen = segment.stop

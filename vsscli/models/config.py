@@ -111,6 +111,11 @@ class NetworkConfig(Section, ABC):
         return ScoreKind.MASK_SCORES if self.masks else ScoreKind.LOGITS
 
     @property
+    def frames(self) -> int:
+        """Consecutive frames that it learns from together, a clip; 1 if it sees images."""
+        return 1
+
+    @property
     def fixed_crop(self) -> Size | None:
         """Height and width of the only images that it takes; None if it takes any."""
         return None

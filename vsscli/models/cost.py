@@ -38,7 +38,7 @@ ADAM = 2  # moments that the optimiser keeps for each weight
 @dataclass(frozen=True)
 class Cost:
     """The cost of a network: parameters, and trainable ones; operations of a forward pass over one image; bytes of
-    parameters and buffers, to predict a batch, and to train on one with AdamW."""
+    parameters and buffers, to predict a batch, and to train on one, of clips if it learns from these, with AdamW."""
 
     parameters: int
     learning: int
@@ -69,21 +69,22 @@ def count_cost(
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in learning)
         states = ADAM * sum(parameter.nbytes for parameter in network.parameters() if parameter.requires_grad)
-        images = torch.empty(batch, 3, *size)
+        images, clips = torch.empty(batch, 3, *size), torch.empty(batch * network.frames, 3, *size)
         return Cost(
             parameters=sum(parameter.numel() for parameter in network.parameters()),
             learning=sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad),
             flops=flops,
             weights=weights,
             predict=weights + _peak(network, images, training=False),
-            train=weights + states + _peak(network, images, training=True),
+            train=weights + states + _peak(network, clips, training=True),
         )
 
 
 @dataclass(frozen=True)
 class Outline:
     """A network without its weights: parameters, the attributes of `vsscli.models.network.Network`, the operations of a
-    forward pass over one image of a height and width, and in training those of all of it and of a frozen trunk."""
+    forward pass over one image of a height and width, and in training those of all of it and of a frozen trunk, for an
+    image or a clip."""
 
     parameters: int
     crop: tuple[int, int] | None
@@ -102,7 +103,7 @@ def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outl
         with FakeTensorMode(allow_non_fake_inputs=True):
             if any(parameter.is_meta for parameter in network.parameters()):
                 network.to_empty(device="cpu")
-            return _flops(network, torch.empty(1, 3, *size), training=training)
+            return _flops(network, torch.empty(network.frames if training else 1, 3, *size), training=training)
 
     @cache
     def flops(size: tuple[int, int]) -> int:

@@ -69,6 +69,9 @@ class Network(nn.Module, ABC):
         any.
     fresh
         Names of the parameters without loaded weights, set by whoever loads; empty if unknown.
+    frames
+        Frames of a clip, for a network that learns from consecutive frames together and predicts them in order
+        (`follow`); 1 if images are independent.
     trunk_digest
         Digest of a frozen trunk that checkpoints leave out because it can be loaded from its source; else empty.
     """
@@ -76,6 +79,7 @@ class Network(nn.Module, ABC):
     feature_channels: int = 0
     crop: tuple[int, int] | None = None
     fresh: frozenset[str] = frozenset()
+    frames: int = 1
     trunk_digest: str = ""
 
     def __init__(self, num_classes: int, stride: int, divisor: int, normalisation: Normalisation) -> None:
@@ -90,8 +94,26 @@ class Network(nn.Module, ABC):
         """Score normalised images (B, 3, H, W): values (B, C, H / stride, W / stride) and their kind."""
 
     def outputs(self, images: Tensor) -> Outputs:
-        """Everything that training can use, for normalised images (B, 3, H, W)."""
+        """Everything that training can use, for normalised images (B, 3, H, W); of a network with ``frames`` above 1
+        they are whole clips, frame by frame."""
         return MapOutputs(self(images))
+
+    def follow(self, images: Tensor, handed: Tensor | None = None) -> tuple[Outputs, Tensor]:
+        """Predict the next frame of several videos, for a network with ``frames`` above 1.
+
+        Parameters
+        ----------
+        images
+            (B, 3, H, W), normalised, a frame of each.
+        handed
+            What the frame before handed on, of any shape (B, ...); None at the start of a video.
+
+        Returns
+        -------
+        tuple
+            Outputs, whose scores of a first frame are those of `forward`; and what is handed on to the next frame.
+        """
+        raise NotImplementedError
 
     def place_of(self, name: str) -> tuple[bool, int]:
         """Whether a parameter belongs to the encoder, and the depth of its layer.

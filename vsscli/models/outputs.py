@@ -56,6 +56,17 @@ class QueryPrediction(NamedTuple):
     mask_logits: Tensor
 
 
+class Clip(NamedTuple):
+    """How the images of a batch belong together: each ``frames`` of them, one after another, are a clip whose queries
+    were handed on. Whether losses have the faults of the ``published`` training (`training.set_prediction`)."""
+
+    frames: int = 1
+    published: bool = False
+
+
+IMAGES = Clip()
+
+
 @dataclass(frozen=True)
 class MaskOutputs:
     """Outputs of a mask classifier.
@@ -68,11 +79,14 @@ class MaskOutputs:
         (B, D, h, w), the features that the masks are made from.
     size
         Height and width to which masks are resized before they are summed; None to keep the masks' size.
+    clip
+        Which images are frames of one clip.
     """
 
     layers: tuple[QueryPrediction, ...]
     features: Tensor
     size: tuple[int, int] | None = None
+    clip: Clip = IMAGES
 
     @property
     def scores(self) -> Scores:
@@ -82,7 +96,7 @@ class MaskOutputs:
     def part(self, crops: slice) -> MaskOutputs:
         """The outputs of some crops of the batch."""
         layers = tuple(QueryPrediction(layer.class_logits[crops], layer.mask_logits[crops]) for layer in self.layers)
-        return MaskOutputs(layers, self.features[crops], self.size)
+        return MaskOutputs(layers, self.features[crops], self.size, self.clip)
 
 
 def mask_scores(prediction: QueryPrediction, size: tuple[int, int] | None = None) -> Scores:

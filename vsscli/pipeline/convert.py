@@ -13,7 +13,7 @@ from vsscli.data.config import Data
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.models.official.convert import Converted, convert_official
-from vsscli.models.official.plain_vit import convert_plain_vit, is_plain_vit, recognise_plain_vit
+from vsscli.models.official.plain_vit import convert_plain_vit, in_order_of_ids, is_plain_vit, recognise_plain_vit
 from vsscli.models.official.recognise import recognise
 from vsscli.models.official.report import Published, check_classes
 from vsscli.models.official.sizes import Assumptions, Span, describe
@@ -24,6 +24,8 @@ from vsscli.recipes.schema import Recipe
 from vsscli.talk import SILENCE, Talk
 
 SWIN_SIZE = 640  # short side at which Mask2Former on Swin was trained and is tested (specs: mask2former.md)
+VIDEO_SIZE = 720  # that at which VidEoMT and PMT are tested on video (specs: videomt.md)
+VSPW = "vspw124"
 READ_OUT = {"name", "data", "model", "predict", "store"}
 """Sections of the recipe that a converted checkpoint carries; how it was trained is not ours to state."""
 
@@ -141,6 +143,9 @@ def convert_checkpoint(
             content, named, base=weights, backbone=backbone, crop=size, heads=heads, blocks=blocks
         )
         table = _classes(official, classes, source)
+        vspw = load_class_table(VSPW)
+        if plain.video and (table.names == vspw.names or (classes is None and table.num_classes == vspw.num_classes)):
+            official = plain = in_order_of_ids(plain)
         where = "" if base is None else str(base.absolute())
         converted = convert_plain_vit(plain, table.num_classes, base=where, readout=readout)
     else:
@@ -211,7 +216,7 @@ def _recipe(converted: Converted, table: ClassTable, name: str, classes: str | N
     """How the network is read out, as published; the user has to name the data."""
     crop = converted.crop
     if crop is None:
-        predict = Predict(size=SWIN_SIZE)
+        predict = Predict(size=VIDEO_SIZE if converted.config.frames > 1 else SWIN_SIZE)
     else:
         down, across = (max(int(side * STEP) // 4, 1) * 4 for side in crop)
         predict = Predict(size=min(crop), window=crop, step=converted.step or (down, across))

@@ -41,12 +41,24 @@ def labelled_items(
         _check_frames(sources, videos, check, digests, talk)
     pairs = zip(sources.datasets, videos, strict=True)
     frames = [LabelledFrames(own, dataset.ids, dataset.table.num_classes) for dataset, own in pairs]
+    clip = sources.recipe.model.frames
+    if clip > 1 and sources.recipe.train.rare is not None:
+        raise VssError(
+            f"train.rare chooses single frames, and the network learns from clips of {clip}",
+            "leave out train.rare, or set model.clip to 1",
+        )
     chosen = [_rare_first(sources, dataset, its, talk) for dataset, its in zip(sources.datasets, frames, strict=True)]
     portions = []
     for further, its_frames, rare in zip(sources.also, frames[1:], chosen[1:], strict=True):
         own_size = augment.model_copy(update={"size": further.section.size or augment.size})
         portions.append(Portion(its_frames, TrainAugment(own_size), further.section.thousandths, rare))
-    items = TrainItems(frames[0], TrainAugment(augment), portions, chosen[0])
+    items = TrainItems(frames[0], TrainAugment(augment), portions, chosen[0], clip)
+    for dataset, clips in zip(sources.datasets, items.clips or (), strict=False):
+        if clips.short:
+            talk.warn(
+                f"{dataset.name}: {clips.short} videos have fewer labelled frames than a clip of {clip} (model.clip): "
+                "their frames are repeated"
+            )
     if several:
         counts = (
             f"{dataset.name} {len(portion.frames)} frames ({portion.thousandths / BLOCK:.1%} of the crops)"

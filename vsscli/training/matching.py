@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from vsscli.data.classes import IGNORE
 from vsscli.errors import VssError
-from vsscli.models.outputs import QueryPrediction
+from vsscli.models.outputs import IMAGES, Clip, QueryPrediction
 
 Void = Literal["negative", "ignored"]
 """How mask losses take pixels without a label: as outside all masks, or not at all."""
@@ -27,13 +27,21 @@ def draw_uniform(shape: tuple[int, int, int], device: torch.device) -> Tensor:
     return torch.rand(shape, device=device)
 
 
+class Seen(NamedTuple):
+    """An image, and the classes that are matched in it."""
+
+    image: int
+    classes: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class TargetMasks:
     """The masks of a batch, one for each class that an image has; not stored, but sampled from the label maps.
 
     A pixel without a label (255) belongs to no mask: all are 0 there (specs: mask2former.md, Losses). ``void`` says
     whether it counts as outside all masks, as published, or not at all. Labels are (B, H, W); classes are those
-    that each image has, ascending.
+    that each image has, ascending; every frame of a clip has those of all its frames, with empty masks where one is
+    absent. ``seen`` says of each clip, or image, in which images which of its classes are matched.
 
     In all methods ``image`` is an index in the batch, or int64 indices that broadcast with the points (..., 2),
     which are x and y as fractions of width and height.
@@ -42,6 +50,12 @@ class TargetMasks:
     labels: Tensor
     classes: tuple[tuple[int, ...], ...]
     void: Void = "negative"
+    seen: tuple[tuple[Seen, ...], ...] = ()
+
+    @property
+    def places(self) -> list[Seen]:
+        """Everything that is matched, clip by clip."""
+        return [place for clip in self.seen for place in clip]
 
     def sample(self, image: int | Tensor, points: Tensor, classes: Tensor) -> Tensor:
         """Sample masks bilinearly, with zeros around them; classes are int64, and the result is float32 of the shape
@@ -92,8 +106,12 @@ class TargetMasks:
                 yield share, self.labels[image, row, column].long()
 
 
-def target_masks(labels: Tensor, num_classes: int, void: Void = "negative") -> TargetMasks:
-    """Find the classes of each label map (B, H, W), uint8 or int64; refuse one beyond the network's."""
+def target_masks(labels: Tensor, num_classes: int, void: Void = "negative", clip: Clip = IMAGES) -> TargetMasks:
+    """Find the classes of each label map (B, H, W), uint8 or int64; refuse one beyond the network's.
+
+    In a clip, each class is matched in the frame where it first appears; as published, in the clip's first frame, even
+    if it is absent there (specs: videomt.md, Matching).
+    """
     present = torch.zeros(len(labels), 256, dtype=torch.bool, device=labels.device)
     present.scatter_(1, labels.flatten(1).long(), True)
     present = present.cpu()  # one transfer for the batch
@@ -104,13 +122,32 @@ def target_masks(labels: Tensor, num_classes: int, void: Void = "negative") -> T
             f"a label map has the value {num_classes + int(surplus[0])}; the network knows {num_classes} classes",
             "train with the class table that the masks were made for, or remap them with `vss remap`",
         )
-    return TargetMasks(labels, tuple(tuple(row.nonzero().flatten().tolist()) for row in present), void)
+    own = [tuple(row.nonzero().flatten().tolist()) for row in present]
+    classes, seen = [], []
+    for start in range(0, len(own), clip.frames):
+        frames = own[start : start + clip.frames]
+        every = tuple(sorted({number for frame in frames for number in frame}))
+        classes += [every] * len(frames)
+        seen.append((Seen(start, every),) if clip.published else _first_seen(frames, start))
+    return TargetMasks(labels, tuple(classes), void, tuple(seen))
+
+
+def _first_seen(frames: Sequence[tuple[int, ...]], start: int) -> tuple[Seen, ...]:
+    """The classes that each frame of a clip has and none before it; the first frame always, even without any."""
+    seen: list[Seen] = []
+    known: set[int] = set()
+    for number, frame in enumerate(frames):
+        new = tuple(sorted(set(frame) - known))
+        known |= set(new)
+        if new or number == 0:
+            seen.append(Seen(start + number, new))
+    return tuple(seen)
 
 
 @dataclass(frozen=True)
 class Matches:
     """Matched queries of one layer, image by image, ascending within an image: index in the batch, query and target
-    class, all (M,) int64."""
+    class, all (M,) int64. Those of a clip are matched in each of its frames."""
 
     image: Tensor
     query: Tensor
@@ -129,35 +166,50 @@ class MatchWeights:
 def match(
     layers: Sequence[QueryPrediction], targets: TargetMasks, points: Sequence[Sequence[Tensor]], weights: MatchWeights
 ) -> list[Matches]:
-    """Assign queries to the masks of their image at the least cost, each layer separately.
+    """Assign queries to the masks of their image or clip at the least cost, each layer separately.
 
-    Masks are compared at points, (P, 2) for each layer and image. In each layer min(Q, masks) queries per image match.
+    Masks are compared at points, (P, 2) for each layer and place of `TargetMasks.places`. In each layer min(Q, classes)
+    queries match, in a clip those of earlier frames before those of later ones.
     """
     costs = match_costs(layers, targets, points, weights)
-    shapes = [[cost.shape for cost in layer] for layer in costs]
+    shapes = [cost.shape for cost in costs[0]]
     device = targets.labels.device
     # One transfer for all layers: waiting for the device once, not ten times.
     flat = torch.cat([cost.flatten() for layer in costs for cost in layer]).cpu().numpy()
     # A network that has diverged gives NaN; the check of its loss reports that better than SciPy.
     flat = np.nan_to_num(flat, nan=1e6, posinf=1e6, neginf=-1e6)
-    matches, start = [], 0
-    for layer in shapes:
+    ends = np.cumsum([queries * count for queries, count in shapes * len(layers)])
+    tables = iter(np.split(flat, ends[:-1]))
+    frames = len(targets.classes) // max(1, len(targets.seen))
+    matches = []
+    for _ in layers:
         found: list[tuple[int, int, int]] = []
-        for image, (queries, count) in enumerate(layer):
-            cost = flat[start : start + queries * count].reshape(queries, count)
-            start += queries * count
-            chosen = zip(*linear_sum_assignment(cost), strict=True)
-            found.extend((image, int(query), targets.classes[image][target]) for query, target in chosen)
+        sizes = iter(shapes)
+        for clip, places in enumerate(targets.seen):
+            tied = [(next(tables).reshape(next(sizes)), place.classes) for place in places]
+            assigned = _assigned(tied)
+            found += [(clip * frames + frame, *pair) for frame in range(frames) for pair in assigned]
         columns = torch.tensor(found, dtype=torch.int64).view(-1, 3).to(device, non_blocking=True)
         matches.append(Matches(*columns.unbind(dim=1)))
     return matches
+
+
+def _assigned(tied: Sequence[tuple[np.ndarray, tuple[int, ...]]]) -> list[tuple[int, int]]:
+    """Queries and their classes, by costs (Q, classes) of one place after another; queries match once."""
+    free = np.arange(len(tied[0][0]))
+    pairs: list[tuple[int, int]] = []
+    for cost, classes in tied:
+        rows, columns = linear_sum_assignment(cost[free])
+        pairs += [(int(free[row]), classes[column]) for row, column in zip(rows, columns, strict=True)]
+        free = np.delete(free, rows)
+    return sorted(pairs)
 
 
 @torch.no_grad()
 def match_costs(
     layers: Sequence[QueryPrediction], targets: TargetMasks, points: Sequence[Sequence[Tensor]], weights: MatchWeights
 ) -> list[list[Tensor]]:
-    """Cost of each query for each mask, (Q, masks) for each layer and image.
+    """Cost of each query for each mask, (Q, masks) for each layer and place of `TargetMasks.places`.
 
     ``weights.classes * -p(class) + weights.mask * BCE + weights.dice * dice``, BCE a mean over the points, dice with 1
     added to numerator and denominator (specs: mask2former.md, Losses). Points are weighted by `TargetMasks.counted`, as
@@ -166,9 +218,9 @@ def match_costs(
     device = targets.labels.device
     costs: list[list[Tensor]] = [[] for _ in layers]
     with torch.autocast(device_type=device.type, enabled=False):
-        for image, present in enumerate(targets.classes):
+        for place, (image, present) in enumerate(targets.places):
             classes = torch.tensor(present, dtype=torch.int64, device=device)
-            places = torch.stack([layer[image] for layer in points])  # (layers, P, 2)
+            places = torch.stack([layer[place] for layer in points])  # (layers, P, 2)
             masks = targets.sample(image, places[:, :, None], classes)  # (layers, P, masks)
             counted = targets.counted(image, places)  # (layers, P)
             for number, layer in enumerate(layers):

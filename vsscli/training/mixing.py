@@ -41,7 +41,8 @@ def box_masks(crops: int, height: int, width: int, draw: Whole = draw_whole) -> 
 
 
 def class_masks(label: Tensor, priority: Tensor | None = None) -> Tensor:
-    """For each crop, the pixels of a random half of its classes (Olsson et al. 2020, arXiv:2007.07936), (B, H, W) bool.
+    """For each crop or clip (B, ..., H, W), the pixels of a random half of its classes (Olsson et al. 2020,
+    arXiv:2007.07936), bool of the same shape.
 
     For an odd number of classes the smaller half; 255 counts as a class. The classes of lowest ``priority`` (B, 256)
     are chosen; by default it is random.
@@ -55,10 +56,11 @@ def class_masks(label: Tensor, priority: Tensor | None = None) -> Tensor:
     return chosen.gather(1, flat).view_as(label)
 
 
-def exchange(maps: Tensor, stays: Tensor) -> Tensor:
-    """Each crop where it stays its own, the next crop elsewhere: maps (B, ..., H, W) of any type, stays (B, H, W)."""
+def exchange(maps: Tensor, stays: Tensor, frames: int = 1) -> Tensor:
+    """Each crop where it stays its own, the next crop elsewhere, or of clips of ``frames`` the same frame of the next
+    clip: maps (B, ..., H, W) of any type, stays (B, H, W)."""
     stays = stays.view(len(stays), *(1 for _ in maps.shape[1:-2]), *stays.shape[1:])
-    return torch.where(stays, maps, maps.roll(-1, dims=0))
+    return torch.where(stays, maps, maps.roll(-frames, dims=0))
 
 
 def erase(maps: Tensor, stays: Tensor, fill: int = IGNORE) -> Tensor:
@@ -67,17 +69,22 @@ def erase(maps: Tensor, stays: Tensor, fill: int = IGNORE) -> Tensor:
     return torch.where(stays, maps, torch.full((), fill, dtype=maps.dtype, device=maps.device))
 
 
-def mixed(method: str, crops: Crops) -> Crops:
-    """Mix crops by ``cutmix``, ``classmix`` (which chooses by their labels) or ``cutout``."""
-    labels = crops.labels
-    stays = (
-        class_masks(labels) if method == "classmix" else box_masks(*labels.shape).to(labels.device, non_blocking=True)
-    )
+def mixed(method: str, crops: Crops, frames: int = 1) -> Crops:
+    """Mix crops by ``cutmix``, ``classmix`` (which chooses by their labels) or ``cutout``.
+
+    ``frames`` of them, one after another, are a clip, whose frames are mixed alike.
+    """
+    labels = crops.labels.unflatten(0, (-1, frames))
+    if method == "classmix":
+        stays = class_masks(labels).flatten(0, 1)
+    else:
+        boxes = box_masks(len(labels), *labels.shape[2:])
+        stays = boxes.repeat_interleave(frames, dim=0).to(labels.device, non_blocking=True)
     if method == "cutout":
         # As in U2PL, erased pixels have no label; they are not padding.
         erased = crops.each(partial(erase, stays=stays, fill=0), partial(erase, stays=stays))
         return erased._replace(padding=erase(crops.padding, stays, 0))
-    swap = partial(exchange, stays=stays)
+    swap = partial(exchange, stays=stays, frames=frames)
     return crops.each(swap, swap)
 
 

@@ -147,7 +147,9 @@ def _learn(
     if fresh and init is None:
         require_start(recipe, talk)
     items, others = make_ready(sources, pseudo_labels, record=record, digests=digests, talk=talk)
-    unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment)) if others is not None else None
+    clip, unlabelled = recipe.model.frames, None
+    if others is not None:
+        unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment), clip=clip)
     torch.manual_seed(recipe.seed)
     network = first_network(recipe, dataset, init, last, fresh=fresh, talk=talk)
     require_crop(network, recipe)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from vsscli.errors import VssError
-from vsscli.models.outputs import QueryPrediction
+from vsscli.models.outputs import IMAGES, Clip, QueryPrediction
 from vsscli.training.matching import (
     Draw,
     Matches,
@@ -66,8 +66,8 @@ class SetPredictionLosses:
 
 
 class LayerDraws(NamedTuple):
-    """Random numbers of one layer: points of the matcher for each image (P, 2), candidates and plain points for each
-    matched mask, (M, oversample * P, 2) and (M, the rest of P, 2)."""
+    """Random numbers of one layer: points of the matcher for each place of `TargetMasks.places` (P, 2), candidates and
+    plain points for each matched mask, (M, oversample * P, 2) and (M, the rest of P, 2)."""
 
     matching: list[Tensor]
     candidates: Tensor
@@ -80,25 +80,32 @@ class SetPredictionLoss:
     Random numbers are drawn, for each layer in the order given, as (1, P, 2) for each image, then (M, oversample *
     P, 2), then (M, the rest, 2), where M are the layer's matched masks. That is the order of the official programs,
     which differ only in the order of layers: detectron2's begins with the last layer, mmsegmentation's ends with it.
+
+    In clips, a class is matched once, and the query is that of its masks in all frames (specs: videomt.md). As
+    published, the last layer is the first to be drawn for, and the layer before it does not count.
     """
 
     def __init__(self, settings: SetPredictionSettings | None = None, draw: Draw = draw_uniform) -> None:
         self.settings = settings or SetPredictionSettings()
         self.draw = draw
 
-    def __call__(self, layers: Sequence[QueryPrediction], labels: Tensor) -> SetPredictionLosses:
+    def __call__(self, layers: Sequence[QueryPrediction], labels: Tensor, clip: Clip = IMAGES) -> SetPredictionLosses:
         """Compare the predictions of all layers, class logits (B, Q, C + 1) and mask logits (B, Q, h, w), with label
-        maps (B, H, W) of class indices, 255 for no label."""
+        maps (B, H, W) of class indices, 255 for no label; ``clip`` says which images are frames of one clip."""
         settings, weights = self.settings, self.settings.weights
         with torch.autocast(device_type=labels.device.type, enabled=False):
-            targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1, settings.void)
-            draws = [self._draw(layer, targets) for layer in layers]
+            targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1, settings.void, clip)
+            numbers = list(range(len(layers)))
+            drawn = {number: self._draw(layers[number], targets) for number in _drawn_in(numbers, clip)}
+            draws = [drawn[number] for number in numbers]
             matches = match(layers, targets, [draw.matching for draw in draws], weights)
             classes = torch.stack(
                 [self.class_loss(layer.class_logits, found) for layer, found in zip(layers, matches, strict=True)]
             )
             masks, dice = self.mask_losses(layers, targets, matches, draws)
         total = weights.classes * classes + weights.mask * masks + weights.dice * dice
+        if clip.published:
+            total = torch.cat([total[:-2], total[-1:]])
         return SetPredictionLosses(classes, masks, dice, total.sum())
 
     def class_loss(self, class_logits: Tensor, matches: Matches) -> Tensor:
@@ -163,10 +170,15 @@ class SetPredictionLoss:
         settings, device = self.settings, targets.labels.device
         queries = layer.class_logits.shape[1]
         matched = sum(min(queries, len(classes)) for classes in targets.classes)
-        matching = [self.draw((1, settings.points, 2), device)[0] for _ in targets.classes]
+        matching = [self.draw((1, settings.points, 2), device)[0] for _ in targets.places]
         candidates = self.draw((matched, int(settings.points * settings.oversample), 2), device)
         plain = self.draw((matched, settings.points - int(settings.points * settings.uncertain), 2), device)
         return LayerDraws(matching, candidates, plain)
+
+
+def _drawn_in(numbers: list[int], clip: Clip) -> list[int]:
+    """The order in which layers are drawn for."""
+    return [*numbers[-1:], *numbers[:-1]] if clip.published else numbers
 
 
 def _mean_over_processes(count: int, device: torch.device) -> Tensor:

@@ -18,15 +18,24 @@ METRICS = ("miou", "wiou", "vc8", "vc16")
 
 
 class LiveLabels:
-    """Labels predicted on demand, without a store."""
+    """Labels predicted on demand, without a store; a network that follows videos sees every frame before, in order."""
 
     def __init__(self, predictor: Predictor, videos: list[FolderVideo]) -> None:
         self._predictor = predictor
         self._videos = {video.name: video for video in videos}
+        self._next = ("", 0)
 
     def label(self, video: str, index: int, stem: str) -> np.ndarray:
         """Predict one frame: (H, W) uint8."""
-        return self._predictor.label(self._videos[video].read(index))
+        predictor, frames = self._predictor, self._videos[video]
+        if not predictor.follows:
+            return predictor.label(frames.read(index))
+        name, start = self._next
+        if name != video or start > index:
+            predictor.begin()
+            start = 0
+        self._next = (video, index + 1)
+        return [predictor.labels([frames.read(number)])[0] for number in range(start, index + 1)][-1]
 
     def place(self, video: str, stem: str) -> str:
         """A frame's prediction, as errors name it."""

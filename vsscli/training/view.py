@@ -62,6 +62,7 @@ class Viewer:
 
     ``stored`` gives the meaning of a prediction store's values, if crops have them; ``teacher`` is a moving average of
     the student, if one is needed; with ``sees_all`` it predicts labelled crops too; it runs under ``autocast``.
+    ``frames`` of the crops, one after another, are a clip.
     """
 
     def __init__(
@@ -72,10 +73,11 @@ class Viewer:
         teacher: MeanTeacher | None = None,
         *,
         sees_all: bool = False,
+        frames: int = 1,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     ) -> None:
         self.normalisation, self.settings, self.stored = normalisation, settings, stored
-        self.teacher, self.sees_all, self.autocast = teacher, sees_all, autocast
+        self.teacher, self.sees_all, self.frames, self.autocast = teacher, sees_all, frames, autocast
 
     def __call__(self, labelled: Crops, unlabelled: Crops | None, progress: float) -> StepView:
         """Prepare crops; ``progress`` is the fraction of the run, from 0 to below 1."""
@@ -90,7 +92,7 @@ class Viewer:
             if labelled_by_teacher:
                 # Pixels are labelled by the teacher before they are mixed.
                 crops = _relabelled(crops, self._predicted(crops.images)[0])
-            crops = mixed(settings.mixing, crops)
+            crops = mixed(settings.mixing, crops, self.frames)
         said: TeacherView | None = None
         if self.teacher is not None:
             split = len(labelled.images) if self.sees_all else 0

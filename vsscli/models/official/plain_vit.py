@@ -1,4 +1,5 @@
-"""The published checkpoints of EoMT and PMT: which network they are of, and its weights (specs: eomt.md, pmt.md)."""
+"""The published checkpoints of EoMT, VidEoMT and PMT: which network they are of, and its weights (specs: eomt.md,
+videomt.md, pmt.md)."""
 
 from __future__ import annotations
 
@@ -24,7 +25,12 @@ ENCODER = "encoder.backbone."
 USUAL_CROP = (512, 512)
 PATCH = 16  # of every published network
 HEAD_WIDTH = 64  # of every published network
-RESCALE = 2.0  # of PMT's own rotary positions, over DINOv2
+RESCALE = 2.0  # of PMT's own rotary positions over DINOv2, and of those of video networks over DINOv3
+CLIP = 5  # frames that every published video network learned from
+DETECTRON = "backbone."  # before all names of the programs for video
+# Their order of VSPW's classes, by id: things, then stuff (specs: videomt.md, VSPW inference).
+VSPW_THINGS = (2, 4, 8, 10, 41, *range(43, 45), *range(46, 53), *range(54, 57), *range(60, 66), 72, 74, *range(76, 80))
+VSPW_THINGS += (*range(82, 93), *range(95, 98), *range(99, 103), *range(106, 110), *range(114, 119), 122, 123)
 # Width, depth, heads and hidden width of timm's networks.
 BACKBONES = {
     "vit_small_patch14_reg4_dinov2": (384, 12, 6, 1536),
@@ -41,6 +47,7 @@ _UNNEEDED = re.compile(r"criterion\..*|.*attn_mask_probs|(?:.*\.)?pixel_(?:mean|
 _NAMES = (
     (r"^(?:decoder\.)?(class_head|mask_head|upscale)\.", r"head.\1."),
     (r"^(?:decoder\.)?q\.", "queries."),
+    (r"^(?:decoder\.)?query_updater\.", "updater."),
     (r"^bn\.", "laterals.bn."),
     (r"^decoder\.(lateral_projections|scalers)\.", r"laterals.\1."),
     (r"^decoder\.decoder_norm\.", "decoder.norm."),
@@ -69,6 +76,8 @@ class PlainOfficial:
         Official names of what no network needs.
     borrowed
         Whether the trunk is the base's, because the file has none.
+    video
+        Whether it is of the programs for video, with their order of classes.
     """
 
     source: str
@@ -80,6 +89,7 @@ class PlainOfficial:
     assumed: tuple[str, ...]
     unused: tuple[str, ...]
     borrowed: bool
+    video: bool = False
     classes: tuple[str, ...] | None = None
     colours: tuple[tuple[int, int, int], ...] | None = None
 
@@ -121,11 +131,8 @@ def recognise_plain_vit(
         Tensors are missing that sizes are read from; or the base is, or is of another trunk.
     """
     state = _plain_names(tensors_of(content))
-    if any(name.endswith("query_updater.weight") for name in state):
-        raise VssError(
-            f"{source} is of a video network, VidEoMT or PMT, which hands queries from frame to frame",
-            "vss has the image networks of EoMT and PMT: convert one of these",
-        )
+    video = any(name in tensors_of(content) for name in (f"{DETECTRON}q.weight", f"{DETECTRON}decoder.q.weight"))
+    clips = any(name.endswith("query_updater.weight") for name in state)
     unused = tuple(name for name in state if _UNNEEDED.fullmatch(name))
     needed = {name: tensor for name, tensor in state.items() if name not in unused}
     trunk = timm_names({name.removeprefix(ENCODER): t for name, t in needed.items() if name.startswith(ENCODER)})
@@ -182,8 +189,12 @@ def recognise_plain_vit(
             config["blocks"] = usual_blocks(depth)
             assumed.append(f"queries in the last {config['blocks']} blocks")
     classes = _shape(rest, "head.class_head.weight", source)[0] - 1
-    kind = f"{'PMT' if decoder else 'EoMT'} on a {'DINOv3' if dinov3 else 'DINOv2'}"
-    return PlainOfficial(source, kind, config, trunk, rest, classes, tuple(assumed), unused, borrowed)
+    if clips:
+        config |= {"clip": CLIP, "any_size": True, "rescale": RESCALE if dinov3 or decoder else 1.0}
+        config["handed"] = "normed" if dinov3 and not decoder else "raw"
+    name = "PMT for video" if decoder and clips else "PMT" if decoder else "VidEoMT" if clips else "EoMT"
+    kind = f"{name} on a {'DINOv3' if dinov3 else 'DINOv2'}"
+    return PlainOfficial(source, kind, config, trunk, rest, classes, tuple(assumed), unused, borrowed, video)
 
 
 def convert_plain_vit(
@@ -236,9 +247,19 @@ def convert_plain_vit(
     return Converted(named, replace(whole, weights=weights), network.normalisation, network.crop, digest, network.crop)
 
 
+def in_order_of_ids(official: PlainOfficial) -> PlainOfficial:
+    """A video network of VSPW's 124 classes with its classes in the order of their ids, as vss has them."""
+    order = [*VSPW_THINGS, *(number for number in range(official.num_classes) if number not in VSPW_THINGS)]
+    places = torch.tensor([*order, official.num_classes]).argsort()  # the last row is "no object"
+    heads = {name: official.rest[name][places] for name in official.rest if name.startswith("head.class_head.")}
+    assumed = (*official.assumed, "classes in the order of these programs, things of VSPW first")
+    return replace(official, rest={**official.rest, **heads}, assumed=assumed)
+
+
 def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Names without what Lightning prefixes."""
-    return {name.removeprefix("network."): tensor for name, tensor in state.items()}
+    """Names without the prefixes of Lightning and of detectron2."""
+    plain = {name.removeprefix("network."): tensor for name, tensor in state.items()}
+    return {name.removeprefix(DETECTRON): tensor for name, tensor in plain.items()}
 
 
 def _ours(name: str) -> str:

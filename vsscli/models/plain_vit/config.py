@@ -60,11 +60,26 @@ class PlainVitModel(LargeModel):
     hidden: Width | None = Field(
         None, description="decoder: width inside its feed-forward networks; none: the trunk's width"
     )
+    clip: Layers = Field(
+        1,
+        description="frames of a video that the network learns from together; above 1: queries are handed from each "
+        "frame to the next, in prediction too (VidEoMT, and PMT for video; 5 as published)",
+    )
+    variant: Literal["corrected", "published"] = Field(
+        "corrected",
+        description="clips: whether classes are matched in the frame where they first appear and every prediction is "
+        "learned from, or faults of the published training are kept",
+    )
+    handed: Literal["raw", "normed"] = Field(
+        "raw",
+        description="clips: whether queries pass the last norm before they are handed on and before all but the last "
+        "prediction (normed as published for VidEoMT over DINOv3)",
+    )
     rescale: Factor = Field(
         1.0,
         ge=1,
-        description="decoder over a trunk without rotary positions: in training its own are scaled by a random factor "
-        "of up to this and down to its inverse (2 as published over DINOv2)",
+        description="in training rotary positions are scaled by a random factor of up to this and down to its inverse; "
+        "2 as published for clips over DINOv3 and for decoders over DINOv2, which have rotary positions of their own",
     )
     annealing: tuple[Window, ...] | None = Field(
         None,
@@ -90,6 +105,10 @@ class PlainVitModel(LargeModel):
     def frozen(self) -> bool:
         """Whether the trunk never learns."""
         return self.queries == "decoder"
+
+    @property
+    def frames(self) -> int:
+        return self.clip
 
     @property
     def fixed_crop(self) -> Size | None:
@@ -123,6 +142,7 @@ class PlainVitModel(LargeModel):
             "crop": self.crop,
             "blocks": self.blocks,
             "taps": self.taps,
+            "handed": self.handed,
         }
 
     def require_known(self) -> None:
@@ -147,6 +167,12 @@ class PlainVitModel(LargeModel):
         for start, end in self.annealing or ():
             if start >= end:
                 raise VssError(f"annealing: {start:g} to {end:g} is not a span of time", "name the start first")
+        if self.clip == 1:
+            kept = [
+                name for name in ("variant", "handed") if getattr(self, name) != type(self).model_fields[name].default
+            ]
+            if kept:
+                raise VssError(f"{kept[0]} is of clips, and clip is 1", "set clip to 5, or leave it out")
         if self.queries == "inside":
             surplus = [name for name in ("taps", "hidden") if getattr(self, name) is not None]
             if surplus:

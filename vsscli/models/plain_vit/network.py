@@ -1,9 +1,10 @@
 """Queries in a plain ViT: EoMT (Kerssies et al. 2025, arXiv:2503.19108), where they pass through its last blocks, and
-PMT (arXiv:2603.25398), where they pass through a decoder over a frozen one."""
+PMT (arXiv:2603.25398), where they pass through a decoder over a frozen one; in clips they are handed from frame to
+frame, as in VidEoMT (arXiv:2602.17807)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -13,12 +14,21 @@ from torch.utils.checkpoint import checkpoint
 from vsscli.errors import VssError
 from vsscli.models.frozen import NEVER_LEARNS
 from vsscli.models.network import Network
-from vsscli.models.outputs import MaskOutputs, QueryPrediction
+from vsscli.models.outputs import Clip, MaskOutputs, QueryPrediction
 from vsscli.models.plain_vit.config import PlainVitModel
 from vsscli.models.plain_vit.decoder import Decoder, Laterals
 from vsscli.models.plain_vit.head import QueryHead, doublings
 from vsscli.models.plain_vit.masking import MaskedAttention, usual_windows
-from vsscli.models.plain_vit.trunk import Trunk, build_trunk, embed, heads_of, put_before, run_block
+from vsscli.models.plain_vit.tensors import Grid
+from vsscli.models.plain_vit.trunk import (
+    Trunk,
+    build_trunk,
+    embed,
+    heads_of,
+    put_before,
+    rescale_positions,
+    run_block,
+)
 from vsscli.models.plain_vit.weights import TRUNK, load_start, trunk_digest
 from vsscli.models.scores import Scores
 from vsscli.models.weights import normalisation_for
@@ -41,11 +51,15 @@ class PlainVit(Network):
         stride = 1 if full else patch // 2 ** doublings(patch)
         super().__init__(num_classes, stride, patch, normalisation_for(config.backbone, config.pretrained))
         self.crop, self._full, self._checkpointing = config.fixed_crop, full, config.checkpointing
+        self.frames, self._published = config.clip, config.variant == "published"
+        self._normed = config.clip == 1 or config.handed == "normed"
         self.trunk: Trunk = build_trunk(config)
+        rescale_positions(self.trunk, config.rescale)
         width, depth = self.trunk.embed_dim, len(self.trunk.blocks)
         self.feature_channels = width
         self.prefix = self.trunk.num_prefix_tokens
         self.queries = nn.Embedding(config.num_queries, width)
+        self.updater = nn.Linear(width, width) if config.clip > 1 else None
         self.laterals: Laterals | None = None
         self.decoder: Decoder | None = None
         if config.queries == "decoder":
@@ -75,15 +89,31 @@ class PlainVit(Network):
                 part.compile()
 
     def forward(self, images: Tensor) -> Scores:
-        """Score normalised images (B, 3, H, W): mask scores (B, C, H / stride, W / stride)."""
+        """Score normalised images (B, 3, H, W), first frames if it takes clips: mask scores (B, C, H / stride, W /
+        stride)."""
         return self.predict(images, masked=False, every_layer=False).scores
 
     def outputs(self, images: Tensor) -> MaskOutputs:
-        """Predictions for images (B, 3, H, W), in training with masked attention and before each block with queries;
-        features (B, D, H / 4, W / 4)."""
-        return self.predict(images, masked=self.training, every_layer=self.training)
+        """Predictions for images (B, 3, H, W), in training before each block with queries too; features (B, D, H / 4, W
+        / 4).
 
-    def predict(self, images: Tensor, *, masked: bool, every_layer: bool) -> MaskOutputs:
+        Images are independent, and in training queries see their masks; or they are clips of ``frames`` images each,
+        one after another, without masked attention.
+        """
+        masked = self.training and self.frames == 1
+        return self.predict(images, masked=masked, every_layer=self.training, frames=self.frames)
+
+    def follow(self, images: Tensor, handed: Tensor | None = None) -> tuple[MaskOutputs, Tensor]:
+        """Predictions for the next frame (B, 3, H, W) of some videos, and the queries (B, Q, D) of the frame after it.
+
+        ``handed`` are the queries that the frame before gave; None: it is the first.
+        """
+        tokens, positions, grid = self._tokens(images)
+        queries = self._first(tokens) if handed is None else handed
+        layers, features, last = self._through(queries, tokens, positions, grid)
+        return self._outputs(images, layers, features), self._next(last)
+
+    def predict(self, images: Tensor, *, masked: bool, every_layer: bool, frames: int = 1) -> MaskOutputs:
         """Predictions for images (B, 3, H, W).
 
         Parameters
@@ -94,38 +124,40 @@ class PlainVit(Network):
             Limit queries to their masks, with the probabilities that training has come to (1 before it begins).
         every_layer
             Give the predictions before each block too.
+        frames
+            The images are clips of so many, one after another, whose queries are handed on.
         """
-        self.check_sides(images)
-        grid = (images.shape[-2] // self.divisor, images.shape[-1] // self.divisor)
-        tokens, positions = self._tokens(images, grid)
-        blocks, norm = self.trunk.blocks[self._apart :], self.trunk.norm
-        if self.decoder is not None:
-            blocks, norm = self.decoder.blocks, self.decoder.norm
-        queries = self.queries.weight.expand(len(tokens), -1, -1)
-        tokens = torch.cat([queries.to(tokens.dtype), tokens], dim=1)
-        layers: list[QueryPrediction] = []
-        for number, block in enumerate(blocks):
-            allowed = None
-            if masked or every_layer:
-                prediction, _ = self._run(self._predict, norm, tokens, grid)
-                layers.append(prediction)
-                if masked:
-                    allowed = self.masked_attention(number, prediction.mask_logits, grid, self.prefix)
-            tokens = self._run(run_block, block, tokens, positions, allowed)
-        prediction, features = self._run(self._predict, norm, tokens, grid)
-        size = (images.shape[-2], images.shape[-1]) if self._full else None
-        return MaskOutputs((*layers, prediction) if every_layer else (prediction,), features, size)
+        if len(images) % frames:
+            raise VssError(
+                f"{len(images)} images are not clips of {frames} frames", "give whole clips, or set model.clip"
+            )
+        tokens, positions, grid = self._tokens(images)
+        clips = tokens.unflatten(0, (-1, frames))
+        queries = self._first(clips)
+        seen: list[list[QueryPrediction]] = []
+        features: list[Tensor] = []
+        for number, frame in enumerate(clips.unbind(1)):
+            if number:
+                queries = self._next(queries)
+            layers, map_, queries = self._through(
+                queries, frame, positions, grid, masked=masked, every_layer=every_layer
+            )
+            seen.append(layers)
+            features.append(map_)
+        joined = [_joined(layer) for layer in zip(*seen, strict=True)]
+        return self._outputs(images, joined, _in_turn(features), frames)
 
     def at_progress(self, fraction: float) -> None:
         self.masked_attention.at_progress(fraction)
 
     def place_of(self, name: str) -> tuple[bool, int]:
         """The last block lies at depth 0, as the last norm and all that is not of the trunk; embeddings lie as deep as
-        the first block (specs: eomt.md, Optimiser)."""
+        the first block (specs: eomt.md, Optimiser). As published for clips over DINOv3, the last norm does so too
+        (specs: videomt.md, trap 4)."""
         part, _, rest = name.partition(".")
         if part != "trunk":
             return False, 0
-        if rest.startswith(("norm.", "fc_norm.")):
+        if rest.startswith(("norm.", "fc_norm.")) and not (self._published and self.trunk.pos_embed is None):
             return True, 0
         number = int(rest.split(".")[1]) if rest.startswith("blocks.") else 0
         depth = len(self.trunk.blocks) - 1 - number
@@ -140,19 +172,23 @@ class PlainVit(Network):
         return {name: state[name] for name in state if not (self.trunk_digest and name.startswith(TRUNK))}
 
     def train(self, mode: bool = True) -> PlainVit:
-        """Switch to training or evaluation, but for a frozen trunk."""
+        """Switch to training or evaluation, but of a frozen trunk only its positions, which training may rescale."""
         super().train(mode)
         if self.decoder is not None:
             self.trunk.eval()
+            if (positions := getattr(self.trunk, "rope", None)) is not None:
+                positions.train(mode)
         return self
 
-    def _tokens(self, images: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor | None]:
-        """Tokens (B, prefix + N, D) that the queries join, and the rotary positions of the patches."""
+    def _tokens(self, images: Tensor) -> tuple[Tensor, Tensor | None, Grid]:
+        """Tokens (B, prefix + N, D) that the queries join, the rotary positions of the patches, and their grid."""
+        self.check_sides(images)
+        grid = (images.shape[-2] // self.divisor, images.shape[-1] // self.divisor)
         if self.laterals is None or self.decoder is None:
             tokens, positions = embed(self.trunk, images)
             for block in self.trunk.blocks[: self._apart]:
                 tokens = self._run(run_block, block, tokens, positions)
-            return tokens, positions
+            return tokens, positions, grid
         taps = []
         with torch.no_grad():
             tokens, positions = embed(self.trunk, images)
@@ -160,18 +196,71 @@ class PlainVit(Network):
                 tokens = run_block(block, tokens, positions)
                 if number in self.taps:
                     taps.append(self.trunk.norm(tokens))
-        return self.laterals(taps), self.decoder.positions(grid) if positions is None else positions
+        return self.laterals(taps), self.decoder.positions(grid) if positions is None else positions, grid
 
-    def _predict(self, norm: nn.Module, tokens: Tensor, grid: tuple[int, int]) -> tuple[QueryPrediction, Tensor]:
+    def _first(self, tokens: Tensor) -> Tensor:
+        """The queries (B, Q, D) of first frames."""
+        return self.queries.weight.expand(len(tokens), -1, -1).to(tokens.dtype)
+
+    def _next(self, last: Tensor) -> Tensor:
+        """The queries of the next frame, (B, Q, D), from those behind the last block of this one."""
+        assert self.updater is not None
+        updated: Tensor = self.updater(last)
+        return updated + self.queries.weight.to(last.dtype)
+
+    def _through(
+        self,
+        queries: Tensor,
+        tokens: Tensor,
+        positions: Tensor | None,
+        grid: Grid,
+        *,
+        masked: bool = False,
+        every_layer: bool = False,
+    ) -> tuple[list[QueryPrediction], Tensor, Tensor]:
+        """Pass queries (B, Q, D) and tokens through the blocks that they share: the predictions, the last one's
+        features, and the queries that can be handed on."""
+        blocks, norm = self.trunk.blocks[self._apart :], self.trunk.norm
+        if self.decoder is not None:
+            blocks, norm = self.decoder.blocks, self.decoder.norm
+        early = norm if self._normed else nn.Identity()
+        tokens = torch.cat([queries, tokens], dim=1)
+        layers: list[QueryPrediction] = []
+        for number, block in enumerate(blocks):
+            allowed = None
+            if masked or every_layer:
+                prediction, _ = self._run(self._predict, early, tokens, grid)
+                layers.append(prediction)
+                if masked:
+                    allowed = self.masked_attention(number, prediction.mask_logits, grid, self.prefix)
+            tokens = self._run(run_block, block, tokens, positions, allowed)
+        prediction, features = self._run(self._predict, norm, tokens, grid)
+        last = early(tokens[:, : queries.shape[1]])
+        return [*layers, prediction] if every_layer else [prediction], features, last
+
+    def _predict(self, norm: nn.Module, tokens: Tensor, grid: Grid) -> tuple[QueryPrediction, Tensor]:
         normed = norm(tokens)
         count = self.queries.num_embeddings
         patches = normed[:, count + self.prefix :].transpose(1, 2).unflatten(2, grid)
         return self.head(normed[:, :count], patches)
 
+    def _outputs(self, images: Tensor, layers: list[QueryPrediction], features: Tensor, frames: int = 1) -> MaskOutputs:
+        size = (images.shape[-2], images.shape[-1]) if self._full else None
+        return MaskOutputs(tuple(layers), features, size, Clip(frames, self._published))
+
     def _run(self, function: Callable[..., Any], *inputs: Any) -> Any:
         if self._checkpointing and torch.is_grad_enabled():
             return checkpoint(function, *inputs, use_reentrant=False)
         return function(*inputs)
+
+
+def _joined(frames: Sequence[QueryPrediction]) -> QueryPrediction:
+    return QueryPrediction(*(_in_turn(list(parts)) for parts in zip(*frames, strict=True)))
+
+
+def _in_turn(frames: Sequence[Tensor]) -> Tensor:
+    """Frames of several clips, (B, ...) each, clip by clip."""
+    return frames[0] if len(frames) == 1 else torch.stack(tuple(frames), dim=1).flatten(0, 1)
 
 
 def build_plain_vit(config: PlainVitModel, num_classes: int, load_pretrained: bool, talk: Talk = SILENCE) -> PlainVit:

@@ -89,6 +89,14 @@ def heads_of(trunk: Trunk) -> int:
     return int(cast("Any", trunk.blocks[0]).attn.num_heads)
 
 
+def rescale_positions(trunk: Trunk, factor: float) -> None:
+    """Scale a trunk's rotary positions, if it has any, by a random factor of up to this whenever they are made in
+    training, the same for all images."""
+    rope: Any = getattr(trunk, "rope", None)
+    if rope is not None and factor > 1.0:
+        rope.rescale_coords, rope.aug_active = factor, True
+
+
 def put_before(block: nn.Module, queries: int) -> None:
     """Let a block apply rotary positions only after so many more tokens, the queries in front of all others."""
     attention: Any = block.attn

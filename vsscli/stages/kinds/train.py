@@ -116,7 +116,8 @@ class TrainKind(Kind[TrainStage]):
         labelled_crops = settings.batch_size * settings.accumulate
         other_crops = unlabelled.batch_size * settings.accumulate if unlabelled is not None else 0
         crops = settings.steps * (labelled_crops + other_crops)
-        each = f"{labelled_crops + other_crops} crops of {crop[0]}x{crop[1]}"
+        clip = f"clips of {recipe.model.frames} " if recipe.model.frames > 1 else ""
+        each = f"{labelled_crops + other_crops} {clip}crops of {crop[0]}x{crop[1]}"
         work = f"{settings.steps} steps x {each}, forward and backward"
         network, notes = network_of(self)
         if network is None:
@@ -134,7 +135,7 @@ class TrainKind(Kind[TrainStage]):
             # comes twice. Through a frozen trunk leads no way back.
             again = 3 if recipe.model.recomputes else 2
             flops = float(crops * (forward + again * (forward - frozen)))
-            flops += asked * network.flops(crop) if asked else 0
+            flops += asked * recipe.model.frames * network.flops(crop) if asked else 0
             if val.frames is not None and times:
                 checked = times * val.frames * frame_flops(network, recipe, NONE, val.size)
                 flops += checked

@@ -31,5 +31,5 @@ def supervised_loss(outputs: Outputs, labels: Tensor, void: Void = "negative") -
     """The loss of labels (B, H, W) uint8: of matched masks if the network classifies masks, else of pixels, where those
     without a label never count."""
     if isinstance(outputs, MaskOutputs):
-        return SetPredictionLoss(SetPredictionSettings(void=void))(outputs.layers, labels).total
+        return SetPredictionLoss(SetPredictionSettings(void=void))(outputs.layers, labels, outputs.clip).total
     return global_mean(*cross_entropy_sum(outputs.scores, labels))

@@ -123,7 +123,9 @@ def build_objectives(
     learner = Learner(network, _only_head(parts))
     settings, asked = recipe.unlabelled, any(part.asks_teacher for part in parts)
     teacher = MeanTeacher(learner, settings.momentum) if settings and (asked or settings.teacher == "ema") else None
-    viewer = Viewer(network.normalisation, settings, stored, teacher, sees_all=asked, autocast=autocast)
+    viewer = Viewer(
+        network.normalisation, settings, stored, teacher, sees_all=asked, frames=network.frames, autocast=autocast
+    )
     return Objectives(learner, viewer, parts, balanced=settings is not None and settings.balance == "layers")
 
 
