@@ -54,7 +54,7 @@ def test_crops_have_the_size_asked_for_whatever_the_frame(size: tuple[int, int])
     torch.manual_seed(0)
     augment = TrainAugment(Augment(crop=(40, 56)))
     for _ in range(10):
-        image, label, padding, _ = augment(Sample(np.full((*size, 3), 200, np.uint8), np.full(size, 3, np.uint8)))
+        image, label, padding, *_ = augment(Sample(np.full((*size, 3), 200, np.uint8), np.full(size, 3, np.uint8)))
         assert image.shape == (3, 40, 56)
         assert image.dtype == torch.uint8
         assert image.is_contiguous()

@@ -19,6 +19,7 @@ from torchvision.transforms.v2 import functional
 from vsscli.data.classes import IGNORE
 from vsscli.data.config import Augment
 from vsscli.data.samples import Crops, Sample, StoredPixels
+from vsscli.data.strong import strong_colours, strong_views
 from vsscli.errors import VssError
 
 CROP_DRAWS = 10  # as in mmsegmentation's RandomCrop, which the paper's recipes use
@@ -102,8 +103,10 @@ def apply_label(label: np.ndarray, geometry: Geometry, fill: int = IGNORE) -> Te
 class TrainAugment:
     """The paper's augmentation of a frame and its maps, with random numbers of torch's global generator."""
 
-    def __init__(self, augment: Augment) -> None:
-        self.augment = augment
+    def __init__(self, augment: Augment, *, strong: bool = False) -> None:
+        """With ``strong``, crops keep the colours of their frames, and come with two views that do not."""
+        self.augment = augment.model_copy(update={"colour_jitter": 0.0}) if strong else augment
+        augment, self.strong = self.augment, strong_colours() if strong else None
         jitter = v2.ColorJitter(augment.brightness, augment.contrast, augment.saturation, augment.hue)
         # In Pillow the same jitter takes two thirds of the time (hue is the expensive part).
         in_pillow = v2.Compose([v2.ToPILImage(), jitter, v2.PILToTensor()])
@@ -141,7 +144,8 @@ class TrainAugment:
         padding = torch.ones(geometry.crop, dtype=torch.bool)
         padding[: geometry.resized[0], : geometry.resized[1]] = False
         if sample.labels is None:
-            return Crops(images, torch.full(geometry.crop, IGNORE, dtype=torch.uint8), padding)
+            strong = None if self.strong is None else strong_views(images, padding, self.strong)
+            return Crops(images, torch.full(geometry.crop, IGNORE, dtype=torch.uint8), padding, strong=strong)
         stored = sample.stored and StoredPixels[Tensor](*(apply_label(maps, geometry) for maps in sample.stored))
         return Crops(images, apply_label(sample.labels, geometry), padding, stored)
 

@@ -56,17 +56,21 @@ class Crops(NamedTuple):
         (..., H, W) bool: outside of the frame.
     stored
         What else the store holds for the pixels; meaningless in the padding.
+    strong
+        (..., 2, 3, H, W): the images twice more, with colours changed far (`data.strong`).
     """
 
     images: Tensor
     labels: Tensor
     padding: Tensor
     stored: StoredPixels[Tensor] | None = None
+    strong: Tensor | None = None
 
     def each(self, images: Callable[[Tensor], Tensor], maps: Callable[[Tensor], Tensor]) -> Crops:
         """The crops with one function applied to their images, and another to all their maps."""
         stored = None if self.stored is None else StoredPixels(*map(maps, self.stored))
-        return Crops(images(self.images), maps(self.labels), maps(self.padding), stored)
+        strong = None if self.strong is None else images(self.strong)
+        return Crops(images(self.images), maps(self.labels), maps(self.padding), stored, strong)
 
     def to(self, device: torch.device) -> Crops:
         """The crops copied to a device, without waiting for it."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vsscli.errors import VssError
+from vsscli.models.dropout import ChannelDropout
 from vsscli.models.outputs import MapOutputs, Outputs
 from vsscli.models.scores import Scores
 
@@ -67,6 +68,8 @@ class Network(nn.Module, ABC):
     crop
         Height and width of the only images it takes, so that larger ones are predicted in windows; None if it takes
         any.
+    between
+        Through which a family passes what its encoder gives its head.
     fresh
         Names of the parameters without loaded weights, set by whoever loads; empty if unknown.
     frames
@@ -84,6 +87,7 @@ class Network(nn.Module, ABC):
 
     def __init__(self, num_classes: int, stride: int, divisor: int, normalisation: Normalisation) -> None:
         super().__init__()
+        self.between = ChannelDropout()
         self.num_classes = num_classes
         self.stride = stride
         self.divisor = divisor

@@ -81,6 +81,12 @@ class Contrast(Section):
 class Unlabelled(Section):
     """What unlabelled frames add to the loss (equation 3: L = L_s + weight * L_u + contrast.weight * L_c)."""
 
+    method: Literal["paper", "unimatch"] = Field(
+        "paper",
+        description="paper: equation 3; unimatch: UniMatch V2, weak-to-strong consistency with a mean teacher, "
+        "(L_s + weight * L_u) / 2: L_u is of both strong views of a crop, mixed by boxes, where the teacher is sure",
+    )
+    confidence: Fraction = Field(0.95, description="unimatch: least probability of a label that is learned from")
     teacher: Literal["store", "ema"] = Field(
         "store", description="what labels them: a pseudo-label store, or a moving average of the student (mean teacher)"
     )
@@ -113,7 +119,9 @@ class Unlabelled(Section):
     )
     momentum: float = Field(0.99, ge=0, lt=1, description="momentum of the mean teacher")
     mixing: Literal["none", "cutmix", "classmix", "cutout"] = "none"
-    mixing_share: Fraction = Field(0.5, description="share of steps whose unlabelled crops are mixed")
+    mixing_share: Fraction = Field(
+        0.5, description="share of steps whose unlabelled crops are mixed; unimatch: share of the strong views"
+    )
     contrast: Contrast | None = None
 
     @model_validator(mode="after")
@@ -123,4 +131,16 @@ class Unlabelled(Section):
                 f"with teacher ema, pseudo_labels {self.pseudo_labels} would not be used; "
                 "leave it out, or set teacher to store"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _one_method(self) -> Unlabelled:
+        if self.method == "paper":
+            return self
+        if self.teacher != "ema":
+            raise ValueError("method unimatch labels frames by a mean teacher: set teacher to ema")
+        unused = [name for name, given in (("contrast", self.contrast), ("scale_weight", self.scale_weight)) if given]
+        unused += ["mixing"] if self.mixing != "none" else []
+        if unused:
+            raise ValueError(f"{unused[0]} is of method paper, and unimatch mixes by boxes always: leave it out")
         return self

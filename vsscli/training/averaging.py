@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from vsscli.models.frozen import learning_state
+
+Start = Callable[[int], float]
+"""The momentum after a number of steps, from 1, while it is below its final value."""
+
+
+def gradually(step: int) -> float:
+    """As usual: a fifth at first."""
+    return (1 + step) / (10 + step)
+
+
+def as_mean(step: int) -> float:
+    """The mean of the weights after all steps, as UniMatch has it: ``1 - 1 / (t + 1)``, t counted from 0."""
+    return 1 - 1 / step
 
 
 class AveragedWeights:
@@ -13,17 +28,17 @@ class AveragedWeights:
     is left out.
 
     It starts from the current weights. ``momentum`` is the share of the old average kept per step; it starts smaller,
-    at ``(1 + step) / (10 + step)``, so that the initial weights do not outweigh the first steps.
+    at ``start`` of the step, so that the initial weights do not outweigh the first steps.
     """
 
-    def __init__(self, network: nn.Module, momentum: float) -> None:
-        self.momentum = momentum
+    def __init__(self, network: nn.Module, momentum: float, start: Start = gradually) -> None:
+        self.momentum, self.start = momentum, start
         self.weights: dict[str, Tensor] = {name: tensor.clone() for name, tensor in learning_state(network).items()}
 
     @torch.no_grad()
     def update(self, network: nn.Module, step: int) -> None:
         """Update with the weights after ``step`` steps (counted from 1)."""
-        momentum = min(self.momentum, (1 + step) / (10 + step))
+        momentum = min(self.momentum, self.start(step))
         old, new = [], []
         for name, tensor in learning_state(network).items():
             if tensor.is_floating_point():

@@ -212,6 +212,18 @@ def label_crops(scores: Scores, void: Tensor) -> Tensor:
     return torch.where(void, IGNORE, label.to(torch.uint8))
 
 
+def sure_labels(scores: Scores, void: Tensor, confidence: float) -> tuple[Tensor, Tensor]:
+    """As `label_crops`, and whether the class has at least a probability, (B, H, W) bool; not where ``void``."""
+    labels, sure = [], []
+    for crop, outside in enumerate(void):
+        values = _upsampled(scores, crop, outside.shape)
+        shares = values.softmax(dim=1) if scores.kind is ScoreKind.LOGITS else values
+        largest, label = shares[0].max(dim=0)
+        labels.append(torch.where(outside, IGNORE, label.to(torch.uint8)))
+        sure.append((largest >= confidence) & ~outside)
+    return torch.stack(labels), torch.stack(sure)
+
+
 def _entropy(scores: Scores, crop: int, size: torch.Size) -> Tensor:
     # One crop at a time: all of them at full size with every class would be the largest tensor of a step.
     values = _upsampled(scores, crop, size)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vsscli.models.frozen import copied, load_learning
 from vsscli.models.network import Network
 from vsscli.models.outputs import Outputs
-from vsscli.training.averaging import AveragedWeights
+from vsscli.training.averaging import AveragedWeights, Start, gradually
 
 
 class Answer:
@@ -33,9 +33,13 @@ class Learner(nn.Module):
         self.network = network
         self.projection = projection
 
-    def forward(self, images: Tensor, asked: Sequence[Tensor | None] = ()) -> Answer:
-        """Run the network on normalised images (B, 3, H, W), and project groups of cells, numbers (A, M) each."""
-        outputs = self.network.outputs(images)
+    def forward(self, images: Tensor, asked: Sequence[Tensor | None] = (), pairs: int = 0) -> Answer:
+        """Run the network on normalised images (B, 3, H, W), and project groups of cells, numbers (A, M) each.
+
+        The last 2 * ``pairs`` images are pairs of views, whose channels are dropped (`models.dropout`).
+        """
+        with self.network.between.of_pairs(pairs):
+            outputs = self.network.outputs(images)
         return Answer(
             outputs, [None if cells is None else self.project(feature_cells(outputs)[cells]) for cells in asked]
         )
@@ -55,8 +59,8 @@ class MeanTeacher:
     disturbs the labels, and the statistics lag behind the parameters.
     """
 
-    def __init__(self, learner: Learner, momentum: float) -> None:
-        self.average = AveragedWeights(learner, momentum)
+    def __init__(self, learner: Learner, momentum: float, start: Start = gradually) -> None:
+        self.average = AveragedWeights(learner, momentum, start)
         self.learner = copied(learner)
         # The tensors of the average themselves: one update, no copy.
         load_learning(self.learner, self.average.weights, assign=True)

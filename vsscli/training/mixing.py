@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -34,9 +34,15 @@ def cut_box(height: int, width: int, draw: Whole = draw_whole) -> tuple[slice, s
 
 def box_masks(crops: int, height: int, width: int, draw: Whole = draw_whole) -> Tensor:
     """For each crop, the pixels that stay its own: (B, H, W) bool, on the CPU."""
-    stays = torch.ones(crops, height, width, dtype=torch.bool)
-    for mask in stays:
-        mask[cut_box(height, width, draw)] = False
+    return stay_outside([cut_box(height, width, draw) for _ in range(crops)], height, width)
+
+
+def stay_outside(boxes: Sequence[tuple[slice, slice] | None], height: int, width: int) -> Tensor:
+    """The pixels outside of a box, one for each crop, or all: (B, H, W) bool, on the CPU."""
+    stays = torch.ones(len(boxes), height, width, dtype=torch.bool)
+    for mask, box in zip(stays, boxes, strict=True):
+        if box is not None:
+            mask[box] = False
     return stays
 
 
@@ -90,10 +96,13 @@ def mixed(method: str, crops: Crops, frames: int = 1) -> Crops:
 
 def require_partners(settings: Unlabelled | None, world: int) -> None:
     """Refuse mixing if a process has only one crop, which would silently stay as it is."""
-    if settings is None or settings.mixing not in ("cutmix", "classmix") or settings.batch_size // world > 1:
+    if settings is None or settings.batch_size // world > 1:
         return
+    if settings.method == "paper" and settings.mixing not in ("cutmix", "classmix"):
+        return
+    what = f"mixing {settings.mixing}" if settings.method == "paper" else f"method {settings.method}"
     raise VssError(
-        f"unlabelled.mixing {settings.mixing} mixes the unlabelled crops of a process, and unlabelled.batch_size "
+        f"unlabelled.{what} mixes the unlabelled crops of a process, and unlabelled.batch_size "
         f"{settings.batch_size} over {world} process{'es' if world > 1 else ''} leaves one for each",
         f"set unlabelled.batch_size to {2 * world} or more, use fewer --devices, or set mixing to cutout",
     )

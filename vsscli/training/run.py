@@ -147,9 +147,10 @@ def _learn(
     if fresh and init is None:
         require_start(recipe, talk)
     items, others = make_ready(sources, pseudo_labels, record=record, digests=digests, talk=talk)
-    clip, unlabelled = recipe.model.frames, None
-    if others is not None:
-        unlabelled = TrainItems(others.frames, TrainAugment(recipe.augment), clip=clip)
+    unlabelled = None
+    if others is not None and recipe.unlabelled is not None:
+        augment = TrainAugment(recipe.augment, strong=recipe.unlabelled.method == "unimatch")
+        unlabelled = TrainItems(others.frames, augment, clip=recipe.model.frames)
     torch.manual_seed(recipe.seed)
     network = first_network(recipe, dataset, init, last, fresh=fresh, talk=talk)
     require_crop(network, recipe)

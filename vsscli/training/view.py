@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from vsscli.data.samples import Crops
+from vsscli.data.strong import VIEWS
 from vsscli.models.network import Normalisation
 from vsscli.models.outputs import Outputs
 from vsscli.recipes.training import Unlabelled
+from vsscli.training.consistency import Said, mixed_views
 from vsscli.training.evidence import (
     Evidence,
     GivenLabels,
@@ -22,6 +24,7 @@ from vsscli.training.evidence import (
     StoreMeaning,
     TeacherEvidence,
     label_crops,
+    sure_labels,
 )
 from vsscli.training.learner import MeanTeacher
 from vsscli.training.mixing import mixed
@@ -41,13 +44,21 @@ class TeacherView:
 class StepView:
     """A step's crops as the student will see them, and the evidence for the unlabelled ones.
 
-    Images are normalised. ``teacher`` is None if no objective asks for it.
+    Images are normalised. ``teacher`` is None if no objective asks for it. With method unimatch unlabelled crops are
+    strong views, all first ones, then all second ones, and ``sure`` (B, H, W) says where the teacher is sure of their
+    labels.
     """
 
     labelled: Crops
     unlabelled: Crops | None = None
     evidence: Evidence | None = None
     teacher: TeacherView | None = None
+    sure: Tensor | None = None
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs of views the unlabelled crops are; 0 if they are none."""
+        return 0 if self.sure is None else len(self.sure) // VIEWS
 
     @property
     def images(self) -> Tensor:
@@ -85,6 +96,8 @@ class Viewer:
         settings = self.settings
         if unlabelled is None or settings is None:
             return StepView(labelled)
+        if settings.method == "unimatch":
+            return self._strong(labelled, unlabelled, settings)
         crops = unlabelled._replace(images=self.normalisation(unlabelled.images))
         mixes = settings.mixing != "none" and float(torch.rand(())) < settings.mixing_share
         labelled_by_teacher = settings.teacher == "ema"
@@ -101,6 +114,13 @@ class Viewer:
             if labelled_by_teacher and not mixes:
                 crops = _relabelled(crops, said.unlabelled)
         return StepView(labelled, crops, self._evidence(settings, crops, said, progress), said)
+
+    def _strong(self, labelled: Crops, unlabelled: Crops, settings: Unlabelled) -> StepView:
+        """Strong views of unlabelled crops with what the teacher says of weak ones."""
+        outputs, _ = self._predicted(self.normalisation(unlabelled.images))
+        said = Said(*sure_labels(outputs.scores, unlabelled.padding, settings.confidence))
+        crops, sure = mixed_views(unlabelled, said, settings.mixing_share)
+        return StepView(labelled, crops._replace(images=self.normalisation(crops.images)), sure=sure)
 
     def _predicted(self, images: Tensor) -> tuple[Outputs, Tensor | None]:
         assert self.teacher is not None

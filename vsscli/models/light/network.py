@@ -32,7 +32,7 @@ class LightNetwork(Network):
     def outputs(self, images: Tensor) -> MapOutputs:
         """Logits (B, C, H / 4, W / 4) and the pyramid's features (B, channels, H / 4, W / 4)."""
         self.check_sides(images)
-        logits, features = self.decoder(self.encoder(images))
+        logits, features = self.decoder([self.between(map_) for map_ in self.encoder(images)])
         return MapOutputs(Scores(logits, ScoreKind.LOGITS), features)
 
     def place_of(self, name: str) -> tuple[bool, int]:

@@ -49,7 +49,7 @@ class Mask2Former(Network):
     def outputs(self, images: Tensor) -> MaskOutputs:
         """Predictions of all decoder layers for images (B, 3, H, W), and mask features (B, D, H / 4, W / 4)."""
         self.check_sides(images)
-        return self.head(self.backbone(images))
+        return self.head([self.between(map_) for map_ in self.backbone(images)])
 
     def place_of(self, name: str) -> tuple[bool, int]:
         part, _, rest = name.partition(".")

@@ -188,14 +188,14 @@ class PlainVit(Network):
             tokens, positions = embed(self.trunk, images)
             for block in self.trunk.blocks[: self._apart]:
                 tokens = self._run(run_block, block, tokens, positions)
-            return tokens, positions, grid
+            return self.between(tokens, dim=-1), positions, grid
         taps = []
         with torch.no_grad():
             tokens, positions = embed(self.trunk, images)
             for number, block in enumerate(self.trunk.blocks[: self.taps[-1] + 1]):
                 tokens = run_block(block, tokens, positions)
                 if number in self.taps:
-                    taps.append(self.trunk.norm(tokens))
+                    taps.append(self.between(self.trunk.norm(tokens), dim=-1))
         return self.laterals(taps), self.decoder.positions(grid) if positions is None else positions, grid
 
     def _first(self, tokens: Tensor) -> Tensor:

@@ -115,9 +115,10 @@ class TrainKind(Kind[TrainStage]):
         settings, unlabelled, crop = recipe.train, recipe.unlabelled, recipe.augment.crop
         labelled_crops = settings.batch_size * settings.accumulate
         other_crops = unlabelled.batch_size * settings.accumulate if unlabelled is not None else 0
-        crops = settings.steps * (labelled_crops + other_crops)
+        views = 2 if unlabelled is not None and unlabelled.method == "unimatch" else 1  # of an unlabelled crop
+        crops = settings.steps * (labelled_crops + views * other_crops)
         clip = f"clips of {recipe.model.frames} " if recipe.model.frames > 1 else ""
-        each = f"{labelled_crops + other_crops} {clip}crops of {crop[0]}x{crop[1]}"
+        each = f"{labelled_crops + views * other_crops} {clip}crops of {crop[0]}x{crop[1]}"
         work = f"{settings.steps} steps x {each}, forward and backward"
         network, notes = network_of(self)
         if network is None:

@@ -16,15 +16,17 @@ class SupervisedLoss(Objective):
 
     name = "supervised"
 
-    def __init__(self, void: Void) -> None:
-        self.void = void
+    def __init__(self, void: Void, weight: float = 1.0) -> None:
+        self.void, self.weight = void, weight
 
     @classmethod
     def of(cls, setup: Setup) -> SupervisedLoss:
-        return cls(setup.recipe.train.void)
+        unlabelled = setup.recipe.unlabelled
+        # UniMatch: L = (L_x + L_u) / 2.
+        return cls(setup.recipe.train.void, 0.5 if unlabelled is not None and unlabelled.method == "unimatch" else 1.0)
 
     def term(self, said: Said) -> Term:
-        return Term(supervised_loss(said.labelled, said.view.labelled.labels, self.void))
+        return Term(supervised_loss(said.labelled, said.view.labelled.labels, self.void), self.weight)
 
 
 def supervised_loss(outputs: Outputs, labels: Tensor, void: Void = "negative") -> Tensor:

@@ -17,7 +17,8 @@ class UnsupervisedLoss(Objective):
 
     @classmethod
     def of(cls, setup: Setup) -> UnsupervisedLoss | None:
-        return None if setup.recipe.unlabelled is None else cls(setup.recipe.unlabelled)
+        unlabelled = setup.recipe.unlabelled
+        return cls(unlabelled) if unlabelled is not None and unlabelled.method == "paper" else None
 
     def term(self, said: Said) -> Term:
         view = said.view

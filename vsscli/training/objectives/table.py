@@ -16,6 +16,7 @@ from vsscli.errors import VssError
 from vsscli.models.network import Network
 from vsscli.recipes.schema import Recipe
 from vsscli.talk import SILENCE, Talk
+from vsscli.training.averaging import as_mean, gradually
 from vsscli.training.balance import layers_of
 from vsscli.training.evidence import StoreMeaning
 from vsscli.training.learner import Answer, Learner, MeanTeacher
@@ -23,9 +24,10 @@ from vsscli.training.objectives.contrast import ContrastiveLoss
 from vsscli.training.objectives.labels import SupervisedLoss
 from vsscli.training.objectives.objective import Objective, Said, Setup
 from vsscli.training.objectives.pseudo_labels import UnsupervisedLoss
+from vsscli.training.objectives.unimatch import ConsistencyLoss
 from vsscli.training.view import Viewer
 
-OBJECTIVES: tuple[type[Objective], ...] = (SupervisedLoss, UnsupervisedLoss, ContrastiveLoss)
+OBJECTIVES: tuple[type[Objective], ...] = (SupervisedLoss, UnsupervisedLoss, ConsistencyLoss, ContrastiveLoss)
 """In the order of summation; gradients are compared with those of the first."""
 
 
@@ -61,7 +63,7 @@ class Objectives:
         view = self.viewer(labelled, unlabelled, progress)
         plans = [part.plan(view) for part in self.parts]
         images = view.images.contiguous(memory_format=torch.channels_last)
-        answer: Answer = learner(images, [None if plan is None else plan.anchors for plan in plans])
+        answer: Answer = learner(images, [None if plan is None else plan.anchors for plan in plans], view.pairs)
         own, others = answer.outputs, None
         if view.unlabelled is not None:
             split = len(view.labelled.images)
@@ -122,7 +124,9 @@ def build_objectives(
     parts = [part for kind in OBJECTIVES if (part := kind.of(setup)) is not None]
     learner = Learner(network, _only_head(parts))
     settings, asked = recipe.unlabelled, any(part.asks_teacher for part in parts)
-    teacher = MeanTeacher(learner, settings.momentum) if settings and (asked or settings.teacher == "ema") else None
+    teacher = None
+    if settings and (asked or settings.teacher == "ema"):
+        teacher = MeanTeacher(learner, settings.momentum, as_mean if settings.method == "unimatch" else gradually)
     viewer = Viewer(
         network.normalisation, settings, stored, teacher, sees_all=asked, frames=network.frames, autocast=autocast
     )
