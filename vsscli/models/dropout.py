@@ -1,4 +1,4 @@
-"""Complementary dropout of channels between an encoder and its head (Yang et al. 2024, UniMatch V2, arXiv:2410.10777)."""
+"""Complementary dropout of channels between encoder and head (Yang et al. 2024, UniMatch V2, arXiv:2410.10777)."""
 
 from __future__ import annotations
 
