@@ -33,7 +33,7 @@ def tests(session: nox.Session) -> None:
     install(session)
     session.run("mypy")
     workers = session.env.get("VSS_TEST_WORKERS") or os.environ.get("VSS_TEST_WORKERS", "2")
-    arguments = session.posargs or ["-n", workers, "-m", "not slow and not mmseg"]
+    arguments = session.posargs or ["-n", workers, "-m", "not slow and not mmseg and not ray"]
     session.run("pytest", *arguments, env=QUIET)
 
 
@@ -58,6 +58,13 @@ def mmseg(session: nox.Session) -> None:
     """Networks of mmsegmentation through the extra, against mmsegmentation itself."""
     session.install("-c", "constraints.txt", "-e", ".[test,mmseg]")
     session.run("pytest", "-m", "mmseg", *(session.posargs or ["tests/test_mmseg_networks.py"]), env=QUIET)
+
+
+@nox.session
+def ray(session: nox.Session) -> None:
+    """Work shared out to a Ray cluster of several nodes on this machine, and its deaths."""
+    session.install("-c", "constraints.txt", "-e", ".[test,ray]")
+    session.run("pytest", "-m", "ray", *(session.posargs or ["tests/test_engine_ray.py"]), env=QUIET)
 
 
 LIGHT = (

@@ -28,6 +28,8 @@ class Context:
         Images at a time; halved automatically when memory runs short.
     talk
         Receives messages and progress.
+    engine
+        Where work on stores is shared out by video: "local", "ray" or "ray://HOST:PORT"; see docs/scale.md.
     """
 
     workspace: Path
@@ -37,6 +39,7 @@ class Context:
     precision: str | None
     batch_size: int
     talk: Talk
+    engine: str
 
     def __init__(
         self,
@@ -47,6 +50,7 @@ class Context:
         precision: str | None = None,
         batch_size: int = 8,
         talk: Talk = SILENCE,
+        engine: str = "local",
     ) -> None:
         values = {
             "workspace": Path(workspace),
@@ -56,6 +60,7 @@ class Context:
             "precision": precision,
             "batch_size": batch_size,
             "talk": talk,
+            "engine": engine,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)

@@ -35,6 +35,7 @@ def ensemble(
     data: opt.DataRoot = None,
     split: opt.Split = None,
     workers: opt.Workers = None,
+    engine: opt.EngineName = "local",
     part: opt.Share = "1/1",
     workspace: opt.Workspace = opt.RUNS,
     force: opt.ForceStore = False,
@@ -56,7 +57,7 @@ def ensemble(
     from vsscli.pipeline.fitting import plot_sweep
 
     console = Console(quiet=quiet)
-    context = Context(workspace, data, talk=console)
+    context = Context(workspace, data, talk=console, engine=engine)
     named = stores or ()
     if sweep is not None:
         options = {"--weights": weights, "--fit-weights": fit_weights, "--temporal": temporal, "--out": out}

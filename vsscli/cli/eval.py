@@ -21,6 +21,7 @@ def evaluate(
     protocol: opt.ProtocolName = "vspw",
     per_class: Annotated[bool, Option("--per-class", help="Add the IoU of every class.")] = False,
     workers: opt.Workers = None,
+    engine: opt.EngineName = "local",
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -40,7 +41,7 @@ def evaluate(
     console = Console(quiet=quiet)
     done = run(
         pred,
-        context=Context(workspace, data, talk=console),
+        context=Context(workspace, data, talk=console, engine=engine),
         split=split,
         recipe=recipe,
         metrics=metric,

@@ -94,6 +94,9 @@ Workers = Annotated[
     int | None,
     Option("--workers", min=1, metavar="N", help="Processes, by video. [default: up to one per core]"),
 ]
+EngineName = Annotated[
+    str, Option("--engine", metavar="NAME", help="Where videos are shared out: local, ray or ray://HOST:PORT.")
+]
 Share = Annotated[
     str,
     Option("--part", metavar="I/N", help="Only the I-th of N shares of the videos; other jobs write the others."),

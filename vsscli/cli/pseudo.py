@@ -38,6 +38,7 @@ def pseudo(
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = 8,
     workers: opt.Workers = None,
+    engine: opt.EngineName = "local",
     part: opt.Share = "1/1",
     workspace: opt.Workspace = opt.RUNS,
     force: opt.ForceStore = False,
@@ -64,7 +65,7 @@ def pseudo(
     from vsscli.pipeline.pseudo import pseudo as run
 
     console = Console(quiet=quiet)
-    context = Context(workspace, data, device, devices, precision, batch_size, console)
+    context = Context(workspace, data, device, devices, precision, batch_size, console, engine)
     if not models and store is None and in_project() and not report:
         given = {"percentile": percentile, "threshold": threshold, "by_class": by_class or None}
         changes = [f"{name}={value}" for name, value in given.items() if value is not None]
@@ -101,7 +102,9 @@ def pseudo(
         from vsscli.engine.engine import Engine
         from vsscli.pipeline.reliability import report_reliability
 
-        judged = report_reliability(made.predictions, made.report.threshold, context=context, engine=Engine(workers))
+        judged = report_reliability(
+            made.predictions, made.report.threshold, context=context, engine=Engine(workers, engine)
+        )
     if json:
         console.print_json({**made.to_json(), **({"report": judged.to_json()} if judged else {})})
         return

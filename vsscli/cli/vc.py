@@ -19,6 +19,7 @@ def consistency(
     tc: Annotated[bool, Option("--tc", help="Add consistency along the optical flow; reads the frames.")] = False,
     per_video: Annotated[bool, Option("--per-video", help="Add every video, the least consistent first.")] = False,
     workers: opt.Workers = None,
+    engine: opt.EngineName = "local",
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -37,7 +38,7 @@ def consistency(
     console = Console(quiet=quiet)
     done = run(
         pred,
-        context=Context(workspace, data, talk=console),
+        context=Context(workspace, data, talk=console, engine=engine),
         split=split,
         recipe=recipe,
         metrics=[*(f"vc{window}" for window in n), *(["tc"] if tc else [])],

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from vsscli.engine.local import in_processes, packed
 from vsscli.engine.relay import Relay, hearing
+from vsscli.errors import VssError
 from vsscli.talk import SILENCE, Talk
 from vsscli.threads import cores
 
@@ -50,9 +51,16 @@ class Engine:
     workers
         Processes, and the threads of each if there are fewer videos; `None`: the cores that this process may use, as
         far as there is work for them; 1: everything in the caller's own thread.
+    place
+        ``local``: this machine; ``ray``: a Ray cluster, that of this machine if there is one; ``ray://HOST:PORT``.
     """
 
     workers: int | None = None
+    place: str = "local"
+
+    def __post_init__(self) -> None:
+        if self.place not in ("local", "ray") and not self.place.startswith("ray://"):
+            raise VssError(f"--engine {self.place} is not known", "give local, ray or ray://HOST:PORT")
 
     def map(
         self,
@@ -89,6 +97,15 @@ class Engine:
             A worker process died. Errors of the task are raised as they are, the first one in order.
         """
         workers, total = self.workers or cores(), sum(lengths)
+        if self.place != "local":
+            from vsscli.engine.cluster import on_ray
+
+            shares = grouped(videos, lengths, GROUP // 4)
+            with talk.track(label, total, unit) as advance:
+                remote = on_ray(self.place, task, shares, self.workers, hearing(talk, advance))
+                with closing(remote) as results:
+                    yield from results
+            return
         processes = min(workers, len(videos), workers if self.workers else total // worth)
         with talk.track(label, total, unit) as advance:
             hear = hearing(talk, advance)

@@ -114,7 +114,7 @@ def ensemble(
             f"--part {part} fuses only some videos, and smoothing needs the whole fusion",
             "fuse with --part first; once all parts are there, smooth the fusion with --temporal and --part",
         )
-    engine = Engine(workers)
+    engine = Engine(workers, context.engine)
     paths = [place_of(store) for store in stores]
     fitted, chosen_on = None, None
     if fit_weights:

@@ -118,7 +118,7 @@ def evaluate(
         dataset.ids,
         metrics=metrics,
         protocol=protocol,
-        engine=Engine(workers),
+        engine=Engine(workers, context.engine),
         talk=talk,
     )
     for reason in figures.reasons:

@@ -140,7 +140,7 @@ def pseudo(
         predictions = _predictions(
             models, weights, split=split, context=context, tta=tta, plan=plan, workers=workers, force=force
         )
-    engine = Engine(workers)
+    engine = Engine(workers, context.engine)
     with launch(context.device, context.devices).rank_zero_first():
         source = open_store(predictions)
         if threshold is not None:
