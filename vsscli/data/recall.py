@@ -44,8 +44,18 @@ def remember(path: Path, what: str, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _place(path: Path, what: str) -> Path:
-    """The path of remembered arrays, named by everything that changes when the file does."""
+def identity(path: Path) -> str:
+    """A name for the state of a file, 32 hexadecimal digits, which changes when the file does.
+
+    Raises
+    ------
+    OSError
+        The file does not exist, or may not be looked at.
+    """
     status = path.stat()
     state = (os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-    return cache_folder() / what / f"{hashlib.sha256(repr(state).encode()).hexdigest()[:32]}.npz"
+    return hashlib.sha256(repr(state).encode()).hexdigest()[:32]
+
+
+def _place(path: Path, what: str) -> Path:
+    return cache_folder() / what / f"{identity(path)}.npz"

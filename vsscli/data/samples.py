@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from vsscli.data.kept import read_kept
 from vsscli.data.masks import MaskIds, to_classes
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
@@ -130,7 +131,7 @@ class LabelledFrames:
     def load(self, index: int) -> Sample:
         """Decode a frame and its mask."""
         frame, mask = self._frames[index]
-        return _of_one_size(frame, Sample(frame.read(), self.label(index)), f"mask {mask}")
+        return _of_one_size(frame, Sample(read_kept(frame), self.label(index)), f"mask {mask}")
 
     def label(self, index: int) -> np.ndarray:
         """Decode only a frame's mask, (H, W) uint8, class index or 255."""
@@ -161,7 +162,7 @@ class UnlabelledFrames:
         number = int(np.searchsorted(self._ends, index, side="right"))
         video = self.videos[number]
         t = index - int(self._ends[number]) + len(video)
-        image = video.read(t)
+        image = video.read(t, read_kept)
         if self._known is None:
             return Sample(image, None)
         return _of_one_size(video.frames[t], Sample(image, *self._known(video.name, t)), "its pseudo-label")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -85,11 +85,11 @@ class FolderVideo(Video):
         """Height and width of the first frame."""
         return self.frames[0].size
 
-    def read(self, index: int) -> np.ndarray:
-        """Decode one frame, (H, W, 3) uint8, RGB. `VssError` if it has no image, is damaged, or does not have the
-        video's size."""
+    def read(self, index: int, read: Callable[[Frame], np.ndarray] = Frame.read) -> np.ndarray:
+        """Read one frame, (H, W, 3) uint8, RGB. `VssError` if it has no image, is damaged, or does not have the video's
+        size."""
         frame = self.frames[index]
-        image = frame.read()
+        image = read(frame)
         if image.shape[:2] != self.size:
             raise other_size(f"image {frame.image}" if frame.number is None else f"frame {frame.address}", image, self)
         return image
