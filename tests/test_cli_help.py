@@ -14,21 +14,8 @@ from vsscli.cli.app import build, run
 
 VERBS = (
     *("init", "classes", "recipe", "remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
-    *(
-        "eval",
-        "vc",
-        "compare",
-        "show",
-        "report",
-        "submit",
-        "next",
-        "import",
-        "export",
-        "run",
-        "demo",
-        "cache",
-        "doctor",
-    ),
+    *("eval", "vc", "compare", "show", "report", "submit", "next", "import", "export", "run", "runs", "demo"),
+    *("cache", "doctor"),
 )
 NETWORKED = ("train", "predict", "pseudo", "demo")
 HEAVY = ("torch", "torchvision", "timm", "zarr", "numpy", "scipy", "skimage", "PIL", "pydantic", "yaml", "rich")

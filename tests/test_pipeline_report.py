@@ -183,7 +183,7 @@ def test_without_masks_there_are_no_scores_and_the_page_says_so(tmp_path: Path) 
     lines = [{"step": 1, "loss": 2.0}, {"step": 2, "loss": None}, {"step": 3, "loss": 0.5, "miou": 0.4}]
     (run / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 4, "lo')
     done = write_report([sample.steady], runs=[run], frames=3, context=Context(sample.workspace), out=tmp_path / "out")
-    assert done.summary["networks"][0]["curves"] == {"loss": [[1, 2.0], [3, 0.5]], "miou": [[3, 0.4]]}
+    assert done.summary["networks"][0]["curves"] == {"loss": [(1, 2.0), (3, 0.5)], "miou": [(3, 0.4)]}
     assert "<figure" in done.page.read_text()
     assert done.summary["videos"][0]["drawn"] == 3
 

@@ -10,11 +10,11 @@ from typing import Any
 from vsscli.errors import VssError
 from vsscli.models.build import read_config
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
+from vsscli.pipeline.runs import JOURNAL, curves_in
 from vsscli.store.header import Header, read_header
 from vsscli.store.reader import Store
 from vsscli.store.remote import is_remote
 from vsscli.structured import json_or_none
-from vsscli.training.journal import read_journal
 
 CHECKPOINTS = ("last.pt", "best.pt")
 
@@ -75,7 +75,7 @@ def networks(stores: Sequence[Store], runs: Sequence[Path], workspace: Path) -> 
     found: dict[Path, dict[str, Any]] = {}
     for folder in runs:
         checkpoint = next((one for one in _opened(folder / name for name in CHECKPOINTS)), None)
-        if checkpoint is None and not (folder / "journal.jsonl").is_file():
+        if checkpoint is None and not (folder / JOURNAL).is_file():
             what = "does not exist" if not folder.exists() else "has neither a checkpoint nor journal.jsonl"
             raise VssError(f"run {folder} {what}", "name the folder of a training run, runs/NAME")
         found[folder] = _run(folder, checkpoint, wanted)
@@ -90,7 +90,7 @@ ABOUT = ("checkpoint", "fingerprint", "recipe", "family", "backbone", "pretraine
 
 
 def _run(folder: Path, checkpoint: Checkpoint | None, wanted: set[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {"name": folder.name, "path": str(folder), "curves": curves(folder / "journal.jsonl")}
+    values: dict[str, Any] = {"name": folder.name, "path": str(folder), "curves": curves_in(folder / JOURNAL)}
     values |= dict.fromkeys(ABOUT)
     if checkpoint is None:
         return values
@@ -110,16 +110,6 @@ def _run(folder: Path, checkpoint: Checkpoint | None, wanted: set[str]) -> dict[
         "steps": checkpoint.step,
         "used": checkpoint.fingerprint in wanted,
     }
-
-
-def curves(journal: Path) -> dict[str, list[list[float]]]:
-    """Figures of a run by name, each a list of step and value; none if there is no journal."""
-    found: dict[str, list[list[float]]] = {}
-    for line in read_journal(journal):
-        for name, value in line.items():
-            if name != "step" and isinstance(value, int | float) and not isinstance(value, bool):
-                found.setdefault(name, []).append([line["step"], value])
-    return found
 
 
 def _weights(path: Path, header: Header, deep: int = DEEP) -> Iterator[str]:

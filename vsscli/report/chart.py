@@ -8,7 +8,7 @@ from html import escape
 from vsscli.printable import printable
 
 WIDTH, HEIGHT = 560, 400
-LEFT, RIGHT, TOP, BOTTOM = 64, 24, 40, 56
+LEFT, RIGHT, TOP, BOTTOM = 76, 24, 40, 56
 COLOURS = ("#1b6ca8", "#c4562a", "#3d8b40", "#7a4fa3", "#8a6d1b", "#b03a73", "#2a8c8c", "#666666")
 DASHES = ("", "8 3", "4 2", "10 3 2 3", "5 5", "2 4", "12 4", "4 2 1 2")
 """Lines are told apart without colour too."""

@@ -23,6 +23,7 @@ from vsscli.inference.predictor import ReadOut, count_windows
 from vsscli.models.config import NetworkConfig
 from vsscli.models.cost import Outline, outline
 from vsscli.recipes.schema import Recipe
+from vsscli.report.progress import duration
 from vsscli.stages.key import Frames
 from vsscli.stages.kind import Kind, StageCost
 from vsscli.stages.record import Record
@@ -79,6 +80,15 @@ def measured_rate(records: Iterable[Record]) -> float | None:
     pairs = [(record.flops, record.seconds) for record in records if record.flops and record.seconds]
     seconds = sum(seconds for _, seconds in pairs)
     return sum(flops for flops, _ in pairs) / seconds if seconds else None
+
+
+def time_left(flops: Iterable[float | None], records: Iterable[Record]) -> str:
+    """How long stages of some operations take at the rate of finished ones, in words; empty if there is no telling."""
+    known, rate = list(flops), measured_rate(records)
+    if rate is None or not sum(value or 0 for value in known):
+        return ""
+    about = "at least" if None in known else "about"
+    return f"{about} {duration(sum(value or 0 for value in known) / rate)} left for all"
 
 
 def extent_of(kind: Kind[Any], split: str, frames: Frames) -> Extent:

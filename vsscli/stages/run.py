@@ -16,12 +16,13 @@ from vsscli.errors import VssError
 from vsscli.inference.processes import launch
 from vsscli.inside import require_inside
 from vsscli.recipes.graph import chosen, in_order, require_stage
+from vsscli.stages.cost import time_left
 from vsscli.stages.job import Job, open_job
 from vsscli.stages.key import Frames, key_of
 from vsscli.stages.left import outdated
 from vsscli.stages.needs import refuse_leaks, refuse_missing, require_sound
 from vsscli.stages.plan import Step, look, make_plan, without_earlier
-from vsscli.stages.record import Record, Result, read_stage_record, write_stage_record
+from vsscli.stages.record import Record, Result, read_records, read_stage_record, write_stage_record
 from vsscli.stages.summary import Outcome, write_summary
 from vsscli.store.lock import only_one
 from vsscli.structured import read_json
@@ -138,7 +139,9 @@ def run_pipeline(
                     _bring_up(job, step)
                 outcomes.append(Outcome(name, "cached", "", step.record, step.result))
             else:
-                talk.say(f"{name}: {step.reason} (stage {number} of {len(stages)})")
+                ahead = [one for one in stages[number - 1 :] if one == name or one in waiting]
+                left = _left(job, ahead, frames) if leader else ""
+                talk.say(f"{name}: {step.reason} (stage {number} of {len(stages)}{left})")
                 if gone.intersection(job.stage(name).takes()):
                     step = without_earlier(job, step)
                 fabric.barrier()
@@ -233,6 +236,13 @@ def _run(
     record = read_stage_record(folder)
     assert record is not None
     return record
+
+
+def _left(job: Job, names: Sequence[str], frames: Frames) -> str:
+    """How long some stages will take, as the end of a remark."""
+    records = read_records(job.workspace)
+    left = time_left((job.kind(name).cost(frames).flops for name in names), records) if records else ""
+    return f", {left}" if left else ""
 
 
 def _there(stores: Sequence[Path], *more: Path) -> tuple[Path, ...]:
