@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,9 +17,12 @@ from vsscli.cli.app import run
 from vsscli.errors import VssError
 from vsscli.inside import Inside, require_folder
 from vsscli.store.lock import only_one
+from vsscli.store.reader import open_store
 from vsscli.store.upkeep import collect
 from vsscli.store.work import WorkFolder, read_holder, this_process
 from vsscli.store.writer import StoreWriter
+
+LISTS = ("top_class", "top_probability")
 
 
 @pytest.fixture
@@ -45,6 +49,61 @@ def test_a_lock_that_says_nothing_is_nobodys(path: Path, text: str) -> None:
     lock.write_text(text)
     (work_of(path) / "locks" / "folder.json").mkdir()
     assert len(collect(path)) == 2
+    assert not work_of(path).exists()
+
+
+def claimed_elsewhere(writer: StoreWriter, path: Path, silent: float, **changes: object) -> None:
+    """The lock of alley as if another machine had written it, without a sign of life for some seconds."""
+    lock = work_of(path) / "locks" / "alley.json"
+    lock.write_text(json.dumps({**json.loads(lock.read_text()), "host": "another machine", **changes}))
+    then = time.time() - silent
+    os.utime(lock, (then, then))
+
+
+def test_a_lock_of_another_machine_is_taken_over_when_its_heart_stood_still(path: Path) -> None:
+    store = open_store(path)
+    arrays = {name: store.read("alley", name, slice(3)) for name in ("label", "entropy", *LISTS)}
+    shutil.rmtree(path / "alley")
+    with StoreWriter(path, prediction_header()) as gone, StoreWriter(path, prediction_header()) as other:
+        (segment,) = gone.pending("alley", stems(3), SIZE)
+        claimed_elsewhere(gone, path, silent=200)
+        with pytest.raises(VssError, match="another machine") as held:
+            other.pending("alley", stems(3), SIZE)
+        assert "taken over 5 minutes after" in held.value.hint
+        claimed_elsewhere(gone, path, silent=400)
+        assert other.pending("alley", stems(3), SIZE) == [segment]
+        with pytest.raises(VssError, match=f"taken over by process {os.getpid()}"):
+            gone.write("alley", segment, arrays)
+        gone.close()
+        other.write("alley", segment, arrays)
+    assert open_store(path).record("alley").is_complete
+
+
+def test_a_lock_of_an_earlier_version_is_never_taken_over(path: Path) -> None:
+    shutil.rmtree(path / "alley")
+    with StoreWriter(path, prediction_header()) as gone, StoreWriter(path, prediction_header()) as other:
+        gone.pending("alley", stems(3), SIZE)
+        lock = work_of(path) / "locks" / "alley.json"
+        holder = {name: value for name, value in this_process().items() if name != "beats"}
+        lock.write_text(json.dumps({**holder, "host": "another machine"}))
+        os.utime(lock, (0, 0))
+        with pytest.raises(VssError, match="another machine") as held:
+            other.pending("alley", stems(3), SIZE)
+        assert f"remove {lock}" in held.value.hint
+        lock.unlink()
+
+
+def test_a_heart_beats_while_a_video_is_held(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vsscli.store.heartbeat.EVERY", 0.05)
+    shutil.rmtree(path / "alley")
+    with StoreWriter(path, prediction_header()) as writer:
+        writer.pending("alley", stems(3), SIZE)
+        lock = work_of(path) / "locks" / "alley.json"
+        os.utime(lock, (0, 0))
+        deadline = time.monotonic() + 20
+        while not lock.stat().st_mtime and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert time.time() - lock.stat().st_mtime < 30
     assert not work_of(path).exists()
 
 

@@ -84,7 +84,7 @@ def test_what_is_made_of_a_store_at_a_url_lies_beside_it(
         "memory://bucket/a.pseudo-102.zarr",
         "memory://bucket/a.zarr",
     )
-    monkeypatch.setattr(reliability, "_truth", lambda store, root: (lambda video, t: None, 0))
+    monkeypatch.setattr(reliability, "truth_of", lambda store, root: (lambda video, t: None, 0))
     report = reliability.report_reliability(made.predictions, Threshold(0.4))
     assert str(report.chart) == "memory://bucket/a.reliability.svg"
     assert in_memory.cat_file("/bucket/a.reliability.svg").startswith(b"<svg")

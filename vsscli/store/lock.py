@@ -23,7 +23,7 @@ class FolderLock(WorkFolder):
         return VssError(
             f"{self.store} is being {self._doing} by process {holder.get('pid')} on {holder.get('host')} "
             f"since {holder.get('since')}",
-            f"{self._remedy}; if that machine is gone, remove {self.lock_path(video)}",
+            f"{self._remedy}; {self.when_gone(video, holder)}",
         )
 
 

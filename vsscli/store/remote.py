@@ -2,8 +2,8 @@
 
 An object appears whole or not at all, and none can be renamed. So the objects of a segment are put in place, then the
 record that lists them: a writer that is killed loses at most the segment it was writing, as on a disk.
-Object stores have no atomic lock: two processes that begin the same video at the same instant may both write it. They
-write the same bytes, so that costs time and breaks nothing.
+A lock is an object that is created only if there is none. Where a store can't do that, two processes that begin the
+same video at the same instant may both write it: one of them notices before it records anything more.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from vsscli.errors import VssError
 from vsscli.files import write_text
-from vsscli.store.work import WorkFolder, is_alive, read_holder, this_process
+from vsscli.store.heartbeat import Heartbeat
+from vsscli.store.work import WorkFolder, read_holder, this_process
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -167,6 +168,23 @@ class RemotePath(PurePosixPath):
         with _reached(self):
             self._files.pipe_file(self._key, data)
 
+    def create(self, data: bytes) -> bool:
+        """Write an object that does not exist; `False` if it does. Stores that can't tell overwrite it."""
+        try:
+            with _reached(self):
+                try:
+                    self._files.pipe_file(self._key, data, mode="create")
+                except FileExistsError:
+                    return False
+        except VssError:
+            self.write_bytes(data)  # if the store can be reached, it does not know `create`
+        return True
+
+    def modified(self) -> float:
+        """When the object was written, in seconds, by the store's clock."""
+        with _reached(self):
+            return float(self._files.modified(self._key).timestamp())
+
     def unlink(self, missing_ok: bool = False) -> None:
         try:
             with _reached(self):
@@ -231,6 +249,7 @@ class RemoteWork(WorkFolder):
     def __init__(self, store: Path) -> None:
         self.store = store
         self.path = store.with_name(f".{store.name}.work")
+        self._heart = Heartbeat(self._beat)
 
     def drop(self, file: Path) -> None:
         file.unlink(missing_ok=True)
@@ -242,20 +261,37 @@ class RemoteWork(WorkFolder):
         return False
 
     def release(self, video: str) -> None:
-        self.lock_path(video).unlink(missing_ok=True)
+        if self._give_up(video):
+            self.lock_path(video).unlink(missing_ok=True)
 
     def lock(self, video: str) -> None:
-        path = self.lock_path(video)
-        holder = read_holder(path)
-        if is_alive(holder):
-            raise self.held(video, holder)
-        mine = json.dumps(this_process()).encode()
-        path.write_bytes(mine)
-        if path.read_bytes() != mine:
+        path, mine = self.lock_path(video), this_process()
+        if path.exists():
+            holder = read_holder(path)
+            if self._lives(path, holder):
+                raise self.held(video, holder)
+            path.unlink(missing_ok=True)
+        data = json.dumps(mine).encode()
+        if not cast("RemotePath", path).create(data) or path.read_bytes() != data:
             raise self.held(video, read_holder(path))
+        self._heart.hold(video, mine)
+
+    def _beat(self, video: str, holder: dict[str, Any]) -> None:
+        path = self.lock_path(video)
+        if read_holder(path) == holder:
+            path.write_bytes(json.dumps(holder).encode())
+
+    def _silence(self, path: Path) -> float:
+        now = cast("RemotePath", self.path / "now")
+        now.write_bytes(b"")
+        try:
+            return now.modified() - cast("RemotePath", path).modified()
+        finally:
+            now.unlink(missing_ok=True)
 
     def bury(self, video: str) -> None:
-        if not is_alive(read_holder(self.lock_path(video))):
+        path = self.lock_path(video)
+        if not self._lives(path, read_holder(path)):
             self.release(video)
 
     def clear(self, name: str) -> None:
@@ -265,7 +301,7 @@ class RemoteWork(WorkFolder):
         pass
 
     def collect(self) -> list[Path]:
-        dead = [lock for lock in self._entries("locks") if not is_alive(read_holder(lock))]
+        dead = [lock for lock in self._entries("locks") if not self._lives(lock, read_holder(lock))]
         for lock in dead:
             lock.unlink()
         return dead

@@ -13,11 +13,13 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.files import is_running
 from vsscli.inside import Inside
+from vsscli.store.heartbeat import EVERY, STILL, Heartbeat
 from vsscli.structured import json_or_none
 
 if sys.platform != "win32":
@@ -46,6 +48,7 @@ class WorkFolder:
         self._real = Path(os.path.realpath(store))
         self.path = self._real.with_name(f".{self._real.name}.work")
         self._inside = Inside(self._real.parent)
+        self._heart = Heartbeat(self._beat)
 
     def staging(self, name: str) -> Path:
         """Folder for the unfinished files of a video, or of ``__root__``."""
@@ -66,24 +69,70 @@ class WorkFolder:
         path = self.lock_path(video)
         with self.guard():
             holder = read_holder(path)
-            if is_alive(holder):
+            if self._lives(path, holder):
                 raise self.held(video, holder)
             self.clear(video)
             # Written aside and renamed, so that nobody reads half a lock.
-            fresh = path.with_suffix(".new")
+            fresh, mine = path.with_suffix(".new"), this_process()
             try:
-                self._inside.write(fresh, json.dumps(this_process()).encode(), sync=False)
+                self._inside.write(fresh, json.dumps(mine).encode(), sync=False)
                 self._inside.move_file(fresh, path, sync=False)
             finally:
                 self._inside.unlink(fresh)
+        self._heart.hold(video, mine)
+
+    def require_held(self, video: str) -> None:
+        """Make sure that this process still holds a video that it claimed.
+
+        Raises
+        ------
+        VssError
+            This process was stopped for so long that another one took the video over.
+        """
+        holder = read_holder(self.lock_path(video))
+        if holder != self._heart.held.get(video):
+            raise VssError(
+                f"video {video} of {self.store} was taken over by process {holder.get('pid')} on {holder.get('host')}: "
+                "this one gave no sign of life for too long",
+                "what is recorded is intact; run the same command again once the other is done",
+            )
+
+    def _give_up(self, video: str) -> bool:
+        """Stop holding a video; whether its lock is not another's by now."""
+        mine = self._heart.held.get(video)
+        self._heart.drop(video)
+        return mine is None or read_holder(self.lock_path(video)) in ({}, mine)
+
+    def _beat(self, video: str, holder: dict[str, Any]) -> None:
+        path = self.lock_path(video)
+        if read_holder(path) == holder:
+            os.utime(path, follow_symlinks=False)
+
+    def _lives(self, path: Path, holder: dict[str, Any]) -> bool:
+        """Whether the holder of a lock may still be running: one on another machine, if its heart beats."""
+        if not is_alive(holder) or holder.get("host") == socket.gethostname():
+            return is_alive(holder)
+        return "beats" not in holder or self._silence(path) < STILL
+
+    def _silence(self, path: Path) -> float:
+        """Seconds since a lock's last sign of life, by the clock of the disk: those of two machines may differ."""
+        now = self.path / "guard"
+        now.touch()
+        return now.stat().st_mtime - path.stat().st_mtime
 
     def held(self, video: str, holder: dict[str, Any]) -> VssError:
         """The error for a video that another process is writing."""
         return VssError(
             f"video {video} of {self.store} is being written by process {holder.get('pid')} "
             f"on {holder.get('host')} since {holder.get('since')}",
-            f"wait for it or stop it; if that machine is gone, remove {self.lock_path(video)}",
+            f"wait for it or stop it; {self.when_gone(video, holder)}",
         )
+
+    def when_gone(self, video: str, holder: dict[str, Any]) -> str:
+        """What to do if the machine of a holder is gone."""
+        if "beats" in holder:
+            return f"if its machine is gone, {self.lock_path(video)} is taken over {STILL / 60:.0f} minutes after that"
+        return f"if that machine is gone, remove {self.lock_path(video)}"
 
     def put(self, name: str, files: Mapping[Path, bytes]) -> None:
         """Put files in place: all are written and synced, then moved one by one, in order."""
@@ -152,11 +201,13 @@ class WorkFolder:
         if not path.exists():
             return
         with self.guard():
-            if path.exists() and not is_alive(read_holder(path)):
+            if path.exists() and not self._lives(path, read_holder(path)):
                 self.release(video)
 
     def release(self, video: str) -> None:
-        """Release a video."""
+        """Release a video, unless another process has taken it over."""
+        if not self._give_up(video):
+            return
         self.clear(video)
         self._inside.unlink(self.lock_path(video))
 
@@ -181,7 +232,7 @@ class WorkFolder:
             held = set()
             for lock in self._entries("locks"):
                 # A temporary name is stale: locks are created and renamed under the guard, which we hold.
-                if lock.suffix != ".new" and is_alive(read_holder(lock)):
+                if lock.suffix != ".new" and self._lives(lock, read_holder(lock)):
                     held.add(lock.stem)
                 else:
                     self._inside.remove(lock)
@@ -256,6 +307,8 @@ def this_process() -> dict[str, Any]:
         "host": socket.gethostname(),
         "started": process_start(os.getpid()),
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
+        "beats": EVERY,
+        "token": token_hex(8),  # two locks of one process in one second differ
     }
 
 

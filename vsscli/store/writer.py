@@ -146,7 +146,7 @@ class StoreWriter:
         Raises
         ------
         VssError
-            The disk refuses; the segment is not recorded then.
+            The disk refuses, or another process has taken the video over; the segment is not recorded then.
         ValueError
             The video is not claimed, the segment not pending, or the arrays are not those of the store.
         """
@@ -164,6 +164,7 @@ class StoreWriter:
             if found != right:
                 raise ValueError(f"{name} of video {video} is {found}, the store has {right}")
         with self._disk():
+            self._work.require_held(video)
             shards, digests = {}, {}
             for name, spec in specs.items():
                 shard = encode_shard([encode_chunk(spec, frame) for frame in arrays[name]], record.segment)
