@@ -73,7 +73,7 @@ def tensors(crops: Crops) -> list[Tensor]:
 
 
 def test_batches_are_images_and_labels(videos: list[FolderVideo]) -> None:
-    for images, labels, padding, stored in load(labelled(videos)):
+    for images, labels, padding, stored, _ in load(labelled(videos)):
         assert padding.shape == (4, 16, 20)
         assert padding.dtype == torch.bool
         assert stored is None
