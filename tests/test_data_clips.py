@@ -60,6 +60,18 @@ def test_files_and_folders_are_videos_and_masks_are_found_by_their_names(tmp_pat
     assert videos[0].size == SIZE
 
 
+def test_masks_of_a_video_file_may_count_from_one(tmp_path: Path) -> None:
+    write_clip(tmp_path / "street.mp4", frames=10)
+    images(tmp_path / "yard", ["img_1.jpg", "img_2.jpg"])
+    mask(tmp_path / "labels" / "street" / "000010.png")
+    mask(tmp_path / "labels" / "yard" / "img_1.png")
+    section = {"videos": ["street.mp4", "yard"], "masks": "labels/{video}/{frame}.png"}
+    with pytest.raises(VssError) as error:
+        opened(tmp_path, **section).split("train")
+    assert "data.first_frame: 1" in error.value.hint
+    assert masked(opened(tmp_path, **section, first_frame=1).split("train")) == ["street/000009", "yard/img_1"]
+
+
 def test_what_is_held_out_is_val_and_not_train(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", frames=10)
     write_clip(tmp_path / "b.mp4", frames=5, seed=1)

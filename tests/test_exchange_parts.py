@@ -247,3 +247,10 @@ def test_numbers_alone_mean_the_frames_of_the_only_video() -> None:
     assert found.address == "v/00004"
     twice = Matcher([*places, Place("v", "x4", None)])
     assert twice.find("frame_000004") is None
+
+
+@pytest.mark.parametrize("name", ["clip/000001.png", "clip_000001", "clip_1.png", "frame_0001"])
+def test_numbers_of_a_video_file_may_begin_with_one(name: str) -> None:
+    places = [Place("clip", f"{t:06d}", None, t) for t in range(3)]
+    found = [Matcher(places, first).find(name) for first in (0, 1)]
+    assert [place.number for place in found if place is not None] == [1, 0]

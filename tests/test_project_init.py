@@ -114,6 +114,23 @@ def test_a_project_is_made_and_reads_as_a_data_set(clips: Path) -> None:
     assert load_recipe(clips / "retrained.yaml").unlabelled is not None
 
 
+def test_numbers_that_must_count_from_one_do(clips: Path) -> None:
+    for path in sorted((clips / "masks").rglob("*.png"), reverse=True):  # 0, 4, … 16 become 4, 8, … 20
+        path.rename(path.with_name(f"{path.parent.name}_{int(path.stem[-4:]) + 4:04d}.png"))
+    listener = Listener()
+    started(clips, context=Context(clips / "runs", talk=listener))
+    assert any("a_0020" in line and "from 1" in line for line in listener.warned)
+    masks = sorted(path.stem for path in (clips / "labels" / "a").glob("*.png"))
+    assert masks == ["000003", "000007", "000011", "000015", "000019"]
+
+
+def test_the_number_of_the_first_frame_may_be_given(clips: Path) -> None:
+    for path in (clips / "masks").rglob("*.png"):
+        path.rename(path.with_name(f"{path.parent.name}_{int(path.stem[-4:]) + 1:04d}.png"))
+    started(clips, first_frame=1)
+    assert sorted(path.stem for path in (clips / "labels" / "a").glob("*.png"))[:2] == ["000000", "000004"]
+
+
 def test_a_second_time_adds_what_is_new_and_keeps_the_rest(clips: Path) -> None:
     started(clips)
     recipe = clips / "student.yaml"

@@ -39,6 +39,7 @@ def imports(
     classes: Annotated[
         str | None, Option("--classes", metavar="TABLE", help="Class table, where there is no data set.")
     ] = None,
+    first_frame: opt.FirstFrame = None,
     dry_run: Annotated[bool, Option("--dry-run", help="Write nothing: say what would change.")] = False,
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,
@@ -78,6 +79,7 @@ def imports(
         recipe=recipe,
         classes=classes,
         changes={name.strip(): target.strip() for name, _, target in pairs},
+        first_frame=first_frame,
         dry_run=dry_run,
         context=Context(workspace, data, talk=console),
     )

@@ -20,6 +20,7 @@ def init(
     minutes: Annotated[
         float, Option("--minutes", min=1, metavar="N", help="What the whole loop may take on this machine.")
     ] = 20,
+    first_frame: opt.FirstFrame = None,
     yes: Annotated[bool, Option("--yes", help="Ask nothing: take what would be suggested.")] = False,
     no_measure: Annotated[
         bool, Option("--no-measure", help="Take no training steps to find out how fast this machine is.")
@@ -48,6 +49,7 @@ def init(
         folder,
         classes=classes,
         minutes=minutes,
+        first_frame=first_frame,
         measure=not no_measure,
         ask=_ask if asks else take_default,
         context=Context(workspace, device=device, talk=console),

@@ -89,6 +89,16 @@ Crop = Annotated[
     Option("--crop", metavar=SIDES, help="Side of the images, or height and width: 640, 64 96 or 64x96."),
 ]
 
+FirstFrame = Annotated[
+    int | None,
+    Option(
+        "--first-frame",
+        min=0,
+        metavar="N",
+        help="Number that labels give the first frame of a video file. [default: 1 if they must, else 0]",
+    ),
+]
+
 # How much is said, and how.
 Workers = Annotated[
     int | None,

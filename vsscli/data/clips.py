@@ -59,7 +59,7 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
     if twice:
         raise VssError(f"{data.name}: there are two videos named {some(twice)} below {root}", "rename one of them")
     if data.masks is not None:
-        videos = with_masks(videos, root, data.masks)
+        videos = with_masks(videos, root, data.masks, data.first_frame)
     if split == ALL:
         return videos
     if split not in (data.val, *data.train_splits):

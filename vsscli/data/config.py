@@ -33,6 +33,12 @@ class Data(Section):
         (),
         description="layout files: video files, folders of frames, and folders of these, or patterns (`clips/*.mp4`)",
     )
+    first_frame: int = Field(
+        0,
+        ge=0,
+        description="layout files: number that the masks of video files give the first frame; 1 if the frames were "
+        "extracted with ffmpeg",
+    )
     stills: tuple[str, ...] = Field((), description="layout files: folders of images that are not videos")
     held_out: tuple[str, ...] = Field(
         (),
@@ -74,8 +80,8 @@ class Data(Section):
             raise ValueError("layout images needs `images`, the folder of a split's images: images/{split}")
         if self.layout == "files":
             self._files_are_known()
-        elif self.videos or self.stills or self.held_out:
-            raise ValueError("`videos`, `stills` and `held_out` belong to layout files")
+        elif self.videos or self.stills or self.held_out or self.first_frame:
+            raise ValueError("`videos`, `first_frame`, `stills` and `held_out` belong to layout files")
         for name, template in (("images", self.images), ("masks", self.masks)):
             if template is None or (name == "masks" and self.layout == "files"):
                 continue

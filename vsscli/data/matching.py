@@ -51,7 +51,13 @@ class FrameNames(Generic[T]):
         return None if number is None else self._by_number.get(number)
 
 
-def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str) -> list[FolderVideo]:
+def called(stem: str, number: int | None, first: int) -> str:
+    """The name by which others call a frame: its own, or for frame ``number`` of a video file, if they give its first
+    frame the number ``first``, that number."""
+    return stem if number is None or not first else f"{number + first:06d}"
+
+
+def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str, first: int = 0) -> list[FolderVideo]:
     """Give frames their masks.
 
     Parameters
@@ -60,6 +66,8 @@ def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str) -> list[
         All videos whose masks may be found.
     root, pattern
         Masks are below ``root`` and match ``pattern``.
+    first
+        The number of the first frame of a video file.
 
     Raises
     ------
@@ -68,7 +76,7 @@ def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str) -> list[
     """
     found: dict[str, Path] = {}
     strays: list[Path] = []
-    finders = [_Finder(video, pattern) for video in videos]
+    finders = [_Finder(video, pattern, first) for video in videos]
     for path in _masks(root, pattern):
         below = path.relative_to(root).as_posix()
         frames = [frame for finder in finders if (frame := finder.frame_of(below)) is not None]
@@ -102,11 +110,11 @@ def frame_number(name: str) -> int | None:
 class _Finder:
     """Finds the frames of one video by the names of masks."""
 
-    def __init__(self, video: FolderVideo, pattern: str) -> None:
+    def __init__(self, video: FolderVideo, pattern: str, first: int) -> None:
         before, _, after = composed(pattern.replace(VIDEO, video.name)).partition(FRAME)
         self._name = re.compile(f"{re.escape(before)}(?P<frame>[^/]+){re.escape(after)}")
         self._named = VIDEO in pattern
-        self._frames = FrameNames((frame.stem, frame) for frame in video.frames)
+        self._frames = FrameNames((called(frame.stem, frame.number, first), frame) for frame in video.frames)
 
     def frame_of(self, below: str) -> Frame | None:
         match = self._name.fullmatch(composed(below))
@@ -131,6 +139,10 @@ def _strays(strays: Sequence[Path], videos: Sequence[FolderVideo], root: Path, p
     names = some([path.relative_to(root).as_posix() for path in strays])
     known = ", ".join(f"{v.name} ({v.stems[0]} to {v.stems[-1]})" for v in videos[:3])
     more = f" and {len(videos) - 3} more" if len(videos) > 3 else ""
+    counted = any(
+        frame_number(path.stem) == len(v.frames) and v.frames[0].number == 0 for path in strays for v in videos
+    )
+    more += "; if the masks count frames from 1, set data.first_frame: 1" if counted else ""
     belong = "mask belongs" if len(strays) == 1 else "masks belong"
     return (
         f"by data.masks {pattern}, {len(strays)} {belong} to no frame: {names}",

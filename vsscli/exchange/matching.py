@@ -10,7 +10,7 @@ from pathlib import PurePosixPath
 from urllib.parse import unquote
 
 from vsscli.data.folders import IMAGE_SUFFIXES
-from vsscli.data.matching import NUMBER, FrameNames
+from vsscli.data.matching import NUMBER, FrameNames, called
 from vsscli.data.spelling import composed
 from vsscli.exchange.items import Size
 
@@ -20,11 +20,12 @@ UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 @dataclass(frozen=True)
 class Place:
-    """A frame of the data set: its address, and its size in pixels."""
+    """A frame of the data set: its address, its size in pixels, and its number if it is one of a video file."""
 
     video: str
     stem: str
     size: Size | None
+    number: int | None = None
 
     @property
     def address(self) -> str:
@@ -38,20 +39,28 @@ class Matcher:
     In this order: ``<video>/<stem>`` (the end of a longer path), ``<video>_<stem>`` or ``<video>-<stem>``, a stem that
     is one frame's alone, and the number of a frame in a video, however it is padded and whatever letters stand before.
     The first of these that fits counts; where it fits several frames, there is no match.
+
+    Parameters
+    ----------
+    places
+        All frames of the data set.
+    first
+        The number that others give the first frame of a video file.
     """
 
-    def __init__(self, places: Iterable[Place]) -> None:
+    def __init__(self, places: Iterable[Place], first: int = 0) -> None:
         by_video: dict[str, list[Place]] = defaultdict(list)
         self._joined: dict[str, list[Place]] = defaultdict(list)
         self._stems: dict[str, list[Place]] = defaultdict(list)
         for place in places:
-            video, stem = composed(place.video), composed(place.stem)
+            video, stem = composed(place.video), composed(called(place.stem, place.number, first))
             by_video[video].append(place)
             for joined in (f"{video}_{stem}", f"{video}-{stem}"):
                 self._joined[joined].append(place)
             self._stems[stem].append(place)
         self._videos = {
-            video: FrameNames((place.stem, place) for place in frames) for video, frames in by_video.items()
+            video: FrameNames((called(place.stem, place.number, first), place) for place in frames)
+            for video, frames in by_video.items()
         }
 
     def find(self, name: str) -> Place | None:
@@ -62,9 +71,9 @@ class Matcher:
             if video is not None and (place := video.named(last)) is not None:
                 return place
         for known in (self._joined, self._stems):
-            for called in (last, UPLOADED.sub("", last, 1)):
-                if called in known:
-                    return known[called][0] if len(known[called]) == 1 else None
+            for stem in (last, UPLOADED.sub("", last, 1)):
+                if stem in known:
+                    return known[stem][0] if len(known[stem]) == 1 else None
         for video_name in self._named_videos(folders, last):
             place = self._videos[video_name].numbered(last)
             if place is not None:

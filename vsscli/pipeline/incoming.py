@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -28,6 +28,7 @@ from vsscli.inside import require_folder
 from vsscli.pipeline.frames import every_video
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
+from vsscli.talk import Talk
 
 FOLDER = "folder"
 """The format that is looked for."""
@@ -66,6 +67,7 @@ def import_labels(
     classes: str | None = None,
     changes: Mapping[str, str] | None = None,
     without: Collection[str] = (),
+    first_frame: int | None = None,
     dry_run: bool = False,
     context: Context = Context(),
 ) -> Imported:
@@ -87,6 +89,9 @@ def import_labels(
         What classes of the source are called here: each with a name of the table, or "ignore".
     without
         Files of the source, by their paths in it, that are not read.
+    first_frame
+        The number that the source gives the first frame of a video file; `None`: 1 if that is certain, because its
+        numbers go up to that of a video's frames and never begin with 0, and otherwise 0.
     dry_run
         Write nothing.
     context
@@ -109,16 +114,19 @@ def import_labels(
     names = ClassNames(table, changes)
     own = MaskIds((IGNORE,), 0, legend=legend_of(table))
     ids = own if dataset is None or classes or dataset.ids.reader is not None else dataset.ids
-    matcher, before = _frames_of(dataset, table, own)
+    frames = _Frames(dataset)
+    before = _Before(frames.masks, dataset, table, own)
     with open_source_files(source) as files, _sink(out, dry_run) as sink:
         form = guess_format(files) if form == FOLDER else form
         reading = Reading(files.without(without), names, ids)
         done, taken = Imported(out, form), dict[str, str]()
         writer = None if sink is None else PngWriter(sink, table, Choices())
         context.talk.say(f"reading {source} as {form}")
+        listed = (found.name for found in reader_of(form)(Reading(reading.source, names, ids)))
+        frames.count_from(first_frame, listed, context.talk)
         with context.talk.track("import", 0, "frame") as advance:
             for found in reader_of(form)(reading):
-                place = matcher(found)
+                place = frames.find(found)
                 if place is None:
                     done.unmatched.append(found.name)
                     continue
@@ -176,10 +184,37 @@ class _Before:
 class _Frames:
     """The frame of each entry of a source: by the data set's names, or as the source itself calls it."""
 
-    def __init__(self, matcher: Matcher | None) -> None:
-        self._matcher = matcher
+    def __init__(self, dataset: Dataset | None) -> None:
+        videos = [] if dataset is None else every_video(dataset)
+        self.masks = {
+            composed(frame.address): frame.mask for video in videos for frame in video.frames if frame.mask is not None
+        }
+        self._places = [Place(f.video, f.stem, video.size, f.number) for video in videos for f in video.frames]
+        self._matcher = None if dataset is None else Matcher(self._places)
 
-    def __call__(self, found: Found) -> Place | None:
+    def count_from(self, first: int | None, names: Iterable[str], talk: Talk) -> None:
+        """Decide which number the source gives the first frame of a video file."""
+        if self._matcher is None or not any(place.number is not None for place in self._places):
+            return
+        if first is None:
+            first = self._certain_first(set(names), talk)
+        self._matcher = Matcher(self._places, first)
+
+    def _certain_first(self, names: set[str], talk: Talk) -> int:
+        zero, one = Matcher(self._places), Matcher(self._places, 1)
+        at_zero = {name: place for name in names if (place := zero.find(name)) is not None and place.number is not None}
+        if any(place.number == 0 for place in at_zero.values()):
+            return 0
+        beyond = [name for name in names if zero.find(name) is None and one.find(name) is not None]
+        if beyond:
+            talk.warn(f"{min(beyond)!r} is the last frame of its video if frames are counted from 1: they are")
+            return 1
+        if any(composed(place.address) not in composed(name) for name, place in at_zero.items()):
+            talk.say("numbers of frames are counted from 0; if they were extracted with ffmpeg, add --first-frame 1")
+        return 0
+
+    def find(self, found: Found) -> Place | None:
+        """The frame that is meant, if it is one."""
         if self._matcher is not None:
             return self._matcher.find(found.name)
         path = PurePosixPath(found.name.replace("\\", "/"))
@@ -188,17 +223,6 @@ class _Frames:
 
 
 _SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
-
-
-def _frames_of(dataset: Dataset | None, table: ClassTable, own: MaskIds) -> tuple[_Frames, _Before]:
-    if dataset is None:
-        return _Frames(None), _Before({}, None, table, own)
-    videos = every_video(dataset)
-    places = (Place(video.name, stem, video.size) for video in videos for stem in video.stems)
-    masks = {
-        composed(frame.address): frame.mask for video in videos for frame in video.frames if frame.mask is not None
-    }
-    return _Frames(Matcher(places)), _Before(masks, dataset, table, own)
 
 
 def _goal(out: Path, place: Place) -> Path:

@@ -79,6 +79,7 @@ def init_project(
     *,
     classes: str | None = None,
     minutes: float = 20.0,
+    first_frame: int | None = None,
     measure: bool = True,
     ask: Ask = take_default,
     context: Context = Context(),
@@ -94,6 +95,8 @@ def init_project(
         the names or colours in the labels.
     minutes
         What the whole loop may take on this machine.
+    first_frame
+        As for :func:`vsscli.import_labels`.
     measure
         Take some training steps to find out how many fit into that time.
     ask
@@ -129,7 +132,7 @@ def init_project(
         _write(project, {files.CLASSES: files.class_table(table)})
     _write(project, {files.DATASET: _dataset(folder, described)})
     context = replace(context, data_root=folder)
-    _import(project, found, context)
+    _import(project, found, first_frame, context)
     _describe(project, described, context.talk)
     if found.others:
         context.talk.say(f"left out: {in_words(found.others)} ({', '.join(found.others[:3])})")
@@ -199,7 +202,7 @@ def _write(project: Project, texts: dict[str, str]) -> None:
         project.written = [*dict.fromkeys([*project.written, name])]
 
 
-def _import(project: Project, found: Survey, context: Context) -> None:
+def _import(project: Project, found: Survey, first_frame: int | None, context: Context) -> None:
     """Read labels into the project's masks, but what was read before and has not changed."""
     record = project.folder / files.LABELS / IMPORTED
     known = json_or_none(record) or {}
@@ -218,7 +221,13 @@ def _import(project: Project, found: Survey, context: Context) -> None:
         if labels <= same if labels else len(same) == len(digests):
             continue
         done = import_labels(
-            source, project.folder / files.LABELS, form=form, recipe=recipe, without=labels & same, context=context
+            source,
+            project.folder / files.LABELS,
+            form=form,
+            recipe=recipe,
+            without=labels & same,
+            first_frame=first_frame,
+            context=context,
         )
         for stray in done.unmatched[:5]:
             context.talk.warn(f"{name}: no frame of the videos is called {stray!r}")
