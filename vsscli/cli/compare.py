@@ -79,7 +79,7 @@ def compare(
         change = found.miou[1] - found.miou[0]
         rows.append(_row("mIoU", int(found.pixels.sum()), *found.miou, change, found.miou_spread))
         console.print_table(("class", "pixels", *done.names, "difference", "spread"), rows)
-        console.print(f"spread over {found.samples} samples of {found.videos} videos")
+        console.print(f"spread over {found.samples} samples, of {found.videos} video{'s'[: found.videos > 1]}")
     console.print(f"they differ on {found.differing:.2%} of the pixels of {found.frames} frames")
     console.print(*map(str, done.pictures))
 
