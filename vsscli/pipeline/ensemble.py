@@ -17,6 +17,7 @@ from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights
 from vsscli.fusion.mix import Method
 from vsscli.fusion.sources import require_alike
+from vsscli.pipeline.predicted import warn_of_missing
 from vsscli.pipeline.workspace import Begin, store_path, unheard
 from vsscli.store.reader import open_store
 from vsscli.store.remote import place_of
@@ -126,6 +127,7 @@ def ensemble(
     path = paths[0]
     if len(paths) > 1:
         sources, given = [open_store(path) for path in paths], weights or [1.0] * len(paths)
+        warn_of_missing(sources[0], context)
         # A fusion that is smoothed afterwards goes to its own place.
         place = None if temporal else target
         if place is None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from vsscli.context import Context
 from vsscli.data.config import Data
+from vsscli.data.folders import some
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.palettes import legend_of
+from vsscli.data.spelling import composed
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
 from vsscli.recipes.schema import Recipe
 from vsscli.store.header import Header, read_header
-from vsscli.store.reader import open_store
+from vsscli.store.reader import Store, open_store
 from vsscli.store.remote import place_of
 
 
@@ -88,6 +92,21 @@ def noted_dataset(path: Path, header: Header, data_root: Path | None, *, any_cla
     if dataset.table.names != header.table.names and not any_classes:
         raise _other_classes(path, header, dataset)
     return dataset
+
+
+def warn_of_missing(store: Store, context: Context) -> None:
+    """Warn if a store lacks videos of its split, which may not be predicted yet; silent without the data set."""
+    with suppress(VssError):
+        dataset = noted_dataset(store.path, store.header, context.data_root)
+        split = store.header.split(store.path)
+        there = {composed(name) for name in store.videos()}
+        names = [video.name for video in dataset.split(split)]
+        missing = [name for name in names if composed(name) not in there]
+        if missing:
+            context.talk.warn(
+                f"{store.path} holds {len(names) - len(missing)} of the {len(names)} videos of split {split!r}, not "
+                f"{some(missing)}: the command that makes it, run again, adds them"
+            )
 
 
 def _other_classes(path: Path, header: Header, dataset: Dataset) -> VssError:

@@ -22,6 +22,7 @@ from vsscli.fusion.threshold import (
 from vsscli.inference.processes import launch
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import Prediction, predict_split
+from vsscli.pipeline.predicted import warn_of_missing
 from vsscli.pipeline.workspace import Begin, unheard
 from vsscli.store.reader import open_store
 from vsscli.store.remote import beside, place_of
@@ -143,6 +144,7 @@ def pseudo(
     engine = Engine(workers, context.engine)
     with launch(context.device, context.devices).rank_zero_first():
         source = open_store(predictions)
+        warn_of_missing(source, context)
         if threshold is not None:
             limit = Threshold(threshold)
         else:
