@@ -26,8 +26,6 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vsscli.data.classfiles import read_class_file
 from vsscli.errors import VssError
 
@@ -92,15 +90,13 @@ class ClassTable:
         """C."""
         return len(self.names)
 
-    def translation(self, names: Sequence[str]) -> np.ndarray | None:
-        """The classes of a table with other names: (256,) uint8, for the index of each name its class or 255; `None` if
-        one of the names is unknown."""
+    def translation(self, names: Sequence[str]) -> tuple[int, ...] | None:
+        """The classes of a table with other names: for each of 256 values the class or 255; `None` if a name is
+        unknown."""
         known = {name: index for index, name in enumerate(self.names)} | dict(self.former)
         if not all(name in known for name in names):
             return None
-        lookup = np.full(256, IGNORE, np.uint8)
-        lookup[: len(names)] = [known[name] for name in names]
-        return lookup
+        return (*(known[name] for name in names), *[IGNORE] * (256 - len(names)))
 
     def to_dict(self) -> dict[str, Any]:
         """The table as plain JSON values, ``{"name", "classes": [{"id", "name", "colour"}]}``, without former names."""

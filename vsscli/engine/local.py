@@ -17,7 +17,7 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import parent_process
+from multiprocessing import parent_process, resource_tracker
 from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
 from typing import Any
@@ -50,6 +50,7 @@ def in_processes(
     task: bytes, groups: Iterable[list[Any]], processes: int, threads: int, hear: Send
 ) -> Generator[Any, None, None]:
     """Results of a packed task over groups of videos, in order; see `vsscli.engine.engine.Engine.map`."""
+    _track_resources()
     context = _Spawn()
     receiver, sender = context.Pipe(duplex=False)
     stop = context.RawValue("b", 0)
@@ -73,6 +74,18 @@ def in_processes(
         finally:
             stop.value = 1
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _track_resources() -> None:
+    """Start Python's process that tracks semaphores such that SIGHUP, which reaches it too, does not end it: a new one
+    would complain about everything that it has not seen. It ignores Ctrl-C and SIGTERM anyway."""
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGHUP"):
+        return
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL if before is None else before)
 
 
 @contextmanager

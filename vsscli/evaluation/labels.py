@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -141,13 +142,13 @@ class StoreLabels:
     store
         The store.
     translation
-        (256,) uint8, the class or 255 for each of the store's, if the class table has changed since
+        The class or 255 for each of 256 values of the store, if the class table has changed since
         (`ClassTable.translation`).
     """
 
-    def __init__(self, store: Store, translation: np.ndarray | None = None) -> None:
+    def __init__(self, store: Store, translation: Sequence[int] | None = None) -> None:
         self._store = store
-        self._translation = translation
+        self._translation = None if translation is None else np.array(translation, np.uint8)
         self._videos = respelled(store.videos())
         self._frames: tuple[str, dict[str, int]] = ("", {})
 
