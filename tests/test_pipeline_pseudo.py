@@ -62,7 +62,8 @@ def test_a_store_that_lacks_videos_is_not_taken_for_a_whole_one(tmp_path: Path) 
     assert len(listener.warned) == 1
     assert "holds 1 of the 2 videos of split 'val', not b" in listener.warned[0]
     ensemble([part.path, part.path], out=tmp_path / "fused.zarr", context=context)
-    assert len(listener.warned) == 2
+    ensemble([part.path], temporal=1, out=tmp_path / "smooth.zarr", context=context)
+    assert len(listener.warned) == 3
     whole = write_predictions(tmp_path / "whole.zarr", header, {"a": scores, "b": scores})
     pseudo(store=whole.path, percentile=50, context=context)
-    assert len(listener.warned) == 2
+    assert len(listener.warned) == 3

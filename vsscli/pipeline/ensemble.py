@@ -125,9 +125,9 @@ def ensemble(
         weights, temperatures = fitted.weights, fitted.temperatures
     target = None if out is None else place_of(out)
     path = paths[0]
+    warn_of_missing(open_store(path), context)
     if len(paths) > 1:
         sources, given = [open_store(path) for path in paths], weights or [1.0] * len(paths)
-        warn_of_missing(sources[0], context)
         # A fusion that is smoothed afterwards goes to its own place.
         place = None if temporal else target
         if place is None:
