@@ -38,6 +38,7 @@ from vsscli.inference.plans import load_plan
 from vsscli.inference.predictor import Predictor, ReadOut
 from vsscli.inference.run import predict_videos
 from vsscli.models.build import build_network
+from vsscli.models.catalogue import find_listed
 from vsscli.models.network import Network
 from vsscli.store.header import Encoding, Header
 from vsscli.store.writer import StoreWriter
@@ -58,12 +59,15 @@ def draw_video(root: Path, frames: int, size: tuple[int, int]) -> FolderVideo:
     return FolderVideo("video", tuple(drawn))
 
 
-def light_network(classes: int) -> Network:
-    """The light network, random weights. Its last layer is enlarged so that distributions are neither flat nor sure."""
+def random_network(name: str, classes: int) -> Network:
+    """A named network, random weights. The last layer of the light one is enlarged so that distributions are neither
+    flat nor sure."""
     torch.manual_seed(0)
-    network = build_network({"family": "light", "pretrained": "none"}, classes, load_pretrained=False).eval()
-    last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
-    nn.init.normal_(last.weight, std=0.5)
+    config = find_listed(name).config(pretrained="none")
+    network = build_network(config, classes, load_pretrained=False).eval()
+    if name == "light":
+        last = [module for module in network.modules() if isinstance(module, nn.Conv2d)][-1]
+        nn.init.normal_(last.weight, std=0.5)
     return network
 
 
@@ -116,7 +120,7 @@ class Comparison:
         self.encoding = Encoding(arguments.grid, arguments.kept)
         self.classes = arguments.classes
         plan = load_plan(arguments.plan)
-        network = light_network(arguments.classes)
+        network = random_network(arguments.network, arguments.classes)
         how = ReadOut(arguments.short_side, None, None, plan, arguments.precision)
         self.predictor = Predictor(network, network.normalisation, how, self.device, arguments.batch_size)
         self.video = draw_video(folder, arguments.frames, tuple(arguments.size))
@@ -171,6 +175,7 @@ class Comparison:
 def main() -> None:
     """Run both ways in turns and print the ratio."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="light", help="named as in `vss model ls` (default light)")
     parser.add_argument("--frames", type=int, default=16, help="of the video, whole batches (default 16)")
     parser.add_argument("--repeats", type=int, default=5, help="turns (default 5)")
     parser.add_argument("--size", type=int, nargs=2, default=(360, 480), metavar=("H", "W"), help="(default 360 480)")

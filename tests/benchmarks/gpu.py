@@ -1,0 +1,391 @@
+"""What only a GPU can show: results equal to the CPU's, and the speed and memory of networks, training and prediction.
+
+    python tests/benchmarks/gpu.py --out gpu.json         # one GPU, 16 cores, eight minutes, no network
+    python tests/benchmarks/gpu.py --quick --device cpu   # everything once, tiny, so that it works when a GPU is there
+
+Weights are random, frames are drawn. Parts, in this order (`--parts` chooses):
+
+ceilings     the card's matrix products and copies, which the other rows are shares of
+equal        labels, entropies and losses of training steps on the device, compared with the CPU's, in float32
+forward      frames a second of networks, bf16, alone on the device
+contrast     the contrastive loss against U2PL's own way, a loop over classes
+training     whole training steps on crops in memory, bf16
+prediction   the plan `paper`, from JPEG files to a store, against its bare forward passes
+compiled     `forward` and `training` again with `model.compile`
+
+A part that does not begin within `--minutes` is left out, and says so; an error ends its row, not the run. Rows are
+printed as they come; the JSON file is rewritten after each one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import statistics
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from contrast import plain_loop, scene
+from inference import Comparison, random_network, timed
+from steps import DrawnOnTheCpu, TrainingStep, config_for, paper_recipe
+
+from vsscli.inference.devices import HALF, autocast, resolve_device
+from vsscli.inference.encode import encode_frame
+from vsscli.inference.plans import AugmentationPlan
+from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.models.build import build_network
+from vsscli.models.cost import outline
+from vsscli.recipes.training import Contrast
+from vsscli.store.header import Encoding
+from vsscli.training.bank import Banks
+from vsscli.training.contrast import contrastive_loss, plan_step
+
+CLASSES = 124
+LABEL_BOUND, LEVEL_BOUND, LOSS_BOUND = 1e-3, 1e-3, 1e-3
+"""Largest shares of pixels with another label, and with an entropy more than one level away, and largest relative
+difference of a loss, that float32 on two devices explains."""
+
+PAPERS, LIGHT = "vit_adapter_l", "light"
+TINY = ("light", "swin_tiny", "vit_adapter_tiny", "one_peace_tiny", "eomt_tiny", "pmt_tiny")
+SMALL = ("light", "vit_adapter_tiny", "eomt_tiny")
+FRAME = (480, 864)  # VSPW's 480x853 in multiples that all networks take
+LARGE = (896, 896)
+Row = dict[str, Any]
+
+
+class Bench:
+    """The device, what was measured on it, and where rows go."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.device = resolve_device(arguments.device)
+        self.quick = arguments.quick
+        self.until = time.monotonic() + 60 * arguments.minutes
+        self.out: Path | None = arguments.out
+        self.rows: list[Row] = []
+        self.peak_flops: float | None = None
+        self.precision = "32" if self.device.type == "cpu" else "bf16"  # CPUs that lack bf16 emulate it
+        self.repeats = 2 if self.quick else 10
+
+    def add(self, part: str, what: str, **figures: Any) -> None:
+        """Keep and print a row."""
+        self.rows.append({"part": part, "what": what, **figures})
+        print(
+            f"{part:11} {what:44} " + "  ".join(f"{key} {_shown(value)}" for key, value in figures.items()), flush=True
+        )
+        if self.out is not None:
+            self.out.write_text(json.dumps({"machine": self.machine(), "rows": self.rows}, indent=1) + "\n")
+
+    def attempt(self, part: str, what: str, work: Callable[[], Row]) -> None:
+        """Add the row that ``work`` measures, or how it failed."""
+        if time.monotonic() > self.until:
+            self.add(part, what, skipped="no time left")
+            return
+        self.reset()
+        try:
+            figures = work()
+        except torch.OutOfMemoryError:
+            figures = {"failed": "out of memory"}
+        except Exception as error:  # a card may be at hand only once: the other rows are worth having
+            traceback.print_exc()
+            figures = {"failed": f"{type(error).__name__}: {error}"[:300]}
+        self.add(part, what, **figures)
+
+    def reset(self) -> None:
+        """Forget what was compiled and allocated."""
+        torch._dynamo.reset()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats(self.device)
+
+    def seconds(self, work: Callable[[], object], repeats: int | None = None, warm: int = 2) -> float:
+        """Median time of a call, until the device is done."""
+        for _ in range(warm):
+            timed(work, self.device)
+        return statistics.median(timed(work, self.device).clock for _ in range(repeats or self.repeats))
+
+    def memory(self) -> Row:
+        """Peak of the memory that torch allocated, in GiB, since `reset`."""
+        if self.device.type != "cuda":
+            return {}
+        return {"GiB": torch.cuda.max_memory_allocated(self.device) / 2**30}
+
+    def share(self, flops: float, seconds: float) -> Row:
+        """Operations a second, and their share of what the card was seen to reach."""
+        rate = flops / seconds
+        return {"TFLOP/s": rate / 1e12} | ({"share": rate / self.peak_flops} if self.peak_flops else {})
+
+    def machine(self) -> Row:
+        """What the figures were taken on."""
+        card = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
+        return {
+            "device": card,
+            "cores": len(os.sched_getaffinity(0)),
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("torch", "timm")},
+            "quick": self.quick,
+        }
+
+
+def ceilings(bench: Bench) -> None:
+    """Matrix products of random numbers, and a copy, counting bytes read and written."""
+    side = 256 if bench.quick else 8192
+    dtype = HALF.get(bench.precision, torch.float32)
+
+    def products() -> Row:
+        first, second = (torch.randn(side, side, device=bench.device, dtype=dtype) for _ in range(2))
+        seconds = bench.seconds(lambda: first @ second)
+        bench.peak_flops = 2 * side**3 / seconds
+        return {"TFLOP/s": bench.peak_flops / 1e12}
+
+    def copies() -> Row:
+        source = torch.randint(256, (4 * side**2,), device=bench.device, dtype=torch.uint8)
+        target = torch.empty_like(source)
+        return {"GB/s": 2 * source.nbytes / bench.seconds(lambda: target.copy_(source)) / 1e9}
+
+    bench.attempt("ceilings", f"product of {side}x{side}, {bench.precision}", products)
+    bench.attempt("ceilings", "copy on the device", copies)
+
+
+def equal(bench: Bench) -> None:
+    """Predictions and training steps on both devices."""
+    for name in TINY:
+        bench.attempt("equal", f"{name}: labels and entropies", partial(_equal_predictions, bench, name))
+    for name in SMALL:
+        for kind in ("labels", "semi"):
+            bench.attempt(
+                "equal",
+                f"{name}: losses of {'labels' if kind == 'labels' else 'labels, pseudo-labels and contrast'}",
+                partial(_equal_losses, bench, name, kind),
+            )
+
+
+def _equal_predictions(bench: Bench, name: str) -> Row:
+    size = (96, 160) if bench.quick else (240, 432)
+    image = _drawn(size)
+    plan = AugmentationPlan("two", (1.0, 1.5), True)
+    encoding = Encoding(1, 8)
+    arrays = []
+    for device in (torch.device("cpu"), bench.device):
+        torch.manual_seed(0)
+        network = random_network(name, 21).to(device)
+        predictor = Predictor(network, network.normalisation, ReadOut(None, None, None, plan, "32"), device, 8)
+        (views,) = predictor.maps([image])
+        arrays.append({key: value.cpu().numpy().astype(int) for key, value in encode_frame(views, encoding).items()})
+    ours, theirs = arrays
+    labels = float((ours["label"] != theirs["label"]).mean())
+    levels = float((np.abs(ours["entropy"] - theirs["entropy"]) > encoding.entropy_step).mean())
+    return {"other labels": labels, "other levels": levels, "equal": labels <= LABEL_BOUND and levels <= LEVEL_BOUND}
+
+
+def _equal_losses(bench: Bench, name: str, kind: str) -> Row:
+    crop = (128, 128)
+    losses = []
+    for device in (torch.device("cpu"), bench.device):
+        recipe = paper_recipe(name, crop, kind, precision="32", batch=2)
+        with DrawnOnTheCpu():
+            step = TrainingStep(recipe, device, 21)
+            losses.append([step() for _ in range(3)])
+    worst = max(
+        abs(theirs[key] - ours[key]) / max(abs(ours[key]), 1e-3)
+        for ours, theirs in zip(*losses, strict=True)
+        for key in ours
+    )
+    return {"last loss": losses[0][-1]["loss"], "worst difference": worst, "equal": worst <= LOSS_BOUND}
+
+
+def forward(bench: Bench, *, compiled: bool = False) -> None:
+    """Frames a second of networks alone."""
+    small = (128, 128)
+    cases: list[tuple[str, tuple[int, int], int]] = [
+        (name, FRAME, batch)
+        for name in ("eomt_s", "eomt_b", "eomt_l", "pmt_s", "pmt_b", "pmt_l", PAPERS)
+        for batch in ((8,) if compiled else (1, 8))
+    ]
+    cases += [] if compiled else [(LIGHT, FRAME, 8), (PAPERS, LARGE, 2), ("one_peace_g", LARGE, 2)]
+    if bench.quick:
+        cases = [(name, small, 1) for name in (("eomt_tiny",) if compiled else TINY)]
+    for name, size, batch in cases:
+        bench.attempt(
+            "compiled" if compiled else "forward",
+            f"{name} {size[0]}x{size[1]}, {batch} at once",
+            partial(_forward, bench, name, size, batch, compiled),
+        )
+
+
+def _forward(bench: Bench, name: str, size: tuple[int, int], batch: int, compiled: bool) -> Row:
+    config = config_for(name, size) | ({"compile": True} if compiled else {})
+    with bench.device:
+        network = build_network(config, CLASSES, load_pretrained=False).eval()
+        images = torch.randn(batch, 3, *size).contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def work() -> None:
+        with autocast(bench.device, bench.precision):
+            network(images)
+
+    begun = time.monotonic()
+    timed(work, bench.device)
+    first = time.monotonic() - begun
+    seconds = bench.seconds(work)
+    flops = batch * outline(config_for(name, size), CLASSES).flops(size)
+    figures = {"frames/s": batch / seconds, **bench.share(flops, seconds), **bench.memory()}
+    return figures | ({"first call s": first} if compiled else {})
+
+
+def training(bench: Bench, *, compiled: bool = False) -> None:
+    """Whole steps: forward, loss, backward, clipping, AdamW."""
+    cases: list[tuple[str, tuple[int, int], int, str]] = [
+        (LIGHT, (480, 480), 16, "labels"),
+        ("eomt_l", (640, 640), 4, "labels"),
+        ("pmt_l", (640, 640), 4, "labels"),
+        (PAPERS, LARGE, 2, "labels"),
+        (PAPERS, LARGE, 1, "semi"),
+        ("one_peace_g", LARGE, 1, "labels"),
+    ]
+    if compiled:
+        cases = [("eomt_l", (640, 640), 4, "labels"), (PAPERS, LARGE, 2, "labels")]
+    if bench.quick:
+        cases = [(name, (128, 128), 1, "semi") for name in (("eomt_tiny",) if compiled else SMALL)]
+    for name, crop, batch, kind in cases:
+        bench.attempt(
+            "compiled" if compiled else "training",
+            f"{name} {crop[0]}x{crop[1]}, {batch} labelled" + (f" and {batch} unlabelled" if kind == "semi" else ""),
+            partial(_training, bench, name, crop, batch, kind, compiled),
+        )
+
+
+def _training(bench: Bench, name: str, crop: tuple[int, int], batch: int, kind: str, compiled: bool) -> Row:
+    recipe = paper_recipe(name, crop, kind, precision=bench.precision, batch=batch, compiled=compiled)
+    step = TrainingStep(recipe, bench.device, CLASSES)
+    begun = time.monotonic()
+    first_loss = step()["loss"]
+    first = time.monotonic() - begun
+    seconds = bench.seconds(step.run)
+    images = 2 * batch if kind == "semi" else batch
+    flops = 3 * images * outline(config_for(name, crop), CLASSES).training(crop)[0]  # backward is twice forward
+    figures = {"steps/s": 1 / seconds, "crops/s": images / seconds, **bench.share(flops, seconds), **bench.memory()}
+    figures |= {"first loss": first_loss, "last loss": step()["loss"]}
+    return figures | ({"first step s": first} if compiled else {})
+
+
+def contrast(bench: Bench) -> None:
+    """A step of the contrastive loss, and of published code."""
+    side, queue = (16, 64) if bench.quick else (120, 4096)
+    for present in (20, CLASSES):
+        bench.attempt(
+            "contrast",
+            f"{CLASSES} classes, {present} in the batch, 4 crops of {side}x{side} cells",
+            partial(_contrast, bench, present, side, queue),
+        )
+
+
+def _contrast(bench: Bench, present: int, side: int, queue: int) -> Row:
+    settings = Contrast(queue=queue, keys=512)
+    with bench.device:
+        cells, teacher = scene(CLASSES, 4, side, present, settings.channels)
+        full = torch.randn(queue, settings.channels)
+        banks = Banks([queue] * CLASSES, settings.channels, bench.device)
+        lengths = torch.full((CLASSES,), queue)
+        banks.load_state_dict({"features": full.repeat(CLASSES, 1), "lengths": lengths})
+        features = torch.randn_like(teacher).requires_grad_()
+        lists = [full.clone() for _ in range(CLASSES)]
+
+        def ours() -> None:
+            plan = plan_step(teacher, cells, banks, settings)
+            contrastive_loss(features[plan.anchors], plan, banks, settings).backward()
+
+        def loop() -> None:
+            plain_loop(features, teacher, cells, lists, settings).backward()
+
+        seconds, looped = bench.seconds(ours), bench.seconds(loop, repeats=min(bench.repeats, 5))
+    return {"ms": 1000 * seconds, "loop ms": 1000 * looped, "ratio": looped / seconds, **bench.memory()}
+
+
+def prediction(bench: Bench) -> None:
+    """From JPEG to store."""
+    cases = [(LIGHT, 64), ("eomt_l", 16), (PAPERS, 16)]
+    for name, frames in [("light", 4), ("eomt_tiny", 4)] if bench.quick else cases:
+        what = f"{name}, plan paper, {frames} frames"
+        bench.attempt("prediction", what, partial(_predict, bench, name, frames))
+
+
+def _predict(bench: Bench, name: str, frames: int) -> Row:
+    how = argparse.Namespace(
+        device=str(bench.device),
+        precision=bench.precision,
+        classes=CLASSES,
+        network=name,
+        frames=frames,
+        size=(48, 80) if bench.quick else (480, 853),
+        short_side=None,
+        plan="paper",
+        grid=Encoding().grid,
+        kept=Encoding().kept,
+        batch_size=8,
+    )
+    with tempfile.TemporaryDirectory(prefix="vss-benchmark-") as folder:
+        comparison = Comparison(how, Path(folder))
+        comparison.whole()
+        comparison.bare()
+        repeats = 1 if bench.quick else 2
+        turns = [
+            [timed(work, bench.device).clock for work in (comparison.whole, comparison.bare)] for _ in range(repeats)
+        ]
+    whole, bare = (min(times) for times in zip(*turns, strict=True))
+    return {"frames/s": frames / whole, "bare frames/s": frames / bare, "ratio": whole / bare, **bench.memory()}
+
+
+def compiled(bench: Bench) -> None:
+    """Networks that torch compiles."""
+    forward(bench, compiled=True)
+    training(bench, compiled=True)
+
+
+def _drawn(size: tuple[int, int]) -> np.ndarray:
+    """Irregular coloured areas with noise, (H, W, 3) uint8."""
+    generator = np.random.default_rng(0)
+    rows, columns = (math.ceil(side / 24) for side in size)
+    field = generator.integers(0, 256, (rows, columns, 3)).repeat(24, 0).repeat(24, 1)[: size[0], : size[1]]
+    return (field + generator.normal(0, 8, field.shape)).clip(0, 255).astype(np.uint8)
+
+
+def _shown(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    part.__name__: part for part in (ceilings, equal, forward, contrast, training, prediction, compiled)
+}
+
+
+def main() -> None:
+    """Run the parts and say whether the devices agree."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, help="JSON file for all rows")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--quick", action="store_true", help="tiny networks and sizes, for a CPU")
+    parser.add_argument("--minutes", type=float, default=8.0, help="no row begins later (default 8)")
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
+    bench = Bench(parser.parse_args())
+    # Full float32, so that the devices differ by rounding alone; bf16 is chosen by autocast.
+    torch.backends.cudnn.allow_tf32 = False
+    for name in parser.parse_args().parts:
+        PARTS[name](bench)
+    wrong = [row["what"] for row in bench.rows if row.get("equal") is False or "failed" in row]
+    if wrong:
+        raise SystemExit("not equal, or failed: " + "; ".join(wrong))
+
+
+if __name__ == "__main__":
+    main()

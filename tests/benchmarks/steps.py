@@ -1,0 +1,108 @@
+"""Training steps of the paper's recipe for any network, on crops in memory, on any device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from vsscli.data.samples import Crops, StoredPixels
+from vsscli.inference.processes import launch
+from vsscli.models.build import build_network, read_config
+from vsscli.models.catalogue import find_listed
+from vsscli.models.config import LargeModel
+from vsscli.recipes.load import load_recipe
+from vsscli.recipes.schema import Recipe
+from vsscli.training.evidence import StoreMeaning
+from vsscli.training.objectives.table import build_objectives
+from vsscli.training.optimiser import build_optimiser
+from vsscli.training.state import TrainingState
+from vsscli.training.step import Stepper
+
+RANKED = 8
+
+
+def config_for(name: str, size: tuple[int, int]) -> dict[str, Any]:
+    """A named network's configuration for images of a size, without weights."""
+    config = find_listed(name).config(pretrained="none")
+    return config if read_config(config).fixed_crop is None else config | {"crop": list(size)}
+
+
+class DrawnOnTheCpu(TorchFunctionMode):
+    """Random numbers come from the CPU's generator whatever the device, so that two devices draw the same."""
+
+    FACTORIES = (torch.rand, torch.randint, torch.randperm, torch.rand_like)
+    IN_PLACE = (Tensor.bernoulli_, Tensor.uniform_, Tensor.normal_)
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = dict(kwargs or {})
+        if func is torch.rand_like:
+            return torch.rand(args[0].shape, dtype=args[0].dtype).to(args[0].device)
+        if func in self.FACTORIES:
+            device = kwargs.pop("device", None)
+            made = func(*args, **kwargs)
+            return made if device is None else made.to(device)
+        if func in self.IN_PLACE:
+            target, *rest = args
+            return target.copy_(func(torch.empty(target.shape, dtype=target.dtype), *rest, **kwargs))
+        return func(*args, **kwargs)
+
+
+class TrainingStep:
+    """Steps of a recipe on the same crops in memory."""
+
+    def __init__(self, recipe: Recipe, device: torch.device, classes: int) -> None:
+        torch.manual_seed(0)
+        fabric = launch(str(device), 1, recipe.train.precision)
+        network = build_network(recipe.model.model_dump(), classes, load_pretrained=False)
+        network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        meaning = StoreMeaning((127,), RANKED) if recipe.unlabelled else None
+        objectives = build_objectives(recipe, network, meaning, fabric.autocast)
+        objectives.learner.train()
+        optimiser = build_optimiser(network, recipe.train, objectives.learner.projection)
+        state = TrainingState(objectives, optimiser, None, precision=fabric.strategy.precision)
+        self.stepper = Stepper(fabric, recipe, state)
+        self.labelled, self.unlabelled = (crops.to(device) for crops in self._crops(recipe, classes))
+        if recipe.unlabelled is None:
+            self.unlabelled = None
+
+    def __call__(self) -> dict[str, float]:
+        losses, _ = self.stepper.step([(self.labelled, self.unlabelled)])
+        return {name: float(value) for name, value in losses.figures.items() if name.startswith("loss")}
+
+    def run(self) -> None:
+        """Take a step without reading its losses."""
+        self.stepper.step([(self.labelled, self.unlabelled)])
+
+    @staticmethod
+    def _crops(recipe: Recipe, classes: int) -> Iterator[Crops]:
+        for _ in range(2):
+            number, (height, width) = recipe.train.batch_size, recipe.augment.crop
+            blocks = torch.randint(min(classes, 20), (number, height // 32, width // 32), dtype=torch.uint8)
+            label = blocks.repeat_interleave(32, 1).repeat_interleave(32, 2)
+            images = (label[:, None] * 9 + torch.randint(60, (number, 3, height, width))).to(torch.uint8)
+            level = torch.randint(255, label.shape, dtype=torch.uint8)
+            ranked = torch.stack([(label + shift) % classes for shift in range(RANKED)], dim=1)
+            stored = StoredPixels(level, 255 - level, ranked)
+            yield Crops(images, label, torch.zeros(label.shape, dtype=torch.bool), stored)
+
+
+def paper_recipe(
+    name: str, crop: tuple[int, int], kind: str, *, precision: str, batch: int, compiled: bool = False
+) -> Recipe:
+    """The paper's training for a network; ``semi`` is that of labelled and unlabelled frames."""
+    paper = load_recipe(Path(__file__).parents[2] / "recipes/pvuw2024/semi.yaml").model_dump()
+    config = config_for(name, crop)
+    if isinstance(read_config(config), LargeModel):
+        config |= {"checkpointing": max(crop) > 640, "compile": compiled}
+    paper |= {"model": config, "augment": {**paper["augment"], "crop": list(crop)}}
+    paper["train"] |= {"batch_size": batch, "precision": precision, "init": None, "layer_decay": 0.9, "warmup": 0}
+    if kind == "labels":
+        paper["unlabelled"] = None
+    else:
+        paper["unlabelled"] |= {"batch_size": batch}
+    return Recipe.model_validate(paper)
