@@ -69,6 +69,7 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.device = resolve_device(arguments.device)
+        torch.empty(1, device=self.device)  # statistics need the device to be set up
         self.quick = arguments.quick
         self.until = time.monotonic() + 60 * arguments.minutes
         self.out: Path | None = arguments.out
