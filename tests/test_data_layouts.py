@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
 import pytest
 from PIL import Image
 
-from vsscli.data.config import Data, Layout
+from vsscli.data.config import Data
 from vsscli.data.inputs import open_input
 from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.trees import TREES, Tree
@@ -315,9 +314,6 @@ class TestFolders:
 
 class TestEntry:
     """A layout is an entry."""
-
-    def test_every_layout_that_a_recipe_may_name_has_one(self) -> None:
-        assert {*TREES, "images"} == {*get_args(Layout)}
 
     @pytest.mark.parametrize("listed", ["sets/{split}.txt", ""])
     def test_frames_masks_and_lists_of_videos_may_lie_anywhere(

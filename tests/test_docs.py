@@ -12,6 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -100,6 +101,14 @@ def test_files_that_contributing_names_are_there() -> None:
         assert re.search(
             rf"^{name or file}\b", "\n".join((ROOT / one).read_text() for one in named if one.endswith(".py")), re.M
         )
+
+
+def test_what_contributing_sets_up_is_there() -> None:
+    named = re.search(r'-e "\.\[([\w,]+)\]"', (ROOT / "CONTRIBUTING.md").read_text())
+    assert named
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(named[1].split(",")) <= extras.keys()
+    assert (ROOT / ".pre-commit-config.yaml").is_file()
 
 
 @pytest.mark.parametrize("block", of("yaml"))

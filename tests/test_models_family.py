@@ -59,10 +59,11 @@ def test_a_folder_and_a_line_make_a_family_that_trains_predicts_and_is_told(tmp_
 def test_without_the_line_there_is_no_such_family(tmp_path: Path) -> None:
     from vsscli.errors import VssError
     from vsscli.models.build import read_config
+    from vsscli.models.catalogue import FAMILIES, name_of
 
     with pytest.raises(VssError, match="network family 'speck'") as caught:
         read_config({"family": "speck"})
-    assert caught.value.hint == "families: light, mask2former, mmseg, plain_vit"
+    assert caught.value.hint == f"families: {', '.join(sorted(map(name_of, FAMILIES)))}"
 
 
 def test_a_family_that_leaves_something_unsaid_is_refused_with_its_name() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 
+from vsscli.data.trees import TREES
 from vsscli.errors import VssError
+from vsscli.models.catalogue import FAMILIES, name_of
 from vsscli.models.light.config import LightModel
 from vsscli.models.mmseg.config import MmsegModel
 from vsscli.recipes.find import find_recipe, shipped_recipes
@@ -16,6 +19,12 @@ from vsscli.recipes.load import (
     load_recipe,
     recipe_from_dict,
 )
+
+
+def one_of(names: Iterable[str]) -> str:
+    """The names as an error lists them."""
+    *others, last = (f"'{name}'" for name in names)
+    return f"{', '.join(others)} or {last}"
 
 
 @pytest.fixture
@@ -73,7 +82,7 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\nmodel:\n  frozen_norm: 1\n", "a.yaml:3: model.frozen_norm: should be true or false, not 1"),
         (
             "name: a\nmodel:\n  family: heavy\n",
-            "a.yaml:3: model.family: should be 'light', 'mask2former', 'plain_vit' or 'mmseg', not \"heavy\"",
+            f'a.yaml:3: model.family: should be {one_of(map(name_of, FAMILIES))}, not "heavy"',
         ),
         ("name: a\nmodel:\n  family: mmseg\n  config: a.py\n", "a.yaml:2: model.checkpoint: is missing"),
         (
@@ -90,8 +99,7 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ("name: a\naugment:\n  crop: [1, x]\n", 'a.yaml:3: augment.crop.1: should be a whole number, not "x"'),
         (
             "name: a\ndata:\n  layout: vsp\n",
-            "a.yaml:3: data.layout: should be 'vspw', 'folders', 'files', 'ade20k', 'cocostuff', 'coco-panoptic', "
-            "'cityscapes' or 'images', not \"vsp\"; did you mean `vspw`?",
+            f'a.yaml:3: data.layout: should be {one_of([*TREES, "images"])}, not "vsp"; did you mean `vspw`?',
         ),
         (
             "name: a\naugment:\n  scale: [-1, 0.5]\n",

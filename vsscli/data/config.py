@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from vsscli.data.trees import tree_of
+from vsscli.data.trees import TREES, tree_of
 from vsscli.drawn.config import Scene
 from vsscli.names import sound_name
 from vsscli.section import Factor, Fraction, Positive, Section, Side, Size, Split
 
-Layout = Literal["vspw", "folders", "files", "ade20k", "cocostuff", "coco-panoptic", "cityscapes", "images"]
+if TYPE_CHECKING:
+    Layout = str
+else:
+    Layout = Literal[(*TREES, "images")]
 
 
 class Data(Section):

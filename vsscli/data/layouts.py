@@ -11,7 +11,7 @@ from typing import Literal
 
 from vsscli.data.classes import IGNORE, ClassTable, load_class_table, read_class_entries
 from vsscli.data.clips import ALL
-from vsscli.data.config import Data, Layout
+from vsscli.data.config import Data
 from vsscli.data.folders import read_list, some
 from vsscli.data.mapping import FIRST_ID, load_mapping
 from vsscli.data.masks import MaskIds
@@ -232,7 +232,7 @@ def _mask_ids(data: Data, root: Path, table: ClassTable) -> MaskIds:
     return MaskIds((IGNORE,), FIRST_ID, "error", mapping, legend_of(table, FIRST_ID))
 
 
-def plain_data(root: str | Path, classes: str | None = None, layout: Layout | None = None, val: str = "val") -> Data:
+def plain_data(root: str | Path, classes: str | None = None, layout: str | None = None, val: str = "val") -> Data:
     """The section of a data set that no recipe describes.
 
     Parameters

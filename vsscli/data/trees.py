@@ -1,4 +1,4 @@
-"""Layouts: where a data set's frames and masks are. A new one is an entry of `TREES`, and a name in `Layout`.
+"""Layouts: where a data set's frames and masks are. A new one is an entry of `TREES`.
 
 ``vspw``, the layout of VSPW and of data that vss writes, ``folders``, for the output of cameras and scripts, and
 ``files``, given by a recipe's ``data.videos`` (`data.clips`), hold videos. The others are published data sets of
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from vsscli.data.config import Data, Layout
+    from vsscli.data.config import Data
 
 SPLIT, VIDEO = "{split}", "{video}"
 COCO_SPLITS = {"train": "train2017", "val": "val2017", "test": "test2017"}
@@ -35,7 +35,8 @@ class Tree:
     splits
         The owners' names of splits, if they differ.
     files
-        How the masks are written (`data.encodings`), which must be that of the mapping; `None`: any.
+        How the masks are written (`data.encodings`), which must be that of the mapping; `None`: any. Without a
+        recipe, masks are read by the mapping that has the layout's name.
     """
 
     images: tuple[str, ...]
@@ -79,7 +80,7 @@ class Tree:
         return tuple(template.partition(VIDEO)[0] for template in self.images)
 
 
-TREES: dict[Layout, Tree] = {
+TREES: dict[str, Tree] = {
     "vspw": Tree(("data/{video}/origin", "data/{video}"), ("data/{video}/mask",), listed="{split}.txt"),
     "folders": Tree(("{split}/{video}/origin", "{split}/{video}"), ("{split}/{video}/mask",), undivided=True),
     "files": Tree(("{video}",), ("{video}/mask",), undivided=True),  # `data.clips` knows the rest
@@ -120,7 +121,7 @@ def tree_of(data: Data) -> Tree:
     return TREES[data.layout]
 
 
-def guess_images(root: Path) -> Layout | None:
+def guess_images(root: Path) -> str | None:
     """The layout of images whose folders of images and masks exist under a root, if any."""
     for layout, tree in TREES.items():
         for split in ("train", "val") if not tree.of_videos else ():

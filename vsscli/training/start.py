@@ -34,14 +34,15 @@ def require_start(recipe: Recipe, talk: Talk) -> None:
     """Refuse or warn of missing initial weights, before the data is checked and a network is built."""
     model = recipe.model
     if model.random:
-        what = f"recipe {recipe.name} has model.pretrained none, and names no checkpoint to start from"
+        what = f"recipe {recipe.name} names neither a checkpoint nor weights to start from"
         if recipe.unlabelled is not None:
             # A random network would learn from its own guesses, or in vain from far better ones.
             raise VssError(
                 f"{what}: unlabelled frames are for a network that has learned from labels",
                 "add --init CHECKPOINT; one comes from the same recipe without its `unlabelled` section",
             )
-        talk.warn(f"{what}: training starts from random weights (--init CHECKPOINT, or set model.pretrained)")
+        other = ", or set model.pretrained" if "pretrained" in type(model).model_fields else ""
+        talk.warn(f"{what}: training starts from random weights (--init CHECKPOINT{other})")
         return
     if model.weights is None:
         return
