@@ -116,6 +116,7 @@ stages:
       - {name: fused, of: fused}
   zip: {do: submit, of: fused}
   more: {do: show, of: fused, optional: true}
+  page: {do: report, of: [first, fused], optional: true}
 """
 """One stage of each kind."""
 

@@ -25,6 +25,7 @@ def test_every_kind_that_a_pipeline_may_declare_has_its_object(declared: type[St
         "predict": {"model": "t"},
         "ensemble": {"of": ["v", "v"]},
         "eval": {"rows": [{"name": "v", "of": "v"}]},
+        "report": {"of": ["v"]},
     }
     (kind,) = get_args(declared.model_fields["do"].annotation)
     stage = {"do": kind, **sections.get(kind, {"of": "v"})}

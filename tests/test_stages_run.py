@@ -266,6 +266,23 @@ def test_an_optional_stage_runs_when_it_is_named(place: Place) -> None:
     assert "is gone" in reasons(place.run(names=["more"]))["more"]
 
 
+def test_a_report_is_a_stage_and_its_predictions_are_of_one_split(place: Place) -> None:
+    result = place.run(names=["page"]).result("page")
+    page, summary = result.path / "index.html", json.loads((result.path / "summary.json").read_text())
+    assert result.path == place.workspace / "chain" / "page" / "report"
+    scores = read_stage_record(place.workspace / "chain" / "scores")
+    assert scores is not None
+    assert scores.result is not None
+    miou = {name: of["miou"] for name, of in scores.result.facts["scores"].items()}
+    assert [one["scores"]["miou"] for one in summary["predictions"]] == [miou["first"], miou["fused"]]
+    assert sorted(run["name"] for run in summary["networks"]) == ["again", "student"]
+    assert reasons(place.run(names=["page"])) == {}
+    page.unlink()
+    assert "is gone" in reasons(place.run(names=["page"]))["page"]
+    with pytest.raises(VssError, match="first and unlabelled are of val and unlabelled"):
+        place.run("stages.page.of=[first, unlabelled]", names=["page"])
+
+
 def test_summary_and_table_tell_of_all_that_is_done_whatever_was_run(place: Place) -> None:
     home = place.workspace / "chain"
 

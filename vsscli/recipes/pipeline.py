@@ -178,6 +178,18 @@ class ShowStage(OfOne):
     frames: Positive = Field(2, description="of each video")
 
 
+class ReportStage(Stage):
+    """A page that shows a prediction frame by frame, or two side by side."""
+
+    do: Literal["report"]
+    of: tuple[Name, ...] = Field(min_length=1, max_length=2, description="prediction or ensemble stages of one split")
+    every: Positive = Field(1, description="draw every n-th frame")
+    frames: Positive | None = Field(None, description="draw at most so many frames of a video, evenly spaced")
+
+    def taken(self) -> Iterator[tuple[Key, str, tuple[str, ...]]]:
+        yield from ((("of", number), name, PREDICTIONS) for number, name in enumerate(self.of))
+
+
 class SubmitStage(OfOne):
     """A submission zip."""
 
@@ -187,7 +199,7 @@ class SubmitStage(OfOne):
 
 
 AnyStage = Annotated[
-    TrainStage | PredictStage | EnsembleStage | PseudoStage | EvalStage | ShowStage | SubmitStage,
+    TrainStage | PredictStage | EnsembleStage | PseudoStage | EvalStage | ShowStage | ReportStage | SubmitStage,
     Field(discriminator="do"),
 ]
 

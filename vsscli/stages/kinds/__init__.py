@@ -11,6 +11,7 @@ from vsscli.recipes.pipeline import (
     EvalStage,
     PredictStage,
     PseudoStage,
+    ReportStage,
     ShowStage,
     Stage,
     SubmitStage,
@@ -21,6 +22,7 @@ from vsscli.stages.kinds.ensemble import EnsembleKind
 from vsscli.stages.kinds.eval import EvalKind
 from vsscli.stages.kinds.predict import PredictKind
 from vsscli.stages.kinds.pseudo import PseudoKind
+from vsscli.stages.kinds.report import ReportKind
 from vsscli.stages.kinds.show import ShowKind
 from vsscli.stages.kinds.submit import SubmitKind
 from vsscli.stages.kinds.train import TrainKind
@@ -32,6 +34,7 @@ KINDS: dict[type[Stage], type[Kind[Any]]] = {
     PseudoStage: PseudoKind,
     EvalStage: EvalKind,
     ShowStage: ShowKind,
+    ReportStage: ReportKind,
     SubmitStage: SubmitKind,
 }
 
