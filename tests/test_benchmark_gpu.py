@@ -20,7 +20,7 @@ def test_every_part_runs_on_a_cpu_and_finds_both_devices_equal(tmp_path: Path) -
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     rows = json.loads(out.read_text())["rows"]
     assert {row["part"] for row in rows} == {
-        *("ceilings", "equal", "forward", "contrast", "training", "prediction", "compiled")
+        *("ceilings", "equal", "forward", "contrast", "training", "prediction", "graphs", "compiled")
     }
     assert all(row["equal"] for row in rows if row["part"] == "equal")
     assert not [row for row in rows if "failed" in row or "skipped" in row]

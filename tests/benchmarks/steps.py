@@ -15,6 +15,7 @@ from vsscli.inference.processes import launch
 from vsscli.models.build import build_network, read_config
 from vsscli.models.catalogue import find_listed
 from vsscli.models.config import LargeModel
+from vsscli.models.cost import outline
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.training.evidence import StoreMeaning
@@ -30,6 +31,12 @@ def config_for(name: str, size: tuple[int, int]) -> dict[str, Any]:
     """A named network's configuration for images of a size, without weights."""
     config = find_listed(name).config(pretrained="none")
     return config if read_config(config).fixed_crop is None else config | {"crop": list(size)}
+
+
+def operations(name: str, size: tuple[int, int], classes: int) -> tuple[int, int]:
+    """Operations of a named network's forward pass over one image, at test and in training."""
+    counted = outline(config_for(name, size), classes)
+    return counted.flops(size), counted.training(size)[0]
 
 
 class DrawnOnTheCpu(TorchFunctionMode):
@@ -53,9 +60,9 @@ class DrawnOnTheCpu(TorchFunctionMode):
 
 
 class TrainingStep:
-    """Steps of a recipe on the same crops in memory."""
+    """Steps of a recipe on the same crops in memory; ``keep`` keeps the gradient of the first."""
 
-    def __init__(self, recipe: Recipe, device: torch.device, classes: int) -> None:
+    def __init__(self, recipe: Recipe, device: torch.device, classes: int, *, keep: bool = False) -> None:
         torch.manual_seed(0)
         fabric = launch(str(device), 1, recipe.train.precision)
         network = build_network(recipe.model.model_dump(), classes, load_pretrained=False)
@@ -69,6 +76,15 @@ class TrainingStep:
         self.labelled, self.unlabelled = (crops.to(device) for crops in self._crops(recipe, classes))
         if recipe.unlabelled is None:
             self.unlabelled = None
+        self.gradient: Tensor | None = None
+        if keep:
+            optimiser.register_step_pre_hook(self._keep)
+
+    def _keep(self, optimiser: torch.optim.Optimizer, *call: Any) -> None:
+        """Keep the gradient of the first step."""
+        if self.gradient is None:
+            weights = [weight for group in optimiser.param_groups for weight in group["params"]]
+            self.gradient = torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None])
 
     def __call__(self) -> dict[str, float]:
         losses, _ = self.stepper.step([(self.labelled, self.unlabelled)])
@@ -91,14 +107,12 @@ class TrainingStep:
             yield Crops(images, label, torch.zeros(label.shape, dtype=torch.bool), stored)
 
 
-def paper_recipe(
-    name: str, crop: tuple[int, int], kind: str, *, precision: str, batch: int, compiled: bool = False
-) -> Recipe:
-    """The paper's training for a network; ``semi`` is that of labelled and unlabelled frames."""
+def paper_recipe(name: str, crop: tuple[int, int], kind: str, *, precision: str, batch: int, **model: bool) -> Recipe:
+    """The paper's training for a network, with changes to it; ``semi`` is that of labelled and unlabelled frames."""
     paper = load_recipe(Path(__file__).parents[2] / "recipes/pvuw2024/semi.yaml").model_dump()
     config = config_for(name, crop)
     if isinstance(read_config(config), LargeModel):
-        config |= {"checkpointing": max(crop) > 640, "compile": compiled}
+        config |= model
     paper |= {"model": config, "augment": {**paper["augment"], "crop": list(crop)}}
     paper["train"] |= {"batch_size": batch, "precision": precision, "init": None, "layer_decay": 0.9, "warmup": 0}
     if kind == "labels":
