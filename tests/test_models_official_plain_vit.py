@@ -14,11 +14,9 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
-from vsscli.models.catalogue import find_listed
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.models.cost import outline
 from vsscli.models.official.plain_vit import convert_plain_vit, recognise_plain_vit
-from vsscli.models.plain_vit.config import PlainVitModel
 from vsscli.models.plain_vit.network import PlainVit
 from vsscli.models.plain_vit.tensors import timm_names
 from vsscli.pipeline.convert import convert_checkpoint
@@ -177,20 +175,6 @@ def test_vit_l_has_the_published_names_and_shapes(which: str) -> None:
     buffers = ["attn_mask_probs", "encoder.pixel_mean", "encoder.pixel_std"]
     assert list(found.unused) == buffers
     assert converted.fitted.fresh == ()
-
-
-def test_licences_are_named_and_can_be_refused() -> None:
-    for listed_network in PlainVitModel.listed:
-        config = PlainVitModel.model_validate({**listed_network.values, "pretrained": "timm"})
-        assert listed_network.licence in ("", config.weights_licence)
-    config = PlainVitModel.model_validate(
-        {**find_listed("eomt_l_dinov3").values, "pretrained": "timm", "licence": ["apache-2.0"]}
-    )
-    with pytest.raises(VssError, match=r"vit_large_patch16_dinov3_qkvb are under dinov3-license") as caught:
-        config.require_known()
-    assert "model.licence" in caught.value.hint
-    config.model_copy(update={"licence": ("apache-2.0", "dinov3-license")}).require_known()
-    config.model_copy(update={"pretrained": "none"}).require_known()  # random weights are nobody's
 
 
 def test_what_no_plain_vit_can_be_is_refused() -> None:

@@ -85,6 +85,7 @@ def convert(
                 "kind": done.kind,
                 "classes": done.classes,
                 "crop": done.crop,
+                "licence": done.licence,
                 "loaded": done.loaded,
                 "resized": done.resized,
                 "fresh": done.fresh,
@@ -95,6 +96,11 @@ def convert(
         return
     crops = "any size" if done.crop is None else f"{done.crop[0]}x{done.crop[1]}"
     console.print_table(
-        ("checkpoint", "classes", "images", "loaded", "resized", "fresh", "unused"),
-        [(done.path, done.classes, crops, done.loaded, len(done.resized), len(done.fresh), len(done.unused))],
+        ("checkpoint", "classes", "images", "loaded", "resized", "fresh", "unused", "licence"),
+        [
+            (
+                *(done.path, done.classes, crops, done.loaded, len(done.resized), len(done.fresh), len(done.unused)),
+                done.licence,
+            )
+        ],
     )

@@ -92,6 +92,7 @@ def _info(
                 "pretraining": listed.pretraining,
                 "pretraining_publisher": listed.pretraining_publisher,
                 "licence": listed.licence or None,
+                "checkpoint_licence": listed.checkpoint_licence or None,
             }
         )
         return
@@ -107,14 +108,12 @@ def _info(
     ]
     if checkpointed is not None:
         rows.append(("with checkpointing", f"{_gib(checkpointed.train)} (model.checkpointing: true)"))
-    for what, file, place in (
-        ("vss convert takes", listed.checkpoint, listed.publisher),
-        ("model.pretrained takes", listed.pretraining, listed.pretraining_publisher),
+    for what, file, place, licence in (
+        ("vss convert takes", listed.checkpoint, listed.publisher, listed.checkpoint_licence),
+        ("model.pretrained takes", listed.pretraining, listed.pretraining_publisher, listed.licence),
     ):
         if file:
-            rows += [(what, file), ("published at", place)]
-    if listed.licence:
-        rows.append(("under", listed.licence))
+            rows += [(what, file), ("published at", place), *([("under", licence)] if licence else [])]
     console.print_table(("what", name), rows)
     console.say(
         "memory: counted storage in float32 with fused attention; allocators and GPUs need some more, bf16 less"

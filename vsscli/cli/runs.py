@@ -99,7 +99,10 @@ def _show(console: Console, run: TrainingRun, *, json: bool) -> None:
     cells = [(step, *(values.get(name) for name in names)) for step, values in sorted(rows.items())]
     console.print_table(("step", *(_titled(name, title) for name in names)), cells)
     steps = "?" if run.steps is None else run.steps
-    console.say(f"{run.name}: {run.status}, step {run.step} of {steps}, recipe {run.recipe.get('name', 'unknown')}")
+    under = f", licence of its first weights: {run.licence}" if run.licence else ""
+    console.say(
+        f"{run.name}: {run.status}, step {run.step} of {steps}, recipe {run.recipe.get('name', 'unknown')}{under}"
+    )
 
 
 def _compare(console: Console, found: Sequence[TrainingRun], *, json: bool) -> None:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from vsscli.errors import VssError
 from vsscli.models.catalogue import FAMILIES, name_of
-from vsscli.models.config import NetworkConfig, config_error
+from vsscli.models.config import RANDOM, UNRECORDED, NetworkConfig, config_error
 from vsscli.models.fits import require_room
 from vsscli.models.network import Network
 from vsscli.models.norm import settle_norms
@@ -53,6 +53,21 @@ def read_config(config: Mapping[str, Any] | NetworkConfig) -> NetworkConfig:
         config = _checked(config)
     config.require_sound()
     return config
+
+
+def recorded_licence(about: Mapping[str, Any]) -> str:
+    """The licence that the description in a checkpoint records, of the weights that its network began from.
+
+    For checkpoints of earlier versions, which recorded none, it is that of the weights that the configuration names; if
+    it names none, the network may still have begun from another checkpoint.
+    """
+    if isinstance(noted := about.get("licence"), str):
+        return noted
+    try:
+        named = read_config(about.get("network") or {}).weights_licence
+    except VssError:
+        return UNRECORDED
+    return UNRECORDED if named == RANDOM else named
 
 
 def other_reading(there: Mapping[str, Any] | NetworkConfig, here: Mapping[str, Any] | NetworkConfig) -> str:

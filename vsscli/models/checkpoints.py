@@ -27,8 +27,8 @@ import vsscli
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.files import whole_file
-from vsscli.models.build import build_network, read_config
-from vsscli.models.config import NetworkConfig
+from vsscli.models.build import build_network, read_config, recorded_licence
+from vsscli.models.config import UNRECORDED, NetworkConfig
 from vsscli.models.frozen import load_learning
 from vsscli.models.misfits import misfits
 from vsscli.models.network import Network, Normalisation
@@ -68,6 +68,9 @@ class Checkpoint:
     trunk
         Digest of a frozen trunk that the weights lack because the configuration says where it is; empty if the weights
         are complete.
+    licence
+        Of the weights that the training began from, through all checkpoints that it was continued from, as
+        `vsscli.models.network.Network.licence`.
     fingerprint
         SHA-256 over weights, configuration, normalisation and trunk, 64 hexadecimal digits; set when saved and loaded.
         Two checkpoints with the same fingerprint predict alike.
@@ -86,6 +89,7 @@ class Checkpoint:
     fresh: tuple[str, ...] = ()
     training: dict[str, Any] | None = None
     trunk: str = ""
+    licence: str = UNRECORDED
     fingerprint: str = ""
     path: Path | None = field(default=None, compare=False)
 
@@ -168,6 +172,7 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
             fresh=tuple(map(str, about.get("fresh", ()))),
             training=content.get("training") if weights else None,
             trunk=str(about.get("trunk", "")),
+            licence=recorded_licence(about),
             fingerprint=str(about["fingerprint"]),
             path=path,
         )
@@ -191,7 +196,7 @@ def restore_network(checkpoint: Checkpoint) -> Network:
     with torch.random.fork_rng(devices=[]):
         network = build_network(_with_trunk(checkpoint), checkpoint.table.num_classes, load_pretrained=False)
     load_weights(network, checkpoint)
-    network.normalisation = checkpoint.normalisation
+    network.normalisation, network.licence = checkpoint.normalisation, checkpoint.licence
     return network.eval()
 
 
@@ -262,6 +267,7 @@ def _describe(checkpoint: Checkpoint, training: str | None) -> str:
             "inputs": checkpoint.inputs,
             "fingerprint": checkpoint.fingerprint,
             "training": training,
+            "licence": checkpoint.licence,
         },
         finite=False,
     )

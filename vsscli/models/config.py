@@ -28,6 +28,11 @@ class ScoreKind(StrEnum):
     MASK_SCORES = "mask_scores"
 
 
+UNRECORDED = "unrecorded"
+RANDOM = "none (random weights)"
+"""In place of a licence: nobody's."""
+
+
 @dataclass(frozen=True)
 class NamedNetwork:
     """A network with a name.
@@ -48,8 +53,8 @@ class NamedNetwork:
         Where its authors publish that file.
     pretraining, pretraining_publisher
         The file that its trunk may start from (``model.pretrained``), and where its authors publish it.
-    licence
-        Of the weights that its trunk starts from; empty if not recorded.
+    licence, checkpoint_licence
+        Of the weights that its trunk starts from, and of that published file; empty if not recorded.
     """
 
     name: str
@@ -61,6 +66,7 @@ class NamedNetwork:
     pretraining: str = ""
     pretraining_publisher: str = ""
     licence: str = ""
+    checkpoint_licence: str = ""
 
     @property
     def readout(self) -> str:
@@ -105,6 +111,10 @@ class NetworkConfig(Section, ABC):
         """The configuration that checkpoints keep of the family's networks."""
         return cls
 
+    def kept_values(self) -> dict[str, Any]:
+        """Its plain values as checkpoints keep them: without what only a recipe demands."""
+        return self.model_dump(mode="json", exclude={"licence"})
+
     @property
     def scores(self) -> ScoreKind:
         """The kind of its scores."""
@@ -147,8 +157,8 @@ class NetworkConfig(Section, ABC):
 
     @property
     def weights_licence(self) -> str:
-        """The licence of the weights that it starts from, as their publisher records it; empty if unknown."""
-        return ""
+        """The licence of the weights that it starts from, as their publisher records it, `RANDOM` or `UNRECORDED`."""
+        return RANDOM if self.random else UNRECORDED
 
     @property
     def unseen(self) -> str:
@@ -162,6 +172,9 @@ class NetworkConfig(Section, ABC):
     def require_known(self) -> None:
         """Refuse an unknown name."""
 
+    def require_licence(self, licence: str, weights: str) -> None:
+        """Refuse to start from ``weights`` under a licence that the recipe does not take."""
+
     def require_sound(self) -> None:
         """Refuse values that contradict each other, or that are valid in a recipe but impossible for a network."""
 
@@ -174,7 +187,27 @@ class NetworkConfig(Section, ABC):
         """Build the network; call `vsscli.models.build.build_network`, which checks everything first."""
 
 
-class LargeModel(NetworkConfig):
+class TrainableModel(NetworkConfig):
+    """A family that vss trains, from weights whose licence a recipe may limit."""
+
+    licence: tuple[str, ...] | None = Field(
+        None, description="licences that the weights it starts from may be under, apache-2.0 for example; none: any"
+    )
+
+    def require_known(self) -> None:
+        if self.licence is not None and self.weights is None:  # what a file holds is known once it is read
+            self.require_licence(self.weights_licence, f"the weights of {getattr(self, self.named_by)}")
+
+    def require_licence(self, licence: str, weights: str) -> None:
+        if self.licence is not None and licence not in (*self.licence, RANDOM):
+            under = "a licence that nobody recorded" if licence == UNRECORDED else licence
+            raise VssError(
+                f"model.licence: {weights} are under {under}, the recipe takes {', '.join(self.licence) or 'none'}",
+                f"start from other weights, or add {licence} to model.licence",
+            )
+
+
+class LargeModel(TrainableModel):
     """A family whose networks are large: they may recompute activations, and be compiled."""
 
     checkpointing: bool = Field(

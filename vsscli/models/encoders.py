@@ -1,4 +1,4 @@
-"""The encoders that timm has, without importing it, which would import torch and take seconds."""
+"""The encoders that timm has, mostly without importing it, which would import torch and take seconds."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from importlib import metadata
 from pathlib import Path
 
 from vsscli.errors import VssError
+from vsscli.models.config import UNRECORDED
 
 REGISTERED = re.compile(r"^@register_model\s*\n(?:@[^\n]*\n)*def (\w+)\(", re.MULTILINE)
 """How timm's source registers a function as a model of its name."""
@@ -28,6 +29,14 @@ def encoder_names() -> frozenset[str]:
             except (OSError, UnicodeDecodeError):
                 continue
     return frozenset(found)
+
+
+def licence_of(name: str) -> str:
+    """The licence that timm records for the weights of one of its models, `UNRECORDED` if it records none."""
+    import timm
+
+    known = timm.get_pretrained_cfg(name)
+    return UNRECORDED if known is None else known.license or UNRECORDED
 
 
 def require_encoder(name: str) -> None:

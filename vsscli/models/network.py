@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from vsscli.errors import VssError
+from vsscli.models.config import UNRECORDED
 from vsscli.models.dropout import ChannelDropout
 from vsscli.models.outputs import MapOutputs, Outputs
 from vsscli.models.scores import Scores
@@ -77,6 +78,9 @@ class Network(nn.Module, ABC):
         (`follow`); 1 if images are independent.
     trunk_digest
         Digest of a frozen trunk that checkpoints leave out because it can be loaded from its source; else empty.
+    licence
+        Licence of the weights that it began from, set by whoever loads; `vsscli.models.config.RANDOM` if it began from
+        none, `UNRECORDED` if unknown.
     """
 
     feature_channels: int = 0
@@ -84,6 +88,7 @@ class Network(nn.Module, ABC):
     fresh: frozenset[str] = frozenset()
     frames: int = 1
     trunk_digest: str = ""
+    licence: str = UNRECORDED
 
     def __init__(self, num_classes: int, stride: int, divisor: int, normalisation: Normalisation) -> None:
         super().__init__()

@@ -46,6 +46,8 @@ class Conversion:
         C.
     crop
         Height and width of the only images that the network takes; `None` if it takes any.
+    licence
+        Of the published file, or of the trunk's weights in it.
     loaded
         Number of tensors taken from the file.
     resized, fresh
@@ -61,6 +63,7 @@ class Conversion:
     kind: str
     classes: int
     crop: tuple[int, int] | None
+    licence: str
     loaded: int
     resized: tuple[str, ...]
     fresh: tuple[str, ...]
@@ -156,7 +159,7 @@ def convert_checkpoint(
     converted.fitted.report(official, talk)
     recipe = _recipe(converted, table, out.stem, classes)
     checkpoint = Checkpoint(
-        network=recipe.model.model_dump(mode="json"),
+        network=recipe.model.kept_values(),
         weights=converted.fitted.weights,
         table=table,
         normalisation=converted.normalisation,
@@ -165,6 +168,7 @@ def convert_checkpoint(
         step=0,
         fresh=converted.fitted.fresh,
         trunk=converted.trunk,
+        licence=converted.licence,
     )
     save_checkpoint(out, checkpoint)
     fitted = converted.fitted
@@ -174,6 +178,7 @@ def convert_checkpoint(
         str(official.kind),
         table.num_classes,
         converted.crop,
+        converted.licence,
         fitted.loaded,
         fitted.resized,
         fitted.fresh,

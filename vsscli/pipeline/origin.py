@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
-from vsscli.models.build import read_config
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
 from vsscli.pipeline.runs import JOURNAL, curves_in
 from vsscli.store.header import Header, read_header
@@ -94,10 +93,6 @@ def _run(folder: Path, checkpoint: Checkpoint | None, wanted: set[str]) -> dict[
     values |= dict.fromkeys(ABOUT)
     if checkpoint is None:
         return values
-    try:
-        licence = read_config(checkpoint.network).weights_licence
-    except VssError:  # a network of a library that is not installed
-        licence = ""
     backbone = checkpoint.network.get("backbone") or checkpoint.network.get("encoder")
     return values | {
         "checkpoint": str(checkpoint.path),
@@ -106,7 +101,7 @@ def _run(folder: Path, checkpoint: Checkpoint | None, wanted: set[str]) -> dict[
         "family": checkpoint.network.get("family"),
         "backbone": backbone,
         "pretrained": checkpoint.network.get("pretrained"),
-        "licence": licence or None,
+        "licence": checkpoint.licence,
         "steps": checkpoint.step,
         "used": checkpoint.fingerprint in wanted,
     }

@@ -39,6 +39,8 @@ class TrainingRun:
         Figures by name, each at the steps at which they were written.
     recipe
         The recipe that its checkpoint carries; empty if there is none yet.
+    licence
+        Of the weights that it began from (`vsscli.models.checkpoints.Checkpoint`); empty if there is no checkpoint yet.
     seconds
         How long it took, if it is a stage of a pipeline that ran without interruption.
     """
@@ -50,6 +52,7 @@ class TrainingRun:
     steps: int | None
     curves: dict[str, Curve] = field(repr=False)
     recipe: dict[str, Any] = field(repr=False)
+    licence: str = ""
     seconds: float | None = None
 
     @property
@@ -72,6 +75,7 @@ class TrainingRun:
             "steps": self.steps,
             "seconds": self.seconds,
             "recipe": self.recipe.get("name"),
+            "licence": self.licence or None,
             "figures": self.figures,
         }
 
@@ -133,8 +137,10 @@ def _read(workspace: Path, journal: Path) -> TrainingRun:
     folder = journal.parent
     curves = curves_in(journal)
     recipe: dict[str, Any] = {}
+    licence = ""
     with suppress(VssError):  # it has none yet, or of a later version: its journal can be read all the same
-        recipe = load_checkpoint(folder / "last.pt", weights=False).recipe
+        checkpoint = load_checkpoint(folder / "last.pt", weights=False)
+        recipe, licence = checkpoint.recipe, checkpoint.licence
     steps = _at(recipe, ("train", "steps"))
     record = json_or_none(folder / "stage.json")
     seconds = record.get("seconds") if isinstance(record, dict) else None
@@ -147,5 +153,6 @@ def _read(workspace: Path, journal: Path) -> TrainingRun:
         steps if isinstance(steps, int) else None,
         curves,
         recipe,
+        licence,
         float(seconds) if isinstance(seconds, int | float) else None,
     )

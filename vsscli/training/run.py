@@ -144,8 +144,8 @@ def _learn(
         for path in (last, best):
             clear_parts(path)
     fresh = not (resume and last.exists())
-    if fresh and init is None:
-        require_start(recipe, talk)
+    if fresh:
+        require_start(recipe, init, talk)
     items, others = make_ready(sources, pseudo_labels, record=record, digests=digests, talk=talk)
     unlabelled = None
     if others is not None and recipe.unlabelled is not None:

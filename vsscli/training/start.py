@@ -30,9 +30,13 @@ def require_precision(recipe: Recipe, device: torch.device) -> None:
         ) from error
 
 
-def require_start(recipe: Recipe, talk: Talk) -> None:
-    """Refuse or warn of missing initial weights, before the data is checked and a network is built."""
+def require_start(recipe: Recipe, init: Path | None, talk: Talk) -> None:
+    """Refuse initial weights that are missing or under a forbidden licence, and warn where there are none, before the
+    data is checked and a network is built."""
     model = recipe.model
+    if init is not None:
+        model.require_licence(load_checkpoint(init, weights=False).licence, f"the weights that {init} began from")
+        return
     if model.random:
         what = f"recipe {recipe.name} names neither a checkpoint nor weights to start from"
         if recipe.unlabelled is not None:
@@ -85,7 +89,10 @@ def first_network(
     """The network with its initial weights: pretraining or a checkpoint; a resumed run loads its own later."""
     network = build_network(recipe.model, dataset.table.num_classes, load_pretrained=fresh and init is None, talk=talk)
     if not fresh:  # learning rates of layers stay as they were when the run began
-        network.fresh = frozenset(load_checkpoint(last, weights=False).fresh)
+        begun = load_checkpoint(last, weights=False)
+        network.fresh, network.licence = frozenset(begun.fresh), begun.licence
+    elif init is None:
+        recipe.model.require_licence(network.licence, "the weights that it starts from")
     if fresh and init is not None:
         checkpoint = load_checkpoint(init)
         if checkpoint.table != dataset.table:
@@ -100,6 +107,7 @@ def first_network(
                 "which resizes position tables",
             )
         load_weights(network, checkpoint)
+        network.licence = checkpoint.licence
         # Trained parameters are no longer fresh.
         network.fresh = frozenset(checkpoint.fresh if checkpoint.step == 0 else ())
         if checkpoint.normalisation != network.normalisation:

@@ -83,7 +83,7 @@ def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTab
     save_checkpoint(
         path,
         Checkpoint(
-            network=recipe.model.model_dump(mode="json"),
+            network=recipe.model.kept_values(),
             weights={**raw, **(state.average.weights if state.average else {})},
             table=table,
             normalisation=state.network.normalisation,
@@ -92,6 +92,7 @@ def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTab
             step=state.step,
             inputs=state.inputs,
             trunk=state.network.trunk_digest,
+            licence=state.network.licence,
             fresh=tuple(sorted(state.network.fresh)) if resumable else (),
             training=training,
         ),

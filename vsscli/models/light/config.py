@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from vsscli.errors import VssError
-from vsscli.models.config import NamedNetwork, NetworkConfig
-from vsscli.models.encoders import require_encoder
+from vsscli.models.config import RANDOM, NamedNetwork, TrainableModel
+from vsscli.models.encoders import licence_of, require_encoder
 from vsscli.section import Fraction, Width
 from vsscli.talk import SILENCE, Talk
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from vsscli.models.light.network import LightNetwork
 
 
-class LightModel(NetworkConfig):
+class LightModel(TrainableModel):
     """A timm encoder and a feature pyramid."""
 
     named_by: ClassVar[str] = "encoder"
@@ -28,6 +28,7 @@ class LightModel(NetworkConfig):
             {"family": "light", "pretrained": "none"},
             pretraining="ImageNet weights of timm's model, downloaded automatically",
             pretraining_publisher="https://github.com/huggingface/pytorch-image-models",
+            licence="apache-2.0",
         ),
     )
 
@@ -52,11 +53,17 @@ class LightModel(NetworkConfig):
         where = "from a package, the hub's cache or the hub when training starts"
         return f"model.pretrained imagenet: {where}" if self.pretrained == "imagenet" else ""
 
+    @property
+    def weights_licence(self) -> str:
+        """As timm records it for the encoder, whichever file its weights are in."""
+        return RANDOM if self.random else licence_of(self.encoder)
+
     def reading(self) -> dict[str, Any]:
         return {"encoder": self.encoder.partition(".")[0]}
 
     def require_known(self) -> None:
         require_encoder(self.encoder)
+        super().require_known()
 
     def require_sound(self) -> None:
         for field in ("dropout", "drop_path"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from vsscli.models.config import RANDOM
 from vsscli.models.light.config import LightModel
 from vsscli.models.light.encoder import TimmEncoder
 from vsscli.models.light.pyramid import PyramidDecoder
@@ -47,4 +48,5 @@ def build_light(config: LightModel, num_classes: int, load_pretrained: bool, tal
     if load_pretrained:
         loaded = load_encoder(network.encoder.features, config.encoder, config.pretrained, talk)
         network.note_loaded({f"encoder.features.{name}" for name in loaded})
+        network.licence = config.weights_licence if loaded else RANDOM
     return network

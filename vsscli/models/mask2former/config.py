@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Union
 from pydantic import Field, ValidationError, create_model, model_validator
 
 from vsscli.errors import VssError
-from vsscli.models.config import LargeModel, NamedNetwork, config_error
+from vsscli.models.config import RANDOM, UNRECORDED, LargeModel, NamedNetwork, config_error
 from vsscli.models.mask2former.published import NETWORKS
 from vsscli.models.mask2former.trunks import (
     SETTINGS,
@@ -191,6 +191,12 @@ class Mask2FormerModel(LargeModel):
                 return f"{listed.pretraining} is published at {listed.pretraining_publisher}"
         return ""
 
+    @property
+    def weights_licence(self) -> str:
+        """That of the trunk's published weights; of another file it is known once the file is read."""
+        listed = {one.name: one.licence for one in self.listed}
+        return RANDOM if self.random else listed.get(self.backbone) or UNRECORDED
+
     def reading(self) -> dict[str, Any]:
         trunk, head = self.trunk.model_dump(), self.decoder
         adapter = trunk.pop("adapter", {})
@@ -205,6 +211,7 @@ class Mask2FormerModel(LargeModel):
 
     def require_known(self) -> None:
         require_backbone(self.backbone)
+        super().require_known()
 
     def require_sound(self) -> None:
         _ = self.trunk, self.decoder

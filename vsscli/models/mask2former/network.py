@@ -6,6 +6,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from vsscli.models.config import RANDOM
 from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.models.mask2former.head import Mask2FormerHead
 from vsscli.models.mask2former.trunks import DIVISOR
@@ -81,9 +82,10 @@ def build_mask2former(
     """Build a network; with ``load_pretrained``, load the weights that its configuration names."""
     network = Mask2Former(config, num_classes)
     if load_pretrained and not config.random:
-        load_start(network, config.trunk, Path(config.pretrained).expanduser(), talk)
+        network.licence = load_start(network, config.trunk, Path(config.pretrained).expanduser(), talk)
     elif load_pretrained:
         network.note_loaded(())
+        network.licence = RANDOM
     return network
 
 

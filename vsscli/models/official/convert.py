@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.models.build import read_config
-from vsscli.models.config import NetworkConfig
+from vsscli.models.config import UNRECORDED, NetworkConfig
 from vsscli.models.mask2former.config import LAYOUTS, HeadConfig, Mask2FormerModel
 from vsscli.models.mask2former.network import Mask2Former
 from vsscli.models.mask2former.trunks import (
@@ -59,6 +59,8 @@ class Converted:
         Height and width of the only images it takes; None if it takes any.
     trunk
         Digest of a frozen trunk that the weights lack; empty if they are complete.
+    licence
+        That of the published file; of a plain ViT, that of the trunk's weights in it.
     step
         Published step of the sliding window; None for four sevenths of the crop.
     """
@@ -68,6 +70,7 @@ class Converted:
     normalisation: Normalisation
     crop: tuple[int, int] | None
     trunk: str = ""
+    licence: str = UNRECORDED
     step: tuple[int, int] | None = None
 
 
@@ -117,7 +120,7 @@ def convert_official(
     fitted = fitted_weights(
         mapped.tensors, target, official.source, unused=mapped.unused, resized=mapped.resized, fresh=fresh
     )
-    return Converted(described, fitted, network.normalisation, network.crop)
+    return Converted(described, fitted, network.normalisation, network.crop, licence=official.kind.licence)
 
 
 def _backbone(official: Official, named: str | None) -> str:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.models.build import read_config
+from vsscli.models.encoders import licence_of
 from vsscli.models.official.convert import Converted
 from vsscli.models.official.recognise import tensors_of
 from vsscli.models.official.report import COUNTER, fitted_weights
@@ -239,12 +240,15 @@ def convert_plain_vit(
     ]
     mapped = {f"{TRUNK}{name}": tensor.float() for name, tensor in fitted.items()} | official.rest
     whole = fitted_weights(mapped, target, official.source, unused=official.unused, resized=resized)
+    licence = licence_of(described.backbone)
     if not official.borrowed:
-        return Converted(described, whole, network.normalisation, network.crop, step=network.crop)
+        return Converted(described, whole, network.normalisation, network.crop, licence=licence, step=network.crop)
     weights = {name: tensor for name, tensor in whole.weights.items() if not name.startswith(TRUNK)}
     digest = trunk_digest({name.removeprefix(TRUNK): t for name, t in whole.weights.items() if name.startswith(TRUNK)})
     named = described.model_copy(update={"pretrained": base})
-    return Converted(named, replace(whole, weights=weights), network.normalisation, network.crop, digest, network.crop)
+    return Converted(
+        named, replace(whole, weights=weights), network.normalisation, network.crop, digest, licence, network.crop
+    )
 
 
 def in_order_of_ids(official: PlainOfficial) -> PlainOfficial:

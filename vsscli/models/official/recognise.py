@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from vsscli.errors import VssError
+from vsscli.models.mask2former.published import APACHE, CC_BY_NC, MIT
 from vsscli.models.mask2former.relative_position import index_fits
 from vsscli.models.official.head import older_name
 from vsscli.models.official.pretraining import downsample_ends
@@ -45,6 +46,15 @@ class CheckpointKind(StrEnum):
     SWIN = "a Swin trunk"
     BEIT = "a BEiT trunk"
     ONE_PEACE_TRUNK = "a ONE-PEACE vision trunk"
+
+    @property
+    def licence(self) -> str:
+        """The licence that its publisher puts such files under."""
+        return {
+            CheckpointKind.SWIN_MASK2FORMER: CC_BY_NC,
+            CheckpointKind.SWIN: MIT,
+            CheckpointKind.BEIT: MIT,
+        }.get(self, APACHE)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.build import read_config
+from vsscli.models.build import read_config, recorded_licence
 from vsscli.models.mask2former.relative_position import Window
 from vsscli.models.mask2former.trunks import PATCH, BackboneConfig
 from vsscli.models.misfits import first_of, misfits
@@ -24,15 +24,15 @@ from vsscli.talk import SILENCE, Talk
 CLASSES = "head.predictor.class_embed."
 
 
-def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk = SILENCE) -> None:
-    """Load a file into a fresh network of the family mask2former, as far as the file's tensors go.
+def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk = SILENCE) -> str:
+    """Load a file into a fresh network of the family mask2former, as far as the file's tensors go; return its licence.
 
     The file is the pretraining of BEiT, ONE-PEACE or a Swin; or a published or a vss checkpoint of a whole network of
     the same sizes, whose head is loaded too, except for its class layer if it has another number of classes. Position
     tables are resized to the crop of ``trunk``. Files of other networks, and missing tensors, are errors.
     """
     source = f"weights {path}"
-    mapped, unlearned = _read(path, source, trunk)
+    mapped, unlearned, licence = _read(path, source, trunk)
     target = network.state_dict()
     found = {name: tensor for name, tensor in mapped.tensors.items() if not _other_classes(name, tensor, target)}
     # A file of a trunk has no adapter, pyramid or head; a part that is present must be complete.
@@ -52,20 +52,22 @@ def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk =
         talk.say(f"{len(mapped.unused)} tensors not used ({first_of(mapped.unused)})")
     if fresh:
         talk.say(f"{len(fresh)} tensors start from scratch ({first_of(fresh)})")
+    return licence
 
 
-def _read(path: Path, source: str, trunk: BackboneConfig) -> tuple[Mapped, frozenset[str]]:
-    """The tensors of a file under our names, and the names of those that were never trained."""
+def _read(path: Path, source: str, trunk: BackboneConfig) -> tuple[Mapped, frozenset[str], str]:
+    """The tensors of a file under our names, the names of those that were never trained, and the file's licence."""
     content = read_torch(path, "weights")
     own = _own_weights(content)
     if own is None:
-        return map_official(recognise(content, source), trunk), frozenset()
+        official = recognise(content, source)
+        return map_official(official, trunk), frozenset(), official.kind.licence
     about = parse_json(content["vss"], f"the description in {source}", "copy it again", finite=False)
     about = about if isinstance(about, dict) else {}
     backbone = map_backbone(own, trunk, source, _own_grid(about))
     unlearned = frozenset(about.get("fresh") or ()) if about.get("step") == 0 else frozenset()
     rest = {name: tensor for name, tensor in own.items() if not name.startswith(BACKBONE)}
-    return Mapped(backbone.tensors | rest, backbone.resized, backbone.unused), unlearned
+    return Mapped(backbone.tensors | rest, backbone.resized, backbone.unused), unlearned, recorded_licence(about)
 
 
 def _own_weights(content: Any) -> dict[str, Tensor] | None:

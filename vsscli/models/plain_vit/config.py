@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from vsscli.errors import VssError
-from vsscli.models.config import LargeModel, NamedNetwork
-from vsscli.models.encoders import require_encoder
+from vsscli.models.config import RANDOM, LargeModel, NamedNetwork
+from vsscli.models.encoders import licence_of, require_encoder
 from vsscli.models.plain_vit.published import NETWORKS
 from vsscli.section import Factor, Fraction, Layers, Section, Size, Width
 from vsscli.talk import SILENCE, Talk
@@ -97,9 +97,6 @@ class PlainVitModel(LargeModel):
         description="`none`, `timm` (from the hub or its cache), or a file of the trunk's weights or of a vss "
         "checkpoint",
     )
-    licence: tuple[str, ...] | None = Field(
-        None, description="licences that the weights may be under, apache-2.0 for example; none: any"
-    )
 
     @property
     def frozen(self) -> bool:
@@ -130,10 +127,7 @@ class PlainVitModel(LargeModel):
     @property
     def weights_licence(self) -> str:
         """As timm records it for the backbone, whichever file its weights are in."""
-        import timm  # which imports torch
-
-        known = None if self.random else timm.get_pretrained_cfg(self.backbone)
-        return "" if known is None else known.license or ""
+        return RANDOM if self.random else licence_of(self.backbone)
 
     def reading(self) -> dict[str, Any]:
         return {
@@ -147,12 +141,7 @@ class PlainVitModel(LargeModel):
 
     def require_known(self) -> None:
         require_encoder(self.backbone)
-        if self.licence is not None and not self.random and self.weights_licence not in self.licence:
-            raise VssError(
-                f"licence: the weights of {self.backbone} are under {self.weights_licence or 'an unknown licence'}, "
-                f"the recipe takes {', '.join(self.licence) or 'none'}",
-                "choose another backbone, or add it to model.licence",
-            )
+        super().require_known()
 
     def require_sound(self) -> None:
         if self.patch < 8:

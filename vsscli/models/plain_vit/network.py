@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from vsscli.errors import VssError
+from vsscli.models.config import RANDOM
 from vsscli.models.frozen import NEVER_LEARNS
 from vsscli.models.network import Network
 from vsscli.models.outputs import Clip, MaskOutputs, QueryPrediction
@@ -268,12 +269,13 @@ def build_plain_vit(config: PlainVitModel, num_classes: int, load_pretrained: bo
     any case: no checkpoint brings them."""
     network = PlainVit(config, num_classes)
     if not config.random and (load_pretrained or config.frozen):
-        loaded = load_start(network, network.trunk, config, talk)
+        loaded, network.licence = load_start(network, network.trunk, config, talk)
         network.note_loaded(loaded)
         if config.frozen:
             network.trunk_digest = trunk_digest(network.trunk.state_dict())
     elif load_pretrained:
         network.note_loaded(())
+        network.licence = RANDOM
     return network
 
 

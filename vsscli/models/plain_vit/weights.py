@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vsscli.errors import VssError
+from vsscli.models.build import recorded_licence
 from vsscli.models.misfits import first_of, misfits
 from vsscli.models.plain_vit.config import PlainVitModel
 from vsscli.models.plain_vit.tensors import Grid, fitted_trunk, timm_names
@@ -23,8 +25,9 @@ from vsscli.talk import SILENCE, Talk
 TRUNK, CLASSES = "trunk.", "head.class_head."
 
 
-def load_start(network: nn.Module, trunk: Trunk, config: PlainVitModel, talk: Talk = SILENCE) -> set[str]:
-    """Fill a network with the weights that its configuration names, and return the names of what was loaded.
+def load_start(network: nn.Module, trunk: Trunk, config: PlainVitModel, talk: Talk = SILENCE) -> tuple[set[str], str]:
+    """Fill a network with the weights that its configuration names, and return the names of what was loaded, and its
+    licence.
 
     Raises
     ------
@@ -39,17 +42,21 @@ def load_start(network: nn.Module, trunk: Trunk, config: PlainVitModel, talk: Ta
                 "name a file as model.pretrained, or fetch them once where the hub can be reached: "
                 f"timm.create_model({config.backbone!r}, pretrained=True)",
             )
-        return _fill(network, trunk, timm_names(read_safetensors(path, "weights")), {}, None, f"timm, {path}", talk)
+        tensors, source = timm_names(read_safetensors(path, "weights")), f"timm, {path}"
+        return _fill(network, trunk, tensors, {}, None, source, talk), config.weights_licence
     path = Path(config.pretrained).expanduser()
     source, content = f"weights {path}", read_torch(path, "weights")
     if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
-        return _fill(network, trunk, timm_names(state_dict_of(content, path)), {}, None, source, talk)
+        tensors = timm_names(state_dict_of(content, path))
+        return _fill(network, trunk, tensors, {}, None, source, talk), config.weights_licence
     own = unwrapped(content["weights"] if isinstance(content.get("weights"), dict) else {})
     tensors = {name.removeprefix(TRUNK): tensor for name, tensor in own.items() if name.startswith(TRUNK)}
     rest = {name: tensor for name, tensor in own.items() if not name.startswith(TRUNK)}
     if not tensors:
         raise VssError(f"{source} hold no trunk of their own", "name the file that they name, or vss train --init")
-    return _fill(network, trunk, tensors, rest, _grid_of(content["vss"], source), source, talk)
+    about = parse_json(content["vss"], f"the description in {source}", "copy it again", finite=False)
+    about = about if isinstance(about, dict) else {}
+    return _fill(network, trunk, tensors, rest, _grid_of(about, source), source, talk), recorded_licence(about)
 
 
 def trunk_digest(state: Mapping[str, Tensor]) -> str:
@@ -100,10 +107,9 @@ def _fill(
     return set(loaded)
 
 
-def _grid_of(about: str, source: str) -> Grid | None:
+def _grid_of(about: Mapping[str, Any], source: str) -> Grid | None:
     """The patches down and across that a vss checkpoint was made for."""
-    values = parse_json(about, f"the description in {source}", "copy it again", finite=False)
-    network = values.get("network") if isinstance(values, dict) else None
+    network = about.get("network")
     if not isinstance(network, dict) or network.get("family") != "plain_vit":
         raise VssError(f"{source} are of another family of networks", "name weights of a ViT")
     config = PlainVitModel.model_validate(network)
