@@ -21,30 +21,22 @@ printed as they come; the JSON file is rewritten after each one.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import multiprocessing
-import os
-import platform
-import statistics
 import tempfile
 import time
-import traceback
 from collections.abc import Callable
-from concurrent.futures import Future, ProcessPoolExecutor
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from bench import Bench, Row
 from contrast import plain_loop, scene
 from inference import Comparison, random_network, timed
-from steps import DrawnOnTheCpu, TrainingStep, config_for, operations, paper_recipe
+from steps import DrawnOnTheCpu, TrainingStep, config_for, paper_recipe
 from torch import Tensor
 
-from vsscli.inference.devices import HALF, autocast, resolve_device
+from vsscli.inference.devices import HALF, autocast
 from vsscli.inference.encode import encode_frame
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.inference.predictor import Predictor, ReadOut
@@ -68,91 +60,7 @@ TINY = ("light", "swin_tiny", "vit_adapter_tiny", "one_peace_tiny", "eomt_tiny",
 SMALL = ("light", "vit_adapter_tiny", "eomt_tiny")
 FRAME = (480, 864)  # VSPW's 480x853 in multiples that all networks take
 LARGE = (896, 896)
-Row = dict[str, Any]
 Case = tuple[str, tuple[int, int], int]
-
-
-class Bench:
-    """The device, what was measured on it, and where rows go."""
-
-    def __init__(self, arguments: argparse.Namespace) -> None:
-        self.device = resolve_device(arguments.device)
-        torch.empty(1, device=self.device)  # statistics need the device to be set up
-        self.quick = arguments.quick
-        self.until = time.monotonic() + 60 * arguments.minutes
-        self.out: Path | None = arguments.out
-        self.rows: list[Row] = []
-        self.peak_flops: float | None = None
-        self.precision = "32" if self.device.type == "cpu" else "bf16"  # CPUs that lack bf16 emulate it
-        self.repeats = 2 if self.quick else 10
-        # Counting takes seconds for a large network, in processes of its own while the device works.
-        self._counters = ProcessPoolExecutor(1 if self.quick else 6, multiprocessing.get_context("spawn"))
-        self._counted: dict[tuple[str, tuple[int, int]], Future[tuple[int, int]]] = {}
-
-    def add(self, part: str, what: str, **figures: Any) -> None:
-        """Keep and print a row."""
-        self.rows.append({"part": part, "what": what, **figures})
-        print(
-            f"{part:11} {what:44} " + "  ".join(f"{key} {_shown(value)}" for key, value in figures.items()), flush=True
-        )
-        if self.out is not None:
-            self.out.write_text(json.dumps({"machine": self.machine(), "rows": self.rows}, indent=1) + "\n")
-
-    def attempt(self, part: str, what: str, work: Callable[[], Row]) -> None:
-        """Add the row that ``work`` measures, or how it failed."""
-        if time.monotonic() > self.until:
-            self.add(part, what, skipped="no time left")
-            return
-        self.reset()
-        try:
-            figures = work()
-        except torch.OutOfMemoryError:
-            figures = {"failed": "out of memory"}
-        except Exception as error:  # a card may be at hand only once: the other rows are worth having
-            traceback.print_exc()
-            figures = {"failed": f"{type(error).__name__}: {error}"[:300]}
-        self.add(part, what, **figures)
-
-    def reset(self) -> None:
-        """Forget what was compiled and allocated."""
-        torch._dynamo.reset()
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
-
-    def seconds(self, work: Callable[[], object], repeats: int | None = None, warm: int = 2) -> float:
-        """Median time of a call, until the device is done."""
-        for _ in range(warm):
-            timed(work, self.device)
-        return statistics.median(timed(work, self.device).clock for _ in range(repeats or self.repeats))
-
-    def count(self, name: str, size: tuple[int, int]) -> Future[tuple[int, int]]:
-        """Operations of a network for one image, at test and in training."""
-        if (name, size) not in self._counted:
-            self._counted[name, size] = self._counters.submit(operations, name, size, CLASSES)
-        return self._counted[name, size]
-
-    def memory(self) -> Row:
-        """Peak of the memory that torch allocated, in GiB, since `reset`."""
-        if self.device.type != "cuda":
-            return {}
-        return {"GiB": torch.cuda.max_memory_allocated(self.device) / 2**30}
-
-    def share(self, flops: float, seconds: float) -> Row:
-        """Operations a second, and their share of what the card was seen to reach."""
-        rate = flops / seconds
-        return {"TFLOP/s": rate / 1e12} | ({"share": rate / self.peak_flops} if self.peak_flops else {})
-
-    def machine(self) -> Row:
-        """What the figures were taken on."""
-        card = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "CPU"
-        return {
-            "device": card,
-            "cores": len(os.sched_getaffinity(0)),
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", "timm")},
-            "quick": self.quick,
-        }
 
 
 def ceilings(bench: Bench) -> None:
@@ -400,10 +308,6 @@ def _drawn(size: tuple[int, int]) -> np.ndarray:
     return (field + generator.normal(0, 8, field.shape)).clip(0, 255).astype(np.uint8)
 
 
-def _shown(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
 PARTS: dict[str, Callable[[Bench], None]] = {
     part.__name__: part for part in (ceilings, equal, forward, prediction, training, contrast, graphs, compiled)
 }
@@ -417,7 +321,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="tiny networks and sizes, for a CPU")
     parser.add_argument("--minutes", type=float, default=8.0, help="no row begins later (default 8)")
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS))
-    bench = Bench(parser.parse_args())
+    bench = Bench(parser.parse_args(), CLASSES)
     # Full float32, so that the devices differ by rounding alone; bf16 is chosen by autocast.
     torch.backends.cudnn.allow_tf32 = False
     for name in parser.parse_args().parts:
