@@ -84,7 +84,7 @@ def count_cost(
 class Outline:
     """A network without its weights: parameters, the attributes of `vsscli.models.network.Network`, the operations of a
     forward pass over one image of a height and width, and in training those of all of it and of a frozen trunk, for an
-    image or a clip."""
+    image or a clip; and whether networks over that trunk share what it sees."""
 
     parameters: int
     crop: tuple[int, int] | None
@@ -92,6 +92,7 @@ class Outline:
     stride: int
     flops: Callable[[tuple[int, int]], int]
     training: Callable[[tuple[int, int]], tuple[int, int]]
+    shares: bool
 
 
 def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outline:
@@ -113,7 +114,7 @@ def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outl
     def training(size: tuple[int, int]) -> tuple[int, int]:
         return counted(size, training=True)
 
-    return Outline(parameters, network.crop, network.divisor, network.stride, flops, training)
+    return Outline(parameters, network.crop, network.divisor, network.stride, flops, training, network.shares)
 
 
 def _outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Network:

@@ -1,15 +1,28 @@
-"""What of a network never learns, and so is not copied where what learns is: a frozen trunk."""
+"""What of a network never learns, and so is neither copied nor run twice: a frozen trunk."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
 NEVER_LEARNS = "never_learns"
 """The attribute that such a part has, and that is true."""
+
+
+class Seen(NamedTuple):
+    """What a frozen trunk makes of images, for every network over it to read: tokens (B, N, D) of several depths, and
+    the rotary positions of the patches, None where the trunk has none."""
+
+    taps: tuple[Tensor, ...]
+    positions: Tensor | None = None
+
+    def part(self, images: slice) -> Seen:
+        """That of some of the images."""
+        return self._replace(taps=tuple(tokens[images] for tokens in self.taps))
+
 
 Module = TypeVar("Module", bound=nn.Module)
 

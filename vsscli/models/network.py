@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from vsscli.errors import VssError
 from vsscli.models.config import UNRECORDED
 from vsscli.models.dropout import ChannelDropout
+from vsscli.models.frozen import Seen
 from vsscli.models.outputs import MapOutputs, Outputs
 from vsscli.models.scores import Scores
 
@@ -106,6 +107,19 @@ class Network(nn.Module, ABC):
         """Everything that training can use, for normalised images (B, 3, H, W); of a network with ``frames`` above 1
         they are whole clips, frame by frame."""
         return MapOutputs(self(images))
+
+    @property
+    def shares(self) -> bool:
+        """Whether a frozen trunk sees the same whatever network over it is asked, so that it need see images once."""
+        return False
+
+    def see(self, images: Tensor) -> Seen:
+        """What its frozen trunk makes of normalised images (B, 3, H, W), if it ``shares``."""
+        raise NotImplementedError
+
+    def outputs_from(self, images: Tensor, seen: Seen | None) -> Outputs:
+        """`outputs` for images of which a frozen trunk has ``seen`` everything already; None: it has not."""
+        return self.outputs(images)
 
     def follow(self, images: Tensor, handed: Tensor | None = None) -> tuple[Outputs, Tensor]:
         """Predict the next frame of several videos, for a network with ``frames`` above 1.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from vsscli.models.frozen import copied, load_learning
+from vsscli.models.frozen import Seen, copied, load_learning
 from vsscli.models.network import Network
 from vsscli.models.outputs import Outputs
 from vsscli.training.averaging import AveragedWeights, Start, gradually
@@ -33,13 +33,16 @@ class Learner(nn.Module):
         self.network = network
         self.projection = projection
 
-    def forward(self, images: Tensor, asked: Sequence[Tensor | None] = (), pairs: int = 0) -> Answer:
+    def forward(
+        self, images: Tensor, asked: Sequence[Tensor | None] = (), pairs: int = 0, seen: Seen | None = None
+    ) -> Answer:
         """Run the network on normalised images (B, 3, H, W), and project groups of cells, numbers (A, M) each.
 
-        The last 2 * ``pairs`` images are pairs of views, whose channels are dropped (`models.dropout`).
+        The last 2 * ``pairs`` images are pairs of views, whose channels are dropped (`models.dropout`). ``seen`` is
+        what a frozen trunk made of the images, if it has seen them.
         """
         with self.network.between.of_pairs(pairs):
-            outputs = self.network.outputs(images)
+            outputs = self.network.outputs_from(images, seen)
         return Answer(
             outputs, [None if cells is None else self.project(feature_cells(outputs)[cells]) for cells in asked]
         )
@@ -67,9 +70,12 @@ class MeanTeacher:
         self.learner.eval().requires_grad_(False)
 
     @torch.no_grad()
-    def __call__(self, images: Tensor) -> tuple[Outputs, Tensor | None]:
-        """Outputs for normalised images (B, 3, H, W), and the projected features of all cells, (N, D) float32."""
-        outputs = self.learner.network.outputs(images)
+    def __call__(self, images: Tensor, seen: Seen | None = None) -> tuple[Outputs, Tensor | None]:
+        """Outputs for normalised images (B, 3, H, W), and the projected features of all cells, (N, D) float32.
+
+        ``seen`` is what a frozen trunk made of the images, if it has seen them.
+        """
+        outputs = self.learner.network.outputs_from(images, seen)
         if self.learner.projection is None:
             return outputs, None
         return outputs, self.learner.project(feature_cells(outputs))

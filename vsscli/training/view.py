@@ -12,6 +12,7 @@ from torch import Tensor
 
 from vsscli.data.samples import Crops
 from vsscli.data.strong import VIEWS
+from vsscli.models.frozen import Seen
 from vsscli.models.network import Normalisation
 from vsscli.models.outputs import Outputs
 from vsscli.recipes.training import Unlabelled
@@ -46,7 +47,7 @@ class StepView:
 
     Images are normalised. ``teacher`` is None if no objective asks for it. With method unimatch unlabelled crops are
     strong views, all first ones, then all second ones, and ``sure`` (B, H, W) says where the teacher is sure of their
-    labels.
+    labels. ``seen`` is what a frozen trunk made of all images, if the teacher had to know.
     """
 
     labelled: Crops
@@ -54,6 +55,7 @@ class StepView:
     evidence: Evidence | None = None
     teacher: TeacherView | None = None
     sure: Tensor | None = None
+    seen: Seen | None = None
 
     @property
     def pairs(self) -> int:
@@ -107,13 +109,18 @@ class Viewer:
                 crops = _relabelled(crops, self._predicted(crops.images)[0])
             crops = mixed(settings.mixing, crops, self.frames)
         said: TeacherView | None = None
+        seen: Seen | None = None
         if self.teacher is not None:
-            split = len(labelled.images) if self.sees_all else 0
-            outputs, projected = self._predicted(torch.cat([labelled.images[:split], crops.images]))
+            count = len(labelled.images)
+            split = count if self.sees_all else 0
+            images = torch.cat([labelled.images, crops.images])
+            seen = self._seen(images)
+            own = slice(count - split, None)
+            outputs, projected = self._predicted(images[own], seen.part(own) if seen else None)
             said = TeacherView(outputs.part(slice(split)), outputs.part(slice(split, None)), projected)
             if labelled_by_teacher and not mixes:
                 crops = _relabelled(crops, said.unlabelled)
-        return StepView(labelled, crops, self._evidence(settings, crops, said, progress), said)
+        return StepView(labelled, crops, self._evidence(settings, crops, said, progress), said, seen=seen)
 
     def _strong(self, labelled: Crops, unlabelled: Crops, settings: Unlabelled) -> StepView:
         """Strong views of unlabelled crops with what the teacher says of weak ones."""
@@ -122,10 +129,19 @@ class Viewer:
         crops, sure = mixed_views(unlabelled, said, settings.mixing_share)
         return StepView(labelled, crops._replace(images=self.normalisation(crops.images)), sure=sure)
 
-    def _predicted(self, images: Tensor) -> tuple[Outputs, Tensor | None]:
+    def _predicted(self, images: Tensor, seen: Seen | None = None) -> tuple[Outputs, Tensor | None]:
         assert self.teacher is not None
         with self.autocast():
-            return self.teacher(images.contiguous(memory_format=torch.channels_last))
+            return self.teacher(images.contiguous(memory_format=torch.channels_last), seen)
+
+    def _seen(self, images: Tensor) -> Seen | None:
+        """What the frozen trunk of teacher and student makes of images that both of them see."""
+        assert self.teacher is not None
+        network = self.teacher.learner.network
+        if not network.shares:
+            return None
+        with self.autocast():
+            return network.see(images.contiguous(memory_format=torch.channels_last))
 
     def _evidence(self, settings: Unlabelled, crops: Crops, said: TeacherView | None, progress: float) -> Evidence:
         narrowing = Narrowing.at(progress, settings.drop, settings.sure)

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vsscli.errors import VssError
 from vsscli.models.config import RANDOM
-from vsscli.models.frozen import NEVER_LEARNS
+from vsscli.models.frozen import NEVER_LEARNS, Seen
 from vsscli.models.network import Network
 from vsscli.models.outputs import Clip, MaskOutputs, QueryPrediction
 from vsscli.models.plain_vit.config import PlainVitModel
@@ -101,8 +101,16 @@ class PlainVit(Network):
         Images are independent, and in training queries see their masks; or they are clips of ``frames`` images each,
         one after another, without masked attention.
         """
+        return self.outputs_from(images, None)
+
+    def outputs_from(self, images: Tensor, seen: Seen | None) -> MaskOutputs:
         masked = self.training and self.frames == 1
-        return self.predict(images, masked=masked, every_layer=self.training, frames=self.frames)
+        return self.predict(images, masked=masked, every_layer=self.training, frames=self.frames, seen=seen)
+
+    @property
+    def shares(self) -> bool:
+        """Not where training rescales the trunk's own positions: a teacher has them as they are."""
+        return self.decoder is not None and not getattr(getattr(self.trunk, "rope", None), "aug_active", False)
 
     def follow(self, images: Tensor, handed: Tensor | None = None) -> tuple[MaskOutputs, Tensor]:
         """Predictions for the next frame (B, 3, H, W) of some videos, and the queries (B, Q, D) of the frame after it.
@@ -114,7 +122,9 @@ class PlainVit(Network):
         layers, features, last = self._through(queries, tokens, positions, grid)
         return self._outputs(images, layers, features), self._next(last)
 
-    def predict(self, images: Tensor, *, masked: bool, every_layer: bool, frames: int = 1) -> MaskOutputs:
+    def predict(
+        self, images: Tensor, *, masked: bool, every_layer: bool, frames: int = 1, seen: Seen | None = None
+    ) -> MaskOutputs:
         """Predictions for images (B, 3, H, W).
 
         Parameters
@@ -127,15 +137,17 @@ class PlainVit(Network):
             Give the predictions before each block too.
         frames
             The images are clips of so many, one after another, whose queries are handed on.
+        seen
+            What the frozen trunk makes of the images, if it is known.
         """
         if len(images) % frames:
             raise VssError(
                 f"{len(images)} images are not clips of {frames} frames", "give whole clips, or set model.clip"
             )
-        tokens, positions, grid = self._tokens(images)
+        tokens, positions, grid = self._tokens(images, seen)
         clips = tokens.unflatten(0, (-1, frames))
         queries = self._first(clips)
-        seen: list[list[QueryPrediction]] = []
+        predicted: list[list[QueryPrediction]] = []
         features: list[Tensor] = []
         for number, frame in enumerate(clips.unbind(1)):
             if number:
@@ -143,9 +155,9 @@ class PlainVit(Network):
             layers, map_, queries = self._through(
                 queries, frame, positions, grid, masked=masked, every_layer=every_layer
             )
-            seen.append(layers)
+            predicted.append(layers)
             features.append(map_)
-        joined = [_joined(layer) for layer in zip(*seen, strict=True)]
+        joined = [_joined(layer) for layer in zip(*predicted, strict=True)]
         return self._outputs(images, joined, _in_turn(features), frames)
 
     def at_progress(self, fraction: float) -> None:
@@ -181,7 +193,17 @@ class PlainVit(Network):
                 positions.train(mode)
         return self
 
-    def _tokens(self, images: Tensor) -> tuple[Tensor, Tensor | None, Grid]:
+    @torch.no_grad()
+    def see(self, images: Tensor) -> Seen:
+        tokens, positions = embed(self.trunk, images)
+        taps = []
+        for number, block in enumerate(self.trunk.blocks[: self.taps[-1] + 1]):
+            tokens = run_block(block, tokens, positions)
+            if number in self.taps:
+                taps.append(self.trunk.norm(tokens))
+        return Seen(tuple(taps), positions)
+
+    def _tokens(self, images: Tensor, seen: Seen | None = None) -> tuple[Tensor, Tensor | None, Grid]:
         """Tokens (B, prefix + N, D) that the queries join, the rotary positions of the patches, and their grid."""
         self.check_sides(images)
         grid = (images.shape[-2] // self.divisor, images.shape[-1] // self.divisor)
@@ -190,14 +212,9 @@ class PlainVit(Network):
             for block in self.trunk.blocks[: self._apart]:
                 tokens = self._run(run_block, block, tokens, positions)
             return self.between(tokens, dim=-1), positions, grid
-        taps = []
-        with torch.no_grad():
-            tokens, positions = embed(self.trunk, images)
-            for number, block in enumerate(self.trunk.blocks[: self.taps[-1] + 1]):
-                tokens = run_block(block, tokens, positions)
-                if number in self.taps:
-                    taps.append(self.between(self.trunk.norm(tokens), dim=-1))
-        return self.laterals(taps), self.decoder.positions(grid) if positions is None else positions, grid
+        taps, positions = self.see(images) if seen is None else seen
+        tokens = self.laterals([self.between(tap, dim=-1) for tap in taps])
+        return tokens, self.decoder.positions(grid) if positions is None else positions, grid
 
     def _first(self, tokens: Tensor) -> Tensor:
         """The queries (B, Q, D) of first frames."""

@@ -126,6 +126,9 @@ class TrainKind(Kind[TrainStage]):
         asked = 0  # crops that the mean teacher predicts too
         if unlabelled is not None and (unlabelled.contrast is not None or unlabelled.teacher == "ema"):
             asked = settings.steps * (other_crops + (labelled_crops if unlabelled.contrast is not None else 0))
+        shared = asked if network.shares and views == 1 else 0  # of them, those that the student sees unchanged
+        if unlabelled is not None and unlabelled.teacher == "ema" and unlabelled.mixing != "none" and views == 1:
+            asked += round(settings.steps * other_crops * unlabelled.mixing_share)  # labelled before they are mixed
         val = extent_of(self, "val", frames)
         every = settings.validate_every
         times = math.ceil(settings.steps / every) if every else int(recipe.validated)
@@ -136,7 +139,7 @@ class TrainKind(Kind[TrainStage]):
             # comes twice. Through a frozen trunk leads no way back.
             again = 3 if recipe.model.recomputes else 2
             flops = float(crops * (forward + again * (forward - frozen)))
-            flops += asked * recipe.model.frames * network.flops(crop) if asked else 0
+            flops += asked * recipe.model.frames * network.flops(crop) - shared * frozen if asked else 0
             if val.frames is not None and times:
                 checked = times * val.frames * frame_flops(network, recipe, NONE, val.size)
                 flops += checked

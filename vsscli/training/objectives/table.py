@@ -63,7 +63,9 @@ class Objectives:
         view = self.viewer(labelled, unlabelled, progress)
         plans = [part.plan(view) for part in self.parts]
         images = view.images.contiguous(memory_format=torch.channels_last)
-        answer: Answer = learner(images, [None if plan is None else plan.anchors for plan in plans], view.pairs)
+        answer: Answer = learner(
+            images, [None if plan is None else plan.anchors for plan in plans], view.pairs, view.seen
+        )
         own, others = answer.outputs, None
         if view.unlabelled is not None:
             split = len(view.labelled.images)
