@@ -1,4 +1,5 @@
-"""A small data set with two predictions, one of them flickering, and pseudo-labels; its names are hostile if asked."""
+"""A small data set with two predictions, one of them flickering, and pseudo-labels; its names are hostile if asked, its
+classes many."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vsscli.data.classes import ClassTable
+from vsscli.data.classes import ClassTable, made_up_colour
 from vsscli.data.layouts import plain_data
 from vsscli.pipeline.pseudo import pseudo
 from vsscli.store.encode import encode
@@ -20,6 +21,7 @@ SIZE = (24, 32)
 FRAMES = 40
 HOSTILE = ("</script><script>boom()</script>", "<img src=x onerror=boom()>", "\u202eevil \x1b[31m", "'\"&amp; --><!--")
 PLAIN = ("road", "sky", "car", "tree")
+COLOURS = ((200, 40, 40), (40, 40, 200), (40, 200, 40), (9, 99, 9))
 ODD = 'a <b onclick="boom()">&amp;'
 
 
@@ -54,12 +56,14 @@ def label_of(t: int, *, flickers: bool) -> np.ndarray:
     return label.astype(np.uint8)
 
 
-def make_sample(home: Path, *, hostile: bool = False, frames: int = FRAMES, masks: bool = True) -> Sample:
-    """Write the data set and the stores below a folder."""
+def make_sample(
+    home: Path, *, hostile: bool = False, frames: int = FRAMES, masks: bool = True, classes: int = len(COLOURS)
+) -> Sample:
+    """Write the data set and the stores below a folder; ``classes`` beyond the first four do not occur."""
     root, workspace = home / "data set", home / "runs"
-    table = ClassTable(
-        "street", HOSTILE if hostile else PLAIN, ((200, 40, 40), (40, 40, 200), (40, 200, 40), (9, 99, 9))
-    )
+    more = range(len(COLOURS), classes)
+    names = (*(HOSTILE if hostile else PLAIN), *(f"thing_number_{k}_of_{classes}" for k in more))
+    table = ClassTable("street", names, (*COLOURS, *map(made_up_colour, more)))
     videos = ("alley", ODD if hostile else "street")
     for video in videos:
         for folder in ("origin", "mask"):
@@ -95,7 +99,7 @@ def make_sample(home: Path, *, hostile: bool = False, frames: int = FRAMES, mask
                 for segment in writer.pending(video, [f"{t:05d}" for t in range(frames)], SIZE):
                     encoded = []
                     for t in range(segment.start, segment.stop):
-                        mean = np.full((4, *SIZE), 0.02, np.float32)
+                        mean = np.full((classes, *SIZE), 0.02, np.float32)
                         mean[:, :, 16:] = 0.1
                         np.put_along_axis(
                             mean, label_of(t % FRAMES, flickers=flickers)[None].astype(np.intp), 1, axis=0

@@ -187,6 +187,21 @@ def test_nothing_is_wider_than_the_screen(browser: Browser, report: Report, widt
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
+def test_a_hundred_classes_are_filtered_and_fit_a_phone(browser: Browser, tmp_path: Path) -> None:
+    sample = make_sample(tmp_path, classes=124, frames=8)
+    done = write_report([sample.steady], context=Context(sample.workspace))
+    for page in opened(browser, done.page, viewport={"width": 390, "height": 800}):
+        assert page.locator("#shown").inner_text() == "3 of 124"
+        page.locator("#occurring").uncheck()
+        assert page.locator("#by-class tbody tr:visible").count() == 124
+        page.locator("#filter").fill("number_11")
+        assert page.locator("#shown").inner_text() == "11 of 124"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        box = page.locator("#by-class thead").bounding_box()
+        assert box is not None
+        assert box["width"] <= 390  # no column is hidden
+
+
 def test_three_hundred_frames_are_scrubbed_without_a_stutter(browser: Browser, tmp_path: Path) -> None:
     sample = make_sample(tmp_path, frames=LONG)
     done = write_report([sample.flickering, sample.steady], context=Context(sample.workspace))

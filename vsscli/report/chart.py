@@ -7,8 +7,11 @@ from html import escape
 
 from vsscli.printable import printable
 
-WIDTH, HEIGHT = 560, 400
+WIDTH, HEIGHT = 480, 350  # on a phone its letters are still readable
 LEFT, RIGHT, TOP, BOTTOM = 76, 24, 40, 56
+ROW = 18
+"""Height of a line of the legend, which stands below the chart, where it hides nothing."""
+
 COLOURS = ("#1b6ca8", "#c4562a", "#3d8b40", "#7a4fa3", "#8a6d1b", "#b03a73", "#2a8c8c", "#666666")
 DASHES = ("", "8 3", "4 2", "10 3 2 3", "5 5", "2 4", "12 4", "4 2 1 2")
 """Lines are told apart without colour too."""
@@ -85,12 +88,13 @@ def line_chart(
         if points:
             parts.append(f'<path d="M{way}" {stroke}/>')
         if name:
-            y = HEIGHT - BOTTOM - 12 - 18 * number
+            y = HEIGHT + ROW * number + 4
             parts.append(f'<path d="M{LEFT + 10} {y - 4}h30" {stroke}/>')
             parts.append(_text(LEFT + 46, y, name, anchor="start"))
+    height = HEIGHT + ROW * sum(bool(name) for name, _ in lines)
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif">'
-        f'<rect width="{WIDTH}" height="{HEIGHT}" class="paper" fill="#fff"/>{"".join(parts)}</svg>\n'
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">'
+        f'<rect width="{WIDTH}" height="{height}" class="paper" fill="#fff"/>{"".join(parts)}</svg>\n'
     )
 
 

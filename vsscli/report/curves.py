@@ -55,7 +55,7 @@ def reliability_chart(
         x_title="reliable pixels, of all",
         y_title="right, of the reliable ones",
         x_range=(0, 1),
-        y_range=(math.floor(lowest * 20) / 20 if lowest < 1 else 0.95, 1.0),
+        y_range=(0.95 if lowest >= 0.95 else math.floor(lowest * 10) / 10, 1.0),  # ten steps of round numbers
         mark=None if covered is None or mark is None else (covered, mark),
     )
 
