@@ -12,7 +12,8 @@ from torch import Tensor
 from vsscli.data.video import Video
 from vsscli.inference.bands import ViewMaps
 from vsscli.inference.plans import NONE, AugmentationPlan
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import ScoreKind, Scores
 

@@ -73,7 +73,7 @@ def tensors(crops: Crops) -> list[Tensor]:
 
 
 def test_batches_are_images_and_labels(videos: list[FolderVideo]) -> None:
-    for images, labels, padding, stored, _ in load(labelled(videos)):
+    for images, labels, padding, stored, _, present in load(labelled(videos)):
         assert padding.shape == (4, 16, 20)
         assert padding.dtype == torch.bool
         assert stored is None
@@ -83,6 +83,8 @@ def test_batches_are_images_and_labels(videos: list[FolderVideo]) -> None:
         assert labels.shape == (4, 16, 20)
         assert labels.dtype == torch.uint8
         assert set(labels.unique().tolist()) <= {0, 1, 2, 3, 4, 255}
+        assert present is not None
+        assert [row.nonzero().flatten().tolist() for row in present] == [crop.unique().tolist() for crop in labels]
 
 
 def test_loader_processes_change_nothing(videos: list[FolderVideo]) -> None:

@@ -13,8 +13,10 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.inference.bands import label_map, mean_map
+from vsscli.inference.memory import is_out_of_memory
 from vsscli.inference.plans import FLIP, PAPER, AugmentationPlan
-from vsscli.inference.predictor import Predictor, ReadOut, is_out_of_memory, view_size
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut, view_size
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import ScoreKind, Scores, to_probabilities
 

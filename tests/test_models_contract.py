@@ -14,7 +14,8 @@ from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.inference.bands import mean_map
 from vsscli.inference.plans import AugmentationPlan
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut
 from vsscli.models.build import build_network, read_config
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from vsscli.models.network import Network

@@ -17,7 +17,7 @@ from small import train
 from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.inference.plans import PAPER, AugmentationPlan
-from vsscli.inference.predictor import ReadOut, count_windows
+from vsscli.inference.readout import ReadOut, count_windows
 from vsscli.models.build import build_network
 from vsscli.models.mask2former.config import Mask2FormerModel
 from vsscli.recipes.find import shipped_recipes

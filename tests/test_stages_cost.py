@@ -13,7 +13,7 @@ from small import CHAIN, small_loop
 from vsscli.context import Context
 from vsscli.drawn.canvas import CLASSES
 from vsscli.inference.plans import NONE, PAPER
-from vsscli.inference.predictor import ReadOut, count_windows
+from vsscli.inference.readout import ReadOut, count_windows
 from vsscli.models.build import build_network
 from vsscli.models.cost import count_cost, outline
 from vsscli.recipes.readout import Keep

@@ -112,9 +112,9 @@ def test_views_are_mixed_as_their_labels_each_by_a_box_of_its_own() -> None:
 def test_boxes_cover_2_to_40_per_cent() -> None:
     torch.manual_seed(0)
     for _ in range(200):
-        outside = stay_outside([box_or_none(1.0, 40, 60)], 40, 60)
+        outside = stay_outside([box_or_none(1.0, 40, 60)], 40, 60, torch.device("cpu"))
         assert 0.015 < 1 - float(outside.float().mean()) < 0.42
-    assert stay_outside([box_or_none(0.0, 40, 60)], 40, 60).all()
+    assert stay_outside([box_or_none(0.0, 40, 60)], 40, 60, torch.device("cpu")).all()
 
 
 def test_strong_views_differ_in_colour_alone_and_stay_black_in_the_padding() -> None:

@@ -60,7 +60,7 @@ def test_mixed_crops_are_those_of_the_published_code(method: str) -> None:
             of_crop[classes[torch.randperm(len(classes))]] = torch.arange(len(classes)).float()
         stays = class_masks(label, priority)
     else:
-        stays = box_masks(*label.shape, draw)
+        stays = box_masks(*label.shape, torch.device("cpu"), draw)
     for name, fill in (("data", 0), ("target", 255), ("logits", 0)):
         maps = case[name]
         mixed = erase(maps, stays, fill) if method == "cutout" else exchange(maps, stays)

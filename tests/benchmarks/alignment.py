@@ -19,7 +19,8 @@ from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.masks import read_mask
 from vsscli.evaluation.score import score
 from vsscli.inference.plans import NONE
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut
 from vsscli.models.checkpoints import restore_network
 from vsscli.pipeline.source import open_model, take_classes, with_weights
 from vsscli.recipes.load import recipe_from_dict

@@ -39,7 +39,8 @@ from torch import Tensor
 from vsscli.inference.devices import HALF, autocast
 from vsscli.inference.encode import encode_frame
 from vsscli.inference.plans import AugmentationPlan
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut
 from vsscli.models.build import build_network
 from vsscli.recipes.training import Contrast
 from vsscli.store.header import Encoding

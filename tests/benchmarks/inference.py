@@ -35,7 +35,8 @@ from vsscli.data.videos import FolderVideo, Frame
 from vsscli.inference.devices import autocast, resolve_device
 from vsscli.inference.encode import encode_frame
 from vsscli.inference.plans import load_plan
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut
 from vsscli.inference.run import predict_videos
 from vsscli.models.build import build_network
 from vsscli.models.catalogue import find_listed

@@ -24,7 +24,8 @@ from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.masks import read_mask
 from vsscli.inference.bands import mean_map
 from vsscli.inference.plans import NONE, AugmentationPlan
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.models.network import Network

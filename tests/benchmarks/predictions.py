@@ -25,7 +25,8 @@ from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import read_mask
 from vsscli.inference.bands import ViewMaps, mean_map
 from vsscli.inference.plans import AugmentationPlan
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import load_checkpoint, restore_network

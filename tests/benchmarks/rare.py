@@ -25,7 +25,8 @@ from vsscli.data.layouts import open_dataset
 from vsscli.engine.engine import Engine
 from vsscli.evaluation.score import score
 from vsscli.inference.plans import NONE
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.recipes.load import load_recipe, recipe_from_dict
 from vsscli.training.begun import begun_run

@@ -112,8 +112,8 @@ class Model:
         """The distribution over the classes at every pixel of a frame (H, W, 3) uint8: (C, H, W) float32."""
         predictor = self._predictor(tta, plan)
         predictor.begin()
-        views = predictor.maps([_image(frame, "the frame")])[0]
-        return mean_map(views, views.size).cpu().numpy()
+        answers = predictor.predict([_image(frame, "the frame")], lambda views: {"all": mean_map(views, views.size)})
+        return answers.frames()[0]["all"]
 
     def predict(
         self,

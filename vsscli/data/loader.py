@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from vsscli.data.batches import Failure, TrainItems
 from vsscli.data.order import StepSampler
-from vsscli.data.samples import Crops, stacked
+from vsscli.data.samples import Crops, present_labels, stacked
 from vsscli.engine.signals import signals_blocked, unblock_signals
 from vsscli.errors import VssError
 
@@ -100,7 +100,7 @@ def _collate(items: list[Crops | Failure]) -> Crops | Failure:
     crops: Crops = stacked(items)
     if crops.images.ndim == 5:  # clips: frames one after another
         crops = crops.each(partial(torch.flatten, end_dim=1), partial(torch.flatten, end_dim=1))
-    return crops
+    return crops._replace(present=present_labels(crops.labels))
 
 
 def lost_loader(error: RuntimeError) -> VssError | None:

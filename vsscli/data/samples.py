@@ -59,6 +59,9 @@ class Crops(NamedTuple):
         What else the store holds for the pixels; meaningless in the padding.
     strong
         (..., 2, 3, H, W): the images twice more, with colours changed far (`data.strong`).
+    present
+        (..., 256) bool: which labels occur. It stays on the host, so that nothing has to wait for the device to learn
+        it; `None` if labels may have changed since.
     """
 
     images: Tensor
@@ -66,9 +69,10 @@ class Crops(NamedTuple):
     padding: Tensor
     stored: StoredPixels[Tensor] | None = None
     strong: Tensor | None = None
+    present: Tensor | None = None
 
     def each(self, images: Callable[[Tensor], Tensor], maps: Callable[[Tensor], Tensor]) -> Crops:
-        """The crops with one function applied to their images, and another to all their maps."""
+        """The crops with one function applied to their images, and another to all their maps, labels among them."""
         stored = None if self.stored is None else StoredPixels(*map(maps, self.stored))
         strong = None if self.strong is None else images(self.strong)
         return Crops(images(self.images), maps(self.labels), maps(self.padding), stored, strong)
@@ -79,7 +83,13 @@ class Crops(NamedTuple):
         def moved(tensor: Tensor) -> Tensor:
             return tensor.to(device, non_blocking=True)
 
-        return self.each(moved, moved)
+        return self.each(moved, moved)._replace(present=self.present)
+
+
+def present_labels(labels: Tensor) -> Tensor:
+    """Which labels each map (B, H, W) has: (B, 256) bool."""
+    present = torch.zeros(len(labels), 256, dtype=torch.bool, device=labels.device)
+    return present.scatter_(1, labels.flatten(1).long(), True)
 
 
 def stacked(parts: Sequence[Any]) -> Any:

@@ -80,6 +80,11 @@ def label_map(views: ViewMaps) -> Tensor:
     return label
 
 
+def read_labels(views: ViewMaps) -> dict[str, Tensor]:
+    """`label_map`, as a predictor's answer."""
+    return {"label": label_map(views)}
+
+
 def _source_rows(source: int, target: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For every target row the two source rows around its centre, and the weight of the second.
 

@@ -1,4 +1,4 @@
-"""Keeping freed memory in the process, for networks on a CPU."""
+"""Memory of a network: keeping what is freed in the process on a CPU, and noticing that there is no more."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import ctypes
 import os
 import sys
 from functools import lru_cache
+
+import torch
 
 # Parameters of glibc's mallopt(3).
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
@@ -31,3 +33,18 @@ def keep_freed_memory() -> bool:
     largest = 2**31 - 1  # of an int
     settings = {M_MMAP_THRESHOLD: largest, M_TRIM_THRESHOLD: largest, M_TOP_PAD: 64 * 2**20}
     return all(mallopt(name, value) == 1 for name, value in settings.items())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that the memory of an accelerator or of the machine was exhausted."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # Plain errors of a CPU, "DefaultCPUAllocator: can't allocate memory: ...", and of cuBLAS.
+    signs = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+
+
+def release_cached(device: torch.device) -> None:
+    """Return what torch keeps of a GPU's freed memory, so that blocks of another size fit."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()

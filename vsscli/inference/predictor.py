@@ -8,9 +8,11 @@ stride, before anything is enlarged. Letters: B batch, C classes, H W frame, h w
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -21,12 +23,15 @@ from torchvision.transforms.v2.functional import resize
 
 from vsscli.data.pixels import TILES
 from vsscli.errors import VssError
-from vsscli.inference.bands import ViewMaps, label_map
+from vsscli.inference.answers import Answers
+from vsscli.inference.bands import ViewMaps, read_labels
 from vsscli.inference.devices import autocast
 from vsscli.inference.handed import Handed
-from vsscli.inference.memory import keep_freed_memory
-from vsscli.inference.plans import AugmentationPlan
+from vsscli.inference.memory import is_out_of_memory, keep_freed_memory, release_cached
+from vsscli.inference.readout import ReadOut, view_size
+from vsscli.inference.transfer import Stopwatch, Transfer
 from vsscli.inference.windows import Size, chosen_window, window_corners, window_step
+from vsscli.models.constants import on_device
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import Missing, Scores, to_probabilities
 from vsscli.talk import SILENCE, Talk
@@ -48,73 +53,6 @@ MOST_AT_ONCE = 2**25
 
 Place = tuple[int, int, int]
 """A window: number of its view, top, left."""
-
-
-@dataclass(frozen=True)
-class ReadOut:
-    """How a network predicts a frame.
-
-    Parameters
-    ----------
-    size
-        Short side at scale 1; `None`: the frame's own.
-    window, step
-        Height and width of a sliding window, and its step (`None`: two thirds of it). Without a window, frames are
-        predicted whole, or in windows of the size of the network's crop if it takes only that. A view smaller than the
-        window is padded with 0 as in training, and the padding is cut off.
-    plan
-        The views.
-    precision
-        ``32``, ``bf16`` or ``16``.
-    missing
-        Which classes get what mask scores lack to 1; see `to_probabilities`.
-    """
-
-    size: int | None
-    window: tuple[int, int] | None
-    step: tuple[int, int] | None
-    plan: AugmentationPlan
-    precision: str = "32"
-    missing: Missing = "spread"
-
-
-def view_size(frame: tuple[int, int], size: int | None, scale: float, divisor: int) -> tuple[int, int]:
-    """Height and width of a view.
-
-    The short side is ``size`` times ``scale``, rounded; the other keeps the aspect ratio, rounded; then both are
-    rounded up to a multiple of the divisor (by resizing, like mmsegmentation's ResizeToMultiple, not by padding).
-
-    Examples
-    --------
-    >>> view_size((480, 853), 896, 1.0, 32)
-    (896, 1600)
-    """
-    short = min(frame)
-    factor = max(math.floor((size or short) * scale + 0.5), 1) / short
-    height, width = (-(-max(math.floor(side * factor + 0.5), 1) // divisor) * divisor for side in frame)
-    return height, width
-
-
-def count_windows(
-    frame: tuple[int, int], read_out: ReadOut, crop: tuple[int, int] | None, divisor: int, stride: int
-) -> dict[Size, int]:
-    """Number of images by size that go through a network of this crop, divisor and stride for one frame.
-
-    Examples
-    --------
-    >>> paper = AugmentationPlan("paper", (1.0,), flip=False)
-    >>> count_windows((480, 853), ReadOut(896, (896, 896), (512, 512), paper), None, divisor=32, stride=4)
-    {(896, 896): 3}
-    """
-    window = chosen_window(read_out.window, crop)
-    step = None if window is None else window_step(window, read_out.step, stride, divisor)
-    counted: dict[Size, int] = {}
-    for view in read_out.plan.views():
-        size = view_size(frame, read_out.size, view.scale, divisor)
-        counted[window or size] = counted.get(window or size, 0) + len(
-            window_corners(size, window or size, step or size)
-        )
-    return counted
 
 
 class Predictor:
@@ -158,7 +96,7 @@ class Predictor:
         self._handed = Handed(network) if network.frames > 1 else None
         self.normalisation = normalisation
         self.read_out = read_out = replace(read_out, window=chosen_window(read_out.window, network.crop))
-        self.device = device
+        self.device, self.transfer, self.stopwatch = device, Transfer(device), Stopwatch(device)
         self.batch_size = batch_size
         self._step: tuple[int, int] | None = None
         if read_out.window is not None:
@@ -220,7 +158,7 @@ class Predictor:
 
     @torch.inference_mode()
     def maps(self, images: Sequence[np.ndarray], talk: Talk = SILENCE) -> list[ViewMaps]:
-        """Predict frames of one size, which follow those of the last call if the network follows videos.
+        """Predict frames of one size, which follow those of the last call if the network follows videos, and wait.
 
         Parameters
         ----------
@@ -239,26 +177,58 @@ class Predictor:
         VssError
             Memory does not suffice for a single view, or the network's scores are not finite.
         """
+        views, sums = self._maps(images, talk)
+        self._require_finite(views[0].size, sums.cpu().numpy())
+        return views
+
+    @torch.inference_mode()
+    def predict(
+        self, images: Sequence[np.ndarray], read: Callable[[ViewMaps], Mapping[str, Tensor]], talk: Talk = SILENCE
+    ) -> Answers:
+        """Begin to predict frames, as `maps` does, and to fetch what ``read`` makes of each frame's maps on the device.
+
+        On a GPU this only queues the work. The values are in the result, which raises as `maps` does if scores are
+        not finite.
+        """
+        views, sums = self._maps(images, talk)
+        return Answers(
+            self.transfer, sums, [read(maps) for maps in views], partial(self._require_finite, views[0].size)
+        )
+
+    def labels(self, images: Sequence[np.ndarray], talk: Talk = SILENCE) -> list[np.ndarray]:
+        """Most likely classes of frames of one size: (H, W) uint8 each. See `maps`."""
+        return [frame["label"] for frame in self.predict(images, read_labels, talk).frames()]
+
+    def label(self, image: np.ndarray) -> np.ndarray:
+        """Most likely classes of one frame (H, W, 3) uint8, which follows no other: (H, W) uint8."""
+        self.begin()
+        return self.labels([image])[0]
+
+    def _maps(self, images: Sequence[np.ndarray], talk: Talk) -> tuple[list[ViewMaps], Tensor]:
+        """Maps of frames, and the sum of each scale's maps, one frame after another if the network follows videos."""
         if self._handed is not None and len(images) > 1:
-            return [views for image in images for views in self.maps([image], talk)]
-        frames = torch.stack([torch.from_numpy(image) for image in images]).to(self.device).permute(0, 3, 1, 2)
+            alone = [self._maps([image], talk) for image in images]
+            return [views for found, _ in alone for views in found], torch.cat([sums for _, sums in alone])
+        frames = self.transfer.up(images).permute(0, 3, 1, 2)
         plan = self.read_out.plan
         scales = [self._scale_maps(frames, scale, talk) for scale in plan.scales]  # each (frames, C, h, w)
         if self._handed is not None:
             self._handed.turn()
         weights = (1 / len(plan.views()),) * len(scales)
         height, width = frames.shape[-2:]
-        return [ViewMaps(maps, weights, (height, width)) for maps in zip(*scales, strict=True)]
+        views = [ViewMaps(maps, weights, (height, width)) for maps in zip(*scales, strict=True)]
+        return views, torch.stack([maps.sum() for maps in scales])
 
-    @torch.inference_mode()
-    def labels(self, images: Sequence[np.ndarray], talk: Talk = SILENCE) -> list[np.ndarray]:
-        """Most likely classes of frames of one size: (H, W) uint8 each. See `maps`."""
-        return [label_map(views).cpu().numpy() for views in self.maps(images, talk)]
-
-    def label(self, image: np.ndarray) -> np.ndarray:
-        """Most likely classes of one frame (H, W, 3) uint8, which follows no other: (H, W) uint8."""
-        self.begin()
-        return self.labels([image])[0]
+    def _require_finite(self, frame: Size, sums: np.ndarray) -> None:
+        """Refuse maps of which a sum, scale by scale, is not finite."""
+        for total, scale in zip(sums, itertools.cycle(self.read_out.plan.scales), strict=False):
+            if not math.isfinite(total):
+                size = self._view_size(frame, scale)
+                raise VssError(
+                    f"the network's scores are not finite on views of {size[0]}x{size[1]}",
+                    "if you use --precision 16, try bf16 or 32; otherwise training has diverged: use an earlier "
+                    "checkpoint",
+                )
 
     def _view_size(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
         return view_size(size, self.read_out.size, scale, self.network.divisor)
@@ -270,13 +240,7 @@ class Predictor:
         views = list(resized.permute(0, 2, 3, 1).contiguous())  # (y, x, 3) each
         if self.read_out.plan.flip:
             views += [view.flip(1) for view in views]
-        maps = self._add_windows(views, len(frames), self.read_out.window or size, self._step or size, scale, talk)
-        if not torch.isfinite(maps.sum()):
-            raise VssError(
-                f"the network's scores are not finite on views of {size[0]}x{size[1]}",
-                "if you use --precision 16, try bf16 or 32; otherwise training has diverged: use an earlier checkpoint",
-            )
-        return maps
+        return self._add_windows(views, len(frames), self.read_out.window or size, self._step or size, scale, talk)
 
     def _add_windows(
         self, views: list[Tensor], number: int, window: Size, step: Size, scale: float, talk: Talk
@@ -342,7 +306,7 @@ class Predictor:
         height, width = window
         try:
             crops = torch.stack([views[view][top : top + height, left : left + width] for view, top, left in places])
-            with autocast(self.device, self.read_out.precision):
+            with autocast(self.device, self.read_out.precision), self.stopwatch.running():
                 images = self._normalised(crops)
                 if self._handed is None:
                     scores = self.network(images)
@@ -353,8 +317,7 @@ class Predictor:
             if not is_out_of_memory(error):
                 raise
         # Outside the handler, whose error keeps the tensors of the failed pass alive.
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        release_cached(self.device)
         return None
 
     def _normalised(self, crops: Tensor) -> Tensor:
@@ -366,10 +329,8 @@ class Predictor:
         network may be in training.
         """
         number, height, width, channels = crops.shape
-        mean, std = (
-            torch.tensor(values, dtype=torch.float32, device=self.device).repeat(width)
-            for values in (self.normalisation.mean, self.normalisation.std)
-        )
+        colours = [self.normalisation.mean, self.normalisation.std]
+        mean, std = on_device(colours, self.device, torch.float32).repeat(1, width)
         images = crops.view(number, height, width * channels).float().sub_(mean).div_(std)
         return images.view(number, height, width, channels).permute(0, 3, 1, 2)
 
@@ -386,11 +347,3 @@ def _distribution(scores: Scores, missing: Missing = "spread") -> Tensor:
     number, classes, height, width = values.shape
     pixels = to_probabilities(Scores(values.permute(0, 2, 3, 1).reshape(-1, classes), scores.kind), missing)
     return pixels.view(number, height, width, classes).permute(0, 3, 1, 2)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error means that the memory of an accelerator or of the machine was exhausted."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    # On a CPU torch raises a plain RuntimeError: "DefaultCPUAllocator: can't allocate memory: ...".
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)

@@ -7,19 +7,24 @@ video from its first frame again, but nothing that is there is written again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from vsscli.data.classes import ClassTable
 from vsscli.data.content import Digests
 from vsscli.data.masks import write_mask
 from vsscli.data.video import Video
 from vsscli.errors import VssError
+from vsscli.inference.answers import Answers
+from vsscli.inference.bands import ViewMaps, read_labels
 from vsscli.inference.encode import encode_frame
 from vsscli.inference.predictor import Predictor
 from vsscli.inference.threads import WriteBehind, read_ahead
@@ -111,21 +116,13 @@ def predict_videos(
         WriteBehind(writer.write, SEGMENTS_BEHIND) as write,
         closing(read_ahead(_pending_parts(predictor, mine, writer, digests), PARTS_AHEAD)) as parts,
     ):
-        for part in parts:
-            if isinstance(part, Present):
-                advance(part.frames)
-                continue
-            if part.start == 0:
-                predictor.begin()
-            if part.again:
-                predictor.maps(part.images, talk)
-                continue
+        for part, frames in _answered(predictor, parts, partial(encode_frame, encoding=encoding), talk, advance):
             if part.start == part.segment.start:
                 specs = arrays_for(encoding, classes, part.video.size)
                 arrays = {name: np.empty((len(part.segment), *spec.tail), spec.dtype) for name, spec in specs.items()}
-            for index, views in enumerate(predictor.maps(part.images, talk), part.start - part.segment.start):
-                for name, values in encode_frame(views, encoding).items():
-                    arrays[name][index] = values.cpu().numpy()
+            for index, frame in enumerate(frames, part.start - part.segment.start):
+                for name, values in frame.items():
+                    arrays[name][index] = values
             predicted += len(part.images)
             advance(len(part.images))
             if part.ends_segment:
@@ -175,20 +172,45 @@ def predict_masks(
         WriteBehind(write_mask, MASKS_BEHIND) as write,
         closing(read_ahead(_missing_parts(predictor, videos, out), PARTS_AHEAD)) as parts,
     ):
-        for part in parts:
-            if isinstance(part, Present):
-                advance(part.frames)
-                continue
-            if part.start == 0:
-                predictor.begin()
-            if part.again:
-                predictor.maps(part.images, talk)
-                continue
-            for index, label in enumerate(predictor.labels(part.images, talk), part.start):
-                write(mask_path(out, part.video, index), label, table)
+        for part, frames in _answered(predictor, parts, read_labels, talk, advance):
+            for index, frame in enumerate(frames, part.start):
+                write(mask_path(out, part.video, index), frame["label"], table)
             predicted += len(part.images)
             advance(len(part.images))
     return predicted
+
+
+def _answered(
+    predictor: Predictor,
+    parts: Iterator[Part | Present],
+    read: Callable[[ViewMaps], Mapping[str, Tensor]],
+    talk: Talk,
+    advance: Callable[[int], None],
+) -> Iterator[tuple[Part, list[dict[str, np.ndarray]]]]:
+    """Predict parts: the values of their frames that are not there yet, in order.
+
+    On a GPU the answer of a part is waited for when the next part has been queued, so that the GPU is never idle
+    meanwhile.
+    """
+    waiting: deque[tuple[Part, Answers]] = deque()
+    for part in parts:
+        if isinstance(part, Present):
+            advance(part.frames)
+            continue
+        if part.start == 0:
+            predictor.begin()
+        answers = predictor.predict(part.images, (lambda views: {}) if part.again else read, talk)
+        waiting.append((part, answers))
+        while len(waiting) > (0 if answers.here else 1):
+            yield from _arrived(*waiting.popleft())
+    while waiting:
+        yield from _arrived(*waiting.popleft())
+
+
+def _arrived(part: Part, answers: Answers) -> Iterator[tuple[Part, list[dict[str, np.ndarray]]]]:
+    frames = answers.frames()
+    if not part.again:
+        yield part, frames
 
 
 def _require_room(predictor: Predictor, videos: Sequence[Video]) -> None:

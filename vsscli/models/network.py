@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vsscli.errors import VssError
 from vsscli.models.config import UNRECORDED
+from vsscli.models.constants import on_device
 from vsscli.models.dropout import ChannelDropout
 from vsscli.models.frozen import Seen
 from vsscli.models.outputs import MapOutputs, Outputs
@@ -27,8 +28,7 @@ class Normalisation:
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) of uint8 or float values 0..255; the result is float32, or the float given."""
         dtype = images.dtype if images.is_floating_point() else torch.float32
-        mean = torch.tensor(self.mean, dtype=dtype, device=images.device).view(3, 1, 1)
-        std = torch.tensor(self.std, dtype=dtype, device=images.device).view(3, 1, 1)
+        mean, std = on_device([self.mean, self.std], images.device, dtype)[..., None, None]
         return (images.to(dtype) - mean) / std
 
 

@@ -24,7 +24,7 @@ from vsscli.inference.predictor import Predictor
 from vsscli.inference.run import mask_path, predict_masks
 from vsscli.inside import Inside, require_inside
 from vsscli.models.checkpoints import restore_network
-from vsscli.pipeline.predict import chosen_plan, made_by, read_out
+from vsscli.pipeline.predict import chosen_plan, made_by, read_out, say_share
 from vsscli.pipeline.source import open_model, with_weights
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.report.film import FPS, Film
@@ -107,12 +107,14 @@ def predict_input(
         resolve_device(context.device),
         batch_size=context.batch_size,
     )
-    if not overlay:
-        return predict_masks(predictor, videos, out, table=checkpoint.table, talk=talk)
-    predicted = 0
-    for video in videos:
-        predicted += predict_masks(predictor, [video], out, table=checkpoint.table, talk=talk)
-        film_masks(video, out, checkpoint.table, talk)
+    if overlay:
+        predicted = 0
+        for video in videos:
+            predicted += predict_masks(predictor, [video], out, table=checkpoint.table, talk=talk)
+            film_masks(video, out, checkpoint.table, talk)
+    else:
+        predicted = predict_masks(predictor, videos, out, table=checkpoint.table, talk=talk)
+    say_share(predictor, talk)
     return predicted
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,8 +17,9 @@ from vsscli.data.numbering import say_order
 from vsscli.data.video import Video
 from vsscli.engine.part import WHOLE, Part
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
 from vsscli.inference.processes import launch
+from vsscli.inference.readout import ReadOut
 from vsscli.inference.run import predict_videos
 from vsscli.inference.windows import chosen_window
 from vsscli.models.checkpoints import Checkpoint, restore_network
@@ -168,8 +170,16 @@ def predict_split(
             rank=fabric.global_rank,
             world=fabric.world_size,
         )
+    say_share(predictor, talk)
     fabric.barrier()
     return Prediction(path, missing, total - missing)
+
+
+def say_share(predictor: Predictor, talk: Talk) -> None:
+    """Report what part of the time a predictor's network was at work; the rest it waited for frames or for the disk."""
+    share = predictor.stopwatch.share()
+    if not math.isnan(share):
+        talk.say(f"the network computed for {share:.0%} of the time")
 
 
 @dataclass(frozen=True)

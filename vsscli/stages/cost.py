@@ -19,7 +19,7 @@ from vsscli.drawn.canvas import CLASSES
 from vsscli.drawn.scene import drawn_frames
 from vsscli.errors import VssError
 from vsscli.inference.plans import AugmentationPlan
-from vsscli.inference.predictor import ReadOut, count_windows
+from vsscli.inference.readout import ReadOut, count_windows
 from vsscli.models.config import NetworkConfig
 from vsscli.models.cost import Outline, outline
 from vsscli.recipes.schema import Recipe

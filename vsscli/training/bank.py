@@ -76,7 +76,7 @@ class Banks:
         size, head = self.sizes[part, None], self.heads[part, None]
         row = self.offsets[part, None] + (head + place) % size
         valid = place < kept[:, None]
-        if cell.is_cuda:
+        if cell.device.type != "cpu":
             row, cell = torch.where(valid, row, self.rows).reshape(-1), cell.reshape(-1)
         else:  # a CPU never waits, so the shape need not be fixed
             row, cell = row[valid], cell[valid]
@@ -159,7 +159,7 @@ def _pushed_by_all(
 
 def piece_length(nbytes: int, step_bytes: int, device: torch.device) -> int:
     """How many items of ``nbytes`` to work on at a time: within ``step_bytes``, and on a CPU within its cache."""
-    return max(min(step_bytes, step_bytes if device.type == "cuda" else CACHE_BYTES) // nbytes, 1)
+    return max(min(step_bytes, CACHE_BYTES if device.type == "cpu" else step_bytes) // nbytes, 1)
 
 
 def nth_true(mask: Tensor, rank: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def mixed_views(crops: Crops, said: Said, share: float) -> StrongCrops:
     for view in range(VIEWS):
         height, width = said.labels.shape[1:]
         boxes = [box_or_none(share, height, width) for _ in said.labels]
-        stays = stay_outside(boxes, height, width).to(said.labels.device, non_blocking=True)
+        stays = stay_outside(boxes, height, width, said.labels.device)
         partner = int(torch.randint(1, max(2, len(stays)), ()))  # another crop, as many places further on for all
         own = weak._replace(images=crops.strong[:, view])
         swap = partial(exchange, stays=stays, frames=partner)

@@ -115,7 +115,7 @@ def plan_step(
     active = counted & (anchors_of > 0) & (banks.lengths[bank] > 0)
     # One class alone has no contrast; the mean is over all classes present, also those without anchors.
     weight = (active & (present > 1)) / present.clamp_min(1)
-    if not features.is_cuda:  # a CPU drops absent classes; on a device asking would wait for it, so all go on
+    if features.device.type == "cpu":  # a CPU drops absent classes; on a device asking would wait for it, so all go on
         chosen = active.nonzero()[:, 0]
         classes, bank, weight = classes[chosen], bank[chosen], weight[chosen]
     number = draw(anchors_of[classes], settings.anchors)

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from vsscli.data.classes import IGNORE
 from vsscli.data.samples import Crops
+from vsscli.models.constants import on_device
 from vsscli.models.scores import ScoreKind, Scores, to_probabilities
 from vsscli.store.header import MAX_LEVEL
 from vsscli.training.contrast import label_mask
@@ -37,7 +38,7 @@ class StoreMeaning:
         """Which pixels are reliable, bool, from labels (255 in padding) and stored entropies, uint8 of one shape."""
         if len(self.levels) == 1:
             return (entropy <= self.levels[0]) & (label != IGNORE)
-        return _at_most(torch.tensor(self.levels, device=label.device), label, entropy)
+        return _at_most(on_device(self.levels, label.device), label, entropy)
 
     def surest(self, label: Tensor, entropy: Tensor, percent: float) -> Tensor:
         """The largest stored entropy among the surest per cent of these pixels, (1,), or of each class's, (C,)."""

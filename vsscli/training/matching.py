@@ -13,7 +13,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from vsscli.data.classes import IGNORE
+from vsscli.data.samples import present_labels
 from vsscli.errors import VssError
+from vsscli.models.constants import on_device
 from vsscli.models.outputs import IMAGES, Clip, QueryPrediction
 
 Void = Literal["negative", "ignored"]
@@ -106,15 +108,18 @@ class TargetMasks:
                 yield share, self.labels[image, row, column].long()
 
 
-def target_masks(labels: Tensor, num_classes: int, void: Void = "negative", clip: Clip = IMAGES) -> TargetMasks:
+def target_masks(
+    labels: Tensor, num_classes: int, void: Void = "negative", clip: Clip = IMAGES, present: Tensor | None = None
+) -> TargetMasks:
     """Find the classes of each label map (B, H, W), uint8 or int64; refuse one beyond the network's.
+
+    ``present`` (`data.samples.Crops.present`) says on the host which labels occur; without it this waits for the
+    device.
 
     In a clip, each class is matched in the frame where it first appears; as published, in the clip's first frame, even
     if it is absent there (specs: videomt.md, Matching).
     """
-    present = torch.zeros(len(labels), 256, dtype=torch.bool, device=labels.device)
-    present.scatter_(1, labels.flatten(1).long(), True)
-    present = present.cpu()  # one transfer for the batch
+    present = present_labels(labels).cpu() if present is None else present.clone()
     present[:, IGNORE] = False
     surplus = present[:, num_classes:].any(dim=0).nonzero()
     if len(surplus):
@@ -189,7 +194,7 @@ def match(
             tied = [(next(tables).reshape(next(sizes)), place.classes) for place in places]
             assigned = _assigned(tied)
             found += [(clip * frames + frame, *pair) for frame in range(frames) for pair in assigned]
-        columns = torch.tensor(found, dtype=torch.int64).view(-1, 3).to(device, non_blocking=True)
+        columns = on_device(found, device, torch.int64).view(-1, 3)
         matches.append(Matches(*columns.unbind(dim=1)))
     return matches
 
@@ -219,7 +224,7 @@ def match_costs(
     costs: list[list[Tensor]] = [[] for _ in layers]
     with torch.autocast(device_type=device.type, enabled=False):
         for place, (image, present) in enumerate(targets.places):
-            classes = torch.tensor(present, dtype=torch.int64, device=device)
+            classes = on_device(present, device, torch.int64)
             places = torch.stack([layer[place] for layer in points])  # (layers, P, 2)
             masks = targets.sample(image, places[:, :, None], classes)  # (layers, P, masks)
             counted = targets.counted(image, places)  # (layers, P)

@@ -32,14 +32,14 @@ def cut_box(height: int, width: int, draw: Whole = draw_whole) -> tuple[slice, s
     return slice(top, top + box_height), slice(left, left + box_width)
 
 
-def box_masks(crops: int, height: int, width: int, draw: Whole = draw_whole) -> Tensor:
-    """For each crop, the pixels that stay its own: (B, H, W) bool, on the CPU."""
-    return stay_outside([cut_box(height, width, draw) for _ in range(crops)], height, width)
+def box_masks(crops: int, height: int, width: int, device: torch.device, draw: Whole = draw_whole) -> Tensor:
+    """For each crop, the pixels that stay its own: (B, H, W) bool."""
+    return stay_outside([cut_box(height, width, draw) for _ in range(crops)], height, width, device)
 
 
-def stay_outside(boxes: Sequence[tuple[slice, slice] | None], height: int, width: int) -> Tensor:
-    """The pixels outside of a box, one for each crop, or all: (B, H, W) bool, on the CPU."""
-    stays = torch.ones(len(boxes), height, width, dtype=torch.bool)
+def stay_outside(boxes: Sequence[tuple[slice, slice] | None], height: int, width: int, device: torch.device) -> Tensor:
+    """The pixels outside of a box, one for each crop, or all: (B, H, W) bool, drawn on the device."""
+    stays = torch.ones(len(boxes), height, width, dtype=torch.bool, device=device)
     for mask, box in zip(stays, boxes, strict=True):
         if box is not None:
             mask[box] = False
@@ -84,8 +84,8 @@ def mixed(method: str, crops: Crops, frames: int = 1) -> Crops:
     if method == "classmix":
         stays = class_masks(labels).flatten(0, 1)
     else:
-        boxes = box_masks(len(labels), *labels.shape[2:])
-        stays = boxes.repeat_interleave(frames, dim=0).to(labels.device, non_blocking=True)
+        height, width = labels.shape[2:]
+        stays = box_masks(len(labels), height, width, labels.device).repeat_interleave(frames, dim=0)
     if method == "cutout":
         # As in U2PL, erased pixels have no label; they are not padding.
         erased = crops.each(partial(erase, stays=stays, fill=0), partial(erase, stays=stays))

@@ -89,12 +89,19 @@ class SetPredictionLoss:
         self.settings = settings or SetPredictionSettings()
         self.draw = draw
 
-    def __call__(self, layers: Sequence[QueryPrediction], labels: Tensor, clip: Clip = IMAGES) -> SetPredictionLosses:
+    def __call__(
+        self,
+        layers: Sequence[QueryPrediction],
+        labels: Tensor,
+        clip: Clip = IMAGES,
+        present: Tensor | None = None,
+    ) -> SetPredictionLosses:
         """Compare the predictions of all layers, class logits (B, Q, C + 1) and mask logits (B, Q, h, w), with label
-        maps (B, H, W) of class indices, 255 for no label; ``clip`` says which images are frames of one clip."""
+        maps (B, H, W) of class indices, 255 for no label; ``clip`` says which images are frames of one clip,
+        ``present`` which labels occur (`target_masks`)."""
         settings, weights = self.settings, self.settings.weights
         with torch.autocast(device_type=labels.device.type, enabled=False):
-            targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1, settings.void, clip)
+            targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1, settings.void, clip, present)
             numbers = list(range(len(layers)))
             drawn = {number: self._draw(layers[number], targets) for number in _drawn_in(numbers, clip)}
             draws = [drawn[number] for number in numbers]
@@ -182,7 +189,7 @@ def _drawn_in(numbers: list[int], clip: Clip) -> list[int]:
 
 
 def _mean_over_processes(count: int, device: torch.device) -> Tensor:
-    mean = torch.tensor(float(count), device=device)
+    mean = torch.full((), float(count), device=device)
     if torch.distributed.is_initialized():
         torch.distributed.all_reduce(mean)
         mean = mean / torch.distributed.get_world_size()

@@ -10,7 +10,8 @@ from vsscli.data.videos import FolderVideo
 from vsscli.engine.engine import Engine
 from vsscli.evaluation.score import score
 from vsscli.inference.plans import NONE
-from vsscli.inference.predictor import Predictor, ReadOut
+from vsscli.inference.predictor import Predictor
+from vsscli.inference.readout import ReadOut
 from vsscli.models.network import Network
 from vsscli.recipes.schema import Recipe
 

@@ -154,4 +154,4 @@ class Viewer:
 
 
 def _relabelled(crops: Crops, outputs: Outputs) -> Crops:
-    return crops._replace(labels=label_crops(outputs.scores, crops.padding))
+    return crops._replace(labels=label_crops(outputs.scores, crops.padding), present=None)

@@ -16,6 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from vsscli.errors import VssError
+from vsscli.models.constants import on_device
 
 Shapes = Sequence[tuple[int, int]]  # height and width of each level
 
@@ -159,7 +160,7 @@ def cell_centres(shapes: Shapes, device: torch.device) -> Tensor:
 
 def _sizes(like: Tensor, shapes: Shapes) -> Tensor:
     """Width and height of each level (L, 1, 2)."""
-    return like.new_tensor([(width, height) for height, width in shapes]).view(len(shapes), 1, 2)
+    return on_device([(width, height) for height, width in shapes], like.device, like.dtype)[:, None]
 
 
 def _starts(shapes: Shapes) -> list[int]:
@@ -191,8 +192,7 @@ def _corners(values: Tensor, locations: Tensor, shapes: Shapes) -> tuple[Tensor,
     first = position.floor().minimum(sizes - 1.0).nan_to_num(nan=-1.0)
     right, down = (position - first).unbind(dim=-1)
     column, row = (first + 1.0).to(torch.int32).unbind(dim=-1)
-    level = row.new_tensor(starts[:-1]).view(-1, 1)
-    pitch = row.new_tensor([width + 2 for _, width in shapes]).view(-1, 1)
+    level, pitch = on_device([starts[:-1], [width + 2 for _, width in shapes]], row.device, row.dtype)[..., None]
     image = torch.arange(batch, dtype=row.dtype, device=row.device).view(-1, 1, 1, 1, 1) * starts[-1]
     head = torch.arange(heads, dtype=row.dtype, device=row.device).view(-1, 1, 1)
     return (row * pitch + column + (level + image)) * heads + head, right, down
@@ -201,7 +201,7 @@ def _corners(values: Tensor, locations: Tensor, shapes: Shapes) -> tuple[Tensor,
 def _four(corner: Tensor, values: Tensor, shapes: Shapes) -> Tensor:
     """Rows of the four cells around each location: (B, N, heads, 4, L, P)."""
     heads = values.shape[2]
-    below = corner.new_tensor([(width + 2) * heads for _, width in shapes]).view(-1, 1)
+    below = on_device([(width + 2) * heads for _, width in shapes], corner.device, corner.dtype).view(-1, 1)
     return torch.stack([corner, corner + heads, corner + below, corner + (below + heads)], dim=3)
 
 

@@ -49,7 +49,7 @@ class MaskedAttention(nn.Module):
 
     def set_probabilities(self, values: Sequence[float]) -> None:
         """Set the probability of every block."""
-        self.probabilities.copy_(torch.tensor(values, dtype=torch.float32))
+        self.probabilities.copy_(torch.tensor(values, dtype=torch.float32), non_blocking=True)
         self._certain = [value >= 1.0 for value in values]
 
     @torch.no_grad()

@@ -26,12 +26,13 @@ class SupervisedLoss(Objective):
         return cls(setup.recipe.train.void, 0.5 if unlabelled is not None and unlabelled.method == "unimatch" else 1.0)
 
     def term(self, said: Said) -> Term:
-        return Term(supervised_loss(said.labelled, said.view.labelled.labels, self.void), self.weight)
+        crops = said.view.labelled
+        return Term(supervised_loss(said.labelled, crops.labels, self.void, crops.present), self.weight)
 
 
-def supervised_loss(outputs: Outputs, labels: Tensor, void: Void = "negative") -> Tensor:
+def supervised_loss(outputs: Outputs, labels: Tensor, void: Void = "negative", present: Tensor | None = None) -> Tensor:
     """The loss of labels (B, H, W) uint8: of matched masks if the network classifies masks, else of pixels, where those
-    without a label never count."""
+    without a label never count. ``present`` says which labels occur, so that matching need not ask the device."""
     if isinstance(outputs, MaskOutputs):
-        return SetPredictionLoss(SetPredictionSettings(void=void))(outputs.layers, labels, outputs.clip).total
+        return SetPredictionLoss(SetPredictionSettings(void=void))(outputs.layers, labels, outputs.clip, present).total
     return global_mean(*cross_entropy_sum(outputs.scores, labels))
