@@ -31,7 +31,7 @@ from vsscli.inference.memory import is_out_of_memory, keep_freed_memory, release
 from vsscli.inference.readout import ReadOut, view_size
 from vsscli.inference.transfer import Stopwatch, Transfer
 from vsscli.inference.windows import Size, chosen_window, window_corners, window_step
-from vsscli.models.constants import on_device
+from vsscli.models.constants import kept_on_device
 from vsscli.models.network import Network, Normalisation
 from vsscli.models.scores import Missing, Scores, to_probabilities
 from vsscli.talk import SILENCE, Talk
@@ -329,8 +329,8 @@ class Predictor:
         network may be in training.
         """
         number, height, width, channels = crops.shape
-        colours = [self.normalisation.mean, self.normalisation.std]
-        mean, std = on_device(colours, self.device, torch.float32).repeat(1, width)
+        colours = (self.normalisation.mean, self.normalisation.std)
+        mean, std = kept_on_device(colours, self.device, torch.float32).repeat(1, width)
         images = crops.view(number, height, width * channels).float().sub_(mean).div_(std)
         return images.view(number, height, width, channels).permute(0, 3, 1, 2)
 

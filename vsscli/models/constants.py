@@ -1,4 +1,4 @@
-"""A few numbers known on the host, as a tensor on a device."""
+"""A few numbers known on the host, as tensors on a device."""
 
 from __future__ import annotations
 
@@ -15,3 +15,26 @@ def on_device(values: Any, device: torch.device, dtype: torch.dtype | None = Non
     device has been given to do before; up to 64 KiB a copy that need not be waited for is only queued.
     """
     return torch.tensor(values, dtype=dtype).to(device, non_blocking=True)
+
+
+Numbers = tuple[float, ...] | tuple[tuple[float, ...], ...]
+
+_KEPT: dict[tuple[Numbers, torch.device, torch.dtype], Tensor] = {}
+
+
+def kept_on_device(values: Numbers, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Numbers that every forward pass needs, on a device; the caller must not write to them.
+
+    A GPU keeps them, so that a pass copies nothing and can be recorded as a graph. They are as many as there are sizes
+    of images.
+    """
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return on_device(values, device, dtype)
+    key = (values, device, dtype)
+    if key not in _KEPT:
+        with torch.inference_mode(mode=False):  # training may need them later
+            made = on_device(values, device, dtype)
+        if type(made) is not Tensor:  # traced, not real
+            return made
+        _KEPT[key] = made
+    return _KEPT[key]

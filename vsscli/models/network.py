@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vsscli.errors import VssError
 from vsscli.models.config import UNRECORDED
-from vsscli.models.constants import on_device
+from vsscli.models.constants import kept_on_device
 from vsscli.models.dropout import ChannelDropout
 from vsscli.models.frozen import Seen
 from vsscli.models.outputs import MapOutputs, Outputs
@@ -28,7 +28,7 @@ class Normalisation:
     def __call__(self, images: Tensor) -> Tensor:
         """Normalise images (B, 3, H, W) of uint8 or float values 0..255; the result is float32, or the float given."""
         dtype = images.dtype if images.is_floating_point() else torch.float32
-        mean, std = on_device([self.mean, self.std], images.device, dtype)[..., None, None]
+        mean, std = kept_on_device((self.mean, self.std), images.device, dtype)[..., None, None]
         return (images.to(dtype) - mean) / std
 
 

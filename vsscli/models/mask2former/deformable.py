@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from vsscli.errors import VssError
-from vsscli.models.constants import on_device
+from vsscli.models.constants import kept_on_device
 
 Shapes = Sequence[tuple[int, int]]  # height and width of each level
 
@@ -160,7 +160,7 @@ def cell_centres(shapes: Shapes, device: torch.device) -> Tensor:
 
 def _sizes(like: Tensor, shapes: Shapes) -> Tensor:
     """Width and height of each level (L, 1, 2)."""
-    return on_device([(width, height) for height, width in shapes], like.device, like.dtype)[:, None]
+    return kept_on_device(tuple((width, height) for height, width in shapes), like.device, like.dtype)[:, None]
 
 
 def _starts(shapes: Shapes) -> list[int]:
@@ -192,7 +192,8 @@ def _corners(values: Tensor, locations: Tensor, shapes: Shapes) -> tuple[Tensor,
     first = position.floor().minimum(sizes - 1.0).nan_to_num(nan=-1.0)
     right, down = (position - first).unbind(dim=-1)
     column, row = (first + 1.0).to(torch.int32).unbind(dim=-1)
-    level, pitch = on_device([starts[:-1], [width + 2 for _, width in shapes]], row.device, row.dtype)[..., None]
+    pitches = tuple(width + 2 for _, width in shapes)
+    level, pitch = kept_on_device((tuple(starts[:-1]), pitches), row.device, row.dtype)[..., None]
     image = torch.arange(batch, dtype=row.dtype, device=row.device).view(-1, 1, 1, 1, 1) * starts[-1]
     head = torch.arange(heads, dtype=row.dtype, device=row.device).view(-1, 1, 1)
     return (row * pitch + column + (level + image)) * heads + head, right, down
@@ -201,7 +202,7 @@ def _corners(values: Tensor, locations: Tensor, shapes: Shapes) -> tuple[Tensor,
 def _four(corner: Tensor, values: Tensor, shapes: Shapes) -> Tensor:
     """Rows of the four cells around each location: (B, N, heads, 4, L, P)."""
     heads = values.shape[2]
-    below = on_device([(width + 2) * heads for _, width in shapes], corner.device, corner.dtype).view(-1, 1)
+    below = kept_on_device(tuple((width + 2) * heads for _, width in shapes), corner.device, corner.dtype).view(-1, 1)
     return torch.stack([corner, corner + heads, corner + below, corner + (below + heads)], dim=3)
 
 
