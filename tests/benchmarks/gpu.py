@@ -41,6 +41,7 @@ from vsscli.inference.encode import encode_frame
 from vsscli.inference.plans import AugmentationPlan
 from vsscli.inference.predictor import Predictor
 from vsscli.inference.readout import ReadOut
+from vsscli.inference.transfer import Stopwatch
 from vsscli.models.build import build_network
 from vsscli.recipes.training import Contrast
 from vsscli.store.header import Encoding
@@ -289,8 +290,12 @@ def _predict(bench: Bench, name: str, frames: int) -> Row:
         turns = [
             [timed(work, bench.device).clock for work in (comparison.whole, comparison.bare)] for _ in range(repeats)
         ]
+        comparison.predictor.stopwatch = Stopwatch(bench.device)
+        comparison.whole()
+        share = comparison.predictor.stopwatch.share()
     whole, bare = (min(times) for times in zip(*turns, strict=True))
-    return {"frames/s": frames / whole, "bare frames/s": frames / bare, "ratio": whole / bare, **bench.memory()}
+    rates = {"frames/s": frames / whole, "bare frames/s": frames / bare, "ratio": whole / bare}
+    return {**rates, "network's share": share, **bench.memory()}
 
 
 def compiled(bench: Bench) -> None:
