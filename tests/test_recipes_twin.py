@@ -1,4 +1,4 @@
-"""A subset of the twin of the PVUW 2024 pipeline: complete, cached, and rerun no more than necessary."""
+"""The twins of the shipped pipelines, one of them cut down: complete, cached, rerun no more than necessary."""
 
 from __future__ import annotations
 
@@ -93,8 +93,9 @@ def test_again_nothing_runs_and_another_threshold_runs_what_hangs_on_it(cut: tup
 
 
 @pytest.mark.slow
-def test_the_whole_twin_runs_in_minutes_and_the_second_time_not_at_all(tmp_path: Path) -> None:
-    job = open_job("tiny/pvuw2024", context=Context(tmp_path / "runs"))
+@pytest.mark.parametrize("name", ["tiny/pvuw2024", "tiny/2026"])
+def test_the_whole_twin_runs_in_minutes_and_the_second_time_not_at_all(tmp_path: Path, name: str) -> None:
+    job = open_job(name, context=Context(tmp_path / "runs"))
     first = run_pipeline(job)
     assert first.table is not None
     table = first.table.read_bytes()
