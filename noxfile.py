@@ -61,6 +61,13 @@ def mmseg(session: nox.Session) -> None:
 
 
 @nox.session
+def transformers(session: nox.Session) -> None:
+    """Converted networks of the transformers library against its own classes."""
+    session.install("-c", "constraints.txt", "-e", ".[test]", "transformers")
+    session.run("pytest", *(session.posargs or ["tests/test_models_official_transformers.py"]), env=QUIET)
+
+
+@nox.session
 def ray(session: nox.Session) -> None:
     """Work shared out to a Ray cluster of several nodes on this machine, and its deaths."""
     session.install("-c", "constraints.txt", "-e", ".[test,ray]")

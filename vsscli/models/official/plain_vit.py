@@ -15,6 +15,7 @@ from vsscli.errors import VssError
 from vsscli.models.build import read_config
 from vsscli.models.encoders import licence_of
 from vsscli.models.official.convert import Converted
+from vsscli.models.official.naming import ENCODER, authors_names, is_of_transformers
 from vsscli.models.official.recognise import tensors_of
 from vsscli.models.official.report import COUNTER, fitted_weights
 from vsscli.models.plain_vit.config import PlainVitModel
@@ -22,7 +23,6 @@ from vsscli.models.plain_vit.network import DECODER_BLOCKS, PlainVit, usual_bloc
 from vsscli.models.plain_vit.tensors import fitted_trunk, timm_names
 from vsscli.models.plain_vit.weights import TRUNK, trunk_digest
 
-ENCODER = "encoder.backbone."
 USUAL_CROP = (512, 512)
 PATCH = 16  # of every published network
 HEAD_WIDTH = 64  # of every published network
@@ -97,7 +97,10 @@ class PlainOfficial:
 
 def is_plain_vit(content: Any) -> bool:
     """Whether what a file holds is of a plain ViT with queries."""
-    names = _plain_names(tensors_of(content))
+    tensors = tensors_of(content)
+    if is_of_transformers(tensors):
+        return True
+    names = _plain_names(tensors)
     return any(name.endswith("class_head.weight") for name in names) and any(
         name.endswith("upscale.0.conv1.weight") for name in names
     )
@@ -131,9 +134,11 @@ def recognise_plain_vit(
     VssError
         Tensors are missing that sizes are read from; or the base is, or is of another trunk.
     """
-    state = _plain_names(tensors_of(content))
-    video = any(name in tensors_of(content) for name in (f"{DETECTRON}q.weight", f"{DETECTRON}decoder.q.weight"))
+    tensors = tensors_of(content)
+    state = authors_names(tensors) if is_of_transformers(tensors) else _plain_names(tensors)
     clips = any(name.endswith("query_updater.weight") for name in state)
+    video = any(name in tensors for name in (f"{DETECTRON}q.weight", f"{DETECTRON}decoder.q.weight"))
+    video |= clips and is_of_transformers(tensors)
     unused = tuple(name for name in state if _UNNEEDED.fullmatch(name))
     needed = {name: tensor for name, tensor in state.items() if name not in unused}
     trunk = timm_names({name.removeprefix(ENCODER): t for name, t in needed.items() if name.startswith(ENCODER)})
