@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-from vsscli.data.samples import Crops, StoredPixels
+from vsscli.data.samples import Crops, StoredPixels, present_labels
 from vsscli.inference.processes import launch
 from vsscli.models.build import build_network, read_config
 from vsscli.models.catalogue import find_listed
@@ -104,7 +104,8 @@ class TrainingStep:
             level = torch.randint(255, label.shape, dtype=torch.uint8)
             ranked = torch.stack([(label + shift) % classes for shift in range(RANKED)], dim=1)
             stored = StoredPixels(level, 255 - level, ranked)
-            yield Crops(images, label, torch.zeros(label.shape, dtype=torch.bool), stored)
+            padding = torch.zeros(label.shape, dtype=torch.bool)
+            yield Crops(images, label, padding, stored, present=present_labels(label))
 
 
 def paper_recipe(name: str, crop: tuple[int, int], kind: str, *, precision: str, batch: int, **model: bool) -> Recipe:

@@ -119,15 +119,15 @@ def target_masks(
     In a clip, each class is matched in the frame where it first appears; as published, in the clip's first frame, even
     if it is absent there (specs: videomt.md, Matching).
     """
-    present = present_labels(labels).cpu() if present is None else present.clone()
-    present[:, IGNORE] = False
-    surplus = present[:, num_classes:].any(dim=0).nonzero()
+    known = (present_labels(labels).cpu() if present is None else present).numpy().copy()
+    known[:, IGNORE] = False
+    surplus = np.flatnonzero(known[:, num_classes:].any(axis=0))
     if len(surplus):
         raise VssError(
             f"a label map has the value {num_classes + int(surplus[0])}; the network knows {num_classes} classes",
             "train with the class table that the masks were made for, or remap them with `vss remap`",
         )
-    own = [tuple(row.nonzero().flatten().tolist()) for row in present]
+    own = [tuple(np.flatnonzero(row).tolist()) for row in known]
     classes, seen = [], []
     for start in range(0, len(own), clip.frames):
         frames = own[start : start + clip.frames]

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from functools import partial
 
 import torch
-from timm.layers import RotaryEmbeddingDinoV3
 from timm.models.eva import EvaBlock
 from torch import Tensor, nn
+
+from vsscli.models.plain_vit.positions import RotaryPositions
 
 EPS = 1e-5  # of its layer norms
 THETA = 100.0  # of its rotary positions
@@ -56,7 +57,7 @@ class Decoder(nn.Module):
             for _ in range(blocks)
         )
         self.norm = nn.LayerNorm(width, EPS)
-        self.rope = RotaryEmbeddingDinoV3(
+        self.rope = RotaryPositions(
             width // heads, THETA, rotate_half=True, rescale_coords=rescale if rescale > 1.0 else None
         )
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from vsscli.errors import VssError
 from vsscli.models.encoders import require_encoder
 from vsscli.models.plain_vit.config import PlainVitModel
+from vsscli.models.plain_vit.positions import queue_positions
 
 PLAIN = ("vision_transformer", "eva")  # timm's modules whose networks are patches, tokens and equal blocks
 
@@ -54,6 +55,7 @@ def build_trunk(config: PlainVitModel) -> Trunk:
     mixed = getattr(trunk, "rope_mixed", False)  # positions of their own for each block
     if mixed or not isinstance(trunk, Trunk):
         raise refusal
+    queue_positions(trunk)
     return trunk
 
 
