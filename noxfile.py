@@ -103,6 +103,14 @@ def exchange(session: nox.Session, reader: str) -> None:
 
 
 @nox.session
+def trackers(session: nox.Session) -> None:
+    """Figures of trainings to Weights & Biases and MLflow, offline: their own files are read back."""
+    session.install(*LIGHT, "wandb", "mlflow-skinny")
+    place = {**QUIET, "PYTHONPATH": os.pathsep.join((".", "tests"))}
+    session.run("pytest", "--noconftest", "-p", "no:cacheprovider", "tests/foreign/trackers.py", env=place)
+
+
+@nox.session
 def browser(session: nox.Session) -> None:
     """The page of a report in headless Chromium, which must be installed: /usr/bin/chromium, or $VSS_CHROMIUM."""
     install(session)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +31,8 @@ class Context:
         Receives messages and progress.
     engine
         Where work on stores is shared out by video: "local", "ray" or "ray://HOST:PORT"; see docs/scale.md.
+    trackers
+        Where figures of trainings go besides journal and TensorBoard: "wandb", "mlflow".
     """
 
     workspace: Path
@@ -40,6 +43,7 @@ class Context:
     batch_size: int
     talk: Talk
     engine: str
+    trackers: tuple[str, ...]
 
     def __init__(
         self,
@@ -51,6 +55,7 @@ class Context:
         batch_size: int = 8,
         talk: Talk = SILENCE,
         engine: str = "local",
+        trackers: Sequence[str] = (),
     ) -> None:
         values = {
             "workspace": Path(workspace),
@@ -61,6 +66,7 @@ class Context:
             "batch_size": batch_size,
             "talk": talk,
             "engine": engine,
+            "trackers": tuple(trackers),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)

@@ -107,6 +107,16 @@ Workers = Annotated[
 EngineName = Annotated[
     str, Option("--engine", metavar="NAME", help="Where videos are shared out: local, ray or ray://HOST:PORT.")
 ]
+Track = Annotated[
+    str,
+    Option(
+        "--track",
+        envvar="VSS_TRACK",
+        show_envvar=True,
+        metavar="NAME,...",
+        help="Send the figures of trainings there, too: wandb, mlflow.",
+    ),
+]
 Share = Annotated[
     str,
     Option("--part", metavar="I/N", help="Only the I-th of N shares of the videos; other jobs write the others."),
@@ -218,6 +228,11 @@ class Verb(TyperCommand):
                 yield from (current, value)
         if waiting and not ctx.resilient_parsing:
             ctx.fail(f"Option {waiting!r} requires a value.")
+
+
+def read_names(text: str) -> tuple[str, ...]:
+    """Names that are separated by commas."""
+    return tuple(filter(None, (name.strip() for name in text.split(","))))
 
 
 def read_crop(values: Sequence[str] | None) -> tuple[int, int] | None:

@@ -36,6 +36,7 @@ def run(
     data: opt.DataRoot = None,
     device: opt.Device = "auto",
     devices: opt.Devices = 1,
+    track: opt.Track = "",
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -57,7 +58,11 @@ def run(
 
     console = Console(quiet=quiet)
     recipe, stages = _named(recipe, stages or [])
-    job = open_job(recipe, assignments or (), context=Context(workspace, data, device, devices, talk=console))
+    job = open_job(
+        recipe,
+        assignments or (),
+        context=Context(workspace, data, device, devices, talk=console, trackers=opt.read_names(track)),
+    )
     chosen: dict[str, Any] = {"names": stages, "until": until, "force": force or ()}
     if dry_run:
         from vsscli.stages.forecast import forecast

@@ -24,6 +24,7 @@ def train(
     no_check: Annotated[bool, Option("--no-check", help="Do not check every file before the first step.")] = False,
     device: opt.Device = "auto",
     devices: opt.Devices = 1,
+    track: opt.Track = "",
     workspace: opt.Workspace = opt.RUNS,
     force: opt.Force = False,
     json: opt.Json = False,
@@ -46,7 +47,7 @@ def train(
 
     console = Console(quiet=quiet)
     if alone is None and recipe is None and in_project():
-        context = Context(workspace, data, device, devices, talk=console)
+        context = Context(workspace, data, device, devices, talk=console, trackers=opt.read_names(track))
         changes = [f"set.{change}" for change in assignments or ()]
         run_kind("train", console, context, changes=changes, force=force, json=json)
         return
@@ -57,7 +58,7 @@ def train(
         str(alone or recipe),
         out,
         overrides=assignments or (),
-        context=Context(workspace, data, device, devices, talk=console),
+        context=Context(workspace, data, device, devices, talk=console, trackers=opt.read_names(track)),
         pseudo_labels=pseudo,
         init=init,
         resume=resume,

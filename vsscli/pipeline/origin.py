@@ -9,11 +9,12 @@ from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint
-from vsscli.pipeline.runs import JOURNAL, curves_in
+from vsscli.pipeline.runs import curves_in
 from vsscli.store.header import Header, read_header
 from vsscli.store.reader import Store
 from vsscli.store.remote import is_remote
 from vsscli.structured import json_or_none
+from vsscli.training.journal import JOURNAL
 
 CHECKPOINTS = ("last.pt", "best.pt")
 

@@ -12,9 +12,7 @@ from typing import Any
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
 from vsscli.structured import json_or_none, leaves
-from vsscli.training.journal import read_journal
-
-JOURNAL = "journal.jsonl"
+from vsscli.training.journal import JOURNAL, read_journal
 
 SCORES = ("miou", "wiou", "vc8", "vc16")
 

@@ -1,4 +1,4 @@
-"""Figures of a run: one JSON object per line, and TensorBoard if it is installed."""
+"""Figures of a run: one JSON object per line, and the same to its trackers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.files import write_text
-from vsscli.inside import require_inside
 from vsscli.structured import parse_json
+from vsscli.training.trackers import Trackers
+
+JOURNAL = "journal.jsonl"
+"""File in the folder of a run."""
 
 Figure = float | int | str | None
 
@@ -23,7 +26,7 @@ class Journal:
     file reads as if nothing had happened.
     """
 
-    def __init__(self, path: Path, start: int) -> None:
+    def __init__(self, path: Path, start: int, trackers: Trackers | None = None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         kept = []
         if start and path.exists():
@@ -31,14 +34,7 @@ class Journal:
             kept = [line for line in lines if _step_of(line) <= start]
         write_text(path, "".join(kept))  # replaces whatever was there; of a link, the link itself
         self._file = path.open("a", encoding="utf-8", buffering=1)
-        self._board: Any = None
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            return
-        board = path.parent / "board"
-        require_inside(path.parent, board)
-        self._board = SummaryWriter(str(board), purge_step=start or None)
+        self._trackers = trackers
 
     def record(self, step: int, figures: Mapping[str, Figure]) -> None:
         """Write the figures of one step; NaN becomes null in JSON."""
@@ -46,16 +42,15 @@ class Journal:
             key: None if isinstance(value, float) and math.isnan(value) else value for key, value in figures.items()
         }
         self._file.write(json.dumps({"step": step, **clean}) + "\n")
-        if self._board is not None:
-            for key, value in clean.items():
-                if isinstance(value, int | float):
-                    self._board.add_scalar(key, value, step)
+        if self._trackers is not None:
+            numbers = {key: value for key, value in clean.items() if isinstance(value, int | float)}
+            self._trackers.record(step, numbers)
 
-    def close(self) -> None:
-        """Close the files."""
+    def close(self, *, ended: bool = True) -> None:
+        """Close the file, and the trackers' runs; ``ended`` if this one came to its last step."""
         self._file.close()
-        if self._board is not None:
-            self._board.close()
+        if self._trackers is not None:
+            self._trackers.close(ended=ended)
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

@@ -34,16 +34,26 @@ BALANCE_EVERY = 10
 
 
 class Loop:
-    """Runs a training from its state's step to the last; writes ``last.pt``, ``best.pt`` and ``journal.jsonl``."""
+    """Runs a training from its state's step to the last; writes ``last.pt``, ``best.pt`` and the journal.
+
+    Only the first of several processes has a journal.
+    """
 
     def __init__(
-        self, fabric: Fabric, recipe: Recipe, dataset: Dataset, state: TrainingState, out: Path, talk: Talk
+        self,
+        fabric: Fabric,
+        recipe: Recipe,
+        dataset: Dataset,
+        state: TrainingState,
+        out: Path,
+        journal: Journal | None,
+        talk: Talk,
     ) -> None:
         self.fabric, self.recipe, self.dataset, self.state, self.talk = fabric, recipe, dataset, state, talk
         self.last, self.best = out / "last.pt", out / "best.pt"
         self.leader = fabric.is_global_zero
         self._kept = state.step  # the step of ``last.pt``; 0 if there is none yet
-        self._journal = Journal(out / "journal.jsonl", state.step) if self.leader else None
+        self._journal = journal
 
     def run(self, items: TrainItems, unlabelled: TrainItems | None) -> None:
         """Train to the last step, or until asked to stop."""
@@ -95,8 +105,6 @@ class Loop:
                     stop = self._agree(request.number is not None)
                 if stop:
                     request.obey()
-        if self._journal is not None:
-            self._journal.close()
         self.fabric.barrier()
 
     @contextmanager

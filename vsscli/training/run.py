@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from vsscli.talk import SILENCE, Talk
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.begun import TrainResult, finished_run, refuse_other
 from vsscli.training.inputs import changed_score, data_inputs, training_inputs
+from vsscli.training.journal import JOURNAL, Journal
 from vsscli.training.loop import Loop
 from vsscli.training.mixing import require_partners
 from vsscli.training.objectives.table import build_objectives
@@ -31,6 +33,7 @@ from vsscli.training.ready import make_ready
 from vsscli.training.sources import Sources, open_sources
 from vsscli.training.start import first_network, require_crop, require_precision, require_start
 from vsscli.training.state import TrainingState, load_state
+from vsscli.training.trackers import Tracked, Trackers, require_trackers
 
 
 def train(
@@ -57,8 +60,8 @@ def train(
     out
         Folder of the run.
     context
-        Root of the data, device and number of processes (more than one train with DDP), and the workspace, which
-        remembers the digests of files so that unchanged files are not read again.
+        Root of the data, device and number of processes (more than one train with DDP), trackers of the figures, and
+        the workspace, which remembers the digests of files so that unchanged files are not read again.
     pseudo_labels, init
         Override the recipe's pseudo-label store and initial checkpoint.
     resume
@@ -83,6 +86,7 @@ def train(
             "name the recipe as the model: vss predict --model RECIPE.yaml, vss pseudo --models RECIPE.yaml",
         )
     recipe.model.require_known()  # before the data is checked
+    require_trackers(context.trackers)
     if resume and force:
         raise VssError(
             "--resume continues the run in the folder, --force replaces it: they exclude each other",
@@ -119,7 +123,19 @@ def train(
             return finished
         record = (checked or out / "checked.json") if check and fabric.is_global_zero else None
         resume = resume or scored_anew
-        return _learn(fabric, sources, out, inputs, pseudo_labels, init, digests, record, resume=resume, talk=talk)
+        return _learn(
+            fabric,
+            sources,
+            out,
+            inputs,
+            pseudo_labels,
+            init,
+            digests,
+            record,
+            context.trackers,
+            resume=resume,
+            talk=talk,
+        )
 
 
 def _learn(
@@ -131,6 +147,7 @@ def _learn(
     init: Path | None,
     digests: Digests,
     record: Path | None,
+    trackers: Sequence[str],
     *,
     resume: bool,
     talk: Talk,
@@ -169,5 +186,13 @@ def _learn(
         + (f", {len(unlabelled)} unlabelled ones" if unlabelled is not None else "")
         + f", {recipe.train.steps} steps on {fabric.world_size} x {fabric.device.type}"
     )
-    Loop(fabric, recipe, dataset, state, out, talk).run(items, unlabelled)
+    journal = None
+    if fabric.is_global_zero:
+        followed = Tracked(out, recipe.model_dump(mode="json"), state.step)
+        journal = Journal(out / JOURNAL, state.step, Trackers(trackers, followed, talk))
+    try:
+        Loop(fabric, recipe, dataset, state, out, journal, talk).run(items, unlabelled)
+    finally:
+        if journal is not None:
+            journal.close(ended=state.step == recipe.train.steps)
     return TrainResult(last, best, state.figures, state.step)
