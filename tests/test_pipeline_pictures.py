@@ -83,7 +83,7 @@ def test_masks_are_drawn_as_a_store_is_but_for_entropy(sample: Sample, tmp_path:
 def write_clip(path: Path, frames: int = 3) -> Path:
     with Film(path, (16, 32), 5) as film:
         for t in range(frames):
-            film.add(np.full((16, 32, 3), 40 * t, np.uint8))
+            film.add(np.full((16, 32, 3), 40 * t % 256, np.uint8))
     return path
 
 
@@ -114,6 +114,37 @@ def test_masks_of_a_clip_become_a_film_at_its_speed(sample: Sample, tmp_path: Pa
     for t, (frame, image) in enumerate(zip(frames, clip.images(), strict=True)):
         wanted = coloured(image, np.full((16, 32), t, np.uint8), table)
         assert np.abs(frame.astype(int) - wanted).mean() < 6
+
+
+def test_masks_of_a_clip_are_drawn_over_its_frames_and_the_film_is_the_same_frame_by_frame(
+    sample: Sample, tmp_path: Path
+) -> None:
+    clip, table = (
+        FileVideo(write_clip(tmp_path / "clips" / "cam.mp4", 30)),
+        load_class_table("classes.json", sample.root),
+    )
+    for t in range(30):
+        label = np.full((16, 32), t % 3, np.uint8)
+        write_mask(tmp_path / "masks" / "cam" / f"{t:06d}.png", label, table)
+    context = Context(tmp_path, tmp_path / "clips" / "cam.mp4")
+    pictures = draw_pictures(tmp_path / "masks", tmp_path / "out", context=context, every=1)
+    assert len(pictures) == 30
+    for video in ("whole.mkv", "cam.mp4"):
+        own = draw_film(tmp_path / "masks", tmp_path / video, context=context) if video == "whole.mkv" else None
+        frames = decoded(own or film_masks(clip, tmp_path / "masks", table))
+        assert len(frames) == 30
+        for t, (frame, picture) in enumerate(zip(frames, pictures, strict=True)):
+            shown = np.asarray(Image.open(picture))[21 : 21 + 160 : 10, 8 : 8 + 320 : 10]
+            # `vss show` enlarges small frames tenfold; a film of H.264 has colours at half the resolution.
+            assert np.abs(frame.astype(int) - shown).mean() < (1 if own else 4), t
+    arguments = ["--store", str(tmp_path / "masks"), "--data", str(tmp_path / "clips"), "--out", str(tmp_path / "o")]
+    assert run(["show", *arguments]) == 0
+
+
+def test_a_film_keeps_a_speed_that_is_no_whole_number(tmp_path: Path) -> None:
+    with Film(tmp_path / "a.mp4", (16, 16), 30000 / 1001) as film:
+        film.add(np.zeros((16, 16, 3), np.uint8))
+    assert FileVideo(tmp_path / "a.mp4").fps == 30000 / 1001
 
 
 def test_a_film_is_there_in_full_or_not_at_all(tmp_path: Path) -> None:

@@ -58,6 +58,20 @@ def test_truth_and_entropy_stand_to_the_right() -> None:
     assert min(pixel(picture, 10, 10, panel=2)) >= 235
 
 
+def test_panels_that_do_not_fit_stand_below_each_other_or_shrink() -> None:
+    image, label = frame()
+    entropy, truth = np.ones(SIZE, np.float32), np.full(SIZE, 2, np.uint8)
+    widths = {most: overlay(image, label, entropy, truth, TABLE, most).shape[1] for most in (2000, 700, 400, 200)}
+    assert widths == {2000: 3 * (SIZE[1] + GAP) + GAP, 700: 2 * (SIZE[1] + GAP) + GAP, 400: SIZE[1] + 2 * GAP, 200: 200}
+    picture = overlay(image, label, entropy, truth, TABLE, 700)
+    wide = overlay(image, label, entropy, truth, TABLE)
+    first = slice(GAP, GAP + SIZE[1])
+    row = TOP + SIZE[0]
+    assert (picture[TOP:row, first] == wide[TOP:row, first]).all()
+    third = 2 * (SIZE[1] + GAP)
+    assert (picture[row + TOP : 2 * row, first] == wide[TOP:row, third + GAP : third + GAP + SIZE[1]]).all()
+
+
 def test_the_legend_names_the_classes_that_occur() -> None:
     image, label = frame()
     bottom = overlay(image, label, None, None, TABLE)[TOP + SIZE[0] :]

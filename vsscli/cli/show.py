@@ -31,6 +31,10 @@ def show(
         Path | None,
         Option("--film", metavar="FILE", help="Draw a whole video, as .mp4, or .mkv without loss; with --every, less."),
     ] = None,
+    width: Annotated[
+        int | None,
+        Option("--width", min=64, metavar="PIXELS", help="Pictures at most this wide: what does not fit goes below."),
+    ] = None,
     out: Annotated[
         Path | None, Option("--out", metavar="DIR", help="Folder for the pictures. [default: WORKSPACE/pictures/STORE]")
     ] = None,
@@ -43,6 +47,7 @@ def show(
 
     vss show
     vss show --film street.mp4 --video 0001TP
+    vss show --store masks/ --data holiday.mp4 --every 25 --width 1200     # masks that `vss predict --input` left
     vss show --store runs/stores/camvid/val/fused.zarr --video 0001TP --frames 8 --out pictures/
     """
     from vsscli.cli.console import Console
@@ -67,6 +72,7 @@ def show(
             frames=frames,
             every=every,
             stems=stems or (),
+            width=width,
         )
     if json:
         console.print_json({"store": path, "pictures": pictures})

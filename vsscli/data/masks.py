@@ -6,7 +6,7 @@ Nothing is repaired: a file whose pixels do not all decode is an error that name
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,11 +15,11 @@ from typing import Any, Literal, NamedTuple, Protocol
 import numpy as np
 
 from vsscli.data.classes import IGNORE, ClassTable
-from vsscli.data.notes import note_text, parse_note, read_by_note
+from vsscli.data.notes import note_text, noted_table, parse_note, read_by_note
 from vsscli.data.orientation import UPRIGHT, image_turn
 from vsscli.data.palettes import Legend, read_few_bits, read_palette
 from vsscli.data.pixels import named, require_png
-from vsscli.data.png import CLASSES, SIGNATURE, Png, encode_label
+from vsscli.data.png import CLASSES, SIGNATURE, Png, encode_label, parse_png
 from vsscli.errors import VssError
 from vsscli.files import whole_file
 
@@ -266,6 +266,21 @@ def first_in(head: bytes) -> int | None:
         return None
     noted = head[at + len(begin) : at + 4 + int.from_bytes(head[at - 4 : at], "big")]
     return int(noted) if noted.isdigit() and len(noted) <= 3 else None
+
+
+def noted_classes(path: Path) -> ClassTable:
+    """The classes that a mask names itself.
+
+    Raises
+    ------
+    VssError
+        It does not, or can't be read.
+    """
+    with suppress(ValueError, OSError):
+        png = parse_png(path.read_bytes())
+        if png.classes:
+            return noted_table(png.classes, png.palette, "classes")[0]
+    raise VssError(f"mask {path} does not name its classes", "say what they are with --data ROOT or --recipe FILE")
 
 
 def _head(path: Path) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -14,10 +13,8 @@ from vsscli.context import Context
 from vsscli.data.classes import IGNORE, ClassTable
 from vsscli.data.folders import read_list, some
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
-from vsscli.data.masks import MaskIds, decode_mask, to_classes
-from vsscli.data.notes import noted_table
+from vsscli.data.masks import MaskIds, decode_mask, noted_classes, to_classes
 from vsscli.data.palettes import legend_of
-from vsscli.data.png import parse_png
 from vsscli.data.spelling import composed
 from vsscli.data.videos import Frame
 from vsscli.errors import VssError
@@ -124,7 +121,7 @@ def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recip
     masks = {f"{mask.parent.name}/{mask.stem}": mask for mask in sorted(path.glob("*/*.png"))}
     if not masks:
         raise VssError(f"no predictions in {path}", "name a store, or a folder that holds <video>/<stem>.png")
-    table = dataset.table if dataset is not None else _noted_classes(next(iter(masks.values())))
+    table = dataset.table if dataset is not None else noted_classes(next(iter(masks.values())))
     ids = MaskIds((IGNORE,), 0, legend=legend_of(table))
     known = {} if dataset is None else _frames_of(dataset)
     if images and not known:
@@ -144,15 +141,6 @@ def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recip
             yield partial(read, address, numbers[video])
 
     return Outgoing(table, len(chosen), jobs())
-
-
-def _noted_classes(mask: Path) -> ClassTable:
-    """The classes that a mask names itself."""
-    with suppress(ValueError, OSError):
-        png = parse_png(mask.read_bytes())
-        if png.classes:
-            return noted_table(png.classes, png.palette, "classes")[0]
-    raise VssError(f"mask {mask} does not name its classes", "say what they are with --data ROOT or --recipe FILE")
 
 
 def _with_unsure(table: ClassTable, selection: Selection) -> tuple[ClassTable, int]:

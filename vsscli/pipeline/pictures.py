@@ -11,17 +11,21 @@ import numpy as np
 from vsscli.context import Context
 from vsscli.data.classes import ClassTable
 from vsscli.data.clips import ALL as ALL_SPLITS
-from vsscli.data.masks import to_classes
-from vsscli.data.videos import FolderVideo
+from vsscli.data.inputs import open_inputs
+from vsscli.data.masks import MaskIds, noted_classes, to_classes
+from vsscli.data.palettes import legend_of
+from vsscli.data.video import VIDEO_SUFFIXES
+from vsscli.data.videofile import FileVideo
+from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
 from vsscli.pipeline.frames import every_video
-from vsscli.pipeline.predicted import Predicted, open_predicted
+from vsscli.pipeline.predicted import open_predicted
 from vsscli.pipeline.workspace import find_stores, with_unreadable
 from vsscli.report.film import FPS, LOSSLESS, Film
 from vsscli.report.overlay import coloured, overlay, save_picture
 from vsscli.store.header import read_header
-from vsscli.store.reader import Store, open_store
+from vsscli.store.reader import open_store
 
 FILMS = (".mp4", LOSSLESS)
 
@@ -36,17 +40,19 @@ def draw_pictures(
     frames: int = 4,
     every: int | None = None,
     stems: Sequence[str] = (),
+    width: int | None = None,
 ) -> list[Path]:
     """Draw frames of a prediction: the labels, the mask if there is one, and the entropy if it is known.
 
     Parameters
     ----------
     store
-        A prediction or a fusion, or a folder of ``<video>/<stem>.png`` masks.
+        A prediction or a fusion, or a folder of ``<video>/<stem>.png`` masks, as `vss predict --input` leaves them.
     out
         Folder for ``<video>-<stem>.png``.
     context
-        Its data root is where the frames are; `None`: where they were when they were predicted.
+        Its data root is where the frames are; `None`: where they were when they were predicted. Of masks it may be
+        what was predicted, too: a video file, or a folder of clips.
     video
         Draw frames of this video.
     videos
@@ -55,6 +61,8 @@ def draw_pictures(
         Pictures per video, evenly spaced.
     every, stems
         Every n-th frame of each video instead, or the frames of these names.
+    width
+        The widest that pictures may be; panels that do not fit beside each other are below.
 
     Returns
     -------
@@ -73,7 +81,7 @@ def draw_pictures(
     with context.talk.track("draw", len(chosen), "picture") as advance:
         for (name, stem), path in zip(chosen, pictures, strict=True):
             image, label, entropy, truth = shown.read(name, stem)
-            save_picture(path, overlay(image, label, entropy, truth, shown.table))
+            save_picture(path, overlay(image, label, entropy, truth, shown.table, width))
             advance(1)
     return pictures
 
@@ -140,27 +148,27 @@ def spread(items: Sequence[str], count: int) -> list[str]:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A prediction with its frames: what is predicted, and the names of predicted frames by video."""
+    """A prediction with its frames: labels and their classes, videos by name where frames are, the names of predicted
+    frames by video, and the meaning of masks."""
 
-    predicted: Predicted
-    store: Store | None
+    path: Path
+    labels: FolderLabels | StoreLabels
+    table: ClassTable
+    root: Path
     folders: Mapping[str, FolderVideo]
     stems: Mapping[str, Sequence[str]]
-
-    @property
-    def table(self) -> ClassTable:
-        return self.predicted.dataset.table if self.store is None else self.store.header.table
+    ids: MaskIds | None
 
     def chosen(self, video: str | None, count: int) -> list[str]:
         """The videos to draw."""
         there = list(self.stems)
         if not there:
-            raise VssError(f"{self.predicted.path} holds no complete video yet", "let the command that makes it finish")
+            raise VssError(f"{self.path} holds no complete video yet", "let the command that makes it finish")
         if video is None:
             return spread(there, count)
         if video not in there:
             more = f" and {len(there) - 8} more" if len(there) > 8 else ""
-            what = f"{self.predicted.path} holds no video {video!r}"
+            what = f"{self.path} holds no video {video!r}"
             raise VssError(what, f"it holds {', '.join(there[:8])}{more}")
         return [video]
 
@@ -169,45 +177,75 @@ class _Shown:
         there = list(self.stems[video])
         missing = [stem for stem in named if stem not in there]
         if missing:
-            what = f"{self.predicted.path} holds no frame {video}/{missing[0]}"
+            what = f"{self.path} holds no frame {video}/{missing[0]}"
             raise VssError(what, f"its frames are {there[0]} to {there[-1]}")
         return list(named) or (spread(there, count) if every is None else there[::every])
 
     def read(self, name: str, stem: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """A frame's image, label, entropy and mask."""
-        path, dataset, folder = self.predicted.path, self.predicted.dataset, self.folders.get(name)
+        folder = self.folders.get(name)
         if folder is None or stem not in folder.stems:
             raise VssError(
-                f"{path} predicts frame {name}/{stem}, which is not in {dataset.root}",
+                f"{self.path} predicts frame {name}/{stem}, which is not in {self.root}",
                 "name the folder of the predicted data with --data",
             )
-        place, labels = folder.stems.index(stem), self.predicted.labels
+        place, labels = folder.stems.index(stem), self.labels
         image, mask = folder.read(place), folder.frames[place].mask
         label = labels.label(name, place, stem)
         truth = None
-        if mask is not None:
-            truth = to_classes(dataset.ids.read(mask), dataset.ids, dataset.table.num_classes, mask)
+        if mask is not None and self.ids is not None:
+            truth = to_classes(self.ids.read(mask), self.ids, self.table.num_classes, mask)
         for what, size in (("prediction", label.shape), ("mask", None if truth is None else truth.shape)):
             if size is not None and size != image.shape[:2]:
                 raise VssError(
                     f"the {what} of {name}/{stem} is {size[1]}x{size[0]}, "
-                    f"its frame in {dataset.root} {image.shape[1]}x{image.shape[0]} (width x height)",
+                    f"its frame in {self.root} {image.shape[1]}x{image.shape[0]} (width x height)",
                     "name the folder of the data that was predicted with --data; `vss doctor` finds odd masks",
                 )
         return image, label, labels.entropy(name, stem) if isinstance(labels, StoreLabels) else None, truth
 
 
 def _open(path: Path, context: Context) -> _Shown:
+    if context.data_root is not None and _are_clips(context.data_root) and not (path / "zarr.json").exists():
+        return _of_clips(path, context.data_root)
     predicted = open_predicted(path, data_root=context.data_root, split=None, recipe=None, otherwise=ALL_SPLITS)
-    store = None if predicted.header is None else open_store(predicted.path)
-    if store is not None:
-        folders = predicted.dataset.split(predicted.split)
-        return _Shown(predicted, store, _by_name(folders), {name: store.stems(name) for name in store.videos()})
-    folders = every_video(predicted.dataset)
-    labels = predicted.labels
-    assert isinstance(labels, FolderLabels)
-    there = {folder.name: [stem for stem in folder.stems if labels.size(folder.name, stem)] for folder in folders}
-    return _Shown(predicted, None, _by_name(folders), {name: stems for name, stems in there.items() if stems})
+    path, labels, dataset = predicted.path, predicted.labels, predicted.dataset
+    if isinstance(labels, FolderLabels):
+        return _of_masks(path, labels, dataset.table, dataset.root, every_video(dataset), dataset.ids)
+    store = open_store(path)
+    folders = _by_name(dataset.split(predicted.split))
+    stems = {name: store.stems(name) for name in store.videos()}
+    return _Shown(path, labels, store.header.table, dataset.root, folders, stems, dataset.ids)
+
+
+def _of_clips(path: Path, clips: Path) -> _Shown:
+    """Masks of what is in no data set. They name their classes themselves."""
+    masks = sorted(path.glob("*/*.png"))
+    if not masks:
+        raise VssError(f"no predictions in {path}", "name a store, or a folder that holds <video>/<stem>.png")
+    table = noted_classes(masks[0])
+    videos = []
+    for video in open_inputs([clips]):
+        if isinstance(video, FileVideo):
+            frames = (Frame(video.name, stem, video.path, number=number) for number, stem in enumerate(video.stems))
+            videos.append(FolderVideo(video.name, tuple(frames)))
+        elif isinstance(video, FolderVideo):
+            videos.append(video)
+    return _of_masks(path, FolderLabels(path, legend_of(table)), table, clips, videos, None)
+
+
+def _of_masks(
+    path: Path, labels: FolderLabels, table: ClassTable, root: Path, videos: Sequence[FolderVideo], ids: MaskIds | None
+) -> _Shown:
+    there = {video.name: [stem for stem in video.stems if labels.size(video.name, stem)] for video in videos}
+    stems = {name: stems for name, stems in there.items() if stems}
+    return _Shown(path, labels, table, root, _by_name(videos), stems, ids)
+
+
+def _are_clips(place: Path) -> bool:
+    """Whether a place is a video file, or a folder that has some."""
+    files = place.iterdir() if place.is_dir() else [place]
+    return any(file.suffix.lower() in VIDEO_SUFFIXES and file.is_file() for file in files)
 
 
 def _by_name(videos: Sequence[FolderVideo]) -> dict[str, FolderVideo]:

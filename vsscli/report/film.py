@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -46,7 +47,9 @@ class Film:
         self._place: Any = whole_file(path, "video")
         try:
             self._file = av.open(str(self._place.__enter__()), "w", format="matroska" if exact else "mp4")
-            self._stream: Any = self._file.add_stream("ffv1" if exact else "libx264", rate=round(fps) or 1)
+            self._stream: Any = self._file.add_stream(
+                "ffv1" if exact else "libx264", rate=Fraction(fps).limit_denominator(1001) or 1
+            )
         except av.FFmpegError as cause:
             self._place.__exit__(None, None, None)
             raise VssError(

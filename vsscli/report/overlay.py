@@ -34,6 +34,7 @@ def overlay(
     entropy: np.ndarray | None,
     truth: np.ndarray | None,
     table: ClassTable,
+    width: int | None = None,
 ) -> np.ndarray:
     """Draw a prediction over its frame.
 
@@ -49,11 +50,14 @@ def overlay(
         (H, W) uint8, class or 255: drawn in the middle.
     table
         Names and colours.
+    width
+        The widest that the picture may be; `None`: as wide as all panels side by side.
 
     Returns
     -------
     ndarray
-        (H', W', 3) uint8, RGB: titled panels side by side, and below them a legend of the classes that occur.
+        (H', W', 3) uint8, RGB: titled panels, as many side by side as fit, and below them a legend of the classes that
+        occur.
 
     Raises
     ------
@@ -73,7 +77,7 @@ def overlay(
     if entropy is not None:
         panels.append(("entropy, black 0 to white 1", heat(enlarged(entropy.astype(np.float32), factor))))
     present = np.unique(np.concatenate([array.ravel() for array in shown]))
-    return sheet(panels, legend_entries(present, table))
+    return sheet(panels, legend_entries(present, table), width)
 
 
 def heat(values: np.ndarray) -> np.ndarray:
@@ -146,26 +150,38 @@ def legend_entries(present: np.ndarray, table: ClassTable) -> list[Swatch]:
     return [*entries, ("no class", PAPER)] if (present >= table.num_classes).any() else entries
 
 
-def sheet(panels: Sequence[Panel], legend: Sequence[Swatch]) -> np.ndarray:
-    """Panels of equal size side by side under their titles, and a legend below, wrapped as needed."""
+def sheet(panels: Sequence[Panel], legend: Sequence[Swatch], most: int | None = None) -> np.ndarray:
+    """Panels of equal size under their titles, and a legend below, wrapped as needed.
+
+    They are side by side as far as ``most`` pixels allow, else below each other; if one alone is wider, all are shrunk.
+    """
     font = ImageFont.load_default(LETTERS)
     line = LETTERS + GAP
     height, width = panels[0][1].shape[:2]
-    sheet_width = len(panels) * (width + GAP) + GAP
+    columns = len(panels)
+    if most is not None:
+        room = max(1, most - 2 * GAP)
+        height, width = (height, width) if width <= room else (max(1, round(height * room / width)), room)
+        columns = max(1, min(columns, (most - GAP) // (width + GAP)))
+    sheet_width = columns * (width + GAP) + GAP
+    below = -(-len(panels) // columns) * (line + height) + GAP
     swatches, lines = [], 0
     left = GAP
     for name, colour in legend:
         needed = line + round(font.getlength(name)) + GAP
         if left + needed > sheet_width - GAP and left > GAP:
             left, lines = GAP, lines + 1
-        swatches.append((name, colour, left, line + height + GAP + lines * line))
+        swatches.append((name, colour, left, below + lines * line))
         left += needed
-    sheet = Image.new("RGB", (sheet_width, line + height + GAP + (lines + bool(legend)) * line), PAPER)
+    sheet = Image.new("RGB", (sheet_width, below + (lines + bool(legend)) * line), PAPER)
     draw = ImageDraw.Draw(sheet)
     for number, (title, panel) in enumerate(panels):
-        place = GAP + number * (width + GAP)
-        draw.text((place, GAP // 2), title, fill=INK, font=font)
-        sheet.paste(Image.fromarray(panel), (place, line))
+        left, top = GAP + number % columns * (width + GAP), number // columns * (line + height)
+        draw.text((left, top + GAP // 2), title, fill=INK, font=font)
+        picture = Image.fromarray(panel)
+        if picture.size != (width, height):
+            picture = picture.resize((width, height), Image.Resampling.BOX)
+        sheet.paste(picture, (left, top + line))
     for name, colour, x, y in swatches:
         draw.rectangle((x, y, x + LETTERS, y + LETTERS), fill=colour, outline=INK)
         draw.text((x + LETTERS + GAP // 2, y - 1), name, fill=INK, font=font)
