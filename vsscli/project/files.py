@@ -127,8 +127,8 @@ def pipeline(name: str, *, scored: bool) -> str:
         ("    rows: [{name: student, of: student-val}, {name: retrained, of: retrained-val}]", ""),
     ]
     return _file(
-        "The stages of this project. `vss run` runs those that are not done; `vss train`, `vss pseudo` and `vss\n"
-        "predict` run as far as their own stages; `vss run --dry-run` lists what is left to do.",
+        "The stages of this project. `vss run` runs those that are not done; `vss train`, `vss pseudo` and\n"
+        "`vss predict` run as far as their own stages; `vss run --dry-run` lists what is left to do.",
         (f"name: {_text(name)}", ""),
         ("stages:", ""),
         ("  student: {do: train, recipe: student.yaml}", ""),
