@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from vsscli.errors import VssError
-from vsscli.inference.devices import autocast, resolve_device
+from vsscli.inference.devices import autocast, require_precision, resolve_device
 
 
 @pytest.fixture
@@ -56,5 +58,17 @@ def test_precisions_are_what_matrix_products_compute_in() -> None:
 @pytest.mark.parametrize("precision", ["16", "64", "half"])
 def test_a_precision_that_is_unknown_or_that_the_device_lacks_is_an_error(precision: str) -> None:
     with pytest.raises(VssError, match=f"precision '?{precision}") as raised:
-        autocast(torch.device("cpu"), precision)
+        require_precision(torch.device("cpu"), precision)
     assert "32" in raised.value.hint
+
+
+@pytest.mark.parametrize(("precision", "rounded"), [("32", False), ("bf16", True)])
+def test_a_gpu_rounds_float32_factors_only_beside_shorter_numbers(
+    precision: str, rounded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch, "autocast", lambda *args, **kwargs: nullcontext())  # there is no GPU here
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    with autocast(torch.device("cuda"), precision):
+        assert torch.backends.cuda.matmul.allow_tf32 == torch.backends.cudnn.allow_tf32 == rounded
+    assert before == (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32)

@@ -14,7 +14,6 @@ from vsscli.data.samples import Crops, StoredPixels, present_labels
 from vsscli.inference.processes import launch
 from vsscli.models.build import build_network, read_config
 from vsscli.models.catalogue import find_listed
-from vsscli.models.config import LargeModel
 from vsscli.models.cost import outline
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
@@ -108,16 +107,20 @@ class TrainingStep:
             yield Crops(images, label, padding, stored, present=present_labels(label))
 
 
-def paper_recipe(name: str, crop: tuple[int, int], kind: str, *, precision: str, batch: int, **model: bool) -> Recipe:
-    """The paper's training for a network, with changes to it; ``semi`` is that of labelled and unlabelled frames."""
+def paper_recipe(name: str, crop: tuple[int, int], kind: str, *, precision: str, batch: int, **model: float) -> Recipe:
+    """The paper's training for a network, with changes to what it has.
+
+    ``kind``: on ``labels`` alone, with pseudo-labels too (``pseudo``), or with these and the contrast (``semi``).
+    """
     paper = load_recipe(Path(__file__).parents[2] / "recipes/pvuw2024/semi.yaml").model_dump()
     config = config_for(name, crop)
-    if isinstance(read_config(config), LargeModel):
-        config |= model
+    fields = type(read_config(config)).model_fields
+    config |= {name: value for name, value in model.items() if name in fields}
     paper |= {"model": config, "augment": {**paper["augment"], "crop": list(crop)}}
     paper["train"] |= {"batch_size": batch, "precision": precision, "init": None, "layer_decay": 0.9, "warmup": 0}
+    paper["unlabelled"] |= {"batch_size": batch}
     if kind == "labels":
         paper["unlabelled"] = None
-    else:
-        paper["unlabelled"] |= {"batch_size": batch}
+    elif kind == "pseudo":
+        paper["unlabelled"]["contrast"] = None
     return Recipe.model_validate(paper)

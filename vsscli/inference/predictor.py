@@ -25,7 +25,7 @@ from vsscli.data.pixels import TILES
 from vsscli.errors import VssError
 from vsscli.inference.answers import Answers
 from vsscli.inference.bands import ViewMaps, read_labels
-from vsscli.inference.devices import autocast
+from vsscli.inference.devices import autocast, require_precision
 from vsscli.inference.handed import Handed
 from vsscli.inference.memory import is_out_of_memory, keep_freed_memory, release_cached
 from vsscli.inference.readout import ReadOut, view_size
@@ -101,7 +101,7 @@ class Predictor:
         self._step: tuple[int, int] | None = None
         if read_out.window is not None:
             self._step = window_step(read_out.window, read_out.step, network.stride, network.divisor)
-        autocast(device, read_out.precision)
+        require_precision(device, read_out.precision)
 
     @property
     def follows(self) -> bool:

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 
 from vsscli.errors import VssError
-from vsscli.inference.devices import resolve_device
+from vsscli.inference.devices import resolve_device, set_float32
 from vsscli.inference.memory import keep_freed_memory
 
 PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
@@ -24,7 +24,6 @@ PATIENCE = timedelta(days=7)
 """How long processes wait for each other: the first one validates, fuses or packs alone, which may take hours."""
 
 
-@lru_cache
 def launch(device: str, devices: int, precision: str = "32") -> Fabric:
     """Start the processes of a command; each of them returns from here with its own fabric.
 
@@ -45,6 +44,14 @@ def launch(device: str, devices: int, precision: str = "32") -> Fabric:
     VssError
         There is no such device, or there are too few.
     """
+    fabric = _launched(device, devices, precision)
+    if fabric.device.type == "cuda":
+        set_float32(exact=precision == "32")
+    return fabric
+
+
+@lru_cache
+def _launched(device: str, devices: int, precision: str) -> Fabric:
     place = resolve_device(device)
     chosen: int | list[int] = devices
     if place.type == "cpu":

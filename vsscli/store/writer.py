@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,11 +28,15 @@ from vsscli.store.header import Header, first_difference, read_header
 from vsscli.store.record import Segment, VideoRecord, check_video, read_video_record
 from vsscli.store.remote import is_remote, place_of, work_for
 from vsscli.store.verify import has_lost_record
+from vsscli.threads import cores, results_in_order
 
 __all__ = ["Segment", "StoreWriter"]
 
 ROOT = "__root__"
 """Staging name of the root group; no video can have it."""
+
+MOST_ENCODERS = 8
+"""Threads that compress a segment: one alone takes longer than a GPU takes for a light network."""
 
 OTHER_IMAGES = "was predicted from images that have changed since"
 
@@ -163,11 +168,12 @@ class StoreWriter:
             found, right = (arrays[name].shape, arrays[name].dtype), ((len(segment), *spec.tail), np.dtype(spec.dtype))
             if found != right:
                 raise ValueError(f"{name} of video {video} is {found}, the store has {right}")
-        with self._disk():
+        jobs = [partial(encode_chunk, spec, frame) for name, spec in specs.items() for frame in arrays[name]]
+        with self._disk(), closing(results_in_order(jobs, min(cores(), MOST_ENCODERS))) as chunks:
             self._work.require_held(video)
             shards, digests = {}, {}
             for name, spec in specs.items():
-                shard = encode_shard([encode_chunk(spec, frame) for frame in arrays[name]], record.segment)
+                shard = encode_shard(list(islice(chunks, len(segment))), record.segment)
                 shards[self.path / video / name / shard_name(number, spec)] = shard
                 digests[name] = hashlib.sha256(shard).hexdigest()
             self._work.put(video, shards)

@@ -9,7 +9,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from vsscli.data.layouts import Dataset
 from vsscli.errors import VssError
-from vsscli.inference.devices import autocast
+from vsscli.inference import devices
 from vsscli.inference.windows import chosen_window
 from vsscli.models.build import build_network, other_reading
 from vsscli.models.checkpoints import load_checkpoint, load_weights
@@ -22,7 +22,7 @@ from vsscli.talk import Talk
 def require_precision(recipe: Recipe, device: torch.device) -> None:
     """Refuse a precision that the device lacks, which otherwise only validation would refuse, after the last step."""
     try:
-        autocast(device, recipe.train.precision)
+        devices.require_precision(device, recipe.train.precision)
     except VssError as error:
         others = {"cpu": "32, or bf16 where the processor has it", "cuda": "16 or 32"}[device.type]
         raise VssError(
