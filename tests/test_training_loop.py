@@ -34,6 +34,8 @@ def test_the_loss_falls(tmp_path: Path) -> None:
     result = train(small_recipe(tmp_path / "data", steps=30, lr=3e-3), tmp_path / "run")
     values = losses(tmp_path / "run")
     assert len(values) == 30
+    lines = [line for line in read_journal(tmp_path / "run" / "journal.jsonl") if "loss" in line]
+    assert all(0.0 < line["network_share"] <= 1.0 - 0.99 * line["data_time"] / line["step_time"] for line in lines)
     assert sum(values[-5:]) < 0.7 * sum(values[:5])
     assert 0.0 < result.figures["miou"] <= 1.0  # type: ignore[operator]
     assert load_checkpoint(result.best, weights=False).training is None

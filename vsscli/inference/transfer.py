@@ -90,12 +90,16 @@ class Stopwatch:
         end.record(stream)
         self._open.append((begin, end))
 
-    def share(self) -> float:
-        """The share of the time since the first block that was spent in blocks; waits for the device. nan before."""
+    def seconds(self) -> float:
+        """The time so far; waits for the device."""
         while self._open:
             self._open[0][1].synchronize()
             self._close()
-        return self._seconds / (time.perf_counter() - self._since)
+        return self._seconds
+
+    def share(self) -> float:
+        """The share of the time since the first block that was spent in blocks; waits for the device. nan before."""
+        return self.seconds() / (time.perf_counter() - self._since)
 
     def _close(self) -> None:
         begin, end = self._open.popleft()

@@ -10,7 +10,7 @@ from vsscli.report.chart import COLOURS, line_chart
 Points = Sequence[Sequence[float]]
 
 SCORES = ("miou", "wiou", "vc8", "vc16")
-LEFT_OUT = ("data_time", "step_time", "epoch")
+LEFT_OUT = ("data_time", "step_time", "network_share", "epoch")
 """Figures of a run that a chart says nothing about."""
 
 

@@ -18,6 +18,7 @@ from vsscli.data.layouts import Dataset
 from vsscli.data.loader import lost_loader, training_loader
 from vsscli.data.samples import Crops
 from vsscli.errors import VssError
+from vsscli.inference.transfer import Stopwatch
 from vsscli.models.checkpoints import load_checkpoint, restore_network, save_checkpoint
 from vsscli.models.frozen import learning_state, load_learning
 from vsscli.recipes.schema import Recipe
@@ -60,7 +61,7 @@ class Loop:
         settings, state = self.recipe.train, self.state
         stepper = Stepper(self.fabric, self.recipe, state)
         state.learner.train()
-        waited, since, counted = 0.0, time.perf_counter(), 0
+        waited, since, counted, stopwatch = 0.0, time.perf_counter(), 0, Stopwatch(self.fabric.device)
         with (
             StopRequest(self.talk) as request,
             self._loaders_may_die(),
@@ -78,7 +79,8 @@ class Loop:
                 before = time.perf_counter()
                 fetched = [next(batches) for _ in range(settings.accumulate)]
                 waited += time.perf_counter() - before
-                losses, rate = stepper.step(fetched, measure=self._measures(state.step + 1))
+                with stopwatch.running():
+                    losses, rate = stepper.step(fetched, measure=self._measures(state.step + 1))
                 counted += 1
                 done(1)
                 ended = state.step == settings.steps
@@ -86,9 +88,11 @@ class Loop:
                 if ended or state.step % settings.log_every == 0 or self.fabric.world_size == 1:
                     stop = self._agree(request.number is not None)
                 if ended or state.step % settings.log_every == 0:
+                    figures = self._figures(losses)  # waits for the device, and the steps' time ends there
                     elapsed = time.perf_counter() - since
-                    self._record(losses, rate, data_time=waited / counted, step_time=elapsed / counted)
-                    waited, since, counted = 0.0, time.perf_counter(), 0
+                    times = {"data_time": waited / counted, "step_time": elapsed / counted}
+                    self._record({**figures, "lr": rate, **times, "network_share": stopwatch.seconds() / elapsed})
+                    waited, since, counted, stopwatch = 0.0, time.perf_counter(), 0, Stopwatch(self.fabric.device)
                 if self._is_validated():
                     before = time.perf_counter()
                     self._require_finite()
@@ -149,17 +153,20 @@ class Loop:
         for crops in loader:
             yield crops.to(device)
 
-    def _record(self, losses: Losses, rate: float, *, data_time: float, step_time: float) -> None:
+    def _figures(self, losses: Losses) -> dict[str, float]:
+        """The figures of a step, means over all processes; waits for the device."""
         values = {}
         for name, figure in losses.figures.items():
             mean = self.fabric.all_reduce(figure, reduce_op="mean")
             assert isinstance(mean, Tensor)
             values[name] = float(mean)
+        return values
+
+    def _record(self, values: dict[str, float]) -> None:
         if not math.isfinite(values["loss"]):
             raise self._diverged(f"the loss is {values['loss']}")
         if self._journal is not None:
-            times = {"data_time": data_time, "step_time": step_time}
-            self._journal.record(self.state.step, {**values, "lr": rate, **times})
+            self._journal.record(self.state.step, values)
 
     def _require_finite(self) -> None:
         """Refuse to validate or keep weights that are not finite, however long ago the loss was checked.
