@@ -98,10 +98,19 @@ def test_frames_are_predicted_and_encoded_without_waiting(
         assert watch.waits == []
         assert watch.downs == 1  # all values of all frames in one copy
         assert not answers.here
-        labels = predictor.labels(images)
         frames = answers.frames()
     assert watch.waits == []
-    assert [frame["label"].shape for frame in frames] == [label.shape for label in labels] == [(90, 120)] * 2
+    assert [frame["label"].shape for frame in frames] == [(90, 120)] * 2
+
+
+def test_labels_come_down_without_a_further_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = network_of("light-resnet")
+    with fake_cuda(monkeypatch) as watch:
+        on_cuda(network)
+        predictor = Predictor(network, network.normalisation, ReadOut(None, None, None, TTA), CUDA)
+        (label,) = predictor.labels([np.zeros((64, 64, 3), np.uint8)])
+    assert watch.waits == []
+    assert label.shape == (64, 64)
 
 
 class Fabric:
