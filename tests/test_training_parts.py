@@ -20,6 +20,7 @@ from vsscli.training.averaging import AveragedWeights
 from vsscli.training.journal import Journal
 from vsscli.training.losses import cross_entropy_sum
 from vsscli.training.optimiser import build_optimiser, learning_rate_factor, set_learning_rates
+from vsscli.training.state import load_optimiser
 
 
 @pytest.mark.parametrize(
@@ -114,3 +115,20 @@ def test_a_journal_forgets_what_lies_behind_the_checkpoint_it_resumes_from(tmp_p
     assert lines[0]["miou"] is None
     assert lines[2]["loss"] == 0.5
     assert all(json.loads(line) for line in path.read_text().splitlines())
+
+
+def test_an_optimiser_goes_on_whatever_memory_format_its_state_was_kept_in() -> None:
+    """Processes that share weights keep it in another one, and a fused step would pair numbers in the wrong order."""
+    torch.manual_seed(0)
+    network = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=0.1, fused=True)
+    network(torch.randn(1, 3, 8, 8)).square().mean().backward()
+    optimiser.step()
+    kept = optimiser.state_dict()
+    before = {name: tensor.clone() for name, tensor in kept["state"][0].items()}
+    other = {**before, "exp_avg": before["exp_avg"].contiguous(), "exp_avg_sq": before["exp_avg_sq"].contiguous()}
+    load_optimiser(optimiser, {**kept, "state": {**kept["state"], 0: other}})
+    for name in ("exp_avg", "exp_avg_sq"):
+        loaded = optimiser.state[network.weight][name]
+        assert torch.equal(loaded, before[name])
+        assert loaded.stride() == network.weight.stride()

@@ -21,14 +21,18 @@ class Context:
         Folder of the data set, if not the one that a recipe, checkpoint or store names.
     device
         "auto", "cpu", "cuda" or "cuda:N".
-    devices
-        Processes to run side by side, one per device.
+    devices, nodes
+        Processes to run side by side on each machine, one per device; and machines, whose processes torchrun or srun
+        starts. If both are 1, as many as these have started.
     precision
         Arithmetic of networks that predict, "32", "bf16" or "16"; `None`: the recipe's.
     batch_size
         Images at a time; halved automatically when memory runs short.
     talk
         Receives messages and progress.
+    strategy
+        What processes that train do with the weights: "ddp" or "auto", each keeps them all; "sharded", each keeps a
+        share.
     engine
         Where work on stores is shared out by video: "local", "ray" or "ray://HOST:PORT"; see docs/scale.md.
     trackers
@@ -44,6 +48,8 @@ class Context:
     talk: Talk
     engine: str
     trackers: tuple[str, ...]
+    nodes: int
+    strategy: str
 
     def __init__(
         self,
@@ -56,6 +62,8 @@ class Context:
         talk: Talk = SILENCE,
         engine: str = "local",
         trackers: Sequence[str] = (),
+        nodes: int = 1,
+        strategy: str = "auto",
     ) -> None:
         values = {
             "workspace": Path(workspace),
@@ -67,6 +75,8 @@ class Context:
             "talk": talk,
             "engine": engine,
             "trackers": tuple(trackers),
+            "nodes": nodes,
+            "strategy": strategy,
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)

@@ -92,6 +92,14 @@ def _reason(cause: BaseException) -> tuple[str, str, int]:
     if isinstance(cause, OSError) and cause.errno in REMEDIES:
         place = f"{cause.filename}: " if cause.filename else ""
         return f"{place}{cause.strerror}", REMEDIES[cause.errno], BAD_INPUT
+    peers = sys.modules.get("vsscli.inference.peers")
+    if peers and peers.is_lost(cause):
+        return (
+            "another process of this command ended, which this one was exchanging data with",
+            "if it said why, that is above; if not, it was killed, probably because memory ran out; what is saved "
+            "stays, so run the same command again (`vss train` with --resume)",
+            BAD_INPUT,
+        )
     if _is_out_of_memory(cause):
         return "not enough memory", "try a smaller --batch-size, or a smaller crop or window in the recipe", BAD_INPUT
     if _is_broken_installation(cause):

@@ -20,7 +20,14 @@ RUNS = Path("runs")
 
 # What a network runs on. Verbs that run one take all of these.
 Device = Annotated[str, Option("--device", metavar="NAME", help="Where the network runs: auto, cpu, cuda or cuda:N.")]
-Devices = Annotated[int, Option("--devices", min=1, metavar="N", help="Parallel processes, one per device.")]
+Devices = Annotated[
+    int, Option("--devices", min=1, metavar="N", help="Parallel processes on each machine, one per device.")
+]
+Nodes = Annotated[int, Option("--nodes", min=1, metavar="N", help="Machines, whose processes torchrun or srun starts.")]
+Strategy = Annotated[
+    Literal["auto", "ddp", "sharded"],
+    Option("--strategy", help="Whether each process keeps all weights (ddp, auto) or a share of them (sharded)."),
+]
 Precision = Annotated[
     Literal["32", "bf16", "16"] | None,
     Option("--precision", help="Arithmetic of the network. [default: the recipe's]"),

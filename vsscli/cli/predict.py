@@ -41,6 +41,7 @@ def predict(
     part: opt.Share = "1/1",
     device: opt.Device = "auto",
     devices: opt.Devices = 1,
+    nodes: opt.Nodes = 1,
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = 8,
     workspace: opt.Workspace = opt.RUNS,
@@ -70,7 +71,7 @@ def predict(
     from vsscli.pipeline.predict import predict_split
 
     console = Console(quiet=quiet)
-    context = Context(workspace, data, device, devices, precision, batch_size, console)
+    context = Context(workspace, data, device, devices, precision, batch_size, console, nodes=nodes)
     if keep not in ("", "top", "fine", "compact", "all"):
         raise VssError(f"--keep is top, fine, compact or all, not {keep!r}")
     if model is None:
@@ -81,7 +82,8 @@ def predict(
     if input:
         if out is None:
             raise VssError("--input needs a folder for the label images", "add --out masks/")
-        options = {"--split": split, "--keep": keep, "--data": data, "--devices": devices > 1, "--part": part != "1/1"}
+        options = {"--split": split, "--keep": keep, "--data": data, "--devices": devices > 1, "--nodes": nodes > 1}
+        options["--part"] = part != "1/1"
         without = [option for option, given in options.items() if given]
         if without:
             raise VssError(f"{without[0]} has no meaning with --input, only for a split", "leave it out")

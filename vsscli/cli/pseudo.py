@@ -35,6 +35,7 @@ def pseudo(
     data: opt.DataRoot = None,
     device: opt.Device = "auto",
     devices: opt.Devices = 1,
+    nodes: opt.Nodes = 1,
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = 8,
     workers: opt.Workers = None,
@@ -65,7 +66,7 @@ def pseudo(
     from vsscli.pipeline.pseudo import pseudo as run
 
     console = Console(quiet=quiet)
-    context = Context(workspace, data, device, devices, precision, batch_size, console, engine)
+    context = Context(workspace, data, device, devices, precision, batch_size, console, engine, nodes=nodes)
     if not models and store is None and in_project() and not report:
         given = {"percentile": percentile, "threshold": threshold, "by_class": by_class or None}
         changes = [f"{name}={value}" for name, value in given.items() if value is not None]

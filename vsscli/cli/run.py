@@ -36,6 +36,8 @@ def run(
     data: opt.DataRoot = None,
     device: opt.Device = "auto",
     devices: opt.Devices = 1,
+    nodes: opt.Nodes = 1,
+    strategy: opt.Strategy = "auto",
     track: opt.Track = "",
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,
@@ -58,11 +60,17 @@ def run(
 
     console = Console(quiet=quiet)
     recipe, stages = _named(recipe, stages or [])
-    job = open_job(
-        recipe,
-        assignments or (),
-        context=Context(workspace, data, device, devices, talk=console, trackers=opt.read_names(track)),
+    context = Context(
+        workspace,
+        data,
+        device,
+        devices,
+        talk=console,
+        trackers=opt.read_names(track),
+        nodes=nodes,
+        strategy=strategy,
     )
+    job = open_job(recipe, assignments or (), context=context)
     chosen: dict[str, Any] = {"names": stages, "until": until, "force": force or ()}
     if dry_run:
         from vsscli.stages.forecast import forecast

@@ -24,6 +24,8 @@ def train(
     no_check: Annotated[bool, Option("--no-check", help="Do not check every file before the first step.")] = False,
     device: opt.Device = "auto",
     devices: opt.Devices = 1,
+    nodes: opt.Nodes = 1,
+    strategy: opt.Strategy = "auto",
     track: opt.Track = "",
     workspace: opt.Workspace = opt.RUNS,
     force: opt.Force = False,
@@ -46,8 +48,17 @@ def train(
     from vsscli.pipeline.train import train as run
 
     console = Console(quiet=quiet)
+    context = Context(
+        workspace,
+        data,
+        device,
+        devices,
+        talk=console,
+        trackers=opt.read_names(track),
+        nodes=nodes,
+        strategy=strategy,
+    )
     if alone is None and recipe is None and in_project():
-        context = Context(workspace, data, device, devices, talk=console, trackers=opt.read_names(track))
         changes = [f"set.{change}" for change in assignments or ()]
         run_kind("train", console, context, changes=changes, force=force, json=json)
         return
@@ -58,7 +69,7 @@ def train(
         str(alone or recipe),
         out,
         overrides=assignments or (),
-        context=Context(workspace, data, device, devices, talk=console, trackers=opt.read_names(track)),
+        context=context,
         pseudo_labels=pseudo,
         init=init,
         resume=resume,

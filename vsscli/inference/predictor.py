@@ -92,7 +92,9 @@ class Predictor:
             raise ValueError("prediction needs the network in evaluation mode: call eval() first")
         if device.type == "cpu":
             keep_freed_memory()
-        self.network = network.to(device)
+        # Moving would share out again what training has gathered to validate (`training.sharding.whole_weights`).
+        there = all(tensor.device == device for tensor in network.parameters())
+        self.network = network if there else network.to(device)
         self._handed = Handed(network) if network.frames > 1 else None
         self.normalisation = normalisation
         self.read_out = read_out = replace(read_out, window=chosen_window(read_out.window, network.crop))

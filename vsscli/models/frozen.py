@@ -8,6 +8,8 @@ from typing import NamedTuple, TypeVar
 
 from torch import Tensor, nn
 
+from vsscli.models.shares import shared_like
+
 NEVER_LEARNS = "never_learns"
 """The attribute that such a part has, and that is true."""
 
@@ -38,9 +40,11 @@ def learning_state(module: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in module.state_dict().items() if not name.startswith(frozen)}
 
 
-def load_learning(module: nn.Module, weights: Mapping[str, Tensor], *, assign: bool = False) -> None:
-    """Load a state dict that may lack what never learns; ``assign`` takes the very tensors."""
-    module.load_state_dict({**module.state_dict(), **weights}, assign=assign)
+def load_learning(module: nn.Module, weights: Mapping[str, Tensor]) -> None:
+    """Load a state dict that may lack what never learns; of a module that is shared out over processes, too."""
+    own = module.state_dict()
+    shares = {name: shared_like(tensor, own[name]) if name in own else tensor for name, tensor in weights.items()}
+    module.load_state_dict({**own, **shares})
 
 
 def copied(module: Module) -> Module:

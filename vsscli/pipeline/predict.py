@@ -122,7 +122,7 @@ def predict_split(
     path = out or store_path(context.workspace, header, f"{recipe.name}-{how.plan.name}")
     total = sum(len(video) for video in videos)
     older = None if force or out or (path / "zarr.json").exists() else older_store(path, header)
-    fabric = launch(context.device, context.devices)
+    fabric = launch(context.device, context.devices, nodes=context.nodes)
     if older is not None:
         with fabric.rank_zero_first(), Digests(context.workspace / INDEX) as digests:
             there = _look(older, videos, digests, force=False)

@@ -142,7 +142,7 @@ def pseudo(
             models, weights, split=split, context=context, tta=tta, plan=plan, workers=workers, force=force
         )
     engine = Engine(workers, context.engine)
-    with launch(context.device, context.devices).rank_zero_first():
+    with launch(context.device, context.devices, nodes=context.nodes).rank_zero_first():
         source = open_store(predictions)
         warn_of_missing(source, context)
         if threshold is not None:
@@ -186,5 +186,5 @@ def _predictions(
     stores = [made.store for made in predict_all(models, split, context=context, tta=tta, plan=plan, force=force)]
     if len(stores) == 1:
         return stores[0]
-    with launch(context.device, context.devices).rank_zero_first():
+    with launch(context.device, context.devices, nodes=context.nodes).rank_zero_first():
         return ensemble(stores, weights, context=context, workers=workers, force=force).store

@@ -42,6 +42,9 @@ class Train(Section):
     validate_every: int = Field(
         0, ge=0, description="steps; 0: only at the end, and not at all if the validation split is trained on"
     )
+    validate_frames: int | None = Field(
+        None, gt=0, description="most frames of the validation split that count, of videos at even distances; null: all"
+    )
     checkpoint_every: Positive = 200
     log_every: Positive = 10
     init: str | None = Field(None, description="checkpoint whose weights the network starts from")

@@ -32,7 +32,8 @@ AT_ONCE = 1.0
 
 def is_first_process() -> bool:
     """Whether this is the process that reports; launchers number processes in these variables."""
-    return all(os.environ.get(name, "0") in ("", "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+    names = ("RANK", "LOCAL_RANK", "NODE_RANK", *(("SLURM_PROCID",) if "SLURM_STEP_ID" in os.environ else ()))
+    return all(os.environ.get(name, "0") in ("", "0") for name in names)
 
 
 def is_terminal(stream: TextIO) -> bool:

@@ -112,7 +112,7 @@ def run_pipeline(
     for folder in (job.home, *map(job.folder, stages)):
         require_inside(job.workspace, folder)
     refuse_leaks(job, stages)
-    fabric = launch(job.context.device, job.context.devices)
+    fabric = launch(job.context.device, job.context.devices, nodes=job.context.nodes)
     leader = fabric.is_global_zero
     if not leader:
         job = replace(job, context=replace(job.context, talk=Silence()))

@@ -19,6 +19,7 @@ from vsscli.models.constants import on_device
 from vsscli.models.scores import ScoreKind, Scores, to_probabilities
 from vsscli.store.header import MAX_LEVEL
 from vsscli.training.contrast import label_mask
+from vsscli.training.losses import total
 from vsscli.training.ranks import Ranks
 from vsscli.training.unsupervised import entropy_of, keep_sure, narrowing_share, split_by_entropy
 
@@ -41,13 +42,13 @@ class StoreMeaning:
         return _at_most(on_device(self.levels, label.device), label, entropy)
 
     def surest(self, label: Tensor, entropy: Tensor, percent: float) -> Tensor:
-        """The largest stored entropy among the surest per cent of these pixels, (1,), or of each class's, (C,)."""
+        """The largest stored entropy among the surest per cent of all processes' pixels, (1,), or of each class's."""
         classes = len(self.levels)
         known = label != IGNORE
         place = torch.where(known, label.long() if classes > 1 else 0, classes) * (MAX_LEVEL + 1) + entropy.long()
         counts = torch.zeros((classes + 1) * (MAX_LEVEL + 1), dtype=torch.int64, device=label.device)
         counts.scatter_add_(0, place.flatten(), torch.ones_like(place.flatten()))
-        until = counts.view(classes + 1, -1)[:classes].cumsum(1).double()
+        until = total(counts).view(classes + 1, -1)[:classes].cumsum(1).double()
         # Slightly less, so that 80 % of 10 pixels are 8 and not 9, as in `fusion.threshold`.
         wanted = until[:, -1:] * (percent / 100 * (1 - 1e-12))
         return torch.searchsorted(until, wanted)[:, 0].clamp_max(MAX_LEVEL)

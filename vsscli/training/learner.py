@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import EllipsisType
 
 import torch
 from torch import Tensor, nn
 
-from vsscli.models.frozen import Seen, copied, load_learning
+from vsscli.models.frozen import Seen, copied
 from vsscli.models.network import Network
 from vsscli.models.outputs import Outputs
 from vsscli.training.averaging import AveragedWeights, Start, gradually
+from vsscli.training.sharding import forget_calls
 
 
 class Answer:
@@ -34,9 +36,14 @@ class Learner(nn.Module):
         self.projection = projection
 
     def forward(
-        self, images: Tensor, asked: Sequence[Tensor | None] = (), pairs: int = 0, seen: Seen | None = None
+        self,
+        images: Tensor,
+        asked: Sequence[Tensor | EllipsisType | None] = (),
+        pairs: int = 0,
+        seen: Seen | None = None,
     ) -> Answer:
-        """Run the network on normalised images (B, 3, H, W), and project groups of cells, numbers (A, M) each.
+        """Run the network on normalised images (B, 3, H, W), and project groups of cells, numbers (A, M) each, or all
+        of them (``...``), (N, D).
 
         The last 2 * ``pairs`` images are pairs of views, whose channels are dropped (`models.dropout`). ``seen`` is
         what a frozen trunk made of the images, if it has seen them.
@@ -54,20 +61,26 @@ class Learner(nn.Module):
         return projected.float()
 
 
+Shard = Callable[[nn.Module], None]
+"""Shares a module's weights out over processes, in place."""
+
+
+def keep_whole(module: nn.Module) -> None:
+    """Leave all weights of a module to every process."""
+
+
 class MeanTeacher:
     """A moving average of a learner, which labels and is not trained (Tarvainen & Valpola 2017, arXiv:1703.01780).
 
     It is always in evaluation mode, and its batch-norm statistics are averages of the student's with the momentum of
     the parameters. U2PL instead runs the teacher in training mode, where it collects its own statistics: then dropout
-    disturbs the labels, and the statistics lag behind the parameters.
+    disturbs the labels, and the statistics lag behind the parameters. ``shard`` shares its weights out over processes.
     """
 
-    def __init__(self, learner: Learner, momentum: float, start: Start = gradually) -> None:
-        self.average = AveragedWeights(learner, momentum, start)
-        self.learner = copied(learner)
-        # The tensors of the average themselves: one update, no copy.
-        load_learning(self.learner, self.average.weights, assign=True)
-        self.learner.eval().requires_grad_(False)
+    def __init__(self, learner: Learner, momentum: float, start: Start = gradually, shard: Shard = keep_whole) -> None:
+        self.learner = copied(learner).eval().requires_grad_(False)
+        shard(self.learner)
+        self.average = AveragedWeights(learner, momentum, start, copy=self.learner)
 
     @torch.no_grad()
     def __call__(self, images: Tensor, seen: Seen | None = None) -> tuple[Outputs, Tensor | None]:
@@ -75,10 +88,9 @@ class MeanTeacher:
 
         ``seen`` is what a frozen trunk made of the images, if it has seen them.
         """
-        outputs = self.learner.network.outputs_from(images, seen)
-        if self.learner.projection is None:
-            return outputs, None
-        return outputs, self.learner.project(feature_cells(outputs))
+        answer: Answer = self.learner(images, [None if self.learner.projection is None else ...], seen=seen)
+        forget_calls(self.learner)  # it never has a backward pass, which would
+        return answer.outputs, answer.projected[0]
 
 
 def feature_cells(outputs: Outputs) -> Tensor:

@@ -25,6 +25,7 @@ from vsscli.recipes.schema import Recipe
 from vsscli.talk import Talk
 from vsscli.training.journal import Journal
 from vsscli.training.objectives.table import Losses
+from vsscli.training.sharding import whole_weights
 from vsscli.training.state import TrainingState, is_finite, save_state
 from vsscli.training.step import Stepper
 from vsscli.training.stop import StopRequest
@@ -196,16 +197,17 @@ class Loop:
             raw = {name: tensor.clone() for name, tensor in learning_state(network).items()}
             load_learning(network, state.average.weights)
         network.eval()
-        state.figures = validate(network, self.dataset, self.recipe, self.fabric)
+        with whole_weights(state.learner):
+            state.figures = validate(network, self.dataset, self.recipe, self.fabric)
         network.train()
         if raw is not None:
             load_learning(network, raw)
         figures = (f"{name} {value:.4f}" for name, value in state.figures.items() if value is not None)
         self.talk.say(f"step {state.step}: {', '.join(figures)}")
-        miou = state.figures.get("miou")  # only the first process validates
+        miou = state.figures.get("miou")
         if miou is not None and miou > state.best:
             state.best = miou
-            save_state(self.best, state, self.recipe, self.dataset.table, resumable=False)
+            self._write(self.best, resumable=False)
         self._save()
         if self._journal is not None:
             self._journal.record(state.step, state.figures)
@@ -225,9 +227,11 @@ class Loop:
             save_checkpoint(self.best, replace(best, figures=figures, inputs=state.inputs))
 
     def _save(self) -> None:
-        if self.leader:
-            save_state(self.last, self.state, self.recipe, self.dataset.table, resumable=True)
+        self._write(self.last, resumable=True)
         self._kept = self.state.step
+
+    def _write(self, path: Path, *, resumable: bool) -> None:
+        save_state(path, self.state, self.recipe, self.dataset.table, resumable=resumable, write=self.leader)
 
     def _agree(self, stop: bool) -> bool:
         """Whether any process has to stop: all must stop at the same step."""

@@ -35,20 +35,27 @@ def cross_entropy_sum(scores: Scores, label: Tensor) -> tuple[Tensor, Tensor]:
     return torch.stack(parts).sum(), count
 
 
+def processes() -> int:
+    """How many processes train together."""
+    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+
+
+def total(counts: Tensor) -> Tensor:
+    """The sum over all processes."""
+    if processes() > 1:
+        counts = counts.clone()
+        torch.distributed.all_reduce(counts)
+    return counts
+
+
 def global_mean(loss_sum: Tensor, count: Tensor) -> Tensor:
     """Mean over all processes' pixels, scaled so that averaging gradients over processes gives its gradient."""
-    if torch.distributed.is_initialized():
-        count = count.clone()
-        torch.distributed.all_reduce(count)
-        loss_sum = loss_sum * torch.distributed.get_world_size()
-    return loss_sum / count.clamp_min(1.0)
+    return loss_sum * processes() / total(count).clamp_min(1.0)
 
 
 def global_share(count: Tensor, pixels: Tensor) -> Tensor:
     """The share of all processes' pixels that was counted."""
-    both = torch.stack([count, pixels.to(count)])
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(both)
+    both = total(torch.stack([count, pixels.to(count)]))
     return both[0] / both[1].clamp_min(1.0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -30,6 +31,7 @@ from vsscli.training.mixing import require_partners
 from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
 from vsscli.training.ready import make_ready
+from vsscli.training.sharding import is_sharding, shard
 from vsscli.training.sources import Sources, open_sources
 from vsscli.training.start import first_network, require_crop, require_precision, require_start
 from vsscli.training.state import TrainingState, load_state
@@ -60,8 +62,8 @@ def train(
     out
         Folder of the run.
     context
-        Root of the data, device and number of processes (more than one train with DDP), trackers of the figures, and
-        the workspace, which remembers the digests of files so that unchanged files are not read again.
+        Root of the data; device, number of processes and what they share (`Context.strategy`); trackers of the figures;
+        and the workspace, which remembers the digests of files so that unchanged files are not read again.
     pseudo_labels, init
         Override the recipe's pseudo-label store and initial checkpoint.
     resume
@@ -92,7 +94,9 @@ def train(
             "--resume continues the run in the folder, --force replaces it: they exclude each other",
             "leave out one of them",
         )
-    fabric = launch(context.device, context.devices, recipe.train.precision)
+    fabric = launch(
+        context.device, context.devices, recipe.train.precision, nodes=context.nodes, strategy=context.strategy
+    )
     talk = context.talk if fabric.is_global_zero else SILENCE
     if recipe.train.threads:
         torch.set_num_threads(recipe.train.threads)
@@ -174,7 +178,8 @@ def _learn(
     if fabric.world_size > 1:
         convert_sync(network, fabric.device)
     network.to(fabric.device).to(memory_format=torch.channels_last)
-    objectives = build_objectives(recipe, network, others.meaning if others else None, fabric.autocast, talk)
+    meaning, sharing = others.meaning if others else None, partial(shard, fabric=fabric)
+    objectives = build_objectives(recipe, network, meaning, fabric.autocast, talk, sharing)
     optimiser = build_optimiser(network, recipe.train, objectives.learner.projection)
     average = AveragedWeights(network, recipe.train.ema) if recipe.train.ema else None
     state = TrainingState(objectives, optimiser, average, inputs, precision=fabric.strategy.precision)
@@ -185,6 +190,7 @@ def _learn(
         f"training {recipe.name}: {len(items)} labelled frames"
         + (f", {len(unlabelled)} unlabelled ones" if unlabelled is not None else "")
         + f", {recipe.train.steps} steps on {fabric.world_size} x {fabric.device.type}"
+        + (", which share out the weights" if is_sharding(fabric) else "")
     )
     journal = None
     if fabric.is_global_zero:

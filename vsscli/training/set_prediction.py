@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import torch
-import torch.distributed
 from torch import Tensor
 from torch.nn import functional
 
 from vsscli.errors import VssError
 from vsscli.models.outputs import IMAGES, Clip, QueryPrediction
+from vsscli.training.losses import processes, total
 from vsscli.training.matching import (
     Draw,
     Matches,
@@ -109,11 +109,12 @@ class SetPredictionLoss:
             classes = torch.stack(
                 [self.class_loss(layer.class_logits, found) for layer, found in zip(layers, matches, strict=True)]
             )
+            classes = classes * self._class_share(layers[0].class_logits, matches[0])
             masks, dice = self.mask_losses(layers, targets, matches, draws)
-        total = weights.classes * classes + weights.mask * masks + weights.dice * dice
+        each = weights.classes * classes + weights.mask * masks + weights.dice * dice
         if clip.published:
-            total = torch.cat([total[:-2], total[-1:]])
-        return SetPredictionLosses(classes, masks, dice, total.sum())
+            each = torch.cat([each[:-2], each[-1:]])
+        return SetPredictionLosses(classes, masks, dice, each.sum())
 
     def class_loss(self, class_logits: Tensor, matches: Matches) -> Tensor:
         """Cross-entropy of all queries (B, Q, C + 1), with target "no object" for unmatched ones: weighted mean."""
@@ -123,6 +124,13 @@ class SetPredictionLoss:
         weight = torch.ones(nothing + 1, device=class_logits.device)
         weight[nothing] = self.settings.no_object
         return functional.cross_entropy(class_logits.float().flatten(0, 1), target.flatten(), weight)
+
+    def _class_share(self, class_logits: Tensor, matches: Matches) -> Tensor:
+        """The weight of this process's queries over the mean of all processes, the same in each layer: with it the mean
+        of their class losses is that over all queries. 1 in a single process; the published programs leave it out."""
+        matched = len(matches.query)
+        weight = matched + self.settings.no_object * (class_logits[..., 0].numel() - matched)
+        return weight / _mean_over_processes(weight, class_logits.device)
 
     def mask_losses(
         self,
@@ -188,9 +196,5 @@ def _drawn_in(numbers: list[int], clip: Clip) -> list[int]:
     return [*numbers[-1:], *numbers[:-1]] if clip.published else numbers
 
 
-def _mean_over_processes(count: int, device: torch.device) -> Tensor:
-    mean = torch.full((), float(count), device=device)
-    if torch.distributed.is_initialized():
-        torch.distributed.all_reduce(mean)
-        mean = mean / torch.distributed.get_world_size()
-    return mean
+def _mean_over_processes(count: float, device: torch.device) -> Tensor:
+    return total(torch.full((), float(count), device=device)) / processes()

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from lightning_fabric.plugins import Precision
+from torch import Tensor
 
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from vsscli.models.frozen import load_learning
 from vsscli.models.network import Network
+from vsscli.models.shares import gathered, share_of, shared_like
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe
 from vsscli.training.averaging import AveragedWeights
@@ -21,7 +23,7 @@ from vsscli.training.inputs import CONTENT, DATA, SCORED, changed_data, changed_
 from vsscli.training.learner import Learner
 from vsscli.training.objectives.table import Objectives
 
-DECIDE_NOTHING = ("workers", "log_every", "validate_every", "checkpoint_every")
+DECIDE_NOTHING = ("workers", "log_every", "validate_every", "validate_frames", "checkpoint_every")
 """Keys of `train` that decide no weight: a run may continue with other values."""
 
 
@@ -59,16 +61,22 @@ class TrainingState:
 
 
 def is_finite(state: TrainingState) -> bool:
-    """Whether all weights, statistics and averages are finite; waits for the device."""
+    """Whether all weights, statistics and averages of this process are finite; waits for the device."""
     averages = state.average.weights if state.average else {}
-    tensors = [*state.learner.state_dict().values(), *averages.values()]
+    tensors = map(share_of, (*state.learner.state_dict().values(), *averages.values()))
     finite = [tensor.isfinite().all() for tensor in tensors if tensor.is_floating_point()]
     return bool(torch.stack(finite).all())
 
 
-def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTable, *, resumable: bool) -> None:
+def save_state(
+    path: Path, state: TrainingState, recipe: Recipe, table: ClassTable, *, resumable: bool, write: bool = True
+) -> None:
     """Write a checkpoint. A resumable one also holds the optimiser, the raw weights if they are averaged, and the state
-    of semi-supervised training."""
+    of semi-supervised training.
+
+    All processes must call it, and one of them ``write``: the file has whole tensors, however they are shared out, so a
+    run may continue with any number of processes.
+    """
     raw = state.network.kept_state()
     training = None
     if resumable:
@@ -80,11 +88,15 @@ def save_state(path: Path, state: TrainingState, recipe: Recipe, table: ClassTab
             "best": state.best,
             "threads": torch.get_num_threads(),
         }
+    weights = gathered({**raw, **(state.average.weights if state.average else {})}, keep=write)
+    training = gathered(training, keep=write)
+    if not write:
+        return
     save_checkpoint(
         path,
         Checkpoint(
             network=recipe.model.kept_values(),
-            weights={**raw, **(state.average.weights if state.average else {})},
+            weights=weights,
             table=table,
             normalisation=state.network.normalisation,
             recipe=recipe.model_dump(mode="json"),
@@ -115,7 +127,7 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
         load_learning(state.network, checkpoint.training["raw"])
         state.average.load(checkpoint.weights)
     state.objectives.load_state_dict(checkpoint.training["semi"])
-    state.optimiser.load_state_dict(checkpoint.training["optimiser"])
+    load_optimiser(state.optimiser, checkpoint.training["optimiser"])
     scaling = checkpoint.training.get("precision")
     if scaling:  # older checkpoints lack it; their runs start again with the initial scale
         state.precision.load_state_dict(scaling)
@@ -123,6 +135,27 @@ def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:
     state.best = checkpoint.training["best"]
     state.figures = checkpoint.figures
     state.outdated = changed_score(checkpoint.inputs, state.inputs)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, kept: dict[str, Any]) -> None:
+    """Load the state of an optimiser, where averages of gradients are laid out as their parameters are: shared out over
+    processes or not, and in the same memory format, which fused steps take for granted."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+
+    def laid_out(value: Any, parameter: Tensor) -> Any:
+        if not isinstance(value, Tensor) or value.shape != parameter.shape:
+            return value
+        share = shared_like(value, parameter)
+        own = share_of(share), share_of(parameter)
+        if own[0].stride() == own[1].stride():
+            return share
+        return torch.empty_like(parameter, dtype=value.dtype).copy_(share)
+
+    state = {
+        number: {name: laid_out(value, parameters[number]) for name, value in values.items()}
+        for number, values in kept["state"].items()
+    }
+    optimiser.load_state_dict({**kept, "state": state})
 
 
 def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) -> str:

@@ -11,10 +11,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from vsscli.data.samples import Crops
+from vsscli.models.shares import whole_of
 from vsscli.recipes.schema import Recipe
 from vsscli.training.balance import gradient_shares, measured_parameters
 from vsscli.training.objectives.table import Losses
 from vsscli.training.optimiser import set_learning_rates
+from vsscli.training.sharding import is_sharding
 from vsscli.training.state import TrainingState
 
 
@@ -24,8 +26,9 @@ class Stepper:
     def __init__(self, fabric: Fabric, recipe: Recipe, state: TrainingState) -> None:
         self.fabric, self.recipe, self.state = fabric, recipe, state
         self._module, self._optimiser = fabric.setup(state.learner, state.optimiser)
-        # A compiled network frees its graph in the first backward pass.
-        self._measurable = not recipe.model.compiles
+        # A compiled network frees its graph in the first backward pass; one that is shared out has no whole weights to
+        # take gradients of.
+        self._measurable = not recipe.model.compiles and not is_sharding(fabric)
 
     def step(self, batches: Sequence[tuple[Crops, Crops | None]], *, measure: bool = False) -> tuple[Losses, float]:
         """Take one optimiser step.
@@ -58,7 +61,11 @@ class Stepper:
         if settings.clip:
             # Non-finite gradients are not an error here: with precision 16 the scaler skips such a step, and otherwise
             # the loop checks the loss and the weights.
-            fabric.clip_gradients(self._module, self._optimiser, max_norm=settings.clip, error_if_nonfinite=False)
+            norm = fabric.clip_gradients(
+                self._module, self._optimiser, max_norm=settings.clip, error_if_nonfinite=False
+            )
+            assert norm is not None
+            losses = replace(losses, figures={**losses.figures, "gradient_norm": _finite(whole_of(norm))})
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
         state.step += 1
@@ -71,6 +78,11 @@ class Stepper:
         scaler = getattr(self.fabric.strategy.precision, "scaler", None)
         scale = float(scaler.get_scale()) if scaler is not None else 1.0
         return gradient_shares(terms, measured_parameters(self.state.network), scale)
+
+
+def _finite(figure: Tensor) -> Tensor:
+    """The figure; NaN, for which the journal has a word, if it is infinite: precision 16 skips such a step."""
+    return torch.where(figure.isfinite(), figure, torch.nan)
 
 
 def _seed(*words: int) -> int:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import torch
+import torch.distributed
 from torch import Tensor
 
 from vsscli.data.classes import IGNORE
+from vsscli.training.losses import processes, total
 
 
 def entropy_of(probabilities: Tensor) -> Tensor:
@@ -14,10 +16,15 @@ def entropy_of(probabilities: Tensor) -> Tensor:
 
 
 def percentile(values: Tensor, valid: Tensor, percent: float) -> Tensor:
-    """A percentile of the valid values, interpolated as in NumPy; infinity if none is valid. A scalar that stays on the
-    device, so that nothing waits for it."""
-    ordered = torch.where(valid, values, torch.inf).reshape(-1).sort().values
-    place = (valid.sum() - 1).clamp_min(0).double() * (percent / 100)
+    """A percentile of the valid values of all processes, which have equally many, interpolated as in NumPy; infinity if
+    none is valid. A scalar that stays on the device, so that nothing waits for it."""
+    counted, count = torch.where(valid, values, torch.inf).reshape(-1), valid.sum()
+    if processes() > 1:
+        every = counted.new_empty(processes() * len(counted))
+        torch.distributed.all_gather_into_tensor(every, counted)
+        counted, count = every, total(count)
+    ordered = counted.sort().values
+    place = (count - 1).clamp_min(0).double() * (percent / 100)
     below = place.floor()
     at = torch.stack([below, (below + 1).clamp_max(len(ordered) - 1)]).long()
     low, high = ordered[at]

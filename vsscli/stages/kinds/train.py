@@ -141,11 +141,12 @@ class TrainKind(Kind[TrainStage]):
             flops = float(crops * (forward + again * (forward - frozen)))
             flops += asked * recipe.model.frames * network.flops(crop) - shared * frozen if asked else 0
             if val.frames is not None and times:
-                checked = times * val.frames * frame_flops(network, recipe, NONE, val.size)
+                counted = min(val.frames, settings.validate_frames or val.frames)
+                checked = times * counted * frame_flops(network, recipe, NONE, val.size)
                 flops += checked
                 if checked > WORTH_SAYING * flops:
                     what, are = ("the last validation", "is") if times == 1 else (f"its {times} validations", "are")
-                    notes += (f"{what} of {val.frames} frames {are} {checked / flops:.0%} of the operations",)
+                    notes += (f"{what} of {counted} frames {are} {checked / flops:.0%} of the operations",)
         except (VssError, RuntimeError, ValueError) as error:
             return StageCost(work, crops, None, 0.0, (f"crops of {crop[0]}x{crop[1]} do not fit the network: {error}",))
         return StageCost(work, crops, flops, 0.0, notes)

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from vsscli.data.samples import Crops
 from vsscli.errors import VssError
+from vsscli.models.frozen import load_learning
 from vsscli.models.network import Network
 from vsscli.recipes.schema import Recipe
 from vsscli.talk import SILENCE, Talk
 from vsscli.training.averaging import as_mean, gradually
 from vsscli.training.balance import layers_of
 from vsscli.training.evidence import StoreMeaning
-from vsscli.training.learner import Answer, Learner, MeanTeacher
+from vsscli.training.learner import Answer, Learner, MeanTeacher, Shard, keep_whole
 from vsscli.training.objectives.contrast import ContrastiveLoss
 from vsscli.training.objectives.labels import SupervisedLoss
 from vsscli.training.objectives.objective import Objective, Said, Setup
@@ -102,7 +103,7 @@ class Objectives:
         if state is None:
             return
         if self.learner.projection:
-            self.learner.projection.load_state_dict(state["projection"])
+            load_learning(self.learner.projection, state["projection"])
         if self.viewer.teacher:
             self.viewer.teacher.average.load(state["teacher"])
         for part in self.parts:
@@ -116,11 +117,13 @@ def build_objectives(
     stored: StoreMeaning | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
     talk: Talk = SILENCE,
+    shard: Shard = keep_whole,
 ) -> Objectives:
     """Set up a recipe's objectives, with the learner and the teacher that they need.
 
     The network must be on its device. ``stored`` gives the meaning of a prediction store's values, if unlabelled crops
-    come with them; a teacher runs under ``autocast``. Settings that would teach nothing are refused.
+    come with them; a teacher runs under ``autocast``. ``shard`` shares learner and teacher out over processes. Settings
+    that would teach nothing are refused.
     """
     setup = Setup(recipe, network, stored, talk)
     parts = [part for kind in OBJECTIVES if (part := kind.of(setup)) is not None]
@@ -128,7 +131,9 @@ def build_objectives(
     settings, asked = recipe.unlabelled, any(part.asks_teacher for part in parts)
     teacher = None
     if settings and (asked or settings.teacher == "ema"):
-        teacher = MeanTeacher(learner, settings.momentum, as_mean if settings.method == "unimatch" else gradually)
+        start = as_mean if settings.method == "unimatch" else gradually
+        teacher = MeanTeacher(learner, settings.momentum, start, shard)
+    shard(learner)
     viewer = Viewer(
         network.normalisation, settings, stored, teacher, sees_all=asked, frames=network.frames, autocast=autocast
     )
