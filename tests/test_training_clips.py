@@ -15,6 +15,7 @@ from test_training_plain_vit import EOMT, losses, recipe_of
 from vsscli.data.samples import Crops
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
+from vsscli.recipes.schema import Recipe
 from vsscli.training.mixing import mixed
 
 CLIPS = {"clip": 3, "num_queries": 8, "blocks": 2}
@@ -65,9 +66,17 @@ def test_all_frames_of_a_clip_are_mixed_alike(method: str) -> None:
 
 def test_images_are_clips_of_one_frame_and_it_is_said(tmp_path: Path) -> None:
     heard = Listener()
+    values = recipe_of(tmp_path / "data", CLIPS, steps=1, batch_size=1).model_dump(mode="json")
+    values["data"]["scene"]["frames"] = 1
+    train(Recipe.model_validate(values), tmp_path / "run", device="cpu", talk=heard)
+    assert any("2 videos have fewer labelled frames than a clip of 3" in text for text in heard.warned)
+
+
+def test_a_clip_longer_than_every_video_is_refused(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path / "data", {**CLIPS, "clip": 7}, steps=1, batch_size=1)
-    train(recipe, tmp_path / "run", device="cpu", talk=heard)
-    assert any("2 videos have fewer labelled frames than a clip of 7" in text for text in heard.warned)
+    with pytest.raises(VssError, match=r"model\.clip: no video of street has the 7 labelled frames") as caught:
+        train(recipe, tmp_path / "run", device="cpu")
+    assert "set model.clip to 6 at most" in caught.value.hint
 
 
 def test_rare_classes_choose_frames_not_clips(tmp_path: Path) -> None:

@@ -96,6 +96,11 @@ class Unlabelled(Section):
     pseudo_labels: str | None = Field(None, description="pseudo-label store; `vss train --pseudo` overrides it")
     batch_size: Batch = Field(8, description="unlabelled crops per step, over all processes")
     weight: float = Field(1.0, ge=0)
+    loss: Literal["pixels", "masks"] = Field(
+        "pixels",
+        description="of labels given to reliable pixels: cross-entropy of each, or the losses of a mask classifier, "
+        "in which the other pixels count neither for nor against a mask",
+    )
     balance: Literal["layers", "none"] = Field(
         "layers",
         description="what this weight and the contrast's are relative to: one layer of the supervised loss, so that "
@@ -143,7 +148,10 @@ class Unlabelled(Section):
         if self.teacher != "ema":
             raise ValueError("method unimatch labels frames by a mean teacher: set teacher to ema")
         unused = [name for name, given in (("contrast", self.contrast), ("scale_weight", self.scale_weight)) if given]
+        unused += ["loss"] if self.loss != "pixels" else []
         unused += ["mixing"] if self.mixing != "none" else []
         if unused:
-            raise ValueError(f"{unused[0]} is of method paper, and unimatch mixes by boxes always: leave it out")
+            raise ValueError(
+                f"{unused[0]} is of method paper, not of unimatch, which mixes by boxes always: leave it out"
+            )
         return self

@@ -37,6 +37,7 @@ def labelled_items(
         say_order(own, talk)
         say_left_out(dataset, "labelled", own, talk)
         _say_sparse(dataset, own, "left out" if dataset is not sources.main else "unlabelled data", talk)
+    _require_clips(sources, videos[0])
     if check is not None:
         _check_frames(sources, videos, check, digests, talk)
     pairs = zip(sources.datasets, videos, strict=True)
@@ -66,6 +67,17 @@ def labelled_items(
         )
         talk.say(f"labelled data: {', '.join(counts)}")
     return items
+
+
+def _require_clips(sources: Sources, labelled: list[FolderVideo]) -> None:
+    """Refuse videos of which none is as long as a clip; images, which are clips of one frame repeated, are accepted."""
+    clip, longest = sources.recipe.model.frames, max(map(len, labelled), default=0)
+    if 1 < longest < clip:
+        raise VssError(
+            f"model.clip: no video of {sources.main.name} has the {clip} labelled frames of a clip, the longest has "
+            f"{longest}",
+            f"set model.clip to {longest} at most",
+        )
 
 
 def _say_sparse(dataset: Dataset, labelled: list[FolderVideo], others: str, talk: Talk) -> None:
