@@ -20,9 +20,18 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "remote process
 """What gloo and NCCL say of a process that is no longer there."""
 
 
+FIRST = "VSS_FIRST_PROCESS"
+"""The variable in which a process tells those that it starts its number: they may start to look when it has died."""
+
+
+def announce() -> None:
+    """Prepare to start processes that watch this one."""
+    os.environ[FIRST] = str(os.getpid())
+
+
 def end_with_parent() -> None:
     """Watch the process that started this one."""
-    parent = os.getppid()
+    parent = int(os.environ.get(FIRST, os.getppid()))
     _watch(lambda: "the first process of this command died" if os.getppid() != parent else "")
 
 

@@ -21,7 +21,7 @@ from torch import nn
 from vsscli.errors import VssError
 from vsscli.inference.devices import resolve_device, set_float32
 from vsscli.inference.memory import keep_freed_memory
-from vsscli.inference.peers import end_with, end_with_parent
+from vsscli.inference.peers import announce, end_with, end_with_parent
 
 PRECISION: dict[str, Literal["32-true", "bf16-mixed", "16-mixed"]] = {
     "32": "32-true",
@@ -88,8 +88,11 @@ def _launched(device: str, devices: int, precision: str, nodes: int, strategy: s
         precision=PRECISION[precision],
         plugins=[started.environment],
     )
-    if os.environ.get("LOCAL_RANK", "0") != "0" and isinstance(started.environment, LightningEnvironment):
-        end_with_parent()
+    if isinstance(started.environment, LightningEnvironment):
+        if "LOCAL_RANK" not in os.environ:
+            announce()
+        elif os.environ["LOCAL_RANK"] != "0":
+            end_with_parent()
     try:
         fabric.launch()
     except RuntimeError as error:
