@@ -60,7 +60,10 @@ def test_the_verb_lists_shows_and_compares(workspace: Path, capsys: pytest.Captu
     assert run(["runs", "show", "student", *place]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[0] == "2"
     assert run(["runs", "compare", "student", "slow", *place]) == 0
-    assert "train.lr" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "train.lr" in out
+    assert "loss supervised" in out
+    assert not any(line.split()[:1] in (["lr"], ["GRADIENT_SUPERVISED"]) for line in out.splitlines())
     assert run(["runs", "compare", "student", *place]) == 2
     assert run(["runs", "ls", "--workspace", str(workspace / "none"), "--quiet"]) == 2
 

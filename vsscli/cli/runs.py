@@ -61,8 +61,6 @@ def runs(
 def _list(console: Console, found: Sequence[TrainingRun], *, json: bool) -> None:
     from time import localtime, strftime
 
-    from vsscli.metrics.registry import title
-
     if json:
         console.print_json({"runs": [run.to_json() for run in found]})
         return
@@ -77,11 +75,10 @@ def _list(console: Console, found: Sequence[TrainingRun], *, json: bool) -> None
         )
         for run in found
     ]
-    console.print_table(("run", "status", "steps", *(_titled(name, title) for name in names), "changed"), rows)
+    console.print_table(("run", "status", "steps", *(_titled(name) for name in names), "changed"), rows)
 
 
 def _show(console: Console, run: TrainingRun, *, json: bool) -> None:
-    from vsscli.metrics.registry import title
     from vsscli.pipeline.runs import SCORES
 
     if json:
@@ -97,7 +94,7 @@ def _show(console: Console, run: TrainingRun, *, json: bool) -> None:
         for step, value in shown:
             rows.setdefault(step, {})[name] = value
     cells = [(step, *(values.get(name) for name in names)) for step, values in sorted(rows.items())]
-    console.print_table(("step", *(_titled(name, title) for name in names)), cells)
+    console.print_table(("step", *(_titled(name) for name in names)), cells)
     steps = "?" if run.steps is None else run.steps
     under = f", licence of its first weights: {run.licence}" if run.licence else ""
     console.say(
@@ -106,7 +103,6 @@ def _show(console: Console, run: TrainingRun, *, json: bool) -> None:
 
 
 def _compare(console: Console, found: Sequence[TrainingRun], *, json: bool) -> None:
-    from vsscli.metrics.registry import title
     from vsscli.pipeline.runs import differing
 
     settings = differing(found)
@@ -114,9 +110,10 @@ def _compare(console: Console, found: Sequence[TrainingRun], *, json: bool) -> N
         differences = [{"key": key, "values": values} for key, values in settings]
         console.print_json({"runs": [run.to_json() for run in found], "settings": differences})
         return
-    names = dict.fromkeys(name for run in found for name in run.figures if not name.endswith("_time"))
+    # Times say something of the machine, and the last learning rate is nearly 0 in most recipes.
+    names = dict.fromkeys(name for run in found for name in run.figures if not name.endswith("_time") and name != "lr")
     rows: list[tuple[Any, ...]] = [("step", *(run.step for run in found))]
-    rows += [(_titled(name, title), *(run.figures.get(name) for run in found)) for name in names]
+    rows += [(_titled(name), *(run.figures.get(name) for run in found)) for name in names]
     columns = ("", *(run.name for run in found))
     console.print_table(columns, rows)
     if settings:
@@ -124,5 +121,8 @@ def _compare(console: Console, found: Sequence[TrainingRun], *, json: bool) -> N
         console.print_table(("setting", *columns[1:]), shown)
 
 
-def _titled(name: str, title: Any) -> str:
-    return name.replace("_", " ") if name.startswith(("loss", "lr")) else str(title(name))
+def _titled(name: str) -> str:
+    """A figure's name as people write it."""
+    from vsscli.metrics.registry import metric_of, title
+
+    return name.replace("_", " ") if metric_of(name) is None else title(name)

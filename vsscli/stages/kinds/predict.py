@@ -80,7 +80,8 @@ class PredictKind(StoreKind[PredictStage]):
         if network is None or classes is None:
             return StageCost(f"{extent.frames} frames", None, None, None, notes)
         windows = sum(windows_in(network, recipe, plan, extent.size).values())
-        each = f"{windows} windows ({len(plan.views())} views)"
+        views = len(plan.views())
+        each = f"{windows} window{'s' if windows != 1 else ''} ({views} view{'s' if views != 1 else ''})"
         if extent.frames is None:
             return StageCost(f"unknown frames x {each}", None, None, None, notes)
         flops = extent.frames * frame_flops(network, recipe, plan, extent.size)
