@@ -23,15 +23,15 @@ default_role = "code"  # names in single backticks
 
 
 def write_commands(app: Any) -> None:
-    """Make the reference of the command line: what ``--help`` says of every verb."""
+    """Make the reference of the command line: what ``--help`` says of every command."""
     from vsscli.cli.app import build
 
     program = build()
     pages = ["# Command line\n"]
     context: Any = program.make_context("vss", [], resilient_parsing=True)
-    for name, verb in program.commands.items():
-        with verb.context_class(verb, info_name=name, parent=context, max_content_width=100) as own:
-            pages.append(f"## vss {name}\n\n```text\n{verb.get_help(own)}\n```\n")
+    for name, command in program.commands.items():
+        with command.context_class(command, info_name=name, parent=context, max_content_width=100) as own:
+            pages.append(f"## vss {name}\n\n```text\n{command.get_help(own)}\n```\n")
     Path(app.srcdir, "reference", "commands.md").write_text("\n".join(pages))
 
 

@@ -1,4 +1,4 @@
-"""Running ``vss`` as a user does: in a separate process."""
+"""Running ``vss`` as a user does: in a separate process, forked from one that has everything imported (`forked`)."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from forked import Forked
 
 import vsscli
 
@@ -26,16 +28,13 @@ def environment(**changes: str) -> dict[str, str]:
 
 
 def vss(*arguments: str | Path, cwd: Path, **changes: str) -> subprocess.CompletedProcess[str]:
-    """Run a verb to its end."""
-    return subprocess.run(
-        [sys.executable, "-m", "vsscli", *map(str, arguments)],
-        cwd=cwd,
-        env=environment(**changes),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    """Run a command to its end."""
+    process = Forked(arguments, cwd, environment(**changes))
+    try:
+        out, err = process.communicate(timeout=240)
+    finally:
+        process.kill()
+    return subprocess.CompletedProcess([*map(str, arguments)], process.wait(), out, err)
 
 
 def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -52,9 +51,16 @@ def shell(line: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 
 class Running:
-    """A verb at work, in a process group of its own; ``before`` are words before ``vss``."""
+    """A command at work, in a process group of its own.
+
+    With ``before``, the words before ``vss`` on a command line, it is started by the system, and its streams are pipes.
+    """
 
     def __init__(self, *arguments: str | Path, cwd: Path, before: Sequence[str] = ()) -> None:
+        self.process: Forked | subprocess.Popen[str]
+        if not before:
+            self.process = Forked(arguments, cwd, environment())
+            return
         self.process = subprocess.Popen(
             [*before, sys.executable, "-m", "vsscli", *map(str, arguments)],
             cwd=cwd,
@@ -98,15 +104,14 @@ def kill_training(options: list[str], journal: Path, lines: int) -> None:
     """Start ``vss train``, and kill it with SIGKILL once its journal has ``lines`` lines."""
     run = Running("train", *options, "--quiet", cwd=Path.cwd())
     run.wait_until(lambda: lines_of(journal) >= lines)
-    run.process.kill()
-    run.process.communicate()
+    run.kill()
 
 
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
+def start(script: str, *arguments: str, **changes: str) -> subprocess.Popen[str]:
     """Start a Python script that is given as text."""
     return subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
-        env=environment(),
+        env=environment(**changes),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

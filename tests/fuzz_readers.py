@@ -1,7 +1,7 @@
 """Changed files before every reader, in a process with little memory; prints what went otherwise than it may, as JSON.
 
-``python tests/fuzz_readers.py readers|verbs|kept SEED COUNT FOLDER``; ``kept`` runs nothing and prints the arguments of
-command lines for the inputs that it leaves.
+``python tests/fuzz_readers.py readers|commands|kept SEED COUNT FOLDER``; ``kept`` runs nothing and prints the arguments
+of command lines for the inputs that it leaves.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fuzz_mutations import mutated
-from fuzz_samples import Sample, read_official, run_verb, samples, words
+from fuzz_samples import Sample, read_official, run_command, samples, words
 
 from vsscli.cli.failure import REMEDIES
 from vsscli.errors import VssError
@@ -94,7 +94,7 @@ def attempt(work: Callable[[], Any]) -> str:
 
 def fuzz(what: str, seed: int, count: int, home: Path) -> dict[str, Any]:
     """Try a number of inputs; return the failures, each with its number, sample and the file kept."""
-    made = [sample for sample in samples(home / "samples") if what == "readers" or sample.verbs]
+    made = [sample for sample in samples(home / "samples") if what == "readers" or sample.commands]
     kept: list[list[str]] = []
     for sample in made:
         copy = changed_nothing(sample, home)
@@ -111,13 +111,13 @@ def fuzz(what: str, seed: int, count: int, home: Path) -> dict[str, Any]:
         path = changed(sample, place, draw)
         begun = time.perf_counter()
         if what == "kept":
-            kept.append(words(draw.choice(sample.verbs), path, place))
+            kept.append(words(draw.choice(sample.commands), path, place))
             continue
         if what == "readers":
             wrong = attempt(lambda sample=sample, path=path: sample.read(path))
         else:
-            verb = draw.choice(sample.verbs)
-            wrong = attempt(lambda verb=verb, path=path, place=place: run_verb(verb, path, place))
+            command = draw.choice(sample.commands)
+            wrong = attempt(lambda command=command, path=path, place=place: run_command(command, path, place))
         slowest = max(slowest, time.perf_counter() - begun)
         if wrong:
             failures.append({"number": number, "sample": sample.path.name, "kept": str(path), "wrong": wrong})

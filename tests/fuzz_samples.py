@@ -81,11 +81,11 @@ stages:
 
 @dataclass(frozen=True)
 class Sample:
-    """A valid file or folder, what reads it, and verbs of the command line that do."""
+    """A valid file or folder, what reads it, and commands that do."""
 
     path: Path
     read: Callable[[Path], Any]
-    verbs: tuple[tuple[str, ...], ...] = ()
+    commands: tuple[tuple[str, ...], ...] = ()
     weight: int = 1
 
 
@@ -193,8 +193,8 @@ def _folders(home: Path) -> Iterator[Sample]:
     yield Sample(home / "submission.zip", lambda path: check_submission(path, videos, layout, workers=1), (check,), 3)
     store = home / "own.zarr"
     write_predictions(store, prediction_header(), {"a": distributions(1, 3), "b": distributions(2, 2)})
-    verbs = tuple(("cache", action, "--stores", "{}") for action in ("ls", "verify", "du", "repair", "gc"))
-    yield Sample(store, _store, verbs, 4)
+    commands = tuple(("cache", action, "--stores", "{}") for action in ("ls", "verify", "du", "repair", "gc"))
+    yield Sample(store, _store, commands, 4)
     there = ("--data", str(root), "--workspace", "{out}")
     submit = ("submit", "--pred", "{}", "--out", "{out}/s.zip", "--split", "test", *there)
     score = ("eval", "--pred", "{}", "--split", "val", "--metric", "miou", "vc2", *there)
@@ -246,7 +246,7 @@ def _runs(home: Path, root: Path) -> Iterator[Sample]:
     loop = _text(home / "loop.yaml", LOOP.replace("train.yaml", str(path)))
     yield Sample(loop, _recipe, (("run", "{}", "--dry-run", "--workspace", "{out}"),), 2)
     train = ("train", "--recipe", str(path), "--out", str(home / "run"), "--device", "cpu")
-    assert run_verb((*train, "--set", "train.workers=0"), path, home) == 0
+    assert run_command((*train, "--set", "train.workers=0"), path, home) == 0
     resume = ("train", "--recipe", str(path), "--out", "{}", "--resume", *short)
     yield Sample(home / "run", _run, (resume,), 3)
     predict = ("predict", "--model", "{}", "--split", "val", "--device", "cpu", "--workspace", "{out}")
@@ -352,14 +352,14 @@ def _notes(folder: Path) -> None:
     WorkFolder(folder / "own.zarr").collect()
 
 
-def words(verb: tuple[str, ...], path: Path, place: Path) -> list[str]:
+def words(command: tuple[str, ...], path: Path, place: Path) -> list[str]:
     """A command's arguments for an input."""
-    return [word.replace("{out}", str(place / "out")).replace("{}", str(path)) for word in verb]
+    return [word.replace("{out}", str(place / "out")).replace("{}", str(path)) for word in command]
 
 
-def run_verb(verb: tuple[str, ...], path: Path, place: Path) -> int:
+def run_command(command: tuple[str, ...], path: Path, place: Path) -> int:
     """Run a command in this process, as the command line does, and check how it ends."""
-    arguments = words(verb, path, place)
+    arguments = words(command, path, place)
     told = io.StringIO()
     with contextlib.redirect_stderr(told), contextlib.redirect_stdout(told):
         code = app.run(arguments)

@@ -16,10 +16,10 @@ from small import small_recipe
 
 import vsscli
 from vsscli.cli.app import run as vss
-from vsscli.cli.ensemble import ensemble as ensemble_verb
-from vsscli.cli.eval import evaluate as eval_verb
-from vsscli.cli.pseudo import pseudo as pseudo_verb
-from vsscli.cli.train import train as train_verb
+from vsscli.cli.ensemble import ensemble as ensemble_command
+from vsscli.cli.eval import evaluate as eval_command
+from vsscli.cli.pseudo import pseudo as pseudo_command
+from vsscli.cli.train import train as train_command
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +118,7 @@ def test_a_store_gives_what_was_predicted(model: vsscli.Model, stores: list[vssc
         _ = store["nowhere"]
 
 
-def test_the_other_verbs_do_what_the_command_line_does(
+def test_the_other_commands_do_what_the_command_line_does(
     stores: list[vsscli.OpenStore],
     trained: Path,
     context: vsscli.Context,
@@ -161,16 +161,16 @@ def test_a_pipeline_runs(home: Path, trained: Path, context: vsscli.Context) -> 
 
 
 @pytest.mark.parametrize(
-    ("function", "verb"),
+    ("function", "command"),
     [
-        (vsscli.train, train_verb),
-        (vsscli.pseudo, pseudo_verb),
-        (vsscli.ensemble, ensemble_verb),
-        (vsscli.evaluate, eval_verb),
+        (vsscli.train, train_command),
+        (vsscli.pseudo, pseudo_command),
+        (vsscli.ensemble, ensemble_command),
+        (vsscli.evaluate, eval_command),
     ],
 )
-def test_defaults_are_those_of_the_command_line(function: object, verb: object) -> None:
-    mine, theirs = (inspect.signature(which).parameters for which in (function, verb))  # type: ignore[arg-type]
+def test_defaults_are_those_of_the_command_line(function: object, command: object) -> None:
+    mine, theirs = (inspect.signature(which).parameters for which in (function, command))  # type: ignore[arg-type]
     shared = {name for name in mine if name in theirs} - {"models", "stores", "recipe", "out", "weights"}
     assert shared
     for name in shared:

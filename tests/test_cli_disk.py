@@ -55,8 +55,8 @@ READS = {
 MENDS = ("cache gc", "cache repair")
 
 
-def command(verb: str, arguments: Sequence[str]) -> list[str]:
-    words = verb.split(" (")[0].split()
+def words_of(command: str, arguments: Sequence[str]) -> list[str]:
+    words = command.split(" (")[0].split()
     return [word for word in words if not word.startswith("--")] + [*arguments, *(w for w in words if w == "--dry-run")]
 
 
@@ -148,13 +148,13 @@ def complaint(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("room", [0, 3000])
-@pytest.mark.parametrize("verb", WRITES)
-def test_a_full_disk_is_one_clear_error(verb: str, room: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", WRITES)
+def test_a_full_disk_is_one_error(command: str, room: int, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(place)
     with full_disk(room):
-        code = run([*command(verb, WRITES[verb]), "--quiet"])
+        code = run([*words_of(command, WRITES[command]), "--quiet"])
     err = complaint(capsys)
-    assert code in ((0,) if verb in MENDS else (0, 2) if room else (2,)), err
+    assert code in ((0,) if command in MENDS else (0, 2) if room else (2,)), err
     if code:
         assert err.count("error: ") == 1
         assert "File too large" in err
@@ -162,23 +162,23 @@ def test_a_full_disk_is_one_clear_error(verb: str, room: int, place: Path, capsy
     assert not [path for path in place.rglob("*.part") if path.is_file()]
 
 
-@pytest.mark.parametrize("verb", WRITES)
-def test_a_read_only_disk_is_one_clear_error(verb: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", WRITES)
+def test_a_read_only_disk_is_one_error(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(place)
     with read_only():
-        code = run([*command(verb, WRITES[verb]), "--quiet"])
+        code = run([*words_of(command, WRITES[command]), "--quiet"])
     err = complaint(capsys)
-    assert code == (0 if verb in MENDS else 2), err
+    assert code == (0 if command in MENDS else 2), err
     if code:
         assert err.count("error: ") == 1
         assert "Read-only file system" in err
     assert contents(place) == before
 
 
-@pytest.mark.parametrize("verb", READS)
-def test_what_only_reads_is_not_stopped_by_it(verb: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", READS)
+def test_what_only_reads_is_not_stopped_by_it(command: str, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = contents(place)
     with read_only():
-        code = run([*command(verb, READS[verb]), "--quiet"])
+        code = run([*words_of(command, READS[command]), "--quiet"])
     assert code == 0, complaint(capsys)
     assert contents(place) == before

@@ -21,33 +21,33 @@ from vsscli.cli.app import run
 from vsscli.cli.failure import explain
 from vsscli.errors import VssError
 
-# A verb that does what each test wants, run by the real program.
+# A command that does what each test wants, run by the real program.
 PRELUDE = """
 import os, signal, sys, time
 from vsscli.cli import app, doctor
-def doctor_verb(debug: bool = False) -> None:
+def doctor_command(debug: bool = False) -> None:
     "Stand in."
     {body}
-doctor.doctor = doctor_verb
+doctor.doctor = doctor_command
 app.main(sys.argv[1:])
 """
 
 
-def run_verb(body: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    process = start(PRELUDE.format(body=body), *arguments, "doctor")
+def run_command(body: str, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    process = start(PRELUDE.format(body=body), *arguments, "doctor", **changes)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess([], process.returncode, out, err)
 
 
 def test_a_users_error_is_message_blank_line_hint() -> None:
-    done = run_verb("from vsscli.errors import VssError; raise VssError('no recipe x.yaml', 'name another')")
+    done = run_command("from vsscli.errors import VssError; raise VssError('no recipe x.yaml', 'name another')")
     assert done.returncode == 2
     assert done.stderr == "error: no recipe x.yaml\n\nhint: name another\n"
     assert done.stdout == ""
 
 
 def test_an_unexpected_error_is_one_line_and_asks_for_a_report() -> None:
-    done = run_verb("[][1]")
+    done = run_command("[][1]")
     assert done.returncode == 1
     assert done.stderr == (
         "error: unexpected IndexError: list index out of range\n\n"
@@ -66,7 +66,7 @@ def test_debug_shows_the_traceback(before: bool) -> None:
 
 
 def test_warnings_of_libraries_are_not_shown_to_users() -> None:
-    done = run_verb("import warnings; warnings.warn('spam')")
+    done = run_command("import warnings; warnings.warn('spam')")
     assert (done.returncode, done.stderr) == (0, "")
 
 
@@ -98,8 +98,8 @@ def test_wrong_usage_is_told_in_the_same_style(tmp_path: Path, arguments: list[s
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_verb_says_what_becomes_of_it(number: signal.Signals, code: int) -> None:
-    # The verb gets its signal while it holds something open, which must be closed on the way out.
+def test_an_interrupted_command_says_what_becomes_of_it(number: signal.Signals, code: int) -> None:
+    # The command gets its signal while it holds something open, which must be closed on the way out.
     body = "\n    ".join(
         ["try:", "    print('ready', flush=True); time.sleep(60)", "finally:", "    print('closed', flush=True)"]
     )
@@ -126,7 +126,7 @@ def test_an_interrupted_training_is_continued_with_resume(
     assert capsys.readouterr().err == "interrupted; run the same command again to continue\n"
 
 
-def test_verbs_that_keep_what_is_finished_and_those_that_start_over(
+def test_commands_that_keep_what_is_finished_and_those_that_start_over(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def interrupted(sweep: Annotated[str, Option("--sweep")] = "") -> None:
@@ -155,7 +155,7 @@ def test_a_worker_that_is_terminated_dies_quietly() -> None:
             "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))",
         ]
     )
-    done = run_verb(body)
+    done = run_command(body)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{-signal.SIGTERM}\n", "")
 
 
@@ -287,9 +287,9 @@ def test_colour_is_for_terminals_that_want_it(
     ],
 )
 def test_threads_of_torch_soon_sleep_while_they_wait_unless_the_user_says_otherwise(
-    tmp_path: Path, given: dict[str, str], found: dict[str, str]
+    given: dict[str, str], found: dict[str, str]
 ) -> None:
     # OpenMP prints what it found in the environment at the moment that torch loaded it.
-    done = vss("model", "info", "swin_l", cwd=tmp_path, OMP_DISPLAY_ENV="verbose", **given)
+    done = run_command("import torch", OMP_DISPLAY_ENV="verbose", **given)
     for name, value in found.items():
         assert f"{name} = '{value}'" in done.stderr

@@ -12,7 +12,7 @@ from cli_process import environment, vss
 from vsscli import __version__
 from vsscli.cli.app import build, run
 
-VERBS = (
+COMMANDS = (
     *("init", "classes", "recipe", "remap", "model", "convert", "train", "predict", "pseudo", "ensemble"),
     *("eval", "vc", "compare", "show", "report", "submit", "next", "import", "export", "run", "runs", "demo"),
     *("cache", "doctor"),
@@ -21,15 +21,15 @@ NETWORKED = ("train", "predict", "pseudo", "demo")
 HEAVY = ("torch", "torchvision", "timm", "zarr", "numpy", "scipy", "skimage", "PIL", "pydantic", "yaml", "rich")
 
 
-def test_help_lists_the_verbs_in_the_order_of_work(capsys: pytest.CaptureFixture[str]) -> None:
-    assert tuple(build().commands) == VERBS  # type: ignore[union-attr]
+def test_help_lists_the_commands_in_the_order_of_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert tuple(build().commands) == COMMANDS  # type: ignore[union-attr]
     assert run(["--help"]) == 0
     text = capsys.readouterr().out
-    places = [text.index(f"\n  {verb} ") for verb in VERBS]
+    places = [text.index(f"\n  {command} ") for command in COMMANDS]
     assert places == sorted(places)
 
 
-@pytest.mark.parametrize("arguments", [[], *([verb] for verb in VERBS)], ids=lambda arguments: " ".join(arguments))
+@pytest.mark.parametrize("arguments", [[], *([name] for name in COMMANDS)], ids=lambda arguments: " ".join(arguments))
 def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     script = (
         "import sys\n"
@@ -52,18 +52,18 @@ def test_help_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> Non
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_an_example_and_the_common_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([verb, "--help"]) == 0
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_an_example_and_the_common_options(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
     text = capsys.readouterr().out
-    assert f"\n    vss {verb}" in text
+    assert f"\n    vss {command}" in text
     for option in ("--quiet", "--debug", "--json"):
         assert option in text
 
 
-@pytest.mark.parametrize("verb", NETWORKED)
-def test_every_verb_that_runs_a_network_takes_the_same_device(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
-    run([verb, "--help"])
+@pytest.mark.parametrize("command", NETWORKED)
+def test_every_command_with_a_network_takes_the_same_device(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run([command, "--help"])
     assert "--device NAME" in capsys.readouterr().out
 
 
@@ -77,16 +77,16 @@ def test_the_version_is_told(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (0, f"vss {__version__}\n")
 
 
-def test_a_flag_before_the_verb_needs_a_verb(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flag_before_the_command_needs_a_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--debug"]) == 2
     assert "missing command" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("verb", "replaces"), [("predict", False), ("pseudo", False), ("ensemble", False), ("train", True)]
+    ("command", "replaces"), [("predict", False), ("pseudo", False), ("ensemble", False), ("train", True)]
 )
-def test_force_says_whether_it_replaces(verb: str, replaces: bool, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run([verb, "--help"]) == 0
+def test_force_says_whether_it_replaces(command: str, replaces: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert ("Replace existing results." in text) == replaces
     assert ("write a new one beside it" in text) != replaces

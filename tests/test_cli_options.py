@@ -14,7 +14,7 @@ from cli_process import environment
 from typer import Option, Typer
 from typer.testing import CliRunner
 
-from vsscli.cli.options import RUNS, Assignments, Json, Models, Program, Stores, Verb, Weights, Workspace
+from vsscli.cli.options import RUNS, Assignments, Command, Json, Models, Program, Stores, Weights, Workspace
 
 seen: dict[str, Any] = {}
 
@@ -50,8 +50,8 @@ def probe(
 
 def application() -> Typer:
     app = Typer(cls=Program, rich_markup_mode=None)
-    app.command("probe", cls=Verb)(probe)
-    app.command("other", cls=Verb)(lambda: None)
+    app.command("probe", cls=Command)(probe)
+    app.command("other", cls=Command)(lambda: None)
     return app
 
 
@@ -86,7 +86,7 @@ def given(line: str) -> dict[str, Any]:
         ("", {}),
     ],
 )
-def test_values_reach_the_verb(line: str, expected: dict[str, Any]) -> None:
+def test_values_reach_the_command(line: str, expected: dict[str, Any]) -> None:
     assert given(line) == expected
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from cli_process import environment
+from forked import Forked
 from small import CHAIN, small_loop
 
 from vsscli.cli import app
@@ -22,11 +22,8 @@ STAGES = ("student", "unlabelled", "pseudo", "again", "first", "second", "fused"
 def kill_in(stage: str, recipe: Path, workspace: Path) -> bool:
     """Start a run, and kill it as no program can refuse once a stage has begun; tell whether it was in the middle."""
     record = workspace / "chain" / stage
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vsscli", "run", str(recipe), "--workspace", str(workspace), "--quiet"],
-        env=environment(OMP_NUM_THREADS=str(torch.get_num_threads())),
-        stdout=subprocess.DEVNULL,
-    )
+    place = environment(OMP_NUM_THREADS=str(torch.get_num_threads()))
+    process = Forked(["run", recipe, "--workspace", workspace, "--quiet"], workspace.parent, place)
     deadline = time.monotonic() + 300
     while (known := read_stage_record(record)) is None and process.poll() is None:
         assert time.monotonic() < deadline
@@ -38,7 +35,7 @@ def kill_in(stage: str, recipe: Path, workspace: Path) -> bool:
 
 
 def run(*arguments: str | Path) -> None:
-    """The verb in this process, to its end."""
+    """The command in this process, to its end."""
     assert app.run(["run", *map(str, arguments)]) == 0
 
 

@@ -50,9 +50,9 @@ def test_videos_without_a_window_come_last(scored: list[str], capsys: pytest.Cap
     ]
 
 
-@pytest.mark.parametrize("verb", [["eval", "--metric", "vc16"], ["vc", "--n", "16"]])
-def test_why_no_window_counted_is_said(verb: list[str], scored: list[str], capfd: pytest.CaptureFixture[str]) -> None:
-    assert run([*verb, "--quiet", *scored]) == 0
+@pytest.mark.parametrize("command", [["eval", "--metric", "vc16"], ["vc", "--n", "16"]])
+def test_why_no_window_counts_is_said(command: list[str], scored: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    assert run([*command, "--quiet", *scored]) == 0
     said = capfd.readouterr()
     assert "nan" in said.out
     assert "nothing to average for VC16: the longest video that counts has 4 frames, and VC16 needs more" in said.err
@@ -104,6 +104,6 @@ def test_with_a_recipe_the_newest_store_is_one_of_its_data(
         json.dumps({"name": "r", "data": {"name": "street", "root": str(root), "classes": "classes.json"}})
     )
     named = ["--recipe", str(recipe), "--workspace", str(runs), "--quiet", "--json"]
-    for verb in (["eval", "--metric", "miou"], ["vc", "--n", "2"]):
-        assert run([*verb, *named]) == 0
+    for command in (["eval", "--metric", "miou"], ["vc", "--n", "2"]):
+        assert run([*command, *named]) == 0
         assert json.loads(capsys.readouterr().out)["pred"] == str(runs / "stores" / "street" / "val" / "street.zarr")

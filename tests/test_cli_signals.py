@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -114,8 +115,9 @@ def test_nohup_is_obeyed(tmp_path: Path) -> None:
 
 
 def test_the_work_goes_on_when_nobody_listens(tmp_path: Path) -> None:
-    training = Training(tmp_path)
+    training = Training(tmp_path, before=["env"])
     training.wait_for(2)
+    assert isinstance(training.process, subprocess.Popen)
     assert training.process.stderr is not None
     training.process.stderr.close()
     training.wait_for(training.trained + 3)
@@ -124,12 +126,19 @@ def test_the_work_goes_on_when_nobody_listens(tmp_path: Path) -> None:
     assert training.step == training.trained
 
 
-@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
-def test_streams_may_be_closed(tmp_path: Path, closed: str) -> None:
+def test_streams_may_be_closed(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", small_recipe(tmp_path / "data", steps=2))
-    done = shell(f'vss train --recipe "{recipe}" --out run {closed}', tmp_path)
+    done = shell(f'vss train --recipe "{recipe}" --out run <&- >&- 2>&-', tmp_path)
     assert done.returncode == 0, done.stderr
     assert load_checkpoint(tmp_path / "run/last.pt").step == 2
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-"])
+def test_each_stream_may_be_closed(tmp_path: Path, closed: str) -> None:
+    write_mask(tmp_path / "masks/0.png", np.arange(12, dtype=np.uint8).reshape(3, 4))
+    done = shell(f"vss remap --source camvid --masks masks --out out {closed}", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/0.png").is_file()
     assert "Traceback" not in done.stderr
 
 
@@ -156,17 +165,17 @@ def scored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize("verb", PRINTS)
+@pytest.mark.parametrize("command", PRINTS)
 @pytest.mark.parametrize("where", ["a reader that has gone", "a full disk"])
 def test_what_nobody_takes_is_let_go_without_a_traceback(
-    verb: str, where: str, scored: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    command: str, where: str, scored: None, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     read, write = os.pipe() if where != "a full disk" else (os.open(os.devnull, 0), os.open("/dev/full", os.O_WRONLY))
     os.close(read)
     stream = os.fdopen(write, "w")
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", stream)
-        code = run([*PRINTS[verb], "--quiet"])
+        code = run([*PRINTS[command], "--quiet"])
     stream.flush()  # as Python does when it ends, which would speak of what is left
     stream.close()
     err = capfd.readouterr().err
@@ -202,29 +211,29 @@ LONG = {"videos": 1, "unlabelled_videos": 1, "val_videos": 1, "frames": 150, "si
 
 
 class Begun(Running):
-    """A verb that has work for a while."""
+    """A command that has work for a while."""
 
-    def __init__(self, verb: str, folder: Path) -> None:
+    def __init__(self, command: str, folder: Path) -> None:
         self.folder, last = folder, folder / "runs/small/last.pt"
         self.command = {
             "predict": ["predict", "--model", str(last), "--split", "val", "--tta"],
             "pseudo": ["pseudo", "--models", str(last), "--tta"],
             "run": ["run", "loop.yaml", "--until", "teacher"],
-        }[verb]
+        }[command]
         super().__init__(*self.command, cwd=folder)
-        sign = "small/teacher/last.pt" if verb == "run" else "stores/*/*/.*.work"
+        sign = "small/teacher/last.pt" if command == "run" else "stores/*/*/.*.work"
         self.wait_until(lambda: list((folder / "runs").glob(sign)))
 
 
 @pytest.fixture
-def begun(verb: str, tmp_path: Path) -> Iterator[Begun]:
+def begun(command: str, tmp_path: Path) -> Iterator[Begun]:
     recipe = small_recipe(tmp_path / "data", steps=1)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"scene": Scene.model_validate(LONG)})})
     train(recipe, tmp_path / "runs/small", check=False)
-    steps = STEPS if verb == "run" else 1
+    steps = STEPS if command == "run" else 1
     write_recipe(tmp_path / "teacher.yaml", small_recipe(tmp_path / "other", "teacher", steps=steps))
     (tmp_path / "loop.yaml").write_text("name: small\nstages: {teacher: {do: train, recipe: teacher.yaml}}\n")
-    begun = Begun(verb, tmp_path)
+    begun = Begun(command, tmp_path)
     yield begun
     if begun.process.poll() is None:
         begun.signal(signal.SIGKILL)
@@ -232,15 +241,15 @@ def begun(verb: str, tmp_path: Path) -> Iterator[Begun]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["predict", "pseudo", "run"])
+@pytest.mark.parametrize("command", ["predict", "pseudo", "run"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_verb_that_is_ended_says_how_it_goes_on_and_does(begun: Begun, verb: str, number: signal.Signals) -> None:
+def test_a_command_that_is_ended_says_how_it_goes_on(begun: Begun, command: str, number: signal.Signals) -> None:
     begun.signal(number)
     code, err = begun.end()
     assert code == 128 + number, err
     assert "interrupted; run the same command again to continue" in err
     assert "Traceback" not in err
-    if verb == "run":
+    if command == "run":
         return  # it has a hundred thousand steps to go
     done = vss(*begun.command, "--json", cwd=begun.folder)
     assert done.returncode == 0, done.stderr
@@ -250,6 +259,6 @@ def test_a_verb_that_is_ended_says_how_it_goes_on_and_does(begun: Begun, verb: s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("verb", ["predict", "pseudo", "run"])
-def test_a_second_ctrl_c_is_obeyed_without_a_traceback(begun: Begun, verb: str) -> None:
+@pytest.mark.parametrize("command", ["predict", "pseudo", "run"])
+def test_a_second_ctrl_c_is_obeyed_without_a_traceback(begun: Begun, command: str) -> None:
     interrupt_twice(begun)

@@ -88,8 +88,8 @@ def test_commands_parse_and_what_they_name_of_ours_is_there(block: Block) -> Non
         if words[0] == "nox" and "-s" in words:
             assert f"def {words[words.index('-s') + 1]}(" in (ROOT / "noxfile.py").read_text()
         if words[0] == "vss" and len(words) > 1:
-            verb = program.commands[words[1]]
-            verb.make_context(words[1], words[2:])  # what the verb refuses is an error here
+            command = program.commands[words[1]]
+            command.make_context(words[1], words[2:])  # what the command refuses is an error here
 
 
 def test_files_that_contributing_names_are_there() -> None:
@@ -175,5 +175,5 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     commands_page = (tmp_path / "site" / "reference" / "commands.html").read_text()
-    assert all(f"vss {verb}" in commands_page for verb in build().commands)
+    assert all(f"vss {command}" in commands_page for command in build().commands)
     assert "predict_files" in (tmp_path / "site" / "reference" / "python.html").read_text()

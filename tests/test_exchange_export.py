@@ -1,4 +1,4 @@
-"""Predictions handed out: from a store and a folder, all frames or some, unsure pixels left out; and the verbs."""
+"""Predictions handed out: from a store and a folder, all frames or some, unsure pixels left out; and its commands."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_a_store_answers_by_what_others_call_frames(store: Path) -> None:
         answers.label("day2/007.jpg", (5, 5))
 
 
-# The verbs
+# The commands
 
 
 def test_out_and_back_on_the_command_line(tmp_path: Path, store: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -107,7 +107,7 @@ def _correct(street: Path) -> None:
         corrected.writestr("annotations.xml", text)
 
 
-def test_verbs_do_the_stages_of_a_project(
+def test_commands_do_the_stages_of_a_project(
     street: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(street)

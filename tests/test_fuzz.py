@@ -1,4 +1,4 @@
-"""Changed files before every reader and every verb: success or one clear error, soon, and in little memory.
+"""Changed files before every reader and every command: success or one clear error, soon, and in little memory.
 
 ``tests/fuzz_readers.py`` does it, in a process of its own whose memory is bounded; a fault is told with the number of
 its input, and ``python tests/fuzz_readers.py readers SEED COUNT FOLDER`` makes the same inputs again and keeps those
@@ -45,8 +45,8 @@ def test_no_reader_fails_otherwise_than_it_may(seed: int, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-def test_no_verb_asks_for_a_report(tmp_path: Path) -> None:
-    told = fuzz("verbs", 1, 500, tmp_path)
+def test_no_command_asks_for_a_report(tmp_path: Path) -> None:
+    told = fuzz("commands", 1, 500, tmp_path)
     assert not told["failures"], faults(told)
 
 

@@ -67,7 +67,7 @@ class Starter:
             )
 
     def run(self, arguments: list[str], seconds: float | None = None) -> int:
-        """Run a verb, and kill it after so many seconds. Returns its exit code, negative for a signal."""
+        """Run a command, and kill it after so many seconds. Returns its exit code, negative for a signal."""
         assert self.process.stdin is not None
         print(json.dumps([*arguments, "--quiet"]), file=self.process.stdin, flush=True)
         process = self._answer()
@@ -130,33 +130,33 @@ def _tensors(values: object) -> Iterator[bytes]:
             yield from _tensors(value)
 
 
-def killing(verb: str, folder: Path) -> Killing:
+def killing(command: str, folder: Path) -> Killing:
     """A command with everything it needs in a folder."""
-    if verb == "ensemble":
+    if command == "ensemble":
         shape = {"size": (24, 32), "num_classes": 6}
         for seed in (1, 2):
             means = {f"v{number}": distributions(seed + number, 66, **shape) for number in range(2)}  # type: ignore[arg-type]
             write_predictions(folder / f"{seed}.zarr", prediction_header(6, weights=f"seed {seed}"), means)
         sources = [str(folder / f"{seed}.zarr") for seed in (1, 2)]
-        return Killing(lambda out: [verb, "--stores", *sources, "--out", str(out / "f.zarr")], stores_in)
+        return Killing(lambda out: [command, "--stores", *sources, "--out", str(out / "f.zarr")], stores_in)
     values = small_recipe(folder / "data", steps=8).model_dump()
     values["data"]["scene"] = {**SCENE, "unlabelled_videos": 5, "frames": 4}
     recipe = Recipe.model_validate(values)
     last = train(recipe, folder / "run").last  # draws the data, too
-    if verb == "train":
+    if command == "train":
         path = write_recipe(folder / "recipe.yaml", recipe)
-        return Killing(lambda out: [verb, "--recipe", str(path), "--out", str(out), "--resume"], run_in)
+        return Killing(lambda out: [command, "--recipe", str(path), "--out", str(out), "--resume"], run_in)
     rest = ["--device", "cpu"]
-    return Killing(lambda out: [verb, "--models", str(last), *rest, "--workspace", str(out)], stores_in)
+    return Killing(lambda out: [command, "--models", str(last), *rest, "--workspace", str(out)], stores_in)
 
 
-@pytest.mark.parametrize("verb", ["ensemble", "pseudo", "train"])
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("command", ["ensemble", "pseudo", "train"])
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_random_times_a_command_ends_as_if_undisturbed(
-    starter: Starter, tmp_path: Path, verb: str, kills: int
+    starter: Starter, tmp_path: Path, command: str, kills: int
 ) -> None:
     (tmp_path / "made").mkdir()
-    how = killing(verb, tmp_path / "made")
+    how = killing(command, tmp_path / "made")
     began = time.monotonic()
     assert starter.run(how.arguments(tmp_path / "whole")) == 0, starter.said.read_text()
     whole = time.monotonic() - began

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vsscli.cli import eval as verb
+from vsscli.cli import eval as command
 from vsscli.errors import VssError
 from vsscli.metrics.metric import Setting
 from vsscli.metrics.protocols import get_protocol
@@ -22,7 +22,7 @@ def test_every_name_belongs_to_one_metric_and_is_documented() -> None:
         assert sum(metric.answers(name) for metric in METRICS) == 1
         known = "vcN" if name.startswith("vc") else name
         assert f"`{known}`" in page
-        assert known in Path(verb.__file__).read_text()
+        assert known in Path(command.__file__).read_text()
 
 
 def test_figures_that_are_counted_together_are_counted_once() -> None:

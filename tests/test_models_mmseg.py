@@ -74,8 +74,8 @@ class TestTheExtra:
             pytest.skip("it is installed")
         recipe = tmp_path / "foreign.yaml"
         recipe.write_text("name: foreign\nmodel: {family: mmseg, config: a.py, checkpoint: a.pth}\n")
-        for verb, option in (("predict", "--model"), ("pseudo", "--models")):
-            done = vss(verb, option, recipe, cwd=tmp_path)
+        for command, option in (("predict", "--model"), ("pseudo", "--models")):
+            done = vss(command, option, recipe, cwd=tmp_path)
             assert done.returncode == 2
             assert done.stderr.splitlines()[-1] == 'hint: pip install "vsscli[mmseg]"'
 

@@ -42,7 +42,7 @@ def test_a_folder_to_upload(home: Path, tmp_path: Path) -> None:
     assert text.count("<image ") == 3
 
 
-def test_the_verb(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there = ["--workspace", str(home / "runs"), "--out", str(tmp_path / "next"), "--quiet"]
     assert run(["next", "--count", "2", *there, "--json"]) == 0
     values = json.loads(capsys.readouterr().out)

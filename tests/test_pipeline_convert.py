@@ -299,7 +299,7 @@ def test_a_converted_checkpoint_claims_nothing_that_nobody_chose(mmseg: Path) ->
     assert recipe_from_dict(recipe, "recipe").predict.window == (64, 64)
 
 
-def test_the_verb_prints_what_became_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_what_became_of_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = write_mmseg(tmp_path / "o.pth")
     arguments = ["convert", str(source), "--to", str(tmp_path / "t.pt"), "--interactions", "0-0,1-1,2-2,3-3"]
     assert run([*arguments, "--json", "--heads", "4", "--points", "4"]) == 0

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cli_process import environment, vss
+from cli_process import Running, vss
 from PIL import Image
 from small import small_loop, train
 
@@ -52,7 +49,7 @@ def run_loop(job: Job) -> LoopResult:
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Ran:
     folder = tmp_path_factory.mktemp("loop")
-    job = open_job(small_loop(folder, steps=25, lr=3e-3), context=Context(folder / "runs"))
+    job = open_job(small_loop(folder, steps=8, lr=3e-3), context=Context(folder / "runs"))
     return Ran(job, run_loop(job))
 
 
@@ -205,21 +202,15 @@ def digests(workspace: Path) -> dict[str, dict[str, str]]:
 
 def test_two_processes_and_a_killed_one_end_with_the_bytes_of_one(ran: Ran, tmp_path: Path) -> None:
     line = ("pseudo", "--models", *map(str, ran.models), "--tta", "--device", "cpu")
-    one = vss(*line, "--workspace", tmp_path / "one", cwd=tmp_path, OMP_NUM_THREADS="1")
+    one = vss(*line, "--workspace", tmp_path / "one", cwd=tmp_path)
     assert one.returncode == 0, one.stderr
-    two = vss(*line, "--workspace", tmp_path / "two", "--devices", "2", "--json", cwd=tmp_path, OMP_NUM_THREADS="1")
+    two = vss(*line, "--workspace", tmp_path / "two", "--devices", "2", "--json", cwd=tmp_path)
     assert two.returncode == 0, two.stderr
     assert json.loads(two.stdout)["frames"] == 12
-    command = [sys.executable, "-m", "vsscli", *line, "--workspace", str(tmp_path / "killed"), "--quiet"]
-    process = subprocess.Popen(command, cwd=tmp_path, env=environment(OMP_NUM_THREADS="1"))
-    deadline = time.monotonic() + 120
-    while not list((tmp_path / "killed").rglob("label/c")):
-        assert time.monotonic() < deadline
-        assert process.poll() is None, "the run ended before it could be killed"
-        time.sleep(0.005)
-    process.kill()
-    process.wait()
-    again = vss(*line, "--workspace", tmp_path / "killed", cwd=tmp_path, OMP_NUM_THREADS="1")
+    killed = Running(*line, "--workspace", tmp_path / "killed", "--quiet", cwd=tmp_path)
+    killed.wait_until(lambda: list((tmp_path / "killed").rglob("label/c")))
+    killed.kill()
+    again = vss(*line, "--workspace", tmp_path / "killed", cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     expected = digests(tmp_path / "one")
     assert len(expected) == 4  # two predictions, their fusion, its pseudo-labels

@@ -204,7 +204,7 @@ def test_stores_that_do_not_fit_are_refused(sample: Sample, tmp_path: Path) -> N
     assert not (tmp_path / "out").exists()
 
 
-def test_the_verb_reports_on_the_newest_store(
+def test_the_command_reports_on_the_newest_store(
     sample: Sample, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["report", "--workspace", str(sample.workspace), "--out", str(tmp_path / "out"), "--every", "10"]

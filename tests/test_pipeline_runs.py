@@ -49,7 +49,7 @@ def test_settings_that_differ_are_those_of_the_recipes(workspace: Path) -> None:
     assert found == {"train.steps": [2, 3], "train.lr": [1e-3, 5e-4]}
 
 
-def test_the_verb_lists_shows_and_compares(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_lists_shows_and_compares(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = ["--workspace", str(workspace), "--quiet"]
     assert run(["runs", "ls", *place]) == 0
     out = capsys.readouterr().out

@@ -130,8 +130,8 @@ def test_a_workspace_that_can_not_be_is_one_error(
         return
     with pytest.raises(VssError):
         require_folder(place, "workspace")
-    for verb in (["cache", "ls"], ["train", "--recipe", "student"], ["run", "demo/loop"], ["eval"]):
-        assert run([*verb, "--workspace", str(place)]) == 2
+    for command in (["cache", "ls"], ["train", "--recipe", "student"], ["run", "demo/loop"], ["eval"]):
+        assert run([*command, "--workspace", str(place)]) == 2
         said = capsys.readouterr().err
         assert said.startswith("error: ")
         assert str(place.name) in said or "link" in said

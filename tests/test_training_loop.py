@@ -6,15 +6,12 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from cli_process import environment, kill_training, vss
+from cli_process import Running, kill_training, lines_of, vss
 from listener import Listener
 from small import read_journal, small_recipe, train, write_recipe
 from store_crashes import dead_process, part_of
@@ -85,16 +82,11 @@ def test_a_killed_run_resumes_bit_for_bit(tmp_path: Path, workers: int) -> None:
 def test_a_first_interrupt_ends_the_step_and_leaves_a_checkpoint(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path / "data", steps=4000, checkpoint_every=4000)
     path = write_recipe(tmp_path / "recipe.yaml", recipe)
-    command = [sys.executable, "-m", "vsscli", "train", "--recipe", str(path), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    journal = tmp_path / "run" / "journal.jsonl"
-    deadline = time.monotonic() + 120
-    while not (journal.exists() and journal.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, talk = process.communicate(timeout=60)
-    assert process.returncode == 130
+    training = Running("train", "--recipe", path, "--out", tmp_path / "run", cwd=tmp_path)
+    training.wait_until(lambda: lines_of(tmp_path / "run/journal.jsonl"))
+    training.process.send_signal(signal.SIGINT)
+    code, talk = training.end()
+    assert code == 130
     assert "interrupted" in talk
     assert "Traceback" not in talk
     steps = load_checkpoint(tmp_path / "run" / "last.pt", weights=False).step
@@ -305,21 +297,15 @@ class TestData:
 def test_two_processes_do_not_train_in_one_folder(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", small_recipe(tmp_path / "data", steps=100_000))
     options = ["--recipe", str(recipe), "--out", str(tmp_path / "run")]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "vsscli", "train", *options, "--quiet"], env=environment(), stderr=subprocess.PIPE
-    )
-    journal, deadline = tmp_path / "run/journal.jsonl", time.monotonic() + 120
-    while not (journal.exists() and journal.read_text()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    first = Running("train", *options, "--quiet", cwd=tmp_path)
+    first.wait_until(lambda: lines_of(tmp_path / "run/journal.jsonl"))
     try:
         for also in ("--resume", "--force"):
             refused = vss("train", *options, also, cwd=tmp_path)
             assert refused.returncode == 2
-            assert f"is being trained in by process {process.pid}" in refused.stderr
+            assert f"is being trained in by process {first.process.pid}" in refused.stderr
     finally:
-        process.kill()
-        process.communicate()
+        first.kill()
     small = small_recipe(tmp_path / "data", steps=2)
     assert train(small, tmp_path / "run", device="cpu", force=True).trained_steps == 2
     assert not list(tmp_path.glob(".*.work"))

@@ -1,6 +1,6 @@
-"""``vss``: the list of verbs, and how the program starts and ends.
+"""``vss``: the list of commands, and how the program starts and ends.
 
-Nothing heavy is imported here or at the top of a verb's file: ``vss VERB --help`` must answer at once.
+Nothing heavy is imported here or at the top of a command's file: ``vss COMMAND --help`` must answer at once.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ HELP = """Semi-supervised video semantic segmentation: run the network once, dec
 
 
 CONTINUED = ("init", "remap", "train", "predict", "pseudo", "ensemble", "run", "demo")
-"""Verbs that keep finished work when they are interrupted; the others start over."""
+"""Commands that keep finished work when they are interrupted; the others start over."""
 
 
 def build() -> TyperGroup:
-    """The command with all its verbs, in the order of ``vss --help``."""
+    """The program with all its commands, in the order of ``vss --help``."""
     from typer import Typer
     from typer.main import get_command
 
@@ -63,7 +63,7 @@ def build() -> TyperGroup:
     )
     from vsscli.cli import eval as evaluation
     from vsscli.cli import next as advice
-    from vsscli.cli.options import Program, Verb, before_the_verb
+    from vsscli.cli.options import Command, Program, before_the_command
 
     app = Typer(
         name="vss",
@@ -99,9 +99,9 @@ def build() -> TyperGroup:
         ("cache", cache.cache),
         ("doctor", doctor.doctor),
     ):
-        app.command(name, cls=Verb)(function)
+        app.command(name, cls=Command)(function)
 
-    app.callback()(before_the_verb)
+    app.callback()(before_the_command)
     return cast("TyperGroup", get_command(app))
 
 
@@ -114,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one verb.
+    """Run one command.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def _wait_briefly() -> None:
 
 
 def _how_to_go_on(command: TyperGroup, arguments: Sequence[str]) -> str:
-    """What happens when an interrupted verb is run again."""
+    """What happens when an interrupted command is run again."""
     name = next((word for word in arguments if word in command.commands), None)
     if name is None:
         return ""

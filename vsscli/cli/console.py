@@ -1,4 +1,4 @@
-"""Output of verbs: messages on stderr, as `vsscli.report.progress` writes them, and results on stdout."""
+"""Output of commands: messages on stderr, as `vsscli.report.progress` writes them, and results on stdout."""
 
 from __future__ import annotations
 

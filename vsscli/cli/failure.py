@@ -1,4 +1,4 @@
-"""Error output of a verb: what is wrong, a blank line, a hint. A traceback only with ``--debug``."""
+"""Error output of a command: what is wrong, a blank line, a hint. A traceback only with ``--debug``."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def explain(cause: BaseException, *, debug: bool, go_on: str = "") -> int:
     debug
         Print the traceback first.
     go_on
-        How to continue the verb if it was interrupted.
+        How to continue the command if it was interrupted.
 
     Returns
     -------

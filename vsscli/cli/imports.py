@@ -46,7 +46,7 @@ def imports(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> None:
-    """Read labels in the format of another program, as masks that every verb reads (docs/exchange.md).
+    """Read labels in the format of another program, as masks that every command reads (docs/exchange.md).
 
     Frames are found by name: <video>/<stem>, <video>_<stem>, a stem that is one frame's alone, or a video and a
     number. Classes go by name, never by number. Pixels that no shape covers are void; --map background=NAME gives

@@ -1,6 +1,6 @@
-"""Options that several verbs share, and the command class that lets an option take several values.
+"""Options that several commands share, and the class of commands that lets an option take several values.
 
-Verbs declare their options with the types below, so that ``--device`` is parsed and explained the same everywhere.
+Commands declare their options with the types below, so that ``--device`` is parsed and explained the same everywhere.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vsscli import __version__
 RUNS = Path("runs")
 """The workspace if neither ``--workspace`` nor ``VSS_WORKSPACE`` names one."""
 
-# What a network runs on. Verbs that run one take all of these.
+# What a network runs on. Commands that run one take all of these.
 Device = Annotated[str, Option("--device", metavar="NAME", help="Where the network runs: auto, cpu, cuda or cuda:N.")]
 Devices = Annotated[
     int, Option("--devices", min=1, metavar="N", help="Parallel processes on each machine, one per device.")
@@ -146,8 +146,8 @@ def _show_version(wanted: bool) -> None:
 Version = Annotated[bool, Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")]
 
 
-def before_the_verb(version: Version = False, debug: Debug = False) -> None:
-    """The options between ``vss`` and the verb."""
+def before_the_command(version: Version = False, debug: Debug = False) -> None:
+    """The options between ``vss`` and the command."""
 
 
 NEGATIVE_NUMBER = re.compile(r"-\.?\d")
@@ -155,7 +155,7 @@ MANY = 1_000_000
 
 
 class Program(TyperGroup):
-    """The command whose commands are the verbs."""
+    """The program, as a group of commands."""
 
     def get_params(self, ctx: Any) -> list[Any]:
         params = super().get_params(ctx)
@@ -165,12 +165,12 @@ class Program(TyperGroup):
         return params
 
 
-class Verb(TyperCommand):
+class Command(TyperCommand):
     """A command whose list options take several values: up to the next option, separated by commas, or repeated.
 
     ``--metric miou vc8,vc16`` becomes ``--metric miou --metric vc8 --metric vc16`` before typer sees it. Commas do not
     split paths or ``KEY=VALUE``; a word without ``=`` ends a list of those. A positional argument directly after any
-    other list option would be swallowed, so verbs with such options take none. In the help text, paragraphs that are
+    other list option would be swallowed, so commands with such options take none. In the help text, paragraphs that are
     indented or consist of command lines keep their lines.
     """
 
@@ -187,7 +187,7 @@ class Verb(TyperCommand):
         super().format_help_text(ctx, formatter)
 
     def get_short_help_str(self, limit: int = 45) -> str:
-        return super().get_short_help_str(200)  # whole sentences, wrapped, in the list of verbs
+        return super().get_short_help_str(200)  # whole sentences, wrapped, in the list of commands
 
     def _several(self) -> list[TyperOption]:
         return [param for param in self.params if isinstance(param, TyperOption) and param.multiple]

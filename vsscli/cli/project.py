@@ -1,4 +1,4 @@
-"""In the folder of a project, which `vss init` made, verbs without arguments do the stages of its pipeline."""
+"""In the folder of a project, which `vss init` made, commands without arguments do the stages of its pipeline."""
 
 from __future__ import annotations
 

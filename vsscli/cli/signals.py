@@ -12,7 +12,7 @@ from types import FrameType
 from typing import Any, TextIO, cast
 
 ENDING = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
-"""Signals that end a verb as Ctrl-C does: sent by schedulers, shutdowns and closed terminals."""
+"""Signals that end a command as Ctrl-C does: sent by schedulers, shutdowns and closed terminals."""
 
 AGAIN = 0.05
 """Seconds until a Ctrl-C is repeated that came while no exception could be raised."""

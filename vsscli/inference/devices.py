@@ -1,4 +1,4 @@
-"""Device and precision of a network: what ``--device`` and ``--precision`` mean, for every verb."""
+"""Device and precision of a network: what ``--device`` and ``--precision`` mean, for every command."""
 
 from __future__ import annotations
 

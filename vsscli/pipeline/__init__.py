@@ -1,1 +1,1 @@
-"""The work of a verb as a function: from data to checkpoints and stores, from stores to figures."""
+"""The work of a command as a function: from data to checkpoints and stores, from stores to figures."""
