@@ -89,6 +89,7 @@ FOREIGN = {
     "datumaro_formats": ["datumaro"],
     "fiftyone_dataset": ["fiftyone"],
     "ultralytics_labels": ["ultralytics-opencv-headless"],
+    "napari_layers": ["napari", "zarr>=3.1"],
 }
 """Packages by the file in tests/foreign that needs them."""
 
@@ -96,7 +97,7 @@ FOREIGN = {
 @nox.session
 @nox.parametrize("reader", list(FOREIGN))
 def exchange(session: nox.Session, reader: str) -> None:
-    """Labels in other programs' formats, against these programs, each in an environment of its own."""
+    """Labels in other programs' formats, and stores, against these programs, each in an environment of its own."""
     session.install(*LIGHT, *FOREIGN[reader])
     place = {**QUIET, "PYTHONPATH": os.pathsep.join((".", "tests")), "QT_QPA_PLATFORM": "offscreen"}
     session.run("pytest", "--noconftest", "-p", "no:cacheprovider", f"tests/foreign/{reader}.py", env=place)

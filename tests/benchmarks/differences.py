@@ -1,6 +1,6 @@
 """What storing entropies and probabilities as differences saves, with different codecs of Zarr.
 
-    python tests/benchmarks/codecs.py STORE --frames 12
+    python tests/benchmarks/differences.py STORE --frames 12
 
 All are measured on the same frames in turn: kB and milliseconds of processor time per frame, one thread, the shortest
 of five rounds for reading. `up` is format 3, which has no standard codec; `down` is format 4 (`vsscli.store.arrays`).
