@@ -14,6 +14,7 @@ from torch import Tensor
 from vsscli.data.masks import read_mask
 from vsscli.inference.plans import FLIP, AugmentationPlan
 from vsscli.inference.run import Done, predict_masks, predict_videos
+from vsscli.models.network import VideoNetwork
 from vsscli.models.outputs import MapOutputs
 from vsscli.models.scores import Scores
 from vsscli.store import encode as store_encode
@@ -22,7 +23,7 @@ from vsscli.store.writer import StoreWriter
 from vsscli.training.validation import LiveLabels
 
 
-class Sum(Colours):
+class Sum(Colours, VideoNetwork):
     """Scores a frame by its colours and those of all frames before it in the same window."""
 
     frames = 3

@@ -236,6 +236,30 @@ def test_what_no_seal_can_be_of_is_a_broken_one(store: Store, file: str, value: 
         open_store(store.path).label("street", 0)
 
 
+def test_a_video_of_another_store_is_refused_and_noticed(store: Store, tmp_path: Path) -> None:
+    header = prediction_header(weights="of another network")
+    other = write_predictions(tmp_path / "b.zarr", header, {"alley": MEANS["alley"]})
+    shutil.rmtree(store.path / "alley")
+    shutil.copytree(other.path / "alley", store.path / "alley")
+    mixed = open_store(store.path)
+    with pytest.raises(VssError, match=r"alley.*another store.*moved") as caught:
+        mixed.label("alley", 0)
+    assert "move it back" in caught.value.hint
+    found = verify(mixed)
+    assert [(damage.video, damage.segment) for damage in found] == [("alley", None)]
+    assert repair(mixed, found).videos == ("alley",)
+    assert open_store(store.path).videos() == ("street",)
+
+
+def test_a_record_that_names_no_store_is_read_as_before(store: Store) -> None:
+    expected = store.label("street", 3)
+    change_group(store.path / "street/zarr.json", lambda values: values.pop("store"))
+    again = open_store(store.path)
+    assert verify(again) == []
+    np.testing.assert_array_equal(again.label("street", 3), expected)
+    assert again.digest("street") == store.digest("street")
+
+
 def swap(store: Store) -> None:
     """Give two videos of one size and length each other's names."""
     street, alley, aside = store.path / "street", store.path / "alley", store.path.with_name("aside")

@@ -7,17 +7,17 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from vsscli.models.network import Network
+from vsscli.models.network import VideoNetwork
 from vsscli.models.scores import Scores
 
 
 class Handed:
-    """Runs a network that follows videos (`vsscli.models.network.Network.follow`) and keeps what it hands on.
+    """Runs a network that follows videos and keeps what it hands on.
 
     Everything that is run between two calls of `turn` is of one frame.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: VideoNetwork) -> None:
         self._network = network
         self._known: dict[Hashable, Tensor] = {}
         self._next: dict[Hashable, Tensor] = {}

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vsscli.inference.windows import Size, window_corners, window_step
-from vsscli.models.network import Network
+from vsscli.models.network import Network, VideoNetwork
 from vsscli.models.outputs import MaskOutputs
 
 
@@ -82,7 +82,7 @@ def official_mean(
 
 
 @torch.inference_mode()
-def official_clip_scores(network: Network, frames: Tensor, *, size: Size, cut: Size | None = None) -> Tensor:
+def official_clip_scores(network: VideoNetwork, frames: Tensor, *, size: Size, cut: Size | None = None) -> Tensor:
     """Scores of a video as VidEoMT and PMT read it out: with one mean of each query's class logits over all frames.
 
     Parameters

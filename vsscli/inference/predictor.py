@@ -32,7 +32,7 @@ from vsscli.inference.readout import ReadOut, view_size
 from vsscli.inference.transfer import Stopwatch, Transfer
 from vsscli.inference.windows import Size, chosen_window, window_corners, window_step
 from vsscli.models.constants import kept_on_device
-from vsscli.models.network import Network, Normalisation
+from vsscli.models.network import Network, Normalisation, VideoNetwork
 from vsscli.models.scores import Missing, Scores, to_probabilities
 from vsscli.talk import SILENCE, Talk
 
@@ -95,7 +95,10 @@ class Predictor:
         # Moving would share out again what training has gathered to validate (`training.sharding.whole_weights`).
         there = all(tensor.device == device for tensor in network.parameters())
         self.network = network if there else network.to(device)
-        self._handed = Handed(network) if network.frames > 1 else None
+        self._handed: Handed | None = None
+        if network.frames > 1:
+            assert isinstance(network, VideoNetwork)
+            self._handed = Handed(network)
         self.normalisation = normalisation
         self.read_out = read_out = replace(read_out, window=chosen_window(read_out.window, network.crop))
         self.device, self.transfer, self.stopwatch = device, Transfer(device), Stopwatch(device)

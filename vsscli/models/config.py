@@ -116,8 +116,8 @@ class NetworkConfig(Section, ABC):
         return self.model_dump(mode="json", exclude={"licence"})
 
     @property
-    def scores(self) -> ScoreKind:
-        """The kind of its scores."""
+    def scores(self) -> ScoreKind | None:
+        """The kind of its scores; `None` until the files that it names are read."""
         return ScoreKind.MASK_SCORES if self.masks else ScoreKind.LOGITS
 
     @property

@@ -75,8 +75,8 @@ class Network(nn.Module, ABC):
     fresh
         Names of the parameters without loaded weights, set by whoever loads; empty if unknown.
     frames
-        Frames of a clip, for a network that learns from consecutive frames together and predicts them in order
-        (`follow`); 1 if images are independent.
+        Frames of a clip, for a `VideoNetwork` that learns from consecutive frames together and predicts them in order;
+        1 if images are independent.
     trunk_digest
         Digest of a frozen trunk that checkpoints leave out because it can be loaded from its source; else empty.
     licence
@@ -113,30 +113,13 @@ class Network(nn.Module, ABC):
         """Whether a frozen trunk sees the same whatever network over it is asked, so that it need see images once."""
         return False
 
-    def see(self, images: Tensor) -> Seen:
-        """What its frozen trunk makes of normalised images (B, 3, H, W), if it ``shares``."""
-        raise NotImplementedError
+    def see(self, images: Tensor) -> Seen | None:
+        """What its frozen trunk makes of normalised images (B, 3, H, W); None unless it ``shares``."""
+        return None
 
     def outputs_from(self, images: Tensor, seen: Seen | None) -> Outputs:
         """`outputs` for images of which a frozen trunk has ``seen`` everything already; None: it has not."""
         return self.outputs(images)
-
-    def follow(self, images: Tensor, handed: Tensor | None = None) -> tuple[Outputs, Tensor]:
-        """Predict the next frame of several videos, for a network with ``frames`` above 1.
-
-        Parameters
-        ----------
-        images
-            (B, 3, H, W), normalised, a frame of each.
-        handed
-            What the frame before handed on, of any shape (B, ...); None at the start of a video.
-
-        Returns
-        -------
-        tuple
-            Outputs, whose scores of a first frame are those of `forward`; and what is handed on to the next frame.
-        """
-        raise NotImplementedError
 
     def place_of(self, name: str) -> tuple[bool, int]:
         """Whether a parameter belongs to the encoder, and the depth of its layer.
@@ -201,6 +184,27 @@ class Network(nn.Module, ABC):
                 f"pad it, or choose another crop or window, {fits[0]}x{fits[1]} for example",
             )
         require_crop(images, self.crop)
+
+
+class VideoNetwork(Network):
+    """A network that may have ``frames`` above 1, and then predicts a video frame by frame."""
+
+    @abstractmethod
+    def follow(self, images: Tensor, handed: Tensor | None = None) -> tuple[Outputs, Tensor]:
+        """Predict the next frame of several videos.
+
+        Parameters
+        ----------
+        images
+            (B, 3, H, W), normalised, a frame of each.
+        handed
+            What the frame before handed on, of any shape (B, ...); None at the start of a video.
+
+        Returns
+        -------
+        tuple
+            Outputs, whose scores of a first frame are those of `forward`; and what is handed on to the next frame.
+        """
 
 
 def require_crop(images: Tensor, crop: tuple[int, int] | None) -> None:

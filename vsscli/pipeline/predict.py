@@ -272,7 +272,7 @@ def _header(
     return Header(
         kind="prediction",
         table=checkpoint.table,
-        scores=checkpoint.config.scores.value,
+        scores=checkpoint.config.scores or "",
         source={**made_by(checkpoint, how), FAMILY: checkpoint.network["family"]},
         encoding=encoding.to_dict(),
         data={

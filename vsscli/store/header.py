@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -156,7 +157,7 @@ class Header:
         """C."""
         return self.table.num_classes
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of everything that decides the values, as 64 hexadecimal digits."""
         return digest_of(self.deciding())

@@ -166,7 +166,7 @@ class Store:
     def _look_up(self, video: str) -> VideoRecord | None:
         record = self._records.get(video)
         if record is None or not record.is_complete:
-            record = read_video_record(self.path, video, self.header.format)
+            record = read_video_record(self.path, video, self.header)
             if record is not None:
                 self._records[video] = record
         return record

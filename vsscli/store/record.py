@@ -15,6 +15,7 @@ from vsscli.data.spelling import composed
 from vsscli.errors import VssError
 from vsscli.names import is_name, name_fault, shown_name, video_fault
 from vsscli.store.files import BrokenSealError, read_group, require_seal
+from vsscli.store.header import Header
 from vsscli.structured import digest_of
 
 MAX_SEGMENT = 64
@@ -58,6 +59,9 @@ class VideoRecord:
         Digest of the frames that were predicted (`vsscli.data.content`); empty if it was not recorded.
     video
         Name of the video, so that a folder that was renamed is noticed; empty in records of earlier versions.
+    store
+        Fingerprint of the store's header, so that a video of another store is noticed, whose classes may be others;
+        empty in records of earlier versions.
     """
 
     stems: tuple[str, ...]
@@ -67,6 +71,7 @@ class VideoRecord:
     sources: tuple[str, ...] = ()
     frames: str = ""
     video: str = ""
+    store: str = ""
 
     @property
     def num_segments(self) -> int:
@@ -83,7 +88,7 @@ class VideoRecord:
 
         Frames that changed without changing the prediction do not change what is made from it.
         """
-        return digest_of(replace(self, frames="", video="").to_dict())
+        return digest_of(replace(self, frames="", video="", store="").to_dict())
 
     def bounds(self, number: int) -> Segment:
         """The frames of a segment."""
@@ -107,6 +112,8 @@ class VideoRecord:
             values["frames"] = self.frames
         if self.video:
             values["video"] = self.video
+        if self.store:
+            values["store"] = self.store
         return values
 
     @classmethod
@@ -115,6 +122,7 @@ class VideoRecord:
         try:
             stems, size, segment = values["stems"], values["size"], values["segment"]
             sources, frames, video = values.get("sources", []), values.get("frames", ""), values.get("video", "")
+            store = values.get("store", "")
             _require(isinstance(stems, list) and all(isinstance(stem, str) for stem in stems), "stems")
             _require(all(map(is_name, stems)), "stems")
             _require(len(stems) > 0 and len(set(stems)) == len(stems), "stems")
@@ -124,9 +132,10 @@ class VideoRecord:
             _require(isinstance(sources, list) and all(_is_digest(digest) for digest in sources), "sources")
             _require(frames == "" or _is_digest(frames), "frames")
             _require(video == "" or (isinstance(video, str) and is_name(video)), "video")
+            _require(store == "" or _is_digest(store), "store")
             segments = {int(number): dict(digests) for number, digests in values["segments"].items()}
             written = dict(sorted(segments.items()))
-            record = cls(tuple(stems), (size[0], size[1]), segment, written, tuple(sources), frames, video)
+            record = cls(tuple(stems), (size[0], size[1]), segment, written, tuple(sources), frames, video, store)
             for number, digests in segments.items():
                 _require(0 <= number < record.num_segments, f"segments.{number}")
                 _require(all(map(_is_digest, digests.values())), f"segments.{number}")
@@ -137,24 +146,29 @@ class VideoRecord:
         return record
 
 
-def read_video_record(store: Path, video: str, version: int) -> VideoRecord | None:
-    """The record of a video in a store of format ``version``; `None` if the store has no such group.
+def read_video_record(store: Path, video: str, header: Header) -> VideoRecord | None:
+    """The record of a video in a store with a header; `None` if the store has no such group.
 
     Raises
     ------
     VssError
-        The record is damaged, or is that of another video.
+        The record is damaged, or is that of another video or of another store's.
     """
     if not is_name(video) or not (store / video / "zarr.json").is_file():
         return None
     values, where = read_group(store / video), str(store / video / "zarr.json")
-    if version >= 4 and isinstance(values, dict):
+    if header.format >= 4 and isinstance(values, dict):
         require_seal(values, where)
     record = VideoRecord.from_dict(values, where)
     if record.video and composed(record.video) != composed(video):
         raise BrokenSealError(
             f"{where} is the record of video {record.video}: its folder was renamed",
             "rename it back; or `vss cache repair`, then run the command that made the store again",
+        )
+    if record.store and record.store != header.fingerprint:
+        raise BrokenSealError(
+            f"{where} is the record of a video of another store: its folder was moved here",
+            "move it back; or `vss cache repair`, then run the command that made the store again",
         )
     return record
 

@@ -157,7 +157,7 @@ def _recorded(path: Path, header: Header, video: str) -> tuple[VideoRecord | Non
     """The record of a video if it is sound, and the files of its segments, each with the array it belongs to."""
     record = None
     with suppress(VssError):
-        record = read_video_record(path, video, header.format)
+        record = read_video_record(path, video, header)
     if record is None:
         return None, {}
     specs, folder = specs_of(header, record.size), path / video

@@ -56,7 +56,7 @@ def verify(store: Store, talk: Talk = SILENCE) -> list[Damage]:
     records: dict[str, VideoRecord] = {}
     for video in videos_of(store.path):
         try:
-            record = read_video_record(store.path, video, store.header.format)
+            record = read_video_record(store.path, video, store.header)
         except VssError as error:
             damaged.append(Damage(video, None, error.message))
             continue
@@ -192,7 +192,7 @@ def _damage(
 
 
 def _forget_segments(store: Store, video: str, numbers: tuple[int, ...], work: WorkFolder) -> None:
-    record = read_video_record(store.path, video, store.header.format)
+    record = read_video_record(store.path, video, store.header)
     if record is None:
         return
     specs = specs_of(store.header, record.size)

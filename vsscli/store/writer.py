@@ -120,7 +120,8 @@ class StoreWriter:
         VssError
             The video was recorded with other frames or sources, or a running process is writing it.
         """
-        wanted = VideoRecord(tuple(stems), (int(size[0]), int(size[1])), 1, {}, tuple(sources), frames, video)
+        made_from, store = tuple(sources), self.header.fingerprint
+        wanted = VideoRecord(tuple(stems), (int(size[0]), int(size[1])), 1, {}, made_from, frames, video, store)
         check_video(video, stems, wanted.size)
         with self._disk():
             self._create_root()
@@ -216,7 +217,7 @@ class StoreWriter:
 
     def _recorded(self, video: str, wanted: VideoRecord) -> VideoRecord | None:
         """The record of a video, if there is one of the wanted frames."""
-        record = read_video_record(self.path, video, self.header.format)
+        record = read_video_record(self.path, video, self.header)
         unlike = "" if record is None else unlike_frames(record, wanted, unknown=self._force)
         # Made from the same predictions, it comes out the same, and quickly.
         renew = self._renew or (unlike == OTHER_IMAGES and len(wanted.sources) > 0)
@@ -232,9 +233,9 @@ class StoreWriter:
         try:
             # Read again: the previous holder may have been writing until just now.
             record = self._recorded(video, wanted)
-            if record is None and read_video_record(self.path, video, self.header.format) is not None:
+            if record is None and read_video_record(self.path, video, self.header) is not None:
                 self._work.remove_folder(video, self.path / video)
-            return replace(record, video=video) if record else self._create_video(video, wanted)
+            return replace(record, video=video, store=wanted.store) if record else self._create_video(video, wanted)
         except BaseException:
             self._work.release(video)
             raise

@@ -1,7 +1,7 @@
 """What is known of unlabelled crops: labels, which of them are reliable, and which classes a pixel surely is not.
 
-There are three sources: given labels; a store of fused predictions, cropped with the image; and a moving average of the
-student.
+There are two sources: a store of fused predictions, cropped with the image; and a moving average of the student. Labels
+that are given and final need none.
 """
 
 from __future__ import annotations
@@ -93,17 +93,6 @@ class Evidence(Protocol):
     def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
         """What is known of the cells, (h, w) per crop; an anchor has at least this confidence."""
         ...
-
-
-@dataclass(frozen=True)
-class GivenLabels:
-    """Labels that are final; nothing else is known."""
-
-    target: Tensor
-
-    def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
-        """Not available: labels alone do not say what a pixel is not."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from vsscli.recipes.training import Unlabelled
 from vsscli.training.consistency import Said, mixed_views
 from vsscli.training.evidence import (
     Evidence,
-    GivenLabels,
     Narrowing,
     StoredEvidence,
     StoreMeaning,
@@ -43,7 +42,8 @@ class TeacherView:
 
 @dataclass(frozen=True)
 class StepView:
-    """A step's crops as the student will see them, and the evidence for the unlabelled ones.
+    """A step's crops as the student will see them, and the evidence for the unlabelled ones; None if their labels are
+    final.
 
     Images are normalised. ``teacher`` is None if no objective asks for it. With method unimatch unlabelled crops are
     strong views, all first ones, then all second ones, and ``sure`` (B, H, W) says where the teacher is sure of their
@@ -61,6 +61,12 @@ class StepView:
     def pairs(self) -> int:
         """How many pairs of views the unlabelled crops are; 0 if they are none."""
         return 0 if self.sure is None else len(self.sure) // VIEWS
+
+    @property
+    def target(self) -> Tensor:
+        """Labels of the unlabelled crops to learn, (B, H, W) uint8; 255 for none."""
+        assert self.unlabelled is not None
+        return self.unlabelled.labels if self.evidence is None else self.evidence.target
 
     @property
     def images(self) -> Tensor:
@@ -143,13 +149,15 @@ class Viewer:
         with self.autocast():
             return network.see(images.contiguous(memory_format=torch.channels_last))
 
-    def _evidence(self, settings: Unlabelled, crops: Crops, said: TeacherView | None, progress: float) -> Evidence:
+    def _evidence(
+        self, settings: Unlabelled, crops: Crops, said: TeacherView | None, progress: float
+    ) -> Evidence | None:
         narrowing = Narrowing.at(progress, settings.drop, settings.sure)
         if settings.teacher == "ema":
             assert said is not None
             return TeacherEvidence(said.unlabelled.scores, crops.labels, narrowing)
         if self.stored is None:
-            return GivenLabels(crops.labels)
+            return None
         return StoredEvidence(crops, self.stored, narrowing if settings.split == "narrowing" else None)
 
 

@@ -20,6 +20,7 @@ STRIDES = (4, 8, 16, 32)  # of a backbone's maps
 SETTINGS = ("crop", "drop_path", "checkpointing", "frozen")
 """Fields that are not sizes of a backbone: in a recipe they stand beside its name."""
 
+Pretraining = Literal["swin", "beit", "one_peace"]
 Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
 IMAGENET: Colours = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 
@@ -29,6 +30,8 @@ class BackboneConfig(Section, ABC):
 
     Attributes
     ----------
+    pretraining
+        In whose format files of its pretrained part are (`vsscli.models.official.pretraining`).
     layout
         Layout of the head that is usual with it.
     colours
@@ -47,6 +50,7 @@ class BackboneConfig(Section, ABC):
         The pretrained part does not learn.
     """
 
+    pretraining: ClassVar[Pretraining]
     layout: ClassVar[Literal["base", "wide"]] = "base"
     colours: ClassVar[Colours] = IMAGENET
     slow_head: ClassVar[bool] = False
@@ -75,6 +79,7 @@ class SwinConfig(BackboneConfig):
         Channels of the first stage; each further stage has twice as many.
     """
 
+    pretraining: ClassVar[Pretraining] = "swin"
     decays_head_biases: ClassVar[bool] = True
 
     width: Width = 192
@@ -116,6 +121,8 @@ class TrunkConfig(BackboneConfig):
         Height and width of the images in pixels, multiples of 32. Its tables of relative positions are made for that
         size, so it takes no other.
     """
+
+    pretraining: ClassVar[Pretraining] = "beit"
 
     width: Width = 1024
     depth: Layers = Field(24, description="blocks of a plain transformer")
@@ -229,6 +236,7 @@ class VitAdapterConfig(AdapterTrunkConfig):
 class OnePeaceConfig(AdapterTrunkConfig):
     """The configuration of a ONE-PEACE with an adapter; the published one is the giant, of 1.5 billion parameters."""
 
+    pretraining: ClassVar[Pretraining] = "one_peace"
     # Its own, close to CLIP's (specs: one_peace.md).
     colours: ClassVar[Colours] = (122.771, 116.746, 104.094), (68.5, 66.632, 70.323)
 

@@ -9,14 +9,9 @@ from torch import Tensor
 
 from vsscli.errors import VssError
 from vsscli.models.mask2former.relative_position import Window
-from vsscli.models.mask2former.trunks import BackboneConfig, OnePeaceConfig, SwinConfig, TrunkConfig
+from vsscli.models.mask2former.trunks import BackboneConfig
 from vsscli.models.official.head import mmseg_head_to_detectron
-from vsscli.models.official.pretraining import (
-    Pretrained,
-    beit_pretraining,
-    one_peace_pretraining,
-    swin_pretraining,
-)
+from vsscli.models.official.pretraining import PRETRAINING
 from vsscli.models.official.recognise import Official
 from vsscli.models.official.report import split_unneeded
 from vsscli.models.official.sizes import TrunkSizes
@@ -61,7 +56,7 @@ def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str
     is the number of patches down and across of its position tables, which their rows alone do not determine."""
     inside = {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
     try:
-        taken = _trunk(inside, trunk, grid)
+        taken = PRETRAINING[trunk.pretraining](inside, trunk, grid)
     except VssError as error:
         raise VssError(f"{source}: {error.message}", error.hint) from error
     rest = {name: inside[name] for name in taken.unused}  # of an adapter or a pyramid around the trunk
@@ -69,12 +64,3 @@ def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str
         BACKBONE + name for name, tensor in taken.state.items() if name not in inside or name in taken.resized
     )
     return Mapped({BACKBONE + name: tensor for name, tensor in (taken.state | rest).items()}, resized, ())
-
-
-def _trunk(state: Mapping[str, Tensor], trunk: BackboneConfig, grid: Window | None) -> Pretrained:
-    if isinstance(trunk, SwinConfig):
-        return swin_pretraining(state, trunk)
-    if isinstance(trunk, OnePeaceConfig):
-        return one_peace_pretraining(state, trunk, grid)
-    assert isinstance(trunk, TrunkConfig)
-    return beit_pretraining(state, trunk, grid)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,7 +25,7 @@ from vsscli.models.mask2former.relative_position import (
     windows_with_rows,
 )
 from vsscli.models.mask2former.swin import Swin
-from vsscli.models.mask2former.trunks import OnePeaceConfig, SwinConfig, TrunkConfig
+from vsscli.models.mask2former.trunks import OnePeaceConfig, Pretraining, SwinConfig, TrunkConfig
 from vsscli.models.misfits import first_of, misfits
 
 COMPUTED = ("relative_position_index", "rp_bucket", "attn_mask")
@@ -85,9 +86,9 @@ def one_peace_pretraining(
     return Pretrained(pretrained.state, tuple(names[name] for name in pretrained.unused), resized)
 
 
-def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig) -> Pretrained:
+def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig, grid: Window | None = None) -> Pretrained:
     """The trunk of a Swin trained for classification, official or timm's, whose window must be that of the
-    configuration; it does not contain the norms of our maps."""
+    configuration; it does not contain the norms of our maps. A ``grid`` means nothing to it."""
     with torch.device("meta"):
         trunk = Swin(config).state_dict()
     expected = {name: tensor for name, tensor in trunk.items() if name.startswith(("patch_embed.", "layers."))}
@@ -97,6 +98,15 @@ def swin_pretraining(state: Mapping[str, Tensor], config: SwinConfig) -> Pretrai
     found = {name: state[original].float() for name, original in names.items() if name in expected}
     pretrained = _checked("Swin", {name: state[names[name]] for name in names}, found, set(found), expected)
     return Pretrained(pretrained.state, tuple(names[name] for name in pretrained.unused))
+
+
+PRETRAINING: Mapping[Pretraining, Callable[[Mapping[str, Tensor], Any, Window | None], Pretrained]] = {
+    "swin": swin_pretraining,
+    "beit": beit_pretraining,
+    "one_peace": one_peace_pretraining,
+}
+"""From the tensors of a file's trunk, the configuration of a backbone that begins from such files, and the grid of its
+position tables; `BackboneConfig.pretraining` chooses."""
 
 
 def _with_tables(

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from vsscli.errors import VssError
 from vsscli.models.config import RANDOM
 from vsscli.models.frozen import NEVER_LEARNS, Seen
-from vsscli.models.network import Network
+from vsscli.models.network import VideoNetwork
 from vsscli.models.outputs import Clip, MaskOutputs, QueryPrediction
 from vsscli.models.plain_vit.config import PlainVitModel
 from vsscli.models.plain_vit.decoder import Decoder, Laterals
@@ -39,7 +39,7 @@ DECODER_BLOCKS = 6
 TAPS = 4
 
 
-class PlainVit(Network):
+class PlainVit(VideoNetwork):
     """A ViT that classifies masks.
 
     Queries are put in front of all other tokens. There is a prediction before each block that they pass through and one

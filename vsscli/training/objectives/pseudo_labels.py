@@ -35,8 +35,7 @@ class UnsupervisedLoss(Objective):
         view = said.view
         assert said.unlabelled is not None
         assert view.unlabelled is not None
-        assert view.evidence is not None
-        outputs, target = said.unlabelled, view.evidence.target
+        outputs, target = said.unlabelled, view.target
         loss_sum, count = cross_entropy_sum(outputs.scores, target)
         reliable = global_share(count, (~view.unlabelled.padding).sum())
         weight = self.settings.weight / reliable.clamp_min(1e-6) if self.settings.scale_weight else self.settings.weight
