@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from listener import Listener
 from PIL import Image
 from report_samples import FRAMES, HOSTILE, ODD, SIZE, Sample, label_of, make_sample, truth_of
 
@@ -18,6 +19,7 @@ from vsscli.cli.app import run
 from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.pipeline.evaluate import evaluate
+from vsscli.pipeline.export import export_labels
 from vsscli.pipeline.report import Report, write_report
 from vsscli.report.curves import training_charts
 
@@ -186,6 +188,15 @@ def test_without_masks_there_are_no_scores_and_the_page_says_so(tmp_path: Path) 
     assert done.summary["networks"][0]["curves"] == {"loss": [(1, 2.0), (3, 0.5)], "miou": [(3, 0.4)]}
     assert "<figure" in done.page.read_text()
     assert done.summary["videos"][0]["drawn"] == 3
+
+
+def test_a_store_that_lacks_a_video_is_shown_and_handed_out_with_a_word(tmp_path: Path) -> None:
+    sample, heard = make_sample(tmp_path, frames=8), Listener()
+    shutil.rmtree(sample.steady / "street")
+    context = Context(sample.workspace, talk=heard)
+    write_report([sample.steady], context=context, every=8)
+    export_labels("png", tmp_path / "png", prediction=sample.steady, context=context)
+    assert sum("holds 1 of the 2 videos of split 'val', not street" in word for word in heard.warned) == 2
 
 
 def test_stores_that_do_not_fit_are_refused(sample: Sample, tmp_path: Path) -> None:

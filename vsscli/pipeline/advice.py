@@ -20,7 +20,7 @@ from vsscli.inside import require_folder
 from vsscli.pipeline.export import export_labels
 from vsscli.pipeline.frames import every_frame
 from vsscli.pipeline.outgoing import Selection
-from vsscli.pipeline.predicted import noted_dataset
+from vsscli.pipeline.predicted import noted_dataset, warn_of_missing
 from vsscli.pipeline.workspace import newest_store
 from vsscli.store.header import read_header
 from vsscli.store.reader import open_store
@@ -80,6 +80,7 @@ def advise(
             raise VssError(
                 f"{first.path} and {other.path} hold different frames or classes", "predict one split with both"
             )
+    warn_of_missing(first, context)
     dataset = noted_dataset(first.path, read_header(first.path), context.data_root)
     frames = {composed(frame.address): frame for frame in every_frame(dataset)}
     labelled, held = _addresses(dataset, "labelled"), _addresses(dataset, "val")

@@ -20,7 +20,7 @@ from vsscli.data.videos import Frame
 from vsscli.errors import VssError
 from vsscli.exchange.items import Item
 from vsscli.pipeline.frames import every_frame
-from vsscli.pipeline.predicted import noted_dataset
+from vsscli.pipeline.predicted import noted_dataset, warn_of_missing
 from vsscli.recipes.schema import Recipe
 from vsscli.store.header import read_header
 from vsscli.store.reader import Store, open_store
@@ -90,6 +90,8 @@ def _of_store(store: Store, selection: Selection, context: Context, *, images: b
     header = read_header(store.path)
     if header.kind == "pseudo":
         raise VssError(f"{store.path} holds pseudo-labels, not predictions", "name the store that they were made from")
+    if selection.frames is None:
+        warn_of_missing(store, context)
     table, unsure = _with_unsure(header.table, selection)
     try:
         known = _frames_of(noted_dataset(store.path, header, context.data_root))

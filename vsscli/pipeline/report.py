@@ -21,6 +21,7 @@ from vsscli.pipeline.environment import inspect_environment
 from vsscli.pipeline.findings import reliability, scores
 from vsscli.pipeline.origin import networks, origin
 from vsscli.pipeline.pictures import newest_prediction
+from vsscli.pipeline.predicted import warn_of_missing
 from vsscli.pipeline.subject import KEYS, Subject, open_subject
 
 FORMAT = 1
@@ -89,6 +90,8 @@ def write_report(
         named = [newest_prediction(context.workspace)]
         talk.say(f"reporting on the newest store, {named[0]}")
     subject = open_subject(named, pseudo, context.data_root)
+    for store in subject.predictions:
+        warn_of_missing(store, context)
     folder = Path(out) if out is not None else report_folder(context.workspace, subject.first)
     require_replaceable(folder)
     if subject.missing:
