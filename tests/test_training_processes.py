@@ -66,11 +66,11 @@ def recipe_of(
     return write_recipe(folder / "recipe.yaml", recipe)
 
 
-def assert_alike(one: Path, other: Path) -> None:
+def assert_alike(one: Path, other: Path, within: float = 1e-5) -> None:
     """Same losses, norms of gradients, figures, weights, averages and state of the optimiser."""
     for name in [key for key in read_journal(one / "journal.jsonl")[0] if key.startswith("loss")]:
         assert len(figures(one, name)) == STEPS
-        assert figures(other, name) == pytest.approx(figures(one, name), abs=1e-5, rel=1e-5), name
+        assert figures(other, name) == pytest.approx(figures(one, name), abs=within, rel=within), name
     # Rounding changes which points of a mask are the least certain, so later norms differ in the fourth digit.
     mine, theirs = figures(one, "gradient_norm"), figures(other, "gradient_norm")
     assert theirs[0] == pytest.approx(mine[0], rel=1e-5)
@@ -127,7 +127,9 @@ def test_two_processes_learn_the_same_from_unlabelled_frames(tmp_path: Path, tea
     recipe = recipe_of(tmp_path, NETWORKS["light"], unlabelled)
     one = shared(recipe, tmp_path / "one", 1, **given)
     for strategy in ("ddp", "sharded"):
-        assert_alike(one, shared(recipe, tmp_path / strategy, 2, strategy, **given))
+        # Rounding decides on which side of a percentile of the teacher's entropies a pixel or two of 16,000 are.
+        within = 1e-4 if teacher == "ema" else 1e-5
+        assert_alike(one, shared(recipe, tmp_path / strategy, 2, strategy, **given), within)
 
 
 @pytest.mark.slow
