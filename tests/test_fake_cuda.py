@@ -139,8 +139,8 @@ class Fabric:
         for weight in self.learner.parameters():
             weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
 
-    def clip_gradients(self, module: Any, optimiser: torch.optim.Optimizer, *, max_norm: float, **how: bool) -> None:
-        nn.utils.clip_grad_norm_(self.learner.parameters(), max_norm, **how)
+    def clip_gradients(self, module: Any, optimiser: torch.optim.Optimizer, *, max_norm: float, **how: bool) -> Tensor:
+        return nn.utils.clip_grad_norm_(self.learner.parameters(), max_norm, **how)
 
 
 CONTRAST = {"queue": 40, "keys": 20, "anchors": 8, "negatives": 4, "channels": 8, "confidence": 0.0, "low_rank": 1}

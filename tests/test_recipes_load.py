@@ -91,8 +91,8 @@ def test_overrides_replace_single_values(recipe_file: Path) -> None:
         ),
         (
             "name: a\nmodel:\n  config: a.py\n",
-            "a.yaml:3: model.config: unknown key (known: family, encoder, channels, dropout, drop_path, pretrained, "
-            "frozen_norm)",
+            "a.yaml:3: model.config: unknown key (known: family, licence, encoder, channels, dropout, drop_path, "
+            "pretrained, frozen_norm)",
         ),
         ("name: a\naugment:\n  crop: 480\n", "a.yaml:3: augment.crop: should be a list, not 480"),
         ("name: a\naugment:\n  crop: [1, 2, 3]\n", "a.yaml:3: augment.crop: should have at most 2 items, not 3"),

@@ -176,7 +176,7 @@ def test_unlabelled_crops_are_learned_from_by_their_probabilities_and_features(t
     batch = Crops(images, torch.randint(0, 3, (2, 64, 64), dtype=torch.uint8), padding)
     unlabelled = Crops(images, torch.ones(2, 64, 64, dtype=torch.uint8), padding)
     losses = [stepper.step([(batch, unlabelled)])[0].figures for _ in range(5)]
-    names = {"loss", "loss_supervised", "loss_unsupervised", "reliable"}
+    names = {"loss", "loss_supervised", "loss_unsupervised", "reliable", "gradient_norm"}
     assert set(losses[0]) == (names | {"loss_contrast", "banks"} if teacher == "ema" else names)
     assert all(torch.isfinite(value) for step in losses for value in step.values())
     if teacher == "store":

@@ -12,7 +12,6 @@ from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.models.outputs import MaskOutputs
 from vsscli.recipes.schema import Recipe
-from vsscli.training.evidence import GivenLabels
 from vsscli.training.objectives.objective import Said
 from vsscli.training.objectives.pseudo_labels import UnsupervisedLoss
 from vsscli.training.objectives.table import build_objectives
@@ -28,7 +27,7 @@ def test_it_is_the_set_loss_of_reliable_pixels_as_a_mean_over_layers() -> None:
     target[:, :, 48:] = IGNORE
     outputs = network.outputs(crops(OTHERS).images.float())
     assert isinstance(outputs, MaskOutputs)
-    view = StepView(crops(2), crops(OTHERS), GivenLabels(target))
+    view = StepView(crops(2), crops(OTHERS)._replace(labels=target))
     (part,) = [part for part in made.parts if isinstance(part, UnsupervisedLoss)]
     torch.manual_seed(1)
     term = part.term(Said(view, outputs, outputs, len(outputs.layers)))

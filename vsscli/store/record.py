@@ -165,7 +165,7 @@ def read_video_record(store: Path, video: str, header: Header) -> VideoRecord | 
             f"{where} is the record of video {record.video}: its folder was renamed",
             "rename it back; or `vss cache repair`, then run the command that made the store again",
         )
-    if record.store and record.store != header.fingerprint:
+    if header.format >= 4 and record.store and record.store != header.fingerprint:
         raise BrokenSealError(
             f"{where} is the record of a video of another store: its folder was moved here",
             "move it back; or `vss cache repair`, then run the command that made the store again",
