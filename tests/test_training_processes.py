@@ -157,10 +157,11 @@ def test_a_killed_process_ends_the_others_with_a_message(tmp_path: Path, strateg
     (other,) = map(int, found.stdout.split())
     before = time.monotonic()
     os.kill(run.process.pid if first else other, signal.SIGKILL)
-    code, told = run.end()
+    # First the other one: what it says when its starter is dead comes after the command's own end.
     while Path(f"/proc/{other}/stat").exists() and " Z " not in Path(f"/proc/{other}/stat").read_text():
         assert time.monotonic() - before < 60
         time.sleep(0.1)
+    code, told = run.end()
     assert time.monotonic() - before < 60
     assert "another process of this command ended" in told or "was killed by SIGKILL" in told
     assert code == (-signal.SIGKILL if first else 2)

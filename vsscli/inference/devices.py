@@ -66,10 +66,10 @@ def require_precision(device: torch.device, precision: str) -> None:
 
 def set_float32(*, exact: bool) -> None:
     """How a GPU computes products and convolutions of float32 numbers: in full, as a CPU does, or with factors rounded
-    to 10 bits (TF32), several times faster.
+    to 10 bits (TF32).
 
-    Rounded suits a network whose other parts compute with 7 or 10 bits: a pixel decoder, which stays in float32, would
-    otherwise take longer than everything else together. torch's own default differs between the two.
+    Rounded suits a network whose other parts compute with 7 or 10 bits, and whose pixel decoder stays in float32.
+    torch's own default differs between products and convolutions.
     """
     torch.set_float32_matmul_precision("highest" if exact else "high")
     torch.backends.cudnn.allow_tf32 = not exact
