@@ -95,9 +95,12 @@ def test_what_depends_on_a_family_of_networks_asks_its_configuration() -> None:
 
 @pytest.mark.parametrize(
     "modules",
-    ["metrics/*.py", "store/*.py", "exchange/*.py", "recipes/*.py", "fusion/*.py", "engine/*.py", "**/config.py"],
+    [
+        *("metrics/*.py", "store/*.py", "exchange/*.py", "recipes/*.py", "fusion/*.py", "engine/*.py", "**/config.py"),
+        *("evaluation/*.py", "pipeline/ensemble.py", "pipeline/evaluate.py", "pipeline/export.py", "pipeline/advice.py"),
+    ],
 )
-def test_rooms_without_torch_and_what_recipes_say_do_not_import_it_on_any_way(modules: str) -> None:
+def test_what_works_from_stores_and_what_recipes_say_do_not_import_torch_on_any_way(modules: str) -> None:
     names = [
         "vsscli." + ".".join(path.relative_to(HOUSE).with_suffix("").parts)
         for path in sorted(HOUSE.glob(modules))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,17 @@ def test_runs_are_named_by_folder_or_its_last_part(workspace: Path) -> None:
 def test_settings_that_differ_are_those_of_the_recipes(workspace: Path) -> None:
     found = dict(differing([find_run(workspace, "student"), find_run(workspace, "slow")]))
     assert found == {"train.steps": [2, 3], "train.lr": [1e-3, 5e-4]}
+
+
+def test_what_a_recipe_lacks_is_compared_key_by_key(workspace: Path) -> None:
+    slow = find_run(workspace, "slow")
+    sections: list[dict[str, object]] = [
+        {"unlabelled": {"weight": 2.0, "contrast": {"banks": [0, 4]}, "mixing": None}},
+        {"unlabelled": None},
+        {"name": "other"},
+    ]
+    found = differing([replace(slow, recipe=recipe) for recipe in sections])
+    assert found == [("unlabelled.weight", [2.0, None, None]), ("unlabelled.contrast.banks", [[0, 4], None, None])]
 
 
 def test_the_command_lists_shows_and_compares(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -117,8 +117,17 @@ def _compare(console: Console, found: Sequence[TrainingRun], *, json: bool) -> N
     columns = ("", *(run.name for run in found))
     console.print_table(columns, rows)
     if settings:
-        shown = [(key, *("-" if value is None else str(value) for value in values)) for key, values in settings]
+        shown = [(key, *(_written(value) for value in values)) for key, values in settings]
         console.print_table(("setting", *columns[1:]), shown)
+
+
+def _written(value: Any) -> str:
+    """A setting as recipes write it."""
+    from json import dumps
+
+    if value is None:
+        return "-"
+    return value if isinstance(value, str) else dumps(value, ensure_ascii=False)
 
 
 def _titled(name: str) -> str:

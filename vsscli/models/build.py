@@ -12,7 +12,6 @@ from vsscli.models.catalogue import FAMILIES, name_of
 from vsscli.models.config import RANDOM, UNRECORDED, NetworkConfig, config_error
 from vsscli.models.fits import require_room
 from vsscli.models.network import Network
-from vsscli.models.norm import settle_norms
 from vsscli.talk import SILENCE, Talk
 
 
@@ -39,6 +38,8 @@ def build_network(
         Unknown family or field, a value of the wrong type, weights that do not fit, or a network larger than the
         machine's memory.
     """
+    from vsscli.models.norm import settle_norms  # with timm: seconds, which those who only read checkpoints are spared
+
     read = read_config(config)
     if read.outlined:
         require_room(read.model_dump(), lambda: read.bare().build(num_classes, False))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
@@ -18,9 +18,11 @@ from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.overlap import shared_videos
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
-from vsscli.models.checkpoints import Checkpoint
 from vsscli.recipes.schema import Recipe
 from vsscli.store.header import Header
+
+if TYPE_CHECKING:
+    from vsscli.models.checkpoints import Checkpoint
 
 
 def learned_note(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Any]:

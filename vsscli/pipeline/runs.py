@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint
-from vsscli.structured import json_or_none, leaves
+from vsscli.structured import json_or_none
 from vsscli.training.journal import JOURNAL, read_journal
 
 SCORES = ("miou", "wiou", "vc8", "vc16")
@@ -107,11 +107,16 @@ def find_run(workspace: Path, name: str) -> TrainingRun:
 
 def differing(runs: Sequence[TrainingRun]) -> list[tuple[str, list[Any]]]:
     """The keys of recipes in which runs differ, each with their values; `None` where a recipe lacks the key."""
-    keys: dict[tuple[str, ...], None] = {}
-    for other in runs[1:]:
-        found = (path for path, _, _ in leaves(runs[0].recipe, other.recipe, absent=None))
-        keys |= dict.fromkeys(path for path in found if path != ("name",))
-    return [(".".join(path), [_at(run.recipe, path) for run in runs]) for path in keys]
+    return [(".".join(path), values) for path, values in _differing([run.recipe for run in runs]) if path != ("name",)]
+
+
+def _differing(values: list[Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
+    sections = [value if isinstance(value, dict) else {} for value in values]
+    if any(sections):
+        for key in dict.fromkeys(key for section in sections for key in section):
+            yield from _differing([section.get(key) for section in sections], (*path, key))
+    elif any(value != values[0] for value in values):
+        yield path, values
 
 
 def curves_in(journal: Path) -> dict[str, Curve]:
