@@ -31,7 +31,7 @@ def small_recipe(root: Path, name: str = "small", **train: object) -> Recipe:
                 "unlabelled": ["unlabelled"],
                 "scene": SCENE,
             },
-            "model": {"encoder": "resnet10t", "channels": 16, "pretrained": "none", "dropout": 0.1},
+            "model": {"encoder": "test_resnet", "channels": 16, "pretrained": "none", "dropout": 0.1},
             "augment": {"crop": [32, 64], "scale": [0.75, 1.5]},
             "train": {
                 "steps": 6,

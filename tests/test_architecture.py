@@ -97,7 +97,7 @@ def test_what_depends_on_a_family_of_networks_asks_its_configuration() -> None:
     "modules",
     [
         *("metrics/*.py", "store/*.py", "exchange/*.py", "recipes/*.py", "fusion/*.py", "engine/*.py", "**/config.py"),
-        *("evaluation/*.py", "pipeline/ensemble.py", "pipeline/evaluate.py", "pipeline/export.py", "pipeline/advice.py"),
+        *("evaluation/*.py", "pipeline/ensemble.py", "pipeline/evaluate.py", "pipeline/export.py"),
     ],
 )
 def test_what_works_from_stores_and_what_recipes_say_do_not_import_torch_on_any_way(modules: str) -> None:

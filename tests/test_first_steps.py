@@ -23,7 +23,7 @@ from vsscli.project.sizing import Size, measured_size
 PAGE = Path(__file__).parents[1] / "docs" / "first-steps.md"
 ROAD, SKY = (128, 64, 128), (70, 130, 180)
 SMALL = """
-model: {encoder: resnet10t, channels: 16, pretrained: none}
+model: {encoder: test_resnet, channels: 16, pretrained: none}
 augment: {size: 48, crop: [32, 64]}
 train: {batch_size: 2, warmup: 1, workers: 0, threads: 1}
 predict: {size: 48, tta: {scales: [1.0], flip: true}}

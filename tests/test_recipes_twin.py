@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from network_samples import ADAPTER, HEAD, PLAIN
 
 from vsscli.context import Context
 from vsscli.pipeline.submit import Target, check
@@ -19,7 +20,7 @@ OTHERS = {**FEW, "seed": 7}
 
 
 def write_cut(path: Path) -> Path:
-    """The twin with two steps, two unlabelled frames and one view of each."""
+    """The twin with the smallest networks of its kinds, two steps, two unlabelled frames and one view of each."""
     twin = load_pipeline("tiny/pvuw2024")
     stages: dict[str, dict[str, object]] = {}
     for name, stage in twin.stages.items():
@@ -29,7 +30,7 @@ def write_cut(path: Path) -> Path:
             also = {"name": "other-streets", "root": "others", "classes": "classes.json", "remap": "fewer.yaml"}
             stages[name] = {
                 "set": {
-                    "model": {"crop": [32, 64], "head": {"layout": "small", "queries": 8, "decoder_layers": 3}},
+                    "model": {"crop": [32, 64], "head": HEAD, "sizes": {**PLAIN, "adapter": ADAPTER}},
                     "augment": {"crop": [32, 64]},
                     "train": {"steps": 2, "batch_size": 2, "warmup": 1, "workers": 0},
                     "data": data,

@@ -23,10 +23,10 @@ CLIPS = {"clip": 3, "num_queries": 8, "blocks": 2}
 
 @pytest.mark.parametrize("model", [CLIPS, {**CLIPS, "queries": "decoder", "variant": "published"}])
 def test_it_learns_from_clips(tmp_path: Path, model: dict[str, Any]) -> None:
-    recipe = recipe_of(tmp_path / "data", model, **EOMT, steps=30, lr=2e-3)
+    recipe = recipe_of(tmp_path / "data", model, **EOMT, steps=16, lr=4e-3)
     train(recipe, tmp_path / "run", device="cpu")
     values = losses(tmp_path / "run")
-    assert sum(values[-6:]) < 0.9 * sum(values[:6])
+    assert sum(values[-4:]) < 0.9 * sum(values[:4])
 
 
 def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path) -> None:

@@ -216,9 +216,9 @@ def test_a_split_that_is_trained_on_is_validated_on_only_when_asked_for(tmp_path
 def test_a_checkpoint_whose_images_were_normalised_otherwise_is_no_start(tmp_path: Path) -> None:
     recipe = small_recipe(tmp_path / "data", steps=1)
     checkpoint = load_checkpoint(train(recipe, tmp_path / "run").last)
-    checkpoint.normalisation = Normalisation((127.5,) * 3, (127.5,) * 3)
+    checkpoint.normalisation = Normalisation((100.0,) * 3, (50.0,) * 3)
     save_checkpoint(tmp_path / "other.pt", checkpoint)
-    with pytest.raises(VssError, match=r"mean and .* \(127\.5, 127\.5, 127\.5\)"):
+    with pytest.raises(VssError, match=r"mean and .* \(100\.0, 100\.0, 100\.0\)"):
         train(recipe, tmp_path / "other", init=tmp_path / "other.pt")
 
 
