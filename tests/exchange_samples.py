@@ -13,6 +13,7 @@ from PIL import Image
 from vsscli.data.classes import IGNORE, ClassTable
 from vsscli.data.masks import MaskIds, read_mask, to_classes, write_mask
 from vsscli.data.palettes import legend_of
+from vsscli.data.videos import Frame
 from vsscli.exchange.catalogue import reader_of, writer_of
 from vsscli.exchange.items import Choices, Found, Item, Reading
 from vsscli.exchange.names import ClassNames
@@ -50,7 +51,7 @@ def items() -> Iterator[Item]:
     """The frames, to be written."""
     for address, label in LABELS.items():
         video, stem = address.split("/")
-        yield Item(video, stem, label, int(stem))
+        yield Item(video, stem, label, int(stem), Frame(video, stem, None))
 
 
 def write_as(form: str, out: Path, choices: Choices = Choices(), table: ClassTable = TABLE) -> dict[str, float]:

@@ -98,7 +98,7 @@ def _correct(street: Path) -> None:
         text = draft.read("annotations.xml").decode()
     images = re.findall(r"<image .*?</image>", text, re.S)
     head = images[0][: images[0].index(">") + 1]
-    CORRECTED.append(re.search(r'name="([^"]+)"', head)[1])  # type: ignore[index]
+    CORRECTED.append(re.search(r'name="([^"]+)"', head)[1].replace("_", "/", 1))  # type: ignore[index]
     height, width = SIZE
     box = f"0.0,0.0;{width}.0,0.0;{width}.0,{height}.0;0.0,{height}.0"
     polygon = f'<polygon label="road" occluded="0" points="{box}" z_order="0"></polygon>'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -14,8 +15,11 @@ from small import small_recipe, train
 from vsscli.cli.app import run
 from vsscli.context import Context
 from vsscli.errors import VssError
+from vsscli.models.checkpoints import load_checkpoint
 from vsscli.pipeline.advice import advise
+from vsscli.pipeline.incoming import import_labels
 from vsscli.pipeline.predict import predict_split
+from vsscli.recipes.load import recipe_from_dict
 
 
 @pytest.fixture(scope="module")
@@ -33,13 +37,35 @@ def test_a_folder_to_upload(home: Path, tmp_path: Path) -> None:
     assert listed == [choice.address for choice in done.choices]
     assert len(set(listed)) == 3
     for address in listed:
-        image = np.asarray(Image.open(tmp_path / "next" / "images" / f"{address}.png"))
         video, stem = address.split("/")
+        image = np.asarray(Image.open(tmp_path / "next" / "images" / f"{video}_{stem}.png"))
         frame = np.asarray(Image.open(home / "data" / "data" / video / "origin" / f"{stem}.jpg"))
         np.testing.assert_array_equal(image, frame)
     with zipfile.ZipFile(tmp_path / "next" / "draft.zip") as draft:
         text = draft.read("annotations.xml").decode()
-    assert text.count("<image ") == 3
+    names = [f"{address.replace('/', '_')}.png" for address in listed]
+    assert sorted(re.findall(r'name="([^"]+\.png)"', text)) == sorted(names)
+    recipe = recipe_from_dict(load_checkpoint(home / "runs" / "small" / "last.pt").recipe, "the recipe")
+    back = import_labels(tmp_path / "next" / "draft.zip", tmp_path / "labels", recipe=recipe)
+    assert sorted(back.new) == sorted(listed)
+
+
+def test_a_later_choice_replaces_the_images_of_an_earlier_one(home: Path, tmp_path: Path) -> None:
+    advise(3, tmp_path / "next", context=Context(home / "runs"))
+    own = tmp_path / "next" / "images" / "of mine.png"
+    own.write_bytes(b"")
+    first = (tmp_path / "next" / "frames.txt").read_text().splitlines()
+    (tmp_path / "next" / "images" / f"{first[0].replace('/', '_')}.png").unlink()
+    done = advise(1, tmp_path / "next", context=Context(home / "runs"))
+    images = {path.name for path in (tmp_path / "next" / "images").iterdir()}
+    assert images == {own.name, f"{done.choices[0].address.replace('/', '_')}.png"}
+
+
+def test_a_draft_in_a_format_without_zip_is_refused_before_frames_are_looked_at(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(VssError, match="cvat-video") as caught:
+        advise(3, tmp_path / "next", draft="cvat-video", context=Context(home / "runs"))
+    assert "--frames" in caught.value.hint
+    assert not (tmp_path / "next").exists()
 
 
 def test_the_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,9 +19,11 @@ from vsscli.exchange.functions import CVAT, Answering, function_text
 from vsscli.exchange.polygons import paint
 
 
-def test_masks_in_the_xml(tmp_path: Path) -> None:
-    write_as("cvat", tmp_path)
-    images = ElementTree.parse(tmp_path / "annotations.xml").getroot().findall("image")
+@pytest.mark.parametrize(("form", "files"), [("cvat", ["annotations"]), ("cvat-video", ["day1", "day2"])])
+def test_masks_in_the_xml(tmp_path: Path, form: str, files: list[str]) -> None:
+    write_as(form, tmp_path)
+    roots = (ElementTree.parse(tmp_path / f"{name}.xml").getroot() for name in files)
+    images = [image for root in roots for image in root.findall("image")]
     for image, label in zip(images, LABELS.values(), strict=True):
         drawn = np.full(SIZE, 255, np.uint8)
         for mask in image.findall("mask"):

@@ -56,3 +56,19 @@ def test_what_it_writes_is_read(tmp_path: Path, form: str, theirs: str) -> None:
     for name, label in found.items():
         address = name.rpartition(".")[0] if name.endswith((".png", ".jpg")) else name
         np.testing.assert_array_equal(label, LABELS[address])
+
+
+def test_tasks_of_videos_have_frames_by_number(tmp_path: Path) -> None:
+    write_as("cvat-video", tmp_path)
+    found = {}
+    for video in ("day1", "day2"):
+        (tmp_path / video / "images").mkdir(parents=True)
+        (tmp_path / f"{video}.xml").rename(tmp_path / video / "annotations.xml")
+        for number in (0, 1, 7):  # it insists on files of these names
+            Image.new("RGB", SIZE[::-1]).save(tmp_path / video / "images" / f"frame_{number:06d}", "PNG")
+        dataset = Dataset.import_from(str(tmp_path / video), "cvat")
+        names = [label.name for label in dataset.categories()[AnnotationType.label]]
+        found |= {f"{video}/{item.attributes['frame']:03d}": drawn(item, names) for item in dataset}
+    assert found.keys() == LABELS.keys()
+    for address, label in LABELS.items():
+        np.testing.assert_array_equal(found[address], label)

@@ -16,8 +16,8 @@ def export(
         Option(
             "--to",
             metavar="FORMAT",
-            help="png, colour, voc, cvat, coco, coco-panoptic, label-studio, labelme, yolo, video, fiftyone, datumaro; "
-            "or cvat-function, label-studio-backend: a Python file that answers the tool.",
+            help="png, colour, voc, cvat, cvat-video, coco, coco-panoptic, label-studio, labelme, yolo, video, "
+            "fiftyone, datumaro; or cvat-function, label-studio-backend: a Python file that answers the tool.",
         ),
     ] = "png",
     out: Annotated[

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from vsscli.errors import VssError
 from vsscli.exchange.coco import CocoWriter, read_coco
 from vsscli.exchange.colour import ColourWriter, VocWriter, read_colour, read_voc
-from vsscli.exchange.cvat import CvatWriter, read_cvat
+from vsscli.exchange.cvat import CvatVideoWriter, CvatWriter, read_cvat
 from vsscli.exchange.datumaro import DatumaroWriter
 from vsscli.exchange.fiftyone import FiftyOneWriter
 from vsscli.exchange.items import Read, Write
@@ -25,7 +25,8 @@ class Format:
     """How a format is read and written, where it is.
 
     ``single`` is the suffix of the one file that it may be written to in place of a folder; ``polygons`` says whether
-    it takes outlines instead of masks; ``zipped`` whether a zip may be written.
+    it takes outlines instead of masks; ``zipped`` whether a zip may be written; ``numbered`` whether frames go by their
+    numbers in the video, which the data set knows.
     """
 
     read: Read | None
@@ -33,6 +34,7 @@ class Format:
     single: str = ""
     polygons: bool = False
     zipped: bool = True
+    numbered: bool = False
 
 
 FORMATS: dict[str, Format] = {
@@ -40,6 +42,7 @@ FORMATS: dict[str, Format] = {
     "colour": Format(read_colour, ColourWriter),
     "voc": Format(read_voc, VocWriter),
     "cvat": Format(read_cvat, CvatWriter, single=".xml", polygons=True),
+    "cvat-video": Format(None, CvatVideoWriter, single=".xml", polygons=True, zipped=False, numbered=True),
     "coco": Format(read_coco, CocoWriter, single=".json", polygons=True),
     "coco-panoptic": Format(read_panoptic, PanopticWriter),
     "label-studio": Format(read_label_studio, LabelStudioWriter, single=".json", polygons=True),

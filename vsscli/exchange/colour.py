@@ -45,7 +45,7 @@ class ColourWriter(Writer):
     def add(self, item: Item) -> None:
         picture = io.BytesIO()
         Image.fromarray(self._paint[item.label]).save(picture, "PNG")
-        self.sink.write(f"{self.folder}{item.address}.png", picture.getvalue())
+        self.sink.write(f"{self.folder}{item.name}.png", picture.getvalue())
 
     def finish(self) -> dict[str, float]:
         self.sink.write(LABELMAP, labelmap(self.table, self._colours).encode())
@@ -63,7 +63,7 @@ class VocWriter(ColourWriter):
 
     def add(self, item: Item) -> None:
         super().add(item)
-        self._listed.write(f"{item.address}\n".encode())
+        self._listed.write(f"{item.name}\n".encode())
 
     def finish(self) -> dict[str, float]:
         self.sink.gather("ImageSets/Segmentation/default.txt", self._listed)

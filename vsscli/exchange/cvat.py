@@ -1,12 +1,13 @@
 """CVAT's XML, "CVAT for images 1.1" and "CVAT for video 1.1", alone or in its zip.
 
-Written for images, as masks, which are exact, or as polygons. Read, shapes are painted in their z-order, and in the
+Written frame by frame, as masks, which are exact, or as polygons. Read, shapes are painted in their z-order, and in the
 order of the file where that is equal.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from xml.sax.saxutils import escape, quoteattr
 
 import numpy as np
@@ -14,7 +15,8 @@ import numpy as np
 from vsscli.data.classes import ClassTable
 from vsscli.data.pixels import require_pixels
 from vsscli.errors import VssError
-from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
+from vsscli.exchange.cvattasks import IMAGES, VIDEO, Tasks
+from vsscli.exchange.items import Choices, Found, Item, Numbered, Reading, Size, Writer
 from vsscli.exchange.polygons import Fidelity, traced
 from vsscli.exchange.rle import decode_counts, row_counts
 from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
@@ -24,53 +26,118 @@ from vsscli.exchange.tracks import add_track, tracked
 from vsscli.exchange.xmlparts import Element, xml_parts
 
 NAME = "annotations.xml"
+
+APART = 1_000_000
+"""Between the numbers of two videos' first frames in a file for a task of images."""
+
+OF_VIDEO = re.compile(r"frame_\d+")
+"""What CVAT calls the frames of a video."""
+
 AREAS = ("mask", "polygon")
 OTHERS = ("box", "polyline", "points", "cuboid", "skeleton", "ellipse", "tag")
 
 
-class CvatWriter(Writer):
-    """``annotations.xml``: what "Upload annotations" of a task takes, in the format "CVAT 1.1" for images."""
+class _Document:
+    """Images of an XML file, in a scratch file until all are there and the head can be written."""
 
-    def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
-        super().__init__(sink, table, choices)
-        self._images, self._frames = sink.scratch(), 0
-        self._fidelity = Fidelity()
+    def __init__(self, sink: Sink) -> None:
+        self._sink, self._images, self.frames = sink, sink.scratch(), 0
 
-    def add(self, item: Item) -> None:
-        height, width = item.size
-        name = quoteattr(item.file_name)
-        self._images.write(f'<image id="{self._frames}" name={name} width="{width}" height="{height}">\n'.encode())
-        for shape in self._polygons(item) if self.choices.polygons else self._masks(item):
-            self._images.write(shape.encode())
+    def add(self, number: int, name: str, size: Size, shapes: Iterable[str]) -> None:
+        """Append an image."""
+        place = f'id="{number}" name={quoteattr(name)} width="{size[1]}" height="{size[0]}"'
+        self._images.write(f"<image {place}>\n".encode())
+        self._images.writelines(shape.encode() for shape in shapes)
         self._images.write(b"</image>\n")
-        self._frames += 1
+        self.frames += 1
 
-    def _masks(self, item: Item) -> Iterator[str]:
-        present = np.bincount(item.label.ravel(), minlength=256)[: self.table.num_classes]
-        for index in np.flatnonzero(present).tolist():
-            rle, left, top, width, height = boxed_runs(item.label == index)
-            box = f'left="{left}" top="{top}" width="{width}" height="{height}"'
-            yield f'<mask {self._common(index)} rle="{", ".join(map(str, rle))}" {box} z_order="0"></mask>\n'
-
-    def _polygons(self, item: Item) -> Iterator[str]:
-        for index, found in traced(item.label, self.table.num_classes, self.choices.tolerance, self._fidelity):
-            for region in found:
-                points = ";".join(f"{x:.2f},{y:.2f}" for x, y in region.keyhole())
-                yield f'<polygon {self._common(index)} points="{points}" z_order="0"></polygon>\n'
-
-    def _common(self, index: int) -> str:
-        return f'label={quoteattr(self.table.names[index])} source="auto" occluded="0"'
-
-    def finish(self) -> dict[str, float]:
-        rows = zip(self.table.names, self.table.colours, strict=True)
+    def end(self, file: str, task: str, table: ClassTable) -> None:
+        """Write the file, whose head says of the task what ``task`` has, and begin another one."""
+        rows = zip(table.names, table.colours, strict=True)
         labels = "".join(
             f"<label><name>{escape(name)}</name><color>#{bytes(colour).hex()}</color><attributes></attributes></label>"
             for name, colour in rows
         )
-        meta = f"<meta><task><size>{self._frames}</size><mode>annotation</mode><labels>{labels}</labels></task></meta>"
+        meta = f"<meta><task>{task}<labels>{labels}</labels></task></meta>"
         head = f'<?xml version="1.0" encoding="utf-8"?>\n<annotations>\n<version>1.1</version>\n{meta}\n'
-        self.sink.gather(NAME, head.encode(), self._images, b"</annotations>\n")
+        self._sink.gather(file, head.encode(), self._images, b"</annotations>\n")
+        self._images.seek(0)
+        self._images.truncate()
+        self.frames = 0
+
+
+class CvatWriter(Writer):
+    """``annotations.xml`` for a task of images, which CVAT finds by name.
+
+    What it finds by no name is taken by number. So numbers are those in the video, and begin at the next million for
+    each further video: uploaded to the task of a video, the file fits that video or is refused.
+    """
+
+    def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
+        super().__init__(sink, table, choices)
+        self._document, self._fidelity = _Document(sink), Fidelity()
+        self._videos: dict[str, int] = {}
+
+    def add(self, item: Item) -> None:
+        number = item.number + APART * self._videos.setdefault(item.video, len(self._videos))
+        self._document.add(number, item.file_name, item.size, _shapes(item, self.table, self.choices, self._fidelity))
+
+    def finish(self) -> dict[str, float]:
+        self._document.end(NAME, f"<size>{self._document.frames}</size><mode>{IMAGES}</mode>", self.table)
         return self._fidelity.figures() if self.choices.polygons else {}
+
+
+class CvatVideoWriter(Writer):
+    """``<video>.xml`` for each video, for the task of that video, whose frames CVAT knows by number."""
+
+    def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
+        super().__init__(sink, table, choices)
+        self._document, self._fidelity = _Document(sink), Fidelity()
+        self._video, self._size = "", (0, 0)
+
+    def add(self, item: Item) -> None:
+        if item.video != self._video:
+            if self.sink.single and self._video:
+                raise VssError(f"{self.sink.out} is one file, and there are several videos", "name a folder with --out")
+            self._end()
+            self._video, self._size = item.video, item.size
+        if item.frame is None:
+            raise VssError(
+                f"frame {item.address} is not in the data set", "name the one that was predicted with --data"
+            )
+        name = f"frame_{item.number:06d}"
+        self._document.add(item.number, name, item.size, _shapes(item, self.table, self.choices, self._fidelity))
+
+    def finish(self) -> dict[str, float]:
+        self._end()
+        return self._fidelity.figures() if self.choices.polygons else {}
+
+    def _end(self) -> None:
+        if not self._video:
+            return
+        video, (height, width) = escape(self._video), self._size
+        task = (
+            f"<name>{video}</name><size>{self._document.frames}</size><mode>{VIDEO}</mode>"
+            f"<original_size><width>{width}</width><height>{height}</height></original_size>"
+            f"<source>{video}.mp4</source>"
+        )
+        self._document.end(f"{self._video}.xml", task, self.table)
+
+
+def _shapes(item: Item, table: ClassTable, choices: Choices, fidelity: Fidelity) -> Iterator[str]:
+    """The shapes of a frame: a mask for each class in it, or polygons."""
+    commons = [f'label={quoteattr(name)} source="auto" occluded="0"' for name in table.names]
+    if choices.polygons:
+        for index, found in traced(item.label, table.num_classes, choices.tolerance, fidelity):
+            for region in found:
+                points = ";".join(f"{x:.2f},{y:.2f}" for x, y in region.keyhole())
+                yield f'<polygon {commons[index]} points="{points}" z_order="0"></polygon>\n'
+        return
+    present = np.bincount(item.label.ravel(), minlength=256)[: table.num_classes]
+    for index in np.flatnonzero(present).tolist():
+        rle, left, top, width, height = boxed_runs(item.label == index)
+        box = f'left="{left}" top="{top}" width="{width}" height="{height}"'
+        yield f'<mask {commons[index]} rle="{", ".join(map(str, rle))}" {box} z_order="0"></mask>\n'
 
 
 def boxed_runs(mask: np.ndarray) -> tuple[list[int], int, int, int, int]:
@@ -92,30 +159,29 @@ def read_cvat(reading: Reading) -> Iterator[Found]:
 
 def _read_file(reading: Reading, name: str) -> Iterator[Found]:
     where = str(reading.source.place(name))
-    meta = Element("meta", {})
+    tasks = Tasks(Element("meta", {}), where)
     with Spool() as spool, reading.source.open(name) as file:
         for element in xml_parts(file, where, "annotations"):
             try:
                 if element.name == "meta":
-                    meta = element
+                    tasks = Tasks(element, where)
                 elif element.name == "image":
-                    found = _read_image(element, reading, where)
+                    found = _read_image(element, tasks, reading, where)
                     if found is not None:
                         yield found
                 elif element.name == "track":
                     if any(shape.name in AREAS for shape in element.inner):
-                        add_track(element, spool, where)
+                        add_track(element, tasks, spool, where)
                     else:
                         reading.left_out["tracks without areas"] += 1
             except DAMAGE as cause:
                 raise VssError(f"{where}: <{element.name}> can't be read: {cause}", "export it again") from cause
-        for frame, size, shapes in tracked(spool, meta, where):
-            drawn = _drawable(shapes, reading, where)
-            uncovered, at = reading.names.uncovered, f"{where}: frame {frame}"
-            yield Found(frame, size, lambda size, drawn=drawn, at=at: draw_shapes(drawn, size, uncovered, at))  # type: ignore[misc] # noqa: B023
+        for task_id, frame, shapes in tracked(spool, where):
+            task, drawn = tasks[task_id], _drawable(shapes, reading, where)
+            yield _found(task.numbered(frame), task.size, drawn, reading, f"{where}: frame {frame}")
 
 
-def _read_image(element: Element, reading: Reading, where: str) -> Found | None:
+def _read_image(element: Element, tasks: Tasks, reading: Reading, where: str) -> Found | None:
     name, size = element.get("name"), (int(element.get("height")), int(element.get("width")))
     require_pixels(*size, f"{where}: image {name}")
     for shape in element.inner:
@@ -125,7 +191,19 @@ def _read_image(element: Element, reading: Reading, where: str) -> Found | None:
     if not drawn:
         reading.left_out["frames without areas"] += 1
         return None
-    return Found(name, size, lambda size: draw_shapes(drawn, size, reading.names.uncovered, f"{where}: image {name}"))
+    _, task = tasks.of(element)
+    of_video = task.mode == VIDEO and OF_VIDEO.fullmatch(name)
+    frame = task.numbered(int(element.get("id"))) if of_video else name
+    return _found(frame, size, drawn, reading, f"{where}: image {name}")
+
+
+def _found(frame: Numbered | str, size: Size | None, drawn: list[Draw], reading: Reading, where: str) -> Found:
+    def draw(size: Size) -> np.ndarray:
+        return draw_shapes(drawn, size, reading.names.uncovered, where)
+
+    if isinstance(frame, str):
+        return Found(frame, size, draw)
+    return Found(f"{[*frame.videos, 'video'][0]}/{frame.number:06d}", size, draw, frame)
 
 
 def _drawable(elements: list[Element], reading: Reading, where: str) -> list[Draw]:

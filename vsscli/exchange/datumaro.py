@@ -32,7 +32,7 @@ class DatumaroWriter(Writer):
             for index, counts in class_runs(item.label, self.table.num_classes)
         ]
         image = {"path": item.file_name, "size": list(item.size)}
-        entry = {"id": item.address, "annotations": masks, "attr": {"frame": item.number}, "image": image}
+        entry = {"id": item.name, "annotations": masks, "attr": {"frame": item.number}, "image": image}
         self._items.write(b",\n" * (self._frames > 0) + json_text(entry))
         self._frames += 1
 

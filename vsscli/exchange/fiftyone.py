@@ -25,7 +25,7 @@ class FiftyOneWriter(Writer):
         self._samples, self._frames = sink.scratch(), 0
 
     def add(self, item: Item) -> None:
-        mask = f"{MASKS}{item.address}.png"
+        mask = f"{MASKS}{item.name}.png"
         values = np.where(item.label == IGNORE, 0, item.label + 1).astype(np.uint8)
         self.sink.write(mask, encode_label(values, self.table.palette(1)))
         sample = {

@@ -37,9 +37,12 @@ class Item:
     label
         (H, W) uint8: class indices, 255 for void.
     number
-        Its place in the video.
+        Its place in the video, from 0; if the data set is not known, in the prediction of the video.
     frame
         The frame of the data set, where it is known.
+    flat
+        Whether files are named after both video and frame instead of being in a folder of the video: programs that
+        take files without their folders keep them apart.
     """
 
     video: str
@@ -47,6 +50,7 @@ class Item:
     label: np.ndarray
     number: int = 0
     frame: Frame | None = None
+    flat: bool = False
 
     @property
     def address(self) -> str:
@@ -54,9 +58,14 @@ class Item:
         return f"{self.video}/{self.stem}"
 
     @property
+    def name(self) -> str:
+        """The name of its files without suffix: its address, or if `flat`, ``<video>_<stem>``."""
+        return flat_name(self.video, self.stem) if self.flat else self.address
+
+    @property
     def file_name(self) -> str:
-        """What to call the frame's image: its own file's name, if it has one, below that of its video."""
-        return f"{self.address}.png" if self.image is None else f"{self.video}/{self.image.name}"
+        """The name of its image: that of its own file in a folder of the video, or `name` as PNG."""
+        return f"{self.name}.png" if self.image is None or self.flat else f"{self.video}/{self.image.name}"
 
     @property
     def image(self) -> Path | None:
@@ -67,6 +76,27 @@ class Item:
     def size(self) -> Size:
         """H, W."""
         return self.label.shape[0], self.label.shape[1]
+
+
+def flat_name(video: str, stem: str) -> str:
+    """The name of a frame among those of other videos."""
+    return f"{video}_{stem}"
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A frame by its number in a video.
+
+    Parameters
+    ----------
+    videos
+        What the video may be called, the likeliest first; empty if the source does not say.
+    number
+        From 0.
+    """
+
+    videos: tuple[str, ...]
+    number: int
 
 
 @dataclass(frozen=True)
@@ -82,11 +112,14 @@ class Found:
     draw
         Its labels at a size, (H, W) uint8: class indices, 255 for void. To be called, if at all, before the next frame
         is taken.
+    numbered
+        Which frame it is, if the source goes by number instead of by name.
     """
 
     name: str
     size: Size | None
     draw: Callable[[Size], np.ndarray]
+    numbered: Numbered | None = None
 
 
 @dataclass

@@ -46,7 +46,7 @@ class LabelmeWriter(Writer):
             "imageHeight": height,
             "imageWidth": width,
         }
-        self.sink.write(f"{item.address}.json", json_text(values))
+        self.sink.write(f"{item.name}.json", json_text(values))
 
     def _masks(self, item: Item) -> Iterator[dict[str, Any]]:
         present = np.bincount(item.label.ravel(), minlength=256)[: self.table.num_classes]

@@ -12,7 +12,7 @@ from urllib.parse import unquote
 from vsscli.data.folders import IMAGE_SUFFIXES
 from vsscli.data.matching import NUMBER, FrameNames, called
 from vsscli.data.spelling import composed
-from vsscli.exchange.items import Size
+from vsscli.exchange.items import Numbered, Size
 
 UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 """What Label Studio puts before the name of a file that was uploaded."""
@@ -43,25 +43,32 @@ class Matcher:
     Parameters
     ----------
     places
-        All frames of the data set.
+        All frames of the data set, those of a video in order.
     first
         The number that others give the first frame of a video file.
     """
 
     def __init__(self, places: Iterable[Place], first: int = 0) -> None:
-        by_video: dict[str, list[Place]] = defaultdict(list)
+        self._frames: dict[str, list[Place]] = defaultdict(list)
         self._joined: dict[str, list[Place]] = defaultdict(list)
         self._stems: dict[str, list[Place]] = defaultdict(list)
         for place in places:
             video, stem = composed(place.video), composed(called(place.stem, place.number, first))
-            by_video[video].append(place)
+            self._frames[video].append(place)
             for joined in (f"{video}_{stem}", f"{video}-{stem}"):
                 self._joined[joined].append(place)
             self._stems[stem].append(place)
         self._videos = {
             video: FrameNames((called(place.stem, place.number, first), place) for place in frames)
-            for video, frames in by_video.items()
+            for video, frames in self._frames.items()
         }
+
+    def at(self, numbered: Numbered) -> Place | None:
+        """The frame with a number in the first of some videos that there is; in the only video, if none is named."""
+        only = list(self._frames) if len(self._frames) == 1 else []
+        there = [video for video in map(composed, numbered.videos or only) if video in self._frames]
+        frames = self._frames[there[0]] if there else []
+        return frames[numbered.number] if 0 <= numbered.number < len(frames) else None
 
     def find(self, name: str) -> Place | None:
         """The frame that a name means, if it is one frame's."""

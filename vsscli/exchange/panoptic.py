@@ -33,7 +33,7 @@ class PanopticWriter(Writer):
     def add(self, item: Item) -> None:
         comma = b",\n" * (self._frames > 0)
         self._frames += 1
-        file = f"{item.address}.png"
+        file = f"{item.name}.png"
         values = np.where(item.label < self.table.num_classes, item.label + 1, 0).astype(np.uint8)
         segments = []
         for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist():

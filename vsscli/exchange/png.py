@@ -24,7 +24,7 @@ class PngWriter(Writer):
     """A file a frame."""
 
     def add(self, item: Item) -> None:
-        self.sink.write(f"{item.address}.png", encode_mask(item.label, self.table))
+        self.sink.write(f"{item.name}.png", encode_mask(item.label, self.table))
 
 
 def read_png(reading: Reading) -> Iterator[Found]:

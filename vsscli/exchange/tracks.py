@@ -6,28 +6,34 @@ another track has that frame, is refused: what would be there is CVAT's to say, 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterator
-from pathlib import PurePosixPath
 
-from vsscli.data.pixels import require_pixels
 from vsscli.errors import VssError
-from vsscli.exchange.items import Size
+from vsscli.exchange.cvattasks import IMAGES, Tasks
 from vsscli.exchange.spool import Spool
 from vsscli.exchange.xmlparts import Element
 
 TRACKS = "tracks"
 
 
-def add_track(track: Element, spool: Spool, where: str) -> None:
+def add_track(track: Element, tasks: Tasks, spool: Spool, where: str) -> None:
     """Put the shapes of a track to those of their frames.
 
     Raises
     ------
     VssError
-        A frame stands twice in it.
+        A frame stands twice in it, or the task has images, whose names tracks don't say.
     ValueError
         A frame is no number.
     """
+    name, task = tasks.of(track)
+    if task.mode == IMAGES:
+        raise VssError(
+            f"{where}: the task is one of images, and 'CVAT for video' does not say which images these are",
+            "export it as CVAT for images 1.1",
+        )
     last, spans = None, []
     for shape in sorted(track.inner, key=lambda shape: int(shape.get("frame"))):
         frame = int(shape.get("frame"))
@@ -40,33 +46,31 @@ def add_track(track: Element, spool: Spool, where: str) -> None:
             spans.append([frame, frame, 0])
         spans[-1][1:] = frame, spans[-1][2] + 1
         last = frame
-        spool.add(frame, [shape.name, {**shape.attributes, "label": track.get("label")}])
-    spool.add(TRACKS, [track.get("id"), spans])
+        spool.add((name, frame), [shape.name, {**shape.attributes, "label": track.get("label")}])
+    spool.add(TRACKS, [track.get("id"), name, spans])
 
 
-def tracked(spool: Spool, meta: Element, where: str) -> Iterator[tuple[str, Size | None, list[Element]]]:
-    """The frames of all tracks in order: what to call it, the size where the file says it, and the shapes.
+def tracked(spool: Spool, where: str) -> Iterator[tuple[str, int, list[Element]]]:
+    """The frames of all tracks in order: the id of the task, the number, and the shapes.
 
     Raises
     ------
     VssError
         A track lacks a frame that another has.
     """
-    frames = sorted(frame for frame in spool.places() if isinstance(frame, int))
-    for number, spans in spool.values(TRACKS):
+    frames: dict[str, list[int]] = defaultdict(list)
+    for key in spool.places():
+        if isinstance(key, tuple):
+            frames[key[0]].append(key[1])
+    for there in frames.values():
+        there.sort()
+    for number, name, spans in spool.values(TRACKS):
         for first, last, count in spans:
-            if sum(first <= frame <= last for frame in frames) != count:
+            if bisect_right(frames[name], last) - bisect_left(frames[name], first) != count:
                 raise VssError(
                     f"{where}: track {number} has key frames alone, {first} to {last}",
                     "export as CVAT for video 1.1, which writes every frame; or paint key frames one by one",
                 )
-    source = meta.text_of("source") or meta.text_of("name") or "video"
-    video = PurePosixPath(source.replace("\\", "/")).stem
-    original = next(meta.all("original_size"), None)
-    size = None
-    if original is not None:
-        size = int(original.text_of("height")), int(original.text_of("width"))
-        require_pixels(*size, where)
-    for frame in frames:
-        shapes = [Element(name, attributes) for name, attributes in spool.values(frame)]
-        yield f"{video}/{frame:06d}", size, shapes
+    for name, there in frames.items():
+        for frame in there:
+            yield name, frame, [Element(kind, attributes) for kind, attributes in spool.values((name, frame))]

@@ -14,7 +14,7 @@ import yaml
 from vsscli.data.classes import ClassTable, parse_classes
 from vsscli.data.classfiles import parse_class_lines
 from vsscli.errors import VssError
-from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
+from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer, flat_name
 from vsscli.exchange.polygons import Fidelity, traced
 from vsscli.exchange.shapes import draw_shapes, polygon
 from vsscli.exchange.sink import Sink
@@ -37,7 +37,9 @@ class YoloWriter(Writer):
             for region in found:
                 shares = (region.keyhole() / size).ravel()
                 lines.append(" ".join([str(index), *(f"{share:.8g}" for share in shares)]))
-        self.sink.write(f"{FOLDER}{item.video}_{item.stem}.txt", "".join(f"{line}\n" for line in lines).encode())
+        self.sink.write(
+            f"{FOLDER}{flat_name(item.video, item.stem)}.txt", "".join(f"{line}\n" for line in lines).encode()
+        )
 
     def finish(self) -> dict[str, float]:
         values = {"train": "images/train", "val": "images/train"}

@@ -10,13 +10,16 @@ from PIL import Image
 
 from vsscli.context import Context
 from vsscli.data.clips import ALL
+from vsscli.data.folders import read_list
 from vsscli.data.layouts import Dataset
 from vsscli.data.spelling import composed
 from vsscli.data.videos import Frame
 from vsscli.errors import VssError
+from vsscli.exchange.catalogue import writer_of
+from vsscli.exchange.items import flat_name
 from vsscli.files import whole_file, write_text
 from vsscli.fusion.informative import Choice, choose, measure
-from vsscli.inside import require_folder
+from vsscli.inside import Inside, require_folder
 from vsscli.pipeline.export import export_labels
 from vsscli.pipeline.frames import every_frame
 from vsscli.pipeline.outgoing import Selection
@@ -53,7 +56,8 @@ def advise(
         How many.
     out
         A folder: ``frames.txt`` lists the frames, ``images/`` holds their images, ``draft.zip`` the labels that the
-        network predicts, to be corrected.
+        network predicts, to be corrected. Images are named ``<video>_<stem>.png``, also in the draft, because programs
+        that take single files drop the folder.
     predictions
         Stores of one split; of several the frames count on which they disagree. Without any, the newest of ``all``,
         else of ``unlabelled``.
@@ -69,6 +73,11 @@ def advise(
     """
     out = Path(out)
     require_folder(out, "--out")
+    if not writer_of(draft)[1].zipped:
+        raise VssError(
+            f"--to {draft}: a draft is a zip, which this format does not come in",
+            f"after choosing: vss export --to {draft} --frames {out / LIST}",
+        )
     paths = [Path(path) for path in predictions] or [_newest(context.workspace)]
     stores = [open_store(path) for path in paths]
     if any(store.header.kind == "pseudo" for store in stores):
@@ -92,10 +101,10 @@ def advise(
     choices = choose(measures, count, known, allowed)
     if not choices:
         raise VssError(f"every frame of {first.path} has labels already", "predict videos with frames that have none")
-    _write(out, choices, frames, context)
-    export_labels(
-        draft, out / DRAFT, prediction=first.path, selection=Selection(out / LIST), force=True, context=context
-    )
+    flat = len({flat_name(frame.video, frame.stem) for frame in frames.values()}) == len(frames)
+    _write(out, choices, frames, context, flat=flat)
+    selection = Selection(out / LIST, flat=flat)
+    export_labels(draft, out / DRAFT, prediction=first.path, selection=selection, force=True, context=context)
     return Advice(tuple(choices), first.path, out)
 
 
@@ -117,12 +126,21 @@ def _addresses(dataset: Dataset, split: str) -> frozenset[str]:
     return frozenset(composed(frame.address) for frame in wanted)
 
 
-def _write(out: Path, choices: Sequence[Choice], frames: dict[str, Frame], context: Context) -> None:
-    """The list, and the image of each frame by its address, as PNG: labels are drawn on what the network saw."""
+def _write(out: Path, choices: Sequence[Choice], frames: dict[str, Frame], context: Context, *, flat: bool) -> None:
+    """The list, and the image of each frame as PNG: labels are drawn on what the network saw. Images of the frames on
+    an earlier list are removed first."""
+
+    def place(address: str) -> Path:
+        video, _, stem = address.rpartition("/")
+        return out / IMAGES / f"{flat_name(video, stem) if flat else address}.png"
+
+    if (out / LIST).is_file():
+        for address in read_list(out / LIST):
+            Inside(out).unlink(place(address))
     write_text(out / LIST, "".join(f"{choice.address}\n" for choice in choices))
     with context.talk.track("images", len(choices)) as advance:
         for choice in choices:
-            image = frames[composed(choice.address)].read()
-            with whole_file(out / IMAGES / f"{choice.address}.png", sync=False) as part:
-                Image.fromarray(image).save(part, "PNG", compress_level=1)
+            frame = frames[composed(choice.address)]
+            with whole_file(place(frame.address), sync=False) as part:
+                Image.fromarray(frame.read()).save(part, "PNG", compress_level=1)
             advance(1)

@@ -83,7 +83,7 @@ def export_labels(
         raise VssError(f"--to {form} writes no zip", "name a folder with --out")
     path = newest_prediction(context.workspace) if prediction is None else Path(prediction)
     known = None if recipe is None else as_recipe(recipe)
-    given = outgoing(path, selection, context, known, images=choices.overlay)
+    given = outgoing(path, selection, context, known, images=choices.overlay or what.numbered)
     context.talk.say(f"writing {given.frames} frames of {path} as {form} to {out}")
     void = pixels = 0
     with Sink(out, single=what.single, force=force, made=True) as sink:

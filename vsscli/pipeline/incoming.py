@@ -11,6 +11,7 @@ import numpy as np
 
 from vsscli.context import Context
 from vsscli.data.classes import IGNORE, ClassTable, load_class_table
+from vsscli.data.folders import some
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.masks import MaskIds, read_mask, to_classes
 from vsscli.data.palettes import legend_of
@@ -122,7 +123,11 @@ def import_labels(
         done, taken = Imported(out, form), dict[str, str]()
         writer = None if sink is None else PngWriter(sink, table, Choices())
         context.talk.say(f"reading {source} as {form}")
-        listed = (found.name for found in reader_of(form)(Reading(reading.source, names, ids)))
+        listed = (
+            found.name
+            for found in reader_of(form)(Reading(reading.source, names, ids))
+            if found.numbered is None  # counted from 0
+        )
         frames.count_from(first_frame, listed, context.talk)
         with context.talk.track("import", 0, "frame") as advance:
             for found in reader_of(form)(reading):
@@ -216,7 +221,7 @@ class _Frames:
     def find(self, found: Found) -> Place | None:
         """The frame that is meant, if it is one."""
         if self._matcher is not None:
-            return self._matcher.find(found.name)
+            return self._matcher.find(found.name) if found.numbered is None else self._matcher.at(found.numbered)
         path = PurePosixPath(found.name.replace("\\", "/"))
         stem = path.name.removesuffix(path.suffix) if path.suffix.lower() in _SUFFIXES else path.name
         return Place(path.parent.name or stem, stem, None)
@@ -259,7 +264,8 @@ def _nothing(done: Imported, source: Path, dataset: Dataset | None) -> VssError:
         first = ", ".join(map(repr, done.unmatched[:3]))
         return VssError(
             f"none of the {len(done.unmatched)} frames of {source} is one of {dataset.name}: {first}",
-            "names are <video>/<stem>, <video>_<stem>, or a stem that is one frame's alone",
+            "names are <video>/<stem>, <video>_<stem>, or a stem that is one frame's alone; the videos are "
+            + some([video.name for video in every_video(dataset)]),
         )
     left = "".join(f"; left out: {count} {what}" for what, count in done.left_out.items())
     return VssError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,7 @@ from vsscli.data.spelling import composed
 from vsscli.data.videos import Frame
 from vsscli.errors import VssError
 from vsscli.exchange.items import Item
-from vsscli.pipeline.frames import every_frame
+from vsscli.pipeline.frames import every_video
 from vsscli.pipeline.predicted import noted_dataset, warn_of_missing
 from vsscli.recipes.schema import Recipe
 from vsscli.store.header import read_header
@@ -41,11 +42,14 @@ class Selection:
         Pixels whose certainty, 1 minus the normalised entropy, is below are not handed out as they are.
     unsure
         The name of the class that they become; empty: void.
+    flat
+        Whether files are named ``<video>_<stem>`` instead of being in folders.
     """
 
     frames: Path | None = None
     min_certainty: float | None = None
     unsure: str = ""
+    flat: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def outgoing(path: Path, selection: Selection, context: Context, recipe: Recipe 
     context, recipe
         Where frames lie, for the names of their files; and, for masks that don't name their classes, what these are.
     images
-        Whether the frames themselves are needed.
+        Whether the frames of the data set are needed.
 
     Raises
     ------
@@ -107,8 +111,8 @@ def _of_store(store: Store, selection: Selection, context: Context, *, images: b
         label = store.label(video, t)
         if selection.min_certainty is not None:
             label = np.where(1 - store.entropy(video, t) < selection.min_certainty, np.uint8(unsure), label)
-        stem = address[len(video) + 1 :]
-        return Item(video, stem, label, t, known.get(composed(address)))
+        number, frame = known.get(composed(address), (t, None))
+        return Item(video, address[len(video) + 1 :], label, number, frame, selection.flat)
 
     return Outgoing(table, len(chosen), (partial(read, address) for address in chosen))
 
@@ -129,20 +133,19 @@ def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recip
     if images and not known:
         raise VssError(f"the frames of {path} are not at hand", "name their data set with --data or --recipe")
     chosen = _chosen(list(masks), selection.frames, path)
+    counts: Counter[str] = Counter()
     numbers: dict[str, int] = {}
+    for address, mask in masks.items():
+        numbers[address] = counts[mask.parent.name]
+        counts[mask.parent.name] += 1
 
-    def read(address: str, number: int) -> Item:
+    def read(address: str) -> Item:
         mask = masks[address]
         label = to_classes(decode_mask(mask, ids.legend).values, ids, table.num_classes, mask)
-        return Item(mask.parent.name, mask.stem, label, number, known.get(composed(address)))
+        number, frame = known.get(composed(address), (numbers[address], None))
+        return Item(mask.parent.name, mask.stem, label, number, frame, selection.flat)
 
-    def jobs() -> Iterator[Callable[[], Item]]:
-        for address in chosen:
-            video = masks[address].parent.name
-            numbers[video] = numbers.get(video, -1) + 1
-            yield partial(read, address, numbers[video])
-
-    return Outgoing(table, len(chosen), jobs())
+    return Outgoing(table, len(chosen), (partial(read, address) for address in chosen))
 
 
 def _with_unsure(table: ClassTable, selection: Selection) -> tuple[ClassTable, int]:
@@ -155,9 +158,14 @@ def _with_unsure(table: ClassTable, selection: Selection) -> tuple[ClassTable, i
     return replace(table, names=names, colours=colours), table.num_classes
 
 
-def _frames_of(dataset: Dataset) -> dict[str, Frame]:
-    """The frames of a data set that have an image, by their addresses in the composed form."""
-    return {composed(frame.address): frame for frame in every_frame(dataset) if frame.image is not None}
+def _frames_of(dataset: Dataset) -> dict[str, tuple[int, Frame]]:
+    """The frames of a data set that have an image, with their numbers in the video, by addresses in composed form."""
+    return {
+        composed(frame.address): (number, frame)
+        for video in every_video(dataset)
+        for number, frame in enumerate(video.frames)
+        if frame.image is not None
+    }
 
 
 def _chosen(there: list[str], listed: Path | None, path: Path) -> list[str]:
