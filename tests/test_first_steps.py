@@ -134,7 +134,9 @@ def test_commands_do_the_stages_of_a_project(
 @pytest.mark.slow
 def test_steps_are_measured_on_this_machine(street: Path) -> None:
     init.init_project(street, measure=False)
-    size = measured_size(street / "student.yaml", 5, Context(data_root=street), scored=True)
+    size = measured_size(street / "student.yaml", 5, 100, Context(data_root=street), scored=True)
     assert 100 <= size.steps <= 20_000
     assert size.validate_every == size.steps // 3
+    assert size.minutes is not None
+    assert size.minutes[1] > 0
     assert re.fullmatch(r"about \d+ minutes? on this machine, [\d.e+-]+ s a step", size.reason)

@@ -317,6 +317,20 @@ class TestWriting:
         assert path.read_bytes() == before
         assert os.listdir(path.parent) == ["last.pt"]
 
+    def test_an_interruption_inside_of_torchs_writer_stays_one(
+        self, path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        save = torch.save
+
+        class Interrupted:
+            def write(self, data: bytes) -> int:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(checkpoints.torch, "save", lambda content, file: save(content, Interrupted()))
+        with pytest.raises(KeyboardInterrupt):
+            save_checkpoint(path, tiny())
+        assert os.listdir(path.parent) == []
+
     @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="the system has no file size limit")
     def test_a_full_disk_is_named(self, path: Path) -> None:
         import resource

@@ -13,6 +13,7 @@ from PIL import Image
 from video_samples import SIZE, write_clip
 
 from vsscli.context import Context
+from vsscli.data.classes import ClassTable
 from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import write_mask
 from vsscli.data.videos import FolderVideo, Frame
@@ -114,6 +115,30 @@ def test_a_project_is_made_and_reads_as_a_data_set(clips: Path) -> None:
     assert load_recipe(clips / "retrained.yaml").unlabelled is not None
 
 
+def test_masks_stored_as_jpeg_are_no_clips(clips: Path) -> None:
+    for path in (clips / "masks").rglob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    frames(clips / "photos of labels", 20)
+    listener = Listener()
+    assert started(clips, context=Context(clips / "runs", talk=listener)).videos == 3
+    assert {name for name in ("masks/a", "masks/b") if any(name in line for line in listener.warned)} == {
+        "masks/a",
+        "masks/b",
+    }
+
+
+def test_a_first_call_that_fails_leaves_no_table_behind(clips: Path) -> None:
+    green = clips / "masks" / "a" / "a_0001.png"
+    colour_mask(green, RED, (0, 255, 0))
+    with pytest.raises(VssError, match=r"\(0, 255, 0\)"):
+        started(clips)
+    assert not (clips / "classes.yaml").exists()
+    with (clips / "labelmap.txt").open("a") as file:
+        file.write("grass:0,255,0::\n")
+    assert "grass" in started(clips).classes
+
+
 def test_numbers_that_must_count_from_one_do(clips: Path) -> None:
     for path in sorted((clips / "masks").rglob("*.png"), reverse=True):  # 0, 4, … 16 become 4, 8, … 20
         path.rename(path.with_name(f"{path.parent.name}_{int(path.stem[-4:]) + 4:04d}.png"))
@@ -205,7 +230,7 @@ def test_the_steps_fit_the_time(clips: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_is_no_project_is_refused(tmp_path: Path) -> None:
     with pytest.raises(VssError, match="holds no video"):
         started(tmp_path)
-    with pytest.raises(VssError, match="is no folder"):
+    with pytest.raises(VssError, match="no folder"):
         started(tmp_path / "none")
     write_clip(tmp_path / "a.mp4", frames=2)
     with pytest.raises(VssError, match="neither labels nor a class table"):
@@ -218,12 +243,22 @@ def test_what_is_no_project_is_refused(tmp_path: Path) -> None:
 
 
 def test_without_labels_the_recipes_wait_for_them(tmp_path: Path) -> None:
-    write_clip(tmp_path / "a.mp4", frames=2)
+    write_clip(tmp_path / "a.mp4", frames=10)
     (tmp_path / "classes.txt").write_text("road\nsky\n")
     talk = Listener()
     done = started(tmp_path, context=Context(talk=talk))
     assert (done.labelled, done.size) == (0, None)
     assert any("no labels yet" in text for text in talk.said)
+    table = ClassTable("t", ("road", "sky"), ((1, 1, 1), (2, 2, 2)))
+    for number in range(5):
+        write_mask(tmp_path / "masks" / f"a_{number}.png", np.zeros(SIZE, np.uint8), table)
+    done = started(tmp_path)
+    assert done.size is not None
+    assert {"vss.yaml", "student.yaml"} <= set(done.written)  # as vss left them, so brought up to date
+    assert load_recipe(tmp_path / "student.yaml").train.validate_every > 0
+    assert "scores" in load_pipeline(str(tmp_path / "vss.yaml")).stages
+    (tmp_path / "student.yaml").write_text((tmp_path / "student.yaml").read_text() + "# mine\n")
+    assert started(tmp_path).size is None
 
 
 def videos(**labelled: list[int]) -> list[FolderVideo]:

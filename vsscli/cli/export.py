@@ -79,7 +79,10 @@ def export(
     context = Context(workspace, data, talk=console)
     if out is None:
         if not in_project():
-            raise VssError("where should the labels go?", "add --out PATH")
+            raise VssError(
+                "where should the labels go?",
+                "add --out PATH; in the folder of a project (vss init) it may be left out",
+            )
         out = Path(EXPORTED, f"{to}.py" if to in FUNCTIONS else to)
     if pred is None and model is None and in_project():
         pred = newest_store(workspace, ALL)

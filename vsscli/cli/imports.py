@@ -67,7 +67,9 @@ def imports(
     if in_project() and recipe is None and data is None and classes is None:
         recipe, out = DATASET, out or Path(LABELS)
     if out is None:
-        raise VssError("where should the masks go?", "add --out FOLDER")
+        raise VssError(
+            "where should the masks go?", "add --out FOLDER; in the folder of a project (vss init) it may be left out"
+        )
     pairs = [pair.partition("=") for pair in map_ or ()]
     wrong = next((name for name, equals, target in pairs if not (name and equals and target)), None)
     if wrong is not None:

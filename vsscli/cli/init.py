@@ -18,7 +18,7 @@ def init(
         Option("--classes", metavar="TABLE", help="Class table; else the folder's, else made of the labels."),
     ] = None,
     minutes: Annotated[
-        float, Option("--minutes", min=1, metavar="N", help="What the whole loop may take on this machine.")
+        float, Option("--minutes", min=1, metavar="N", help="What training may take on this machine.")
     ] = 20,
     first_frame: opt.FirstFrame = None,
     yes: Annotated[bool, Option("--yes", help="Ask nothing: take what would be suggested.")] = False,
@@ -42,6 +42,7 @@ def init(
     from vsscli.cli.console import Console
     from vsscli.context import Context
     from vsscli.project.init import init_project, take_default
+    from vsscli.report.progress import duration
 
     console = Console(quiet=quiet)
     asks = not yes and not json and sys.stdin.isatty()
@@ -65,6 +66,9 @@ def init(
     console.print_table(("project", *counts, "classes"), [(done.name, *counts.values(), len(done.classes))])
     if done.size is not None:
         console.say(f"the student takes {done.size.steps} steps: {done.size.reason}")
+        if done.size.minutes is not None:
+            training, predicting = (duration(60 * minutes) for minutes in done.size.minutes)
+            console.say(f"in all, training takes about {training}, predicting {done.predicted} frames {predicting}")
     where = "" if folder.resolve() == Path.cwd() else f"cd {folder} && "
     written = f"wrote {', '.join(done.written)}; " if done.written else "nothing new; "
     console.say(f"{written}next: {where}vss run" if done.labelled else f"{written}next: label some frames")

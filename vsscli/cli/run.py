@@ -104,7 +104,7 @@ def _show(console: Console, plan: Forecast, *, json: bool) -> None:
         return
     rows = [(step.name, step.status, step.reason, *_cells(plan, cost)) for step, cost in plan.rows]
     rows.append(("total", "", "", *_cells(plan, plan.total)))
-    console.print_table(("stage", "status", "why", "work", "passes", "TFLOP", "GB stored", "GPU hours"), rows)
+    console.print_table(("stage", "status", "why", "work", "passes", "TFLOP", "GB stored", "hours"), rows)
     for note in plan.notes:
         console.say(f"note: {note}")
     console.say(plan.rate_source)

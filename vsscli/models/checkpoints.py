@@ -122,7 +122,8 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             # To an open file, because torch would write the name of a path into the zip.
             torch.save(content, file)
         except RuntimeError as error:
-            if isinstance(error.__context__, OSError):  # torch's writer hides a full disk behind its own error
+            # torch's writer hides a full disk, or an interruption, behind an error of its own
+            if isinstance(error.__context__, OSError | KeyboardInterrupt):
                 raise error.__context__ from None
             raise
 

@@ -99,7 +99,7 @@ def compare(
     folder = Path(out) if out is not None else context.workspace / "pictures" / "-".join(names)
     require_folder(folder, "--out")
     videos = one.dataset.split(one.split)
-    context.talk.say(f"comparing {one.path} and {other.path} on split {one.split!r} of {one.dataset.root}")
+    context.talk.say(f"comparing {one.path} and {other.path} on split {one.split!r} of {one.dataset.name}")
     found = difference(
         videos,
         (one.labels, other.labels),

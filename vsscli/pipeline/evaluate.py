@@ -108,7 +108,7 @@ def evaluate(
         path, data_root=context.data_root, split=split, recipe=recipe, otherwise="val", any_classes=True
     )
     dataset = found.dataset
-    talk.say(f"scoring {path} on split {found.split!r} of {dataset.root}, protocol {protocol!r}")
+    talk.say(f"scoring {path} on split {found.split!r} of {dataset.name}, protocol {protocol!r}")
     videos = dataset.split(found.split)
     say_order(videos, talk)
     figures = score(

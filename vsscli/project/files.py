@@ -80,7 +80,8 @@ def extended(text: str, data: Described) -> str:
             continue
         at = next((n for n, there in enumerate(lines) if there.startswith(key)), None)
         if at is None:
-            lines.insert(lines.index("  layout: files") + 1 if "  layout: files" in lines else len(lines), line)
+            before = (n for n, there in enumerate(lines) if there in ("  layout: files", "  classes: classes.yaml"))
+            lines.insert(max(before, default=len(lines) - 1) + 1, line)
         elif lines[at].split("#")[0].split() != line.split("#")[0].split():
             lines[at] = line
     if data.held_out:

@@ -13,9 +13,10 @@ from vsscli.data.clips import ALL
 from vsscli.data.config import Data
 from vsscli.data.content import Digests
 from vsscli.data.layouts import open_dataset
+from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.files import write_text
-from vsscli.inside import require_folder
+from vsscli.inside import Inside, require_folder
 from vsscli.names import plain_name
 from vsscli.pipeline.incoming import Imported, import_labels
 from vsscli.project import files
@@ -58,8 +59,10 @@ class Project:
         Names of the classes.
     imported
         What came of each source of labels that was read.
+    predicted
+        Frames that the pipeline predicts in all.
     size
-        The steps of the student, and why so many; `None` without labels.
+        The steps of the student, and why so many; `None` without labels, or if they were decided before.
     """
 
     folder: Path
@@ -71,6 +74,7 @@ class Project:
     held_out: int = 0
     classes: tuple[str, ...] = ()
     imported: list[Imported] = field(default_factory=list)
+    predicted: int = 0
     size: Size | None = None
 
 
@@ -112,7 +116,7 @@ def init_project(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise VssError(f"{folder} is no folder", "name the folder that your clips are in")
+        raise VssError(f"there is no folder {folder}", "name the folder that your clips are in")
     require_folder(folder, "project")
     workspace = context.workspace.name
     skip = (*files.WRITTEN, files.LABELS, files.EXPORTED, files.NEXT, workspace)
@@ -128,12 +132,23 @@ def init_project(
     table = _class_table(folder, found, classes, ask, context.talk)
     project.classes = table.names
     described = files.Described(project.name, videos, stills, before.held_out, 0, 0)
-    if classes is not None or not (folder / files.CLASSES).is_file():
-        _write(project, {files.CLASSES: files.class_table(table)})
-    _write(project, {files.DATASET: _dataset(folder, described)})
+    absent = [name for name in files.WRITTEN if not (folder / name).exists()]
     context = replace(context, data_root=folder)
-    _import(project, found, first_frame, context)
-    _describe(project, described, context.talk)
+    try:
+        if classes is not None or files.CLASSES in absent:
+            _write(project, {files.CLASSES: files.class_table(table)})
+        _write(project, {files.DATASET: _dataset(folder, described)})
+        _import(project, found, first_frame, context)
+        _describe(project, described, context.talk)
+    except BaseException:
+        # Else the next call would take a table that did not fit for the user's choice.
+        for name in set(absent) & set(project.written):
+            Inside(folder).unlink(folder / name)
+        raise
+    for name in found.lossy:
+        context.talk.warn(
+            f"{name} looks like masks in a lossy format, which mixes colours: left out; export them as PNG"
+        )
     if found.others:
         context.talk.say(f"left out: {in_words(found.others)} ({', '.join(found.others[:3])})")
     _recipes(project, minutes, measure, context)
@@ -164,6 +179,8 @@ def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk:
     source = named or (files.CLASSES if own.is_file() else found.classes)
     if source is not None:
         table = load_class_table(source, folder)
+        if source == found.classes:  # named after its file: labelmap
+            table = replace(table, name=plain_name(folder.resolve().name))
         talk.say(f"classes: {', '.join(table.names)} (from {source})")
         return table
     for name, _ in found.labels:
@@ -192,7 +209,9 @@ def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk:
             f"{folder} holds neither labels nor a class table",
             "write the names of your classes into classes.txt, one a line, or name a class table: --classes FILE",
         )
-    return class_table_of(plain_name(folder.resolve().name), parse_classes(rows, "the labels"))
+    table = class_table_of(plain_name(folder.resolve().name), parse_classes(rows, "the labels"))
+    talk.say(f"classes: {', '.join(table.names)} (from the labels; `vss classes rename OLD NEW` renames one)")
+    return table
 
 
 def _write(project: Project, texts: dict[str, str]) -> None:
@@ -262,31 +281,48 @@ def _describe(project: Project, described: files.Described, talk: Talk) -> None:
         talk.say(f"nothing is held out: {len(masked)} labelled frames are few; add labels and run `vss init` again")
     described = replace(described, held_out=held, frames=project.frames, labelled=project.labelled)
     _write(project, {files.DATASET: _dataset(project.folder, described)})
+    val: list[FolderVideo] = []
     if held:
         data = load_recipe(project.folder / files.DATASET).data
         val = open_dataset(data, project.folder, talk).split("val")
         project.held_out = sum(frame.mask is not None for video in val for frame in video.frames)
+    to_train, to_score = project.frames - sum(map(len, val)), sum(map(len, val))
+    unlabelled = to_train - (project.labelled - project.held_out)
+    project.predicted = unlabelled + 2 * to_score + project.frames
 
 
 def _recipes(project: Project, minutes: float, measure: bool, context: Context) -> None:
-    """Write the recipes and the pipeline, with as many steps as the time allows; existing ones are the user's."""
+    """Write the recipes and the pipeline, with as many steps as the time allows. Those that are there are the user's,
+    unless they are as they were written before there were labels, or without measuring."""
     start, scored = start_recipe(context.device), project.held_out > 0
-    fresh = not (project.folder / files.STUDENT).is_file()
-    size = default_size(start, scored=scored, why="as in the recipe that this one extends; not measured")
-    _write_missing(project, {files.STUDENT: files.student(start, size)})
+
+    def texts(size: Size, *, scored: bool) -> dict[str, str]:
+        return {
+            files.STUDENT: files.student(start, size),
+            files.RETRAINED: files.retrained(size),
+            files.PIPELINE: files.pipeline(project.name, scored=scored),
+        }
+
+    def unmeasured(*, scored: bool) -> Size:
+        return default_size(start, scored=scored, why="as in the recipe that this one extends; not measured")
+
+    known = [texts(unmeasured(scored=each), scored=each) for each in (False, True)]
+    ours = {
+        name
+        for name in known[0]
+        if not (project.folder / name).is_file()
+        or any(not files.written(project.folder, {name: one[name]}) for one in known)
+    }
+
+    def write(size: Size) -> None:
+        _write(project, {name: text for name, text in texts(size, scored=scored).items() if name in ours})
+
+    size = unmeasured(scored=scored)
+    write(size)
     if not project.labelled:
         context.talk.say("no labels yet: label some frames, then run `vss init` again")
-    elif fresh and measure:
-        context.talk.say("measuring how fast this machine trains")
-        size = measured_size(project.folder / files.STUDENT, minutes, context, scored=scored)
-        _write(project, {files.STUDENT: files.student(start, size)})
-    project.size = size if project.labelled and fresh else None
-    rest = {
-        files.RETRAINED: files.retrained(size),
-        files.PIPELINE: files.pipeline(project.name, scored=scored),
-    }
-    _write_missing(project, rest)
-
-
-def _write_missing(project: Project, texts: dict[str, str]) -> None:
-    _write(project, {name: text for name, text in texts.items() if not (project.folder / name).is_file()})
+    elif files.STUDENT in ours and measure:
+        context.talk.say("measuring how fast this machine trains and predicts")
+        size = measured_size(project.folder / files.STUDENT, minutes, project.predicted, context, scored=scored)
+        write(size)
+    project.size = size if project.labelled and files.STUDENT in ours else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -30,6 +31,10 @@ FEW_COLOURS = 64
 
 CLASS_FILES = ("classes.yaml", "classes.yml", "classes.json", "classes.txt", "labelmap.txt", "labels.txt", "names.txt")
 
+MASKS = re.compile("mask|label|annot|segm|truth")
+FLAT = 0.5
+"""Of a mask's pixels, more equal their neighbours, even in a JPEG."""
+
 THUMBNAIL = (32, 32)
 STILL = (0.6, 10.0)
 """Images are no video if neighbours differ by this share of what distant ones differ by, and by so many grey levels."""
@@ -49,6 +54,8 @@ class Survey:
         Folders, zips and files of labels, each with its format.
     classes
         A class table, if there is one.
+    lossy
+        Folders of images that look like masks and are not stored as PNG.
     others
         Names of files that are neither.
     """
@@ -57,6 +64,7 @@ class Survey:
     stills: list[str] = field(default_factory=list)
     labels: list[tuple[str, str]] = field(default_factory=list)
     classes: str | None = None
+    lossy: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
 
 
@@ -80,7 +88,10 @@ def survey(root: Path, skip: Sequence[str]) -> Survey:
             continue
         if held[below] in ("video", "stills") and below.name != "origin":
             name = below.as_posix()
-            (found.videos if held[below] == "video" else found.stills).append(name)
+            if _are_lossy(root, below):
+                found.lossy.append(name)
+            else:
+                (found.videos if held[below] == "video" else found.stills).append(name)
         _look_at_files(root, below, found, skip)
     found.labels += [(top.as_posix(), _format(root / top) or "png") for top in sorted(tops)]
     found.videos, found.labels = list(dict.fromkeys(found.videos)), list(dict.fromkeys(found.labels))
@@ -134,6 +145,18 @@ def _is_mask(path: Path) -> bool:
             return image.convert("RGB").getcolors(FEW_COLOURS) is not None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
+
+
+def _are_lossy(root: Path, below: Path) -> bool:
+    """Whether images are masks that were stored as JPEG, by the folder's name and large areas of one colour."""
+    images = _images(root / below)
+    if not MASKS.search(below.as_posix().lower()) or any(path.suffix.lower() == ".png" for path in images):
+        return False
+    try:
+        pixels = [read_image(path) for path in images[:SAMPLED]]
+    except VssError:
+        return False
+    return all((image[:, 1:] == image[:, :-1]).all(axis=-1).mean() > FLAT for image in pixels)
 
 
 def _are_stills(images: Sequence[Path], sample: Sequence[Path]) -> bool:
