@@ -67,10 +67,16 @@ def transformers(session: nox.Session) -> None:
     session.run("pytest", *(session.posargs or ["tests/test_models_official_transformers.py"]), env=QUIET)
 
 
+S3 = ("s3fs==2026.9.0", "aiobotocore==3.10.0", "boto3==1.43.117", "moto[s3]==5.2.5", "flask", "flask-cors")
+"""An S3 server and its client. They need an older python-dateutil than constraints.txt has; without the exact versions
+pip tries hundreds, since aiobotocore takes few of botocore's."""
+
+
 @nox.session
 def ray(session: nox.Session) -> None:
-    """Work shared out to a Ray cluster of several nodes on this machine, and its deaths."""
+    """Work shared out to a Ray cluster of nodes on this machine, and their deaths; a store on an S3 server."""
     session.install("-c", "constraints.txt", "-e", ".[test,ray]")
+    session.install(*S3)
     session.run("pytest", "-m", "ray", *(session.posargs or ["tests/test_engine_ray.py"]), env=QUIET)
 
 

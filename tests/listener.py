@@ -1,4 +1,4 @@
-"""A listener that records what the library reports."""
+"""Listeners that record what the library reports."""
 
 from __future__ import annotations
 
@@ -15,3 +15,21 @@ class Listener(Silence):
 
     def warn(self, text: str) -> None:
         self.warned.append(text)
+
+
+class Counting(Listener):
+    """Counts the progress."""
+
+    done = 0
+
+    def track(self, label: str, total: int, unit: str = "frame") -> Counting:  # type: ignore[override]
+        self.total = total
+        return self
+
+    def __enter__(self) -> Counting:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def __call__(self, done: int) -> None:
+        self.done += done

@@ -6,9 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 
 from vsscli.context import Context
+from vsscli.data.layouts import open_dataset
+from vsscli.models.build import build_network
+from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.recipes.readout import Predict
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Unlabelled
@@ -45,6 +49,25 @@ def small_recipe(root: Path, name: str = "small", **train: object) -> Recipe:
             },
         }
     )
+
+
+def with_scene(recipe: Recipe, **changes: object) -> Recipe:
+    """The recipe with other drawn videos."""
+    scene = recipe.data.scene
+    assert scene is not None
+    data = recipe.data.model_copy(update={"scene": scene.model_copy(update=changes)})
+    return recipe.model_copy(update={"data": data})
+
+
+def write_network(path: Path, recipe: Recipe, seed: int = 0) -> Path:
+    """The checkpoint of a small network that was never trained; draws the recipe's videos."""
+    torch.manual_seed(seed)
+    config = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
+    table = open_dataset(recipe.data).table
+    network = build_network(config, table.num_classes, load_pretrained=False)
+    facts = (table, network.normalisation, recipe.model_dump(mode="json"), {}, 0)
+    save_checkpoint(path, Checkpoint(config, dict(network.state_dict()), *facts))
+    return path
 
 
 def train(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from listener import Listener
+from listener import Counting
 from store_samples import CLASSES, distributions, prediction_header, snapshot, write_predictions
 
 from vsscli.engine.engine import Engine, grouped
@@ -53,24 +53,6 @@ class Doubling:
             os.kill(os.getpid(), signal.SIGKILL)
         talk.say("three")
         talk.warn("three!")
-
-
-class Counting(Listener):
-    """Counts the progress."""
-
-    done = 0
-
-    def track(self, label: str, total: int, unit: str = "frame") -> Counting:  # type: ignore[override]
-        self.total = total
-        return self
-
-    def __enter__(self) -> Counting:
-        return self
-
-    def __exit__(self, *error: object) -> None: ...
-
-    def __call__(self, done: int) -> None:
-        self.done += done
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -2,44 +2,94 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import signal
+import socket
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from cli_process import vss
 from evaluation_samples import table_of, write_labels, write_video
-from listener import Listener
+from listener import Counting, Listener
+from small import CHAIN, small_loop, small_recipe, with_scene, write_network
 from store_samples import distributions, prediction_header, snapshot, write_predictions
 
+from vsscli.context import Context
 from vsscli.data.masks import MaskIds
 from vsscli.engine.engine import Engine
+from vsscli.engine.part import Part
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.evaluation.score import score
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.threshold import Threshold, write_pseudo
+from vsscli.pipeline.predict import predict_split
+from vsscli.stages.job import open_job
+from vsscli.stages.run import run_pipeline
 from vsscli.store.reader import Store, open_store
 from vsscli.store.remote import place_of
-from vsscli.talk import Talk
+from vsscli.talk import SILENCE, Talk
+
+ray = pytest.importorskip("ray")
+
+from ray.cluster_utils import Cluster  # noqa: E402
+from ray_samples import Mortal  # noqa: E402
 
 pytestmark = pytest.mark.ray
 
-NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 ON_RAY = Engine(place="ray")
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    ray = pytest.importorskip("ray")
-    from ray.cluster_utils import Cluster
+class Ports(NamedTuple):
+    """Where an S3 server, and commands from outside the cluster, may be listened for."""
 
-    os.environ["PYTHONPATH"] = os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")))
-    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
+    s3: int
+    client: int
+
+
+@pytest.fixture(scope="module")
+def ports() -> Iterator[Ports]:
+    """Free ports; that of S3 and this folder are in the environment that the cluster's processes inherit."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        free = Ports(one.getsockname()[1], other.getsockname()[1])
+    variables = {
+        "PYTHONPATH": os.pathsep.join((str(Path(__file__).parent), os.environ.get("PYTHONPATH", ""))),
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free.s3}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield free
+
+
+@pytest.fixture
+def bucket(ports: Ports) -> Iterator[str]:
+    """The name of a bucket on an S3 server of this machine."""
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", ports.s3, verbose=False)
+    files = pytest.importorskip("s3fs").S3FileSystem()
+    server.start()
+    files.mkdir("bucket")
+    yield "bucket"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def cluster(ports: Ports) -> Iterator[Any]:
+    head = {**NODE, "include_dashboard": False, "ray_client_server_port": ports.client}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
     ray.init(cluster.address, log_to_driver=False, logging_level="ERROR")
     cluster.add_node(**NODE)
     cluster.wait_for_nodes()
@@ -135,3 +185,135 @@ def test_what_stays_in_this_process_is_refused(cluster: Any) -> None:
 
     with pytest.raises(VssError, match="in the memory of this process only"):
         list(ON_RAY.map("here", Remote(), range(2), [16, 16]))
+
+
+# Networks
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose split ``train`` has videos of more than one segment."""
+    folder = tmp_path_factory.mktemp("model")
+    recipe = with_scene(small_recipe(folder / "data"), videos=6, unlabelled_videos=1, frames=70)
+    return write_network(folder / "m.pt", recipe)
+
+
+@pytest.fixture(scope="module")
+def whole(model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a store that this process predicted."""
+    folder = tmp_path_factory.mktemp("whole")
+    return snapshot(predict_split(model, "train", context=Context(folder, device="cpu"), plan="flip").store)
+
+
+def on_ray(folder: Path, talk: Talk = SILENCE, data_root: Path | None = None) -> Context:
+    return Context(folder, data_root, "cpu", talk=talk, engine="ray")
+
+
+def test_predictions_are_those_of_one_and_two_processes_and_of_parts(
+    cluster: Any, model: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    heard = Counting()
+    done = predict_split(model, "train", context=on_ray(tmp_path, heard), plan="flip", out=tmp_path / "ray.zarr")
+    assert (done.predicted, done.cached) == (420, 0)
+    assert heard.done == heard.total == 420
+    assert [said.partition(",")[0] for said in heard.said] == ["predicting 420 frames of street"]
+    assert snapshot(tmp_path / "ray.zarr") == whole
+    again = predict_split(model, "train", context=on_ray(tmp_path), plan="flip", out=tmp_path / "ray.zarr")
+    assert (again.predicted, again.cached) == (0, 420)
+    line = ("predict", "--model", model, "--split", "train", "--tta-plan", "flip", "--device", "cpu", "-q")
+    two = vss(*line, "--devices", "2", "--out", tmp_path / "two.zarr", cwd=tmp_path)
+    assert two.returncode == 0, two.stderr
+    assert snapshot(tmp_path / "two.zarr") == whole
+    for part in (2, 1):
+        here = Context(tmp_path, device="cpu")
+        predict_split(model, "train", context=here, plan="flip", out=tmp_path / "parts.zarr", part=Part(part, 2))
+    assert snapshot(tmp_path / "parts.zarr") == whole
+
+
+def test_a_command_outside_the_cluster_connects_to_it(
+    cluster: Any, ports: Ports, model: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    line = ("predict", "--model", model, "--split", "train", "--tta-plan", "flip", "--device", "cpu", "-q", "--json")
+    done = vss(*line, "--engine", f"ray://127.0.0.1:{ports.client}", "--out", tmp_path / "s.zarr", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["predicted"] == 420
+    assert snapshot(tmp_path / "s.zarr") == whole
+
+
+def dying(monkeypatch: pytest.MonkeyPatch, deaths: Path, most: int) -> None:
+    """Let processes that predict die at random, ``most`` times."""
+    deaths.mkdir()
+    monkeypatch.setattr("vsscli.pipeline.predict.Predicting", partial(Mortal, deaths=deaths, most=most))
+
+
+def test_ten_random_deaths_change_no_byte(
+    cluster: Any, model: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying(monkeypatch, tmp_path / "deaths", 8)
+    heard, deaths = Counting(), 0
+    with ThreadPoolExecutor(1) as pool:  # Ray starts nodes in the main thread only
+        done = pool.submit(
+            predict_split, model, "train", context=on_ray(tmp_path, heard), plan="flip", out=tmp_path / "s.zarr"
+        )
+        for after in (2, 5):
+            while deaths < after and not done.done():
+                time.sleep(0.1)
+                deaths = len(list((tmp_path / "deaths").iterdir()))
+            node = next(iter(cluster.worker_nodes))
+            cluster.add_node(**NODE)
+            cluster.remove_node(node, allow_graceful=False)
+            assert not done.done()
+        done.result()
+    assert len(list((tmp_path / "deaths").iterdir())) == 8
+    assert snapshot(tmp_path / "s.zarr") == whole
+    assert heard.done == 420
+    assert not list(tmp_path.glob(".*.work"))
+
+
+def test_an_error_is_the_one_that_this_process_raises_and_leaves_no_lock(
+    cluster: Any, model: Path, whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    shutil.copytree(model.parent / "data", tmp_path / "data")
+    broken = next((tmp_path / "data").rglob("train-003/origin/00040.jpg"))
+    before = broken.read_bytes()
+    broken.write_bytes(before[:200])
+    errors = []
+    for name in ("ray", "local"):
+        context = Context(tmp_path, tmp_path / "data", "cpu", engine=name)
+        with pytest.raises(VssError, match=r"00040\.jpg") as caught:
+            predict_split(model, "train", context=context, plan="flip", out=tmp_path / f"{name}.zarr")
+        errors.append((caught.value.message, caught.value.hint))
+    assert errors[0] == errors[1]
+    assert not list(tmp_path.glob(".*.work"))
+    broken.write_bytes(before)
+    continued = on_ray(tmp_path, data_root=tmp_path / "data")
+    store = predict_split(model, "train", context=continued, plan="flip", out=tmp_path / "ray.zarr").store
+    assert {name for name, data in snapshot(store).items() if data != whole[name]} <= {"zarr.json"}  # names the root
+
+
+def test_a_pipeline_leaves_the_stores_figures_and_zip_of_this_process(cluster: Any, tmp_path: Path) -> None:
+    pipeline, left = small_loop(tmp_path, CHAIN, steps=2), {}
+    for name in ("local", "ray"):
+        run_pipeline(open_job(pipeline, context=Context(tmp_path / name, device="cpu", engine=name)))
+        left[name] = snapshot(tmp_path / name)
+    scores = [json.loads(files["chain/summary.json"])["tables"] for files in left.values()]
+    assert scores[0] == scores[1]
+    # The header of a store names the folder of its data, which is drawn in the workspace.
+    same = [name for name in left["local"] if name.startswith("stores/") and not name.endswith(".zarr/zarr.json")]
+    same.append("chain/zip/submission.zip")
+    assert len(same) > 50
+    assert [name for name in same if left["local"][name] != left["ray"].get(name)] == []
+
+
+def test_predictions_in_a_bucket_are_those_on_a_disk(
+    cluster: Any, bucket: str, model: Path, whole: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fsspec
+
+    url = f"s3://{bucket}/runs/a.zarr"
+    dying(monkeypatch, tmp_path / "deaths", 2)
+    predict_split(model, "train", context=on_ray(tmp_path), plan="flip", out=Path(url))
+    files = fsspec.filesystem("s3", use_listings_cache=False)
+    below = files.find(f"{bucket}/runs")
+    assert {key.removeprefix(f"{bucket}/runs/a.zarr/"): files.cat_file(key) for key in below} == whole
+    assert open_store(place_of(url)).videos() == tuple(f"train-00{number}" for number in range(6))

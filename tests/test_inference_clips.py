@@ -53,9 +53,9 @@ def videos() -> list[SeenVideo]:
     return [SeenVideo("first", 10), SeenVideo("a single image", 1, (24, 16)), SeenVideo("3rd", 6)]
 
 
-def predict(path: Path, network: Sum, **share: int) -> Done:
+def predict(path: Path, network: Sum, share: slice = slice(None)) -> Done:
     with StoreWriter(path, prediction_header()) as writer:
-        return predict_videos(predictor(network, read_out(FLIP)), videos(), writer, talk=Heard(), **share)
+        return predict_videos(predictor(network, read_out(FLIP)), videos()[share], writer, talk=Heard())
 
 
 def test_every_view_and_window_follows_its_own() -> None:
@@ -105,7 +105,7 @@ def test_an_interrupted_video_is_seen_again_and_ends_with_the_same_bytes(tmp_pat
 def test_processes_that_share_the_videos_write_the_same_bytes(tmp_path: Path) -> None:
     predict(tmp_path / "whole.zarr", Sum())
     for rank in (0, 1):
-        predict(tmp_path / "shared.zarr", Sum(), rank=rank, world=2)
+        predict(tmp_path / "shared.zarr", Sum(), slice(rank, None, 2))
     assert snapshot(tmp_path / "shared.zarr") == snapshot(tmp_path / "whole.zarr")
 
 

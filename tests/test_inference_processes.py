@@ -12,7 +12,8 @@ from cli_process import vss
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import ModelParallelStrategy
-from small import small_recipe, write_recipe
+from small import small_recipe, with_scene, write_network, write_recipe
+from store_samples import snapshot
 from torch import nn
 
 from vsscli.errors import VssError
@@ -116,3 +117,13 @@ def test_a_port_in_use_is_an_error_and_no_wait(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert f"another program uses 127.0.0.1:{port}" in done.stderr
     assert not subprocess.run(["pgrep", "-f", str(recipe)], capture_output=True, check=False).stdout
+
+
+@pytest.mark.slow
+def test_one_two_and_three_processes_predict_the_same_bytes(tmp_path: Path) -> None:
+    recipe = with_scene(small_recipe(tmp_path / "data"), videos=5)
+    line = ("predict", "--model", write_network(tmp_path / "m.pt", recipe), "--split", "train", "--device", "cpu", "-q")
+    for devices in (1, 2, 3):
+        done = vss(*line, "--devices", str(devices), "--out", tmp_path / f"{devices}.zarr", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert snapshot(tmp_path / f"{devices}.zarr") == snapshot(tmp_path / "1.zarr")

@@ -78,7 +78,7 @@ def pseudo(folder: Path, count: int) -> None:
 
 def submit(folder: Path, count: int) -> None:
     labels = StoreLabels(open_store(folder / f"{count}-1.zarr"))
-    write_submission(videos(folder, count), labels, folder / f"{count}.zip", Layout(5), workers=1)
+    write_submission(videos(folder, count), labels, folder / f"{count}.zip", Layout(5), engine=Engine(1))
 
 
 def check(folder: Path, count: int) -> None:

@@ -11,37 +11,26 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from listener import Listener
 from PIL import Image
-from small import small_recipe
+from small import small_recipe, write_network
 from store_samples import change_group, snapshot
 
 from vsscli.cli.app import run
 from vsscli.context import Context
-from vsscli.data.layouts import open_dataset
 from vsscli.data.walk import MADE
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fused_header
 from vsscli.fusion.temporal import smoothed_header
 from vsscli.fusion.threshold import Threshold, pseudo_header
-from vsscli.models.build import build_network, read_config
-from vsscli.models.checkpoints import Checkpoint, save_checkpoint
+from vsscli.models.build import read_config
 from vsscli.pipeline.masks import predict_input
 from vsscli.pipeline.predict import predict_split
 from vsscli.store.reader import open_store
 
-CONFIG = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
-
 
 def write_model(path: Path, seed: int) -> Path:
-    torch.manual_seed(seed)
-    recipe = small_recipe(path.parent / "data")
-    table = open_dataset(recipe.data).table  # draws the videos
-    network = build_network(CONFIG, table.num_classes, load_pretrained=False)
-    facts = (table, network.normalisation, recipe.model_dump(mode="json"), {}, 0)
-    save_checkpoint(path, Checkpoint(dict(CONFIG), dict(network.state_dict()), *facts))
-    return path
+    return write_network(path, small_recipe(path.parent / "data"), seed)
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +97,9 @@ def test_masks_do_not_go_among_the_frames(
     assert snapshot(frames) == before
 
 
-@pytest.mark.parametrize("option", [["--split", "val"], ["--keep", "all"], ["--devices", "2"], ["--data", "x"]])
+@pytest.mark.parametrize(
+    "option", [["--split", "val"], ["--keep", "all"], ["--devices", "2"], ["--data", "x"], ["--engine", "ray"]]
+)
 def test_options_of_splits_mean_nothing_to_own_frames(
     option: list[str], models: tuple[Path, Path], frames: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +143,30 @@ def test_parts_make_the_store_that_one_run_makes(
     assert predicted[0] + predicted[1] == whole.predicted
     assert predicted[2] == 0
     assert snapshot(tmp_path / "parts.zarr") == snapshot(whole.store)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--workers", "2"], "--devices"),
+        (["--engine", "ray", "--devices", "2"], "--workers"),
+        (["--engine", "dask"], "ray://HOST:PORT"),
+    ],
+)
+def test_numbers_of_processes_are_those_of_the_engine(
+    options: list[str], named: str, models: tuple[Path, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.zarr"
+    assert run(["predict", "--model", str(models[0]), "--out", str(out), "--device", "cpu", *options]) == 2
+    assert named in capfd.readouterr().err
+    assert not out.exists()
+
+
+def test_weights_that_changed_meanwhile_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = write_model(tmp_path / "m.pt", 1)
+    monkeypatch.setattr("vsscli.pipeline.predict.say_order", lambda *_: write_model(model, 2))
+    with pytest.raises(VssError, match=r"m\.pt has other weights"):
+        predict_split(model, "val", context=Context(tmp_path, device="cpu"), out=tmp_path / "a.zarr")
 
 
 def test_parts_of_several_models_are_what_pseudo_labels_are_made_of(
@@ -359,7 +374,8 @@ def test_predictions_of_an_earlier_format_are_read_and_made_anew_with_a_word(tmp
 
 
 @pytest.mark.parametrize(
-    ("config", "kind"), [(CONFIG, "logits"), ({"family": "mask2former", "backbone": "swin_tiny"}, "mask_scores")]
+    ("config", "kind"),
+    [({"family": "light"}, "logits"), ({"family": "mask2former", "backbone": "swin_tiny"}, "mask_scores")],
 )
 def test_the_kind_of_scores_is_known_before_a_network_is_built(config: dict[str, str], kind: str) -> None:
     assert read_config(config).scores == kind

@@ -14,6 +14,7 @@ from link_samples import MEANS, work_of
 from store_samples import SIZE, prediction_header, stems, write_predictions
 
 from vsscli.cli.app import run
+from vsscli.engine.attempt import attempt
 from vsscli.errors import VssError
 from vsscli.inside import Inside, require_folder
 from vsscli.store.lock import only_one
@@ -77,6 +78,21 @@ def test_a_lock_of_another_machine_is_taken_over_when_its_heart_stood_still(path
         gone.close()
         other.write("alley", segment, arrays)
     assert open_store(path).record("alley").is_complete
+
+
+def test_a_lock_is_taken_over_at_once_by_the_next_attempt_at_the_same_piece_of_work(path: Path) -> None:
+    shutil.rmtree(path / "alley")
+    with StoreWriter(path, prediction_header()) as gone, StoreWriter(path, prediction_header()) as other:
+        with attempt("call 7"):
+            (segment,) = gone.pending("alley", stems(3), SIZE)
+            with pytest.raises(VssError, match="being written by process"):  # alive, on this machine
+                other.pending("alley", stems(3), SIZE)
+        claimed_elsewhere(gone, path, silent=0)
+        for piece in ("", "call 8"):
+            with attempt(piece), pytest.raises(VssError, match="another machine"):
+                other.pending("alley", stems(3), SIZE)
+        with attempt("call 7"):
+            assert other.pending("alley", stems(3), SIZE) == [segment]
 
 
 def test_a_lock_of_an_earlier_version_is_never_taken_over(path: Path) -> None:

@@ -31,6 +31,7 @@ from zlib_ng import zlib_ng
 from vsscli.data import png
 from vsscli.data.masks import write_mask
 from vsscli.data.png import parse_png
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
 from vsscli.store.reader import open_store
@@ -52,7 +53,7 @@ def labels(tmp_path: Path) -> FolderLabels:
 
 def refusal(root: Path, labels: FolderLabels, out: Path, layout: Layout | None = None) -> VssError:
     with pytest.raises(VssError) as caught:
-        write_submission(open_split(root), labels, out, layout or Layout(CLASSES), workers=1)
+        write_submission(open_split(root), labels, out, layout or Layout(CLASSES), engine=Engine(1))
     assert caught.value.hint
     return caught.value
 
@@ -109,7 +110,7 @@ def test_the_bytes_depend_on_the_labels_alone(root: Path, labels: FolderLabels, 
     store = StoreLabels(open_store(write_store(tmp_path / "a.zarr", root)))
     videos = open_split(root)
     digests = {
-        write_submission(order, source, tmp_path / f"{name}.zip", Layout(CLASSES), workers=workers).sha256
+        write_submission(order, source, tmp_path / f"{name}.zip", Layout(CLASSES), engine=Engine(workers)).sha256
         for name, order, source, workers in (
             ("a", videos, labels, 1),
             ("b", videos, labels, 2),

@@ -34,7 +34,8 @@ class Context:
         What processes that train do with the weights: "ddp" or "auto", each keeps them all; "sharded", each keeps a
         share.
     engine
-        Where work on stores is shared out by video: "local", "ray" or "ray://HOST:PORT"; see docs/scale.md.
+        Where work that falls into videos is done: "local", "ray" or "ray://HOST:PORT"; see docs/scale.md. Networks are
+        trained, and frames that are no data set predicted, where the command runs.
     trackers
         Where figures of trainings go besides journal and TensorBoard: "wandb", "mlflow".
     """

@@ -114,6 +114,19 @@ Workers = Annotated[
 EngineName = Annotated[
     str, Option("--engine", metavar="NAME", help="Where videos are shared out: local, ray or ray://HOST:PORT.")
 ]
+
+
+def require_one_place(engine: str, devices: int, nodes: int) -> None:
+    """Refuse numbers of processes here for work that a cluster shares out."""
+    if engine != "local" and devices * nodes > 1:
+        from vsscli.errors import VssError
+
+        raise VssError(
+            f"--engine {engine} predicts on the cluster, and --devices and --nodes are for processes without it",
+            "leave them out: a process for each GPU of the cluster predicts, or at most --workers N",
+        )
+
+
 Track = Annotated[
     str,
     Option(

@@ -44,6 +44,11 @@ def predict(
     nodes: opt.Nodes = 1,
     precision: opt.Precision = None,
     batch_size: opt.BatchSize = 8,
+    engine: opt.EngineName = "local",
+    workers: Annotated[
+        int | None,
+        Option("--workers", min=1, metavar="N", help="With --engine ray: processes. [default: one per GPU, or core]"),
+    ] = None,
     workspace: opt.Workspace = opt.RUNS,
     force: Annotated[
         bool,
@@ -71,7 +76,10 @@ def predict(
     from vsscli.pipeline.predict import predict_split
 
     console = Console(quiet=quiet)
-    context = Context(workspace, data, device, devices, precision, batch_size, console, nodes=nodes)
+    context = Context(workspace, data, device, devices, precision, batch_size, console, engine, nodes=nodes)
+    opt.require_one_place(engine, devices, nodes)
+    if workers is not None and engine == "local":
+        raise VssError("--workers is for --engine ray", "use --devices N: a process for each GPU of this machine")
     if keep not in ("", "top", "fine", "compact", "all"):
         raise VssError(f"--keep is top, fine, compact or all, not {keep!r}")
     if model is None:
@@ -83,7 +91,7 @@ def predict(
         if out is None:
             raise VssError("--input needs a folder for the label images", "add --out masks/")
         options = {"--split": split, "--keep": keep, "--data": data, "--devices": devices > 1, "--nodes": nodes > 1}
-        options["--part"] = part != "1/1"
+        options |= {"--part": part != "1/1", "--engine": engine != "local"}
         without = [option for option, given in options.items() if given]
         if without:
             raise VssError(f"{without[0]} has no meaning with --input, only for a split", "leave it out")
@@ -103,6 +111,7 @@ def predict(
             plan=tta_plan,
             keep=keep or None,
             part=Part.parse(part),
+            workers=workers,
             force=force,
         )
         facts = {"store": str(done.store), "predicted": done.predicted, "cached": done.cached}

@@ -66,6 +66,7 @@ def pseudo(
     from vsscli.pipeline.pseudo import pseudo as run
 
     console = Console(quiet=quiet)
+    opt.require_one_place(engine, devices, nodes)
     context = Context(workspace, data, device, devices, precision, batch_size, console, engine, nodes=nodes)
     if not models and store is None and in_project() and not report:
         given = {"percentile": percentile, "threshold": threshold, "by_class": by_class or None}
@@ -76,7 +77,9 @@ def pseudo(
     if share != WHOLE:
         if not models:
             raise VssError("--part shares out the predictions of --models, and none are named", "leave it out")
-        done = predict_all(models, split, context=context, tta=tta, plan=tta_plan, part=share, force=force)
+        done = predict_all(
+            models, split, context=context, tta=tta, plan=tta_plan, part=share, workers=workers, force=force
+        )
         facts = [{"store": str(one.store), "predicted": one.predicted, "cached": one.cached} for one in done]
         if json:
             console.print_json({"part": part, "predictions": facts})

@@ -38,6 +38,7 @@ def run(
     devices: opt.Devices = 1,
     nodes: opt.Nodes = 1,
     strategy: opt.Strategy = "auto",
+    engine: opt.EngineName = "local",
     track: opt.Track = "",
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,
@@ -69,6 +70,7 @@ def run(
         trackers=opt.read_names(track),
         nodes=nodes,
         strategy=strategy,
+        engine=engine,
     )
     job = open_job(recipe, assignments or (), context=context)
     chosen: dict[str, Any] = {"names": stages, "until": until, "force": force or ()}

@@ -1,17 +1,23 @@
-"""Work on a Ray cluster: an actor for each share of the cores, a call for each run of videos.
+"""Work on a Ray cluster: an actor for each GPU or core, a call for each run of videos.
 
 Scheduling and retries are Ray's. An actor whose process or node dies is started again elsewhere and repeats its call;
-what it had written of a video is found in the store and continued, so the bytes are the same. Messages and progress
-come back with the results of a call, so that nothing is counted twice.
+what it had written of a video is found in the store and continued, so the bytes are the same. What an actor reports
+comes with its results; meanwhile it is shown as far as it is heard.
 """
 
 from __future__ import annotations
 
+import os
+import pickle
+from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from secrets import token_hex
 from typing import Any
 
-from vsscli.engine.relay import Relay, Send
+from vsscli import __version__
+from vsscli.engine.actor import EVERY, Actor, Inbox, Report, Where
+from vsscli.engine.relay import Send
 from vsscli.errors import VssError
 from vsscli.threads import cores
 
@@ -19,24 +25,20 @@ RETRIES = 20
 """Times that an actor is started again, and a call repeated: deaths of nodes are survived, a call that always runs out
 of memory is not."""
 
+GRACE = 20.0
+"""Seconds that actors have to stop at their next frame and to give up the videos in hand."""
+
 OBJECTS = 200 * 2**20
 """Bytes of Ray's object store where a cluster of this machine is started: only tasks and counts go through it."""
 
 
-class _Actor:
-    """Works on groups of videos, with one thread."""
-
-    def __init__(self, task: Any) -> None:
-        self._task = task
-
-    def work(self, number: int, group: Sequence[Any]) -> tuple[int, list[Any], list[tuple[str, Any]]]:
-        heard: list[tuple[str, Any]] = []
-        results = list(self._task(group, 1, Relay(lambda kind, value: heard.append((kind, value)))))
-        return number, results, heard
-
-
 def on_ray(
-    address: str, task: Any, groups: Iterable[Sequence[Any]], workers: int | None, hear: Send
+    address: str,
+    task: Any,
+    groups: Iterable[Sequence[Any]],
+    workers: int | None,
+    hear: Send,
+    device: str = "cpu",
 ) -> Generator[Any, None, None]:
     """Results of a task over groups of videos, in order; see `vsscli.engine.engine.Engine.map`.
 
@@ -47,53 +49,125 @@ def on_ray(
     task, hear
         The task, and what receives its messages.
     groups
-        The videos, in groups.
+        The videos, in groups, which are begun in order.
     workers
-        Actors; `None`: one per core of the cluster.
+        Actors; `None`: one for each GPU or core that the cluster has, or comes to have meanwhile.
+    device
+        What an actor computes on, as `vsscli.engine.engine.Engine.device`.
     """
-    with _connected(address) as ray:
-        from ray.util import ActorPool
-
-        jobs = list(enumerate(groups))
-        count = min(workers or max(1, int(ray.cluster_resources().get("CPU", 1))), len(jobs))
-        try:
-            sent = ray.put(task)
-        except TypeError as error:
-            raise VssError(f"this can't be sent to other machines: {error}", "use --engine local") from error
-        options = {"num_cpus": 1, "max_restarts": RETRIES, "max_task_retries": RETRIES}
-        actor = ray.remote(**options)(_Actor)
-        pool = ActorPool([actor.remote(sent) for _ in range(count)])
-        for job in jobs:
-            pool.submit(lambda actor, job: actor.work.remote(*job), job)
+    with _connected(address) as ray, _Crew(ray, task, device, workers) as crew:
+        for number, group in enumerate(groups):
+            crew.submit(number, group)
+        shown: Counter[int] = Counter()
         finished: dict[int, list[Any]] = {}
         following = 0
-        while pool.has_next():
-            try:
-                number, results, heard = pool.get_next_unordered()
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from error
-            except ray.exceptions.RayError as error:
-                raise VssError(
-                    f"Ray gave up a part of the work after {RETRIES} attempts: {str(error).strip().splitlines()[0]}",
-                    "what is written is kept; `ray status` shows the cluster, and the same command continues",
-                ) from error
-            # An actor without work gives its cores back, to one that lost its node and waits for others.
-            pool.pop_idle()
-            for message in heard:
-                hear(*message)
-            finished[number] = results
+        for results, report in crew.results():
+            # All that a call reported is in its last report, whatever was shown before; a repeated one begins again.
+            hear("done", max(0, report.done - shown[report.call]))
+            shown[report.call] = max(shown[report.call], report.done)
+            for kind, text in report.said:
+                hear(kind, text)
+            if results is not None:
+                finished[report.call] = results
             while following in finished:
                 yield from finished.pop(following)
                 following += 1
 
 
+class _Crew:
+    """The actors of a command, one for each GPU or core, as long as there is work for them."""
+
+    def __init__(self, ray: Any, task: Any, device: str, most: int | None) -> None:
+        from ray.util import ActorPool
+        from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+        self._ray, self._most = ray, most
+        gpu = device.startswith("cuda") or (device == "auto" and ray.cluster_resources().get("GPU", 0) > 0)
+        self._unit = "GPU" if gpu else "CPU"
+        restarts = {"max_restarts": RETRIES, "max_task_retries": RETRIES}
+        self._actor = ray.remote(num_cpus=1, num_gpus=int(gpu), **restarts)(Actor)
+        try:
+            self._task = ray.put(ray.cloudpickle.dumps(task))
+        except (TypeError, pickle.PicklingError) as error:
+            raise VssError(f"this can't be sent to other machines: {error}", "use --engine local") from error
+        self._where = Where(os.getcwd(), __version__, token_hex(8))
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self._inbox = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Inbox).remote()
+        self._pool = ActorPool([])
+        self._actors: list[Any] = []
+        self._begun: dict[int, Any] = {}
+        self._unfinished = 0
+
+    def __enter__(self) -> _Crew:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Let actors that still work stop at their next frame, so that they release their videos."""
+        ray = self._ray
+        with suppress(ray.exceptions.RayError):
+            if self._begun:
+                ray.get(self._inbox.end.remote(), timeout=GRACE)
+                ray.wait([*self._begun.values()], num_returns=len(self._begun), timeout=GRACE)
+        for actor in (*self._actors, self._inbox):
+            ray.kill(actor)
+
+    def submit(self, number: int, group: Sequence[Any]) -> None:
+        """Queue a call."""
+        self._unfinished += 1
+        self._pool.submit(self._begin, (number, group))
+
+    def _begin(self, actor: Any, call: tuple[int, Sequence[Any]]) -> Any:
+        self._begun[call[0]] = actor.work.remote(*call)
+        return self._begun[call[0]]
+
+    def results(self) -> Iterator[tuple[list[Any] | None, Report]]:
+        """Results of calls with their last reports, as they come; and reports of calls without results so far."""
+        ray = self._ray
+        while self._unfinished:
+            self._grow()
+            try:
+                results, report = self._pool.get_next_unordered(timeout=EVERY)
+                self._unfinished -= 1
+                del self._begun[report.call]
+                yield results, report
+                # An actor without work gives its place back, to one that lost its node and waits for another.
+                idle = self._pool.pop_idle()
+                if idle is not None:
+                    self._actors.remove(idle)
+            except ray.exceptions.RayTaskError as error:  # first: it is also of the class of its cause
+                raise error.cause from error
+            except TimeoutError:
+                with suppress(ray.exceptions.RayError):
+                    yield from ((None, report) for report in ray.get(self._inbox.fetch.remote(), timeout=EVERY))
+            except ray.exceptions.RayError as error:
+                raise _given_up(str(error)) from error
+
+    def _grow(self) -> None:
+        """Start actors for what the cluster has; those of lost nodes wait for new ones, and are not replaced."""
+        room = self._most or max(1, int(self._ray.cluster_resources().get(self._unit, 0)))
+        while len(self._actors) < min(room, self._unfinished):
+            self._actors.append(self._actor.remote(self._task, self._where, self._inbox))
+            self._pool.push(self._actors[-1])
+
+
+def _given_up(said: str) -> VssError:
+    lines = said.strip().splitlines() or [""]
+    if "creation task" in said:
+        return VssError(
+            f"a machine of the cluster can't run vss: {lines[-1].strip()}",
+            'every machine needs the same packages: pip install "vsscli[ray]"',
+        )
+    return VssError(
+        f"Ray gave up a part of the work after {RETRIES} attempts: {lines[0]}",
+        "what is written is kept; `ray status` shows the cluster, and the same command continues",
+    )
+
+
 @contextmanager
 def _connected(address: str) -> Iterator[Any]:
     """Ray, connected to a cluster while the block runs; an earlier connection is kept."""
-    try:
-        import ray
-    except ImportError as error:
-        raise VssError("--engine ray needs Ray, which is not installed", 'pip install "vsscli[ray]"') from error
+    import ray
+
     if ray.is_initialized():
         yield ray
         return

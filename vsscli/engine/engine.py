@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Protocol, TypeVar
 
 from vsscli.engine.local import in_processes, packed
@@ -53,14 +54,19 @@ class Engine:
         far as there is work for them; 1: everything in the caller's own thread.
     place
         ``local``: this machine; ``ray``: a Ray cluster, that of this machine if there is one; ``ray://HOST:PORT``.
+    device
+        What each worker on a cluster needs: ``cpu``, a core; ``cuda``, a GPU; ``auto``, a GPU if the cluster has any.
     """
 
     workers: int | None = None
     place: str = "local"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         if self.place not in ("local", "ray") and not self.place.startswith("ray://"):
             raise VssError(f"--engine {self.place} is not known", "give local, ray or ray://HOST:PORT")
+        if self.place != "local" and find_spec("ray") is None:
+            raise VssError(f"--engine {self.place} needs Ray, which is not installed", 'pip install "vsscli[ray]"')
 
     def map(
         self,
@@ -102,7 +108,7 @@ class Engine:
 
             shares = grouped(videos, lengths, GROUP // 4)
             with talk.track(label, total, unit) as advance:
-                remote = on_ray(self.place, task, shares, self.workers, hearing(talk, advance))
+                remote = on_ray(self.place, task, shares, self.workers, hearing(talk, advance), self.device)
                 with closing(remote) as results:
                     yield from results
             return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import lru_cache
 from typing import Literal, NamedTuple
@@ -18,6 +19,7 @@ from lightning_fabric.plugins.environments import (
 from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import nn
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.inference.devices import resolve_device, set_float32
 from vsscli.inference.memory import keep_freed_memory
@@ -108,6 +110,28 @@ def _launched(device: str, devices: int, precision: str, nodes: int, strategy: s
         end_with(tuple(children))
         children.clear()  # Fabric's own watch would kill this process without a word
     return fabric
+
+
+class Alone:
+    """In place of `Fabric`: one process, which shares out work to a cluster and needs no device."""
+
+    is_global_zero, global_rank, world_size = True, 0, 1
+    device = torch.device("cpu")
+
+    def barrier(self) -> None:
+        """Wait for no one."""
+
+    def rank_zero_first(self) -> AbstractContextManager[None]:
+        """A context that changes nothing."""
+        return nullcontext()
+
+
+def processes_for(context: Context) -> Fabric | Alone:
+    """The processes of this machine, or of several, that predict together: see `launch`. Where an engine shares out
+    the videos, only the one that asks it to."""
+    if context.engine != "local":
+        return Alone()
+    return launch(context.device, context.devices, nodes=context.nodes)
 
 
 class _Started(NamedTuple):

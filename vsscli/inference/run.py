@@ -75,8 +75,6 @@ def predict_videos(
     *,
     digests: Digests | None = None,
     talk: Talk = SILENCE,
-    rank: int = 0,
-    world: int = 1,
 ) -> Done:
     """Predict the frames of some videos that a store lacks.
 
@@ -85,20 +83,13 @@ def predict_videos(
     predictor
         The network and how it predicts; it must be the source in the store's header.
     videos
-        All videos, the same in every process.
+        The videos; other processes may predict others into the same store.
     writer
         The store; its header says how distributions are kept.
     digests
         Digests of the frames, recorded with each video. `None`: they are not recorded.
     talk
         Called with the progress, by frame, and with a warning when the batch is halved.
-    rank, world
-        This process's number and how many there are: it takes every ``world``-th video.
-
-    Returns
-    -------
-    Done
-        Counts of this process.
 
     Raises
     ------
@@ -107,14 +98,13 @@ def predict_videos(
         has been recorded is kept, and the same call continues from there.
     """
     encoding, classes = writer.header.parsed_encoding(), writer.header.num_classes
-    mine = videos[rank::world]
-    _require_room(predictor, mine)
-    total, predicted = sum(map(len, mine)), 0
+    _require_room(predictor, videos)
+    total, predicted = sum(map(len, videos)), 0
     arrays: dict[str, np.ndarray] = {}
     with (
         talk.track("predicting", total) as advance,
         WriteBehind(writer.write, SEGMENTS_BEHIND) as write,
-        closing(read_ahead(_pending_parts(predictor, mine, writer, digests), PARTS_AHEAD)) as parts,
+        closing(read_ahead(_pending_parts(predictor, videos, writer, digests), PARTS_AHEAD)) as parts,
     ):
         for part, frames in _answered(predictor, parts, partial(encode_frame, encoding=encoding), talk, advance):
             if part.start == part.segment.start:

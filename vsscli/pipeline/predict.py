@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,17 +16,18 @@ from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.left import say_left_out
 from vsscli.data.numbering import say_order
 from vsscli.data.video import Video
+from vsscli.engine.engine import Engine
 from vsscli.engine.part import WHOLE, Part
 from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.predictor import Predictor
-from vsscli.inference.processes import launch
+from vsscli.inference.processes import processes_for
 from vsscli.inference.readout import ReadOut
-from vsscli.inference.run import predict_videos
 from vsscli.inference.windows import chosen_window
-from vsscli.models.checkpoints import Checkpoint, restore_network
+from vsscli.models.checkpoints import Checkpoint
 from vsscli.models.scores import ScoreKind
 from vsscli.pipeline.learned import learned_note
-from vsscli.pipeline.source import open_model, take_classes, with_weights
+from vsscli.pipeline.source import open_model, take_classes
+from vsscli.pipeline.task import Predicting
 from vsscli.pipeline.workspace import Begin, older_store, store_path, unheard
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.readout import Predict, StoreSection
@@ -71,6 +73,7 @@ def predict_split(
     plan: str | AugmentationPlan | None = None,
     keep: str | None = None,
     part: Part = WHOLE,
+    workers: int | None = None,
     force: bool = False,
     begin: Begin = unheard,
 ) -> Prediction:
@@ -95,6 +98,9 @@ def predict_split(
     part
         Predict only a share of the videos; other calls predict the others, at the same time if they like, and the store
         is complete when all are done.
+    workers
+        With an engine other than "local": processes that predict, each with its own copy of the network; `None`: one
+        for each GPU of the cluster, or if it has none, for each core.
     force
         Write a new store beside one with other settings in the same place; and predict again what an earlier version
         predicted, which did not note the content of the frames.
@@ -122,7 +128,7 @@ def predict_split(
     path = out or store_path(context.workspace, header, f"{recipe.name}-{how.plan.name}")
     total = sum(len(video) for video in videos)
     older = None if force or out or (path / "zarr.json").exists() else older_store(path, header)
-    fabric = launch(context.device, context.devices, nodes=context.nodes)
+    fabric = processes_for(context)
     if older is not None:
         with fabric.rank_zero_first(), Digests(context.workspace / INDEX) as digests:
             there = _look(older, videos, digests, force=False)
@@ -153,26 +159,25 @@ def predict_split(
         f"predicting {missing} frames of {dataset.name}, {whose}, with {model}, "
         f"plan {how.plan.name} ({len(how.plan.views())} views), into {path}"
     )
-    predictor = Predictor(
-        restore_network(with_weights(checkpoint)),
-        checkpoint.normalisation,
-        how,
-        fabric.device,
-        batch_size=context.batch_size,
-    )
-    with digests, StoreWriter(path, header, force=force, renew=True) as writer:
-        predict_videos(
-            predictor,
-            videos,
-            writer,
-            digests=digests,
-            talk=talk,
-            rank=fabric.global_rank,
-            world=fabric.world_size,
-        )
-    say_share(predictor, talk)
+    with StoreWriter(path, header, force=force, renew=True) as writer:
+        local = context.engine == "local"
+        device = str(fabric.device) if local else context.device.partition(":")[0]  # Ray chooses which GPU
+        task = Predicting(checkpoint, how, device, context.batch_size, writer, context.workspace / INDEX)
+        if local:
+            for _ in task(videos[fabric.global_rank :: fabric.world_size], 1, talk):
+                say_share(task.predictor, talk)
+        else:
+            _share_out(task, videos, Engine(workers, context.engine, device), talk)
     fabric.barrier()
     return Prediction(path, missing, total - missing)
+
+
+def _share_out(task: Predicting, videos: Sequence[Video], engine: Engine, talk: Talk) -> None:
+    """Predict videos on a cluster, the longest first: one that began last would be waited for."""
+    ordered = sorted(videos, key=len, reverse=True)
+    with closing(engine.map("predicting", task, ordered, [len(video) for video in ordered], talk)) as done:
+        for _ in done:
+            pass
 
 
 def say_share(predictor: Predictor, talk: Talk) -> None:

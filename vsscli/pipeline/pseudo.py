@@ -19,7 +19,7 @@ from vsscli.fusion.threshold import (
     threshold_from_percentile,
     write_pseudo,
 )
-from vsscli.inference.processes import launch
+from vsscli.inference.processes import processes_for
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import Prediction, predict_split
 from vsscli.pipeline.predicted import warn_of_missing
@@ -96,7 +96,8 @@ def pseudo(
         Take the percentile of each class's pixels separately.
     workers
         Processes that fuse and threshold, each with some of the videos; `None`: as many as the cores and the number of
-        frames justify.
+        frames justify. With an engine other than "local" also those that predict, as for
+        :func:`vsscli.pipeline.predict.predict_split`.
     force
         Write a new store beside a different one in its place.
     begin
@@ -142,7 +143,7 @@ def pseudo(
             models, weights, split=split, context=context, tta=tta, plan=plan, workers=workers, force=force
         )
     engine = Engine(workers, context.engine)
-    with launch(context.device, context.devices, nodes=context.nodes).rank_zero_first():
+    with processes_for(context).rank_zero_first():
         source = open_store(predictions)
         warn_of_missing(source, context)
         if threshold is not None:
@@ -164,10 +165,12 @@ def predict_all(
     tta: bool = False,
     plan: str | None = None,
     part: Part = WHOLE,
+    workers: int | None = None,
     force: bool = False,
 ) -> list[Prediction]:
     """Predict a split, or a share of its videos, with every model; the first step of `pseudo`, with its options."""
-    how: dict[str, Any] = {"context": context, "tta": tta, "plan": plan, "part": part, "force": force}
+    how: dict[str, Any] = {"context": context, "tta": tta, "plan": plan, "part": part, "workers": workers}
+    how["force"] = force
     return [predict_split(Path(model), split, **how) for model in models]
 
 
@@ -183,8 +186,9 @@ def _predictions(
     force: bool,
 ) -> Path:
     """The store of one model's predictions, or of the fusion of several."""
-    stores = [made.store for made in predict_all(models, split, context=context, tta=tta, plan=plan, force=force)]
+    how: dict[str, Any] = {"context": context, "tta": tta, "plan": plan, "workers": workers, "force": force}
+    stores = [made.store for made in predict_all(models, split, **how)]
     if len(stores) == 1:
         return stores[0]
-    with launch(context.device, context.devices, nodes=context.nodes).rank_zero_first():
+    with processes_for(context).rank_zero_first():
         return ensemble(stores, weights, context=context, workers=workers, force=force).store

@@ -55,12 +55,25 @@ def open_model(path: Path, *, data_root: Path | None = None, talk: Talk = SILENC
 
 
 def with_weights(checkpoint: Checkpoint) -> Checkpoint:
-    """The same checkpoint, with its weights loaded."""
+    """The same checkpoint, with its weights loaded.
+
+    Raises
+    ------
+    VssError
+        Its file now has other weights, because a training goes on or another machine has another file there: their
+        predictions would be taken for those of the first.
+    """
     if checkpoint.weights or checkpoint.path is None:
         return checkpoint
     from vsscli.models.checkpoints import load_checkpoint
 
-    return load_checkpoint(checkpoint.path)
+    loaded = load_checkpoint(checkpoint.path)
+    if loaded.fingerprint != checkpoint.fingerprint:
+        raise VssError(
+            f"{checkpoint.path} has other weights than when this command began",
+            "wait until nothing writes it, copy it to all machines, and run the command again",
+        )
+    return loaded
 
 
 def take_classes(checkpoint: Checkpoint, dataset: Dataset) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from vsscli.context import Context
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.palettes import legend_of
+from vsscli.engine.engine import Engine
 from vsscli.pipeline.predicted import Predicted, open_predicted
 from vsscli.pipeline.workspace import newest_store
 from vsscli.recipes.schema import Recipe
@@ -101,7 +102,8 @@ def submit(target: Target, out: Path, *, workers: int | None = None) -> Submissi
     layout = target.layout(found.dataset)
     talk.say(f"packing {found.path}, split {found.split!r} of {found.dataset.root}, into {out}")
     videos = found.dataset.split(found.split)
-    written = write_submission(videos, found.labels, out, layout, workers=workers, talk=talk)
+    engine = Engine(workers, target.context.engine)
+    written = write_submission(videos, found.labels, out, layout, engine=engine, talk=talk)
     return Submission(written, found.path, found.dataset.root, found.split)
 
 

@@ -55,9 +55,6 @@ class StageCost:
 class Kind(ABC, Generic[S]):
     """A stage of a job, by its kind. A new kind implements the abstract methods, and is listed in `KINDS`."""
 
-    together: ClassVar[bool] = False
-    """Whether several processes share its work, or wait for each other in it."""
-
     leaves_store: ClassVar[bool] = False
     """Whether its result is a store."""
 
@@ -83,6 +80,11 @@ class Kind(ABC, Generic[S]):
     def context(self) -> Context:
         """The context of its work, with the folder of its data set."""
         return replace(self.job.context, data_root=self.job.place(self.recipe.data))
+
+    @property
+    def together(self) -> bool:
+        """Whether several processes share its work, or wait for each other in it."""
+        return False
 
     # What decides its result
 

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from vsscli.context import Context
+from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.inference.processes import launch
 from vsscli.inside import require_inside
@@ -108,6 +109,7 @@ def run_pipeline(
         another process runs the same pipeline, or a stage fails.
     """
     since = time.perf_counter()
+    Engine(place=job.context.engine)  # refused before a training, not after it
     stages = chosen_stages(job, names, until, force)
     for folder in (job.home, *map(job.folder, stages)):
         require_inside(job.workspace, folder)

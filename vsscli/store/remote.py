@@ -108,7 +108,8 @@ class RemotePath(PurePosixPath):
     def _files(self) -> AbstractFileSystem:
         import fsspec
 
-        return fsspec.filesystem(self.parts[0].removesuffix(":"))  # fsspec caches these
+        # fsspec keeps these, but may not keep listings: other processes write into the same store.
+        return fsspec.filesystem(self.parts[0].removesuffix(":"), use_listings_cache=False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.parts[0] == "memory:":

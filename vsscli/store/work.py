@@ -16,6 +16,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import Any
 
+from vsscli.engine.attempt import piece_in_hand
 from vsscli.errors import VssError
 from vsscli.files import is_running
 from vsscli.inside import Inside
@@ -109,9 +110,12 @@ class WorkFolder:
             os.utime(path, follow_symlinks=False)
 
     def _lives(self, path: Path, holder: dict[str, Any]) -> bool:
-        """Whether the holder of a lock may still be running: one on another machine, if its heart beats."""
+        """Whether the holder of a lock may still be running: one on another machine, if its heart beats, and if it is
+        not an earlier attempt at what this process does."""
         if not is_alive(holder) or holder.get("host") == socket.gethostname():
             return is_alive(holder)
+        if piece_in_hand() and holder.get("piece") == piece_in_hand():
+            return False
         return "beats" not in holder or self._silence(path) < STILL
 
     def _silence(self, path: Path) -> float:
@@ -309,6 +313,7 @@ def this_process() -> dict[str, Any]:
         "since": time.strftime("%Y-%m-%d %H:%M:%S"),
         "beats": EVERY,
         "token": token_hex(8),  # two locks of one process in one second differ
+        **({"piece": piece_in_hand()} if piece_in_hand() else {}),
     }
 
 

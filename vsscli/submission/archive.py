@@ -23,7 +23,7 @@ import numpy as np
 from vsscli.data.masks import describe_values
 from vsscli.data.png import encode_label
 from vsscli.data.videos import FolderVideo, Frame
-from vsscli.engine.engine import Engine
+from vsscli.engine.engine import LOCAL, Engine
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import SizedLabels
 from vsscli.files import clear_parts, whole_file
@@ -61,7 +61,7 @@ def write_submission(
     out: Path,
     layout: Layout,
     *,
-    workers: int | None = None,
+    engine: Engine = LOCAL,
     talk: Talk = SILENCE,
 ) -> Written:
     """Write the labels of all frames into a zip.
@@ -76,8 +76,8 @@ def write_submission(
         The zip. An existing one is replaced when the new one is complete.
     layout
         Names of the entries and values of the pixels.
-    workers
-        Processes that read labels and encode, as for `Engine`. They do not affect the bytes.
+    engine
+        Where labels are read and encoded. It does not affect the bytes.
     talk
         Receives progress.
 
@@ -95,12 +95,12 @@ def write_submission(
         fault = entry_fault(layout.entry(frame))
         if fault:
             raise VssError(f"the entry {layout.entry(frame)!r} {fault}", "rename that video or frame")
-    require_complete(frames, labels, workers=workers, talk=talk)
+    require_complete(frames, labels, workers=engine.workers, talk=talk)
     task = _Packing(labels, layout)
     clear_parts(out)  # leftovers of killed runs can take gigabytes
     with (
         whole_file(out, "submission") as part,
-        closing(Engine(workers).map("pack", task, ordered, [len(video.frames) for video in ordered], talk)) as encoded,
+        closing(engine.map("pack", task, ordered, [len(video.frames) for video in ordered], talk)) as encoded,
         ZipFile(part, "w", ZIP_STORED) as archive,
     ):
         _fill(archive, frames, encoded, layout)

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 class PredictKind(StoreKind[PredictStage]):
     """A network's predictions."""
 
-    together = True
+    @property
+    def together(self) -> bool:
+        return self.job.context.engine == "local"
 
     @property
     def split(self) -> str:

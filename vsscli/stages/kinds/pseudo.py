@@ -14,7 +14,9 @@ from vsscli.stages.record import Parts, Result
 class PseudoKind(StoreKind[PseudoStage]):
     """Pseudo-labels."""
 
-    together = True
+    @property
+    def together(self) -> bool:
+        return self.job.context.engine == "local"
 
     def version(self) -> int:
         return 1

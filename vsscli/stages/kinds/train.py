@@ -31,7 +31,9 @@ WORTH_SAYING = 0.05
 class TrainKind(Kind[TrainStage]):
     """A network."""
 
-    together = True
+    @property
+    def together(self) -> bool:
+        return True
 
     def version(self) -> int:
         section, version = self.recipe.unlabelled, 4
