@@ -21,13 +21,18 @@ from exchange_samples import (
     write_store,
 )
 from PIL import Image
+from video_samples import SIZE as SIZE_OF_CLIPS
+from video_samples import write_clip
 
 from vsscli.cli.app import run
 from vsscli.context import Context
+from vsscli.data.videos import Frame
 from vsscli.errors import VssError
 from vsscli.exchange.answers import StoreAnswers
 from vsscli.exchange.functions import FUNCTIONS
-from vsscli.exchange.items import Choices
+from vsscli.exchange.items import Choices, Item
+from vsscli.exchange.sink import Sink
+from vsscli.exchange.video import VideoWriter
 from vsscli.pipeline.export import export_function, export_labels
 from vsscli.pipeline.outgoing import Selection
 
@@ -104,6 +109,15 @@ def test_a_video_has_a_frame_for_each_in_the_classes_colours(tmp_path: Path) -> 
             0.45 if overlay else 0
         )
         assert np.abs(frames[0][:1, -3:].astype(int) - colour).mean() < 12
+    # A frame of a video file knows the file's rate.
+    clip = write_clip(tmp_path / "a.mp4", frames=2, size=SIZE_OF_CLIPS)
+    label = np.zeros(SIZE_OF_CLIPS, np.uint8)
+    with Sink(tmp_path / "of clips") as sink:
+        writer = VideoWriter(sink, TABLE, Choices())
+        writer.add(Item("a", "000000", label, 0, Frame("a", "000000", clip, number=0)))
+        writer.finish()
+    with av.open(str(tmp_path / "of clips" / "a.mp4")) as file:
+        assert float(file.streams.video[0].average_rate) == 25
     with pytest.raises(VssError, match="several videos"):
         export_labels("video", tmp_path / "one.mp4", prediction=masks, context=context)
     assert not (tmp_path / "one.mp4").exists()

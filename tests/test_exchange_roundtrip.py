@@ -18,10 +18,12 @@ from exchange_samples import (
     write_as,
     write_dataset,
     write_predictions_folder,
+    write_store,
 )
 
 from vsscli.context import Context
 from vsscli.data.classes import ClassTable
+from vsscli.data.masks import write_mask
 from vsscli.errors import VssError
 from vsscli.exchange.catalogue import FORMATS, READ
 from vsscli.exchange.guess import guess_format
@@ -147,6 +149,19 @@ def test_a_correction_is_reported_by_its_pixels(tmp_path: Path) -> None:
     done = import_labels(tmp_path / "again", tmp_path / "labels", context=context)
     assert (done.changed, len(done.unchanged), done.unmatched) == ({"day2/007": 5}, 3, ["elsewhere/odd.png"])
     np.testing.assert_array_equal(labels_in(tmp_path / "labels")["day2/007"], label)
+
+
+def test_new_labels_are_compared_with_what_was_predicted(tmp_path: Path) -> None:
+    data, store = write_dataset(tmp_path / "data"), write_store(tmp_path / "a.zarr")
+    export_labels("coco", tmp_path / "draft.json", prediction=write_predictions_folder(tmp_path / "masks"))
+    context = Context(tmp_path / "runs", data)
+    done = import_labels(tmp_path / "draft.json", tmp_path / "labels", prediction=store, context=context)
+    assert done.corrected == dict.fromkeys(ADDRESSES, 0.0)  # void counts nowhere
+    other = np.zeros(SIZE, np.uint8)
+    write_mask(tmp_path / "other" / "day1" / "000.png", other, TABLE)
+    done = import_labels(tmp_path / "other", tmp_path / "new", prediction=store, context=context)
+    predicted = np.where(LABELS["day1/000"] == 255, 0, LABELS["day1/000"])
+    assert done.corrected == {"day1/000": pytest.approx((predicted != 0).mean())}
 
 
 def test_what_has_no_data_set_keeps_its_names(tmp_path: Path) -> None:

@@ -42,7 +42,10 @@ def export(
         float, Option("--tolerance", min=0, metavar="PIXELS", help="Simplify outlines, which may stray so far.")
     ] = 0.0,
     overlay: Annotated[bool, Option("--overlay", help="Of a video: colours over the frames.")] = False,
-    fps: Annotated[float, Option("--fps", min=1, metavar="N", help="Of a video: frames per second.")] = 10.0,
+    fps: Annotated[
+        float | None,
+        Option("--fps", min=1, metavar="N", help="Of a video: frames per second. [default: the clip's own, or 10]"),
+    ] = None,
     model: Annotated[
         Path | None, Option("--model", metavar="FILE", help="Of a function: the checkpoint that is run, not a store.")
     ] = None,

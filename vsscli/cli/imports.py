@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -59,13 +60,17 @@ def imports(
     from vsscli.cli.console import Console
     from vsscli.cli.project import in_project
     from vsscli.context import Context
+    from vsscli.data.clips import ALL
     from vsscli.errors import VssError
     from vsscli.pipeline.incoming import import_labels
+    from vsscli.pipeline.workspace import newest_store
     from vsscli.project.files import DATASET, LABELS
 
-    console = Console(quiet=quiet)
+    console, predicted = Console(quiet=quiet), None
     if in_project() and recipe is None and data is None and classes is None:
         recipe, out = DATASET, out or Path(LABELS)
+        with suppress(VssError):  # nothing is predicted yet
+            predicted = newest_store(workspace, ALL)
     if out is None:
         raise VssError(
             "where should the masks go?", "add --out FOLDER; in the folder of a project (vss init) it may be left out"
@@ -82,17 +87,22 @@ def imports(
         classes=classes,
         changes={name.strip(): target.strip() for name, _, target in pairs},
         first_frame=first_frame,
+        prediction=predicted,
         dry_run=dry_run,
         context=Context(workspace, data, talk=console),
     )
     _warn(done, console)
     if json:
         values = {"out": done.out, "from": done.form, "new": done.new, "changed": done.changed}
+        values |= {"corrected": done.corrected}
         rest = {"unchanged": done.unchanged, "unmatched": done.unmatched, "left_out": done.left_out}
         console.print_json(values | rest | {"remarks": done.remarks})
         return
     for address, pixels in sorted(done.changed.items(), key=lambda pair: -pair[1])[:SHOWN]:
         console.say(f"changed: {address}, {pixels} pixels")
+    if done.corrected:
+        mean = sum(done.corrected.values()) / len(done.corrected)
+        console.say(f"{len(done.corrected)} new frames differ from {predicted} in {mean:.2%} of what is labelled")
     counts = {"new": len(done.new), "changed": len(done.changed), "unchanged": len(done.unchanged)}
     share = sum(done.changed.values()) / max(1, done.pixels)
     columns = ("out", *counts, "unmatched", "pixels changed")

@@ -60,6 +60,11 @@ def numbered_size(path: Path) -> tuple[int, int]:
     return _seeker(path).video.size
 
 
+def numbered_rate(path: Path) -> float:
+    """A video file's frames per second."""
+    return _seeker(path).video.fps
+
+
 def _seeker(path: Path) -> Seeker:
     """This thread's seeker for a file; after a fork a new one, since the parent continues to read with the old one."""
     if getattr(_here, "process", None) != os.getpid():

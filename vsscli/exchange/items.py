@@ -151,14 +151,14 @@ class Choices:
     tolerance
         Pixels by which simplified outlines may stray; 0 keeps every corner.
     fps
-        Frames per second of a video.
+        Frames per second of a video; `None`: those of the video file that was predicted, or 10.
     overlay
         Draw a video's colours over its frames.
     """
 
     polygons: bool = False
     tolerance: float = 0.0
-    fps: float = 10.0
+    fps: float | None = None
     overlay: bool = False
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from vsscli.data.classes import ClassTable
+from vsscli.data.seek import numbered_rate
 from vsscli.errors import VssError
 from vsscli.exchange.items import Choices, Item, Writer
 from vsscli.exchange.sink import Sink
-from vsscli.report.film import Film
+from vsscli.report.film import FPS, Film
 from vsscli.report.overlay import coloured
 
 
@@ -28,7 +29,7 @@ class VideoWriter(Writer):
                 raise VssError(f"{self.sink.out} is one file, and there are several videos", "name a folder with --out")
             self.close(None)
             self._name, self._size = item.video, item.size
-            self._film = Film(self.sink.path(f"{item.video}.mp4"), item.size, self.choices.fps)
+            self._film = Film(self.sink.path(f"{item.video}.mp4"), item.size, self.choices.fps or _rate(item))
         if item.size != self._size:
             raise VssError(f"frame {item.address} is of another size than its video", "export it --to png")
         assert self._film is not None
@@ -50,3 +51,10 @@ class VideoWriter(Writer):
         film, self._film = self._film, None
         if film is not None:
             film.end(error)
+
+
+def _rate(item: Item) -> float:
+    """Frames per second of the file that a frame is from."""
+    if item.frame is None or item.frame.image is None or item.frame.number is None:
+        return FPS
+    return numbered_rate(item.frame.image)

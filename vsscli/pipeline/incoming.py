@@ -29,6 +29,7 @@ from vsscli.inside import require_folder
 from vsscli.pipeline.frames import every_video
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
+from vsscli.store.reader import open_store
 from vsscli.talk import Talk
 
 FOLDER = "folder"
@@ -40,7 +41,8 @@ class Imported:
     """What came of an import: the format, and frames by what became of them.
 
     ``changed`` has the number of pixels whose class is another than it was; ``unmatched`` the names of the source that
-    are no frame's; ``left_out`` and ``remarks`` count what the reader left out, and decided.
+    are no frame's; ``left_out`` and ``remarks`` count what the reader left out, and decided. ``corrected`` has, of new
+    frames that were predicted, the share of labelled pixels that were predicted otherwise.
     """
 
     out: Path
@@ -51,6 +53,7 @@ class Imported:
     unmatched: list[str] = field(default_factory=list)
     left_out: dict[str, int] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
+    corrected: dict[str, float] = field(default_factory=dict)
     pixels: int = 0
 
     @property
@@ -69,6 +72,7 @@ def import_labels(
     changes: Mapping[str, str] | None = None,
     without: Collection[str] = (),
     first_frame: int | None = None,
+    prediction: str | Path | None = None,
     dry_run: bool = False,
     context: Context = Context(),
 ) -> Imported:
@@ -93,6 +97,8 @@ def import_labels(
     first_frame
         The number that the source gives the first frame of a video file; `None`: 1 if that is certain, because its
         numbers go up to that of a video's frames and never begin with 0, and otherwise 0.
+    prediction
+        A store that new labels are compared with, to say how much was corrected.
     dry_run
         Write nothing.
     context
@@ -117,6 +123,7 @@ def import_labels(
     ids = own if dataset is None or classes or dataset.ids.reader is not None else dataset.ids
     frames = _Frames(dataset)
     before = _Before(frames.masks, dataset, table, own)
+    predicted = _Predicted(prediction, table)
     with open_source_files(source) as files, _sink(out, dry_run) as sink:
         form = guess_format(files) if form == FOLDER else form
         reading = Reading(files.without(without), names, ids)
@@ -141,6 +148,8 @@ def import_labels(
                 taken[place.address] = found.name
                 label = found.draw(_size_of(found, place, source))
                 _count(done, place, label, before(place, out))
+                if place.address in done.new and (share := predicted.share(place, label)) is not None:
+                    done.corrected[place.address] = share
                 if writer is not None and (place.address not in done.unchanged or not _goal(out, place).is_file()):
                     writer.add(Item(place.video, place.stem, label))
                 advance(1)
@@ -184,6 +193,26 @@ class _Before:
         if mask is None or self._dataset is None or self._dataset.table != self._table:
             return None
         return to_classes(self._dataset.ids.read(mask), self._dataset.ids, count, mask)
+
+
+class _Predicted:
+    """The labels that a store has for frames; none of other classes than the table's."""
+
+    def __init__(self, path: str | Path | None, table: ClassTable) -> None:
+        store = None if path is None else open_store(Path(path))
+        self._store = store if store is not None and store.header.table.names == table.names else None
+        self._places = {
+            composed(f"{video}/{stem}"): (video, t)
+            for video in ([] if self._store is None else self._store.videos())
+            for t, stem in enumerate(self._store.stems(video) if self._store is not None else ())
+        }
+
+    def share(self, place: Place, label: np.ndarray) -> float | None:
+        """The share of labelled pixels that were predicted otherwise; `None` if the frame was not predicted."""
+        found, labelled = self._places.get(composed(place.address)), label != IGNORE
+        if found is None or self._store is None or not labelled.any():
+            return None
+        return float((self._store.label(*found) != label)[labelled].mean())
 
 
 class _Frames:
