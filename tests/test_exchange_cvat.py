@@ -151,3 +151,12 @@ def test_a_task_of_images_is_read_by_name(tmp_path: Path, context: Context) -> N
     named = image(0).replace("frame_000000", "day2_007.png")
     assert read(xml(tmp_path / "a.xml", task("x", mode="annotation"), named), context).new == ["day2/007"]
     assert "day2/007" in ADDRESSES
+
+
+def test_of_several_tasks_a_track_says_which_is_its(tmp_path: Path, context: Context) -> None:
+    several = f"<project><tasks>{task('day1', '<id>1</id>')}{task('day2', '<id>2</id>')}</tasks></project>"
+    for more in ("", ' task_id="3"'):
+        with pytest.raises(VssError, match="task"):
+            read(xml(tmp_path / "a.xml", several, track(1, more)), context)
+    named = image(0).replace("frame_000000", "day2/007.png")
+    assert read(xml(tmp_path / "b.xml", several, named), context).new == ["day2/007"]

@@ -75,10 +75,8 @@ class Tasks:
         if len(self._tasks) == 1 and "task_id" not in element.attributes:
             return next(iter(self._tasks.items()))
         name = element.get("task_id")
-        if self._tasks and name not in self._tasks:
-            raise VssError(
-                f"{self._where}: <{element.name}> is of task {name!r}, which the file lacks", "export it again"
-            )
+        if self._tasks and name not in self._tasks and (name or element.name == "track"):
+            raise VssError(f"{self._where}: <{element.name}> is of task {name!r}, not in the file", "export it again")
         return name, self._tasks.get(name, Task())
 
     def __getitem__(self, name: str) -> Task:

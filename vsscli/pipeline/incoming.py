@@ -244,7 +244,9 @@ class _Frames:
             talk.warn(f"{min(beyond)!r} is the last frame of its video if frames are counted from 1: they are")
             return 1
         if any(composed(place.address) not in composed(name) for name, place in at_zero.items()):
-            talk.say("numbers of frames are counted from 0; if they were extracted with ffmpeg, add --first-frame 1")
+            talk.say(
+                "frames of video files are taken to be counted from 0; if from 1, as by ffmpeg, add --first-frame 1"
+            )
         return 0
 
     def find(self, found: Found) -> Place | None:
