@@ -95,7 +95,7 @@ FOREIGN = {
     "datumaro_formats": ["datumaro"],
     "fiftyone_dataset": ["fiftyone"],
     "ultralytics_labels": ["ultralytics-opencv-headless"],
-    "napari_layers": ["napari", "zarr>=3.1"],
+    "napari_layers": ["napari", "zarr>=3.1", "xarray"],
 }
 """Packages by the file in tests/foreign that needs them."""
 
