@@ -260,7 +260,7 @@ def test_what_an_earlier_version_did_is_kept_with_a_word(elsewhere: Place) -> No
 
 def test_an_optional_stage_runs_when_it_is_named(place: Place) -> None:
     ran = place.run(names=["more"])
-    assert reasons(ran) == {"more": "never run"}
+    assert reasons(ran) == {"more": "no result yet"}
     assert all((ran.result("more").path / name).is_file() for name in ran.result("more").facts["pictures"])
     (ran.result("more").path / ran.result("more").facts["pictures"][0]).unlink()
     assert "is gone" in reasons(place.run(names=["more"]))["more"]

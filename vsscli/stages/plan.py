@@ -56,7 +56,7 @@ def look(job: Job, name: str, results: Mapping[str, Result], frames: Frames, *, 
     if force and not (record is not None and record.forced and record.status == "begun"):
         return forced
     if record is None:
-        return Step(name, "run", "never run")
+        return Step(name, "run", "no result yet")
     waiting = [other for other in kind.stage.takes() if other not in results]
     if waiting:
         return Step(name, "waits", f"waits for {', '.join(waiting)}", record)
