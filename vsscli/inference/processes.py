@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from functools import lru_cache
@@ -98,6 +99,8 @@ def _launched(device: str, devices: int, precision: str, nodes: int, strategy: s
     try:
         fabric.launch()
     except RuntimeError as error:
+        for child in _children(fabric):
+            child.kill()
         if "EADDRINUSE" not in str(error):
             raise
         address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
@@ -105,11 +108,16 @@ def _launched(device: str, devices: int, precision: str, nodes: int, strategy: s
             f"another program uses {address}, where the processes of this command would meet",
             "set MASTER_PORT to another port; unset, a free one is chosen",
         ) from error
-    children = getattr(fabric.strategy.launcher, "procs", [])
-    if children:
+    if children := _children(fabric):
         end_with(tuple(children))
         children.clear()  # Fabric's own watch would kill this process without a word
     return fabric
+
+
+def _children(fabric: Fabric) -> list[subprocess.Popen[bytes]]:
+    """The processes that Fabric has started."""
+    started: list[subprocess.Popen[bytes]] = getattr(fabric.strategy.launcher, "procs", [])
+    return started
 
 
 class Alone:
