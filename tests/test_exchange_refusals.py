@@ -43,7 +43,7 @@ def zipped(path: Path, entries: dict[str, bytes]) -> Path:
 
 
 @pytest.mark.parametrize(
-    "name", ["../up.xml", "/etc/up.xml", "a/../../up.xml", "C:/up.xml", "a\\..\\..\\up.xml", "a/\x07"]
+    "name", ["../up.xml", "/etc/up.xml", "a/../../up.xml", "C:/up.xml", "a\\..\\..\\up.xml", "a/\x07", "/"]
 )
 def test_zips_that_climb_out_are_refused(tmp_path: Path, name: str) -> None:
     path = zipped(tmp_path / "a.zip", {name: CVAT_IMAGES.encode()})

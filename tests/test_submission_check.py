@@ -159,6 +159,7 @@ def test_what_is_wrong_with_an_image_is_told(name: str, root: Path, tmp_path: Pa
         "one//0001.png",
         "./one/0001.png",
         "one/0001.png\0.txt",
+        "\0.txt",
         "one/\x1b[2J.png",
         "../",
     ],

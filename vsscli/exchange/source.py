@@ -141,7 +141,7 @@ def _trusted(infos: Sequence[ZipInfo], path: Path) -> Iterator[str]:
         fault = next(filter(None, map(name_fault, parts)), "")
         if fault or parts[0].endswith(":"):
             raise VssError(f"{path} has an entry {name[:80]!r}, which {fault or 'leads out of it'}", "pack it again")
-        if info.is_dir() or any(part.startswith(".") or part == "__MACOSX" for part in parts):
+        if name.endswith("/") or any(part.startswith(".") or part == "__MACOSX" for part in parts):
             continue
         if stat.S_ISLNK(info.external_attr >> 16):
             raise VssError(f"{path} has an entry {name[:80]!r}, which is a symbolic link", "pack it again")

@@ -137,7 +137,7 @@ def check_submission(
                 advance(1)
     classes = int((pixels[layout.offset : layout.last + 1] > 0).sum())
     hint = _hint(infos, wanted, foreign, layout) if faults else ""
-    entries = sum(not info.is_dir() for info in infos)
+    entries = sum(not info.orig_filename.endswith("/") for info in infos)
     return Checked(path, len(wanted), entries, size, classes, dict(faults.counts), tuple(faults.listed), hint)
 
 
