@@ -19,8 +19,9 @@ def test_every_part_runs_on_a_cpu_and_finds_both_devices_equal(tmp_path: Path) -
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     rows = json.loads(out.read_text())["rows"]
+    # Graphs are CUDA's.
     assert {row["part"] for row in rows} == {
-        *("ceilings", "equal", "forward", "contrast", "training", "prediction", "graphs", "compiled")
+        *("ceilings", "equal", "forward", "contrast", "training", "prediction", "compiled")
     }
     assert all(row["equal"] for row in rows if row["part"] == "equal")
     assert not [row for row in rows if "failed" in row or "skipped" in row]
