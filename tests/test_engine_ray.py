@@ -142,6 +142,43 @@ def test_results_come_in_order_with_messages_and_the_first_error(cluster: Any) -
     assert caught.value.hint == "leave it out"
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """Goes on when its progress was heard."""
+
+    heard: Path
+
+    def __call__(self, numbers: Sequence[int], threads: int, talk: Talk) -> Iterator[int]:
+        deadline = time.monotonic() + 120
+        with talk.track("waiting", 0) as done:
+            done(1)
+            while not self.heard.exists():
+                if time.monotonic() > deadline:
+                    raise VssError("nobody heard")
+                time.sleep(0.05)
+        yield from numbers
+
+
+class Answering(Counting):
+    """Makes a file when it hears of progress."""
+
+    def __init__(self, file: Path) -> None:
+        super().__init__()
+        self._file = file
+
+    def __call__(self, done: int) -> None:
+        super().__call__(done)
+        if done:
+            self._file.touch()
+
+
+def test_progress_is_heard_while_a_video_is_worked_on(cluster: Any, tmp_path: Path) -> None:
+    file = tmp_path / "heard"
+    answering = Answering(file)
+    assert list(ON_RAY.map("wait", Waiting(file), [7], [1], answering)) == [7]
+    assert answering.done == 1
+
+
 def test_figures_and_bytes_are_those_of_one_process(cluster: Any, tmp_path: Path, stores: list[Store]) -> None:
     made = []
     for engine, name in ((Engine(1), "one"), (ON_RAY, "ray")):

@@ -28,6 +28,9 @@ of memory is not."""
 GRACE = 20.0
 """Seconds that actors have to stop at their next frame and to give up the videos in hand."""
 
+INLINE = 2**16
+"""Bytes of a task from which on it is kept once for all actors, in Ray's object store, instead of in each call."""
+
 OBJECTS = 200 * 2**20
 """Bytes of Ray's object store where a cluster of this machine is started: only tasks and counts go through it."""
 
@@ -87,12 +90,14 @@ class _Crew:
         restarts = {"max_restarts": RETRIES, "max_task_retries": RETRIES}
         self._actor = ray.remote(num_cpus=1, num_gpus=int(gpu), **restarts)(Actor)
         try:
-            self._task = ray.put(ray.cloudpickle.dumps(task))
+            packed = ray.cloudpickle.dumps(task)
         except (TypeError, pickle.PicklingError) as error:
             raise VssError(f"this can't be sent to other machines: {error}", "use --engine local") from error
+        self._task = packed if len(packed) < INLINE else ray.put(packed)
         self._where = Where(os.getcwd(), __version__, token_hex(8))
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         self._inbox = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Inbox).remote()
+        self._asked: Any = None
         self._pool = ActorPool([])
         self._actors: list[Any] = []
         self._begun: dict[int, Any] = {}
@@ -137,10 +142,21 @@ class _Crew:
             except ray.exceptions.RayTaskError as error:  # first: it is also of the class of its cause
                 raise error.cause from error
             except TimeoutError:
-                with suppress(ray.exceptions.RayError):
-                    yield from ((None, report) for report in ray.get(self._inbox.fetch.remote(), timeout=EVERY))
+                yield from ((None, report) for report in self._reports())
             except ray.exceptions.RayError as error:
                 raise _given_up(str(error)) from error
+
+    def _reports(self) -> list[Report]:
+        """What calls have reported since the last time, if the inbox answers by now."""
+        ray = self._ray
+        if self._asked is None:
+            self._asked = self._inbox.fetch.remote()
+        if not ray.wait([self._asked], timeout=EVERY)[0]:
+            return []
+        answer, self._asked = self._asked, None
+        with suppress(ray.exceptions.RayError):
+            return list(ray.get(answer))
+        return []
 
     def _grow(self) -> None:
         """Start actors for what the cluster has; those of lost nodes wait for new ones, and are not replaced."""
