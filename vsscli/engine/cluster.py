@@ -25,7 +25,7 @@ RETRIES = 20
 """Times that an actor is started again, and a call repeated: deaths of nodes are survived, a call that always runs out
 of memory is not."""
 
-GRACE = 20.0
+GRACE = 60.0
 """Seconds that actors have to stop at their next frame and to give up the videos in hand."""
 
 INLINE = 2**16
