@@ -300,7 +300,7 @@ class TestOnTheCommandLine:
         (recipe.parent / "data" / "classes.json").write_text(json.dumps(["road", "sky"]))
         done = vss("predict", "--model", recipe.name, cwd=recipe.parent)
         assert done.returncode == 2
-        assert "knows 150 classes of 'ADE20KDataset'" in " ".join(done.stderr.split())
+        assert "150 classes of 'ADE20KDataset'" in " ".join(done.stderr.split())
 
 
 class TestContract(TestEveryFamily):
