@@ -114,8 +114,9 @@ def labels_in(folder: Path) -> dict[str, np.ndarray]:
     }
 
 
-def write_store(path: Path) -> Path:
-    """The labels as a prediction store; void pixels are the first class, and sure by a tenth."""
+def write_store(path: Path, first: int = 0) -> Path:
+    """The labels as a prediction store; void pixels are the first class, and sure by a tenth. ``first`` is added to the
+    frames' numbers."""
     header = Header(
         kind="prediction",
         table=TABLE,
@@ -128,7 +129,7 @@ def write_store(path: Path) -> Path:
     with StoreWriter(path, header) as writer:
         for video in ("day1", "day2"):
             stems = [address.partition("/")[2] for address in ADDRESSES if address.startswith(video)]
-            for segment in writer.pending(video, stems, SIZE):
+            for segment in writer.pending(video, [f"{int(stem) + first:03d}" for stem in stems], SIZE):
                 means = [_mean(LABELS[f"{video}/{stem}"]) for stem in stems[segment.start : segment.stop]]
                 frames = [encode(mean, mean, encoding) for mean in means]
                 writer.write(video, segment, {name: np.stack([one[name] for one in frames]) for name in frames[0]})

@@ -176,6 +176,17 @@ def test_a_store_answers_by_what_others_call_frames(store: Path) -> None:
         answers.label("day2/007.jpg", (5, 5))
 
 
+def test_a_video_whose_frames_are_not_numbered_from_0_on_is_not_guessed_at(tmp_path: Path, store: Path) -> None:
+    assert StoreAnswers(store).numbering("day2") == 0
+    answers = StoreAnswers(write_store(tmp_path / "b.zarr", first=1))
+    with pytest.raises(VssError, match="day2 begin with number 1") as raised:
+        answers.numbering("day2")
+    assert "first=int:1" in (raised.value.hint or "")
+    assert [answers.numbering("day2", first) for first in (0, 1)] == [0, 1]
+    with pytest.raises(VssError, match="no video 'day9'"):
+        answers.numbering("day9")
+
+
 # The commands
 
 

@@ -53,6 +53,16 @@ def test_a_file_of_the_longest_name_is_written_and_cleared(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == [place.name]
 
 
+def test_what_a_killed_process_left_goes_when_the_file_is_written_again(tmp_path: Path) -> None:
+    place = tmp_path / "a.json"
+    left_by(place, dead_process()).write_text("half")
+    with whole_file(place, sync=False) as part:
+        part.write_text("1")
+    assert len(os.listdir(tmp_path)) == 2  # in a folder of thousands of masks, looking for it would take too long
+    write_text(place, "2")
+    assert os.listdir(tmp_path) == [place.name]
+
+
 def test_clearing_unfinished_files_takes_links_by_themselves(tmp_path: Path, others: Path) -> None:
     before, dead = snapshot(others), dead_process()
     one, two, three = (tmp_path / "out" / f"{name}.png" for name in "abc")

@@ -15,7 +15,7 @@ from small import small_loop, train
 
 from vsscli.context import Context
 from vsscli.errors import VssError
-from vsscli.pipeline import predict
+from vsscli.pipeline import task
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.evaluate import evaluate
 from vsscli.pipeline.predict import predict_split
@@ -58,7 +58,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("a network was loaded")
 
-    monkeypatch.setattr(predict, "restore_network", refuse)
+    monkeypatch.setattr(task, "restore_network", refuse)
 
 
 def test_the_loop_ends_with_a_table_of_five_rows_and_pictures(ran: Ran) -> None:

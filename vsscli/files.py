@@ -30,7 +30,8 @@ def whole_file(path: Path, what: str = "file", *, sync: bool = True) -> Iterator
     """A temporary file in the same folder, which is renamed to the file when the block succeeds.
 
     The content is synced before the rename, so that not even a power cut leaves half a file under the name. If the
-    block fails, the temporary file is removed and the previous file stays.
+    block fails, the temporary file is removed and the previous file stays. Those that killed processes left are removed
+    before, unless ``sync`` is False.
 
     Parameters
     ----------
@@ -49,6 +50,8 @@ def whole_file(path: Path, what: str = "file", *, sync: bool = True) -> Iterator
     part = part_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if sync:
+            clear_parts(path)
         # Created afresh: its name may belong to a leftover of a dead process with our number, or to a link that a
         # stranger put there, through which somebody else's file would be written.
         part.unlink(missing_ok=True)

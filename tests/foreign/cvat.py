@@ -14,6 +14,7 @@ from cvat_sdk.masks import decode_mask, encode_mask
 from exchange_samples import LABELS, SIZE, TABLE, write_as, write_store
 from PIL import Image
 
+from vsscli.errors import VssError
 from vsscli.exchange.cvat import boxed_runs
 from vsscli.exchange.functions import CVAT, Answering, function_text
 from vsscli.exchange.polygons import paint
@@ -74,3 +75,18 @@ def test_frames_of_a_video_are_found_with_its_name(tmp_path: Path) -> None:
     function = FunctionLoader(None, tmp_path / "function.py", {"video": "day2"}).load()
     context = SimpleNamespace(frame_name="frame_000007", conf_threshold=None, conv_mask_to_poly=False)
     assert function.detect(context, Image.new("RGB", SIZE[::-1]))
+
+
+def test_frames_that_are_numbered_from_1_on_are_those_of_a_task_from_0_on(tmp_path: Path) -> None:
+    store = write_store(tmp_path / "a.zarr", first=1)
+    (tmp_path / "function.py").write_text(function_text(CVAT, Answering(store=store)))
+    with pytest.raises(VssError, match="begin with number 1"):
+        FunctionLoader(None, tmp_path / "function.py", {"video": "day1"}).load()
+    function = FunctionLoader(None, tmp_path / "function.py", {"video": "day1", "first": 1}).load()
+    for number in (0, 1):
+        context = SimpleNamespace(frame_name=f"frame_{number:06d}", conf_threshold=None, conv_mask_to_poly=False)
+        drawn = np.full(SIZE, 255, np.uint8)
+        for shape in function.detect(context, Image.new("RGB", SIZE[::-1])):
+            drawn[decode_mask(shape.points, image_width=SIZE[1], image_height=SIZE[0])] = shape.label_id
+        label = LABELS[f"day1/{number:03d}"]
+        np.testing.assert_array_equal(drawn, np.where(label == 255, 0, label))

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.classes import IGNORE, ClassTable
+from vsscli.data.matching import frame_number
+from vsscli.data.spelling import composed
 from vsscli.errors import VssError
 from vsscli.exchange.items import Size
 from vsscli.exchange.matching import Matcher, Place
@@ -68,6 +70,27 @@ class StoreAnswers:
             certain = 1 - self._store.entropy(place.video, t) >= self._min_certainty
             label = np.where(certain, label, np.uint8(IGNORE))
         return label
+
+    def numbering(self, video: str, first: int | None = None) -> int:
+        """The number that the first frame of a video has in the store; others count all videos' frames from 0.
+
+        Raises
+        ------
+        VssError
+            There is no such video; or ``first`` is not given, and could be 0 or another number: frames may lack at the
+            video's beginning, or be named from 1 on.
+        """
+        numbers = [frame_number(stem) for of, stem in self._numbers if composed(of) == composed(video)]
+        if not numbers:
+            videos = ", ".join(self._store.videos()[:8])
+            raise VssError(f"{self._store.path} has no video {video!r}", f"it has {videos}")
+        if first is None and (lowest := min((n for n in numbers if n is not None), default=0)):
+            raise VssError(
+                f"{self._store.path}: the frames of {video} begin with number {lowest}, those of a task with 0",
+                f"say which number the first frame of the task has here: -p first=int:{lowest}, or int:0 if the "
+                f"prediction begins later than the task",
+            )
+        return first or 0
 
 
 def outlines(mask: np.ndarray) -> list[list[float]]:

@@ -48,6 +48,7 @@ STORE = """from vsscli.exchange.answers import StoreAnswers, outlines
 
 ANSWERS = StoreAnswers(PLACE, min_certainty=MIN_CERTAINTY)
 CLASSES = ANSWERS.table.names
+numbering = ANSWERS.numbering
 
 
 def label_of(name, image):
@@ -61,6 +62,10 @@ MODEL = vsscli.load(PLACE)
 CLASSES = MODEL.classes
 
 
+def numbering(video, first=None):
+    return first or 0
+
+
 def label_of(name, image):
     return MODEL.label(image)
 """
@@ -72,8 +77,11 @@ In an environment that has vsscli and cvat-cli:
     cvat-cli task auto-annotate TASK --function-file THIS_FILE --allow-unmatched-labels
 
 Frames are found by name. For a task made from a video, whose frames are called frame_000000 and so on, say which video
-it is: -p video=str:NAME. Frames that the prediction does not hold get nothing.
+it is: -p video=str:NAME; and if its frames are numbered from 1 on, as in many folders of images: -p first=int:1. Frames
+that the prediction does not hold get nothing.
 """
+
+import re
 
 import cvat_sdk.auto_annotation as cvataa
 import numpy as np
@@ -81,13 +89,16 @@ from cvat_sdk.masks import encode_mask
 # SOURCE
 
 class Function:
-    def __init__(self, video=""):
-        self.video = video
+    def __init__(self, video="", first=None):
+        self.video, self.first = video, numbering(video, first) if video else 0
         labels = [cvataa.label_spec(name, index, type="mask") for index, name in enumerate(CLASSES)]
         self.spec = cvataa.DetectionFunctionSpec(labels=labels)
 
     def detect(self, context, image):
-        name = f"{self.video}/{context.frame_name}" if self.video else context.frame_name
+        name = context.frame_name
+        if self.video:
+            number = re.fullmatch(r"frame_(\\d+)", name)
+            name = f"{self.video}/{int(number[1]) + self.first if number else name}"
         label = label_of(name, np.asarray(image.convert("RGB")))
         found = []
         for index in range(len(CLASSES)) if label is not None else ():
@@ -101,8 +112,8 @@ class Function:
         return found
 
 
-def create(video=""):
-    return Function(video)
+def create(video="", first=None):
+    return Function(video, first)
 '''
 
 LABEL_STUDIO_FILE = '''"""Answers Label Studio with brushes of vss; `vss export --to label-studio-backend` wrote it.

@@ -26,7 +26,7 @@ from vsscli.data.videos import FolderVideo, Frame
 from vsscli.engine.engine import LOCAL, Engine
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import SizedLabels
-from vsscli.files import clear_parts, whole_file
+from vsscli.files import whole_file
 from vsscli.store.files import file_digest
 from vsscli.submission.faults import Faults, in_pixels
 from vsscli.submission.layout import Layout, entry_fault
@@ -97,7 +97,6 @@ def write_submission(
             raise VssError(f"the entry {layout.entry(frame)!r} {fault}", "rename that video or frame")
     require_complete(frames, labels, workers=engine.workers, talk=talk)
     task = _Packing(labels, layout)
-    clear_parts(out)  # leftovers of killed runs can take gigabytes
     with (
         whole_file(out, "submission") as part,
         closing(engine.map("pack", task, ordered, [len(video.frames) for video in ordered], talk)) as encoded,

@@ -162,7 +162,7 @@ def _learn(
     require_precision(recipe, fabric.device)
     require_partners(recipe.unlabelled, fabric.world_size)
     if fabric.is_global_zero:
-        for path in (last, best):
+        for path in filter(None, (last, best, record)):
             clear_parts(path)
     fresh = not (resume and last.exists())
     if fresh:
