@@ -46,7 +46,7 @@ from ray_samples import Mortal  # noqa: E402
 
 pytestmark = pytest.mark.ray
 
-NODE = {"node_ip_address": "127.0.0.1", "num_cpus": 1, "object_store_memory": 80 * 2**20}
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 ON_RAY = Engine(place="ray")
 
 
