@@ -6,8 +6,11 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
+from multiprocessing.connection import wait
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -34,11 +37,11 @@ class TrainingLoader:
         return len(self._loader)
 
     def __iter__(self) -> Iterator[Crops]:
-        with signals_blocked():
+        with signals_blocked(), _no_news_of_children():
             batches = iter(self._loader)
         try:
             while True:
-                batch = next(batches, None)
+                batch = _next(batches)
                 if batch is None:
                     return
                 if isinstance(batch, Failure):
@@ -91,6 +94,35 @@ def training_loader(
         generator=torch.Generator(),  # otherwise torch draws the workers' base seed from the global generator
     )
     return TrainingLoader(loader, ending)
+
+
+@contextmanager
+def _no_news_of_children() -> Iterator[None]:
+    """Take back the handler with which torch raises an error in the middle of anything when a loader process ends, even
+    while it ends them itself. Without it the error comes where a batch is waited for, within five seconds."""
+    known = hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread()
+    before = signal.getsignal(signal.SIGCHLD) if known else None
+    yield
+    if before is not None:
+        signal.signal(signal.SIGCHLD, before)
+
+
+def _next(batches: Iterator[Crops | Failure]) -> Crops | Failure | None:
+    """The next batch, if there is one; an error says how a loader process died.
+
+    Torch notices that one is gone, or its half-sent batch can't be received.
+    """
+    try:
+        return next(batches, None)
+    except (RuntimeError, OSError, EOFError) as error:
+        processes = getattr(batches, "_workers", ())
+        wait([process.sentinel for process in processes], timeout=1)  # what can't be received may come from a dying one
+        for process in processes:
+            if process.exitcode:
+                code = process.exitcode
+                how = f"was killed by signal: {signal.strsignal(-code)}" if code < 0 else f"ended with code {code}"
+                raise RuntimeError(f"DataLoader worker (pid {process.pid}) {how}") from error
+        raise
 
 
 def _collate(items: list[Crops | Failure]) -> Crops | Failure:
