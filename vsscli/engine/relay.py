@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from threading import Lock
+from time import monotonic
 from typing import Any
 
 from vsscli.talk import Talk
@@ -13,10 +14,16 @@ Send = Callable[[str, Any], None]
 """Takes a kind, ``say``, ``warn`` or ``done``, and a text or a number of units."""
 
 
+EVERY = 0.1
+"""Seconds between two reports of progress: a message for each of a thousand frames a second would cost as much as the
+frames do."""
+
+
 class Relay:
     """A listener (`vsscli.talk.Talk`) that sends on all that it is told.
 
-    What is tracked counts towards the progress that the user already sees, so labels and totals are left out.
+    What is tracked counts towards the progress that the user already sees, so labels and totals are left out; units are
+    sent together, those of `EVERY` at a time.
     """
 
     def __init__(self, send: Send) -> None:
@@ -30,7 +37,19 @@ class Relay:
 
     @contextmanager
     def track(self, label: str, total: int, unit: str = "frame") -> Iterator[Callable[[int], None]]:
-        yield partial(self._send, "done")
+        lock, waiting, sent = Lock(), 0, monotonic()
+
+        def done(units: int) -> None:
+            nonlocal waiting, sent
+            with lock:
+                waiting += units
+                if monotonic() - sent >= EVERY:
+                    self._send("done", waiting)
+                    waiting, sent = 0, monotonic()
+
+        yield done
+        if waiting:
+            self._send("done", waiting)
 
 
 def hearing(talk: Talk, advance: Callable[[int], None]) -> Send:
