@@ -81,3 +81,8 @@ class Context:
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def on_cluster(self) -> bool:
+        """Whether work that falls into videos is sent to a cluster, in place of processes of this command."""
+        return self.engine != "local"

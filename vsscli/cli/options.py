@@ -8,12 +8,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
-from typer import Argument, Context, Exit, Option
+import typer
+from typer import Argument, Exit, Option
 from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from vsscli import __version__
+
+if TYPE_CHECKING:
+    from vsscli.context import Context
 
 RUNS = Path("runs")
 """The workspace if neither ``--workspace`` nor ``VSS_WORKSPACE`` names one."""
@@ -116,13 +120,13 @@ EngineName = Annotated[
 ]
 
 
-def require_one_place(engine: str, devices: int, nodes: int) -> None:
+def require_one_place(context: Context) -> None:
     """Refuse numbers of processes here for work that a cluster shares out."""
-    if engine != "local" and devices * nodes > 1:
+    if context.on_cluster and context.devices * context.nodes > 1:
         from vsscli.errors import VssError
 
         raise VssError(
-            f"--engine {engine} predicts on the cluster, and --devices and --nodes are for processes without it",
+            f"--engine {context.engine} predicts on the cluster, --devices and --nodes are for processes without it",
             "leave them out: a process for each GPU of the cluster predicts, or at most --workers N",
         )
 
@@ -205,7 +209,7 @@ class Command(TyperCommand):
     def _several(self) -> list[TyperOption]:
         return [param for param in self.params if isinstance(param, TyperOption) and param.multiple]
 
-    def _spread(self, ctx: Context, args: Sequence[str]) -> Iterator[str]:
+    def _spread(self, ctx: typer.Context, args: Sequence[str]) -> Iterator[str]:
         """The same arguments, with the option's name repeated before every value of a list option."""
         # An option without a value is refused here: typer would take the next option's name as its value.
         named = {name: option for option in self._several() for name in option.opts}

@@ -77,8 +77,8 @@ def predict(
 
     console = Console(quiet=quiet)
     context = Context(workspace, data, device, devices, precision, batch_size, console, engine, nodes=nodes)
-    opt.require_one_place(engine, devices, nodes)
-    if workers is not None and engine == "local":
+    opt.require_one_place(context)
+    if workers is not None and not context.on_cluster:
         raise VssError("--workers is for --engine ray", "use --devices N: a process for each GPU of this machine")
     if keep not in ("", "top", "fine", "compact", "all"):
         raise VssError(f"--keep is top, fine, compact or all, not {keep!r}")
@@ -91,7 +91,7 @@ def predict(
         if out is None:
             raise VssError("--input needs a folder for the label images", "add --out masks/")
         options = {"--split": split, "--keep": keep, "--data": data, "--devices": devices > 1, "--nodes": nodes > 1}
-        options |= {"--part": part != "1/1", "--engine": engine != "local"}
+        options |= {"--part": part != "1/1", "--engine": context.on_cluster}
         without = [option for option, given in options.items() if given]
         if without:
             raise VssError(f"{without[0]} has no meaning with --input, only for a split", "leave it out")

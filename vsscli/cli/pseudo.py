@@ -66,8 +66,8 @@ def pseudo(
     from vsscli.pipeline.pseudo import pseudo as run
 
     console = Console(quiet=quiet)
-    opt.require_one_place(engine, devices, nodes)
     context = Context(workspace, data, device, devices, precision, batch_size, console, engine, nodes=nodes)
+    opt.require_one_place(context)
     if not models and store is None and in_project() and not report:
         given = {"percentile": percentile, "threshold": threshold, "by_class": by_class or None}
         changes = [f"{name}={value}" for name, value in given.items() if value is not None]

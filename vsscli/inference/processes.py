@@ -137,7 +137,7 @@ class Alone:
 def processes_for(context: Context) -> Fabric | Alone:
     """The processes of this machine, or of several, that predict together: see `launch`. Where an engine shares out
     the videos, only the one that asks it to."""
-    if context.engine != "local":
+    if context.on_cluster:
         return Alone()
     return launch(context.device, context.devices, nodes=context.nodes)
 

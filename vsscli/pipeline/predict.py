@@ -160,14 +160,14 @@ def predict_split(
         f"plan {how.plan.name} ({len(how.plan.views())} views), into {path}"
     )
     with StoreWriter(path, header, force=force, renew=True) as writer:
-        local = context.engine == "local"
-        device = str(fabric.device) if local else context.device.partition(":")[0]  # Ray chooses which GPU
+        # Ray chooses which GPU
+        device = context.device.partition(":")[0] if context.on_cluster else str(fabric.device)
         task = Predicting(checkpoint, how, device, context.batch_size, writer, context.workspace / INDEX)
-        if local:
+        if context.on_cluster:
+            _share_out(task, videos, Engine(workers, context.engine, device), talk)
+        else:
             for _ in task(videos[fabric.global_rank :: fabric.world_size], 1, talk):
                 say_share(task.predictor, talk)
-        else:
-            _share_out(task, videos, Engine(workers, context.engine, device), talk)
     fabric.barrier()
     return Prediction(path, missing, total - missing)
 

@@ -24,7 +24,7 @@ class PredictKind(StoreKind[PredictStage]):
 
     @property
     def together(self) -> bool:
-        return self.job.context.engine == "local"
+        return not self.job.context.on_cluster
 
     @property
     def split(self) -> str:

@@ -16,7 +16,7 @@ class PseudoKind(StoreKind[PseudoStage]):
 
     @property
     def together(self) -> bool:
-        return self.job.context.engine == "local"
+        return not self.job.context.on_cluster
 
     def version(self) -> int:
         return 1
