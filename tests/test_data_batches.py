@@ -8,7 +8,9 @@ import pickle
 import random
 import signal
 import sys
+import time
 from collections.abc import Callable
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from torch import Tensor
 from vsscli.data.augment import TrainAugment, apply_image, apply_label, draw_geometry
 from vsscli.data.batches import TrainItems
 from vsscli.data.config import Augment
-from vsscli.data.loader import TrainingLoader, _report_unless_disconnected, lost_loader, training_loader
+from vsscli.data.loader import LostLoader, TrainingLoader, _next, _report_unless_disconnected, training_loader
 from vsscli.data.masks import MaskIds, read_mask
 from vsscli.data.order import Address, Order, StepSampler
 from vsscli.data.samples import Crops, LabelledFrames, StoredPixels, UnlabelledFrames
@@ -283,12 +285,79 @@ def test_faults_of_the_program_are_not_dressed_up_as_the_users(videos: list[Fold
 
 
 def test_a_loader_process_that_is_killed_is_reported(videos: list[FolderVideo]) -> None:
-    with pytest.raises(RuntimeError) as caught:
+    with pytest.raises(LostLoader, match=rf"loader process .*{signal.strsignal(signal.SIGKILL)}") as caught:
         load(pseudo(videos, Store(die)), workers=1)
-    lost = lost_loader(caught.value)
-    assert lost is not None
-    assert "loader process died" in lost.message
-    assert "train.workers" in lost.hint
+    assert "train.workers" in caught.value.hint
+
+
+def run_out_of_shared_memory() -> None:
+    signal.signal(signal.SIGBUS, signal.SIG_DFL)  # not pytest's, which writes a traceback
+    os.kill(os.getpid(), signal.SIGBUS)
+
+
+class Batches:
+    """Batches that can't be received from loader processes."""
+
+    def __init__(self, error: Exception, workers: list[BaseProcess]) -> None:
+        self._error, self._workers = error, workers
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> Crops:
+        raise self._error
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks to be quick")
+@pytest.mark.parametrize(
+    ("ends", "said", "hint"),
+    [
+        (die, "Killed", "memory probably ran out"),
+        (run_out_of_shared_memory, "Bus error", "shared memory"),
+        (lambda: os._exit(3), "code 3", "train.batch_size"),
+        (lambda: os._exit(0), "code 0", "train.workers=0"),
+    ],
+)
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(104, "Connection reset by peer"),
+        FileNotFoundError(2, "No such file or directory"),
+        EOFError(),
+        RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"),
+    ],
+)
+def test_whatever_the_death_of_a_loader_process_breaks_it_is_reported(
+    error: Exception, ends: Callable[[], None], said: str, hint: str
+) -> None:
+    fork = multiprocessing.get_context("fork")
+    living, dying = fork.Process(target=time.sleep, args=(60,)), fork.Process(target=ends)
+    living.start()
+    dying.start()
+    try:
+        with pytest.raises(LostLoader, match=f"process {dying.pid} .*{said}") as caught:
+            _next(Batches(error, [living, dying]))
+        assert caught.value.__cause__ is error
+        assert hint in caught.value.hint
+    finally:
+        living.kill()
+        living.join()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_while_all_loader_processes_live_stays_what_it_is(workers: int) -> None:
+    error = RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+    living = [multiprocessing.get_context().Process(target=time.sleep, args=(60,)) for _ in range(workers)]
+    for process in living:
+        process.start()
+    try:
+        with pytest.raises(RuntimeError) as caught:
+            _next(Batches(error, living))
+        assert caught.value is error
+    finally:
+        for process in living:
+            process.kill()
+            process.join()
 
 
 def test_leaving_early_ends_the_loader_processes(videos: list[FolderVideo]) -> None:

@@ -7,10 +7,11 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
+from multiprocessing.process import BaseProcess
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -107,22 +108,41 @@ def _no_news_of_children() -> Iterator[None]:
         signal.signal(signal.SIGCHLD, before)
 
 
-def _next(batches: Iterator[Crops | Failure]) -> Crops | Failure | None:
-    """The next batch, if there is one; an error says how a loader process died.
+class LostLoader(VssError):
+    """A loader process died."""
 
-    Torch notices that one is gone, or its half-sent batch can't be received.
+
+def _next(batches: Iterator[Crops | Failure]) -> Crops | Failure | None:
+    """The next batch, `None` after the last one.
+
+    Raises
+    ------
+    LostLoader
+        A loader process died: torch notices that it is gone, or its half-sent batch can't be received.
     """
     try:
         return next(batches, None)
     except (RuntimeError, OSError, EOFError) as error:
-        processes = getattr(batches, "_workers", ())
-        wait([process.sentinel for process in processes], timeout=1)  # what can't be received may come from a dying one
+        processes: Sequence[BaseProcess] = getattr(batches, "_workers", ())
+        # What can't be received may come from a process that is about to end.
+        ended = wait([process.sentinel for process in processes], timeout=1) if processes else []
         for process in processes:
-            if process.exitcode:
-                code = process.exitcode
-                how = f"was killed by signal: {signal.strsignal(-code)}" if code < 0 else f"ended with code {code}"
-                raise RuntimeError(f"DataLoader worker (pid {process.pid}) {how}") from error
+            if process.sentinel in ended:
+                raise _lost(process) from error
         raise
+
+
+def _lost(process: BaseProcess) -> LostLoader:
+    process.join()
+    code = process.exitcode or 0
+    how = f"was killed by signal {signal.strsignal(-code)}" if code < 0 else f"ended with code {code}"
+    why = "memory probably ran out"
+    if code == -getattr(signal, "SIGBUS", 0):
+        why = "shared memory ran out, of which containers have little"
+    return LostLoader(
+        f"a loader process died: process {process.pid} {how}",
+        f"{why}: --set train.workers=0 loads in the training process, a lower train.batch_size needs less",
+    )
 
 
 def _collate(items: list[Crops | Failure]) -> Crops | Failure:
@@ -133,19 +153,6 @@ def _collate(items: list[Crops | Failure]) -> Crops | Failure:
     if crops.images.ndim == 5:  # clips: frames one after another
         crops = crops.each(partial(torch.flatten, end_dim=1), partial(torch.flatten, end_dim=1))
     return crops._replace(present=present_labels(crops.labels))
-
-
-def lost_loader(error: RuntimeError) -> VssError | None:
-    """The error for a loader process that died, if ``error`` is torch's report of it, which may be raised anywhere."""
-    first = (str(error).splitlines() or [""])[0]
-    if not first.startswith("DataLoader worker"):
-        return None
-    shared = "shared memory" in str(error) or "Bus error" in first
-    why = "shared memory ran out, of which containers have little" if shared else "memory probably ran out"
-    return VssError(
-        f"a loader process died: {first}",
-        f"{why}: --set train.workers=0 loads in the training process, a lower train.batch_size needs less",
-    )
 
 
 def _answer_to_training(ending: Flag, parent: int, number: int) -> None:

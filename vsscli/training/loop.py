@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vsscli.data.batches import TrainItems
 from vsscli.data.layouts import Dataset
-from vsscli.data.loader import lost_loader, training_loader
+from vsscli.data.loader import LostLoader, training_loader
 from vsscli.data.samples import Crops
 from vsscli.errors import VssError
 from vsscli.inference.transfer import Stopwatch
@@ -114,16 +114,13 @@ class Loop:
 
     @contextmanager
     def _loaders_may_die(self) -> Iterator[None]:
-        """Explain the death of a loader process, which torch reports wherever the run happens to be."""
+        """Say what the run continues from if a loader process dies."""
         try:
             yield
-        except RuntimeError as error:
-            lost = lost_loader(error)
-            if lost is None:
-                raise
+        except LostLoader as lost:
             if self._kept:
                 lost.hint = f"{lost.hint}; {self.last} is of step {self._kept}: --resume continues from there"
-            raise lost from error
+            raise
 
     def _measures(self, step: int) -> bool:
         """Whether gradients are compared at this step: at the first line of the journal, every tenth, and the last."""
