@@ -18,7 +18,6 @@ from vsscli.exchange.sink import Sink
 from vsscli.files import write_text
 from vsscli.pipeline.outgoing import Selection, outgoing
 from vsscli.pipeline.pictures import newest_prediction
-from vsscli.pipeline.source import open_model
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.threads import results_in_order
@@ -143,6 +142,8 @@ def export_function(
     if model is not None:
         if prediction is not None:
             raise VssError("--model and --pred: either answers", "leave out one of them")
+        from vsscli.pipeline.source import open_model  # with torch: a second, which those who name a store are spared
+
         open_model(Path(model), talk=context.talk)
         answering = Answering(model=Path(model))
     else:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from vsscli.data.layouts import Dataset, class_table
 from vsscli.errors import VssError
+from vsscli.models.checkpoints import Checkpoint, load_checkpoint
 from vsscli.models.config import TrainedModel
 from vsscli.recipes.load import load_recipe
 from vsscli.talk import SILENCE, Talk
-
-if TYPE_CHECKING:
-    from vsscli.models.checkpoints import Checkpoint
 
 RECIPES = (".yaml", ".yml")
 
@@ -40,8 +37,6 @@ def open_model(path: Path, *, data_root: Path | None = None, talk: Talk = SILENC
         The file is missing or unusable, or the recipe's network is yet to be trained.
     """
     if path.suffix not in RECIPES:
-        from vsscli.models.checkpoints import load_checkpoint
-
         return load_checkpoint(path, weights=False)
     recipe = load_recipe(path)
     if not isinstance(recipe.model, TrainedModel):
@@ -65,8 +60,6 @@ def with_weights(checkpoint: Checkpoint) -> Checkpoint:
     """
     if checkpoint.weights or checkpoint.path is None:
         return checkpoint
-    from vsscli.models.checkpoints import load_checkpoint
-
     loaded = load_checkpoint(checkpoint.path)
     if loaded.fingerprint != checkpoint.fingerprint:
         raise VssError(
