@@ -7,14 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from cut_off import require_same_weights
 from listener import Listener
 from small import train
-from test_training_masks import Interrupting
 from test_training_plain_vit import EOMT, losses, recipe_of
 
 from vsscli.data.samples import Crops
 from vsscli.errors import VssError
-from vsscli.models.checkpoints import load_checkpoint
 from vsscli.recipes.schema import Recipe
 from vsscli.training.mixing import mixed
 
@@ -30,13 +29,7 @@ def test_it_learns_from_clips(tmp_path: Path, model: dict[str, Any]) -> None:
 
 
 def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path / "data", CLIPS, **EOMT, steps=4, checkpoint_every=2)
-    train(recipe, tmp_path / "whole", device="cpu")
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "parts", device="cpu", talk=Interrupting(3))
-    train(recipe, tmp_path / "parts", device="cpu", resume=True)
-    whole, parts = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "parts"))
-    assert whole.fingerprint == parts.fingerprint
+    require_same_weights(recipe_of(tmp_path / "data", CLIPS, **EOMT, steps=4, checkpoint_every=2), tmp_path)
 
 
 def test_unlabelled_clips_are_mixed_as_clips_and_labelled_by_a_teacher_that_follows_them(tmp_path: Path) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from cut_off import require_same_weights
 from lightning_fabric import Fabric
 from small import SCENE, read_journal, train
 
@@ -28,7 +27,6 @@ from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Unlabelled
 from vsscli.store.reader import open_store
-from vsscli.talk import Silence
 from vsscli.training.objectives.labels import supervised_loss
 from vsscli.training.objectives.table import build_objectives
 from vsscli.training.optimiser import build_optimiser
@@ -82,33 +80,9 @@ def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: st
     assert masks == len(list((tmp_path / "masks").rglob("*.png"))) > 0
 
 
-class Interrupting(Silence):
-    """A listener that interrupts after a number of steps."""
-
-    def __init__(self, steps: int) -> None:
-        self.left = steps
-
-    @contextmanager
-    def track(self, label: str, total: int, unit: str = "frame") -> Iterator[Callable[[int], None]]:
-        def count(done: int) -> None:
-            if unit == "step" and done:
-                self.left -= done
-                if self.left == 0:
-                    raise KeyboardInterrupt
-
-        yield count
-
-
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"train": {"steps": 4, "checkpoint_every": 2}, "model": {"drop_path": 0.2}}
-    recipe = cut_down(tmp_path / "data", "tiny/student", **changes)
-    train(recipe, tmp_path / "whole", device="cpu")
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "parts", device="cpu", talk=Interrupting(3))
-    assert load_checkpoint(tmp_path / "parts" / "last.pt", weights=False).step == 2
-    train(recipe, tmp_path / "parts", device="cpu", resume=True)
-    whole, parts = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "parts"))
-    assert whole.fingerprint == parts.fingerprint
+    require_same_weights(cut_down(tmp_path / "data", "tiny/student", **changes), tmp_path)
 
 
 def test_a_crop_that_the_network_can_not_take_is_refused(tmp_path: Path) -> None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
+from cut_off import require_same_weights
 from network_samples import VIT
 from small import read_journal, small_recipe, train
-from test_training_masks import Interrupting
 
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.models.plain_vit.network import PlainVit
@@ -39,13 +38,7 @@ def test_it_learns_while_masks_are_annealed(tmp_path: Path) -> None:
 
 def test_a_run_that_was_cut_off_goes_on_bit_for_bit(tmp_path: Path) -> None:
     annealed = {"annealing": [[0.0, 0.5], [0.25, 0.75], [0.5, 1.0]]}
-    recipe = recipe_of(tmp_path / "data", annealed, **EOMT, steps=4, checkpoint_every=2)
-    train(recipe, tmp_path / "whole", device="cpu")
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "parts", device="cpu", talk=Interrupting(3))
-    train(recipe, tmp_path / "parts", device="cpu", resume=True)
-    whole, parts = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "parts"))
-    assert whole.fingerprint == parts.fingerprint
+    require_same_weights(recipe_of(tmp_path / "data", annealed, **EOMT, steps=4, checkpoint_every=2), tmp_path)
 
 
 def test_it_learns_from_unlabelled_frames_over_a_frozen_trunk(tmp_path: Path) -> None:

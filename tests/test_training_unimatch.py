@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from cut_off import require_same_weights
 from network_samples import CONFIGS
 from pydantic import ValidationError
 from small import read_journal, small_recipe, train
-from test_training_masks import Interrupting
 from test_training_plain_vit import SMALL
 from torch.nn import functional
 
@@ -18,7 +18,6 @@ from vsscli.data.samples import Crops
 from vsscli.data.strong import strong_colours, strong_views
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
-from vsscli.models.checkpoints import load_checkpoint
 from vsscli.models.dropout import ChannelDropout, channel_factors
 from vsscli.models.outputs import MapOutputs
 from vsscli.models.scores import ScoreKind, Scores
@@ -167,16 +166,11 @@ def test_the_teacher_begins_as_the_mean_of_all_weights() -> None:
 def test_it_trains_and_goes_on_bit_for_bit(tmp_path: Path, model: dict[str, Any] | None) -> None:
     begun = train(recipe_of(tmp_path / "data", None, model, steps=1), tmp_path / "first", device="cpu").last  # type: ignore[arg-type]
     recipe = recipe_of(tmp_path / "data", UNIMATCH, model, steps=4, checkpoint_every=2, batch_size=2)
-    train(recipe, tmp_path / "whole", device="cpu", init=begun)
+    require_same_weights(recipe, tmp_path, init=begun)
     lines = [line for line in read_journal(tmp_path / "whole" / "journal.jsonl") if "loss_unsupervised" in line]
     for line in lines:
         layers = 1 if model is None else 3
         assert line["loss"] == pytest.approx((line["loss_supervised"] + layers * line["loss_unsupervised"]) / 2)
-    with pytest.raises(KeyboardInterrupt):
-        train(recipe, tmp_path / "parts", device="cpu", init=begun, talk=Interrupting(3))
-    train(recipe, tmp_path / "parts", device="cpu", init=begun, resume=True)
-    whole, parts = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "parts"))
-    assert whole.fingerprint == parts.fingerprint
 
 
 def test_what_is_of_the_other_method_is_refused(tmp_path: Path) -> None:
