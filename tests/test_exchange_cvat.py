@@ -114,6 +114,20 @@ def test_a_task_of_a_video_is_read_by_number(tmp_path: Path, context: Context, m
     assert (label == 0).sum() == 4
 
 
+def test_a_dot_in_the_name_of_a_task_begins_no_suffix_unless_of_a_video(tmp_path: Path, context: Context) -> None:
+    other = task("day2.evening", "<source>uploaded.mp4</source>")
+    with pytest.raises(VssError, match=r"uploaded/000001") as caught:
+        read(xml(tmp_path / "a.xml", other, image(1)), context)
+    assert "day1, day2" in caught.value.hint
+    for name in ("day2", "day1"):
+        (tmp_path / "data" / "data" / name).rename(tmp_path / "data" / "data" / f"{name}.evening")
+    (tmp_path / "data" / "train.txt").write_text("day1.evening\nday2.evening\n")
+    (tmp_path / "data" / "val.txt").unlink()
+    for meta in (other, task("day2.evening.MOV"), task("t", "<source>C:\\clips\\day2.evening.mp4</source>")):
+        done = read(xml(tmp_path / "a.xml", meta, image(1)), context)
+        assert [*done.new, *done.unchanged] == ["day2.evening/007"]
+
+
 @pytest.mark.parametrize("form", [image, track])
 def test_tasks_of_a_project_count_on_after_each_other(tmp_path: Path, context: Context, form: object) -> None:
     def said(name: str, number: int, more: str = "") -> str:

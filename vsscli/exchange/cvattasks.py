@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from vsscli.data.pixels import require_pixels
+from vsscli.data.video import VIDEO_SUFFIXES
 from vsscli.errors import VssError
 from vsscli.exchange.items import Numbered, Size
 from vsscli.exchange.xmlparts import Element
@@ -83,6 +84,12 @@ class Tasks:
         return self._tasks.get(name, Task())
 
 
+def _video_name(file: str) -> str:
+    """A video's name, from its file's or a task's: ``a.b`` may be a task's own name, of which nothing is a suffix."""
+    path = PurePosixPath(file.replace("\\", "/"))
+    return path.stem if path.suffix.lower() in VIDEO_SUFFIXES else path.name
+
+
 def _tasks(meta: Element, where: str) -> Iterator[tuple[str, Task]]:
     before, subset = 0, ""
     for task in [*meta.all("task"), *meta.all("job")]:
@@ -91,7 +98,7 @@ def _tasks(meta: Element, where: str) -> Iterator[tuple[str, Task]]:
         size = None if sizes is None else (int(sizes.text_of("height")), int(sizes.text_of("width")))
         if size is not None:
             require_pixels(*size, where)
-        names = (PurePosixPath(said.get(key, "").replace("\\", "/")).stem for key in ("source", "name"))
+        names = (_video_name(said.get(key, "")) for key in ("source", "name"))
         if said.get("subset", "") != subset:
             before, subset = 0, said.get("subset", "")
         yield said.get("id", ""), Task(said.get("mode", ""), tuple(dict.fromkeys(filter(None, names))), size, before)

@@ -11,7 +11,7 @@ import numpy as np
 
 from vsscli.context import Context
 from vsscli.data.classes import IGNORE, ClassTable, load_class_table
-from vsscli.data.folders import some
+from vsscli.data.folders import IMAGE_SUFFIXES, some
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.masks import MaskIds, read_mask, to_classes
 from vsscli.data.palettes import legend_of
@@ -254,11 +254,8 @@ class _Frames:
         if self._matcher is not None:
             return self._matcher.find(found.name) if found.numbered is None else self._matcher.at(found.numbered)
         path = PurePosixPath(found.name.replace("\\", "/"))
-        stem = path.name.removesuffix(path.suffix) if path.suffix.lower() in _SUFFIXES else path.name
+        stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
         return Place(path.parent.name or stem, stem, None)
-
-
-_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 def _goal(out: Path, place: Place) -> Path:
@@ -295,8 +292,8 @@ def _nothing(done: Imported, source: Path, dataset: Dataset | None) -> VssError:
         first = ", ".join(map(repr, done.unmatched[:3]))
         return VssError(
             f"none of the {len(done.unmatched)} frames of {source} is one of {dataset.name}: {first}",
-            "names are <video>/<stem>, <video>_<stem>, or a stem that is one frame's alone; the videos are "
-            + some([video.name for video in every_video(dataset)]),
+            "names are <video>/<stem>, <video>_<stem>, or a stem that is one frame's alone, and a task of a video is "
+            "called as the video is; the videos are " + some([video.name for video in every_video(dataset)]),
         )
     left = "".join(f"; left out: {count} {what}" for what, count in done.left_out.items())
     return VssError(
