@@ -61,6 +61,13 @@ def test_what_a_recipe_lacks_is_compared_key_by_key(workspace: Path) -> None:
     assert found == [("unlabelled.weight", [2.0, None, None]), ("unlabelled.contrast.banks", [[0, 4], None, None])]
 
 
+def test_a_name_in_place_of_a_section_is_shown_beside_it(workspace: Path) -> None:
+    slow, scales = find_run(workspace, "slow"), {"scales": [1.0, 1.5], "flip": True}
+    plans: list[object] = ["paper", scales, None]
+    found = differing([replace(slow, recipe={"predict": {"tta": plan}}) for plan in plans])
+    assert found == [("predict.tta", plans)]
+
+
 def test_the_command_lists_shows_and_compares(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = ["--workspace", str(workspace), "--quiet"]
     assert run(["runs", "ls", *place]) == 0

@@ -111,8 +111,8 @@ def differing(runs: Sequence[TrainingRun]) -> list[tuple[str, list[Any]]]:
 
 
 def _differing(values: list[Any], path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
-    sections = [value if isinstance(value, dict) else {} for value in values]
-    if any(sections):
+    sections = [{} if value is None else value for value in values]
+    if all(isinstance(section, dict) for section in sections) and any(sections):
         for key in dict.fromkeys(key for section in sections for key in section):
             yield from _differing([section.get(key) for section in sections], (*path, key))
     elif any(value != values[0] for value in values):
