@@ -20,6 +20,7 @@ from store_samples import CLASSES, distributions, prediction_header, snapshot, w
 from vsscli.engine.engine import Engine, grouped
 from vsscli.engine.local import packed
 from vsscli.engine.part import Part
+from vsscli.engine.relay import Relay
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.temporal import smooth
@@ -71,6 +72,15 @@ def test_the_first_error_in_order_comes_back(workers: int) -> None:
     with pytest.raises(VssError, match="3 can't be doubled") as caught:
         taken += [next(results) for _ in range(6)]
     assert caught.value.hint == "leave it out"
+
+
+def test_progress_is_sent_at_once_and_then_in_tenths_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, sent = [0.0], []
+    monkeypatch.setattr("vsscli.engine.relay.monotonic", lambda: now[0])
+    with Relay(lambda kind, value: sent.append((now[0], kind, value))).track("doubling", 14) as done:
+        for now[0], units in ((0.0, 1), (0.05, 2), (0.09, 3), (0.1, 4), (0.19, 1), (0.15, 3)):
+            done(units)
+    assert sent == [(0.0, "done", 1), (0.1, "done", 9), (0.15, "done", 4)]
 
 
 def test_a_process_that_is_killed_ends_the_work_with_a_word_on_memory() -> None:

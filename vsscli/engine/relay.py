@@ -22,8 +22,8 @@ frames do."""
 class Relay:
     """A listener (`vsscli.talk.Talk`) that sends on all that it is told.
 
-    What is tracked counts towards the progress that the user already sees, so labels and totals are left out; units are
-    sent together, those of `EVERY` at a time.
+    What is tracked counts towards the progress that the user already sees, so labels and totals are left out. The first
+    units are sent at once, further ones together, those of `EVERY` at a time.
     """
 
     def __init__(self, send: Send) -> None:
@@ -37,7 +37,7 @@ class Relay:
 
     @contextmanager
     def track(self, label: str, total: int, unit: str = "frame") -> Iterator[Callable[[int], None]]:
-        lock, waiting, sent = Lock(), 0, monotonic()
+        lock, waiting, sent = Lock(), 0, -EVERY
 
         def done(units: int) -> None:
             nonlocal waiting, sent
