@@ -133,13 +133,61 @@ class Doubling:
                 yield 2 * number
 
 
-def test_results_come_in_order_with_messages_and_the_first_error(cluster: Any) -> None:
+def test_results_come_in_order_with_messages_and_the_first_error(
+    cluster: Any, capfd: pytest.CaptureFixture[str]
+) -> None:
     heard = Listener()
     assert list(ON_RAY.map("double", Doubling(), range(6), [16] * 6, heard)) == [0, 2, 4, 6, 8, 10]
     assert heard.warned == ["doubled"]
     with pytest.raises(VssError, match="-1 can't be doubled") as caught:
         list(ON_RAY.map("double", Doubling(), [1, -1, 2], [16] * 3))
     assert caught.value.hint == "leave it out"
+    assert "Actor" not in capfd.readouterr().err  # Ray warns once of how it is started
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Warns of each number and fails, the later the lower it is."""
+
+    def __call__(self, numbers: Sequence[int], threads: int, talk: Talk) -> Iterator[int]:
+        for number in numbers:
+            talk.warn(f"{number} is odd")
+            talk.warn(f"{number} has no half")
+            time.sleep(4 - number)
+            raise VssError(f"{number} can't be halved", "leave it out")
+        yield 0
+
+
+def test_the_first_error_in_order_is_raised_after_what_was_said_before_it(cluster: Any) -> None:
+    heard = Listener()
+    with pytest.raises(VssError, match="1 can't be halved") as caught:
+        list(ON_RAY.map("halve", Failing(), [1, 3], [16] * 2, heard))
+    assert "in __call__" in str(caught.value.__cause__)
+    assert sorted(heard.warned) == ["1 has no half", "1 is odd", "3 has no half", "3 is odd"]
+
+
+class Impatient(Listener):
+    def warn(self, text: str) -> None:
+        raise VssError(text)
+
+
+def test_waiting_for_a_machine_with_a_gpu_is_said(cluster: Any) -> None:
+    with pytest.raises(VssError, match="cluster has no GPU"):
+        list(Engine(place="ray", device="cuda").map("double", Doubling(), [1], [16], Impatient()))
+
+
+def test_why_ray_does_not_start_or_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(address: str | None = None, **options: Any) -> None:
+        raise ConnectionError("no cluster") if address else ValueError("object store\nexceeds /dev/shm")
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(VssError, match=r"object store exceeds /dev/shm") as caught:
+        list(ON_RAY.map("double", Doubling(), [1], [16]))
+    assert "--engine local" in caught.value.hint
+    with pytest.raises(VssError, match=r"ray://head:10001: no cluster") as caught:
+        list(Engine(place="ray://head:10001").map("double", Doubling(), [1], [16]))
+    assert "port" in caught.value.hint
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,14 @@ class Report(NamedTuple):
     said: tuple[tuple[str, str], ...]
 
 
+class Failed(Exception):
+    """A call that failed: its last report, and the error."""
+
+    def __init__(self, report: Report, error: Exception) -> None:
+        super().__init__(report, error)
+        self.report, self.error = report, error
+
+
 class Inbox:
     """Keeps what actors report until the command fetches it."""
 
@@ -60,45 +68,74 @@ class Inbox:
         self._ended = True
 
 
-class Where(NamedTuple):
-    """The command whose work an actor does: its working directory, its version of vss, and its name among others."""
+class Caller(NamedTuple):
+    """The command whose work actors do.
 
+    It comes with every call, not once with the actor's start: Ray warns of an actor that is started with references.
+
+    Parameters
+    ----------
+    task
+        The task, packed; or a reference to it in Ray's object store.
+    inbox
+        The actor that takes reports.
+    folder, version
+        The command's working directory, and its version of vss.
+    name
+        Its name among other commands.
+    """
+
+    task: Any
+    inbox: Any
     folder: str
     version: str
     name: str
+
+    def settle(self) -> Callable[..., Iterable[Any]]:
+        """Make relative paths mean here what they mean to the command, and unpack the task."""
+        if self.version != __version__:
+            raise VssError(
+                f"vss is {__version__} on {socket.gethostname()}, and {self.version} where the command runs",
+                "install the same version on all machines",
+            )
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise VssError(
+                f"{socket.gethostname()} has no folder {self.folder}, in which the command runs",
+                "every machine needs the files at the same paths: docs/scale.md",
+            ) from error
+        import ray
+
+        task: Callable[..., Iterable[Any]] = pickle.loads(
+            self.task if isinstance(self.task, bytes) else ray.get(self.task)
+        )
+        return task
 
 
 class Actor:
     """Works on groups of videos, with one thread. The task is unpacked once, and may keep a network."""
 
-    def __init__(self, task: bytes, where: Where, inbox: Any) -> None:
-        self._packed, self._where, self._inbox = task, where, inbox
+    def __init__(self) -> None:
         self._task: Callable[..., Iterable[Any]] | None = None
 
-    def work(self, number: int, group: Sequence[Any]) -> tuple[list[Any], Report]:
-        """The results of a group of videos, and the last report."""
-        if self._task is None:  # here, because Ray would take an error at the start for a death
-            self._settle()
-            self._task = pickle.loads(self._packed)
-        reporting = _Reporting(number, self._inbox)
-        with attempt(f"{self._where.name}-{number}"):
-            results = list(self._task(group, 1, Relay(reporting)))
-        return results, reporting.report
+    def work(self, number: int, group: Sequence[Any], caller: Caller) -> tuple[list[Any], Report]:
+        """The results of a group of videos, and the last report.
 
-    def _settle(self) -> None:
-        """Make relative paths mean here what they mean to the command."""
-        if self._where.version != __version__:
-            raise VssError(
-                f"vss is {__version__} on {socket.gethostname()}, and {self._where.version} where the command runs",
-                "install the same version on all machines",
-            )
+        Raises
+        ------
+        Failed
+            The task did, whatever its error.
+        """
+        reporting = _Reporting(number, caller.inbox)
         try:
-            os.chdir(self._where.folder)
-        except OSError as error:
-            raise VssError(
-                f"{socket.gethostname()} has no folder {self._where.folder}, in which the command runs",
-                "every machine needs the files at the same paths: docs/scale.md",
-            ) from error
+            if self._task is None:  # here, because Ray would take an error at the start for a death
+                self._task = caller.settle()
+            with attempt(f"{caller.name}-{number}"):
+                results = list(self._task(group, 1, Relay(reporting)))
+        except Exception as error:
+            raise Failed(reporting.report, error) from error
+        return results, reporting.report
 
 
 class _Reporting:

@@ -13,10 +13,11 @@ from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from secrets import token_hex
+from textwrap import shorten
 from typing import Any
 
 from vsscli import __version__
-from vsscli.engine.actor import EVERY, Actor, Inbox, Report, Where
+from vsscli.engine.actor import EVERY, Actor, Caller, Failed, Inbox, Report
 from vsscli.engine.relay import Send
 from vsscli.errors import VssError
 from vsscli.threads import cores
@@ -32,7 +33,8 @@ INLINE = 2**16
 """Bytes of a task from which on it is kept once for all actors, in Ray's object store, instead of in each call."""
 
 OBJECTS = 200 * 2**20
-"""Bytes of Ray's object store where a cluster of this machine is started: only tasks and counts go through it."""
+"""Bytes of Ray's object store where a cluster of this machine is started: only tasks, counts and a submission's PNGs go
+through it, and what does not fit goes to the disk."""
 
 
 def on_ray(
@@ -57,23 +59,33 @@ def on_ray(
         Actors; `None`: one for each GPU or core that the cluster has, or comes to have meanwhile.
     device
         What an actor computes on, as `vsscli.engine.engine.Engine.device`.
+
+    Raises
+    ------
+    VssError
+        No cluster answers, the task can't be sent to it, or it gave up. Errors of the task are raised as they are, the
+        first one in order: all groups before it have been begun, and are waited for.
     """
     with _connected(address) as ray, _Crew(ray, task, device, workers) as crew:
+        if crew.lacks:
+            hear("warn", f"the cluster has no {crew.lacks}: the work begins when a machine joins it that has one")
         for number, group in enumerate(groups):
             crew.submit(number, group)
         shown: Counter[int] = Counter()
-        finished: dict[int, list[Any]] = {}
+        finished: dict[int, list[Any] | Exception] = {}
         following = 0
-        for results, report in crew.results():
+        for outcome, report in crew.outcomes():
             # All that a call reported is in its last report, whatever was shown before; a repeated one begins again.
             hear("done", max(0, report.done - shown[report.call]))
             shown[report.call] = max(shown[report.call], report.done)
             for kind, text in report.said:
                 hear(kind, text)
-            if results is not None:
-                finished[report.call] = results
-            while following in finished:
-                yield from finished.pop(following)
+            if outcome is not None:
+                finished[report.call] = outcome
+            while (first := finished.pop(following, None)) is not None:
+                if isinstance(first, Exception):
+                    raise first
+                yield from first
                 following += 1
 
 
@@ -93,10 +105,10 @@ class _Crew:
             packed = ray.cloudpickle.dumps(task)
         except (TypeError, pickle.PicklingError) as error:
             raise VssError(f"this can't be sent to other machines: {error}", "use --engine local") from error
-        self._task = packed if len(packed) < INLINE else ray.put(packed)
-        self._where = Where(os.getcwd(), __version__, token_hex(8))
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         self._inbox = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Inbox).remote()
+        kept = packed if len(packed) < INLINE else ray.put(packed)
+        self._caller = Caller(kept, self._inbox, os.getcwd(), __version__, token_hex(8))
         self._asked: Any = None
         self._pool = ActorPool([])
         self._actors: list[Any] = []
@@ -122,29 +134,39 @@ class _Crew:
         self._pool.submit(self._begin, (number, group))
 
     def _begin(self, actor: Any, call: tuple[int, Sequence[Any]]) -> Any:
-        self._begun[call[0]] = actor.work.remote(*call)
+        self._begun[call[0]] = actor.work.remote(*call, self._caller)
         return self._begun[call[0]]
 
-    def results(self) -> Iterator[tuple[list[Any] | None, Report]]:
-        """Results of calls with their last reports, as they come; and reports of calls without results so far."""
+    @property
+    def lacks(self) -> str:
+        """What an actor needs and no machine of the cluster has, GPU or CPU; empty if there is one."""
+        return "" if self._places() else self._unit
+
+    def outcomes(self) -> Iterator[tuple[list[Any] | Exception | None, Report]]:
+        """Results or errors of calls with their last reports, as they come; and reports of calls that have none yet."""
         ray = self._ray
         while self._unfinished:
             self._grow()
+            outcome: list[Any] | Exception
             try:
-                results, report = self._pool.get_next_unordered(timeout=EVERY)
-                self._unfinished -= 1
-                del self._begun[report.call]
-                yield results, report
-                # An actor without work gives its place back, to one that lost its node and waits for another.
-                idle = self._pool.pop_idle()
-                if idle is not None:
-                    self._actors.remove(idle)
+                outcome, report = self._pool.get_next_unordered(timeout=EVERY)
             except ray.exceptions.RayTaskError as error:  # first: it is also of the class of its cause
-                raise error.cause from error
+                if not isinstance(error.cause, Failed):
+                    raise error.cause from error
+                outcome, report = error.cause.error, error.cause.report
+                outcome.__cause__ = error  # whose text is the traceback
             except TimeoutError:
                 yield from ((None, report) for report in self._reports())
+                continue
             except ray.exceptions.RayError as error:
                 raise _given_up(str(error)) from error
+            self._unfinished -= 1
+            del self._begun[report.call]
+            yield outcome, report
+            # An actor without work gives its place back, to one that lost its node and waits for another.
+            idle = self._pool.pop_idle()
+            if idle is not None:
+                self._actors.remove(idle)
 
     def _reports(self) -> list[Report]:
         """What calls have reported since the last time, if the inbox answers by now."""
@@ -160,10 +182,13 @@ class _Crew:
 
     def _grow(self) -> None:
         """Start actors for what the cluster has; those of lost nodes wait for new ones, and are not replaced."""
-        room = self._most or max(1, int(self._ray.cluster_resources().get(self._unit, 0)))
+        room = self._most or max(1, self._places())
         while len(self._actors) < min(room, self._unfinished):
-            self._actors.append(self._actor.remote(self._task, self._where, self._inbox))
+            self._actors.append(self._actor.remote())
             self._pool.push(self._actors[-1])
+
+    def _places(self) -> int:
+        return int(self._ray.cluster_resources().get(self._unit, 0))
 
 
 def _given_up(said: str) -> VssError:
@@ -197,7 +222,9 @@ def _connected(address: str) -> Iterator[Any]:
         else:
             ray.init(address, **quiet)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        said = (str(error).strip().splitlines() or [""])[0]
+        said = shorten(str(error), 300)
+        if address == "ray":
+            raise VssError(f"Ray can't be used on this machine: {said}", "--engine local does without it") from error
         raise VssError(f"no Ray cluster answers at {address}: {said}", "check the address and the port") from error
     try:
         yield ray
