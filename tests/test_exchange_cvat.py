@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ from exchange_samples import (
     write_dataset,
     write_predictions_folder,
 )
+from listener import Listener
 
 from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.exchange.items import Choices
+from vsscli.exchange.matching import skips_numbers
 from vsscli.pipeline.export import export_labels
 from vsscli.pipeline.incoming import Imported, import_labels
 from vsscli.pipeline.outgoing import Selection
@@ -82,6 +85,38 @@ def test_frames_of_a_list_keep_their_numbers(tmp_path: Path, context: Context) -
     export_labels("cvat-video", tmp_path / "day2.xml", prediction=masks, selection=chosen, context=context)
     assert 'id="1" name="frame_000001"' in (tmp_path / "day2.xml").read_text()
     assert read(tmp_path / "day2.xml", context).new == ["day2/007"]
+
+
+def test_places_are_said_to_be_no_numbers_where_the_names_of_frames_skip_some(tmp_path: Path, context: Context) -> None:
+    masks, heard = write_predictions_folder(tmp_path / "masks"), Listener()
+    heard_context = replace(context, talk=heard)
+    for video in ("day1", "day2"):
+        (tmp_path / "list.txt").write_text(f"{video}\n")
+        chosen, out = Selection(tmp_path / "list.txt"), tmp_path / f"{video}.xml"
+        export_labels("cvat-video", out, prediction=masks, selection=chosen, context=heard_context)
+        read(out, heard_context)
+    assert ["frames of day2 " in warning and "place N" in warning for warning in heard.warned] == [True, True]
+    export_labels("cvat", tmp_path / "all", prediction=masks, context=heard_context)
+    read(tmp_path / "all", heard_context)
+    bare = import_labels(out, tmp_path / "bare", classes=str(tmp_path / "data" / "classes.json"))
+    assert bare.new == ["day2/000000", "day2/000001"]
+    assert len(heard.warned) == 2
+
+
+@pytest.mark.parametrize(
+    ("stems", "skips"),
+    [
+        (["000", "001", "002"], False),
+        (["9", "10", "11"], False),
+        (["a_5", "a_6", "a_8"], True),
+        (["00", "10", "20"], True),
+        (["7"], False),
+        (["first", "second"], False),
+        ([], False),
+    ],
+)
+def test_names_that_skip_numbers(stems: list[str], skips: bool) -> None:
+    assert skips_numbers(stems) == skips
 
 
 def test_what_cannot_be_written_for_a_task_of_a_video_is_refused(tmp_path: Path, context: Context) -> None:

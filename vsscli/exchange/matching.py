@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from vsscli.data.folders import IMAGE_SUFFIXES
-from vsscli.data.matching import NUMBER, FrameNames, called
+from vsscli.data.folders import IMAGE_SUFFIXES, some
+from vsscli.data.matching import NUMBER, FrameNames, called, frame_number
 from vsscli.data.spelling import composed
 from vsscli.exchange.items import Numbered, Size
 
@@ -95,6 +96,20 @@ class Matcher:
         if len(self._videos) == 1 and not folders:
             names += self._videos
         return [name for name in names if name in self._videos]
+
+
+def skips_numbers(stems: Sequence[str]) -> bool:
+    """Whether the names of a video's frames skip numbers: then a frame's place in the video is not its number."""
+    numbers = [number for stem in stems if (number := frame_number(stem)) is not None]
+    return len(numbers) == len(stems) and any(after != before + 1 for before, after in pairwise(numbers))
+
+
+def skipping_warning(videos: Sequence[str]) -> str:
+    """What to say of videos that `skips_numbers` where frames go by number."""
+    return (
+        f"the names of frames of {some(videos)} skip numbers, and a task's frame N is taken to be the one at place N "
+        "here, from 0: right if the task's video has these frames alone, wrong if it has those between them"
+    )
 
 
 def _path(name: str) -> str:

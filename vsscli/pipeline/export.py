@@ -14,6 +14,7 @@ from vsscli.exchange.answers import StoreAnswers
 from vsscli.exchange.catalogue import writer_of
 from vsscli.exchange.functions import Answering, function_text
 from vsscli.exchange.items import Choices
+from vsscli.exchange.matching import skipping_warning
 from vsscli.exchange.sink import Sink
 from vsscli.files import write_text
 from vsscli.pipeline.outgoing import Selection, outgoing
@@ -83,6 +84,8 @@ def export_labels(
     path = newest_prediction(context.workspace) if prediction is None else Path(prediction)
     known = None if recipe is None else as_recipe(recipe)
     given = outgoing(path, selection, context, known, images=choices.overlay or what.numbered)
+    if what.numbered and given.skipping:
+        context.talk.warn(skipping_warning(given.skipping))
     context.talk.say(f"writing {given.frames} frames of {path} as {form} to {out}")
     void = pixels = 0
     with Sink(out, single=what.single, force=force, made=True) as sink:

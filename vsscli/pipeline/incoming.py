@@ -20,7 +20,7 @@ from vsscli.errors import VssError
 from vsscli.exchange.catalogue import reader_of
 from vsscli.exchange.guess import guess_format
 from vsscli.exchange.items import Choices, Found, Item, Reading, Size
-from vsscli.exchange.matching import Matcher, Place
+from vsscli.exchange.matching import Matcher, Place, skipping_warning, skips_numbers
 from vsscli.exchange.names import ClassNames
 from vsscli.exchange.png import PngWriter
 from vsscli.exchange.sink import Sink
@@ -127,7 +127,7 @@ def import_labels(
     with open_source_files(source) as files, _sink(out, dry_run) as sink:
         form = guess_format(files) if form == FOLDER else form
         reading = Reading(files.without(without), names, ids)
-        done, taken = Imported(out, form), dict[str, str]()
+        done, taken, by_number = Imported(out, form), dict[str, str](), set[str]()
         writer = None if sink is None else PngWriter(sink, table, Choices())
         context.talk.say(f"reading {source} as {form}")
         listed = (
@@ -146,6 +146,8 @@ def import_labels(
                     both = f"{taken[place.address]!r} and {found.name!r}"
                     raise VssError(f"{source} has {both} for frame {place.address}", "leave one of them out")
                 taken[place.address] = found.name
+                if found.numbered is not None:
+                    by_number.add(place.video)
                 label = found.draw(_size_of(found, place, source))
                 _count(done, place, label, before(place, out))
                 if place.address in done.new and (share := predicted.share(place, label)) is not None:
@@ -153,6 +155,8 @@ def import_labels(
                 if writer is not None and (place.address not in done.unchanged or not _goal(out, place).is_file()):
                     writer.add(Item(place.video, place.stem, label))
                 advance(1)
+    if skipping := [video for video in sorted(by_number) if skips_numbers(frames.stems.get(video, ()))]:
+        context.talk.warn(skipping_warning(skipping))
     done.left_out, done.remarks = dict(reading.left_out), dict(reading.remarks)
     if not done.frames:
         raise _nothing(done, source, dataset)
@@ -223,6 +227,7 @@ class _Frames:
         self.masks = {
             composed(frame.address): frame.mask for video in videos for frame in video.frames if frame.mask is not None
         }
+        self.stems = {video.name: video.stems for video in videos}
         self._places = [Place(f.video, f.stem, video.size, f.number) for video in videos for f in video.frames]
         self._matcher = None if dataset is None else Matcher(self._places)
 

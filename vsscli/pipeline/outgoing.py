@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from vsscli.data.spelling import composed
 from vsscli.data.videos import Frame
 from vsscli.errors import VssError
 from vsscli.exchange.items import Item
+from vsscli.exchange.matching import skips_numbers
 from vsscli.pipeline.frames import every_video
 from vsscli.pipeline.predicted import noted_dataset, warn_of_missing
 from vsscli.recipes.schema import Recipe
@@ -54,11 +55,13 @@ class Selection:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """The classes, the number of frames, and the frames: each a call that reads it, to be made in order."""
+    """The classes, the number of frames, and the frames: each a call that reads it, to be made in order; and of which
+    videos the data set's frames skip numbers."""
 
     table: ClassTable
     frames: int
     items: Iterator[Callable[[], Item]]
+    skipping: tuple[str, ...]
 
 
 def outgoing(path: Path, selection: Selection, context: Context, recipe: Recipe | None, *, images: bool) -> Outgoing:
@@ -114,7 +117,7 @@ def _of_store(store: Store, selection: Selection, context: Context, *, images: b
         number, frame = known.get(composed(address), (t, None))
         return Item(video, address[len(video) + 1 :], label, number, frame, selection.flat)
 
-    return Outgoing(table, len(chosen), (partial(read, address) for address in chosen))
+    return _outgoing(table, chosen, read, known)
 
 
 def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recipe | None, *, images: bool) -> Outgoing:
@@ -145,7 +148,18 @@ def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recip
         number, frame = known.get(composed(address), (numbers[address], None))
         return Item(mask.parent.name, mask.stem, label, number, frame, selection.flat)
 
-    return Outgoing(table, len(chosen), (partial(read, address) for address in chosen))
+    return _outgoing(table, chosen, read, known)
+
+
+def _outgoing(
+    table: ClassTable, chosen: Sequence[str], read: Callable[[str], Item], known: dict[str, tuple[int, Frame]]
+) -> Outgoing:
+    stems: dict[str, list[str]] = {}
+    for _, frame in known.values():
+        stems.setdefault(composed(frame.video), []).append(frame.stem)
+    videos = dict.fromkeys(address.rpartition("/")[0] for address in chosen)
+    skipping = tuple(video for video in videos if skips_numbers(stems.get(composed(video), ())))
+    return Outgoing(table, len(chosen), (partial(read, address) for address in chosen), skipping)
 
 
 def _with_unsure(table: ClassTable, selection: Selection) -> tuple[ClassTable, int]:
