@@ -254,6 +254,9 @@ def test_discarding_a_run_takes_nothing_behind_a_link(tmp_path: Path, others: Pa
         swap(tmp_path / "runs/loop/student" / name, others / "a.txt")
     job.kind("student").discard([])
     assert os.listdir(tmp_path / "runs/loop/student") == []
+    Inside(tmp_path / "runs").write(tmp_path / "runs/loop/student/last.pt.shares/8-0-of-1-a.pt", b"1")
+    job.kind("student").discard([])
+    assert os.listdir(tmp_path / "runs/loop/student") == []
     store = write_predictions(tmp_path / "mine.zarr", prediction_header(), MEANS).path
     (tmp_path / "runs/a.zarr").symlink_to(store)
     job.kind("val").discard([store, tmp_path / "runs/a.zarr"])

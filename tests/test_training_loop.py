@@ -13,6 +13,7 @@ import pytest
 import torch
 from cli_process import Running, kill_training, lines_of, vss
 from listener import Listener
+from share_samples import save_shared
 from small import read_journal, small_recipe, train, write_recipe
 from store_crashes import dead_process, part_of
 
@@ -20,6 +21,7 @@ from vsscli.errors import VssError
 from vsscli.models.checkpoints import load_checkpoint, save_checkpoint
 from vsscli.models.network import Normalisation
 from vsscli.training import loop
+from vsscli.training.loop import Loop
 from vsscli.training.step import Stepper
 
 
@@ -59,6 +61,42 @@ def test_a_finished_run_is_kept_and_another_one_is_not_overwritten(tmp_path: Pat
     assert train(other, tmp_path / "run", force=True).trained_steps == 4
     assert not dead.exists()
     assert alive.exists()
+
+
+def test_a_run_goes_on_from_the_shares_of_several_processes(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "data", steps=6, ema=0.9)
+    undisturbed = train(recipe, tmp_path / "undisturbed")
+    out = tmp_path / "run"
+    with pytest.MonkeyPatch.context() as stopped:
+        stopped.setattr(Loop, "_is_validated", lambda self: False)
+        stopped.setattr(Loop, "_save", stop_in_shares)
+        with pytest.raises(KeyboardInterrupt):
+            train(recipe, out)
+    (out / "last.pt.shares").rename(tmp_path / "forgotten")
+    with pytest.raises(VssError, match=r"is in shares, and .* is missing"):
+        train(recipe, out, resume=True)
+    (tmp_path / "forgotten").rename(out / "last.pt.shares")
+    again = train(recipe, out, resume=True)
+    assert again.last.read_bytes() == undisturbed.last.read_bytes()
+    assert losses(out) == losses(tmp_path / "undisturbed")
+    assert not (out / "last.pt.shares").exists()
+
+
+def test_a_run_from_scratch_removes_the_shares_of_the_one_before(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path / "data", steps=2)
+    done = train(recipe, tmp_path / "run")
+    save_shared(done.last, load_checkpoint(done.last))
+    train(recipe, tmp_path / "run", force=True)
+    assert not (tmp_path / "run" / "last.pt.shares").exists()
+
+
+def stop_in_shares(training: Loop) -> None:
+    """Save as three processes would, and stop there."""
+    whole = training.last.with_name("whole.pt")
+    training._write(whole, resumable=True)
+    save_shared(training.last, load_checkpoint(whole))
+    whole.unlink()
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -45,13 +45,20 @@ def shared(recipe: Path, out: Path, devices: int, strategy: str = "auto", **opti
         text=True,
         timeout=900,
         check=False,
+        start_new_session=True,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == (-signal.SIGKILL if "kill" in options else 0), done.stderr
     return out
 
 
 def figures(run: Path, name: str) -> list[float]:
     return [line[name] for line in read_journal(run / "journal.jsonl") if line.get(name) is not None]
+
+
+def shares_of(run: Path) -> list[str]:
+    """The names of the shares of a run's checkpoint."""
+    folder = run / "last.pt.shares"
+    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 def recipe_of(
@@ -139,8 +146,33 @@ def test_a_run_goes_on_with_another_number_of_processes(tmp_path: Path) -> None:
     one = shared(recipe, tmp_path / "one", 1)
     out = tmp_path / "run"
     shared(recipe, out, 2, "sharded", stop=8)
+    # Neither has written more than its share: about half of the tensors, and the first one what is not shared out.
+    sizes = {name: (out / "last.pt.shares" / name).stat().st_size for name in shares_of(out)}
+    assert sorted(name[:8] for name in sizes) == ["8-0-of-2", "8-1-of-2"]
+    whole = (one / "last.pt").stat().st_size
+    assert all(0.4 * whole < size < 0.65 * whole for size in sizes.values())
+    assert (out / "last.pt").stat().st_size < 0.05 * whole
     shared(recipe, out, 1, resume=True, stop=14)
+    assert shares_of(out) == []
+    shared(recipe, out, 4, "sharded", resume=True, stop=17)
+    assert len(shares_of(out)) == 4
     shared(recipe, out, 4, "sharded", resume=True)
+    assert not (out / "last.pt.shares").exists()
+    assert figures(out, "loss") == pytest.approx(figures(one, "loss"), abs=1e-5)
+    assert_same_state(one, out)
+
+
+@pytest.mark.slow
+def test_processes_killed_while_they_write_their_shares_leave_a_checkpoint(tmp_path: Path) -> None:
+    """All at once: when one has written its share, when both have, and when the shares of the step before are left."""
+    recipe = recipe_of(tmp_path, NETWORKS["light"], validate_every=0)
+    one, out = shared(recipe, tmp_path / "one", 1), tmp_path / "run"
+    for step, moment, kept in ((6, "writing", 4), (10, "naming", 8), (14, "removing", 14)):
+        shared(recipe, out, 2, "sharded", resume=True, kill=(step, moment))
+        assert load_checkpoint(out / "last.pt").step == kept
+        assert len(shares_of(out)) > 2
+    shared(recipe, out, 2, "sharded", resume=True)
+    assert not (out / "last.pt.shares").exists()
     assert figures(out, "loss") == pytest.approx(figures(one, "loss"), abs=1e-5)
     assert_same_state(one, out)
 

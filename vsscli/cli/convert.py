@@ -11,7 +11,7 @@ from vsscli.cli import options as opt
 
 
 def convert(
-    official: Annotated[Path, Argument(metavar="OFFICIAL", help="The published file.")],
+    official: Annotated[Path, Argument(metavar="OFFICIAL", help="The published file, or last.pt in shares.")],
     to: Annotated[Path, Option("--to", metavar="FILE", help="The checkpoint to write.")],
     classes: Annotated[
         str | None, Option("--classes", metavar="TABLE", help="Class table: a shipped one (vspw124), or a file.")
@@ -50,13 +50,15 @@ def convert(
     """Convert a published checkpoint into one of vss.
 
     Reads Mask2Former on Swin (detectron2), ViT-Adapter and ONE-PEACE (mmsegmentation), EoMT and PMT, and pretrained
-    weights of BEiT, ONE-PEACE and Swin. No code in the file is run.
+    weights of BEiT, ONE-PEACE and Swin. No code in the file is run. Of a training's last.pt that is in shares, with
+    --strategy sharded, it makes one file.
 
       vss convert mask2former_swin_l.pkl --to swin.pt
       vss convert one_peace_g.pth --to g.pt --crop 640
       vss convert vit_adapter.pth --to wide.pt --crop 512 896
       vss convert eomt_dinov3.bin --to eomt.pt --base dinov3_vitl16.safetensors
       vss convert beit_large.pth --to beit.pt --backbone vit_adapter_l --classes vspw124
+      vss convert runs/teacher/last.pt --to teacher.pt
     """
     from vsscli.cli.console import Console
     from vsscli.pipeline.convert import convert_checkpoint, read_spans

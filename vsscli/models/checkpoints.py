@@ -8,14 +8,15 @@ weights   the network's state dict, names to tensors
 training  optimiser state and more, in plain containers; absent if training can't continue from the file
 ========= ======================================================================================================
 
-Equal content gives equal bytes.
+Equal content gives equal bytes. While a run shares out its weights over processes, its checkpoint names the files that
+these wrote, ``shares``, in place of weights and training (`vsscli.models.sharefiles`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,22 @@ from torch import Tensor
 import vsscli
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
-from vsscli.files import whole_file
 from vsscli.models.build import build_network, read_config, recorded_licence
 from vsscli.models.config import UNRECORDED, NetworkConfig
 from vsscli.models.frozen import load_learning
 from vsscli.models.misfits import misfits
 from vsscli.models.network import Network, Normalisation
+from vsscli.models.saved import add_tensor, digest_values, own_memory, plain_values, write_torch
+from vsscli.models.sharefiles import Shares, joined, named_shares, remove_shares
 from vsscli.models.torchfile import read_torch
 from vsscli.models.wrappers import unwrapped
 from vsscli.structured import canonical_json, parse_json
 
-FORMAT = 2
-"""1 where the weights are all of the network's, so that older versions can read it."""
+WHOLE, TRUNKLESS, SHARED = 1, 2, 3
+"""Formats: with all of the network's weights, without those of a frozen trunk, in shares. Each file has the lowest that
+says what it is, so that older versions can read what they understand."""
+
+FORMAT = SHARED
 WHAT = "checkpoint"
 DAMAGED = "copy it again, or go back to another checkpoint of the run"
 
@@ -99,8 +104,11 @@ class Checkpoint:
         return read_config(self.network)
 
 
-def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint atomically, and set its fingerprint.
+def save_checkpoint(path: Path, checkpoint: Checkpoint, shares: Sequence[tuple[str, str]] = ()) -> None:
+    """Write a checkpoint atomically, and set its fingerprint; shares of the file that it replaces are removed.
+
+    ``shares`` are names and digests of the files of all processes (`vsscli.models.sharefiles.write_share`), which then
+    hold weights and training state in place of those of ``checkpoint``.
 
     Raises
     ------
@@ -109,23 +117,23 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     TypeError
         ``training`` contains a value that could not be loaded again.
     """
-    weights = {name: _own(tensor).contiguous() for name, tensor in checkpoint.weights.items()}
-    checkpoint.fingerprint = fingerprint_of(weights, checkpoint.network, checkpoint.normalisation, checkpoint.trunk)
-    content: dict[str, Any] = {"weights": weights}
+    content: dict[str, Any] = {}
+    weights: Mapping[str, Tensor]
     digest = None
-    if checkpoint.training is not None:
-        content["training"] = _plain(checkpoint.training, "training")
-        digest = _digest(content["training"])
-    content["vss"] = _describe(checkpoint, digest)
-    with whole_file(path, WHAT) as part, part.open("wb") as file:
-        try:
-            # To an open file, because torch would write the name of a path into the zip.
-            torch.save(content, file)
-        except RuntimeError as error:
-            # torch's writer hides a full disk, or an interruption, behind an error of its own
-            if isinstance(error.__context__, OSError | KeyboardInterrupt):
-                raise error.__context__ from None
-            raise
+    if shares:
+        content["shares"] = list(shares)
+        # One tensor after another is read for the fingerprint, which has to be that of the whole file.
+        weights = Shares(path, shares, check=False)
+    else:
+        weights = {name: own_memory(tensor).contiguous() for name, tensor in checkpoint.weights.items()}
+        content["weights"] = weights
+        if checkpoint.training is not None:
+            content["training"] = plain_values(checkpoint.training, "training")
+            digest = digest_values(content["training"])
+    checkpoint.fingerprint = fingerprint_of(weights, checkpoint.network, checkpoint.normalisation, checkpoint.trunk)
+    content["vss"] = _describe(checkpoint, digest, SHARED if shares else TRUNKLESS if checkpoint.trunk else WHOLE)
+    write_torch(path, content, WHAT)
+    remove_shares(path, keep=[name for name, _ in shares])
 
 
 def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
@@ -161,6 +169,13 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
                 f"checkpoint {path} has format {version}, of vss {about.get('vsscli')}; this vss reads up to {FORMAT}",
                 "upgrade: pip install --upgrade vsscli",
             )
+        if weights:
+            try:
+                content = joined(path, content)
+            except VssError:
+                if named_shares(path, read_torch(path, WHAT)) == named_shares(path, content):
+                    raise
+                return load_checkpoint(path)  # the run went on meanwhile, and removed what its last file named
         checkpoint = Checkpoint(
             network=dict(about["network"]),
             weights=dict(content["weights"]) if weights else {},
@@ -181,8 +196,16 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise VssError(f"checkpoint {path} is damaged: {type(error).__name__} {error}", DAMAGED) from error
     if weights:
-        _check(checkpoint, training_digest)
+        _check_weights(checkpoint)
+        if not content.get("shares"):  # they have digests of their own
+            _check_training(checkpoint, training_digest)
     return checkpoint
+
+
+def make_whole(path: Path) -> None:
+    """Replace a checkpoint in shares by one file; change no other."""
+    if named_shares(path, read_torch(path, WHAT)):
+        save_checkpoint(path, load_checkpoint(path))
 
 
 def restore_network(checkpoint: Checkpoint) -> Network:
@@ -247,17 +270,17 @@ def fingerprint_of(
     about = {"network": config, "normalisation": asdict(normalisation), **({"trunk": trunk} if trunk else {})}
     digest = hashlib.sha256(canonical_json(about, finite=False).encode())
     for name in sorted(weights):
-        _add(digest, name, weights[name])
+        add_tensor(digest, name, weights[name])
     return digest.hexdigest()
 
 
-def _describe(checkpoint: Checkpoint, training: str | None) -> str:
+def _describe(checkpoint: Checkpoint, training: str | None, version: int) -> str:
     rare: dict[str, Any] = {"fresh": list(checkpoint.fresh)} if checkpoint.fresh else {}
     rare |= {"trunk": checkpoint.trunk} if checkpoint.trunk else {}
     return canonical_json(
         rare
         | {
-            "format": FORMAT if checkpoint.trunk else 1,
+            "format": version,
             "vsscli": vsscli.__version__,
             "network": checkpoint.network,
             "classes": checkpoint.table.to_dict(),
@@ -274,8 +297,8 @@ def _describe(checkpoint: Checkpoint, training: str | None) -> str:
     )
 
 
-def _check(checkpoint: Checkpoint, training_digest: str | None) -> None:
-    """Compare what was read with its digests: a mapped zip checks nothing itself."""
+def _check_weights(checkpoint: Checkpoint) -> None:
+    """Compare what was read with its digest: a mapped zip checks nothing itself."""
     path = checkpoint.path
     if not all(type(name) is str and isinstance(tensor, Tensor) for name, tensor in checkpoint.weights.items()):
         raise VssError(f"checkpoint {path} is damaged: its weights are not tensors", DAMAGED)
@@ -286,58 +309,14 @@ def _check(checkpoint: Checkpoint, training_digest: str | None) -> None:
             f"but {checkpoint.fingerprint[:12]} is recorded",
             DAMAGED,
         )
-    if (checkpoint.training is None) != (training_digest is None) or (
-        checkpoint.training is not None and _digest(checkpoint.training) != training_digest
-    ):
-        raise VssError(f"checkpoint {path} has changed since it was written: its training state differs", DAMAGED)
 
 
-def _plain(value: Any, name: str) -> Any:
-    """The value with tensors on the CPU; refuses values that ``weights_only=True`` would not load again."""
-    if isinstance(value, Tensor):
-        # The memory format stays: an optimiser's state must have that of its parameters.
-        return _own(value)
-    if isinstance(value, Mapping):
-        return {key: _plain(entry, f"{name}.{key}") for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        entries = [_plain(entry, f"{name}.{index}") for index, entry in enumerate(value)]
-        return tuple(entries) if isinstance(value, tuple) else entries
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    raise TypeError(f"{name} of a checkpoint is a {type(value).__name__}; only plain values and tensors can be kept")
-
-
-def _own(tensor: Tensor) -> Tensor:
-    """The tensor on the CPU, in its own memory: of a view, torch would write the whole storage."""
-    tensor = tensor.detach().cpu()
-    return tensor.clone() if tensor.untyped_storage().nbytes() != tensor.nbytes else tensor
-
-
-def _digest(value: Any) -> str:
-    """SHA-256 of nested plain values and tensors."""
-    digest = hashlib.sha256()
-
-    def walk(part: Any, name: str) -> None:
-        if isinstance(part, Tensor):
-            _add(digest, name, part)
-        elif isinstance(part, dict):
-            for key, entry in part.items():
-                walk(entry, f"{name}/{key!r}")
-        elif isinstance(part, list | tuple):
-            for index, entry in enumerate(part):
-                walk(entry, f"{name}/{index}")
-        else:
-            digest.update(f"{name}={part!r}\n".encode())
-
-    walk(value, "")
-    return digest.hexdigest()
-
-
-def _add(digest: Any, name: str, tensor: Tensor) -> None:
-    """Add a tensor to a digest: its name, type, shape and contiguous bytes."""
-    digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-    flat = tensor.detach().cpu().contiguous().view(-1)
-    digest.update(flat.view(torch.uint8).numpy().data)
+def _check_training(checkpoint: Checkpoint, recorded: str | None) -> None:
+    found = None if checkpoint.training is None else digest_values(checkpoint.training)
+    if found != recorded:
+        raise VssError(
+            f"checkpoint {checkpoint.path} has changed since it was written: its training state differs", DAMAGED
+        )
 
 
 def _normalisation(values: Any) -> Normalisation:

@@ -8,7 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Shard, distribute_tensor
+
+from vsscli.models.saved import over_leaves
+
+Part = tuple[tuple[int, ...], int, Tensor]
+"""A process's part of a tensor: the shape of the whole, the number of the part's first row, and its rows."""
 
 
 def share_of(tensor: Tensor) -> Tensor:
@@ -34,11 +39,29 @@ def gathered(value: Any, *, keep: bool = True) -> Any:
     All processes must call it with the same shares in the same order. One after another is gathered, and a process
     that does not ``keep`` them gets `None` for each, so it never holds more than one.
     """
-    if isinstance(value, DTensor):
-        whole = whole_of(value)
+
+    def gather(leaf: Any, _: str) -> Any:
+        if not isinstance(leaf, DTensor):
+            return leaf
+        whole = whole_of(leaf)
         return whole.cpu() if keep else None
-    if isinstance(value, dict):
-        return {key: gathered(entry, keep=keep) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(gathered(entry, keep=keep) for entry in value)
-    return value
+
+    return over_leaves(value, gather)
+
+
+def parted(value: Any) -> tuple[Any, dict[str, Part]]:
+    """Nested dicts, lists and tuples with `None` in place of shares; and this process's part of each, by its place."""
+    parts: dict[str, Part] = {}
+
+    def part(leaf: Any, place: str) -> Any:
+        if not isinstance(leaf, DTensor):
+            return leaf
+        if leaf.placements != (Shard(0),):
+            raise TypeError(f"{place} is shared out as {leaf.placements}, not by rows")
+        mesh, rows = leaf.device_mesh, leaf.shape[0]
+        # As `torch.chunk` deals out rows: the last processes may have fewer, or none.
+        start = min(mesh.get_local_rank() * -(-rows // mesh.size()), rows)
+        parts[place] = (tuple(leaf.shape), start, share_of(leaf))
+        return None
+
+    return over_leaves(value, part), parts

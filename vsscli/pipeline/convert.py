@@ -11,12 +11,13 @@ from typing import Literal
 from vsscli.data.classes import ClassTable, load_class_table
 from vsscli.data.config import Data
 from vsscli.errors import VssError
-from vsscli.models.checkpoints import Checkpoint, save_checkpoint
+from vsscli.models.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from vsscli.models.official.convert import Converted, convert_official
 from vsscli.models.official.plain_vit import convert_plain_vit, in_order_of_ids, is_plain_vit, recognise_plain_vit
 from vsscli.models.official.recognise import recognise
 from vsscli.models.official.report import Published, check_classes
 from vsscli.models.official.sizes import Assumptions, Span, describe
+from vsscli.models.sharefiles import named_shares
 from vsscli.models.torchfile import read_torch
 from vsscli.models.weights import state_dict_of
 from vsscli.recipes.readout import Predict
@@ -87,13 +88,14 @@ def convert_checkpoint(
     force: bool = False,
     talk: Talk = SILENCE,
 ) -> Conversion:
-    """Convert a published checkpoint into one of ours.
+    """Convert a published checkpoint into one of ours; or make one file of a checkpoint of ours that is in shares.
 
     Parameters
     ----------
     source
         A ``.pkl`` of detectron2, a ``.pth`` of mmsegmentation 0.x or 1.x, pretrained weights of BEiT, ONE-PEACE or
-        Swin (official or timm's), also zipped. No code in it is run.
+        Swin (official or timm's), also zipped. No code in it is run. Or ``last.pt`` of a run under ``--strategy
+        sharded``; no option says anything about that.
     out
         The checkpoint.
     classes
@@ -133,6 +135,13 @@ def convert_checkpoint(
         points if points is not None else Assumptions.points, heads, tuple(interactions) if interactions else None, size
     )
     content, named = read_torch(source), f"checkpoint {source}"
+    shares = len(named_shares(source, content))
+    if shares:
+        given: dict[str, object] = {"classes": classes, "backbone": backbone, "crop": crop, "readout": readout}
+        given |= {"interactions": interactions, "heads": heads, "points": points, "blocks": blocks, "base": base}
+        if stray := [f"--{name}" for name in given if given[name] is not None]:
+            raise VssError(f"{named} is one of vss, which {stray[0]} says nothing about", f"leave out {stray[0]}")
+        return _one_file(source, out, shares)
     plain_vit = is_plain_vit(content)
     foreign = {"interactions": interactions, "points": points} if plain_vit else {"blocks": blocks, "base": base}
     for option, value in foreign.items():
@@ -185,6 +194,19 @@ def convert_checkpoint(
         fitted.unused,
         official.assumed,
     )
+
+
+def _one_file(source: Path, out: Path, shares: int) -> Conversion:
+    """Put together a checkpoint of ours."""
+    checkpoint = load_checkpoint(source)
+    save_checkpoint(out, checkpoint)
+    kind, classes, crop = (
+        f"a vss checkpoint in {shares} shares",
+        checkpoint.table.num_classes,
+        checkpoint.config.fixed_crop,
+    )
+    facts = (checkpoint.licence, len(checkpoint.weights), (), checkpoint.fresh, (), ())
+    return Conversion(out, checkpoint.fingerprint, kind, classes, crop, *facts)
 
 
 def read_spans(text: str) -> tuple[Span, ...]:

@@ -25,7 +25,7 @@ from vsscli.recipes.schema import Recipe
 from vsscli.talk import Talk
 from vsscli.training.journal import Journal
 from vsscli.training.objectives.table import Losses
-from vsscli.training.sharding import whole_weights
+from vsscli.training.sharding import is_sharding, whole_weights
 from vsscli.training.state import TrainingState, is_finite, save_state
 from vsscli.training.step import Stepper
 from vsscli.training.stop import StopRequest
@@ -224,11 +224,14 @@ class Loop:
             save_checkpoint(self.best, replace(best, figures=figures, inputs=state.inputs))
 
     def _save(self) -> None:
-        self._write(self.last, resumable=True)
+        # While the run is under way no process gathers what all share out; at the end it is one file.
+        shared = is_sharding(self.fabric) and self.fabric.world_size > 1 and self.state.step < self.recipe.train.steps
+        self._write(self.last, resumable=True, shared=shared)
         self._kept = self.state.step
 
-    def _write(self, path: Path, *, resumable: bool) -> None:
-        save_state(path, self.state, self.recipe, self.dataset.table, resumable=resumable, write=self.leader)
+    def _write(self, path: Path, *, resumable: bool, shared: bool = False) -> None:
+        table = self.dataset.table
+        save_state(path, self.state, self.recipe, table, self.fabric, resumable=resumable, shared=shared)
 
     def _agree(self, stop: bool) -> bool:
         """Whether any process has to stop: all must stop at the same step."""

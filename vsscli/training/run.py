@@ -17,7 +17,7 @@ from vsscli.data.content import INDEX, Digests
 from vsscli.errors import VssError
 from vsscli.files import clear_parts
 from vsscli.inference.processes import launch
-from vsscli.models.checkpoints import load_checkpoint
+from vsscli.models.checkpoints import load_checkpoint, make_whole
 from vsscli.models.norm import convert_sync
 from vsscli.recipes.schema import Recipe
 from vsscli.store.lock import only_one
@@ -184,6 +184,10 @@ def _learn(
     average = AveragedWeights(network, recipe.train.ema) if recipe.train.ema else None
     state = TrainingState(objectives, optimiser, average, inputs, precision=fabric.strategy.precision)
     if resume and last.exists():
+        if fabric.world_size > 1:  # all map one file, in place of a copy of everything in the memory of each
+            if fabric.is_global_zero:
+                make_whole(last)
+            fabric.barrier()
         load_state(last, state, recipe)
         talk.say(f"continuing {last} at step {state.step} of {recipe.train.steps}")
     talk.say(

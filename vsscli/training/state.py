@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning_fabric import Fabric
 from lightning_fabric.plugins import Precision
 from torch import Tensor
 
@@ -15,7 +16,8 @@ from vsscli.errors import VssError
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from vsscli.models.frozen import load_learning
 from vsscli.models.network import Network
-from vsscli.models.shares import gathered, share_of, shared_like
+from vsscli.models.sharefiles import share_names, write_share
+from vsscli.models.shares import gathered, parted, share_of, shared_like
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe
 from vsscli.training.averaging import AveragedWeights
@@ -69,13 +71,21 @@ def is_finite(state: TrainingState) -> bool:
 
 
 def save_state(
-    path: Path, state: TrainingState, recipe: Recipe, table: ClassTable, *, resumable: bool, write: bool = True
+    path: Path,
+    state: TrainingState,
+    recipe: Recipe,
+    table: ClassTable,
+    fabric: Fabric,
+    *,
+    resumable: bool,
+    shared: bool = False,
 ) -> None:
     """Write a checkpoint. A resumable one also holds the optimiser, the raw weights if they are averaged, and the state
     of semi-supervised training.
 
-    All processes must call it, and one of them ``write``: the file has whole tensors, however they are shared out, so a
-    run may continue with any number of processes.
+    All processes must call it. If it is ``shared``, each writes the share that it holds, and the first one a file that
+    names these; otherwise the first one gathers whole tensors into one file. A run may continue from either with any
+    number of processes.
     """
     raw = state.network.kept_state()
     training = None
@@ -88,15 +98,21 @@ def save_state(
             "best": state.best,
             "threads": torch.get_num_threads(),
         }
-    weights = gathered({**raw, **(state.average.weights if state.average else {})}, keep=write)
-    training = gathered(training, keep=write)
-    if not write:
-        return
-    save_checkpoint(
-        path,
-        Checkpoint(
+    kept: dict[str, Any] = {
+        "weights": {**raw, **(state.average.weights if state.average else {})},
+        "training": training,
+    }
+    shares: list[tuple[str, str]] = []
+    if shared:
+        digest = write_share(path, state.step, fabric.global_rank, fabric.world_size, *parted(kept))
+        shares = share_names(state.step, _of_all(digest, fabric))
+        kept = {"weights": {}, "training": None}
+    else:
+        kept = gathered(kept, keep=fabric.is_global_zero)
+    if fabric.is_global_zero:
+        checkpoint = Checkpoint(
             network=recipe.model.kept_values(),
-            weights=weights,
+            weights=kept["weights"],
             table=table,
             normalisation=state.network.normalisation,
             recipe=recipe.model_dump(mode="json"),
@@ -106,9 +122,19 @@ def save_state(
             trunk=state.network.trunk_digest,
             licence=state.network.licence,
             fresh=tuple(sorted(state.network.fresh)) if resumable else (),
-            training=training,
-        ),
-    )
+            training=kept["training"],
+        )
+        save_checkpoint(path, checkpoint, shares)
+    if shared:
+        fabric.barrier()  # nobody writes the next share while the first process removes earlier ones
+
+
+def _of_all(digest: str, fabric: Fabric) -> list[str]:
+    """The digests that all processes have, in their order."""
+    own = torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8, device=fabric.device)
+    every = fabric.all_gather(own)
+    assert isinstance(every, Tensor)
+    return [bytes(row).hex() for row in every.tolist()]
 
 
 def load_state(path: Path, state: TrainingState, recipe: Recipe) -> None:

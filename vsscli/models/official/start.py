@@ -16,6 +16,7 @@ from vsscli.models.network import Network
 from vsscli.models.official.mapping import BACKBONE, HEAD, Mapped, map_backbone, map_official
 from vsscli.models.official.recognise import recognise
 from vsscli.models.official.report import COUNTER
+from vsscli.models.sharefiles import joined
 from vsscli.models.torchfile import read_torch
 from vsscli.models.wrappers import unwrapped
 from vsscli.structured import parse_json
@@ -57,7 +58,7 @@ def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk =
 
 def _read(path: Path, source: str, trunk: BackboneConfig) -> tuple[Mapped, frozenset[str], str]:
     """The tensors of a file under our names, the names of those that were never trained, and the file's licence."""
-    content = read_torch(path, "weights")
+    content = joined(path, read_torch(path, "weights"))
     own = _own_weights(content)
     if own is None:
         official = recognise(content, source)

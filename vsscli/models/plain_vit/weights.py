@@ -16,6 +16,7 @@ from vsscli.models.misfits import first_of, misfits
 from vsscli.models.plain_vit.config import PlainVitModel
 from vsscli.models.plain_vit.tensors import Grid, fitted_trunk, timm_names
 from vsscli.models.plain_vit.trunk import Trunk
+from vsscli.models.sharefiles import joined
 from vsscli.models.torchfile import read_safetensors, read_torch
 from vsscli.models.weights import hub_weights, state_dict_of
 from vsscli.models.wrappers import unwrapped
@@ -45,7 +46,7 @@ def load_start(network: nn.Module, trunk: Trunk, config: PlainVitModel, talk: Ta
         tensors, source = timm_names(read_safetensors(path, "weights")), f"timm, {path}"
         return _fill(network, trunk, tensors, {}, None, source, talk), config.weights_licence
     path = Path(config.pretrained).expanduser()
-    source, content = f"weights {path}", read_torch(path, "weights")
+    source, content = f"weights {path}", joined(path, read_torch(path, "weights"))
     if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
         tensors = timm_names(state_dict_of(content, path))
         return _fill(network, trunk, tensors, {}, None, source, talk), config.weights_licence

@@ -21,8 +21,8 @@ from vsscli.stages.leaks import learned, on_disk
 from vsscli.stages.record import Parts, Result
 from vsscli.structured import digest_of
 
-RUN = ("last.pt", "best.pt", "journal.jsonl")
-"""The files of a training run."""
+RUN = ("last.pt", "last.pt.shares", "best.pt", "journal.jsonl")
+"""The files of a training run, and the folder of those that processes write of their shares of the weights."""
 
 WORTH_SAYING = 0.05
 """Validation is mentioned if it is more than this share of a training's operations."""
@@ -104,7 +104,7 @@ class TrainKind(Kind[TrainStage]):
 
     def discard(self, stores: Iterable[Path]) -> None:
         for file in RUN:
-            Inside(self.job.workspace).unlink(self.folder / file)
+            Inside(self.job.workspace).remove(self.folder / file)
 
     def fault(self, result: Result) -> str:
         return unlike(result, _fingerprint)
