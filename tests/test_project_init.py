@@ -139,6 +139,18 @@ def test_a_first_call_that_fails_leaves_no_table_behind(clips: Path) -> None:
     assert "grass" in started(clips).classes
 
 
+def test_a_later_call_that_fails_leaves_all_as_it_was(clips: Path) -> None:
+    started(clips)
+    files = [clips / "classes.yaml", clips / "dataset.yaml"]
+    before = [file.read_bytes() for file in files]
+    write_clip(clips / "more" / "c.mp4", frames=5, seed=9)
+    colour_mask(clips / "masks" / "a" / "a_0001.png", RED, (0, 255, 0))
+    (clips / "other.txt").write_text("road\nsky\n")
+    with pytest.raises(VssError, match=r"\(0, 255, 0\)"):
+        started(clips, classes="other.txt")
+    assert [file.read_bytes() for file in files] == before
+
+
 def test_numbers_that_must_count_from_one_do(clips: Path) -> None:
     for path in sorted((clips / "masks").rglob("*.png"), reverse=True):  # 0, 4, … 16 become 4, 8, … 20
         path.rename(path.with_name(f"{path.parent.name}_{int(path.stem[-4:]) + 4:04d}.png"))

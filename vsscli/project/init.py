@@ -98,7 +98,7 @@ def init_project(
         A class table in any form that `vsscli.data.classfiles` knows; without, the one in the folder, else one made of
         the names or colours in the labels.
     minutes
-        What the whole loop may take on this machine.
+        What training may take on this machine, in all.
     first_frame
         As for :func:`vsscli.import_labels`.
     measure
@@ -132,18 +132,21 @@ def init_project(
     table = _class_table(folder, found, classes, ask, context.talk)
     project.classes = table.names
     described = files.Described(project.name, videos, stills, before.held_out, 0, 0)
-    absent = [name for name in files.WRITTEN if not (folder / name).exists()]
+    there = {path.name: path.read_bytes() for path in map(folder.joinpath, files.WRITTEN) if path.is_file()}
     context = replace(context, data_root=folder)
     try:
-        if classes is not None or files.CLASSES in absent:
+        if classes is not None or files.CLASSES not in there:
             _write(project, {files.CLASSES: files.class_table(table)})
         _write(project, {files.DATASET: _dataset(folder, described)})
         _import(project, found, first_frame, context)
         _describe(project, described, context.talk)
     except BaseException:
         # Else the next call would take a table that did not fit for the user's choice.
-        for name in set(absent) & set(project.written):
-            Inside(folder).unlink(folder / name)
+        for name in project.written:
+            if name in there:
+                Inside(folder).write(folder / name, there[name])
+            else:
+                Inside(folder).unlink(folder / name)
         raise
     for name in found.lossy:
         context.talk.warn(
