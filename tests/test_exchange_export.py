@@ -26,6 +26,7 @@ from video_samples import write_clip
 
 from vsscli.cli.app import run
 from vsscli.context import Context
+from vsscli.data.masks import write_mask
 from vsscli.data.videos import Frame
 from vsscli.errors import VssError
 from vsscli.exchange.answers import StoreAnswers
@@ -34,7 +35,7 @@ from vsscli.exchange.items import Choices, Item
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.video import VideoWriter
 from vsscli.pipeline.export import export_function, export_labels
-from vsscli.pipeline.outgoing import Selection
+from vsscli.pipeline.outgoing import Selection, outgoing
 
 
 @pytest.fixture
@@ -81,8 +82,6 @@ def test_images_are_called_as_the_data_set_calls_them(tmp_path: Path) -> None:
 
 
 def test_masks_that_name_no_classes_need_a_data_set(tmp_path: Path) -> None:
-    from vsscli.data.masks import write_mask
-
     for address, label in LABELS.items():
         write_mask(tmp_path / "masks" / f"{address}.png", label)
     with pytest.raises(VssError, match="does not name its classes") as caught:
@@ -90,6 +89,13 @@ def test_masks_that_name_no_classes_need_a_data_set(tmp_path: Path) -> None:
     assert "--data" in caught.value.hint
     context = Context(tmp_path, write_dataset(tmp_path / "data"))
     assert export_labels("coco", tmp_path / "a.json", prediction=tmp_path / "masks", context=context).frames == 4
+
+
+def test_masks_of_a_folder_go_out_in_the_order_of_time(tmp_path: Path) -> None:
+    for stem in ("1", "2", "10"):
+        write_mask(tmp_path / "masks" / "clip" / f"{stem}.png", LABELS["day1/000"], TABLE)
+    given = outgoing(tmp_path / "masks", Selection(), Context(tmp_path), None, images=False)
+    assert [(item.stem, item.number) for item in (read() for read in given.items)] == [("1", 0), ("2", 1), ("10", 2)]
 
 
 def test_a_video_has_a_frame_for_each_in_the_classes_colours(tmp_path: Path) -> None:

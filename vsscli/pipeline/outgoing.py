@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -15,6 +14,7 @@ from vsscli.data.classes import IGNORE, ClassTable
 from vsscli.data.folders import read_list, some
 from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.masks import MaskIds, decode_mask, noted_classes, to_classes
+from vsscli.data.numbering import in_time
 from vsscli.data.palettes import legend_of
 from vsscli.data.spelling import composed
 from vsscli.data.videos import Frame
@@ -127,28 +127,35 @@ def _of_folder(path: Path, selection: Selection, context: Context, recipe: Recip
     if recipe is not None or context.data_root is not None:
         data = recipe.data if recipe is not None else plain_data(context.data_root or Path())
         dataset = open_dataset(data, context.data_root)
-    masks = {f"{mask.parent.name}/{mask.stem}": mask for mask in sorted(path.glob("*/*.png"))}
+    masks = _masks_in(path)
     if not masks:
         raise VssError(f"no predictions in {path}", "name a store, or a folder that holds <video>/<stem>.png")
-    table = dataset.table if dataset is not None else noted_classes(next(iter(masks.values())))
+    table = dataset.table if dataset is not None else noted_classes(next(iter(masks.values()))[1])
     ids = MaskIds((IGNORE,), 0, legend=legend_of(table))
     known = {} if dataset is None else _frames_of(dataset)
     if images and not known:
         raise VssError(f"the frames of {path} are not at hand", "name their data set with --data or --recipe")
     chosen = _chosen(list(masks), selection.frames, path)
-    counts: Counter[str] = Counter()
-    numbers: dict[str, int] = {}
-    for address, mask in masks.items():
-        numbers[address] = counts[mask.parent.name]
-        counts[mask.parent.name] += 1
 
     def read(address: str) -> Item:
-        mask = masks[address]
+        place, mask = masks[address]
         label = to_classes(decode_mask(mask, ids.legend).values, ids, table.num_classes, mask)
-        number, frame = known.get(composed(address), (numbers[address], None))
+        number, frame = known.get(composed(address), (place, None))
         return Item(mask.parent.name, mask.stem, label, number, frame, selection.flat)
 
     return _outgoing(table, chosen, read, known)
+
+
+def _masks_in(path: Path) -> dict[str, tuple[int, Path]]:
+    """The masks of a folder by their addresses, video by video and in the order of time, with their places there."""
+    videos: dict[str, dict[str, Path]] = {}
+    for mask in sorted(path.glob("*/*.png")):
+        videos.setdefault(mask.parent.name, {})[mask.stem] = mask
+    return {
+        f"{video}/{stem}": (place, masks[stem])
+        for video, masks in videos.items()
+        for place, stem in enumerate(in_time(masks))
+    }
 
 
 def _outgoing(
