@@ -14,6 +14,7 @@ from cli_process import environment
 from typer import Option, Typer
 from typer.testing import CliRunner
 
+from vsscli.cli.app import run
 from vsscli.cli.options import RUNS, Assignments, Command, Json, Models, Program, Stores, Weights, Workspace
 
 seen: dict[str, Any] = {}
@@ -155,3 +156,26 @@ def test_the_shell_completes_later_values_too(words: str, expected: list[str], m
     place = len(words.split()) - (0 if words.endswith(" ") else 1)
     result = CliRunner().invoke(application(), [], prog_name="vss", env={"COMP_WORDS": words, "COMP_CWORD": str(place)})
     assert result.output.split() == expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["predict", "--split", "val"],
+        ["predict", "--tta"],
+        ["predict", "--workers", "2", "--engine", "ray"],
+        ["pseudo", "--part", "1/2"],
+        ["pseudo", "--weights", "1", "2"],
+        ["train", "--init", "a.pt"],
+    ],
+)
+def test_what_the_pipeline_of_a_project_decides_is_refused(
+    line: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "vss.yaml").write_text("name: street\nstages: {}\n")
+    assert run(line) == 2
+    error = capsys.readouterr().err
+    assert line[1] in error
+    assert "vss.yaml" in error
+    assert [path.name for path in tmp_path.iterdir()] == ["vss.yaml"]

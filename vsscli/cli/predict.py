@@ -85,7 +85,9 @@ def predict(
     if model is None:
         if not in_project() or input:
             raise VssError("no model is named", "add --model runs/NAME/last.pt")
-        run_kind("predict", console, context, force=force, json=json)
+        decided: dict[str, object] = {"--split": split, "--out": out, "--keep": keep, "--overlay": overlay}
+        decided |= {"--tta": tta, "--tta-plan": tta_plan, "--part": part != "1/1", "--workers": workers}
+        run_kind("predict", console, context, without=decided, force=force, json=json)
         return
     if input:
         if out is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +29,7 @@ def run_kind(
     context: Context,
     *,
     changes: Sequence[str] = (),
+    without: Mapping[str, object],
     force: bool = False,
     json: bool = False,
 ) -> None:
@@ -42,6 +43,8 @@ def run_kind(
         Where to say what is done, and where to work.
     changes
         Settings of these stages: ``percentile=70``.
+    without
+        Options by name that the pipeline decides instead; none of them may be given.
     force
         Do them anew, though they are done.
     json
@@ -50,8 +53,14 @@ def run_kind(
     Raises
     ------
     VssError
-        The pipeline has no such stage; or as running a pipeline does.
+        The pipeline has no such stage, or an option is given that it decides; or as running a pipeline does.
     """
+    given = next((option for option, value in without.items() if value), None)
+    if given is not None:
+        raise VssError(
+            f"{given} has no meaning for the stages of {PIPELINE}, which decide it themselves",
+            f"change {PIPELINE}, or name what to work on: vss {kind} --help",
+        )
     from vsscli.recipes.load import load_pipeline
     from vsscli.stages.job import open_job
 

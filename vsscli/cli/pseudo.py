@@ -71,7 +71,9 @@ def pseudo(
     if not models and store is None and in_project() and not report:
         given = {"percentile": percentile, "threshold": threshold, "by_class": by_class or None}
         changes = [f"{name}={value}" for name, value in given.items() if value is not None]
-        run_kind("pseudo", console, context, changes=changes, force=force, json=json)
+        decided: dict[str, object] = {"--split": split != "unlabelled", "--tta": tta, "--tta-plan": tta_plan}
+        decided |= {"--weights": weights, "--part": part != "1/1", "--workers": workers}
+        run_kind("pseudo", console, context, changes=changes, without=decided, force=force, json=json)
         return
     share = Part.parse(part)
     if share != WHOLE:

@@ -60,7 +60,8 @@ def train(
     )
     if alone is None and recipe is None and in_project():
         changes = [f"set.{change}" for change in assignments or ()]
-        run_kind("train", console, context, changes=changes, force=force, json=json)
+        decided = {"--out": out, "--pseudo": pseudo, "--init": init, "--no-check": no_check}
+        run_kind("train", console, context, changes=changes, without=decided, force=force, json=json)
         return
     if (alone is None) == (recipe is None):
         what = "no recipe given" if recipe is None else f"two recipes given: {alone}, and --recipe {recipe}"
