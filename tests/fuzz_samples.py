@@ -12,8 +12,10 @@ import tarfile
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -21,6 +23,7 @@ from converted_samples import official, write_detectron2, write_mmseg
 from exchange_samples import read_as, write_as
 from PIL import Image
 from safetensors.torch import save_file
+from share_samples import save_shared
 from store_samples import distributions, prediction_header, write_predictions
 from submission_samples import ENTRIES, label_of, write_labels, write_split, write_store
 from test_exchange_formats import CVAT_VIDEO
@@ -35,10 +38,11 @@ from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.mapping import load_mapping
 from vsscli.data.masks import read_mask, write_mask
 from vsscli.data.panoptic import load_segments
+from vsscli.errors import VssError
 from vsscli.exchange.catalogue import FORMATS, READ
 from vsscli.exchange.items import Choices
 from vsscli.inference.plans import load_plan
-from vsscli.models import weights
+from vsscli.models import sharefiles, weights
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import Checkpoint, load_checkpoint, restore_network, save_checkpoint
 from vsscli.models.network import Normalisation
@@ -134,6 +138,8 @@ def _checkpoints(home: Path) -> Iterator[Sample]:
     own = Checkpoint(dict(LIGHT), dict(network.state_dict()), TABLE, half, recipe, {"miou": 0.5}, 3, training=training)
     save_checkpoint(home / "own.pt", own)
     yield Sample(home / "own.pt", _checkpoint, (predict,), 4)
+    save_shared(home / "shared" / "last.pt", own)
+    yield Sample(home / "shared", _shares, (("convert", "{}/last.pt", "--to", "{out}/t.pt"),), 3)
     convert = ("convert", "{}", "--to", "{out}/t.pt")
     yield Sample(write_mmseg(home / "mmseg.pth"), read_official, (convert,), 2)
     yield Sample(write_detectron2(home / "detectron2.pkl"), read_official, (convert,), 2)
@@ -300,6 +306,15 @@ def _checkpoint(path: Path) -> None:
     checkpoint = load_checkpoint(path)
     recipe_from_dict(checkpoint.recipe, "the recipe inside")
     restore_network(checkpoint)
+
+
+def _shares(folder: Path) -> None:
+    """As they are, and as somebody would change them who also writes their digests anew."""
+    with contextlib.suppress(VssError):
+        load_checkpoint(folder / "last.pt")
+    forged = partial(sharefiles.Shares, check=False)
+    with mock.patch.object(sharefiles, "Shares", lambda path, named, check: forged(path, named)):
+        load_checkpoint(folder / "last.pt")
 
 
 def read_official(path: Path) -> None:

@@ -215,6 +215,7 @@ def retype(parts: dict[str, Any], this: bool) -> None:
     parts[PLACE] = (shape, start, rows.double() if this else rows)
 
 
+FOREIGN = r"share .*-0-of-3-.*\.pt is not one that vss wrote"
 BROKEN: dict[str, tuple[str, Change]] = {
     "overlap": ("from row 2", lambda rank, parts: shift(parts, rank == 1, -1)),
     "hole": ("from row 4", lambda rank, parts: shift(parts, rank == 1, 1)),
@@ -225,9 +226,9 @@ BROKEN: dict[str, tuple[str, Change]] = {
     "type": ("float64", lambda rank, parts: retype(parts, rank == 1)),
     "lacking": ("parts of other tensors", lambda rank, parts: parts.pop(PLACE) if rank == 1 else None),
     "surplus": ("which it lacks", lambda rank, parts: parts.update(x=((1,), 0, torch.ones(int(rank == 0))))),
-    "no rows": ("damaged", lambda rank, parts: parts.update({PLACE: ((7, 2), 0, None)})),
-    "no number": ("not one of vss", lambda rank, parts: parts.update({PLACE: ((7, 2), "0", MOMENT)})),
-    "no part": ("damaged", lambda rank, parts: parts.update({PLACE: 1})),
+    "no rows": (FOREIGN, lambda rank, parts: parts.update({PLACE: ((7, 2), 0, None)})),
+    "no number": (FOREIGN, lambda rank, parts: parts.update({PLACE: ((7, 2), "0", MOMENT)})),
+    "no part": (FOREIGN, lambda rank, parts: parts.update({PLACE: 1})),
     "no shape": ("damaged", lambda rank, parts: claim(parts, True, ())),
 }
 

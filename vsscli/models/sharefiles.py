@@ -178,10 +178,19 @@ def _read(path: Path, name: str, digest: str) -> dict[str, Any]:
     content: dict[str, Any] = read_torch(file, "share")
     if digest and digest_values(content) != digest:
         raise VssError(f"share {file} is damaged, or another one than checkpoint {path} was written with", _again(path))
-    for shape, start, rows in content["parts"].values():
-        if not isinstance(rows, Tensor) or any(type(number) is not int for number in (start, *shape)):
-            raise ValueError(f"share {name} is not one of vss")
+    if not _is_share(content):
+        raise VssError(f"share {file} is not one that vss wrote", _again(path))
     return content
+
+
+def _is_share(content: Any) -> bool:
+    try:
+        return all(
+            isinstance(rows, Tensor) and all(type(number) is int for number in (start, *shape))
+            for shape, start, rows in content["parts"].values()
+        )
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return False
 
 
 def _require_no_link(path: Path, file: Path) -> None:
