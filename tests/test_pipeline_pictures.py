@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import av
@@ -10,6 +11,7 @@ import pytest
 from evaluation_samples import refusal
 from PIL import Image
 from report_samples import FRAMES, SIZE, Sample, label_of, make_sample
+from test_cli_disk import full_disk
 
 from vsscli.cli.app import run
 from vsscli.context import Context
@@ -155,4 +157,21 @@ def test_a_film_is_there_in_full_or_not_at_all(tmp_path: Path) -> None:
 
     refusal(fail)
     refusal(lambda: Film(tmp_path / "a.mp4", (1, 16)))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of processes")
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+@pytest.mark.parametrize("pictures", [2, 200])  # H.264 writes the first ones at the end, the others meanwhile
+def test_a_film_that_does_not_fit_on_the_disk_is_one_error_and_leaves_nothing(
+    tmp_path: Path, name: str, pictures: int
+) -> None:
+    rng = np.random.default_rng(0)
+
+    def fill() -> None:
+        with full_disk(20_000), Film(tmp_path / name, (128, 128)) as film:
+            for _ in range(pictures):
+                film.add(rng.integers(0, 255, (128, 128, 3), np.uint8))
+
+    assert str(tmp_path / name) in refusal(fill).message
     assert list(tmp_path.iterdir()) == []

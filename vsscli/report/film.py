@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,7 @@ class Film:
     Raises
     ------
     VssError
-        The pictures are too small, or the file can't be written.
+        The pictures are too small; or, also at the end of the block, the file can't be written.
     """
 
     def __init__(self, path: Path, size: tuple[int, int], fps: float = FPS) -> None:
@@ -44,17 +45,13 @@ class Film:
             raise VssError(f"pictures of {size[1]}x{size[0]} are too small for a video file", "write them as PNGs")
         exact = path.suffix.lower() == LOSSLESS
         self.size = size if exact else (size[0] & ~1, size[1] & ~1)
-        self._place: Any = whole_file(path, "video")
-        try:
-            self._file = av.open(str(self._place.__enter__()), "w", format="matroska" if exact else "mp4")
+        with ExitStack() as stack:
+            part = stack.enter_context(whole_file(path, "video"))
+            self._file = stack.enter_context(av.open(str(part), "w", format="matroska" if exact else "mp4"))
             self._stream: Any = self._file.add_stream(
                 "ffv1" if exact else "libx264", rate=Fraction(fps).limit_denominator(1001) or 1
             )
-        except av.FFmpegError as cause:
-            self._place.__exit__(None, None, None)
-            raise VssError(
-                f"video {path} can't be written: {cause.strerror or cause}", "choose another place"
-            ) from cause
+            self._open = stack.pop_all()
         self._stream.height, self._stream.width = self.size
         self._stream.pix_fmt = "bgr0" if exact else "yuv420p"
         self._stream.options = {} if exact else {"crf": "18"}
@@ -76,9 +73,9 @@ class Film:
         self.end(error)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Finish the file, or drop it if there was an error."""
-        if error is None:
+        """Finish the file; or if there was an error, drop it and raise that: a `VssError` if the disk refused."""
+        with self._open:
+            if error is not None:
+                raise error
             for packet in self._stream.encode():
                 self._file.mux(packet)
-        self._file.close()
-        self._place.__exit__(type(error) if error is not None else None, error, None)
