@@ -176,6 +176,9 @@ def test_tasks_of_a_project_count_on_after_each_other(tmp_path: Path, context: C
     stepped = meta.replace("<size>2</size>", "<size>2</size><frame_filter>step=5</frame_filter>", 1)
     body = form(11, ' task_id="8"')  # type: ignore[operator]
     assert read(xml(tmp_path / "b.xml", stepped, body), context).unchanged == ["day2/007"]
+    subsets = f"<project><tasks>{said('day1', 7)}{said('day2', 3, '<subset>Train</subset>')}</tasks></project>"
+    body = form(1, ' task_id="7"') + form(1, ' task_id="3"')  # type: ignore[operator]
+    assert read(xml(tmp_path / "c.xml", subsets, body), context).unchanged == ["day1/001", "day2/007"]
 
 
 def test_a_job_says_no_video_which_is_enough_where_there_is_one(tmp_path: Path) -> None:
