@@ -74,6 +74,32 @@ def test_the_first_error_in_order_comes_back(workers: int) -> None:
     assert caught.value.hint == "leave it out"
 
 
+class Full(Counting):
+    """A listener that takes no more."""
+
+    def __call__(self, done: int) -> None:
+        raise OSError("no room for progress")
+
+
+@dataclass(frozen=True)
+class Chatting:
+    """Says more than a pipe holds."""
+
+    def __call__(self, numbers: Sequence[int], threads: int, talk: Talk) -> Iterator[int]:
+        with talk.track("chatting", 0) as done:
+            for number in numbers:
+                done(1)
+                for line in range(200):
+                    talk.say(f"{number} {line} {'.' * 1000}")
+                yield number
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_an_error_of_the_listener_ends_the_work(workers: int) -> None:
+    with pytest.raises(OSError, match="no room"):
+        list(Engine(workers).map("chat", Chatting(), range(8), [1] * 8, Full()))
+
+
 def test_progress_is_sent_at_once_and_then_in_tenths_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now, sent = [0.0], []
     monkeypatch.setattr("vsscli.engine.relay.monotonic", lambda: now[0])

@@ -56,7 +56,7 @@ def in_processes(
     stop = context.RawValue("b", 0)
     begin = (task, threads, sender, context.Lock(), stop)
     pool = ProcessPoolExecutor(processes, context, _begin, begin)
-    with _listening(receiver, hear):
+    with _listening(receiver, hear, stop):
         begun: deque[Future[list[Any]]] = deque()
         try:
             for group in groups:
@@ -89,22 +89,38 @@ def _track_resources() -> None:
 
 
 @contextmanager
-def _listening(receiver: Any, hear: Send) -> Iterator[None]:
-    """Pass on what processes send, in a thread of its own, until the block ends and nothing is left."""
+def _listening(receiver: Any, hear: Send, stop: Any) -> Iterator[None]:
+    """Pass on what processes send, in a thread of its own, until the block ends and nothing is left.
+
+    An error of ``hear`` stops the processes and is raised here, as it would be if this process did the work.
+    """
     ended = threading.Event()
+    errors: list[Exception] = []
 
     def listen() -> None:
         while receiver.poll(0 if ended.is_set() else PATIENCE) or not ended.is_set():
-            if receiver.poll():
-                hear(*receiver.recv())
+            if not receiver.poll():
+                continue
+            message = receiver.recv()  # always, or those that send would wait
+            try:
+                if not errors:
+                    hear(*message)
+            except Exception as error:
+                errors.append(error)
+                stop.value = 1
 
     thread = threading.Thread(target=listen, name="vss-listen", daemon=True)
     thread.start()
     try:
         yield
+    except Stopped:
+        if not errors:
+            raise
     finally:
         ended.set()
         thread.join(1)  # a process that was killed while sending leaves half a message
+    if errors:
+        raise errors[0]
 
 
 # In a worker process
