@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -167,13 +168,81 @@ def test_examples_in_docstrings_are_so(path: Path) -> None:
     assert not result.failed
 
 
-def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "docs", tmp_path / "docs", ignore=shutil.ignore_patterns("_build"))
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built without a warning."""
+    home = tmp_path_factory.mktemp("site")
+    shutil.copytree(ROOT / "docs", home / "docs", ignore=shutil.ignore_patterns("_build"))
     command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-b", "html"]
     done = subprocess.run(
-        [*command, tmp_path / "docs", tmp_path / "site"], capture_output=True, text=True, cwd=ROOT, check=False
+        [*command, home / "docs", home / "html"], capture_output=True, text=True, cwd=ROOT, check=False
     )
     assert done.returncode == 0, done.stderr
-    commands_page = (tmp_path / "site" / "reference" / "commands.html").read_text()
+    return (home / "html").resolve()
+
+
+def test_the_reference_is_made_from_the_code(site: Path) -> None:
+    commands_page = (site / "reference" / "commands.html").read_text()
     assert all(f"vss {command}" in commands_page for command in build().commands)
-    assert "predict_files" in (tmp_path / "site" / "reference" / "python.html").read_text()
+    assert "predict_files" in (site / "reference" / "python.html").read_text()
+
+
+class Article(HTMLParser):
+    """The text of a page, its first heading, and the pages that it links to, without navigation, head and foot."""
+
+    def __init__(self, page: Path) -> None:
+        super().__init__()
+        self.page, self.inside, self.heading = page, 0, ""
+        self.words: list[str] = []
+        self.links: list[Path] = []
+        self._in_heading = False
+        self.feed(page.read_text())
+        self.text = "".join(self.words)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.inside += tag == "article"
+        self._in_heading = tag == "h1"
+        target = (dict(attrs).get("href") or "").partition("#")[0]
+        if tag == "a" and self.inside and target and "//" not in target:
+            self.links.append((self.page.parent / target).resolve())
+
+    def handle_endtag(self, tag: str) -> None:
+        self.inside -= tag == "article"
+        self._in_heading = self._in_heading and tag != "h1"
+
+    def handle_data(self, data: str) -> None:
+        if self.inside:
+            self.words.append(data)
+            self.heading += data if self._in_heading else ""
+
+
+def clicks(site: Path, begin: list[Path]) -> dict[Path, int]:
+    """How many clicks each page is away: those to begin with are one."""
+    away = dict.fromkeys(begin, 1)
+    waiting = list(begin)
+    for page in waiting:
+        for link in Article(page).links:
+            if link not in away and link.suffix == ".html":
+                away[link] = away[page] + 1
+                waiting.append(link)
+    return away
+
+
+@pytest.mark.parametrize("door", ["README.md", "index.html"])
+def test_first_steps_and_the_papers_recipes_are_two_clicks_away(site: Path, door: str) -> None:
+    if door == "README.md":
+        named = re.findall(r"\]\(docs/([\w-]+)\.md", (ROOT / door).read_text())
+        begin = [site / f"{name}.html" for name in dict.fromkeys(named)]
+    else:
+        begin = list(dict.fromkeys(Article(site / door).links))
+    away = clicks(site, begin)
+    first, paper = (Article(site / f"{name}.html") for name in ("first-steps", "paper"))
+    assert away[first.page] <= 2
+    assert first.heading.startswith("First steps: clips of your own")
+    assert {"vss init", "vss run", "vss export"} <= set(first.text.splitlines())
+    assert away[paper.page] <= 2
+    assert paper.heading.startswith("The paper’s figures, and the recipe behind each")
+    recipes = [path for path in (ROOT / "recipes").glob("pvuw2024*/*.yaml") if path.name.startswith("table")]
+    recipes += (ROOT / "recipes").glob("pvuw2024*.yaml")
+    assert len(recipes) == 5
+    assert [path for path in recipes if str(path.relative_to(ROOT)) not in paper.text] == []
