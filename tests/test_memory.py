@@ -1,22 +1,27 @@
-"""Computing from stores takes the same memory for many videos as for a few."""
+"""Computing from stores takes the same memory for many videos as for a few, and an overlay the same for a long one."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from cli_process import start
 from store_samples import class_table, distributions, prediction_header, stems, write_predictions
 
 from vsscli.data.masks import MaskIds, write_mask
+from vsscli.data.videofile import FileVideo
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.engine.engine import Engine
 from vsscli.evaluation.score import FolderLabels, StoreLabels, score
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.threshold import threshold_from_percentile, write_pseudo
+from vsscli.report.film import Film
 from vsscli.store import reader
 from vsscli.store.reader import open_store
 from vsscli.submission.archive import write_submission
@@ -106,3 +111,41 @@ def test_memory_does_not_grow_with_the_number_of_videos(
     few, many = peak(work, folder, FEW), peak(work, folder, MANY)
     # Not equal, because garbage waits for its collector; in step with the videos it would be fourfold.
     assert many < 1.5 * few, f"{few} bytes for {FEW} videos, {many} for {MANY}"
+
+
+FILM = """
+import re, sys
+from pathlib import Path
+from vsscli.data.classes import ClassTable
+from vsscli.data.videofile import FileVideo
+from vsscli.pipeline.masks import film_masks
+
+table = ClassTable("a", ("sky", "road"), ((1, 2, 3), (200, 100, 0)))
+for clip in map(Path, sys.argv[1:]):
+    film_masks(FileVideo(clip), clip.parent / "out", table)
+    print(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
+"""
+SHORT, LONG = 100, 1000
+"""Frames; the encoder keeps the last fifty or so, whatever the length."""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the peak of a process is read as Linux gives it")
+def test_memory_of_an_overlay_video_does_not_grow_with_its_length(tmp_path: Path) -> None:
+    clips = [tmp_path / "short.mp4", tmp_path / "long.mp4"]
+    for clip, frames in zip(clips, (SHORT, LONG), strict=True):
+        mask = tmp_path / "out" / clip.stem / "000000.png"
+        write_mask(mask, np.eye(*SIZE, dtype=np.uint8))
+        with Film(clip, SIZE) as film:
+            for number in range(frames):
+                film.add(np.full((*SIZE, 3), number % 250, np.uint8))
+                if number:
+                    os.link(mask, mask.with_stem(f"{number:06d}"))
+    short, long = map(str, clips)
+    child = start(FILM, short, short, short, long)  # the first few make decoder and allocator as large as they get
+    said, error = child.communicate(timeout=240)
+    assert child.returncode == 0, error
+    assert len(FileVideo(tmp_path / "out" / "long.mp4")) == LONG
+    *_, few, many = (int(line) / 1024 for line in said.split())
+    kept = (LONG - SHORT) * np.prod((*SIZE, 3)) / 2**20  # what all the frames would take at once
+    assert many - few < kept / 2, f"{few:.0f} MiB for {SHORT} frames, {many:.0f} for {LONG}"
