@@ -20,6 +20,7 @@ from exchange_samples import (
     write_predictions_folder,
     write_store,
 )
+from PIL import Image
 
 from vsscli.context import Context
 from vsscli.data.classes import ClassTable
@@ -162,6 +163,11 @@ def test_new_labels_are_compared_with_what_was_predicted(tmp_path: Path) -> None
     done = import_labels(tmp_path / "other", tmp_path / "new", prediction=store, context=context)
     predicted = np.where(LABELS["day1/000"] == 255, 0, LABELS["day1/000"])
     assert done.corrected == {"day1/000": pytest.approx((predicted != 0).mean())}
+    for image in (data / "data" / "day1" / "origin").iterdir():  # exported again, larger, since it was predicted
+        Image.new("RGB", (27, 20)).save(image)
+    write_mask(tmp_path / "other" / "day1" / "000.png", np.zeros((20, 27), np.uint8), TABLE)
+    done = import_labels(tmp_path / "other", tmp_path / "newer", prediction=store, context=context)
+    assert (done.new, done.corrected) == (["day1/000"], {})
 
 
 def test_what_has_no_data_set_keeps_its_names(tmp_path: Path) -> None:

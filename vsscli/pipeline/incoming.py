@@ -212,9 +212,10 @@ class _Predicted:
         }
 
     def share(self, place: Place, label: np.ndarray) -> float | None:
-        """The share of labelled pixels that were predicted otherwise; `None` if the frame was not predicted."""
+        """The share of labelled pixels that were predicted otherwise; `None` if the frame was not predicted, or was of
+        another size then."""
         found, labelled = self._places.get(composed(place.address)), label != IGNORE
-        if found is None or self._store is None or not labelled.any():
+        if found is None or self._store is None or self._store.size(found[0]) != label.shape or not labelled.any():
             return None
         return float((self._store.label(*found) != label)[labelled].mean())
 
