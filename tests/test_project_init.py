@@ -120,8 +120,9 @@ def test_masks_stored_as_jpeg_are_no_clips(clips: Path) -> None:
         Image.open(path).save(path.with_suffix(".jpg"))
         path.unlink()
     frames(clips / "photos of labels", 20)
+    frames(clips / "labelled" / "c" / "origin", 20)
     listener = Listener()
-    assert started(clips, context=Context(clips / "runs", talk=listener)).videos == 3
+    assert started(clips, context=Context(clips / "runs", talk=listener)).videos == 4
     assert {name for name in ("masks/a", "masks/b") if any(name in line for line in listener.warned)} == {
         "masks/a",
         "masks/b",

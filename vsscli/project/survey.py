@@ -149,7 +149,7 @@ def _is_mask(path: Path) -> bool:
 
 def _are_lossy(root: Path, below: Path) -> bool:
     """Whether images are masks that were stored as JPEG, by the folder's name and large areas of one colour."""
-    images = _images(root / below)
+    images = _images(image_folder(root / below))
     if not MASKS.search(below.as_posix().lower()) or any(path.suffix.lower() == ".png" for path in images):
         return False
     try:
