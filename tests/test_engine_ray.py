@@ -23,8 +23,10 @@ from listener import Counting, Listener
 from small import CHAIN, small_loop, small_recipe, with_scene, write_network
 from store_samples import distributions, prediction_header, snapshot, write_predictions
 
+from vsscli import __version__
 from vsscli.context import Context
 from vsscli.data.masks import MaskIds
+from vsscli.engine.actor import Caller
 from vsscli.engine.engine import Engine
 from vsscli.engine.part import Part
 from vsscli.errors import VssError
@@ -188,6 +190,21 @@ def test_why_ray_does_not_start_or_answer_is_said(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(VssError, match=r"ray://head:10001: no cluster") as caught:
         list(Engine(place="ray://head:10001").map("double", Doubling(), [1], [16]))
     assert "port" in caught.value.hint
+
+
+def test_an_actor_has_one_thread_whatever_its_machine_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    packed = ray.cloudpickle.dumps(Doubling())
+    assert Caller(packed, None, str(tmp_path), __version__, "name").settle() == Doubling()
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    for caller, named in (
+        (Caller(packed, None, str(tmp_path), "0.1", "name"), "0.1"),
+        (Caller(packed, None, str(tmp_path / "gone"), __version__, "name"), str(tmp_path / "gone")),
+    ):
+        with pytest.raises(VssError, match=named) as caught:
+            caller.settle()
+        assert "machine" in caught.value.hint
 
 
 @dataclass(frozen=True)

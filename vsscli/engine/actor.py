@@ -92,7 +92,7 @@ class Caller(NamedTuple):
     name: str
 
     def settle(self) -> Callable[..., Iterable[Any]]:
-        """Make relative paths mean here what they mean to the command, and unpack the task."""
+        """Make relative paths mean here what they mean to the command, and unpack the task, which gets one thread."""
         if self.version != __version__:
             raise VssError(
                 f"vss is {__version__} on {socket.gethostname()}, and {self.version} where the command runs",
@@ -107,6 +107,7 @@ class Caller(NamedTuple):
             ) from error
         import ray
 
+        os.environ["OMP_NUM_THREADS"] = "1"  # before the task brings torch; Ray leaves what the machine's shell says
         task: Callable[..., Iterable[Any]] = pickle.loads(
             self.task if isinstance(self.task, bytes) else ray.get(self.task)
         )
