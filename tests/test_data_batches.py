@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
@@ -284,10 +285,28 @@ def test_faults_of_the_program_are_not_dressed_up_as_the_users(videos: list[Fold
         load(pseudo(videos, Store(divide_by_zero)))
 
 
-def test_a_loader_process_that_is_killed_is_reported(videos: list[FolderVideo]) -> None:
+@dataclass(frozen=True)
+class Once:
+    """Kills the first process that calls it."""
+
+    file: Path
+
+    def __call__(self) -> None:
+        try:
+            self.file.touch(exist_ok=False)
+        except FileExistsError:
+            return
+        die()
+
+
+def test_a_loader_process_that_is_killed_is_reported_and_the_others_end(
+    videos: list[FolderVideo], tmp_path: Path
+) -> None:
+    items = pseudo(videos, Store(Once(tmp_path / "died")))
     with pytest.raises(LostLoader, match=rf"loader process .*{signal.strsignal(signal.SIGKILL)}") as caught:
-        load(pseudo(videos, Store(die)), workers=1)
+        list(training_loader(items, batch_size=4, seed=0, start=0, steps=10**6, workers=2))
     assert "train.workers" in caught.value.hint
+    assert multiprocessing.active_children() == []  # although the error is kept
 
 
 def run_out_of_shared_memory() -> None:

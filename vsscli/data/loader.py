@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
+from traceback import clear_frames
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -48,10 +49,15 @@ class TrainingLoader:
                 if isinstance(batch, Failure):
                     raise VssError(batch.message, batch.hint)
                 yield batch
+        except LostLoader as error:
+            clear_frames(error.__traceback__)
+            if error.__cause__ is not None:
+                clear_frames(error.__cause__.__traceback__)
+            raise
         finally:
             self._ending.value = 1  # workers that do not end by themselves may be ended by a signal
-            # Torch ends its workers when the iterator is deleted. An error's traceback keeps this frame alive and would
-            # keep the iterator, until a garbage collection that waits seconds for each worker.
+            # Torch ends its workers when the iterator is deleted. An error's traceback keeps this frame, and those that
+            # were cleared, alive and would keep the iterator, as long as somebody keeps the error.
             del batches
 
 
