@@ -16,10 +16,11 @@ from small import small_recipe, with_scene, write_network, write_recipe
 from store_samples import snapshot
 from torch import nn
 
+from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.inference import processes
 from vsscli.inference.peers import is_lost
-from vsscli.inference.processes import launch
+from vsscli.inference.processes import Alone, launch, processes_for
 from vsscli.training.sharding import shard
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "4", "LOCAL_WORLD_SIZE": "2", "RANK": "3", "LOCAL_RANK": "1"}
@@ -33,6 +34,21 @@ SRUN = {
     "SLURM_LOCALID": "1",
     "SLURM_NODEID": "1",
 }
+
+
+@pytest.mark.parametrize(("variables", "rank"), [(TORCHRUN, "RANK"), (SRUN, "SLURM_PROCID")])
+def test_several_commands_do_not_ask_a_cluster_for_the_same_videos(
+    variables: dict[str, str], rank: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = Context(engine="ray")
+    assert isinstance(processes_for(context), Alone)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(VssError, match="--engine ray") as caught:
+        processes_for(context)
+    assert "torchrun" in caught.value.hint
+    monkeypatch.setenv(rank, "0")
+    assert isinstance(processes_for(context), Alone)  # it may be the first process of a pipeline that trains in four
 
 
 @pytest.fixture(autouse=True)

@@ -136,8 +136,19 @@ class Alone:
 
 def processes_for(context: Context) -> Fabric | Alone:
     """The processes of this machine, or of several, that predict together: see `launch`. Where an engine shares out
-    the videos, only the one that asks it to."""
+    the videos, only the one that asks it to.
+
+    Raises
+    ------
+    VssError
+        As `launch`; or this is one of several that ask an engine, all for the same videos.
+    """
     if context.on_cluster:
+        if _started(1, 1).environment.global_rank() > 0:
+            raise VssError(
+                f"--engine {context.engine} shares out the videos of one command, and several were started",
+                "start vss without torchrun, and by srun with one task",
+            )
         return Alone()
     return launch(context.device, context.devices, nodes=context.nodes)
 
