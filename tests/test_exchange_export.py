@@ -98,6 +98,16 @@ def test_masks_of_a_folder_go_out_in_the_order_of_time(tmp_path: Path) -> None:
     assert [(item.stem, item.number) for item in (read() for read in given.items)] == [("1", 0), ("2", 1), ("10", 2)]
 
 
+@pytest.mark.parametrize("out", ["out", "out.zip"])
+def test_two_frames_whose_names_are_joined_to_one_are_refused(tmp_path: Path, out: str) -> None:
+    for address in ("a/b_1", "a_b/1"):
+        write_mask(tmp_path / "masks" / f"{address}.png", LABELS["day1/000"], TABLE)
+    with pytest.raises(VssError, match="a_b_1") as caught:
+        export_labels("yolo", tmp_path / out, prediction=tmp_path / "masks")
+    assert "rename" in caught.value.hint
+    assert export_labels("png", tmp_path / "png", prediction=tmp_path / "masks").frames == 2
+
+
 def test_a_video_has_a_frame_for_each_in_the_classes_colours(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
     data, masks = write_dataset(tmp_path / "data"), write_predictions_folder(tmp_path / "masks")

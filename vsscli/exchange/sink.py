@@ -56,6 +56,7 @@ class Sink:
         self._stack = ExitStack()
         self._archive: ZipFile | None = None
         self._folders: set[Path] = set()
+        self._names: set[str] = set()
         there = out.exists() if self.single or self._zipped else out.is_dir() and any(out.iterdir())
         if there and not force:
             raise VssError(f"{out} is there already", "give another --out, or --force to replace what is in the way")
@@ -110,6 +111,9 @@ class Sink:
 
     @contextmanager
     def _writing(self, name: str) -> Iterator[IO[bytes]]:
+        if name in self._names:  # in formats that join names, a/b_1 and a_b/1 are one
+            raise VssError(f"{self.out} would hold {name} of two frames", "rename the video of one of them")
+        self._names.add(name)
         if self._archive is None:
             with whole_file(self.path(name), sync=self.single) as part, part.open("wb") as file:
                 yield file
