@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -19,11 +20,12 @@ from vsscli.context import Context
 from vsscli.data.classes import ClassTable
 from vsscli.data.config import Data
 from vsscli.data.layouts import open_dataset, plain_data
-from vsscli.data.masks import write_mask
+from vsscli.data.masks import read_mask, write_mask
 from vsscli.fusion.sources import data_of
 from vsscli.fusion.threshold import Threshold
 from vsscli.pipeline.evaluate import evaluate
 from vsscli.pipeline.reliability import report_reliability
+from vsscli.pipeline.report import write_report
 
 TABLE, SIZE, FRAMES = ClassTable("street", ("road", "sky"), ((1, 2, 3), (4, 5, 6))), (8, 12), 6
 
@@ -85,10 +87,51 @@ def test_frames_that_were_trained_on_are_counted_and_marked(
     )
     assert done.learned == learned
     assert done.origin().get("trained_on", 0) == learned
-    columns, (row,) = done.table()
+    columns, (*_, row) = done.table()
     said = f"{learned} of 6 frames with masks were trained on: figures on them say nothing about new video"
     assert (columns[1:], row[1:]) == ((("trained on",), (f"{learned} of 6 frames",)) if learned else ((), ()))
     assert (said in heard.warned) == bool(learned)
+
+
+def test_figures_of_held_out_frames_come_first(root: Path, tmp_path: Path) -> None:
+    write_mask(root / "data" / "v" / "mask" / "00003.png", np.zeros(SIZE, np.uint8) + 1)  # one of the two learned from
+    store = store_of(root, tmp_path / "a.zarr", "train", "v", note(root, labelled="labelled.txt"))
+    label = np.stack(distributions(1, FRAMES, 2, SIZE)).argmax(1)
+    masks = np.array([read_mask(root / "data" / "v" / "mask" / f"{t:05d}.png") for t in range(FRAMES)]) - 1
+
+    def miou(frames: list[int]) -> float:
+        ious = [
+            ((label[frames] == k) & (masks[frames] == k)).sum() / ((label[frames] == k) | (masks[frames] == k)).sum()
+            for k in (0, 1)
+        ]
+        return float(np.mean(ious))
+
+    context = Context(tmp_path, talk=(heard := Listener()))
+    done = evaluate(store, metrics=("miou", "vc2"), workers=1, context=context)
+    assert done.held_out is not None
+    assert (done.held_out.figures.frames, done.held_out.marks) == (4, {})
+    assert done.held_out.figures.values["miou"] == pytest.approx(miou([1, 2, 4, 5]))
+    assert done.held_out.figures.notes["windows"]["vc2"] == 1  # frames 1 and 2; the protocol leaves out the last
+    assert done.figures.values["miou"] == pytest.approx(miou([*range(FRAMES)]))
+    assert [row[2] for row in done.table()[1]] == ["0 of 4 frames", "2 of 6 frames"]
+    assert [row[0] for row in done.table()[1]] == [f"{miou([1, 2, 4, 5]):.4f}", f"{miou([*range(FRAMES)]):.4f}"]
+    assert done.origin()["held_out"]["miou"] == done.held_out.figures.values["miou"]
+    assert evaluate(store, metrics=("tc",), context=context).held_out is None  # it compares with no mask
+
+    report = write_report([store], context=context)
+    (values,) = report.summary["predictions"]
+    assert values["held_out"]["frames"] == 4
+    assert values["held_out"]["scores"]["miou"] == pytest.approx(miou([1, 2, 4, 5]))
+    assert (values["scores"]["miou"], values["trained_on"]) == (done.figures.values["miou"], 2)
+    cells = r'scope="row">[^<]*?, ([^<]*)</th><td data-value="([\d.]+)" data-metric="miou"'
+    shown = re.findall(cells, report.page.read_text())
+    assert [what for what, _ in shown] == ["4 held-out frames", "of all frames, 2 trained on"]
+    assert [float(value) for _, value in shown] == pytest.approx([miou([1, 2, 4, 5]), miou([*range(FRAMES)])])
+    assert any(f"held out: miou {miou([1, 2, 4, 5]):.4f}" in line for line in heard.said)
+
+    whole = write_report([store_of(root, tmp_path / "b.zarr", "val", "w", note(root))], context=context)
+    assert "held_out" not in whole.summary["predictions"][0]
+    assert "trained on" not in whole.page.read_text()
 
 
 def test_the_report_on_reliable_pixels_is_marked(root: Path, tmp_path: Path) -> None:

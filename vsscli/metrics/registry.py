@@ -54,6 +54,12 @@ def metric_of(name: str) -> type[Metric] | None:
     return next((metric for metric in METRICS if metric.answers(name)), None)
 
 
+def need_masks(names: Sequence[str]) -> bool:
+    """Whether any of some figures compares with ground truth."""
+    asked = map(metric_of, metric_names(names))
+    return not all(metric is not None and metric.without_truth for metric in asked)
+
+
 def build_metrics(names: Sequence[str], setting: Setting) -> list[Metric]:
     """The accumulators that compute some figures, each once, in the order of `METRICS`."""
     asked = [(metric, [name for name in names if metric.answers(name)]) for metric in METRICS]

@@ -168,5 +168,5 @@ def _doubts(opened: list[Predicted], videos: list[FolderVideo]) -> list[str]:
     said = []
     for one in opened:
         if one.header is not None and (learned := learned_frames(one.header, one.dataset, judged)):
-            said.append(f"{one.path}: {learned_remark(learned, len(judged))}")
+            said.append(f"{one.path}: {learned_remark(len(learned), len(judged))}")
     return said

@@ -20,13 +20,14 @@ from vsscli.evaluation.doubts import doubts
 from vsscli.evaluation.figures import Figures
 from vsscli.evaluation.score import score
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL
-from vsscli.metrics.registry import DEFAULT_METRICS
-from vsscli.pipeline.learned import chosen_frames, chosen_remark, learned_frames, learned_remark
+from vsscli.metrics.registry import DEFAULT_METRICS, need_masks
+from vsscli.pipeline.learned import chosen_frames, chosen_remark, learned_frames, learned_remark, without_masks
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.pipeline.workspace import newest_evaluation_store
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.store.remote import place_of
+from vsscli.talk import SILENCE, Talk
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class Evaluation:
     """Figures, what they are figures of, and what makes them doubtful.
 
     ``figures.values["miou"]`` and so on are fractions. ``learned`` and ``chosen`` count the scored frames that networks
-    were trained on, and that the weights of a fusion were fitted on.
+    were trained on, and that the weights of a fusion were fitted on. If these networks were trained on some of the
+    frames and not on others, ``held_out`` has the figures of the others.
     """
 
     figures: Figures
@@ -44,6 +46,7 @@ class Evaluation:
     warnings: tuple[str, ...] = ()
     learned: int = 0
     chosen: int = 0
+    held_out: Evaluation | None = None
 
     @property
     def marks(self) -> dict[str, int]:
@@ -53,14 +56,27 @@ class Evaluation:
 
     def origin(self) -> dict[str, Any]:
         """What they are figures of, as plain values."""
-        origin = {"pred": str(self.prediction), "data": str(self.data), "split": self.split, **self.marks}
+        origin: dict[str, Any] = {"pred": str(self.prediction), "data": str(self.data), "split": self.split}
+        origin |= self.marks
+        if self.held_out is not None:
+            origin["held_out"] = self.held_out.figures.to_json() | self.held_out.marks
         return origin | ({"warnings": list(self.warnings)} if self.warnings else {})
 
     def table(self) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-        """Columns and the one row of the metrics' table, with the marks."""
-        row = tuple(f"{value:.4f}" for value in self.figures.values.values())
-        marked = tuple(f"{count} of {self.figures.frames} frames" for count in self.marks.values())
-        return (*self.figures.values, *(name.replace("_", " ") for name in self.marks)), [(*row, *marked)]
+        """Columns and rows of the metrics' table, with the marks: the row of held-out frames, if any, comes first."""
+        rows = []
+        for scored in filter(None, (self.held_out, self)):
+            values = (f"{value:.4f}" for value in scored.figures.values.values())
+            marked = (f"{scored.marks.get(name, 0)} of {scored.figures.frames} frames" for name in self.marks)
+            rows.append((*values, *marked))
+        return (*self.figures.values, *(name.replace("_", " ") for name in self.marks)), rows
+
+    def line(self) -> str:
+        """The figures in one line, those of held-out frames first."""
+        values = ", ".join(f"{name} {value:.4f}" for name, value in self.figures.values.items())
+        if self.held_out is not None:
+            return f"held out: {self.held_out.line()}; all: {values} on {self.figures.frames} frames"
+        return f"{values} on {self.figures.frames} frames"
 
 
 def evaluate(
@@ -111,16 +127,20 @@ def evaluate(
     talk.say(f"scoring {path} on split {found.split!r} of {dataset.name}, protocol {protocol!r}")
     videos = dataset.split(found.split)
     say_order(videos, talk)
-    figures = score(
-        videos,
-        found.labels,
-        dataset.table,
-        dataset.ids,
-        metrics=metrics,
-        protocol=protocol,
-        engine=Engine(workers, context.engine),
-        talk=talk,
-    )
+
+    def scored(videos: Sequence[FolderVideo], talk: Talk) -> Figures:
+        return score(
+            videos,
+            found.labels,
+            dataset.table,
+            dataset.ids,
+            metrics=metrics,
+            protocol=protocol,
+            engine=Engine(workers, context.engine),
+            talk=talk,
+        )
+
+    figures = scored(videos, talk)
     for reason in figures.reasons:
         talk.warn(reason)
     remarks = [*_foreign(videos, dataset), *doubts(figures, dataset.meaning, f"split {found.split!r}")]
@@ -130,12 +150,17 @@ def evaluate(
         say_remark(remark, talk)
     warned = [str(remark) for remark in remarks if remark.weight == "warning"]
     judged = [frame for video in videos for frame in video.frames if frame.mask is not None]
-    learned = learned_frames(found.header, dataset, judged) if found.header is not None else 0
-    chosen = chosen_frames(found.header, dataset, judged) if found.header is not None else 0
-    for doubt in filter(None, (learned_remark(learned, len(judged)), chosen_remark(chosen, len(judged)))):
+    learned = learned_frames(found.header, dataset, judged) if found.header is not None else []
+    chosen = chosen_frames(found.header, dataset, judged) if found.header is not None else []
+    for doubt in filter(None, (learned_remark(len(learned), len(judged)), chosen_remark(len(chosen), len(judged)))):
         warned.append(doubt)
         talk.warn(doubt)
-    return Evaluation(figures, path, dataset.root, found.split, tuple(warned), learned, chosen)
+    of = (path, dataset.root, found.split)
+    held_out = None
+    if 0 < len(learned) < len(judged) and need_masks(metrics):
+        others = scored(without_masks(videos, learned), SILENCE)
+        held_out = Evaluation(others, *of, chosen=sum(frame not in learned for frame in chosen))
+    return Evaluation(figures, *of, tuple(warned), len(learned), len(chosen), held_out)
 
 
 def _foreign(videos: Sequence[FolderVideo], dataset: Dataset) -> list[Remark]:

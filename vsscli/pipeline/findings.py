@@ -13,7 +13,7 @@ from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.evaluation.figures import Figures, ScoredVideo
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
-from vsscli.pipeline.evaluate import evaluate
+from vsscli.pipeline.evaluate import Evaluation, evaluate
 from vsscli.pipeline.reliability import truth_of
 from vsscli.pipeline.subject import Subject
 from vsscli.store.header import MAX_LEVEL
@@ -35,8 +35,9 @@ def scores(subject: Subject, store: Store, context: Context) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``scores`` by metric, ``warnings``, ``per_class``, ``confused``, ``per_video``, ``stretches`` by video; or
-        ``unscored``, a sentence.
+        ``scores`` by metric, ``warnings``, ``per_class``, ``confused``, ``per_video``, ``stretches`` by video; if
+        frames were trained on, their number ``trained_on``, and ``held_out`` with ``scores`` and ``frames`` of the
+        others, if any; or ``unscored``, a sentence.
     """
     if subject.dataset is None:
         return {"unscored": subject.missing, "warnings": []}
@@ -46,10 +47,11 @@ def scores(subject: Subject, store: Store, context: Context) -> dict[str, Any]:
         done = evaluate(store.path, context=context)
     except VssError as error:
         return {"unscored": error.message, "warnings": []}
-    figures = done.figures
+    figures, held_out = done.figures, done.held_out
+    context.talk.say(done.line())
     return {
-        "scores": figures.plain(),
-        "frames": figures.frames,
+        **({} if held_out is None else {"held_out": _headline(held_out)}),
+        **_headline(done),
         "without_mask": figures.unmasked,
         "protocol": figures.protocol,
         "warnings": [*done.warnings, *figures.reasons],
@@ -58,6 +60,11 @@ def scores(subject: Subject, store: Store, context: Context) -> dict[str, Any]:
         "per_video": [_video_values(video) for video in figures.worst_first()],
         "stretches": _stretches(figures.per_video, list(subject.folders.values())),
     }
+
+
+def _headline(done: Evaluation) -> dict[str, Any]:
+    """Scores, the number of frames that they are of, and marks."""
+    return {"scores": done.figures.plain(), "frames": done.figures.frames, **done.marks}
 
 
 def _per_class(figures: Figures) -> list[dict[str, Any]]:

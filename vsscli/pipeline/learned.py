@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -32,8 +33,8 @@ def learned_note(checkpoint: Checkpoint, recipe: Recipe) -> dict[str, Any]:
     return {"learned": [data.model_dump(mode="json") for data in (recipe.data, *(other.data for other in recipe.also))]}
 
 
-def learned_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) -> int:
-    """How many of the given frames the networks behind a store were trained on with labels.
+def learned_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) -> list[Frame]:
+    """Those of the given frames that the networks behind a store were trained on with labels.
 
     Parameters
     ----------
@@ -44,31 +45,40 @@ def learned_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) ->
 
     Returns
     -------
-    int
-        0 if the store does not note it, or the training data can't be found.
+    list of Frame
+        Empty if the store does not note it, or the training data can't be found.
     """
     noted = header.data.get("learned", ())
     return _among(frames, [video for data in noted for video in _videos(data, "labelled", dataset)])
 
 
-def chosen_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) -> int:
-    """How many of the given frames the weights of a fusion were fitted on; see `learned_frames`."""
+def chosen_frames(header: Header, dataset: Dataset, frames: Sequence[Frame]) -> list[Frame]:
+    """Those of the given frames that the weights of a fusion were fitted on; see `learned_frames`."""
     noted = [one for one in header.data.get("chosen_on", ()) if isinstance(one, dict)]
     return _among(frames, [v for one in noted for v in _videos(one.get("data"), str(one.get("split")), dataset)])
 
 
-def _among(frames: Sequence[Frame], videos: Sequence[FolderVideo]) -> int:
-    """How many frames are among those of some videos, by file, or by content if they are named differently."""
+def without_masks(videos: Sequence[FolderVideo], frames: Sequence[Frame]) -> list[FolderVideo]:
+    """The videos without the masks of some frames, so that only the others are scored."""
+    addresses = {frame.address for frame in frames}
+
+    def shown(frame: Frame) -> Frame:
+        return replace(frame, mask=None) if frame.address in addresses else frame
+
+    return [FolderVideo(video.name, tuple(map(shown, video.frames))) for video in videos]
+
+
+def _among(frames: Sequence[Frame], videos: Sequence[FolderVideo]) -> list[Frame]:
+    """The frames that are among those of some videos, by file, or by content if they are named differently."""
     places = {_place(frame) for video in videos for frame in video.frames} - {None}
+    found = [_place(frame) in places for frame in frames]
     by_video: dict[str, list[Frame]] = {}
-    found = 0
-    for frame in frames:
-        if _place(frame) in places:
-            found += 1
-        else:
+    for frame, known in zip(frames, found, strict=True):
+        if not known:
             by_video.setdefault(frame.video, []).append(frame)
     rest = [FolderVideo(name, tuple(own)) for name, own in by_video.items()]
-    return found + sum(len(by_video[shared.name]) for shared in shared_videos(rest, videos, Digests()))
+    alike = {shared.name for shared in shared_videos(rest, videos, Digests())}
+    return [frame for frame, known in zip(frames, found, strict=True) if known or frame.video in alike]
 
 
 def learned_remark(learned: int, judged: int) -> str:

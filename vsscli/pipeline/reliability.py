@@ -155,4 +155,4 @@ def truth_of(store: Store, data_root: Path | None) -> tuple[Truth, int]:
         if frame.mask is not None and composed(frame.stem) in there.get(composed(video.name), ())
     ]
     masks = {(composed(frame.video), composed(frame.stem)): frame.mask for frame in frames if frame.mask is not None}
-    return _Masks(store, dataset, masks), learned_frames(store.header, dataset, frames)
+    return _Masks(store, dataset, masks), len(learned_frames(store.header, dataset, frames))
