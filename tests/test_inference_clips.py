@@ -55,7 +55,7 @@ def videos() -> list[SeenVideo]:
 
 def predict(path: Path, network: Sum, share: slice = slice(None)) -> Done:
     with StoreWriter(path, prediction_header()) as writer:
-        return predict_videos(predictor(network, read_out(FLIP)), videos()[share], writer, talk=Heard())
+        return predict_videos(predictor(network, read_out(FLIP)), videos()[share], [writer], talk=Heard())
 
 
 def test_every_view_and_window_follows_its_own() -> None:

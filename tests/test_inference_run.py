@@ -47,7 +47,7 @@ def videos() -> list[SeenVideo]:
 
 def predict(path: Path, some: list[SeenVideo], network: Colours | None = None, talk: Heard | None = None) -> Done:
     with StoreWriter(path, prediction_header()) as writer:
-        return predict_videos(predictor(network or Colours(), read_out(FLIP)), some, writer, talk=talk or Heard())
+        return predict_videos(predictor(network or Colours(), read_out(FLIP)), some, [writer], talk=talk or Heard())
 
 
 def test_every_frame_is_predicted_encoded_and_stored(tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_short_memory_is_said_to_the_caller(tmp_path: Path) -> None:
 @pytest.mark.parametrize("encoding", [Encoding(2, 3), Encoding(4, 200), Encoding(keep="all")])
 def test_every_encoding_can_be_written(tmp_path: Path, encoding: Encoding) -> None:
     with StoreWriter(tmp_path / "a.zarr", prediction_header(encoding=encoding)) as writer:
-        predict_videos(predictor(Colours()), [SeenVideo("only", 2, (18, 27))], writer)
+        predict_videos(predictor(Colours()), [SeenVideo("only", 2, (18, 27))], [writer])
     (views,) = predictor(Colours()).maps(SeenVideo("only", 2, (18, 27)).frames[:1])
     grid_mean = mean_map(views, (-(-18 // encoding.grid), -(-27 // encoding.grid))).numpy()
     rebuilt = open_store(tmp_path / "a.zarr").probabilities("only", 0)

@@ -75,7 +75,9 @@ def test_a_part_is_read_when_the_next_one_is_queued_and_the_bytes_are_the_same(
 ) -> None:
     def predict(path: Path, network: Colours) -> None:
         with StoreWriter(path, prediction_header()) as writer:
-            predict_videos(predictor(network, read_out(), batch_size=2), [SeenVideo("a", 3), SeenVideo("b", 4)], writer)
+            predict_videos(
+                predictor(network, read_out(), batch_size=2), [SeenVideo("a", 3), SeenVideo("b", 4)], [writer]
+            )
 
     predict(tmp_path / "here.zarr", Colours())
     monkeypatch.setattr("vsscli.inference.predictor.Answers", Late)

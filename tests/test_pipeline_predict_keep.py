@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from vsscli.pipeline.predict import _encoding
+from vsscli.pipeline.request import _encoding
 from vsscli.recipes.readout import StoreSection
 from vsscli.store.header import COMPACT, FINE, Encoding
 

@@ -22,7 +22,8 @@ from vsscli.models.network import Network
 from vsscli.models.outputs import MapOutputs, MaskOutputs, QueryPrediction
 from vsscli.models.scores import ScoreKind, Scores
 from vsscli.pipeline.masks import predict_input
-from vsscli.pipeline.predict import made_by, predict_split, read_out
+from vsscli.pipeline.predict import predict_split
+from vsscli.pipeline.request import made_by, read_out
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.recipes.training import Unlabelled

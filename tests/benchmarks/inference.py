@@ -138,7 +138,7 @@ class Comparison:
         self.number += 1
         path = self.folder / f"{self.number}.zarr"
         with StoreWriter(path, header_for(self.classes, self.encoding)) as writer:
-            predict_videos(self.predictor, [self.video], writer)
+            predict_videos(self.predictor, [self.video], [writer])
 
     @torch.inference_mode()
     def bare(self) -> None:

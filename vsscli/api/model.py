@@ -19,7 +19,8 @@ from vsscli.inference.predictor import Predictor
 from vsscli.models.checkpoints import Checkpoint, restore_network
 from vsscli.models.network import Network
 from vsscli.pipeline.masks import predict_input
-from vsscli.pipeline.predict import chosen_plan, predict_split, read_out
+from vsscli.pipeline.predict import predict_split
+from vsscli.pipeline.request import chosen_plan, read_out
 from vsscli.pipeline.source import open_model, with_weights
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe

@@ -3,7 +3,8 @@
 A frame is resized so that its short side is the test size times the scale, and each side is rounded up to a multiple
 that the network takes; it is normalised and passed to the network plain and mirrored, whole or in windows. Scores
 become probabilities once for each view, at the network's own stride. Windows, then mirrored views, are averaged at that
-stride, before anything is enlarged. Letters: B batch, C classes, H W frame, h w score map of a view.
+stride, before anything is enlarged. Letters: A answers of the network, B batch, C classes, H W frame, h w score map of
+a view.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ CPU_BATCH_PIXELS = 2**18
 core, views of 576x768 take 0.6 microseconds a pixel one at a time and 1.2 eight at a time."""
 
 MAPS_BYTES = 512 * 2**20
-"""Most bytes of the maps of all frames that are predicted together, unless it is a single frame."""
+"""Most bytes of the maps, of one answer, of all frames that are predicted together, unless it is a single frame."""
 
 MOST_VALUES = 2**34
 """Most pixels times classes of a frame or of its views: 4 GiB of maps at stride 4. An 8K frame with 124 classes has a
@@ -175,7 +176,8 @@ class Predictor:
         Returns
         -------
         list of ViewMaps
-            For each frame, on the device: the sum over the views of each scale.
+            For each frame, on the device: the sum over the views of each scale. If the network has several ``answers``,
+            all frames by the first, then by the second.
 
         Raises
         ------
@@ -239,7 +241,7 @@ class Predictor:
         return view_size(size, self.read_out.size, scale, self.network.divisor)
 
     def _scale_maps(self, frames: Tensor, scale: float, talk: Talk) -> Tensor:
-        """Frames (B, 3, H, W) uint8 to sums over the views of one scale, (B, C, h, w) float32."""
+        """Frames (B, 3, H, W) uint8 to sums over the views of one scale, (A * B, C, h, w) float32."""
         size = self._view_size((frames.shape[-2], frames.shape[-1]), scale)
         resized = resize(frames, list(size), interpolation=InterpolationMode.BILINEAR, antialias=True)
         views = list(resized.permute(0, 2, 3, 1).contiguous())  # (y, x, 3) each
@@ -250,11 +252,11 @@ class Predictor:
     def _add_windows(
         self, views: list[Tensor], number: int, window: Size, step: Size, scale: float, talk: Talk
     ) -> Tensor:
-        """Views (y, x, 3) uint8 of B frames, all plain, then all mirrored, to sums of probabilities (B, C, h, w).
+        """Views (y, x, 3) uint8 of B frames, all plain, then all mirrored, to sums of probabilities (A * B, C, h, w).
 
         For each view, a cell is the average over the windows that contain it.
         """
-        stride = self.network.stride
+        stride, answers = self.network.stride, self.network.answers
         height, width, _ = views[0].shape
         padding = (max(window[0] - height, 0), max(window[1] - width, 0))
         if any(padding):
@@ -265,11 +267,14 @@ class Predictor:
         for top, left in corners:
             count[top // stride : (top + window[0]) // stride, left // stride : (left + window[1]) // stride] += 1
         # Channels innermost, like the network's scores and as `mean_bands` needs them.
-        total = torch.zeros(number, h, w, self.network.num_classes, device=self.device).permute(0, 3, 1, 2)
+        total = torch.zeros(answers * number, h, w, self.network.num_classes, device=self.device).permute(0, 3, 1, 2)
         places = [(view, top, left) for view in range(len(views)) for top, left in corners]
         while places:
             probabilities = self._probabilities(views, places, window, scale, talk)
-            for (view, top, left), windowed in zip(places, probabilities, strict=False):
+            done = len(probabilities) // answers
+            for index, windowed in enumerate(probabilities):
+                answer, place = divmod(index, done)
+                view, top, left = places[place]
                 y, x = top // stride, left // stride
                 inside = windowed[:, : h - y, : w - x]
                 rows, columns = inside.shape[1:]
@@ -277,14 +282,14 @@ class Predictor:
                     inside = inside / count[y : y + rows, x : x + columns]
                 if view >= number:
                     inside, x = inside.flip(-1), w - x - columns
-                total[view % number, :, y : y + rows, x : x + columns] += inside
-            places = places[len(probabilities) :]
+                total[answer * number + view % number, :, y : y + rows, x : x + columns] += inside
+            places = places[done:]
         return total
 
     def _probabilities(
         self, views: list[Tensor], places: list[Place], window: Size, scale: float, talk: Talk
     ) -> Tensor:
-        """Probabilities (b, C, h, w) of the first b windows of ``places``: one forward pass."""
+        """Probabilities (A * b, C, h, w) of the first b windows of ``places``: one forward pass."""
         asked = self._batch(window)
         while True:
             number = min(self._batch(window), len(places))
@@ -307,7 +312,7 @@ class Predictor:
         return min(self.batch_size, max(1, CPU_BATCH_PIXELS // math.prod(window)))
 
     def _forward(self, views: list[Tensor], places: list[Place], window: Size, scale: float) -> Tensor | None:
-        """Probabilities (b, C, h, w) of windows, or `None` if memory does not suffice."""
+        """Probabilities (A * b, C, h, w) of b windows, or `None` if memory does not suffice."""
         height, width = window
         try:
             crops = torch.stack([views[view][top : top + height, left : left + width] for view, top, left in places])

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby, islice
 from pathlib import Path
@@ -54,13 +54,15 @@ class Present:
 
 @dataclass(frozen=True)
 class Part:
-    """Frames of one segment that are predicted together, from ``start`` on; ``again`` if they are already there."""
+    """Frames of one segment that are predicted together, from ``start`` on; ``again`` if they are already there.
+    ``stores`` are the numbers of those that lack them."""
 
     video: Video
     segment: Segment
     start: int
     images: list[np.ndarray]
     again: bool = False
+    stores: tuple[int, ...] = (0,)
 
     @property
     def ends_segment(self) -> bool:
@@ -71,12 +73,12 @@ class Part:
 def predict_videos(
     predictor: Predictor,
     videos: Sequence[Video],
-    writer: StoreWriter,
+    writers: Sequence[StoreWriter],
     *,
     digests: Digests | None = None,
     talk: Talk = SILENCE,
 ) -> Done:
-    """Predict the frames of some videos that a store lacks.
+    """Predict the frames of some videos that stores lack.
 
     Parameters
     ----------
@@ -84,8 +86,9 @@ def predict_videos(
         The network and how it predicts; it must be the source in the store's header.
     videos
         The videos; other processes may predict others into the same store.
-    writer
-        The store; its header says how distributions are kept.
+    writers
+        The store; its header says how distributions are kept. One for each of the network's ``answers``, alike but for
+        what they are of.
     digests
         Digests of the frames, recorded with each video. `None`: they are not recorded.
     talk
@@ -97,26 +100,32 @@ def predict_videos(
         A frame can't be read, the disk refuses, memory does not suffice, or another process is writing a video. What
         has been recorded is kept, and the same call continues from there.
     """
-    encoding, classes = writer.header.parsed_encoding(), writer.header.num_classes
+    encoding, classes = writers[0].header.parsed_encoding(), writers[0].header.num_classes
     _require_room(predictor, videos)
     total, predicted = sum(map(len, videos)), 0
-    arrays: dict[str, np.ndarray] = {}
+    arrays: list[dict[str, np.ndarray]] = []
+
     with (
         talk.track("predicting", total) as advance,
-        WriteBehind(writer.write, SEGMENTS_BEHIND) as write,
-        closing(read_ahead(_pending_parts(predictor, videos, writer, digests), PARTS_AHEAD)) as parts,
+        WriteBehind(StoreWriter.write, SEGMENTS_BEHIND * len(writers)) as write,
+        closing(read_ahead(_pending_parts(predictor, videos, writers, digests), PARTS_AHEAD)) as parts,
     ):
         for part, frames in _answered(predictor, parts, partial(encode_frame, encoding=encoding), talk, advance):
             if part.start == part.segment.start:
                 specs = arrays_for(encoding, classes, part.video.size)
-                arrays = {name: np.empty((len(part.segment), *spec.tail), spec.dtype) for name, spec in specs.items()}
-            for index, frame in enumerate(frames, part.start - part.segment.start):
+                arrays = [
+                    {name: np.empty((len(part.segment), *spec.tail), spec.dtype) for name, spec in specs.items()}
+                    for _ in writers
+                ]
+            for number, frame in enumerate(frames):
+                answer, index = divmod(number, len(part.images))
                 for name, values in frame.items():
-                    arrays[name][index] = values
+                    arrays[answer][name][part.start - part.segment.start + index] = values
             predicted += len(part.images)
             advance(len(part.images))
             if part.ends_segment:
-                write(part.video.name, part.segment, arrays)
+                for store in part.stores:
+                    write(writers[store], part.video.name, part.segment, arrays[store])
     return Done(predicted, total - predicted)
 
 
@@ -210,12 +219,17 @@ def _require_room(predictor: Predictor, videos: Sequence[Video]) -> None:
 
 
 def _pending_parts(
-    predictor: Predictor, videos: Sequence[Video], writer: StoreWriter, digests: Digests | None
+    predictor: Predictor, videos: Sequence[Video], writers: Sequence[StoreWriter], digests: Digests | None
 ) -> Iterator[Part | Present]:
     for video in videos:
         # Digested before decoding, so that frames that change in between are noticed by the next run.
         frames = digests.video(video) if digests is not None else ""
-        yield from _parts(predictor, video, writer.pending(video.name, video.stems, video.size, frames=frames))
+        lacking: dict[Segment, tuple[int, ...]] = {}
+        for store, writer in enumerate(writers):
+            for segment in writer.pending(video.name, video.stems, video.size, frames=frames):
+                lacking[segment] = (*lacking.get(segment, ()), store)
+        for part in _parts(predictor, video, sorted(lacking, key=lambda segment: segment.start)):
+            yield replace(part, stores=lacking[part.segment]) if isinstance(part, Part) and not part.again else part
 
 
 def _missing_parts(predictor: Predictor, videos: Sequence[Video], out: Path) -> Iterator[Part | Present]:

@@ -131,6 +131,12 @@ class NetworkConfig(Section, ABC):
         return None
 
     @property
+    def sees(self) -> dict[str, Any] | None:
+        """What decides, beside its weights, what a frozen trunk makes of images, and the size of scores: networks over
+        one trunk that agree in it predict together. None if a network can't share its trunk in prediction."""
+        return None
+
+    @property
     def recomputes(self) -> bool:
         """Whether training recomputes activations, to save memory."""
         return False

@@ -83,16 +83,21 @@ def count_cost(
 @dataclass(frozen=True)
 class Outline:
     """A network without its weights: parameters, the attributes of `vsscli.models.network.Network`, the operations of a
-    forward pass over one image of a height and width, and in training those of all of it and of a frozen trunk, for an
-    image or a clip; and whether networks over that trunk share what it sees."""
+    forward pass over one image of a height and width, all of them and those of a frozen trunk, and the same in training
+    for an image or a clip; and whether networks over that trunk share what it sees."""
 
     parameters: int
     crop: tuple[int, int] | None
     divisor: int
     stride: int
-    flops: Callable[[tuple[int, int]], int]
+    predicting: Callable[[tuple[int, int]], tuple[int, int]]
     training: Callable[[tuple[int, int]], tuple[int, int]]
     shares: bool
+
+    def flops(self, size: tuple[int, int], *, seen: bool = False) -> int:
+        """Operations of a forward pass over one image; without those of a frozen trunk that has ``seen`` it."""
+        whole, frozen = self.predicting(size)
+        return whole - frozen if seen else whole
 
 
 def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outline:
@@ -107,14 +112,14 @@ def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outl
             return _flops(network, torch.empty(network.frames if training else 1, 3, *size), training=training)
 
     @cache
-    def flops(size: tuple[int, int]) -> int:
-        return counted(size, training=False)[0]
+    def predicting(size: tuple[int, int]) -> tuple[int, int]:
+        return counted(size, training=False)
 
     @cache
     def training(size: tuple[int, int]) -> tuple[int, int]:
         return counted(size, training=True)
 
-    return Outline(parameters, network.crop, network.divisor, network.stride, flops, training, network.shares)
+    return Outline(parameters, network.crop, network.divisor, network.stride, predicting, training, network.shares)
 
 
 def _outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Network:

@@ -34,6 +34,12 @@ def frozen_parts(module: nn.Module) -> list[tuple[str, nn.Module]]:
     return [(name, part) for name, part in module.named_modules() if getattr(part, NEVER_LEARNS, False)]
 
 
+def share_frozen(module: nn.Module, like: nn.Module) -> None:
+    """Put what never learns of a module that is built alike in place of its own."""
+    for name, part in frozen_parts(like):
+        module.set_submodule(name, part)
+
+
 def learning_state(module: nn.Module) -> dict[str, Tensor]:
     """The state dict without what never learns."""
     frozen = tuple(f"{name}." for name, _ in frozen_parts(module))

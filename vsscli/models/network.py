@@ -77,6 +77,9 @@ class Network(nn.Module, ABC):
     frames
         Frames of a clip, for a `VideoNetwork` that learns from consecutive frames together and predicts them in order;
         1 if images are independent.
+    answers
+        Predictions of each image in its scores: those of all images by one network, then by the next
+        (`vsscli.models.together.Together`).
     trunk_digest
         Digest of a frozen trunk that checkpoints leave out because it can be loaded from its source; else empty.
     licence
@@ -88,6 +91,7 @@ class Network(nn.Module, ABC):
     crop: tuple[int, int] | None = None
     fresh: frozenset[str] = frozenset()
     frames: int = 1
+    answers: int = 1
     trunk_digest: str = ""
     licence: str = UNRECORDED
 

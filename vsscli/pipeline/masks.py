@@ -24,7 +24,8 @@ from vsscli.inference.predictor import Predictor
 from vsscli.inference.run import mask_path, predict_masks
 from vsscli.inside import Inside, require_inside
 from vsscli.models.checkpoints import restore_network
-from vsscli.pipeline.predict import chosen_plan, made_by, read_out, say_share
+from vsscli.pipeline.predict import say_share
+from vsscli.pipeline.request import chosen_plan, made_by, read_out
 from vsscli.pipeline.source import open_model, with_weights
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.report.film import FPS, Film

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,55 +12,31 @@ from typing import Any
 from vsscli.context import Context
 from vsscli.data.content import INDEX, Digests
 from vsscli.data.folders import some
-from vsscli.data.layouts import Dataset, open_dataset
 from vsscli.data.left import say_left_out
 from vsscli.data.numbering import say_order
 from vsscli.data.video import Video
 from vsscli.engine.engine import Engine
 from vsscli.engine.part import WHOLE, Part
-from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
+from vsscli.inference.plans import AugmentationPlan
 from vsscli.inference.predictor import Predictor
 from vsscli.inference.processes import processes_for
-from vsscli.inference.readout import ReadOut
-from vsscli.inference.windows import chosen_window
-from vsscli.models.checkpoints import Checkpoint
-from vsscli.models.scores import ScoreKind
-from vsscli.pipeline.learned import learned_note
-from vsscli.pipeline.source import open_model, take_classes
+from vsscli.pipeline.request import Request, request
 from vsscli.pipeline.task import Predicting
-from vsscli.pipeline.workspace import Begin, older_store, store_path, unheard
-from vsscli.recipes.load import recipe_from_dict
-from vsscli.recipes.readout import Predict, StoreSection
-from vsscli.recipes.schema import Recipe
-from vsscli.store.header import COMPACT, FAMILY, FINE, Encoding, Header
+from vsscli.pipeline.workspace import Begin, older_store, unheard
 from vsscli.store.reader import open_store
 from vsscli.store.writer import StoreWriter, unlike_frames
-from vsscli.talk import Silence, Talk
-
-# Raised only if a change of the code alters predictions, so that old stores are not continued with new numbers.
-NUMERICS = 2
+from vsscli.talk import SILENCE, Silence, Talk
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """A complete store; how many frames were predicted by this call, and how many were cached."""
+    """A complete store; how many frames were predicted by this call, how many were cached, and how many other models
+    predicted along."""
 
     store: Path
     predicted: int
     cached: int
-
-
-def chosen_plan(predict: Predict, *, tta: bool, named: str | AugmentationPlan | None) -> AugmentationPlan:
-    """``--tta-plan`` if given, else with ``--tta`` the recipe's plan, else no augmentation."""
-    if isinstance(named, AugmentationPlan):
-        return named
-    if named is not None:
-        return load_plan(named)
-    if not tta:
-        return NONE
-    if isinstance(predict.tta, str):
-        return load_plan(predict.tta)
-    return AugmentationPlan("recipe", predict.tta.scales, predict.tta.flip)
+    along: int = 0
 
 
 def predict_split(
@@ -75,6 +51,7 @@ def predict_split(
     part: Part = WHOLE,
     workers: int | None = None,
     force: bool = False,
+    along: Sequence[Path] = (),
     begin: Begin = unheard,
 ) -> Prediction:
     """Predict every frame of a split into a store; frames already in it are kept.
@@ -104,6 +81,9 @@ def predict_split(
     force
         Write a new store beside one with other settings in the same place; and predict again what an earlier version
         predicted, which did not note the content of the frames.
+    along
+        Other models that will be asked for the same. Those over the same frozen trunk predict along, each into its own
+        place, because the trunk then sees the frames only once.
     begin
         Called with the place of the store before anything is written there.
 
@@ -113,19 +93,13 @@ def predict_split(
         The model or the data is unusable, or the store in that place holds other predictions.
     """
     talk = context.talk
-    checkpoint = open_model(model, data_root=context.data_root, talk=talk)
-    recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
-    chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
-    how = read_out(recipe.predict, chosen, context.precision, checkpoint)
-    dataset = open_dataset(recipe.data, context.data_root, talk, noted=True)
-    take_classes(checkpoint, dataset)
-    videos = dataset.split(split)
-    say_order(videos, talk)
-    say_left_out(dataset, split, videos, talk)
+    how: dict[str, Any] = {"tta": tta, "plan": plan, "keep": keep}
+    asked = request(model, split, context, **how, talk=talk)
+    say_order(asked.videos, talk)
+    say_left_out(asked.dataset, split, asked.videos, talk)
     whose = split if part == WHOLE else f"part {part} of {split}"
-    videos = part.of(videos, [len(video) for video in videos])
-    header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
-    path = out or store_path(context.workspace, header, f"{recipe.name}-{how.plan.name}")
+    videos = part.of(asked.videos, [len(video) for video in asked.videos])
+    header, path = asked.header, out or asked.place
     total = sum(len(video) for video in videos)
     older = None if force or out or (path / "zarr.json").exists() else older_store(path, header)
     fabric = processes_for(context)
@@ -145,6 +119,11 @@ def predict_split(
             path = writer.path
         with Digests(context.workspace / INDEX) as digests:
             there = _look(path, videos, digests, force=force)
+            beside = []
+            if there.frames < total:
+                others = [request(other, split, context, **how, talk=SILENCE) for other in along]
+                places = {other.place: other for other in others if other.place != asked.place and asked.fits(other)}
+                beside = [other for other in places.values() if _lacks(other, videos, digests, force)]
     missing = total - there.frames
     if not fabric.is_global_zero:
         talk = Silence()
@@ -155,21 +134,36 @@ def predict_split(
     if not missing:
         talk.say(f"cached: {path} holds all {total} frames of {whose}; no network was loaded")
         return Prediction(path, 0, total)
+    views = asked.how.plan
     talk.say(
-        f"predicting {missing} frames of {dataset.name}, {whose}, with {model}, "
-        f"plan {how.plan.name} ({len(how.plan.views())} views), into {path}"
+        f"predicting {missing} frames of {asked.dataset.name}, {whose}, with {model}, "
+        f"plan {views.name} ({len(views.views())} views), into {path}"
     )
-    with StoreWriter(path, header, force=force, renew=True) as writer:
+    for other in beside:
+        talk.say(f"{other.checkpoint.path} is over the same frozen trunk and predicts along, into {other.place}")
+    with ExitStack() as held:
+        stores = [(path, header), *((other.place, other.header) for other in beside)]
+        writers = [held.enter_context(StoreWriter(*store, force=force, renew=True)) for store in stores]
         # Ray chooses which GPU
         device = context.device.partition(":")[0] if context.on_cluster else str(fabric.device)
-        task = Predicting(checkpoint, how, device, context.batch_size, writer, context.workspace / INDEX)
+        checkpoints = (asked.checkpoint, *(other.checkpoint for other in beside))
+        index = context.workspace / INDEX
+        task = Predicting(checkpoints, asked.how, device, context.batch_size, tuple(writers), index)
         if context.on_cluster:
             _share_out(task, videos, Engine(workers, context.engine, device), talk)
         else:
             for _ in task(videos[fabric.global_rank :: fabric.world_size], 1, talk):
                 say_share(task.predictor, talk)
     fabric.barrier()
-    return Prediction(path, missing, total - missing)
+    return Prediction(path, missing, total - missing, len(beside))
+
+
+def _lacks(asked: Request, videos: Sequence[Video], digests: Digests, force: bool) -> bool:
+    """Whether predictions of some videos are missing from a store, which may have to be created."""
+    if not force and older_store(asked.place, asked.header) is not None:
+        return False
+    with StoreWriter(asked.place, asked.header, force=force) as writer:
+        return _look(writer.path, videos, digests, force=force).frames < sum(map(len, videos))
 
 
 def _share_out(task: Predicting, videos: Sequence[Video], engine: Engine, talk: Talk) -> None:
@@ -237,55 +231,3 @@ def _look(path: Path, videos: Sequence[Video], digests: Digests, *, force: bool)
         if not record.frames:
             unnoted.append(video.name)
     return _There(frames, tuple(changed), tuple(unnoted))
-
-
-def read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
-    """How to read out a checkpoint's network, from the recipe's section, a plan, and a precision if given."""
-    window = chosen_window(predict.window, checkpoint.config.fixed_crop)
-    return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision, predict.missing)
-
-
-def made_by(checkpoint: Checkpoint, how: ReadOut) -> dict[str, Any]:
-    """Everything that decides the predictions of a frame, as plain JSON values."""
-    # Noted only if it matters: otherwise predictions of earlier versions, which lack the note, remain valid.
-    lacking = checkpoint.config.scores is ScoreKind.MASK_SCORES and how.missing != "normalise"
-    return {
-        "weights": checkpoint.fingerprint,
-        "size": how.size,
-        "window": list(how.window) if how.window else None,
-        "step": list(how.step) if how.step else None,
-        "scales": list(how.plan.scales),
-        "flip": how.plan.flip,
-        "precision": how.precision,
-        "numerics": NUMERICS,
-        **({"missing": how.missing} if lacking else {}),
-    }
-
-
-def _encoding(store: StoreSection, keep: str, num_classes: int) -> Encoding:
-    preset = {"compact": COMPACT, "fine": FINE}.get(keep)
-    encoding = preset or Encoding(kept=store.kept, keep=keep)
-    kept = COMPACT.kept if keep == "compact" else max(encoding.kept, store.kept)
-    drop = encoding.drop if store.drop is None else store.drop
-    return replace(encoding, grid=store.grid, kept=min(kept, num_classes), drop=drop)
-
-
-def _header(
-    checkpoint: Checkpoint, recipe: Recipe, dataset: Dataset, split: str, how: ReadOut, *, keep: str | None
-) -> Header:
-    encoding = _encoding(recipe.store, keep or recipe.store.keep, checkpoint.table.num_classes)
-    return Header(
-        kind="prediction",
-        table=checkpoint.table,
-        scores=checkpoint.config.scores or "",
-        source={**made_by(checkpoint, how), FAMILY: checkpoint.network["family"]},
-        encoding=encoding.to_dict(),
-        data={
-            "name": dataset.name,
-            "split": split,
-            "root": str(dataset.root.resolve()),
-            "section": recipe.data.model_dump(mode="json"),
-            **learned_note(checkpoint, recipe),
-        },
-        summary={"model": recipe.name, "plan": how.plan.name},
-    )

@@ -171,7 +171,8 @@ def predict_all(
     """Predict a split, or a share of its videos, with every model; the first step of `pseudo`, with its options."""
     how: dict[str, Any] = {"context": context, "tta": tta, "plan": plan, "part": part, "workers": workers}
     how["force"] = force
-    return [predict_split(Path(model), split, **how) for model in models]
+    paths = [Path(model) for model in models]
+    return [predict_split(path, split, along=paths[number:], **how) for number, path in enumerate(paths, 1)]
 
 
 def _predictions(

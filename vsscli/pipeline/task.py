@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +15,7 @@ from vsscli.inference.predictor import Predictor
 from vsscli.inference.readout import ReadOut
 from vsscli.inference.run import Done, predict_videos
 from vsscli.models.checkpoints import Checkpoint, restore_network
+from vsscli.models.together import Together
 from vsscli.pipeline.source import with_weights
 from vsscli.store.writer import StoreWriter
 from vsscli.talk import Talk
@@ -27,29 +29,30 @@ class Predicting:
 
     Parameters
     ----------
-    checkpoint, how
-        The network, and how it is read out.
+    checkpoints, how
+        The network, and how it is read out; or several over one frozen trunk, which see frames together.
     device, batch_size
         As in `vsscli.context.Context`.
-    writer
-        The store.
+    writers
+        The store of each.
     index
         File that remembers digests of frames (`vsscli.data.content.Digests`).
     """
 
-    checkpoint: Checkpoint
+    checkpoints: tuple[Checkpoint, ...]
     how: ReadOut
     device: str
     batch_size: int
-    writer: StoreWriter
+    writers: tuple[StoreWriter, ...]
     index: Path
 
     @cached_property
     def predictor(self) -> Predictor:
-        """The network on its device."""
-        device, checkpoint = resolve_device(self.device), self.checkpoint
-        network = restore_network(with_weights(checkpoint))
-        return Predictor(network, checkpoint.normalisation, self.how, device, batch_size=self.batch_size)
+        """The network, or all of them, on their device."""
+        networks = [restore_network(with_weights(checkpoint)) for checkpoint in self.checkpoints]
+        network = networks[0] if len(networks) == 1 else Together(networks)
+        device = resolve_device(self.device)
+        return Predictor(network, network.normalisation, self.how, device, batch_size=self.batch_size)
 
     @cached_property
     def digests(self) -> Digests:
@@ -57,5 +60,7 @@ class Predicting:
         return Digests(self.index)
 
     def __call__(self, videos: Sequence[Video], threads: int, talk: Talk) -> Iterator[Done]:
-        with self.digests as digests, self.writer as writer:
-            yield predict_videos(self.predictor, videos, writer, digests=digests, talk=talk)
+        with ExitStack() as held:
+            digests = held.enter_context(self.digests)
+            writers = [held.enter_context(writer) for writer in self.writers]
+            yield predict_videos(self.predictor, videos, writers, digests=digests, talk=talk)

@@ -15,7 +15,7 @@ from vsscli.inference.devices import resolve_device
 from vsscli.inference.predictor import Predictor
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.pipeline.frames import every_frame
-from vsscli.pipeline.predict import chosen_plan, read_out
+from vsscli.pipeline.request import chosen_plan, read_out
 from vsscli.pipeline.train import train
 from vsscli.recipes.load import load_recipe, recipe_from_dict
 from vsscli.talk import SILENCE

@@ -118,10 +118,12 @@ def windows_in(
     return count_windows(size, how, network.crop, network.divisor, network.stride)
 
 
-def frame_flops(network: Outline, recipe: Recipe, plan: AugmentationPlan, size: tuple[int, int]) -> float:
-    """Operations per frame."""
+def frame_flops(
+    network: Outline, recipe: Recipe, plan: AugmentationPlan, size: tuple[int, int], *, seen: bool = False
+) -> float:
+    """Operations per frame; without those of a frozen trunk that has ``seen`` it."""
     windows = windows_in(network, recipe, plan, size)
-    return float(sum(number * network.flops(window) for window, number in windows.items()))
+    return float(sum(number * network.flops(window, seen=seen) for window, number in windows.items()))
 
 
 def classes_of(kind: Kind[Any]) -> tuple[int | None, tuple[str, ...]]:

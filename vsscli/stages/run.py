@@ -231,7 +231,7 @@ def _run(
     seconds = time.perf_counter() - since
     if leader:
         flops = kind.cost(frames).flops
-        partly |= result is not None and bool(result.facts.get("cached"))
+        partly |= result is not None and bool(result.facts.get("cached") or result.facts.get("along"))
         took = None if partly else round(seconds, 3)
         write_stage_record(folder, Record("done", key, forced, took, flops, result, _there(stores)))
     barrier()

@@ -112,6 +112,12 @@ class PlainVitModel(LargeModel):
         return None if self.any_size else self.crop
 
     @property
+    def sees(self) -> dict[str, Any] | None:
+        if not self.frozen or self.clip > 1:
+            return None
+        return self.model_dump(include={"backbone", "sizes", "patch", "crop", "any_size", "taps", "readout"})
+
+    @property
     def random(self) -> bool:
         return self.pretrained == "none"
 

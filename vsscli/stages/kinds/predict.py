@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vsscli.pipeline.workspace import Begin
+from vsscli.recipes.graph import in_order
 from vsscli.recipes.pipeline import PredictStage
 from vsscli.recipes.readout import Plan
 from vsscli.stages.key import Frames
@@ -34,7 +35,7 @@ class PredictKind(StoreKind[PredictStage]):
     def plan(self) -> AugmentationPlan:
         """The augmentation plan."""
         from vsscli.inference.plans import AugmentationPlan
-        from vsscli.pipeline.predict import chosen_plan
+        from vsscli.pipeline.request import chosen_plan
 
         tta, predict = self.stage.tta, self.recipe.predict
         if isinstance(tta, Plan):
@@ -65,9 +66,43 @@ class PredictKind(StoreKind[PredictStage]):
             plan=self.plan,
             keep=self.stage.keep,
             force=True,
+            along=[results[other.stage.model].path for other in self.companions() if other.stage.model in results],
             begin=begin,
         )
-        return self.result(done.store, {"frames": done.predicted + done.cached, "cached": done.cached})
+        facts = {"frames": done.predicted + done.cached, "cached": done.cached}
+        return self.result(done.store, facts | ({"along": done.along} if done.along else {}))
+
+    def companions(self) -> list[PredictKind]:
+        """Later stages that predict the same frames alike, with networks over the same frozen trunk, and that are
+        trained before this one: they predict along (`vsscli.pipeline.predict.predict_split`)."""
+        names = in_order(self.job.pipeline.stages)
+        own = names.index(self.name)
+        later = self._predictions(names[own + 1 :])
+        return [other for other in later if names.index(other.stage.model) < own and self._alike(other)]
+
+    @property
+    def along(self) -> bool:
+        """Whether it predicts along with an earlier stage."""
+        names = in_order(self.job.pipeline.stages)
+        before = self._predictions(names[: names.index(self.name)])
+        return any(self.name == other.name for earlier in before for other in earlier.companions())
+
+    def _predictions(self, names: Iterable[str]) -> list[PredictKind]:
+        kinds = map(self.job.kind, names)
+        return [kind for kind in kinds if isinstance(kind, PredictKind)]
+
+    def _alike(self, other: PredictKind) -> bool:
+        own, theirs = self.recipe, other.recipe
+        return (
+            own.model.sees is not None
+            and own.model.sees == theirs.model.sees
+            and own.model.weights == theirs.model.weights
+            and not own.model.random
+            and (own.data.name, own.data.root) == (theirs.data.name, theirs.data.root)
+            and (self.split, self.plan, self.stage.keep) == (other.split, other.plan, other.stage.keep)
+            and own.predict == theirs.predict
+            and own.store == theirs.store
+        )
 
     def trim(self, place: Path, frames: Frames) -> None:
         _, videos = frames.open(self.recipe.data, self.split)
@@ -86,7 +121,7 @@ class PredictKind(StoreKind[PredictStage]):
         each = f"{windows} window{'s' if windows != 1 else ''} ({views} view{'s' if views != 1 else ''})"
         if extent.frames is None:
             return StageCost(f"unknown frames x {each}", None, None, None, notes)
-        flops = extent.frames * frame_flops(network, recipe, plan, extent.size)
+        flops = extent.frames * frame_flops(network, recipe, plan, extent.size, seen=self.along)
         pixel = bytes_a_pixel(self.stage.keep or recipe.store.keep, recipe.store.grid, classes)
         stored = extent.frames * math.prod(extent.size) * pixel
         return StageCost(f"{extent.frames} frames x {each}", extent.frames * windows, flops, stored, notes)
