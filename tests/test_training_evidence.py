@@ -65,6 +65,7 @@ def test_stored_maps_split_pixels_at_the_level_and_padding_is_neither() -> None:
     crop = stored_crop([1, 2, 1, 255], [10, 60, 61, 255], [255, 77, 76, 255], [[1, 2, 1, 255], [0, 0, 2, 255]])
     evidence = StoredEvidence(crop, StoreMeaning((60,), 2))
     assert evidence.target.tolist() == [[[1, 2, 255, 255]]]
+    assert evidence.certainty.flatten().tolist() == pytest.approx([245 / 255, 195 / 255, 194 / 255, 0.0])
     found = evidence.cells((1, 4), Ranks(1, 3, 3), confidence=0.3)
     assert found.reliable.tolist() == [[[True, True, False, False]]]
     assert found.unreliable.tolist() == [[[False, False, True, False]]]
@@ -111,6 +112,9 @@ def test_a_teacher_labels_by_its_likeliest_class_and_drops_its_least_sure() -> N
     assert label.tolist() == [[[0, 255], [0, 0]]]
     evidence = TeacherEvidence(scores, label, Narrowing(dropped=40, share=40))
     assert evidence.target.tolist() == [[[0, 255], [0, 255]]]
+    share = values.softmax(dim=1)[0, 0]  # of two classes: the binary entropy over ln 2
+    entropy = -(share * share.log2() + (1 - share) * (1 - share).log2())
+    torch.testing.assert_close(evidence.certainty[0], 1 - entropy, atol=1e-6, rtol=0)
     found = evidence.cells((2, 2), Ranks(1, 2, 2), confidence=0.6)
     assert found.reliable.tolist() == [[[True, False], [False, False]]]
     assert found.unreliable.tolist() == [[[False, False], [False, True]]]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import pytest
 import torch
 from pydantic import ValidationError
 from test_training_shared_trunk import CONTRAST, OTHERS, SETTINGS, crops, objectives, step
+from torch import Tensor
 
 from vsscli.data.classes import IGNORE
 from vsscli.errors import VssError
 from vsscli.models.build import build_network
 from vsscli.models.outputs import MaskOutputs
 from vsscli.recipes.schema import Recipe
+from vsscli.training.losses import cross_entropy_sum
 from vsscli.training.objectives.objective import Said
 from vsscli.training.objectives.pseudo_labels import UnsupervisedLoss
 from vsscli.training.objectives.table import build_objectives
@@ -42,7 +47,46 @@ def test_it_is_the_set_loss_of_reliable_pixels_as_a_mean_over_layers() -> None:
     assert not torch.isclose(whole.total, outside.total)
 
 
-@pytest.mark.parametrize("unlabelled", [MASKS, {**MASKS, "contrast": CONTRAST}])
+@pytest.mark.parametrize("loss", ["masks", "pixels"])
+def test_pixels_may_weigh_as_much_as_they_are_certain(loss: str) -> None:
+    """Half of the pixels are certain, the others half so: as if each of these were there half as often."""
+    made = objectives({**MASKS, "loss": loss, "pixel_weights": "certainty"})
+    network, target = made.learner.network, crops(OTHERS).labels
+    outputs = network.outputs(crops(OTHERS).images.float())
+    assert isinstance(outputs, MaskOutputs)
+    sure = torch.ones(target.shape)
+    sure[:, :, 48:] = 0.5
+
+    @dataclass(frozen=True)
+    class Known:
+        target: Tensor
+        certainty: Tensor
+
+        cells: Any = None
+
+    (part,) = [part for part in made.parts if isinstance(part, UnsupervisedLoss)]
+    view = StepView(crops(2), crops(OTHERS), Known(target, sure))
+    torch.manual_seed(1)
+    found = part.term(Said(view, outputs, outputs, len(outputs.layers))).loss
+    if loss == "masks":
+        torch.manual_seed(1)
+        whole = SetPredictionLoss(SetPredictionSettings(void="ignored"))(outputs.layers, target, weights=sure)
+        expected = whole.total / len(outputs.layers)
+    else:
+        sums = [cross_entropy_sum(outputs.scores, target.masked_fill(sure != share, IGNORE)) for share in (1.0, 0.5)]
+        expected = (sums[0][0] + 0.5 * sums[1][0]) / (sums[0][1] + 0.5 * sums[1][1])
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    "unlabelled",
+    [
+        MASKS,
+        {**MASKS, "contrast": CONTRAST},
+        {**MASKS, "pixel_weights": "certainty"},
+        {**SETTINGS, "pixel_weights": "certainty"},
+    ],
+)
 def test_a_step_learns_from_it(unlabelled: dict[str, object]) -> None:
     made = objectives(unlabelled)
     losses = step(made)
@@ -58,3 +102,6 @@ def test_a_network_without_masks_has_no_such_loss() -> None:
         build_objectives(recipe, build_network(recipe.model, 7, load_pretrained=False))
     with pytest.raises(ValidationError, match="loss is of method paper"):
         Recipe.model_validate({"name": "other", "unlabelled": {**MASKS, "method": "unimatch"}})
+    weighed = {**SETTINGS, "pixel_weights": "certainty", "method": "unimatch"}
+    with pytest.raises(ValidationError, match="pixel_weights is of method paper"):
+        Recipe.model_validate({"name": "other", "unlabelled": weighed})

@@ -87,6 +87,18 @@ def test_the_losses_fall_and_the_banks_fill(begun: Begun, tmp_path: Path, teache
     assert load_checkpoint(result.best, weights=True).training is None
 
 
+def test_stored_entropies_weigh_the_pixels(begun: Begun, tmp_path: Path) -> None:
+    """Without the contrast, too, the predictions behind the pseudo-labels are read then."""
+    losses = []
+    for weights in ("alike", "certainty"):
+        recipe = semi_recipe(begun.data, {"pixel_weights": weights}, steps=2)
+        train(recipe, tmp_path / weights, init=begun.network, pseudo_labels=begun.store)
+        losses.append(figures(tmp_path / weights, "loss_unsupervised")[0])
+    # Less of the less certain pixels, whose loss is higher.
+    assert losses[1] < losses[0]
+    assert figures(tmp_path / "alike", "reliable")[0] == figures(tmp_path / "certainty", "reliable")[0]
+
+
 @pytest.mark.parametrize(
     "unlabelled",
     [

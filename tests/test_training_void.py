@@ -46,22 +46,24 @@ def losses_of(layers: list[QueryPrediction], labels: Tensor, settings: SetPredic
 class Reference:
     """One image, in Python's floats and plain loops: each point, each of the pixels around it."""
 
-    def __init__(self, labels: Tensor) -> None:
+    def __init__(self, labels: Tensor, weights: Tensor | None = None) -> None:
         self.labels = [[int(value) for value in row] for row in labels]
+        self.weights = (torch.ones(labels.shape) if weights is None else weights).tolist()
         self.height, self.width = labels.shape
 
     def point(self, x: float, y: float, wanted: int) -> tuple[float, float]:
         """The share of a class in a point, and the weight of the point."""
         column, row = x * self.width - 0.5, y * self.height - 0.5
-        mask = void = inside = 0.0
+        mask = counted = inside = 0.0
         for i in (math.floor(row), math.floor(row) + 1):
             for j in (math.floor(column), math.floor(column) + 1):
                 if 0 <= i < self.height and 0 <= j < self.width:
                     share = (1 - abs(row - i)) * (1 - abs(column - j))
+                    weight = 0.0 if self.labels[i][j] == 255 else self.weights[i][j]
                     inside += share
-                    mask += share * (self.labels[i][j] == wanted)
-                    void += share * (self.labels[i][j] == 255)
-        return mask, (inside - void) / inside
+                    mask += share * weight * (self.labels[i][j] == wanted)
+                    counted += share * weight
+        return mask, counted / inside
 
     def compare(self, logits: Tensor, points: Tensor, wanted: int) -> tuple[float, float]:
         """Cross-entropy and dice of one mask: logits (P,), points (P, 2)."""
@@ -80,8 +82,10 @@ class Reference:
 
 @pytest.mark.parametrize("batch", [1, 2])
 @pytest.mark.parametrize("void", [0.0, 0.3, 0.8])
-def test_losses_are_those_of_plain_loops_with_importance_sampling(batch: int, void: float) -> None:
+@pytest.mark.parametrize("weighed", [False, True])
+def test_losses_are_those_of_plain_loops_with_importance_sampling(batch: int, void: float, weighed: bool) -> None:
     layers, labels = sample_layers(batch), sample_labels(batch, void)
+    weights = 0.1 + 0.9 * torch.rand(labels.shape) if weighed else None
     draws: list[LayerDraws] = []
 
     class Noting(SetPredictionLoss):
@@ -89,8 +93,8 @@ def test_losses_are_those_of_plain_loops_with_importance_sampling(batch: int, vo
             draws.append(super()._draw(layer, targets))
             return draws[-1]
 
-    losses = Noting(IGNORED)(layers, labels)
-    references = [Reference(image) for image in labels]
+    losses = Noting(IGNORED)(layers, labels, weights=weights)
+    references = [Reference(image, None if weights is None else weights[i]) for i, image in enumerate(labels)]
     targets = target_masks(labels, CLASSES, "ignored")
     masks_of_batch = max(1, sum(len(present) for present in targets.classes))
     for number, (layer, draw) in enumerate(zip(layers, draws, strict=True)):
@@ -144,6 +148,16 @@ def test_costs_are_those_of_plain_loops(batch: int) -> None:
                 for place, wanted in enumerate(present):
                     expected = 5 * sum(Reference(labels[image]).compare(logits[query], places[image], wanted))
                     assert found[image][query, place].item() == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_pixels_that_all_weigh_1_are_as_without_weights(batch: int) -> None:
+    layers, labels = sample_layers(batch), sample_labels(batch, 0.4)
+    losses = []
+    for weights in (None, torch.ones(labels.shape)):
+        torch.manual_seed(7)
+        losses.append(SetPredictionLoss(IGNORED)(layers, labels, weights=weights).total)
+    torch.testing.assert_close(*losses, rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("batch", [1, 2])

@@ -4,7 +4,8 @@
 
 Trains an EoMT of width 96 (recipes/tiny/2026/teacher.yaml) on labels, gives the unlabelled frames its own reliable
 pseudo-labels, and continues from it: on labels alone (the control), with cross-entropy of reliable pixels, or with the
-losses of masks that leave all other pixels out (`unlabelled.loss`). Scored on `val`, without test-time augmentation.
+losses of masks that leave all other pixels out (`unlabelled.loss`), of pixels alike or by their certainty. Scored on
+`val`, without test-time augmentation.
 Finished runs are kept: running it again continues, and prints the table so far.
 """
 
@@ -30,6 +31,8 @@ ROWS = {
     "labels alone": [],
     "cross-entropy of reliable pixels": ["unlabelled.loss=pixels"],
     "masks, other pixels ignored": ["unlabelled.loss=masks"],
+    "cross-entropy by certainty": ["unlabelled.loss=pixels", "unlabelled.pixel_weights=certainty"],
+    "masks by certainty": ["unlabelled.loss=masks", "unlabelled.pixel_weights=certainty"],
 }
 
 

@@ -101,6 +101,10 @@ class Unlabelled(Section):
         description="of labels given to reliable pixels: cross-entropy of each, or the losses of a mask classifier, "
         "in which the other pixels count neither for nor against a mask",
     )
+    pixel_weights: Literal["alike", "certainty"] = Field(
+        "alike",
+        description="how much reliable pixels count in either loss: alike, or by 1 minus their normalised entropy",
+    )
     balance: Literal["layers", "none"] = Field(
         "layers",
         description="what this weight and the contrast's are relative to: one layer of the supervised loss, so that "
@@ -149,6 +153,7 @@ class Unlabelled(Section):
             raise ValueError("method unimatch labels frames by a mean teacher: set teacher to ema")
         unused = [name for name, given in (("contrast", self.contrast), ("scale_weight", self.scale_weight)) if given]
         unused += ["loss"] if self.loss != "pixels" else []
+        unused += ["pixel_weights"] if self.pixel_weights != "alike" else []
         unused += ["mixing"] if self.mixing != "none" else []
         if unused:
             raise ValueError(

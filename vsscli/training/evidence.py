@@ -6,6 +6,7 @@ that are given and final need none.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -90,6 +91,11 @@ class Evidence(Protocol):
         """Labels to learn, (B, H, W) uint8; 255 for none."""
         ...
 
+    @property
+    def certainty(self) -> Tensor:
+        """1 minus the normalised entropy of each pixel, (B, H, W) float32 in [0, 1]."""
+        ...
+
     def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
         """What is known of the cells, (h, w) per crop; an anchor has at least this confidence."""
         ...
@@ -115,6 +121,11 @@ class StoredEvidence:
             return torch.where(self.meaning.reliable(labels, entropy), labels, IGNORE)
         levels = self.meaning.surest(labels, entropy, 100 - self.narrowing.dropped)
         return torch.where(_at_most(levels, labels, entropy), labels, IGNORE)
+
+    @property
+    def certainty(self) -> Tensor:
+        """That of the stored entropies."""
+        return 1.0 - self._entropy.float() / MAX_LEVEL
 
     def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
         """Those of the pixels at the cells' centres."""
@@ -153,6 +164,11 @@ class TeacherEvidence:
     def target(self) -> Tensor:
         """The labels of all but the least sure pixels."""
         return keep_sure(self._labels, self._entropy, 100 - self._narrowing.dropped)
+
+    @property
+    def certainty(self) -> Tensor:
+        """That of the teacher's entropies."""
+        return (1.0 - self._entropy / math.log(self._scores.values.shape[1])).clamp(0.0, 1.0)
 
     def cells(self, size: tuple[int, int], ranks: Ranks, confidence: float) -> CellEvidence:
         """Those of the pixels at the cells' centres, and the teacher's own probabilities."""

@@ -16,21 +16,25 @@ from vsscli.models.scores import ScoreKind, Scores, to_probabilities
 WHOLE_BATCH_VALUES = 64 * 2**20
 
 
-def cross_entropy_sum(scores: Scores, label: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy summed over the pixels that have a label, at the label's size, and the number of these pixels.
+def cross_entropy_sum(scores: Scores, label: Tensor, weight: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Cross-entropy summed over the pixels that have a label, at the label's size, and the number of these pixels; or
+    both with a weight (B, H, W) float32 for each pixel.
 
     Scores (B, C, h, w) are upsampled bilinearly (``align_corners=False``) to the label (B, H, W), class indices, 255
     for no label. The sum is ``-log p(label)``, equations 4 and 5 of the paper before the division.
     """
     label = label.long()
-    count = (label != IGNORE).sum().float()
+    labelled = label != IGNORE
+    count = labelled.sum().float() if weight is None else (weight * labelled).sum()
     # In proportion, whatever predicting does: the loss teaches the class, and what lacks to 1 lowers none.
     values = scores.values if scores.kind is ScoreKind.LOGITS else to_probabilities(scores, "normalise")
     if label.numel() * values.shape[1] <= WHOLE_BATCH_VALUES:
-        return _upsampled_sum(values, label, scores.kind), count
+        return _upsampled_sum(values, label, scores.kind, weight), count
+    crops = [slice(crop, crop + 1) for crop in range(len(label))]
+    weights = [None if weight is None else weight[crop] for crop in crops]
     parts = [
-        checkpoint(_upsampled_sum, values[crop : crop + 1], label[crop : crop + 1], scores.kind, use_reentrant=False)
-        for crop in range(len(label))
+        checkpoint(_upsampled_sum, values[crop], label[crop], scores.kind, own, use_reentrant=False)
+        for crop, own in zip(crops, weights, strict=True)
     ]
     return torch.stack(parts).sum(), count
 
@@ -59,11 +63,14 @@ def global_share(count: Tensor, pixels: Tensor) -> Tensor:
     return both[0] / both[1].clamp_min(1.0)
 
 
-def _upsampled_sum(values: Tensor, label: Tensor, kind: ScoreKind) -> Tensor:
+def _upsampled_sum(values: Tensor, label: Tensor, kind: ScoreKind, weight: Tensor | None) -> Tensor:
     size = tuple(label.shape[-2:])
+    reduction = "sum" if weight is None else "none"
     upsampled = functional.interpolate(values.float(), size=size, mode="bilinear", align_corners=False)
     if kind is ScoreKind.LOGITS:
-        return functional.cross_entropy(upsampled, label, ignore_index=IGNORE, reduction="sum")
-    # Contiguous, because torch's gradient of this loss takes no other memory format on the CPU.
-    logarithm = upsampled.clamp_min(1e-8).log().contiguous()
-    return functional.nll_loss(logarithm, label, ignore_index=IGNORE, reduction="sum")
+        loss = functional.cross_entropy(upsampled, label, ignore_index=IGNORE, reduction=reduction)
+    else:
+        # Contiguous, because torch's gradient of this loss takes no other memory format on the CPU.
+        logarithm = upsampled.clamp_min(1e-8).log().contiguous()
+        loss = functional.nll_loss(logarithm, label, ignore_index=IGNORE, reduction=reduction)
+    return loss if weight is None else (loss * weight).sum()

@@ -43,7 +43,8 @@ class TargetMasks:
     A pixel without a label (255) belongs to no mask: all are 0 there (specs: mask2former.md, Losses). ``void`` says
     whether it counts as outside all masks, as published, or not at all. Labels are (B, H, W); classes are those
     that each image has, ascending; every frame of a clip has those of all its frames, with empty masks where one is
-    absent. ``seen`` says of each clip, or image, in which images which of its classes are matched.
+    absent. ``seen`` says of each clip, or image, in which images which of its classes are matched. ``weights`` (B, H,
+    W) float32, 0 to 1, say how much each pixel counts, where ``void`` is ignored; None: alike.
 
     In all methods ``image`` is an index in the batch, or int64 indices that broadcast with the points (..., 2),
     which are x and y as fractions of width and height.
@@ -53,6 +54,7 @@ class TargetMasks:
     classes: tuple[tuple[int, ...], ...]
     void: Void = "negative"
     seen: tuple[tuple[Seen, ...], ...] = ()
+    weights: Tensor | None = None
 
     @property
     def places(self) -> list[Seen]:
@@ -60,26 +62,28 @@ class TargetMasks:
         return [place for clip in self.seen for place in clip]
 
     def sample(self, image: int | Tensor, points: Tensor, classes: Tensor) -> Tensor:
-        """Sample masks bilinearly, with zeros around them; classes are int64, and the result is float32 of the shape
-        that points and classes broadcast to."""
+        """Sample masks bilinearly, with zeros around them, each pixel by its weight; classes are int64, and the result
+        is float32 of the shape that points and classes broadcast to."""
         total = torch.zeros((), device=points.device)
-        for share, label in self._around(image, points):
-            total = total + share * (label == classes)
+        for share, label, weight in self._around(image, points):
+            total = total + share * (label == classes) * weight
         return total
 
     def counted(self, image: int | Tensor, points: Tensor) -> Tensor | None:
-        """The weights of points: the interpolated share of labelled pixels around them; None if all weigh 1.
+        """The weights of points: the interpolated weight, 0 without a label, of the pixels around them; None if all
+        weigh 1.
 
         A point between a pixel with a label and one without counts in part, so that its loss is the pixels' losses,
-        interpolated as the masks are. Pixels beyond the image are left out. The weight is exactly 1 away from void,
-        and exactly 0 within it.
+        interpolated as the masks are. Pixels beyond the image are left out. Where pixels count alike, the weight is
+        exactly 1 away from void, and it is always exactly 0 within it.
         """
         if self.void == "negative":
             return None
-        inside = void = torch.zeros((), device=points.device)
-        for share, label in self._around(image, points):
-            inside, void = inside + share, void + share * (label == IGNORE)
-        return 1.0 - void / inside
+        inside = lost = torch.zeros((), device=points.device)
+        for share, label, weight in self._around(image, points):
+            lacks = label == IGNORE if self.weights is None else torch.where(label == IGNORE, 1.0, 1.0 - weight)
+            inside, lost = inside + share, lost + share * lacks
+        return 1.0 - lost / inside
 
     def within_void(self, image: int | Tensor, points: Tensor) -> Tensor | None:
         """Whether points have weight 0 (see `counted`, which costs more): no pixel around them has a label."""
@@ -93,8 +97,8 @@ class TargetMasks:
         row = (points[..., 1] * height + 0.5).long().clamp(0, height)
         return ~known[image, row, column]
 
-    def _around(self, image: int | Tensor, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """The four pixels around points: bilinear weight, 0 beyond the image, and label."""
+    def _around(self, image: int | Tensor, points: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor | float]]:
+        """The four pixels around points: bilinear share, 0 beyond the image, label, and weight."""
         height, width = self.labels.shape[-2:]
         x = points[..., 0] * width - 0.5
         y = points[..., 1] * height - 0.5
@@ -105,11 +109,17 @@ class TargetMasks:
                 share = (1.0 - (x - column).abs()) * (1.0 - (y - row).abs())
                 share = share * ((column >= 0) & (column < width) & (row >= 0) & (row < height))
                 column, row = column.clamp(0, width - 1).long(), row.clamp(0, height - 1).long()
-                yield share, self.labels[image, row, column].long()
+                weight = 1.0 if self.weights is None else self.weights[image, row, column]
+                yield share, self.labels[image, row, column].long(), weight
 
 
 def target_masks(
-    labels: Tensor, num_classes: int, void: Void = "negative", clip: Clip = IMAGES, present: Tensor | None = None
+    labels: Tensor,
+    num_classes: int,
+    void: Void = "negative",
+    clip: Clip = IMAGES,
+    present: Tensor | None = None,
+    weights: Tensor | None = None,
 ) -> TargetMasks:
     """Find the classes of each label map (B, H, W), uint8 or int64; refuse one beyond the network's.
 
@@ -134,7 +144,7 @@ def target_masks(
         every = tuple(sorted({number for frame in frames for number in frame}))
         classes += [every] * len(frames)
         seen.append((Seen(start, every),) if clip.published else _first_seen(frames, start))
-    return TargetMasks(labels, tuple(classes), void, tuple(seen))
+    return TargetMasks(labels, tuple(classes), void, tuple(seen), weights)
 
 
 def _first_seen(frames: Sequence[tuple[int, ...]], start: int) -> tuple[Seen, ...]:

@@ -153,7 +153,8 @@ def open_unlabelled(
     _require_frames(store, videos, dataset)
     contrast, narrowing = recipe.unlabelled.contrast, recipe.unlabelled.split == "narrowing"
     _require_reliable(store, videos, contrast=contrast is not None and not narrowing, talk=talk)
-    if contrast is None and not narrowing:
+    weighed = recipe.unlabelled.pixel_weights == "certainty"
+    if contrast is None and not narrowing and not weighed:
         return UnlabelledData(UnlabelledFrames(videos, StoreFrames(path)), stores=(store,))
     source = open_source(store)
     _require_frames(source, videos, dataset)

@@ -95,23 +95,24 @@ class SetPredictionLoss:
         labels: Tensor,
         clip: Clip = IMAGES,
         present: Tensor | None = None,
+        weights: Tensor | None = None,
     ) -> SetPredictionLosses:
         """Compare the predictions of all layers, class logits (B, Q, C + 1) and mask logits (B, Q, h, w), with label
         maps (B, H, W) of class indices, 255 for no label; ``clip`` says which images are frames of one clip,
-        ``present`` which labels occur (`target_masks`)."""
-        settings, weights = self.settings, self.settings.weights
+        ``present`` which labels occur, ``weights`` how much each pixel counts in masks (`TargetMasks`)."""
+        settings, parts = self.settings, self.settings.weights
         with torch.autocast(device_type=labels.device.type, enabled=False):
-            targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1, settings.void, clip, present)
+            targets = target_masks(labels, layers[0].class_logits.shape[-1] - 1, settings.void, clip, present, weights)
             numbers = list(range(len(layers)))
             drawn = {number: self._draw(layers[number], targets) for number in _drawn_in(numbers, clip)}
             draws = [drawn[number] for number in numbers]
-            matches = match(layers, targets, [draw.matching for draw in draws], weights)
+            matches = match(layers, targets, [draw.matching for draw in draws], parts)
             classes = torch.stack(
                 [self.class_loss(layer.class_logits, found) for layer, found in zip(layers, matches, strict=True)]
             )
             classes = classes * self._class_share(layers[0].class_logits, matches[0])
             masks, dice = self.mask_losses(layers, targets, matches, draws)
-        each = weights.classes * classes + weights.mask * masks + weights.dice * dice
+        each = parts.classes * classes + parts.mask * masks + parts.dice * dice
         if clip.published:
             each = torch.cat([each[:-2], each[-1:]])
         return SetPredictionLosses(classes, masks, dice, each.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from vsscli.data.classes import IGNORE
 from vsscli.errors import VssError
 from vsscli.models.outputs import MaskOutputs
 from vsscli.recipes.training import Unlabelled
@@ -36,12 +37,16 @@ class UnsupervisedLoss(Objective):
         assert said.unlabelled is not None
         assert view.unlabelled is not None
         outputs, target = said.unlabelled, view.target
-        loss_sum, count = cross_entropy_sum(outputs.scores, target)
-        reliable = global_share(count, (~view.unlabelled.padding).sum())
+        sure = None
+        if self.settings.pixel_weights == "certainty":
+            assert view.evidence is not None
+            sure = view.evidence.certainty
+        reliable = global_share((target != IGNORE).sum(), (~view.unlabelled.padding).sum())
         weight = self.settings.weight / reliable.clamp_min(1e-6) if self.settings.scale_weight else self.settings.weight
-        loss = global_mean(loss_sum, count)
         if self.settings.loss == "masks":
             assert isinstance(outputs, MaskOutputs)
             masks = SetPredictionLoss(SetPredictionSettings(void="ignored"))
-            loss = masks(outputs.layers, target, outputs.clip).total / len(outputs.layers)
+            loss = masks(outputs.layers, target, outputs.clip, weights=sure).total / len(outputs.layers)
+        else:
+            loss = global_mean(*cross_entropy_sum(outputs.scores, target, sure))
         return Term(loss, weight * said.layers, {"reliable": reliable})
