@@ -22,7 +22,7 @@ from multiprocessing.context import SpawnContext, SpawnProcess
 from types import ModuleType
 from typing import Any
 
-from vsscli.engine.relay import Relay, Send
+from vsscli.engine.relay import EVERY, Relay, Send
 from vsscli.engine.signals import signals_blocked, unblock_signals
 from vsscli.errors import VssError
 
@@ -144,7 +144,7 @@ _worker: _Worker
 
 def _begin(task: bytes, threads: int, sender: Any, lock: Any, stop: Any) -> None:
     global _worker
-    _worker = _Worker(task, threads, Relay(partial(_send, sender, lock, stop)))
+    _worker = _Worker(task, threads, Relay(partial(_send, sender, lock, stop), EVERY))
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the first one answers
     unblock_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()

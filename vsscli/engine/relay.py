@@ -15,19 +15,19 @@ Send = Callable[[str, Any], None]
 
 
 EVERY = 0.1
-"""Seconds between two reports of progress: a message for each of a thousand frames a second would cost as much as the
-frames do."""
+"""Seconds between two reports of progress to another process: a message for each of a thousand frames a second would
+cost as much as the frames do."""
 
 
 class Relay:
     """A listener (`vsscli.talk.Talk`) that sends on all that it is told.
 
     What is tracked counts towards the progress that the user already sees, so labels and totals are left out. The first
-    units are sent at once, further ones together, those of `EVERY` at a time.
+    units are sent at once, further ones together, those of ``every`` seconds at a time.
     """
 
-    def __init__(self, send: Send) -> None:
-        self._send = send
+    def __init__(self, send: Send, every: float = 0.0) -> None:
+        self._send, self._every = send, every
 
     def say(self, text: str) -> None:
         self._send("say", text)
@@ -37,13 +37,13 @@ class Relay:
 
     @contextmanager
     def track(self, label: str, total: int, unit: str = "frame") -> Iterator[Callable[[int], None]]:
-        lock, waiting, sent = Lock(), 0, -EVERY
+        lock, waiting, sent = Lock(), 0, -self._every
 
         def done(units: int) -> None:
             nonlocal waiting, sent
             with lock:
                 waiting += units
-                if monotonic() - sent >= EVERY:
+                if monotonic() - sent >= self._every:
                     self._send("done", waiting)
                     waiting, sent = 0, monotonic()
 
