@@ -81,7 +81,7 @@ def test_networks_predict_on_the_device(name: str, monkeypatch: pytest.MonkeyPat
         ("light-resnet", Encoding(kept=3)),
         ("light-resnet", Encoding(grid=4, kept=3)),
         ("light-resnet", Encoding(keep="all")),
-        ("vit-adapter", Encoding(kept=3)),
+        ("beit", Encoding(kept=3)),
         ("pmt-video", Encoding(kept=3)),
     ],
 )
@@ -170,6 +170,8 @@ def test_a_step_does_not_wait_but_for_the_costs_of_matching(
     settings = None if unlabelled is None else Unlabelled.model_validate(unlabelled)
     recipe = recipe.model_copy(update={"unlabelled": settings, "model": read_config(config)})
     size, fabric = CONFIGS[name].size(64, 96), Fabric()
+    # A second step differs in what trains, which the other networks show, not in the layers of these large ones.
+    steps = 1 if isinstance(recipe.model, Mask2FormerModel) else 2
     labels = torch.zeros(4, *size, dtype=torch.uint8)
     labels[:, :9], labels[1, 9:] = 255, 3
     noted = present_labels(labels).numpy()
@@ -184,12 +186,12 @@ def test_a_step_does_not_wait_but_for_the_costs_of_matching(
         crops = [_crops(size, present) for _ in range(2)]
         watch.waits.clear()
         watch.downs = 0
-        for _ in range(2):
+        for _ in range(steps):
             losses, _ = stepper.step([(crops[0], crops[1] if settings else None)], measure=True)
         assert all(figure.device == CUDA for figure in losses.figures.values())
         assert set(losses.figures) >= {"loss", "loss_supervised"}
     matches = isinstance(recipe.model, Mask2FormerModel | PlainVitModel)
-    assert [wait.partition(", at ")[0] for wait in watch.waits] == ["a copy to the host is waited for"] * 2 * matches
+    assert [wait.partition(", at ")[0] for wait in watch.waits] == ["a copy to the host is waited for"] * steps * matches
     assert all("matching.py" in wait for wait in watch.waits)
 
 
