@@ -20,7 +20,7 @@ from store_samples import CLASSES, distributions, prediction_header, snapshot, w
 from vsscli.engine.engine import Engine, grouped
 from vsscli.engine.local import packed
 from vsscli.engine.part import Part
-from vsscli.engine.relay import Relay
+from vsscli.engine.relay import EVERY, Relay
 from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.temporal import smooth
@@ -103,7 +103,7 @@ def test_an_error_of_the_listener_ends_the_work(workers: int) -> None:
 def test_progress_is_sent_at_once_and_then_in_tenths_of_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     now, sent = [0.0], []
     monkeypatch.setattr("vsscli.engine.relay.monotonic", lambda: now[0])
-    with Relay(lambda kind, value: sent.append((now[0], kind, value))).track("doubling", 14) as done:
+    with Relay(lambda kind, value: sent.append((now[0], kind, value)), EVERY).track("doubling", 14) as done:
         for now[0], units in ((0.0, 1), (0.05, 2), (0.09, 3), (0.1, 4), (0.19, 1), (0.15, 3)):
             done(units)
     assert sent == [(0.0, "done", 1), (0.1, "done", 9), (0.15, "done", 4)]

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from vsscli import __version__
 from vsscli.engine.attempt import attempt
 from vsscli.engine.local import Stopped
-from vsscli.engine.relay import EVERY, Relay
+from vsscli.engine.relay import Relay
 from vsscli.errors import VssError
 
 EVERY = 1.0
@@ -133,7 +133,7 @@ class Actor:
             if self._task is None:  # here, because Ray would take an error at the start for a death
                 self._task = caller.settle()
             with attempt(f"{caller.name}-{number}"):
-                results = list(self._task(group, 1, Relay(reporting, EVERY)))
+                results = list(self._task(group, 1, Relay(reporting)))
         except Exception as error:
             raise Failed(reporting.report, error) from error
         return results, reporting.report
