@@ -7,14 +7,15 @@ EoMT and PMT as recipes/2026/{teacher,student}.yaml predict, without their flip;
 recipes/student.yaml does, with the paper's eight scales and flip and at one scale. Counted are the operations of a
 frame, and the memory to train, in float32 and without the loss, of 16 crops of the recipe for the plain ViTs and 2 for
 ViT-Adapter, with and without recomputed activations. Timed is the network alone with random weights, on one window; a
-frame takes as many as its read-out needs.
+frame takes as many as its read-out needs. Networks over one frozen trunk also predict together, as with `vss pseudo
+--models` and in `vss run`.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ from vsscli.inference.plans import NONE, PAPER, AugmentationPlan
 from vsscli.models.build import build_network
 from vsscli.models.config import NetworkConfig
 from vsscli.models.cost import Cost, Outline, count_cost, outline
+from vsscli.models.network import Network
+from vsscli.models.together import Together
 from vsscli.recipes.load import load_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.stages.cost import windows_in
@@ -111,12 +114,40 @@ def of_window(bench: Bench, model: NetworkConfig, size: tuple[int, int], *, comp
     return bench.seconds(forward, warm=1 if bench.device.type == "cpu" else 3)
 
 
+def counted_together(case: Case, number: int) -> Row:
+    """Operations of a frame by so many networks over one frozen trunk, one after another and together."""
+    network = outline(case.recipe.model, CLASSES)
+    windows = windows_in(network, case.recipe, case.plan, FRAME).items()
+    alone, seen = (sum(count * network.flops(size, seen=seen) for size, count in windows) for seen in (False, True))
+    return {"TFLOP alone": number * alone / 1e12, "TFLOP together": (alone + (number - 1) * seen) / 1e12}
+
+
+def timed_together(bench: Bench, case: Case, number: int) -> Row:
+    """How many times as long they take one after another as together, on one window."""
+    model = case.recipe.model
+    (size, *_) = windows_in(outline(model, CLASSES), case.recipe, case.plan, FRAME)
+    networks = [build_network(model, CLASSES, load_pretrained=False).eval() for _ in range(number)]
+    for network in networks:
+        network.trunk_digest = "random"
+    joined = Together(networks).to(bench.device)
+    image = torch.randn(1, 3, *size, device=bench.device)
+
+    def forward(networks: Sequence[Network]) -> None:
+        with torch.inference_mode(), autocast(bench.device, bench.precision):
+            for network in networks:
+                network(image)
+
+    alone, at_once = (bench.seconds(partial(forward, some), warm=1) for some in (networks, [joined]))
+    return {"time alone / together": alone / at_once}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--counted", nargs="*", default=["L"], choices=list(WIDTHS))
     parser.add_argument("--timed", nargs="*", default=["S"], choices=list(WIDTHS))
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--together", type=int, default=3, help="networks over one trunk")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--out", type=Path, help="a JSON file of the rows")
     arguments = parser.parse_args()
@@ -127,10 +158,14 @@ def main() -> None:
     for size in arguments.counted:
         for case in cases(size):
             bench.attempt("counted", case.name, partial(counted, case, known))
+        name = f"{arguments.together} {case.name} over one trunk"
+        bench.attempt("together", name, partial(counted_together, case, arguments.together))
     seconds: dict[str, float] = {}
     for size in arguments.timed:
         for case in cases(size):
             bench.attempt("timed", case.name, partial(timed, bench, case, seconds, compiled=arguments.compile))
+        name = f"{arguments.together} {case.name} over one trunk"
+        bench.attempt("together", name, partial(timed_together, bench, case, arguments.together))
     print(bench.machine())
 
 
