@@ -282,14 +282,15 @@
   function openVideo(number) {
     state.video = number;
     state.shown = -1;
+    state.place = 0;
+    state.ahead = 1;
     byId("video").value = number;
+    byId("place").max = data.videos[number].drawn - 1;
+    byId("place").value = 0;
     load(`videos/${pad(number, 4)}.js`).then(() => {
       if (state.video !== number) return;
-      byId("place").max = data.videos[number].drawn - 1;
-      state.place = -1;
       drawTrack();
-      go(0);
-      refresh();
+      refresh();  // the first frame, or one that was chosen meanwhile
     }, (error) => { byId("where").textContent = error.message; });
   }
 
