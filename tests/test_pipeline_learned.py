@@ -125,7 +125,7 @@ def test_figures_of_held_out_frames_come_first(root: Path, tmp_path: Path) -> No
     assert (values["scores"]["miou"], values["trained_on"]) == (done.figures.values["miou"], 2)
     cells = r'scope="row">[^<]*?, ([^<]*)</th><td data-value="([\d.]+)" data-metric="miou"'
     shown = re.findall(cells, report.page.read_text())
-    assert [what for what, _ in shown] == ["4 held-out frames", "of all frames, 2 trained on"]
+    assert [what for what, _ in shown] == ["4 held-out frames", "all frames (2 of 6 trained on)"]
     assert [float(value) for _, value in shown] == pytest.approx([miou([1, 2, 4, 5]), miou([*range(FRAMES)])])
     assert any(f"held out: miou {miou([1, 2, 4, 5]):.4f}" in line for line in heard.said)
 
