@@ -31,3 +31,11 @@ def others(tmp_path: Path) -> Path:
     for name in ("a.txt", "0.json", "alley.json", "street/b", "c/0/0/0/0", "x/1/0/0/0", "last.pt", "00000.png"):
         (folder / name).write_text(f"of somebody: {name}")
     return folder
+
+
+@pytest.fixture
+def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Mask classifiers train in this process in a third of the time (`small.compare_few_points`)."""
+    from small import compare_few_points
+
+    compare_few_points(monkeypatch)

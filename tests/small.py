@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import yaml
 
@@ -19,6 +21,8 @@ from vsscli.recipes.training import Unlabelled
 from vsscli.talk import SILENCE, Talk
 from vsscli.training import run
 from vsscli.training.begun import TrainResult
+from vsscli.training.objectives import labels, pseudo_labels
+from vsscli.training.set_prediction import SetPredictionSettings
 
 SCENE = {"videos": 2, "unlabelled_videos": 2, "val_videos": 1, "frames": 6, "size": [48, 64]}
 
@@ -81,6 +85,13 @@ def train(
 ) -> TrainResult:
     """Train a recipe into a folder, whose parent is the workspace."""
     return run.train(recipe, out, context=Context(out.parent, data_root, device, talk=talk), **options)
+
+
+def compare_few_points(patch: pytest.MonkeyPatch) -> None:
+    """Let training compare masks at half as many points as a crop has pixels here; usual are six times as many, on
+    which mask classifiers this small would spend most of their time."""
+    for module in (labels, pseudo_labels):
+        patch.setattr(module, "SetPredictionSettings", partial(SetPredictionSettings, points=1000))
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

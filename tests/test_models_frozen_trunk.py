@@ -22,6 +22,8 @@ from vsscli.training import loop
 from vsscli.training.averaging import AveragedWeights
 from vsscli.training.learner import Learner, MeanTeacher
 
+pytestmark = pytest.mark.usefixtures("few_points")
+
 PMT = {**VIT, "queries": "decoder", "blocks": 2, "annealing": [[0.0, 0.5], [0.25, 0.75]]}
 TABLE = ClassTable("seven", tuple("abcdefg"), tuple((i, i, i) for i in range(7)))
 

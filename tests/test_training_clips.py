@@ -17,6 +17,8 @@ from vsscli.errors import VssError
 from vsscli.recipes.schema import Recipe
 from vsscli.training.mixing import mixed
 
+pytestmark = pytest.mark.usefixtures("few_points")
+
 CLIPS = {"clip": 3, "num_queries": 8, "blocks": 2}
 
 

@@ -52,6 +52,7 @@ def cut_down(root: Path, shipped: str, **changes: Any) -> Recipe:
     return Recipe.model_validate(values)
 
 
+@pytest.mark.usefixtures("few_points")
 @pytest.mark.parametrize(("shipped", "precision"), [("tiny/student", "32"), ("tiny/teacher", "bf16")])
 def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: str, tmp_path: Path) -> None:
     recipe = cut_down(tmp_path / "data", shipped, train={"precision": precision})
@@ -81,6 +82,7 @@ def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: st
     assert masks == len(list((tmp_path / "masks").rglob("*.png"))) > 0
 
 
+@pytest.mark.usefixtures("few_points")
 def test_an_interrupted_run_goes_on_bit_for_bit(tmp_path: Path) -> None:
     changes: dict[str, Any] = {"train": {"steps": 4, "checkpoint_every": 2}, "model": {"drop_path": 0.2}}
     require_same_weights(cut_down(tmp_path / "data", "tiny/student", **changes), tmp_path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cut_off import require_same_weights
 from network_samples import VIT
 from small import read_journal, small_recipe, train
@@ -12,6 +13,8 @@ from small import read_journal, small_recipe, train
 from vsscli.models.checkpoints import load_checkpoint, restore_network
 from vsscli.models.plain_vit.network import PlainVit
 from vsscli.recipes.schema import Recipe
+
+pytestmark = pytest.mark.usefixtures("few_points")
 
 SMALL = {**VIT, "crop": [32, 64], "sizes": {"width": 48, "depth": 4, "heads": 3, "hidden": 96}}
 EOMT = {"schedule": "poly_after", "warmup": 1, "encoder_warmup": 1, "layer_decay": 0.8, "clip": 1.0, "batch_size": 2}
