@@ -309,6 +309,16 @@ def test_a_loader_process_that_is_killed_is_reported_and_the_others_end(
     assert multiprocessing.active_children() == []  # although the error is kept
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGCHLD"), reason="no such signal")
+def test_torch_does_not_get_to_raise_errors_whenever_a_process_ends(
+    videos: list[FolderVideo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.utils.data._utils.signal_handling._SIGCHLD_handler_set", False)  # as in a new process
+    before = signal.getsignal(signal.SIGCHLD)
+    load(labelled(videos), workers=1)
+    assert signal.getsignal(signal.SIGCHLD) is before
+
+
 def run_out_of_shared_memory() -> None:
     signal.signal(signal.SIGBUS, signal.SIG_DFL)  # not pytest's, which writes a traceback
     os.kill(os.getpid(), signal.SIGBUS)
