@@ -16,9 +16,11 @@ from video_samples import SIZE, write_clip
 
 from vsscli.cli.app import run
 from vsscli.context import Context
+from vsscli.data.layouts import open_dataset
 from vsscli.data.png import parse_png
 from vsscli.project import init
 from vsscli.project.sizing import Size, measured_size
+from vsscli.recipes.load import load_recipe
 
 PAGE = Path(__file__).parents[1] / "docs" / "first-steps.md"
 ROAD, SKY = (128, 64, 128), (70, 130, 180)
@@ -74,6 +76,7 @@ def test_the_page_followed_to_the_letter(street: Path, monkeypatch: pytest.Monke
             continue
         if command == ["vss", "import", "corrected.zip"]:
             _correct(street)
+            scored = _scored(street)
         vss(*command[1:])
         if command == ["vss", "init"]:  # clips of 48 by 64 pixels need a smaller network
             student = street / "student.yaml"
@@ -90,6 +93,15 @@ def test_the_page_followed_to_the_letter(street: Path, monkeypatch: pytest.Monke
     assert (street / "dataset.yaml").read_text() == before
     corrected = Image.open(street / "labels" / CORRECTED[0])
     assert len(np.unique(np.asarray(corrected))) == 1
+    assert scored
+    assert _scored(street) == scored  # so the figures of both rounds can be compared
+    assert CORRECTED[0].removesuffix(".png") not in scored
+
+
+def _scored(street: Path) -> set[str]:
+    """The held-out frames that have a mask."""
+    val = open_dataset(load_recipe(street / "dataset.yaml").data, street).split("val")
+    return {frame.address for video in val for frame in video.frames if frame.mask is not None}
 
 
 def _correct(street: Path) -> None:
