@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from store_samples import class_table, distributions, prediction_header, stems, write_predictions
+from store_samples import SIZE, class_table, distributions, encoded, prediction_header, stems, write_predictions
 
 from vsscli import files
 from vsscli.store.header import Header
@@ -21,8 +21,17 @@ STEPS = ("replace", "rename", "fsync")
 CRASHES = (*STEPS, "mkdir", "rmdir", "unlink")
 """The calls of `os` between which a crash can fall."""
 
-MEANS = {"street": distributions(1, 66)}
+FRAMES = 66
 """Two segments."""
+
+SAMPLES = {
+    "prediction": (prediction_header(), encoded(distributions(1, FRAMES), prediction_header().parsed_encoding())),
+    "pseudo": (
+        Header("pseudo", class_table(), "", {"level": 76}, {}),
+        {"pseudo_label": distributions(1, FRAMES).argmax(axis=1).astype(np.uint8)},
+    ),
+}
+"""Headers and arrays of a video of predictions (four arrays) and of one of pseudo-labels (one array)."""
 
 
 def part_of(path: Path, process: int) -> Path:
@@ -56,15 +65,12 @@ def at_step(number: int, action: Callable[[], None], steps: tuple[str, ...] = ST
 
 
 def write_sample(path: Path, kind: str) -> None:
-    """A video of two segments, of predictions (four arrays) or of pseudo-labels (one)."""
-    if kind == "prediction":
-        write_predictions(path, prediction_header(), MEANS)
-        return
-    header = Header("pseudo", class_table(), "", {"level": 76}, {})
-    labels = MEANS["street"].argmax(axis=1).astype(np.uint8)
+    """Write one of the `SAMPLES`."""
+    header, arrays = SAMPLES[kind]
     with StoreWriter(path, header) as writer:
-        for segment in writer.pending("street", stems(len(labels)), labels.shape[1:]):
-            writer.write("street", segment, {"pseudo_label": labels[segment.start : segment.stop]})
+        for segment in writer.pending("street", stems(FRAMES), SIZE):
+            frames = slice(segment.start, segment.stop)
+            writer.write("street", segment, {name: values[frames] for name, values in arrays.items()})
 
 
 def write_and_die(path: Path, kind: str, number: int) -> None:

@@ -61,11 +61,14 @@ def write_predictions(path: Path, header: Header, videos: Mapping[str, np.ndarra
     with StoreWriter(path, header) as writer:
         for video, means in videos.items():
             for segment in writer.pending(video, stems(len(means)), means.shape[2:]):
-                frames = [
-                    encode(mean, shrink(mean, encoding.grid), encoding) for mean in means[segment.start : segment.stop]
-                ]
-                writer.write(video, segment, {name: np.stack([frame[name] for frame in frames]) for name in frames[0]})
+                writer.write(video, segment, encoded(means[segment.start : segment.stop], encoding))
     return open_store(path)
+
+
+def encoded(means: np.ndarray, encoding: Encoding) -> dict[str, np.ndarray]:
+    """The arrays of a store for dense distributions (T, C, H, W)."""
+    frames = [encode(mean, shrink(mean, encoding.grid), encoding) for mean in means]
+    return {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
 
 
 def change_group(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
