@@ -162,6 +162,28 @@ def test_of_two_that_begin_a_video_at_once_one_wins(empty: fsspec.AbstractFileSy
     path.unlink()
 
 
+@pytest.mark.parametrize(
+    ("there", "created", "left"), [(None, True, b"mine"), (b"theirs", False, b"theirs"), (b"mine", True, b"mine")]
+)
+def test_a_store_that_answers_a_creation_with_an_error_overwrites_nothing(
+    empty: fsspec.AbstractFileSystem, monkeypatch: pytest.MonkeyPatch, there: bytes | None, created: bool, left: bytes
+) -> None:
+    """As S3 does while another process creates the object, and other stores to any condition."""
+    path = cast(RemotePath, work_for(place_of(URL)).lock_path("street"))
+    if there is not None:
+        path.write_bytes(there)
+    put = type(empty).pipe_file
+
+    def refuse(self: fsspec.AbstractFileSystem, key: str, data: bytes, mode: str = "overwrite", **more: object) -> None:
+        if mode == "create":
+            raise OSError("ConditionalRequestConflict")
+        put(self, key, data, mode=mode, **more)
+
+    monkeypatch.setattr(type(empty), "pipe_file", refuse)
+    assert path.create(b"mine") is created
+    assert path.read_bytes() == left
+
+
 def test_what_the_living_write_is_left_to_them() -> None:
     with StoreWriter(URL, prediction_header()) as first, StoreWriter(URL, prediction_header()) as second:
         first.pending("street", stems(3), SIZE)

@@ -170,7 +170,7 @@ class RemotePath(PurePosixPath):
             self._files.pipe_file(self._key, data)
 
     def create(self, data: bytes) -> bool:
-        """Write an object that does not exist; `False` if it does. Stores that can't tell overwrite it."""
+        """Write an object that does not exist; `False` if it does."""
         try:
             with _reached(self):
                 try:
@@ -178,7 +178,11 @@ class RemotePath(PurePosixPath):
                 except FileExistsError:
                     return False
         except VssError:
-            self.write_bytes(data)  # if the store can be reached, it does not know `create`
+            # The store does not know `create`; or another process creates it now, which S3 answers with a conflict; or
+            # only the answer was lost. What is there is never overwritten.
+            if self.exists():
+                return self.read_bytes() == data
+            self.write_bytes(data)
         return True
 
     def modified(self) -> float:
