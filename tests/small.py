@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
+import tempfile
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,7 @@ import yaml
 
 from vsscli.context import Context
 from vsscli.data.layouts import open_dataset
+from vsscli.drawn.scene import draw_scene
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.recipes.readout import Predict
@@ -23,6 +27,8 @@ from vsscli.training import run
 from vsscli.training.begun import TrainResult
 from vsscli.training.objectives import labels, pseudo_labels
 from vsscli.training.set_prediction import SetPredictionSettings
+
+_drawn = tempfile.TemporaryDirectory(prefix="vss-drawn-")
 
 SCENE = {"videos": 2, "unlabelled_videos": 2, "val_videos": 1, "frames": 6, "size": [48, 64]}
 
@@ -83,8 +89,19 @@ def train(
     talk: Talk = SILENCE,
     **options: Any,
 ) -> TrainResult:
-    """Train a recipe into a folder, whose parent is the workspace."""
+    """Train a recipe into a folder, whose parent is the workspace, on videos that are drawn once in every process."""
+    _copy_videos(recipe, data_root or Path(recipe.data.root))
     return run.train(recipe, out, context=Context(out.parent, data_root, device, talk=talk), **options)
+
+
+def _copy_videos(recipe: Recipe, root: Path) -> None:
+    """Put a recipe's drawn videos into its folder, which takes a twentieth of the time of drawing them there."""
+    scene = recipe.data.scene
+    if scene is None or root.exists() or not root.is_absolute():
+        return
+    kept = Path(_drawn.name, sha256(scene.model_dump_json().encode()).hexdigest())
+    draw_scene(scene, kept)
+    shutil.copytree(kept, root)
 
 
 def compare_few_points(patch: pytest.MonkeyPatch) -> None:
