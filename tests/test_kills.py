@@ -38,6 +38,7 @@ gc.freeze()
 for line in sys.stdin:
     process = os.fork()
     if process == 0:
+        os.setsid()
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(2, 1)
         os._exit(run(json.loads(line)))
@@ -67,7 +68,11 @@ class Starter:
             )
 
     def run(self, arguments: list[str], seconds: float | None = None) -> int:
-        """Run a command, and kill it after so many seconds. Returns its exit code, negative for a signal."""
+        """Run a command, and kill it after so many seconds. Returns its exit code, negative for a signal.
+
+        Processes that a killed one leaves end by themselves, and are waited for: a command that is really started takes
+        longer than they do, but this one's successor begins within milliseconds.
+        """
         assert self.process.stdin is not None
         print(json.dumps([*arguments, "--quiet"]), file=self.process.stdin, flush=True)
         process = self._answer()
@@ -75,11 +80,26 @@ class Starter:
         if seconds is not None and not select.select([self.process.stdout], [], [], seconds)[0]:
             with suppress(ProcessLookupError):  # it has ended just now
                 os.kill(process, signal.SIGKILL)
-        return self._answer()
+        code = self._answer()
+        began = time.monotonic()
+        while in_session(process):
+            assert time.monotonic() - began < 20, "processes live on after their command"
+            time.sleep(0.001)
+        return code
 
     def _answer(self) -> int:
         assert self.process.stdout is not None
         return int(self.process.stdout.readline())
+
+
+def in_session(leader: int) -> bool:
+    """Whether a process of a session runs, as far as the system says so."""
+    for place in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, _, session = place.read_text().rpartition(")")[2].split()[:4]
+            if int(session) == leader and state != "Z":
+                return True
+    return False
 
 
 @pytest.fixture(scope="module")
