@@ -71,6 +71,17 @@ def test_masks_of_the_same_model_are_kept_and_of_another_refused(
     assert predict_input(models[1], frames, out, context=Context(tmp_path, device="cpu"), force=True) == 2
 
 
+def test_a_place_of_ones_own_needs_none_in_the_workspace(models: tuple[Path, Path], tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "stores").symlink_to(tmp_path / "elsewhere")
+    context = Context(tmp_path / "runs", device="cpu")
+    with pytest.raises(VssError, match="leads to"):
+        predict_split(models[0], "val", context=context)
+    assert predict_split(models[0], "val", context=context, out=tmp_path / "own.zarr").predicted
+    assert not any((tmp_path / "elsewhere").iterdir())
+
+
 def test_pictures_that_nothing_tells_the_origin_of_are_no_masks(
     models: tuple[Path, Path], frames: Path, tmp_path: Path
 ) -> None:

@@ -122,8 +122,9 @@ def predict_split(
             beside = []
             if there.frames < total:
                 others = [request(other, split, context, **how, talk=SILENCE) for other in along]
-                places = {other.place: other for other in others if other.place != asked.place and asked.fits(other)}
-                beside = [other for other in places.values() if _lacks(other, videos, digests, force)]
+                fitting = {other.header.fingerprint: other for other in others if asked.fits(other)}
+                fitting.pop(header.fingerprint, None)  # the same predictions, in the same place
+                beside = [other for other in fitting.values() if _lacks(other, videos, digests, force)]
     missing = total - there.frames
     if not fabric.is_global_zero:
         talk = Silence()

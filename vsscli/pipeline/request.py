@@ -29,14 +29,21 @@ NUMERICS = 2
 
 @dataclass(frozen=True)
 class Request:
-    """A model, how it predicts the videos of a data set's split, and the store for that."""
+    """A model, how it predicts the videos of a data set's split, and the store for that, whose name begins with
+    ``name``."""
 
     checkpoint: Checkpoint
     how: ReadOut
     dataset: Dataset
     videos: list[FolderVideo]
     header: Header
-    place: Path
+    workspace: Path
+    name: str
+
+    @property
+    def place(self) -> Path:
+        """The store's place in the workspace; raises as `vsscli.pipeline.workspace.store_path`."""
+        return store_path(self.workspace, self.header, self.name)
 
     def fits(self, other: Request) -> bool:
         """Whether another model can predict the same frames together with this one: both are networks over one frozen
@@ -73,8 +80,7 @@ def request(
     take_classes(checkpoint, dataset)
     videos = dataset.split(split)
     header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
-    place = store_path(context.workspace, header, f"{recipe.name}-{how.plan.name}")
-    return Request(checkpoint, how, dataset, videos, header, place)
+    return Request(checkpoint, how, dataset, videos, header, context.workspace, f"{recipe.name}-{how.plan.name}")
 
 
 def chosen_plan(predict: Predict, *, tta: bool, named: str | AugmentationPlan | None) -> AugmentationPlan:
