@@ -83,10 +83,12 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
 
 
 def _places(root: Path, patterns: Sequence[str]) -> list[Path]:
-    """The files and folders that match patterns, without repetitions, in the order of the patterns."""
+    """The files and folders that match patterns, without repetitions, in the order of the patterns. What is called like
+    a pattern is meant itself: the folder ``day [1]``."""
     found: dict[Path, None] = {}
     for pattern in patterns:
-        matches = sorted(glob.glob(pattern, root_dir=root, recursive=True))
+        whole = (root / pattern).exists()
+        matches = [pattern] if whole else sorted(glob.glob(pattern, root_dir=root, recursive=True))
         if not matches:
             raise VssError(f"data.videos: nothing in {root} matches {pattern}", "give files, folders, or patterns")
         found |= dict.fromkeys(root / place for place in matches)

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vsscli.data.classes import IGNORE, ClassTable
+from vsscli.errors import VssError
 from vsscli.project.sizing import Size
+from vsscli.yamltext import parse_yaml
 
 PIPELINE, DATASET, CLASSES = "vss.yaml", "dataset.yaml", "classes.yaml"
 STUDENT, RETRAINED = "student.yaml", "retrained.yaml"
@@ -72,21 +74,44 @@ def dataset(data: Described) -> str:
 
 
 def extended(text: str, data: Described) -> str:
-    """A ``dataset.yaml`` that may have been edited, brought up to date in the lines that `vss init` maintains."""
+    """A ``dataset.yaml`` that may have been edited, brought up to date in the lists that `vss init` maintains.
+
+    Raises
+    ------
+    VssError
+        It is laid out otherwise than `vss init` writes it, and one of these lists has to change; says how.
+    """
     lines = text.splitlines()
-    for line in dataset(data).splitlines():
-        key = next((key for key in ("  videos:", "  stills:", "  held_out:") if line.startswith(key)), None)
-        if key is None:
-            continue
-        at = next((n for n, there in enumerate(lines) if there.startswith(key)), None)
+    wanted = {"videos": data.videos, "stills": data.stills, "held_out": data.held_out}
+    for name in _differing(text, wanted):
+        (line,) = (line for line in dataset(data).splitlines() if line.startswith(f"  {name}:"))
+        at = next((n for n, there in enumerate(lines) if there.startswith(f"  {name}:")), None)
         if at is None:
             before = (n for n, there in enumerate(lines) if there in ("  layout: files", "  classes: classes.yaml"))
             lines.insert(max(before, default=len(lines) - 1) + 1, line)
-        elif lines[at].split("#")[0].split() != line.split("#")[0].split():
-            lines[at] = line
+            continue
+        end = at + 1
+        while end < len(lines) and lines[end].startswith(("   ", "  -", "  ]")):  # of a list over several lines
+            end += 1
+        lines[at:end] = [line]
     if data.held_out:
         lines = [line for line in lines if not line.startswith("  val: train ")]
-    return "\n".join([*lines, ""])
+    new = "\n".join([*lines, ""])
+    for name in _differing(new, wanted):
+        raise VssError(
+            f"{DATASET} is not laid out as `vss init` writes it, and can't be brought up to date",
+            f"set data.{name} in it to {_list(wanted[name])}, and run `vss init` again",
+        )
+    return new
+
+
+def _differing(text: str, wanted: Mapping[str, Sequence[str]]) -> list[str]:
+    """The lists in the data of a ``dataset.yaml`` that are others than they should be; empty ones may be anything."""
+    try:
+        said = parse_yaml(text, DATASET)["data"]
+        return [name for name, values in wanted.items() if values and list(said.get(name) or ()) != list(values)]
+    except (VssError, KeyError, TypeError, AttributeError):
+        return [name for name, values in wanted.items() if values]
 
 
 def student(start: str, size: Size) -> str:
