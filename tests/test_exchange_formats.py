@@ -13,6 +13,11 @@ from exchange_samples import read_as, reading
 from vsscli.data.classes import ClassTable
 from vsscli.data.png import encode_label
 from vsscli.exchange.catalogue import reader_of
+from vsscli.exchange.colour import ColourWriter
+from vsscli.exchange.guess import guess_format
+from vsscli.exchange.items import Choices, Item
+from vsscli.exchange.sink import Sink
+from vsscli.exchange.source import open_source_files
 
 TABLE = ClassTable("t", ("road", "car"), ((128, 64, 128), (0, 0, 142)))
 V = 255
@@ -187,3 +192,32 @@ def test_masks_that_name_no_classes_are_read_by_number_and_it_is_said(tmp_path: 
         for found in reader_of("png")(given):
             np.testing.assert_array_equal(found.draw(SIZE), LABEL)
         assert list(given.remarks.values()) == [1]
+
+
+def test_labels_in_linked_folders_are_read_and_systems_own_files_are_not(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "masks" / "@eaDir").mkdir(parents=True)
+    elsewhere.mkdir()
+    for place in (elsewhere / "0.png", tmp_path / "masks" / "@eaDir" / "1.png"):
+        place.write_bytes(encode_label(LABEL, TABLE.palette()))
+    (tmp_path / "masks" / "v").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(tmp_path / "masks")
+    with open_source_files(tmp_path / "masks") as source:
+        assert source.names == ("v/0.png",)
+
+
+@pytest.mark.parametrize("key", ["annotations", "predictions"])
+def test_tasks_of_label_studio_are_known_by_their_long_runs(tmp_path: Path, key: str) -> None:
+    runs = [{"result": [{"type": "brushlabels", "value": {"rle": [255] * 2**15}}]}]
+    (tmp_path / "tasks.json").write_text(json.dumps([{"id": 1, key: runs, "data": {"image": "a.png"}}]))
+    with open_source_files(tmp_path / "tasks.json") as source:
+        assert guess_format(source) == "label-studio"
+
+
+def test_void_has_a_name_of_its_own_in_a_labelmap(tmp_path: Path) -> None:
+    table = ClassTable("t", ("background", "void"), ((1, 1, 1), (2, 2, 2)))
+    with Sink(tmp_path / "a") as sink:
+        writer = ColourWriter(sink, table, Choices())
+        writer.add(Item("v", "0", np.array([[0, 1, V]], np.uint8)))
+        writer.finish()
+    np.testing.assert_array_equal(read_as("colour", tmp_path / "a", table)["v/0.png"], [[0, 1, V]])

@@ -55,9 +55,11 @@ def test_a_later_choice_replaces_the_images_of_an_earlier_one(home: Path, tmp_pa
     own = tmp_path / "next" / "images" / "of mine.png"
     own.write_bytes(b"")
     first = (tmp_path / "next" / "frames.txt").read_text().splitlines()
-    (tmp_path / "next" / "images" / f"{first[0].replace('/', '_')}.png").unlink()
+    earlier = tmp_path / "next" / "images" / f"{first[0]}.png"  # as versions before named them
+    earlier.parent.mkdir()
+    (tmp_path / "next" / "images" / f"{first[0].replace('/', '_')}.png").rename(earlier)
     done = advise(1, tmp_path / "next", context=Context(home / "runs"))
-    images = {path.name for path in (tmp_path / "next" / "images").iterdir()}
+    images = {path.name for path in (tmp_path / "next" / "images").rglob("*.png")}
     assert images == {own.name, f"{done.choices[0].address.replace('/', '_')}.png"}
 
 

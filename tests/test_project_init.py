@@ -13,7 +13,7 @@ from PIL import Image
 from video_samples import SIZE, write_clip
 
 from vsscli.context import Context
-from vsscli.data.classes import ClassTable
+from vsscli.data.classes import ClassTable, load_class_table
 from vsscli.data.layouts import open_dataset
 from vsscli.data.masks import write_mask
 from vsscli.data.videos import FolderVideo, Frame
@@ -211,6 +211,64 @@ def test_names_of_colours_are_asked_for(clips: Path) -> None:
     assert done.classes == ("sky", "class_ff0000")
     assert "#0000ff" in asked[0][0]
     assert started(clips).classes == ("sky", "class_ff0000")
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_colour_masks_in_a_zip_give_the_classes_as_those_in_a_folder_do(clips: Path, named: bool) -> None:
+    labelmap = clips / "labelmap.txt"
+    labelmap.rename(clips / "masks" / labelmap.name) if named else labelmap.unlink()
+    shutil.make_archive(str(clips / "exported"), "zip", clips / "masks")
+    shutil.rmtree(clips / "masks")
+    done = started(clips)
+    assert done.classes == (("road", "sky") if named else ("class_0000ff", "class_ff0000"))
+    assert load_class_table("classes.yaml", clips).colours == ((RED, BLUE) if named else (BLUE, RED))
+    assert done.labelled == 10
+
+
+def test_masks_are_found_whatever_the_case_of_their_suffix(clips: Path) -> None:
+    (clips / "labelmap.txt").unlink()
+    for path in sorted((clips / "masks").rglob("*.png")):
+        path.rename(path.with_suffix(".PNG"))
+    assert started(clips).classes == ("class_0000ff", "class_ff0000")
+
+
+def test_folders_may_be_called_like_a_pattern_or_a_comment(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    for count, name in enumerate(("day [1]", "day #1", "day #2"), start=1):
+        frames(tmp_path / name, 6)
+        assert started(tmp_path).videos == count
+    assert load_recipe(tmp_path / "dataset.yaml").data.videos == ("day [1]", "day #1", "day #2")
+
+
+def test_a_list_that_was_written_over_several_lines_is_brought_up_to_date(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    frames(tmp_path / "one", 6)
+    started(tmp_path)
+    described = tmp_path / "dataset.yaml"
+    (line,) = (line for line in described.read_text().splitlines() if line.startswith("  videos:"))
+    for block in ('  videos:\n    - "one"   # mine', "  videos:\n  - one", '  videos: [\n    "one"\n  ]'):
+        edited = described.read_text().replace(line, block)
+        described.write_text(edited)
+        assert started(tmp_path).written == []
+        assert described.read_text() == edited
+    frames(tmp_path / "two", 6)
+    assert started(tmp_path).videos == 2
+    assert load_recipe(described).data.videos == ("one", "two")
+
+
+def test_a_description_in_another_layout_is_not_harmed(tmp_path: Path) -> None:
+    (tmp_path / "classes.txt").write_text("road\nsky\n")
+    frames(tmp_path / "one", 6)
+    started(tmp_path)
+    described = tmp_path / "dataset.yaml"
+    described.write_text(described.read_text().replace("\n  ", "\n    "))
+    before = described.read_text()
+    assert started(tmp_path).written == []
+    frames(tmp_path / "two", 6)
+    with pytest.raises(VssError, match="not laid out") as caught:
+        started(tmp_path)
+    assert '["one", "two"]' in caught.value.hint
+    assert described.read_text() == before
 
 
 def test_names_in_labels_become_the_classes(clips: Path) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import re
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -21,6 +22,7 @@ from vsscli.exchange.items import Choices, Found, Item, Reading, Writer
 from vsscli.exchange.names import BACKGROUND, ClassNames
 from vsscli.exchange.png import png_size
 from vsscli.exchange.sink import Sink
+from vsscli.exchange.source import Source
 
 BLACK: Colour = (0, 0, 0)
 VOC_BORDER: Colour = (224, 224, 192)
@@ -84,7 +86,8 @@ def labelmap(table: ClassTable, colours: tuple[Colour, ...]) -> str:
     broken = next((name for name in table.names if re.search(r"[:#\r\n]", name) or name != name.strip()), None)
     if broken is not None:
         raise VssError(f"class {broken!r} can't be written in a {LABELMAP}", "rename it, or export --to png")
-    void = BACKGROUND if BACKGROUND not in map(str.lower, table.names) else "void"
+    taken = {*map(str.lower, table.names)}
+    void = next(name for name in (BACKGROUND, "void", *map("void {}".format, range(len(taken)))) if name not in taken)
     rows = [(void, BLACK), *zip(table.names, colours, strict=True)]
     return "# label:color_rgb:parts:actions\n" + "".join(f"{name}:{r},{g},{b}::\n" for name, (r, g, b) in rows)
 
@@ -114,17 +117,16 @@ def _read_masks(reading: Reading, folder: str) -> Iterator[Found]:
 
 def colours_of(reading: Reading, where: str) -> dict[Colour, int]:
     """The class of each colour: by the source's labelmap, else by the class table."""
-    file, names = reading.source.named(LABELMAP), reading.names
+    found, names = labelmap_in(reading.source), reading.names
     void = {BLACK: names.uncovered, VOC_BORDER: IGNORE}
-    if file is None:
+    if found is None:
         colours = names.table.colours
         twice = next((colour for colour in colours if colours.count(colour) > 1), None)
         if twice is not None or BLACK in colours:
             what = f"has more than one class in {twice}" if twice else "has a class in black, which is void"
             raise VssError(f"class table {names.table.name} {what}", f"give the classes other colours, or a {LABELMAP}")
         return void | {colour: index for index, colour in enumerate(colours)}
-    place = str(reading.source.place(file))
-    rows = parse_class_lines(reading.source.read(file, 2**20).decode("utf-8-sig", errors="replace"), place)
+    place, rows = found
     if not all(isinstance(row, dict) and row["colour"] for row in rows):
         raise VssError(f"{place} does not give every class a colour", "write name:red,green,blue:: on every line")
     if any(max(row["colour"]) > 255 for row in rows):
@@ -134,8 +136,17 @@ def colours_of(reading: Reading, where: str) -> dict[Colour, int]:
     black = [row["name"] for row in rows if tuple(row["colour"]) == BLACK]
     void[BLACK] = IGNORE if black and names.index(black[0]) is None else names.require([BACKGROUND], place)[BACKGROUND]
     kept = [row for row in rows if tuple(row["colour"]) != BLACK or names.index(row["name"]) is not None]
-    found = names.require([row["name"] for row in kept], place)
-    return void | {tuple(row["colour"]): found[row["name"]] for row in kept}
+    index = names.require([row["name"] for row in kept], place)
+    return void | {tuple(row["colour"]): index[row["name"]] for row in kept}
+
+
+def labelmap_in(source: Source) -> tuple[str, list[Any]] | None:
+    """The labelmap among some files: where it is, and its rows, as `parse_class_lines` has them."""
+    file = source.named(LABELMAP)
+    if file is None:
+        return None
+    place = str(source.place(file))
+    return place, parse_class_lines(source.read(file, 2**20).decode("utf-8-sig", errors="replace"), place)
 
 
 def _read(reading: Reading, name: str, table: np.ndarray, classes: Mapping[Colour, int]) -> np.ndarray:

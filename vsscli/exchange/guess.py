@@ -52,8 +52,8 @@ def _json_kind(source: Source, name: str) -> str:
         return "coco-panoptic"
     if (b'"shapes"' in head and b'"imagePath"' in head) or b'"shape_type"' in head:
         return "labelme"
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[") and b'"data"' in head:
-        return "label-studio"
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"["):  # the runs of a task may come before its data
+        return "label-studio" if any(key in head for key in (b'"data"', b'"annotations"', b'"predictions"')) else ""
     return "coco" if b'"images"' in head or b'"annotations"' in head or b'"categories"' in head else ""
 
 

@@ -7,7 +7,6 @@ at the bound of each entry.
 
 from __future__ import annotations
 
-import os
 import stat
 import zlib
 from collections.abc import Collection, Iterator, Sequence
@@ -17,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
+from vsscli.data.walk import folders_below, visible
 from vsscli.errors import VssError
 from vsscli.names import name_fault
 
@@ -116,11 +116,10 @@ def open_source_files(path: Path) -> Iterator[Source]:
 
 
 def _files_below(folder: Path) -> Iterator[str]:
-    for place, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith("."):
-                yield Path(place, name).relative_to(folder).as_posix()
+    for below in folders_below(folder).there:
+        for path in visible(folder / below):
+            if not path.is_dir():
+                yield (below / path.name).as_posix()
 
 
 def _trusted(infos: Sequence[ZipInfo], path: Path) -> Iterator[str]:

@@ -128,15 +128,16 @@ def _addresses(dataset: Dataset, split: str) -> frozenset[str]:
 
 def _write(out: Path, choices: Sequence[Choice], frames: dict[str, Frame], context: Context, *, flat: bool) -> None:
     """The list, and the image of each frame as PNG: labels are drawn on what the network saw. Images of the frames on
-    an earlier list are removed first."""
+    an earlier list are removed first, which may have had other names."""
 
-    def place(address: str) -> Path:
+    def place(address: str, *, flat: bool = flat) -> Path:
         video, _, stem = address.rpartition("/")
         return out / IMAGES / f"{flat_name(video, stem) if flat else address}.png"
 
     if (out / LIST).is_file():
         for address in read_list(out / LIST):
-            Inside(out).unlink(place(address))
+            for was_flat in (True, False):
+                Inside(out).unlink(place(address, flat=was_flat))
     write_text(out / LIST, "".join(f"{choice.address}\n" for choice in choices))
     with context.talk.track("images", len(choices)) as advance:
         for choice in choices:

@@ -15,6 +15,8 @@ from vsscli.data.content import Digests
 from vsscli.data.layouts import open_dataset
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
+from vsscli.exchange.colour import labelmap_in
+from vsscli.exchange.source import open_source_files
 from vsscli.files import write_text
 from vsscli.inside import Inside, require_folder
 from vsscli.names import plain_name
@@ -187,9 +189,10 @@ def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk:
         talk.say(f"classes: {', '.join(table.names)} (from {source})")
         return table
     for name, _ in found.labels:
-        inside = next((folder / name).rglob("labelmap.txt"), None) if (folder / name).is_dir() else None
+        with open_source_files(folder / name) as labels:
+            inside = labelmap_in(labels)
         if inside is not None:
-            return load_class_table(str(inside.resolve()))
+            return class_table_of(plain_name(folder.resolve().name), parse_classes(inside[1], inside[0]))
     rows: list[dict[str, object]] = []
     for name, form in found.labels:
         if form == "colour":
@@ -265,10 +268,8 @@ def _digests(source: Path) -> dict[str, str]:
     digests = Digests()
     if source.is_file():
         return {source.name: digests.of(source)}
-    inside = sorted(path for path in source.rglob("*") if path.is_file() and not path.name.startswith("."))
-    return {
-        path.relative_to(source).as_posix(): digest for path, digest in zip(inside, digests.of_all(inside), strict=True)
-    }
+    with open_source_files(source) as files:
+        return dict(zip(files.names, digests.of_all(map(files.place, files.names)), strict=True))
 
 
 def _describe(project: Project, described: files.Described, talk: Talk) -> None:

@@ -45,8 +45,8 @@ def names_in(source: Path, form: str) -> list[str]:
     return list(names.seen)
 
 
-def colours_in(folder: Path) -> Counter[Colour]:
-    """The colours of the PNGs below a folder but black, with how many pixels have each.
+def colours_in(source: Path) -> Counter[Colour]:
+    """The colours of the PNGs in a folder or zip but black, with how many pixels have each.
 
     Raises
     ------
@@ -54,17 +54,18 @@ def colours_in(folder: Path) -> Counter[Colour]:
         There are more than a class table can have; such images are no masks.
     """
     counts: Counter[Colour] = Counter()
-    for path in sorted(folder.rglob("*.png")):
-        pixels = read_colour_mask(path).astype(np.uint32)
-        packed, often = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_counts=True)
-        for value, count in zip(packed.tolist(), often.tolist(), strict=True):
-            counts[(value >> 16, value >> 8 & 255, value & 255)] += count
-        counts.pop(BLACK, None)
-        if len(counts) > MOST:
-            raise VssError(
-                f"the masks below {folder} have more than {MOST} colours, as smoothed or lossy images have",
-                "export them without smoothing, as PNG, and name the class table: --classes FILE",
-            )
+    with open_source_files(source) as files:
+        for name in files.matching("*.png"):
+            pixels = read_colour_mask(files.place(name), files.read(name)).astype(np.uint32)
+            packed, often = np.unique(pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2], return_counts=True)
+            for value, count in zip(packed.tolist(), often.tolist(), strict=True):
+                counts[(value >> 16, value >> 8 & 255, value & 255)] += count
+            counts.pop(BLACK, None)
+            if len(counts) > MOST:
+                raise VssError(
+                    f"the masks below {source} have more than {MOST} colours, as smoothed or lossy images have",
+                    "export them without smoothing, as PNG, and name the class table: --classes FILE",
+                )
     return counts
 
 
