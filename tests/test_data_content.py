@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,12 @@ class TestSplit:
 
     def test_so_does_what_its_values_mean(self, folder: Path) -> None:
         assert self.digests(folder)[2] != self.digests(folder, MaskIds(first=0, void=(255,)))[2]
+
+    def test_so_do_former_names_of_classes(self, folder: Path) -> None:
+        videos = [read_video_folder(folder, "v")]
+        tables = [TABLE, *(replace(TABLE, former=(("old", index),)) for index in (0, 1, 255))]
+        assert len({Digests().split(videos, table, MaskIds()) for table in tables}) == 4
+        assert len({Digests().split(videos, table, None) for table in tables}) == 1
 
     def test_frames_that_are_swapped_renamed_added_or_taken_away_count(self, folder: Path) -> None:
         seen = {self.digests(folder)}

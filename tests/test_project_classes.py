@@ -86,6 +86,8 @@ def test_merging_into_one_of_them_takes_its_colour() -> None:
         (lambda: merged(TABLE, ["car"]), "two"),
         (lambda: merged(TABLE, ["car", "truck"], "road"), "'road'"),
         (lambda: dropped(TABLE, NAMES), "no class"),
+        (lambda: renamed(dropped(TABLE, ["truck"]), "car", "truck"), "'truck', which was dropped"),
+        (lambda: merged(renamed(TABLE, "truck", "lorry"), ["car", "bird"], "truck"), "'truck', which has another"),
     ],
 )
 def test_edits_that_make_no_table_are_refused(work: object, what: str) -> None:

@@ -120,12 +120,13 @@ class Digests:
 
     def split(self, videos: Sequence[FolderVideo], table: ClassTable, ids: MaskIds | None, talk: Talk = SILENCE) -> str:
         """Digest of a split: SHA-256 over the classes and the names and contents of all frames; with ``ids``, also over
-        the masks and what their values mean."""
+        the masks and what their values, and former names of classes in them, mean."""
         frames = [frame for video in videos for frame in video.frames]
         parts = [() if ids is None or frame.mask is None else ids.parts(frame.mask) for frame in frames]
         known = self.known([*(frame.image for frame in frames), *(path for own in parts for path in own)], talk)
-        meaning = None if ids is None else ids.to_dict()
-        digest = hashlib.sha256(json.dumps([table.to_dict(), meaning], sort_keys=True).encode())
+        meaning = [table.to_dict(), None if ids is None else ids.to_dict()]
+        meaning += [dict(table.former)] if ids is not None and table.former else []
+        digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode())
         for frame, own in zip(frames, parts, strict=True):
             image = "" if frame.image is None else numbered(known.get(frame.image, "?"), frame.number)
             line = " ".join((frame.address, image, *(known.get(path, "?") for path in own)))

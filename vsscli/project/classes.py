@@ -182,6 +182,19 @@ def _places(table: ClassTable, gone: set[int], target: int | None) -> list[int]:
 def _former(
     table: ClassTable, names: set[str], more: dict[str, int], places: Sequence[int]
 ) -> tuple[tuple[str, int], ...]:
-    """Former names: those that there were, at the new places of their classes, and more; without current ones."""
-    found = {old: IGNORE if index == IGNORE else places[index] for old, index in table.former} | more
+    """Former names: those that there were, at the new places of their classes, and more; without current ones.
+
+    Raises
+    ------
+    VssError
+        A current name was that of another class before: masks that still name that one would be read as this one.
+    """
+    before = {old: IGNORE if index == IGNORE else places[index] for old, index in table.former}
+    for name in names & before.keys():
+        if before[name] not in more.values():
+            now = "was dropped" if before[name] == IGNORE else "has another name now"
+            raise VssError(
+                f"there was a class {name!r}, which {now}; masks and stores may still name it", "choose another name"
+            )
+    found = before | more
     return tuple((old, index) for old, index in found.items() if old not in names)
