@@ -114,6 +114,7 @@ class TestMapping:
             ("target: nothing\nmap: {}\n", "class table 'nothing'", "vspw124"),
             ("target: [road]\nmap: {}\n", "target is", ""),
             ("files: pixels\n" + MAPPING, "files is 'pixels'", "coco-panoptic"),
+            ("files: cityscapes\n" + MAPPING, "names 3 of its 19 classes", "cityscapes19"),
             ("target: vspw124\n", "lacks", ""),
             ("- 1\n", "lacks", ""),
             ("target: [", "flow node", ""),

@@ -106,6 +106,11 @@ YOLO = {
     [
         ("cvat", {"annotations.xml": CVAT_IMAGES}, {"shapes of kind box": 1, "frames without areas": 1}),
         ("coco", {"annotations/instances_default.json": json.dumps(COCO)}, {"boxes": 1}),
+        (
+            "coco",
+            {"a.json": json.dumps({**COCO, "annotations": [*COCO["annotations"], {"image_id": 8, "category_id": 3}]})},
+            {"boxes": 1, "images with annotations that the file does not list": 1},
+        ),
         ("labelme", {"v/0.json": json.dumps(LABELME)}, {"rectangles": 1}),
         (
             "label-studio",

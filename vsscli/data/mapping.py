@@ -41,7 +41,7 @@ from vsscli.data.classes import (
     parse_classes,
     read_class_entries,
 )
-from vsscli.data.encodings import KINDS, MaskEncoding, find_encoding
+from vsscli.data.encodings import CITYSCAPES_IDS, KINDS, MaskEncoding, find_encoding
 from vsscli.data.masks import UNKNOWN, describe_values
 from vsscli.errors import VssError
 from vsscli.structured import read_structured
@@ -165,6 +165,12 @@ def load_mapping(source: str | Path, root: Path | None = None) -> Mapping:
         source_values = {str(value): value for value in sorted(mentioned)}
     classes = tuple((name, targets[value]) for name, value in source_values.items() if targets[value] != UNKNOWN)
     files = values.get("files", "values")
+    if files == "cityscapes" and len(left.values) < len(CITYSCAPES_IDS):
+        raise VssError(
+            f"mapping {path}: files is 'cityscapes', and `source` names {len(left.values)} of its "
+            f"{len(CITYSCAPES_IDS)} classes",
+            "write `source: cityscapes19` and `first_id: 0`",
+        )
     encoding = find_encoding(files, left.values, colours)
     if encoding is None:
         raise VssError(f"mapping {path}: files is {files!r}", f"it may be {', '.join(KINDS)}")

@@ -135,6 +135,9 @@ def read_index(reading: Reading, name: str, spool: Spool) -> tuple[Images, dict[
     missing = [number for number in used if number not in names]
     if missing:
         raise VssError(f"{where} has annotations of category {missing[0]}, which it does not name", "export it again")
+    strays = sum(1 for number in spool.places() if number not in images)
+    if strays:
+        reading.left_out["images with annotations that the file does not list"] += strays
     by_name = reading.names.require([names[number] for number in sorted(used)], where)
     return images, {number: by_name[names[number]] for number in used}
 
