@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning_fabric import Fabric
-from small import small_recipe
+from small import small_recipe, with_scene
 
 from vsscli.data.layouts import open_dataset
 from vsscli.data.videos import FolderVideo, Frame
@@ -19,9 +19,14 @@ from vsscli.training import validation
 from vsscli.training.validation import Peers, chosen, validate
 
 
-def videos(*lengths: int) -> list[FolderVideo]:
+def videos(*lengths: int, every: int = 1) -> list[FolderVideo]:
+    """Videos in which the last of ``every`` frames has a mask."""
+
+    def frame(video: str, t: int) -> Frame:
+        return Frame(video, f"{t}", Path(f"{t}.jpg"), None if (t + 1) % every else Path(f"{t}.png"))
+
     return [
-        FolderVideo(f"v{number}", tuple(Frame(f"v{number}", f"{t}", Path(f"{t}.jpg"), None) for t in range(length)))
+        FolderVideo(f"v{number}", tuple(frame(f"v{number}", t) for t in range(length)))
         for number, length in enumerate(lengths)
     ]
 
@@ -37,6 +42,13 @@ def test_a_part_of_a_split_is_of_videos_at_even_distances() -> None:
     assert lengths(split, 35) == {"v0": 10, "v2": 10, "v4": 10, "v6": 5}
     assert lengths(videos(101), 40) == {"v0": 40}  # of a single video its beginning
     assert lengths(videos(100, 1, 1), 40) == {"v0": 40}
+
+
+def test_frames_without_masks_do_not_count_in_the_part_of_a_split() -> None:
+    split = videos(3, 20, 3, 20, every=5)  # the short ones have no mask
+    assert lengths(split, 8) == lengths(split, None) == {"v0": 3, "v1": 20, "v2": 3, "v3": 20}
+    assert lengths(split, 4) == {"v1": 20}
+    assert lengths(split, 1) == {"v1": 5}
 
 
 def count(some: Sequence[str], threads: int, talk: Talk) -> Iterator[list[str]]:
@@ -55,6 +67,20 @@ def test_processes_get_neighbouring_videos_of_about_as_many_frames(monkeypatch: 
     assert [name for share in shares for name in share] == names
     assert [sum(sizes[names.index(name)] for name in share) for share in shares] == [35, 25, 30]
     assert list(Peers(1).map("score", count, names, sizes)) == [names]
+    assert list(Peers(1).map("score", count, ["a", "b", "c"], [0, 3, 0])) == [["a", "b", "c"]]  # 0: without masks
+
+
+def test_videos_without_masks_may_be_anywhere_in_the_split(tmp_path: Path) -> None:
+    recipe = with_scene(small_recipe(tmp_path / "data"), val_videos=2)
+    dataset = open_dataset(recipe.data)
+    torch.manual_seed(0)
+    network = build_network(recipe.model, dataset.table.num_classes, load_pretrained=False).eval()
+    _, last = dataset.split("val")
+    for frame in last.frames:
+        assert frame.mask is not None
+        frame.mask.unlink()
+    figures = validate(network, dataset, recipe, Fabric(accelerator="cpu", devices=1))
+    assert figures["miou"] is not None
 
 
 def test_figures_do_not_depend_on_the_number_of_frames_at_a_time(

@@ -52,7 +52,7 @@ class LiveLabels:
 
     def _batch(self, video: FolderVideo, start: int) -> dict[tuple[str, int], np.ndarray]:
         """Labels of the next frames with masks."""
-        numbers = [number for number in range(start, len(video)) if video.frames[number].mask is not None][:BATCH]
+        numbers = [number for number in _masked(video) if number >= start][:BATCH]
         labels = self._predictor.labels([video.read(number) for number in numbers])
         return {(video.name, number): label for number, label in zip(numbers, labels, strict=True)}
 
@@ -83,6 +83,7 @@ class Peers(Engine):
         until = np.cumsum(lengths)
         middle = until - np.asarray(lengths) / 2
         turn = (middle * self.world / max(until[-1], 1)).astype(int)
+        turn = turn.clip(max=self.world - 1)  # videos of length 0 at the end
         mine = [video for video, number in zip(videos, turn, strict=True) if number == self.rank]
         own = list(task(mine, 1, talk)) if mine else []
         every: list[Any] = [own]
@@ -94,19 +95,26 @@ class Peers(Engine):
 
 
 def chosen(videos: Sequence[FolderVideo], most: int | None) -> list[FolderVideo]:
-    """Of a split, the part that a recipe validates on: at most so many frames, of videos at even distances."""
-    total = sum(map(len, videos))
+    """Of a split, the part that a recipe validates on: at most so many frames with a mask, of videos at even
+    distances."""
+    masked = [(video, numbers) for video in videos if (numbers := _masked(video))]
+    total = sum(len(numbers) for _, numbers in masked)
     if most is None or total <= most:
         return list(videos)
-    count = max(1, round(len(videos) * most / total))
+    count = max(1, round(len(masked) * most / total))
     left, part = most, []
     for number in range(count):
-        video = videos[number * len(videos) // count]
-        frames = video.frames[:left]
-        if frames:
-            part.append(FolderVideo(video.name, frames))
-        left -= len(frames)
+        video, numbers = masked[number * len(masked) // count]
+        if left:
+            numbers = numbers[:left]
+            part.append(FolderVideo(video.name, video.frames[: numbers[-1] + 1]))
+            left -= len(numbers)
     return part
+
+
+def _masked(video: FolderVideo) -> list[int]:
+    """The numbers of the frames that have a mask."""
+    return [number for number, frame in enumerate(video.frames) if frame.mask is not None]
 
 
 def validate(network: Network, dataset: Dataset, recipe: Recipe, fabric: Fabric) -> dict[str, float | None]:
