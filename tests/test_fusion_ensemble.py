@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from vsscli.errors import VssError
 from vsscli.fusion import ensemble
 from vsscli.fusion.ensemble import fuse, normalised_weights
 from vsscli.fusion.grid import enlarge, neighbours
-from vsscli.fusion.mix import Mean
+from vsscli.fusion.mix import Mean, Method
 from vsscli.store import encode
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store, open_store
@@ -110,6 +111,16 @@ def test_a_fusion_says_where_it_comes_from(tmp_path: Path, stores: list[Store]) 
     assert [note["fingerprint"] for note in noted] == [store.fingerprint for store in stores[:2]]
     assert [(tmp_path / note["address"]).resolve() for note in noted] == [store.path.resolve() for store in stores[:2]]
     assert fused.record("alley").sources == tuple(store.digest("alley") for store in stores[:2])
+
+
+def test_a_single_class_is_sure_in_every_fusion(tmp_path: Path) -> None:
+    weights = [4, 7, 1]  # their shares sum to less than 1 in float32
+    header, mean = prediction_header(1), np.ones((2, 1, *SIZE), np.float32)
+    sources = [write_predictions(tmp_path / f"{n}.zarr", header, {"a": mean}) for n in range(len(weights))]
+    for method in get_args(Method):
+        fused = open_store(fuse(sources, weights, tmp_path / f"{method}.zarr", method=method))
+        assert not fused.read("a", "entropy", slice(None)).any()
+        assert not fused.label("a", slice(None)).any()
 
 
 def test_fusions_can_be_fused(tmp_path: Path, stores: list[Store]) -> None:

@@ -157,7 +157,7 @@ def fuse_frame(stores: Sequence[Store], how: Mean, encoding: Encoding, video: st
     agree = np.logical_and.reduce([(label == labels[0]) & (how.weights.ndim == 1) for label in labels])
     sources = [read_source(store, video, t) for store in stores]
     same_grid = encoding.grid == 1
-    most = np.float32(max(math.log(num_classes), 1e-9))
+    most = np.float32(math.log(max(num_classes, 2)))  # of a single class, entropy is 0 but for rounding
     agreed = np.where(agree, labels[0], IGNORE).astype(np.uint8)
     mixed = mix(sources, how, num_classes, encoding, agreed.reshape(-1) if same_grid else None)
     divergence = mixed.divergence.reshape(h, w)
