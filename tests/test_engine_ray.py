@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from vsscli import __version__
 from vsscli.context import Context
 from vsscli.data.masks import MaskIds
 from vsscli.engine.actor import Caller
+from vsscli.engine.cluster import GRACE
 from vsscli.engine.engine import Engine
 from vsscli.engine.part import Part
 from vsscli.errors import VssError
@@ -176,6 +178,15 @@ class Impatient(Listener):
 def test_waiting_for_a_machine_with_a_gpu_is_said(cluster: Any) -> None:
     with pytest.raises(VssError, match="cluster has no GPU"):
         list(Engine(place="ray", device="cuda").map("double", Doubling(), [1], [16], Impatient()))
+
+
+def test_an_actor_that_waits_for_a_machine_is_not_waited_for(cluster: Any) -> None:
+    timer = threading.Timer(2, signal.raise_signal, [signal.SIGINT])
+    timer.start()
+    begun = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(Engine(place="ray", device="cuda").map("double", Doubling(), [1], [16]))
+    assert time.monotonic() - begun < GRACE / 2
 
 
 def test_why_ray_does_not_start_or_answer_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,8 @@ class _Crew:
         with suppress(ray.exceptions.RayError):
             if self._begun:
                 ray.get(self._inbox.end.remote(), timeout=GRACE)
+                for call in self._begun.values():  # it ends only what waits for an actor that has no place yet
+                    ray.cancel(call, recursive=False)
                 ray.wait([*self._begun.values()], num_returns=len(self._begun), timeout=GRACE)
         for actor in (*self._actors, self._inbox):
             ray.kill(actor)
