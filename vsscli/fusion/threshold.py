@@ -96,12 +96,6 @@ class PseudoReport:
         """Share of the pixels that are reliable, in [0, 1]."""
         return self.reliable / self.pixels
 
-    @property
-    def class_share(self) -> tuple[float, ...]:
-        """`share` by predicted class; NaN for a class that was never predicted."""
-        pairs = zip(self.class_reliable, self.class_pixels, strict=True)
-        return tuple(some / all_ if all_ else math.nan for some, all_ in pairs)
-
 
 def entropy_histogram(
     store: Store, *, by_class: bool = False, talk: Talk = SILENCE, engine: Engine = LOCAL

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from vsscli.errors import VssError
+from vsscli.fusion.threshold import require_percentile
 from vsscli.recipes.pipeline import EvalStage, PseudoStage
 from vsscli.stages.job import Job
 from vsscli.stages.run import Ran
@@ -38,8 +39,7 @@ class LoopResult:
 
 def with_percentile(job: Job, percentile: float) -> Job:
     """The same job with another percentile in its pseudo-label stages; refuses an impossible percentile."""
-    if not 0 < percentile <= 100:
-        raise VssError(f"percentile {percentile} is not above 0 and at most 100", "give one such as 80")
+    require_percentile(percentile)
     changes = {"threshold": None, "percentile": percentile}
     stages = {
         name: stage.model_copy(update=changes) if isinstance(stage, PseudoStage) else stage
