@@ -4,6 +4,7 @@ classes many."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,37 +77,43 @@ def make_sample(
     (root / "classes.json").write_text(json.dumps(table.to_dict()))
     (root / "val.txt").write_text("\n".join(videos) + "\n")
     (root / "train.txt").write_text("alley\n")
-    stores = []
-    for name, flickers in (("steady", False), ("flickering", True)):
-        encoding = Encoding(kept=3)
-        header = Header(
-            kind="prediction",
-            table=table,
-            scores="logits",
-            source={"weights": name},
-            encoding=encoding.to_dict(),
-            data={
-                "name": "street",
-                "split": "val",
-                "root": str(root),
-                "section": plain_data(root).model_dump(mode="json"),
-            },
-            summary={"model": name, "plan": "none"},
-        )
-        place = workspace / "stores" / "street" / "val" / f"{name}.zarr"
-        with StoreWriter(place, header) as writer:
-            for video in videos:
-                for segment in writer.pending(video, [f"{t:05d}" for t in range(frames)], SIZE):
-                    encoded = []
-                    for t in range(segment.start, segment.stop):
-                        mean = np.full((classes, *SIZE), 0.02, np.float32)
-                        mean[:, :, 16:] = 0.1
-                        np.put_along_axis(
-                            mean, label_of(t % FRAMES, flickers=flickers)[None].astype(np.intp), 1, axis=0
-                        )
-                        mean /= mean.sum(0)
-                        encoded.append(encode(mean, mean, encoding))
-                    writer.write(video, segment, {key: np.stack([one[key] for one in encoded]) for key in encoded[0]})
-        stores.append(place)
+    stores = [
+        make_store(root, table, videos, workspace / "stores" / "street" / "val" / f"{name}.zarr", frames=frames)
+        for name in ("steady", "flickering")
+    ]
     labels = pseudo(store=stores[1], percentile=50).store
     return Sample(root, stores[0], stores[1], labels, workspace, tuple(sorted(videos)))
+
+
+def make_store(
+    root: Path, table: ClassTable, videos: Sequence[str], place: Path, *, split: str = "val", frames: int = FRAMES
+) -> Path:
+    """Write a prediction of videos of the data set; one that is called "flickering" does so."""
+    name, encoding = place.stem, Encoding(kept=3)
+    header = Header(
+        kind="prediction",
+        table=table,
+        scores="logits",
+        source={"weights": name},
+        encoding=encoding.to_dict(),
+        data={
+            "name": "street",
+            "split": split,
+            "root": str(root),
+            "section": plain_data(root).model_dump(mode="json"),
+        },
+        summary={"model": name, "plan": "none"},
+    )
+    with StoreWriter(place, header) as writer:
+        for video in videos:
+            for segment in writer.pending(video, [f"{t:05d}" for t in range(frames)], SIZE):
+                encoded = []
+                for t in range(segment.start, segment.stop):
+                    label = label_of(t % FRAMES, flickers=name == "flickering")
+                    mean = np.full((table.num_classes, *SIZE), 0.02, np.float32)
+                    mean[:, :, 16:] = 0.1
+                    np.put_along_axis(mean, label[None].astype(np.intp), 1, axis=0)
+                    mean /= mean.sum(0)
+                    encoded.append(encode(mean, mean, encoding))
+                writer.write(video, segment, {key: np.stack([one[key] for one in encoded]) for key in encoded[0]})
+    return place

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from listener import Listener
 from PIL import Image
-from report_samples import FRAMES, HOSTILE, ODD, SIZE, Sample, label_of, make_sample, truth_of
+from report_samples import FRAMES, HOSTILE, ODD, SIZE, Sample, label_of, make_sample, make_store, truth_of
 
 from vsscli.cli.app import run
 from vsscli.context import Context
@@ -22,6 +22,7 @@ from vsscli.pipeline.evaluate import evaluate
 from vsscli.pipeline.export import export_labels
 from vsscli.pipeline.report import Report, write_report
 from vsscli.report.curves import training_charts
+from vsscli.store.reader import open_store
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,16 @@ def test_foreign_names_stay_text(report: Report) -> None:
     assert "http" not in re.sub(r"http://www\.w3\.org/2000/svg", "", text)  # no server is asked
     names = {path.name for path in report.folder.rglob("*")}
     assert all(re.fullmatch(r"[\w.-]+", name) for name in names)
+
+
+def test_the_second_prediction_may_hold_other_videos_than_the_first(sample: Sample) -> None:
+    table = open_store(sample.flickering).header.table
+    train = make_store(sample.root, table, ["alley"], sample.workspace / "train" / "steady.zarr", split="train")
+    done = write_report([train, sample.flickering], context=Context(sample.workspace))
+    assert [video["name"] for video in done.summary["videos"]] == ["alley"]
+    assert {*done.summary["predictions"][1]["stretches"]} == {*sample.videos}
+    (stretch,) = done.summary["videos"][0]["stretches"]["b"]
+    assert (stretch["by"], stretch["first"], stretch["last"]) == ("vc8", "00004", "00015")
 
 
 def test_frames_that_moved_away_are_said_to_be_missing(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ class ScoredVideo:
 
     Attributes
     ----------
-    name, frames
-        The video's name and its number of frames.
+    name, stems
+        The video's name, and those of its frames, in order.
     values
         Figures by metric.
     worst
@@ -30,10 +30,15 @@ class ScoredVideo:
     """
 
     name: str
-    frames: int
+    stems: tuple[str, ...] = field(repr=False)
     values: dict[str, float]
     worst: dict[str, tuple[str, float]] = field(default_factory=dict)
     windows: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def frames(self) -> int:
+        """Number of its frames."""
+        return len(self.stems)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, with `None` for NaN."""

@@ -156,7 +156,7 @@ def _by_video(videos: Sequence[FolderVideo], asked: Sequence[Metric]) -> tuple[S
     for number, video in enumerate(videos):
         own = [figures[number] for figures in by_metric]
         values = {name: value for figures in own for name, value in figures.values.items()}
-        worst = {name: (video.frames[t].stem, value) for figures in own for name, (t, value) in figures.worst.items()}
+        worst = {name: (video.stems[t], value) for figures in own for name, (t, value) in figures.worst.items()}
         windows = {name: shares for figures in own for name, shares in figures.windows.items()}
-        rows.append(ScoredVideo(video.name, len(video.frames), values, worst, windows))
+        rows.append(ScoredVideo(video.name, video.stems, values, worst, windows))
     return tuple(rows)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from vsscli.context import Context
-from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.evaluation.figures import Figures, ScoredVideo
 from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
@@ -41,7 +40,8 @@ def scores(subject: Subject, store: Store, context: Context) -> dict[str, Any]:
     """
     if subject.dataset is None:
         return {"unscored": subject.missing, "warnings": []}
-    if not any(frame.mask is not None for video in subject.folders.values() for frame in video.frames):
+    masks = (frame.mask for video in subject.folders.values() for frame in video.frames)
+    if store is subject.first and not any(masks):
         return {"unscored": f"no frame of split {store.header.split(store.path)!r} has a mask", "warnings": []}
     try:
         done = evaluate(store.path, context=context)
@@ -58,7 +58,7 @@ def scores(subject: Subject, store: Store, context: Context) -> dict[str, Any]:
         "per_class": _per_class(figures),
         "confused": _confused(figures.matrix, store.header.table.names),
         "per_video": [_video_values(video) for video in figures.worst_first()],
-        "stretches": _stretches(figures.per_video, list(subject.folders.values())),
+        "stretches": _stretches(figures.per_video),
     }
 
 
@@ -106,9 +106,8 @@ def _video_values(video: ScoredVideo) -> dict[str, Any]:
     }
 
 
-def _stretches(videos: Sequence[ScoredVideo], folders: Sequence[FolderVideo]) -> dict[str, list[dict[str, Any]]]:
+def _stretches(videos: Sequence[ScoredVideo]) -> dict[str, list[dict[str, Any]]]:
     """Frames over which consistency is far below the usual: first and last frame, and the worst window, by video."""
-    by_name = {folder.name: folder for folder in folders}
     name = f"vc{WINDOW}"
     shares = [video.windows[name] for video in videos if name in video.windows]
     known = np.concatenate(shares)[~np.isnan(np.concatenate(shares))] if shares else np.empty(0)
@@ -117,15 +116,15 @@ def _stretches(videos: Sequence[ScoredVideo], folders: Sequence[FolderVideo]) ->
     bound = float(np.median(known)) - BELOW
     found: dict[str, list[dict[str, Any]]] = {}
     for video in videos:
-        stems, end = by_name[video.name].stems, -1
+        end = -1
         for start in np.flatnonzero(video.windows[name] < bound).tolist():
             share = float(video.windows[name][start])
             own = found.setdefault(video.name, [])
-            last = stems[start + WINDOW - 1]
+            last = video.stems[start + WINDOW - 1]
             if start <= end:
                 own[-1].update(last=last, worst=min(share, own[-1]["worst"]))
             else:
-                own.append({"by": name, "first": stems[start], "last": last, "worst": share})
+                own.append({"by": name, "first": video.stems[start], "last": last, "worst": share})
             end = start + WINDOW
     return found
 
