@@ -58,6 +58,14 @@ def test_a_copy_takes_along_what_it_is_made_of(
     assert run(["recipe", "validate", str(new / "main.yaml")]) == 0
 
 
+def test_a_copy_is_not_called_as_what_it_needs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "base.yaml").write_text("name: base\n")
+    (tmp_path / "main.yaml").write_text("extends: base.yaml\nname: main\n")
+    assert run(["recipe", "cp", str(tmp_path / "main.yaml"), str(tmp_path / "new" / "base.yaml")]) == 2
+    assert "which needs" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 def test_validate_names_all_that_is_wrong_and_exits_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pipe, stage = tmp_path / "pipe.yaml", tmp_path / "t.yaml"
     stage.write_text(f"name: t\ndata: {{root: {tmp_path}}}\nmodel:\n  pretrained: far.pth\ntrain:\n  init: far.pt\n")

@@ -66,7 +66,7 @@ def copy_recipe(name: str, destination: Path, *, force: bool = False) -> list[Pa
     Raises
     ------
     VssError
-        There is no such recipe, or one of the new files exists.
+        There is no such recipe, one of the new files exists, or the copy is called as a recipe that it needs.
     """
     source = find_recipe(name)
     target = destination if destination.suffix in (".yaml", ".yml") else destination / source.name
@@ -75,6 +75,11 @@ def copy_recipe(name: str, destination: Path, *, force: bool = False) -> list[Pa
     while waiting:
         file = waiting.pop()
         new = target if file == source else target.parent / file.relative_to(source.parent)
+        if new == target and file != source:
+            raise VssError(
+                f"{target} can't be the copy of {source}, which needs {file}: that is copied to the same place",
+                "give the copy another name",
+            )
         if new in texts:
             continue
         lines = read_recipe_text(file).splitlines()
