@@ -100,7 +100,8 @@ def advise(
     allowed = [a for a in measures.addresses if composed(a) in frames and composed(a) not in held]
     choices = choose(measures, count, known, allowed)
     if not choices:
-        raise VssError(f"every frame of {first.path} has labels already", "predict videos with frames that have none")
+        what = f"every frame of {first.path} has labels already" + (", or is in val, which is held out" if held else "")
+        raise VssError(what, "predict videos with frames that have none")
     flat = len({flat_name(frame.video, frame.stem) for frame in frames.values()}) == len(frames)
     _write(out, choices, frames, context, flat=flat)
     selection = Selection(out / LIST, flat=flat)

@@ -159,7 +159,7 @@ def evaluate(
     held_out = None
     if 0 < len(learned) < len(judged) and need_masks(metrics):
         others = scored(without_masks(videos, learned), SILENCE)
-        held_out = Evaluation(others, *of, chosen=sum(frame not in learned for frame in chosen))
+        held_out = Evaluation(others, *of, chosen=len({*chosen} - {*learned}))
     return Evaluation(figures, *of, tuple(warned), len(learned), len(chosen), held_out)
 
 

@@ -149,10 +149,10 @@ def import_labels(
                 if found.numbered is not None:
                     by_number.add(place.video)
                 label = found.draw(_size_of(found, place, source))
-                _count(done, place, label, before(place, out))
-                if place.address in done.new and (share := predicted.share(place, label)) is not None:
+                changed = _count(done, place, label, before(place, out))
+                if changed is None and (share := predicted.share(place, label)) is not None:
                     done.corrected[place.address] = share
-                if writer is not None and (place.address not in done.unchanged or not _goal(out, place).is_file()):
+                if writer is not None and (changed != 0 or not _goal(out, place).is_file()):
                     writer.add(Item(place.video, place.stem, label))
                 advance(1)
     if skipping := [video for video in sorted(by_number) if skips_numbers(frames.stems.get(video, ()))]:
@@ -281,16 +281,18 @@ def _size_of(found: Found, place: Place, source: Path) -> Size:
     return size
 
 
-def _count(done: Imported, place: Place, label: np.ndarray, before: np.ndarray | None) -> None:
+def _count(done: Imported, place: Place, label: np.ndarray, before: np.ndarray | None) -> int | None:
+    """Note what became of a frame. Returns the number of pixels whose class is another; `None` for a new frame."""
     done.pixels += label.size
     if before is None or before.shape != label.shape:
         done.new.append(place.address)
-        return
+        return None
     changed = int(np.count_nonzero(before != label))
     if changed:
         done.changed[place.address] = changed
     else:
         done.unchanged.append(place.address)
+    return changed
 
 
 def _nothing(done: Imported, source: Path, dataset: Dataset | None) -> VssError:
