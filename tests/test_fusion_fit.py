@@ -19,7 +19,8 @@ from vsscli.errors import VssError
 from vsscli.fusion import fit as module
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.fit import fit_weights, sweep
-from vsscli.pipeline.fitting import Masks, plot_sweep
+from vsscli.pipeline.fitting import plot_sweep
+from vsscli.pipeline.truth import open_masks
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store, open_store
 
@@ -231,6 +232,6 @@ def test_masks_are_found_where_a_name_is_spelled_otherwise_than_in_the_store(tmp
             Image.fromarray(picture).save(folder / f"{stem}.png")
     (tmp_path / "street" / "classes.json").write_text(json.dumps(store.header.table.to_dict()))
     (tmp_path / "street" / "val.txt").write_text(decomposed)
-    masks = Masks(store, tmp_path / "street", "val")
-    assert masks.frames == [(composed, 0), (composed, 1)]
+    masks = open_masks(store, tmp_path / "street", "val")
+    assert [*masks.frames] == [(composed, 0), (composed, 1)]
     assert masks.label(composed, 0).max() == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from evaluation_samples import refusal
 from PIL import Image
-from report_samples import FRAMES, SIZE, Sample, label_of, make_sample
+from report_samples import FRAMES, SIZE, Sample, label_of, make_sample, make_store
 from test_cli_disk import full_disk
 
 from vsscli.cli.app import run
@@ -53,6 +53,18 @@ def test_a_film_has_the_pixels_of_the_pictures(sample: Sample, tmp_path: Path) -
     assert np.abs(small[2].astype(int) - drawn(sample, 6)).mean() < 12  # colours at half resolution
     refusal(lambda: draw_film(sample.flickering, tmp_path / "a.gif"))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.mkv", "a.mp4"]
+
+
+def test_frames_are_found_where_a_name_is_spelled_otherwise_than_in_the_store(tmp_path: Path) -> None:
+    sample = make_sample(tmp_path, frames=2)
+    composed, decomposed = "all\u00e9e", "alle\u0301e"
+    (sample.root / "data" / "alley").rename(sample.root / "data" / decomposed)
+    (sample.root / "val.txt").write_text(decomposed)
+    table = load_class_table("classes.json", sample.root)
+    store = make_store(sample.root, table, [composed], tmp_path / "a.zarr", frames=2)
+    for video in (composed, decomposed):
+        pictures = draw_pictures(store, tmp_path / "out", video=video, stems=["00001"])
+        assert [path.name for path in pictures] == [f"{composed}-00001.png"]
 
 
 def test_every_nth_and_named_frames_are_drawn(sample: Sample, tmp_path: Path) -> None:

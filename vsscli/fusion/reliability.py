@@ -73,6 +73,10 @@ class Reliability:
         """Share of all pixels that are reliable."""
         return float(_up_to(level, self.pixels).sum() / self.pixels.sum())
 
+    def precise(self, level: int | Sequence[int]) -> float:
+        """Share of the reliable labelled pixels that are right; NaN if there are none."""
+        return float(_share(_up_to(level, self.right).sum(), _up_to(level, self.judged).sum()))
+
     def to_json(self) -> dict[str, object]:
         """Plain values: the curve over all thresholds, and the curve of each class at every tenth percentile."""
         curve = zip(self.coverage(), self.precision(), strict=True)

@@ -40,7 +40,7 @@ def scores(subject: Subject, store: Store, context: Context) -> dict[str, Any]:
     """
     if subject.dataset is None:
         return {"unscored": subject.missing, "warnings": []}
-    masks = (frame.mask for video in subject.folders.values() for frame in video.frames)
+    masks = (video.frames[number].mask for video, number in subject.frames.values())
     if store is subject.first and not any(masks):
         return {"unscored": f"no frame of split {store.header.split(store.path)!r} has a mask", "warnings": []}
     try:
@@ -145,15 +145,13 @@ def reliability(subject: Subject, context: Context) -> dict[str, Any]:
 def _pseudo(store: Store, counts: Reliability) -> dict[str, Any]:
     source = store.header.source
     levels = tuple(source["class_levels"]) if "class_levels" in source else int(source["level"])
-    precise = _up_to(counts.right, levels) / max(1, _up_to(counts.judged, levels))
-    judged = _up_to(counts.judged, levels) > 0
     return {
         "path": str(store.path),
         "threshold": None if isinstance(levels, tuple) else levels / MAX_LEVEL,
         "percentile": store.header.summary.get("percentile"),
         "by_class": isinstance(levels, tuple),
         "coverage": counts.covered(levels),
-        "precision": precise if judged else None,
+        "precision": _number(counts.precise(levels)),
         "per_class": [
             {"name": name, "coverage": _number(covered), "precision": _number(right)}
             for name, covered, right in zip(
@@ -161,11 +159,6 @@ def _pseudo(store: Store, counts: Reliability) -> dict[str, Any]:
             )
         ],
     }
-
-
-def _up_to(counts: np.ndarray, levels: int | tuple[int, ...]) -> int:
-    classes = np.arange(counts.shape[1])
-    return int(counts.cumsum(0)[np.broadcast_to(levels, classes.shape), classes].sum())
 
 
 def _number(value: float) -> float | None:

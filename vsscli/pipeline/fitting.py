@@ -6,59 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from vsscli.context import Context
-from vsscli.data.masks import to_classes
-from vsscli.data.spelling import composed
 from vsscli.errors import VssError
 from vsscli.files import write_text
-from vsscli.fusion.fit import Fit, Place, fit_weights, sweep
+from vsscli.fusion.fit import Fit, fit_weights, sweep
 from vsscli.fusion.mix import Method
 from vsscli.fusion.sources import require_alike
 from vsscli.pipeline.ensemble import require_possible
-from vsscli.pipeline.predicted import open_predicted
+from vsscli.pipeline.truth import Masks, open_masks
 from vsscli.report.chart import line_chart
 from vsscli.store.reader import Store, open_store
-
-
-class Masks:
-    """The masks of the frames of a store.
-
-    Parameters
-    ----------
-    store
-        Its header names the data set and the split.
-    data_root, split
-        Override these.
-
-    Raises
-    ------
-    VssError
-        There is no such data set, or its classes differ.
-    """
-
-    def __init__(self, store: Store, data_root: Path | None = None, split: str | None = None) -> None:
-        found = open_predicted(store.path, data_root=data_root, split=split, recipe=None, otherwise="val")
-        self.dataset = found.dataset
-        self.note = {"data": found.dataset.recipe.model_dump(mode="json"), "split": found.split}
-        self.videos = {composed(video.name): video for video in found.dataset.split(found.split)}
-        self.frames: list[Place] = []
-        self._read = found.dataset.ids.read
-        self._paths: dict[Place, Path] = {}
-        for name in store.videos():
-            video = self.videos.get(composed(name))
-            masks = {composed(frame.stem): frame.mask for frame in video.frames} if video is not None else {}
-            for t, stem in enumerate(store.stems(name)):
-                mask = masks.get(composed(stem))
-                if mask is not None:
-                    self.frames.append((name, t))
-                    self._paths[name, t] = mask
-
-    def label(self, video: str, t: int) -> np.ndarray:
-        """Classes of a frame, (H, W) uint8, 255 where unknown."""
-        path = self._paths[video, t]
-        return to_classes(self._read(path), self.dataset.ids, self.dataset.table.num_classes, path)
 
 
 def find_weights(
@@ -77,7 +34,8 @@ def find_weights(
         The stores can't be fused, or there are too few labelled frames.
     """
     sources, masks = _open(stores, context.data_root, split)
-    return fit_weights(sources, masks.frames, masks.label, talk=context.talk), masks.note
+    note = {"data": masks.dataset.recipe.model_dump(mode="json"), "split": masks.split}
+    return fit_weights(sources, [*masks.frames], masks.label, talk=context.talk), note
 
 
 def plot_sweep(
@@ -96,7 +54,7 @@ def plot_sweep(
     if beside:
         raise VssError(f"--sweep plots a curve and fuses nothing, so {beside[0]} has no meaning", "leave it out")
     sources, masks = _open(stores, context.data_root, split)
-    points = sweep(sources, masks.frames, masks.label, method=method, talk=context.talk)
+    points = sweep(sources, [*masks.frames], masks.label, method=method, talk=context.talk)
     low, high = min(miou for _, miou in points), max(miou for _, miou in points)
     room = max(0.1 * (high - low), 0.001)
     best, top = max(points, key=lambda point: point[1])
@@ -119,4 +77,4 @@ def _open(stores: Sequence[Path], data_root: Path | None, split: str | None) -> 
     require_possible(len(stores))
     sources = [open_store(path) for path in stores]
     require_alike(sources)
-    return sources, Masks(sources[0], data_root, split)
+    return sources, open_masks(sources[0], data_root, split)

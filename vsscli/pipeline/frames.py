@@ -1,14 +1,15 @@
-"""Every frame of a data set, whatever splits it is in."""
+"""Every frame of a data set, whatever splits it is in; and frames of data sets and stores by their addresses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from vsscli.data.clips import ALL
 from vsscli.data.layouts import Dataset
 from vsscli.data.spelling import composed
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
+from vsscli.store.reader import Store
 
 
 def every_video(dataset: Dataset) -> list[FolderVideo]:
@@ -39,3 +40,14 @@ def every_frame(dataset: Dataset) -> Iterator[Frame]:
     """The frames of `every_video`."""
     for video in every_video(dataset):
         yield from video.frames
+
+
+def by_address(videos: Iterable[FolderVideo]) -> dict[str, tuple[FolderVideo, int]]:
+    """The frames of videos by the composed forms of their addresses: the video of each, and its number in that."""
+    return {composed(frame.address): (video, t) for video in videos for t, frame in enumerate(video.frames)}
+
+
+def in_store(store: Store) -> dict[str, tuple[str, int]]:
+    """The frames of a store's complete videos, likewise: the video as the store spells it, and the number in that."""
+    videos = {name: store.stems(name) for name in store.videos()}
+    return {composed(f"{name}/{stem}"): (name, t) for name, stems in videos.items() for t, stem in enumerate(stems)}

@@ -26,7 +26,7 @@ from vsscli.exchange.png import PngWriter
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.source import open_source_files
 from vsscli.inside import require_folder
-from vsscli.pipeline.frames import every_video
+from vsscli.pipeline.frames import every_video, in_store
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.store.reader import open_store
@@ -205,11 +205,7 @@ class _Predicted:
     def __init__(self, path: str | Path | None, table: ClassTable) -> None:
         store = None if path is None else open_store(Path(path))
         self._store = store if store is not None and store.header.table.names == table.names else None
-        self._places = {
-            composed(f"{video}/{stem}"): (video, t)
-            for video in ([] if self._store is None else self._store.videos())
-            for t, stem in enumerate(self._store.stems(video) if self._store is not None else ())
-        }
+        self._places = {} if self._store is None else in_store(self._store)
 
     def share(self, place: Place, label: np.ndarray) -> float | None:
         """The share of labelled pixels that were predicted otherwise; `None` if the frame was not predicted, or was of

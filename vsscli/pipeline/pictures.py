@@ -14,12 +14,13 @@ from vsscli.data.clips import ALL as ALL_SPLITS
 from vsscli.data.inputs import open_inputs
 from vsscli.data.masks import MaskIds, noted_classes, to_classes
 from vsscli.data.palettes import legend_of
+from vsscli.data.spelling import composed, respelled
 from vsscli.data.video import VIDEO_SUFFIXES
 from vsscli.data.videofile import FileVideo
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
-from vsscli.pipeline.frames import every_video
+from vsscli.pipeline.frames import by_address, every_video
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.pipeline.workspace import find_stores, with_unreadable
 from vsscli.report.film import FPS, LOSSLESS, Film
@@ -148,48 +149,48 @@ def spread(items: Sequence[str], count: int) -> list[str]:
 
 @dataclass(frozen=True)
 class _Shown:
-    """A prediction with its frames: labels and their classes, videos by name where frames are, the names of predicted
-    frames by video, and the meaning of masks."""
+    """A prediction with its frames: labels and their classes, the folder of the frames and these by address, the names
+    of predicted frames by video, and the meaning of masks."""
 
     path: Path
     labels: FolderLabels | StoreLabels
     table: ClassTable
     root: Path
-    folders: Mapping[str, FolderVideo]
+    found: Mapping[str, tuple[FolderVideo, int]]
     stems: Mapping[str, Sequence[str]]
     ids: MaskIds | None
 
     def chosen(self, video: str | None, count: int) -> list[str]:
         """The videos to draw."""
-        there = list(self.stems)
+        there = respelled(self.stems)
         if not there:
             raise VssError(f"{self.path} holds no complete video yet", "let the command that makes it finish")
         if video is None:
-            return spread(there, count)
-        if video not in there:
+            return spread([*self.stems], count)
+        if composed(video) not in there:
             more = f" and {len(there) - 8} more" if len(there) > 8 else ""
             what = f"{self.path} holds no video {video!r}"
-            raise VssError(what, f"it holds {', '.join(there[:8])}{more}")
-        return [video]
+            raise VssError(what, f"it holds {', '.join([*self.stems][:8])}{more}")
+        return [there[composed(video)]]
 
     def frames(self, video: str, count: int, every: int | None, named: Sequence[str]) -> list[str]:
         """The frames of a video to draw."""
-        there = list(self.stems[video])
-        missing = [stem for stem in named if stem not in there]
+        there, known = list(self.stems[video]), respelled(self.stems[video])
+        missing = [stem for stem in named if composed(stem) not in known]
         if missing:
             what = f"{self.path} holds no frame {video}/{missing[0]}"
             raise VssError(what, f"its frames are {there[0]} to {there[-1]}")
-        return list(named) or (spread(there, count) if every is None else there[::every])
+        return [known[composed(stem)] for stem in named] or (spread(there, count) if every is None else there[::every])
 
     def read(self, name: str, stem: str) -> tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]:
         """A frame's image, label, entropy and mask."""
-        folder = self.folders.get(name)
-        if folder is None or stem not in folder.stems:
+        there = self.found.get(composed(f"{name}/{stem}"))
+        if there is None:
             raise VssError(
                 f"{self.path} predicts frame {name}/{stem}, which is not in {self.root}",
                 "name the folder of the predicted data with --data",
             )
-        place, labels = folder.stems.index(stem), self.labels
+        (folder, place), labels = there, self.labels
         image, mask = folder.read(place), folder.frames[place].mask
         label = labels.label(name, place, stem)
         truth = None
@@ -213,9 +214,9 @@ def _open(path: Path, context: Context) -> _Shown:
     if isinstance(labels, FolderLabels):
         return _of_masks(path, labels, dataset.table, dataset.root, every_video(dataset), dataset.ids)
     store = open_store(path)
-    folders = _by_name(dataset.split(predicted.split))
+    frames = by_address(dataset.split(predicted.split))
     stems = {name: store.stems(name) for name in store.videos()}
-    return _Shown(path, labels, store.header.table, dataset.root, folders, stems, dataset.ids)
+    return _Shown(path, labels, store.header.table, dataset.root, frames, stems, dataset.ids)
 
 
 def _of_clips(path: Path, clips: Path) -> _Shown:
@@ -239,14 +240,10 @@ def _of_masks(
 ) -> _Shown:
     there = {video.name: [stem for stem in video.stems if labels.size(video.name, stem)] for video in videos}
     stems = {name: stems for name, stems in there.items() if stems}
-    return _Shown(path, labels, table, root, _by_name(videos), stems, ids)
+    return _Shown(path, labels, table, root, by_address(videos), stems, ids)
 
 
 def _are_clips(place: Path) -> bool:
     """Whether a place is a video file, or a folder that has some."""
     files = place.iterdir() if place.is_dir() else [place]
     return any(file.suffix.lower() in VIDEO_SUFFIXES and file.is_file() for file in files)
-
-
-def _by_name(videos: Sequence[FolderVideo]) -> dict[str, FolderVideo]:
-    return {video.name: video for video in videos}

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vsscli.context import Context
-from vsscli.data.layouts import Dataset
-from vsscli.data.masks import to_classes
-from vsscli.data.spelling import composed
 from vsscli.engine.engine import LOCAL, Engine
-from vsscli.fusion.reliability import Reliability, Truth, measure_reliability
+from vsscli.fusion.reliability import Reliability, measure_reliability
 from vsscli.fusion.threshold import Threshold
 from vsscli.pipeline.learned import learned_frames, learned_remark
-from vsscli.pipeline.predicted import noted_dataset
+from vsscli.pipeline.truth import Masks, open_masks
 from vsscli.report.curves import reliability_chart
 from vsscli.store.header import MAX_LEVEL
 from vsscli.store.reader import Store, open_store
@@ -124,35 +120,7 @@ def _levels(threshold: Threshold) -> int | tuple[int, ...]:
     return threshold.class_levels or threshold.level
 
 
-@dataclass(frozen=True)
-class _Masks:
-    """Reads the masks of a store's frames (`fusion.reliability.Truth`); paths by composed names of video and frame."""
-
-    store: Store
-    dataset: Dataset
-    paths: Mapping[tuple[str, str], Path]
-
-    def __call__(self, video: str, t: int) -> np.ndarray | None:
-        ids, num_classes = self.dataset.ids, self.dataset.table.num_classes
-        mask = self.paths.get((composed(video), composed(self.store.stems(video)[t])))
-        return None if mask is None else to_classes(ids.read(mask), ids, num_classes, mask)
-
-
-def truth_of(store: Store, data_root: Path | None) -> tuple[Truth, int]:
-    """The masks of a store's frames, and how many of the frames with a mask were trained on.
-
-    Raises
-    ------
-    VssError
-        The store names no data set, or it is missing.
-    """
-    dataset = noted_dataset(store.path, store.header, data_root)
-    there = {composed(name): frozenset(map(composed, store.stems(name))) for name in store.videos()}
-    frames = [
-        frame
-        for video in dataset.split(store.header.split(store.path))
-        for frame in video.frames
-        if frame.mask is not None and composed(frame.stem) in there.get(composed(video.name), ())
-    ]
-    masks = {(composed(frame.video), composed(frame.stem)): frame.mask for frame in frames if frame.mask is not None}
-    return _Masks(store, dataset, masks), len(learned_frames(store.header, dataset, frames))
+def truth_of(store: Store, data_root: Path | None) -> tuple[Masks, int]:
+    """The masks of a store's frames (as `open_masks`), and how many of the frames with a mask were trained on."""
+    masks = open_masks(store, data_root)
+    return masks, len(learned_frames(store.header, masks.dataset, [*masks.frames.values()]))

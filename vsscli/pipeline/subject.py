@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from vsscli.data.layouts import Dataset
-from vsscli.data.spelling import composed, respelled
+from vsscli.data.spelling import composed
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.errors import VssError
+from vsscli.pipeline.frames import by_address, in_store
 from vsscli.pipeline.predicted import noted_dataset
 from vsscli.store.reader import Store, open_source, open_store
 from vsscli.store.remote import place_of
@@ -32,8 +33,8 @@ class Subject:
         Pseudo-labels of the same videos.
     dataset
         The data set of the frames; `None` if it is not there.
-    folders
-        Its videos by the composed form of their names.
+    frames
+        Its frames by their addresses (`by_address`).
     missing
         Why there are no frames; empty if there are.
     """
@@ -41,10 +42,9 @@ class Subject:
     predictions: tuple[Store, ...]
     pseudo: Store | None
     dataset: Dataset | None
-    folders: Mapping[str, FolderVideo]
+    frames: Mapping[str, tuple[FolderVideo, int]]
     missing: str
-    _names: dict[int, dict[str, str]] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _places: dict[tuple[int, str], dict[str, int]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _places: dict[int, dict[str, tuple[str, int]]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
     def first(self) -> Store:
@@ -57,23 +57,13 @@ class Subject:
 
     def place(self, store: Store, video: str, stem: str) -> tuple[str, int] | None:
         """Where a store has a frame: its video as the store spells it, and the frame's number; `None` if it has not."""
-        if id(store) not in self._names:
-            self._names[id(store)] = respelled(store.videos())
-        name = self._names[id(store)].get(composed(video))
-        number = None if name is None else self._number((id(store), name), store.stems(name), stem)
-        return None if name is None or number is None else (name, number)
+        if id(store) not in self._places:
+            self._places[id(store)] = in_store(store)
+        return self._places[id(store)].get(composed(f"{video}/{stem}"))
 
     def frame(self, video: str, stem: str) -> tuple[FolderVideo, int] | None:
         """A frame of the data set: its video, and its number in that; `None` if there is none."""
-        folder = self.folders.get(composed(video))
-        number = None if folder is None else self._number((id(folder), folder.name), folder.stems, stem)
-        return None if folder is None or number is None else (folder, number)
-
-    def _number(self, key: tuple[int, str], stems: Sequence[str], stem: str) -> int | None:
-        """A frame's number among stems, which are those of ``key``."""
-        if key not in self._places:
-            self._places[key] = {composed(known): number for number, known in enumerate(stems)}
-        return self._places[key].get(composed(stem))
+        return self.frames.get(composed(f"{video}/{stem}"))
 
     def truth(self, frame: Frame) -> np.ndarray | None:
         """The classes of a frame's mask, (H, W) uint8; `None` if it has none. Unknown values are void, as in scores."""
@@ -120,20 +110,16 @@ def open_subject(predictions: Sequence[str | Path], pseudo: str | Path | None, d
     for other in [*stores[1:], *([] if labels is None else [labels])]:
         _require_alike(first, other)
     dataset: Dataset | None = None
-    folders: Sequence[FolderVideo] = ()
+    frames: dict[str, tuple[FolderVideo, int]] = {}
     missing = ""
     try:
         dataset = noted_dataset(first.path, first.header, data_root)
-        folders = dataset.split(first.header.split(first.path))
+        frames = by_address(dataset.split(first.header.split(first.path)))
     except (VssError, OSError) as error:
         if data_root is not None:
             raise
         dataset, missing = None, getattr(error, "message", str(error))
-    return Subject(tuple(stores), labels, dataset, _by_name(folders), missing)
-
-
-def _by_name(videos: Iterable[FolderVideo]) -> dict[str, FolderVideo]:
-    return {composed(video.name): video for video in videos}
+    return Subject(tuple(stores), labels, dataset, frames, missing)
 
 
 def _require_alike(first: Store, other: Store) -> None:
