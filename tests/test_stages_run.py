@@ -29,7 +29,7 @@ from vsscli.stages.record import read_stage_record, write_stage_record
 from vsscli.stages.run import Ran, run_pipeline
 from vsscli.store.lock import only_one
 from vsscli.store.reader import open_store
-from vsscli.store.work import WorkFolder
+from vsscli.store.work import WorkFolder, this_process
 
 ALL = ["student", "unlabelled", "pseudo", "again", "first", "second", "fused", "scores", "zip"]
 
@@ -309,12 +309,12 @@ def test_a_living_process_is_respected_and_a_dead_one_is_not(place: Place) -> No
     refused = pytest.raises(VssError, match=f"is being run by process {os.getpid()}")
     with only_one(home, "pipeline", "run", "wait"), refused:
         place.run()
-    lock = WorkFolder(home)
-    lock.lock("pipeline")
-    dead = json.loads(lock.lock_path("pipeline").read_text()) | {"started": 1}
-    lock.lock_path("pipeline").write_text(json.dumps(dead))
+    work = WorkFolder(home)
+    lock = work.lock_path("pipeline")
+    lock.parent.mkdir(parents=True)
+    lock.write_text(json.dumps(this_process() | {"started": 1}))
     assert reasons(place.run()) == {}
-    assert not lock.path.exists()
+    assert not work.path.exists()
 
 
 def test_all_that_is_missing_is_named_before_anything_runs(tmp_path: Path) -> None:
