@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from vsscli.data.classes import ClassTable
-from vsscli.models.checkpoints import (
-    Checkpoint,
-)
+from vsscli.errors import VssError
+from vsscli.models.checkpoints import Checkpoint, load_checkpoint
 from vsscli.models.network import Normalisation
 
 CONFIG = {"family": "light", "encoder": "test_efficientnet", "channels": 16, "pretrained": "none"}
@@ -35,6 +35,16 @@ def tiny(**changes: Any) -> Checkpoint:
     }
     plain = Checkpoint(dict(CONFIG), weights, TABLE, HALF, {"name": "demo", "seed": 1}, {"miou": 0.5}, 12)
     return replace(plain, **changes)
+
+
+def refused(path: Path, message: str) -> VssError:
+    """The error with which a checkpoint is not loaded: it names the file, is short and says what to do."""
+    with pytest.raises(VssError, match=message) as caught:
+        load_checkpoint(path)
+    assert str(path) in caught.value.message
+    assert caught.value.hint
+    assert len(caught.value.message) < 600
+    return caught.value
 
 
 def rewritten(path: Path, records: dict[str, bytes], method: int = zipfile.ZIP_STORED) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_samples import CONFIG, HALF, tiny
+from checkpoint_samples import CONFIG, HALF, refused, tiny
+from network_samples import CONFIGS
 
 from vsscli.data.classes import ClassTable
 from vsscli.errors import VssError
@@ -141,33 +142,25 @@ class TestFingerprint:
 
 
 class TestWhatIsNotACheckpoint:
-    def refuse(self, path: Path, message: str) -> VssError:
-        with pytest.raises(VssError, match=message) as caught:
-            load_checkpoint(path)
-        assert str(path) in caught.value.message
-        assert caught.value.hint
-        assert len(caught.value.message) < 600
-        return caught.value
-
     def test_a_missing_file(self, tmp_path: Path) -> None:
-        self.refuse(tmp_path / "no.pt", "does not exist")
+        refused(tmp_path / "no.pt", "does not exist")
 
     def test_a_folder(self, tmp_path: Path) -> None:
-        self.refuse(tmp_path, "is a folder")
+        refused(tmp_path, "is a folder")
 
     @pytest.mark.parametrize(
         ("content", "message"), [(b"", "is empty"), (b"hello", "of another kind"), (b"PK\x03\x04oh", "read")]
     )
     def test_junk(self, content: bytes, message: str, tmp_path: Path) -> None:
         (tmp_path / "junk.pt").write_bytes(content)
-        self.refuse(tmp_path / "junk.pt", message)
+        refused(tmp_path / "junk.pt", message)
 
     @pytest.mark.parametrize("share", [0.1, 0.5, 0.99])
     def test_a_truncated_file(self, share: float, path: Path) -> None:
         save_checkpoint(path, tiny())
         whole = path.read_bytes()
         path.write_bytes(whole[: int(len(whole) * share)])
-        self.refuse(path, "truncated")
+        refused(path, "truncated")
 
     def test_any_damaged_byte_is_an_error_or_harmless(self, path: Path) -> None:
         weights = {"w": torch.full((50,), 7.0), "v": torch.tensor([1, 2])}
@@ -198,24 +191,24 @@ class TestWhatIsNotACheckpoint:
             torch.save({"vss": "{}", "weights": Trap()}, path)
         else:
             path.write_bytes(pickle.dumps({"vss": "{}", "weights": Trap()}))
-        self.refuse(path, r"would run code when loaded: it asks for posix\.mkdir")
+        refused(path, r"would run code when loaded: it asks for posix\.mkdir")
         assert not (tmp_path / "sprung").exists()
 
     def test_a_whole_pickled_module(self, tmp_path: Path) -> None:
         torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
-        self.refuse(tmp_path / "module.pt", r"it asks for torch\.nn\.modules\.linear\.Linear")
+        refused(tmp_path / "module.pt", r"it asks for torch\.nn\.modules\.linear\.Linear")
 
     @pytest.mark.parametrize("zipped", [True, False])
     def test_one_of_another_program(self, zipped: bool, tmp_path: Path) -> None:
         path = tmp_path / "other.pth"
         torch.save({"meta": {}, "state_dict": {"w": torch.zeros(2)}}, path, _use_new_zipfile_serialization=zipped)
-        error = self.refuse(path, r"not a vss checkpoint: it holds 2 entries \(meta, state_dict\)")
+        error = refused(path, r"not a vss checkpoint: it holds 2 entries \(meta, state_dict\)")
         assert "only checkpoints that vss wrote" in error.hint
 
     def test_one_of_a_newer_format(self, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(checkpoints, "TRUNKLESS", 4)
         save_checkpoint(path, replace(tiny(), trunk="0" * 64))
-        assert "upgrade" in self.refuse(path, "has format 4, of vss .*; this vss reads up to 3").hint
+        assert "upgrade" in refused(path, "has format 4, of vss .*; this vss reads up to 3").hint
 
     @pytest.mark.parametrize(
         "about",
@@ -236,7 +229,7 @@ class TestWhatIsNotACheckpoint:
     def test_one_whose_description_is_broken(self, about: str, path: Path) -> None:
         path.parent.mkdir()
         torch.save({"vss": about, "weights": {}}, path)
-        self.refuse(path, "is damaged")
+        refused(path, "is damaged")
 
     @pytest.mark.parametrize(
         ("name", "value"),
@@ -254,7 +247,7 @@ class TestWhatIsNotACheckpoint:
         save_checkpoint(path, tiny())
         content = torch.load(path, weights_only=True)
         torch.save({**content, "vss": json.dumps({**json.loads(content["vss"]), name: value})}, path)
-        self.refuse(path, "is damaged")
+        refused(path, "is damaged")
 
     def test_figures_may_be_no_numbers(self, path: Path) -> None:
         save_checkpoint(path, tiny(figures={"iou": [0.5, math.nan]}))
@@ -271,7 +264,7 @@ class TestWhatIsNotACheckpoint:
     def test_one_of_tensors_that_no_network_has(self, kind: str, tensor: torch.Tensor, path: Path) -> None:
         path.parent.mkdir()
         torch.save({"vss": "{}", "weights": {"w": tensor}}, path)
-        error = self.refuse(path, kind)
+        error = refused(path, kind)
         assert "would run code" not in error.message
 
     @pytest.mark.parametrize("names", [[3], ["a", 3], [("a", "b")]])
@@ -279,24 +272,24 @@ class TestWhatIsNotACheckpoint:
         save_checkpoint(path, tiny())
         content = torch.load(path, weights_only=True)
         torch.save({**content, "weights": {name: torch.zeros(1) for name in names}}, path)
-        self.refuse(path, "its weights are not tensors")
+        refused(path, "its weights are not tensors")
 
     def test_one_whose_weights_were_exchanged(self, path: Path) -> None:
         save_checkpoint(path, tiny())
         content = torch.load(path, weights_only=True)
         content["weights"]["b"] += 1
         torch.save(content, path)
-        self.refuse(path, "its weights have fingerprint")
+        refused(path, "its weights have fingerprint")
 
     def test_one_whose_training_state_was_exchanged_or_lost(self, path: Path) -> None:
         save_checkpoint(path, tiny(training={"best": 0.5}))
         content = torch.load(path, weights_only=True)
         content["training"]["best"] = 0.6
         torch.save(content, path)
-        self.refuse(path, "its training state differs")
+        refused(path, "its training state differs")
         del content["training"]
         torch.save(content, path)
-        self.refuse(path, "its training state differs")
+        refused(path, "its training state differs")
 
 
 class TestWriting:
@@ -375,3 +368,21 @@ class TestRestoring:
         two = ClassTable("two", ("a", "b"), ((0, 0, 0), (1, 1, 1)))
         with pytest.raises(VssError, match=r"decoder.classify.weight is \(3, 16, 1, 1\), not \(2, 16, 1, 1\)"):
             restore_network(replace(checkpoint, table=two))
+
+
+@pytest.mark.parametrize("name", ["eomt", "vit-adapter"])
+def test_weights_that_a_recipe_starts_from_are_checked_like_any_checkpoint(name: str, path: Path) -> None:
+    config = CONFIGS[name].config
+    network = build_network(config, 3, load_pretrained=False)
+    save_checkpoint(path, tiny(network=dict(config), weights=network.state_dict()))
+    content = torch.load(path, weights_only=True)
+    content["weights"][next(iter(content["weights"]))].view(-1)[0] += 1
+    torch.save(content, path)
+    with pytest.raises(VssError, match=r"last\.pt has changed since it was written"):
+        build_network({**config, "pretrained": str(path)}, 3, load_pretrained=True)
+
+
+@pytest.mark.parametrize("name", ["light-resnet", "eomt", "swin"])
+def test_a_home_folder_that_nobody_has_holds_no_weights(name: str) -> None:
+    with pytest.raises(VssError, match=r"weights ~nobody-here/w\.pth does not exist"):
+        build_network({**CONFIGS[name].config, "pretrained": "~nobody-here/w.pth"}, 3, load_pretrained=True)

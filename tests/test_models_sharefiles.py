@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from checkpoint_samples import tiny
+from checkpoint_samples import refused, tiny
 from network_samples import CLASSES, CONFIGS
 from share_samples import Change, rename_shares, save_shared, write_shares
 from store_crashes import dead_process, part_of
@@ -234,27 +234,20 @@ BROKEN: dict[str, tuple[str, Change]] = {
 
 
 class TestRefusals:
-    def refuse(self, path: Path, message: str) -> VssError:
-        with pytest.raises(VssError, match=message) as caught:
-            load_checkpoint(path)
-        assert str(path) in caught.value.message
-        assert caught.value.hint
-        return caught.value
-
     def test_a_folder_that_was_not_copied_along(self, path: Path, tmp_path: Path) -> None:
         files = save_shared(path, learning())
         (tmp_path / "copy.pt").write_bytes(path.read_bytes())
-        error = self.refuse(tmp_path / "copy.pt", r"copy\.pt\.shares.*is missing")
+        error = refused(tmp_path / "copy.pt", r"copy\.pt\.shares.*is missing")
         assert "vss convert" in error.hint
         files[1].unlink()
-        assert files[1].name in self.refuse(path, "is missing").message
+        assert files[1].name in refused(path, "is missing").message
 
     @pytest.mark.parametrize("number", [0, 2])
     def test_a_damaged_share_and_one_of_another_step(self, path: Path, number: int) -> None:
         files = save_shared(path, learning())
         others = save_shared(path.with_name("other.pt"), tiny(weights=MORE))
         files[number].write_bytes(others[number].read_bytes())
-        assert files[number].name in self.refuse(path, "damaged, or another").message
+        assert files[number].name in refused(path, "damaged, or another").message
         files[number].write_bytes(files[number].read_bytes()[:-100])
         with pytest.raises(VssError, match=re.escape(files[number].name)):
             load_checkpoint(path)
@@ -264,7 +257,7 @@ class TestRefusals:
         (file, *_) = save_shared(path, learning())
         (path.parent / "one.pt").write_bytes(file.read_bytes())
         rename_shares(path, [(name, "0" * 64)])
-        self.refuse(path, "its share .* (slash|folder|empty|control)")
+        refused(path, "its share .* (slash|folder|empty|control)")
 
     def test_a_share_that_is_a_link(self, path: Path, tmp_path: Path) -> None:
         (_, file, _) = save_shared(path, learning())
@@ -277,13 +270,13 @@ class TestRefusals:
         save_shared(path, learning())
         for shares in ("x", [1], [("a", 1)], [("a",)], {"a": "b"}, [["a", "b"]], torch.zeros(1)):
             rename_shares(path, shares)
-            self.refuse(path, "not pairs")
+            refused(path, "not pairs")
         rename_shares(path, [("a", "b"), ("a", "c")])
-        self.refuse(path, "twice")
+        refused(path, "twice")
 
     @pytest.mark.parametrize("fault", BROKEN)
     def test_shares_that_do_not_fit_together(self, path: Path, fault: str) -> None:
         message, change = BROKEN[fault]
         save_shared(path, learning())
         rename_shares(path, write_shares(path, learning(), change=change))
-        self.refuse(path, message)
+        refused(path, message)

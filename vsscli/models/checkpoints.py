@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -32,7 +33,7 @@ from vsscli.models.config import UNRECORDED, NetworkConfig
 from vsscli.models.frozen import load_learning
 from vsscli.models.misfits import misfits
 from vsscli.models.network import Network, Normalisation
-from vsscli.models.saved import add_tensor, digest_values, own_memory, plain_values, write_torch
+from vsscli.models.saved import add_tensor, digest_values, is_checkpoint, own_memory, plain_values, write_torch
 from vsscli.models.sharefiles import Shares, joined, named_shares, remove_shares
 from vsscli.models.torchfile import read_torch
 from vsscli.models.wrappers import unwrapped
@@ -154,7 +155,7 @@ def load_checkpoint(path: Path, *, weights: bool = True) -> Checkpoint:
     """
     path = Path(path)
     content = read_torch(path, WHAT)
-    if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
+    if not is_checkpoint(content):
         raise VssError(
             f"{path} is not a vss checkpoint: it holds {_contents(content)}",
             "only checkpoints that vss wrote can be read here; name encoder weights in a recipe as model.pretrained",
@@ -230,7 +231,7 @@ def _with_trunk(checkpoint: Checkpoint) -> dict[str, Any]:
     if not checkpoint.trunk or checkpoint.path is None or not isinstance(named, str):
         return checkpoint.network
     beside = checkpoint.path.parent / Path(named).name
-    moved = not Path(named).expanduser().exists() and beside.is_file()
+    moved = not os.path.exists(os.path.expanduser(named)) and beside.is_file()
     return {**checkpoint.network, "pretrained": str(beside)} if moved else checkpoint.network
 
 

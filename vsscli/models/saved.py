@@ -32,6 +32,11 @@ def write_torch(path: Path, content: Any, what: str) -> None:
             raise
 
 
+def is_checkpoint(content: Any) -> bool:
+    """Whether what a file holds is a checkpoint of vss."""
+    return isinstance(content, dict) and isinstance(content.get("vss"), str)
+
+
 def plain_values(value: Any, name: str) -> Any:
     """The value with tensors on the CPU.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -132,7 +133,7 @@ def film_masks(video: Video, out: Path, table: ClassTable, talk: Talk = SILENCE)
 
 def _require_elsewhere(out: Path, source: Path, videos: Sequence[Video]) -> None:
     """Refuse an output folder inside the input, where predictions would be taken for frames."""
-    place = source.expanduser().resolve()
+    place = Path(os.path.expanduser(source)).resolve()
     if not place.is_dir():
         return
     for folder in (out, *(out / video.name for video in videos)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -52,7 +53,7 @@ def require_start(recipe: Recipe, init: Path | None, talk: Talk) -> None:
         return
     key, file = model.weights
     try:
-        check_file(Path(file).expanduser(), "weights")
+        check_file(Path(os.path.expanduser(file)), "weights")
     except VssError as error:
         where = model.published
         raise VssError(error.message, f"{where}; set model.{key} to its path" if where else error.hint) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from torch import Tensor, nn
@@ -82,7 +83,7 @@ def build_mask2former(
     """Build a network; with ``load_pretrained``, load the weights that its configuration names."""
     network = Mask2Former(config, num_classes)
     if load_pretrained and not config.random:
-        network.licence = load_start(network, config.trunk, Path(config.pretrained).expanduser(), talk)
+        network.licence = load_start(network, config.trunk, Path(os.path.expanduser(config.pretrained)), talk)
     elif load_pretrained:
         network.note_loaded(())
         network.licence = RANDOM

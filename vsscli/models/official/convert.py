@@ -26,7 +26,7 @@ from vsscli.models.mask2former.trunks import (
     VitAdapterConfig,
 )
 from vsscli.models.network import Normalisation
-from vsscli.models.official.mapping import map_official
+from vsscli.models.official.mapping import map_official, part_of
 from vsscli.models.official.recognise import CheckpointKind, Official
 from vsscli.models.official.report import Fitted, fitted_weights
 from vsscli.models.official.sizes import AdapterSizes, HeadSizes, SwinSizes, TrunkSizes, equal_spans
@@ -115,8 +115,8 @@ def convert_official(
         torch.manual_seed(0)
         network = Mask2Former(described, num_classes)
     target = {name: _real(tensor) for name, tensor in network.state_dict().items()}
-    parts = {_part(name) for name in mapped.tensors}
-    fresh = sorted({_part(name) for name in target} - parts) if not whole else []
+    parts = {part_of(name) for name in mapped.tensors}
+    fresh = sorted({part_of(name) for name in target} - parts) if not whole else []
     fitted = fitted_weights(
         mapped.tensors, target, official.source, unused=mapped.unused, resized=mapped.resized, fresh=fresh
     )
@@ -222,13 +222,6 @@ def _head(sizes: HeadSizes, source: str) -> dict[str, Any]:
     assert given.keys() <= HeadConfig.model_fields.keys()
     nearest = min(LAYOUTS, key=lambda layout: len(_others(given, LAYOUTS[layout].model_dump())))
     return {"layout": nearest, **_others(given, LAYOUTS[nearest].model_dump())}
-
-
-def _part(name: str) -> str:
-    """Prefix of the part of a network that a tensor belongs to."""
-    if name.startswith("head."):
-        return "head."
-    return ".".join(name.split(".")[:2])
 
 
 def _real(tensor: Tensor) -> Tensor:

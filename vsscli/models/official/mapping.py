@@ -27,7 +27,12 @@ class Mapped:
 
     tensors: dict[str, Tensor]
     resized: tuple[str, ...]
-    unused: tuple[str, ...]
+    unused: tuple[str, ...] = ()
+
+
+def part_of(name: str) -> str:
+    """The part of a network that a tensor belongs to: the first two components of its name, one for the head."""
+    return HEAD if name.startswith(HEAD) else ".".join(name.split(".")[:2])
 
 
 def map_official(official: Official, trunk: BackboneConfig) -> Mapped:
@@ -48,7 +53,7 @@ def map_official(official: Official, trunk: BackboneConfig) -> Mapped:
             tensors[HEAD + ours[short] if short in ours else name] = tensor
         elif not name.startswith(BACKBONE):
             tensors[name] = tensor  # in none of our networks: `fitted_weights` reports it
-    return Mapped(tensors, mapped.resized, (*unneeded, *mapped.unused))
+    return Mapped(tensors, mapped.resized, unneeded)
 
 
 def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str, grid: Window | None = None) -> Mapped:
@@ -63,4 +68,4 @@ def map_backbone(state: Mapping[str, Tensor], trunk: BackboneConfig, source: str
     resized = tuple(
         BACKBONE + name for name, tensor in taken.state.items() if name not in inside or name in taken.resized
     )
-    return Mapped({BACKBONE + name: tensor for name, tensor in (taken.state | rest).items()}, resized, ())
+    return Mapped({BACKBONE + name: tensor for name, tensor in (taken.state | rest).items()}, resized)

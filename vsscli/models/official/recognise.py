@@ -33,6 +33,7 @@ from vsscli.models.official.sizes import (
     one_peace_sizes,
     swin_sizes,
 )
+from vsscli.models.saved import is_checkpoint
 from vsscli.models.weights import CONTAINERS
 from vsscli.models.wrappers import unwrapped
 
@@ -117,7 +118,7 @@ def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions(
         It is a vss checkpoint, of a network that can't be converted, or not a checkpoint; or a tensor that sizes are
         read from is missing or has an impossible shape.
     """
-    if isinstance(content, dict) and isinstance(content.get("vss"), str):
+    if is_checkpoint(content):
         raise VssError(f"{source} is already a vss checkpoint: there is nothing to convert", "use it directly")
     tensors = tensors_of(content)
     if not tensors:

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
 from vsscli.errors import VssError
-from vsscli.models.build import read_config, recorded_licence
-from vsscli.models.mask2former.relative_position import Window
+from vsscli.models.checkpoints import load_checkpoint
 from vsscli.models.mask2former.trunks import PATCH, BackboneConfig
 from vsscli.models.misfits import first_of, misfits
 from vsscli.models.network import Network
-from vsscli.models.official.mapping import BACKBONE, HEAD, Mapped, map_backbone, map_official
+from vsscli.models.official.mapping import BACKBONE, Mapped, map_backbone, map_official, part_of
 from vsscli.models.official.recognise import recognise
 from vsscli.models.official.report import COUNTER
-from vsscli.models.sharefiles import joined
+from vsscli.models.saved import is_checkpoint
 from vsscli.models.torchfile import read_torch
 from vsscli.models.wrappers import unwrapped
-from vsscli.structured import parse_json
 from vsscli.talk import SILENCE, Talk
 
 CLASSES = "head.predictor.class_embed."
@@ -37,7 +34,7 @@ def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk =
     target = network.state_dict()
     found = {name: tensor for name, tensor in mapped.tensors.items() if not _other_classes(name, tensor, target)}
     # A file of a trunk has no adapter, pyramid or head; a part that is present must be complete.
-    parts = {_part(name) for name in found}
+    parts = {part_of(name) for name in found}
     wanted = {name: tensor for name, tensor in target.items() if name in found or _needed(name, parts)}
     faults = misfits(found, wanted)
     if faults:
@@ -58,41 +55,21 @@ def load_start(network: Network, trunk: BackboneConfig, path: Path, talk: Talk =
 
 def _read(path: Path, source: str, trunk: BackboneConfig) -> tuple[Mapped, frozenset[str], str]:
     """The tensors of a file under our names, the names of those that were never trained, and the file's licence."""
-    content = joined(path, read_torch(path, "weights"))
-    own = _own_weights(content)
-    if own is None:
+    content = read_torch(path, "weights")
+    if not is_checkpoint(content):
         official = recognise(content, source)
         return map_official(official, trunk), frozenset(), official.kind.licence
-    about = parse_json(content["vss"], f"the description in {source}", "copy it again", finite=False)
-    about = about if isinstance(about, dict) else {}
-    backbone = map_backbone(own, trunk, source, _own_grid(about))
-    unlearned = frozenset(about.get("fresh") or ()) if about.get("step") == 0 else frozenset()
+    checkpoint = load_checkpoint(path)
+    own, crop = unwrapped(checkpoint.weights), checkpoint.config.fixed_crop
+    grid = None if crop is None else (crop[0] // PATCH, crop[1] // PATCH)
+    backbone = map_backbone(own, trunk, source, grid)
     rest = {name: tensor for name, tensor in own.items() if not name.startswith(BACKBONE)}
-    return Mapped(backbone.tensors | rest, backbone.resized, backbone.unused), unlearned, recorded_licence(about)
-
-
-def _own_weights(content: Any) -> dict[str, Tensor] | None:
-    """The weights of a vss checkpoint; None if the content is of another program."""
-    if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
-        return None
-    weights = content.get("weights")
-    return unwrapped(weights) if isinstance(weights, dict) else None
-
-
-def _own_grid(about: dict[str, Any]) -> Window | None:
-    """The patches down and across of the position tables of a vss checkpoint; None if it has none."""
-    config = about.get("network")
-    crop = read_config(config).fixed_crop if isinstance(config, dict) else None
-    return None if crop is None else (crop[0] // PATCH, crop[1] // PATCH)
-
-
-def _part(name: str) -> str:
-    """The part of a network that a tensor belongs to: the first two components of its name, one for the head."""
-    return HEAD if name.startswith(HEAD) else ".".join(name.split(".")[:2])
+    unlearned = frozenset(checkpoint.fresh if checkpoint.step == 0 else ())
+    return Mapped(backbone.tensors | rest, backbone.resized), unlearned, checkpoint.licence
 
 
 def _needed(name: str, parts: set[str]) -> bool:
-    return _part(name) in parts and not name.startswith(CLASSES) and not name.endswith(COUNTER)
+    return part_of(name) in parts and not name.startswith(CLASSES) and not name.endswith(COUNTER)
 
 
 def _other_classes(name: str, tensor: Tensor, target: dict[str, Tensor]) -> bool:

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from vsscli.errors import VssError
-from vsscli.models.build import recorded_licence
+from vsscli.models.checkpoints import load_checkpoint
 from vsscli.models.misfits import first_of, misfits
 from vsscli.models.plain_vit.config import PlainVitModel
 from vsscli.models.plain_vit.tensors import Grid, fitted_trunk, timm_names
 from vsscli.models.plain_vit.trunk import Trunk
-from vsscli.models.sharefiles import joined
+from vsscli.models.saved import add_tensor, is_checkpoint
 from vsscli.models.torchfile import read_safetensors, read_torch
 from vsscli.models.weights import hub_weights, state_dict_of
 from vsscli.models.wrappers import unwrapped
-from vsscli.structured import parse_json
 from vsscli.talk import SILENCE, Talk
 
 TRUNK, CLASSES = "trunk.", "head.class_head."
@@ -45,27 +43,28 @@ def load_start(network: nn.Module, trunk: Trunk, config: PlainVitModel, talk: Ta
             )
         tensors, source = timm_names(read_safetensors(path, "weights")), f"timm, {path}"
         return _fill(network, trunk, tensors, {}, None, source, talk), config.weights_licence
-    path = Path(config.pretrained).expanduser()
-    source, content = f"weights {path}", joined(path, read_torch(path, "weights"))
-    if not isinstance(content, dict) or not isinstance(content.get("vss"), str):
+    path = Path(os.path.expanduser(config.pretrained))
+    source, content = f"weights {path}", read_torch(path, "weights")
+    if not is_checkpoint(content):
         tensors = timm_names(state_dict_of(content, path))
         return _fill(network, trunk, tensors, {}, None, source, talk), config.weights_licence
-    own = unwrapped(content["weights"] if isinstance(content.get("weights"), dict) else {})
+    checkpoint = load_checkpoint(path)
+    theirs, own = checkpoint.config, unwrapped(checkpoint.weights)
+    if not isinstance(theirs, PlainVitModel):
+        raise VssError(f"{source} are of another family of networks", "name weights of a ViT")
     tensors = {name.removeprefix(TRUNK): tensor for name, tensor in own.items() if name.startswith(TRUNK)}
     rest = {name: tensor for name, tensor in own.items() if not name.startswith(TRUNK)}
     if not tensors:
         raise VssError(f"{source} hold no trunk of their own", "name the file that they name, or vss train --init")
-    about = parse_json(content["vss"], f"the description in {source}", "copy it again", finite=False)
-    about = about if isinstance(about, dict) else {}
-    return _fill(network, trunk, tensors, rest, _grid_of(about, source), source, talk), recorded_licence(about)
+    grid = (theirs.crop[0] // theirs.patch, theirs.crop[1] // theirs.patch)
+    return _fill(network, trunk, tensors, rest, grid, source, talk), checkpoint.licence
 
 
 def trunk_digest(state: Mapping[str, Tensor]) -> str:
     """SHA-256 of a trunk's tensors, 64 hexadecimal digits: names, types, shapes and bytes in the order of names."""
     digest = hashlib.sha256()
-    for name, tensor in sorted(state.items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    for name in sorted(state):
+        add_tensor(digest, name, state[name])
     return digest.hexdigest()
 
 
@@ -106,12 +105,3 @@ def _fill(
         f"{source}: {len(loaded)} tensors loaded" + (f", {len(unused)} not used ({first_of(unused)})" if unused else "")
     )
     return set(loaded)
-
-
-def _grid_of(about: Mapping[str, Any], source: str) -> Grid | None:
-    """The patches down and across that a vss checkpoint was made for."""
-    network = about.get("network")
-    if not isinstance(network, dict) or network.get("family") != "plain_vit":
-        raise VssError(f"{source} are of another family of networks", "name weights of a ViT")
-    config = PlainVitModel.model_validate(network)
-    return config.crop[0] // config.patch, config.crop[1] // config.patch
