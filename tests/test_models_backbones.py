@@ -172,6 +172,13 @@ def test_interactions_must_divide_the_blocks(interactions: tuple[tuple[int, int]
         VitAdapterConfig(**TRUNK, adapter=ADAPTER.model_copy(update={"interactions": interactions}))
 
 
+def test_ratios_that_leave_no_channel_are_refused() -> None:
+    with pytest.raises(VssError, match=r"ffn_ratio: 0\.001 of a width of \d+ is not even one channel"):
+        VitAdapterConfig(**TRUNK, adapter=ADAPTER.model_copy(update={"ffn_ratio": 0.001}))
+    with pytest.raises(VssError, match=r"mlp_ratio: 0\.001 of a width of 24"):
+        SwinConfig(width=24, heads=(1, 2, 2, 4), mlp_ratio=0.001)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_presets_can_be_built(preset: str) -> None:
     with torch.device("meta"):

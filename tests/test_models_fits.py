@@ -21,6 +21,7 @@ LARGE = {"family": "mask2former", "backbone": "swin_t"}
         (LIGHT | {"channels": 100_000_000}, "channels: 100000000 .* less than .* 65536"),
         (LIGHT | {"channels": 60_000}, r"weights of [34]\d\d\.\d GiB; this machine has"),
         (LARGE | {"sizes": {"width": 30_000}}, r"weights of \d+\.\d GiB"),
+        (LARGE | {"sizes": {"mlp_ratio": 1e6}}, r"weights of \d+\.\d GiB"),
         (
             LARGE | {"sizes": {"depths": [2, 2, 10**9, 2]}},
             r"sizes\.depths\.2: 1000000000 .* less than .* 1000",

@@ -234,6 +234,23 @@ def test_without_windows_of_its_own_a_network_has_the_published_ones() -> None:
     assert network.masked_attention.probabilities.tolist() == pytest.approx([0.5358867, 1.0, 1.0])
 
 
+def test_patches_that_are_no_whole_cells_are_read_out_in_full_alone() -> None:
+    config = {**SMALL, "backbone": "vit_small_patch14_reg4_dinov2", "patch": 18, "crop": (36, 54)}
+    with pytest.raises(VssError, match=r"readout: grid: patches of 18 pixels are not 4 cells"):
+        build_network({**config, "readout": "grid"}, 3, load_pretrained=False)
+    scores = build_network({**config, "readout": "full"}, 3, load_pretrained=False).eval()(torch.randn(1, 3, 36, 54))
+    assert scores.values.shape == (1, 3, 36, 54)
+
+
+def test_heads_that_rotary_positions_do_not_fit_are_refused() -> None:
+    sizes = {"width": 30, "heads": 3, "depth": 4}
+    config = {**SMALL, "backbone": "vit_small_patch14_reg4_dinov2", "sizes": sizes}
+    build_network(config, 3, load_pretrained=False)
+    for change in ({"queries": "decoder"}, {"backbone": "vit_small_patch16_dinov3_qkvb"}):
+        with pytest.raises(VssError, match="3 heads over a width of 30 have 10 channels each"):
+            build_network({**config, **change}, 3, load_pretrained=False)
+
+
 def test_weights_of_other_patches_and_images_are_resized_as_timm_does() -> None:
     expected = numbers(NAMES[0])["resample"]
     near(resample_patch_embed(expected["patch14"], [16, 16]), expected["patch16"], 1e-5)

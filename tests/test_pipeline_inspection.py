@@ -122,6 +122,11 @@ def test_what_a_recipe_starts_from_is_looked_at(root: Path, tmp_path: Path) -> N
 def test_names_of_encoders_are_those_of_timm() -> None:
     assert encoder_names() == set(timm.list_models())
     require_encoder("resnet50.a1_in1k")
+    with pytest.raises(VssError, match=r"no encoder named 'resnet50\.a1_in1") as caught:
+        require_encoder("resnet50.a1_in1")
+    assert "resnet50.a1_in1k" in caught.value.hint
+    with pytest.raises(VssError, match=r"no encoder named 'resnet50\.'"):
+        require_encoder("resnet50.")
     with pytest.raises(VssError, match="no encoder named 'hf-hub:a/b'"):
         require_encoder("hf-hub:a/b")
 
@@ -129,7 +134,8 @@ def test_names_of_encoders_are_those_of_timm() -> None:
 def test_names_of_encoders_need_no_torch() -> None:
     script = (
         "import sys\nfrom vsscli.models.encoders import require_encoder\n"
-        "require_encoder('tf_efficientnet_lite0')\nassert 'torch' not in sys.modules"
+        "require_encoder('tf_efficientnet_lite0')\nrequire_encoder('convnext_tiny.fb_in22k_ft_in1k')\n"
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

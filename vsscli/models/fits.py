@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -53,9 +54,9 @@ def memory() -> int | None:
 
 
 def _numbers(name: str, value: Any) -> list[tuple[str, int]]:
-    """All integers in a configuration, with the names of their fields."""
+    """All numbers in a configuration, rounded up, with the names of their fields: a ratio may make a width too."""
     if isinstance(value, Mapping):
         return [found for key, inner in value.items() for found in _numbers(f"{name}.{key}" if name else key, inner)]
     if isinstance(value, list | tuple):
         return [found for inner in value for found in _numbers(name, inner)]
-    return [(name, value)] if type(value) is int else []
+    return [(name, math.ceil(value))] if type(value) in (int, float) else []

@@ -70,6 +70,11 @@ def _require_divisor(heads: int, width: int) -> None:
         raise VssError(f"{heads} heads do not divide a width of {width}", "choose heads that do")
 
 
+def _require_channel(name: str, ratio: float, width: int, usual: str) -> None:
+    if int(width * ratio) < 1:
+        raise VssError(f"{name}: {ratio:g} of a width of {width} is not even one channel", f"{usual} is usual")
+
+
 class SwinConfig(BackboneConfig):
     """The configuration of a Swin transformer.
 
@@ -102,6 +107,7 @@ class SwinConfig(BackboneConfig):
             )
         for width, heads in zip(self.widths, self.heads, strict=True):
             _require_divisor(heads, width)
+        _require_channel("mlp_ratio", self.mlp_ratio, self.width, "4")
         return self
 
     def build(self) -> Backbone:
@@ -221,6 +227,7 @@ class AdapterTrunkConfig(TrunkConfig):
                 f"interactions: {spans} do not divide blocks 0-{self.depth - 1} into four spans",
                 "let each span begin right after the one before it, from the first block to the last",
             )
+        _require_channel("ffn_ratio", self.adapter.ffn_ratio, self.width, "0.25")
         return self
 
 

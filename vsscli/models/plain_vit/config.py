@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from vsscli.models.plain_vit.network import PlainVit
 
 Window = tuple[Fraction, Fraction]
+
+
+def doublings(patch: int) -> int:
+    """How often the map of patches is doubled: to stride 4 from patches of 16, to 7 from patches of 14."""
+    return max(1, int(math.log2(patch)) - 2)
 
 
 class TrunkSizes(Section):
@@ -152,6 +158,11 @@ class PlainVitModel(LargeModel):
     def require_sound(self) -> None:
         if self.patch < 8:
             raise VssError(f"patch: {self.patch} is too small for masks at a quarter of the image", "16 is usual")
+        if self.readout == "grid" and self.patch % (cells := 2 ** doublings(self.patch)):
+            raise VssError(
+                f"readout: grid: patches of {self.patch} pixels are not {cells} cells of masks side by side",
+                "set readout to full, or patch to 16",
+            )
         for side in self.crop:
             if side % self.patch:
                 near = max(1, round(side / self.patch)) * self.patch

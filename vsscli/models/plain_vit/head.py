@@ -5,18 +5,12 @@ Parameters have the names of the official checkpoints (specs: eomt.md, Forward).
 
 from __future__ import annotations
 
-import math
-
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional
 
 from vsscli.models.outputs import QueryPrediction
-
-
-def doublings(patch: int) -> int:
-    """How often the map of patches is doubled: to stride 4 from patches of 16, to 7 from patches of 14."""
-    return max(1, int(math.log2(patch)) - 2)
+from vsscli.models.plain_vit.config import doublings
 
 
 class QueryHead(nn.Module):

@@ -16,9 +16,9 @@ from vsscli.models.config import RANDOM
 from vsscli.models.frozen import NEVER_LEARNS, Seen
 from vsscli.models.network import VideoNetwork
 from vsscli.models.outputs import Clip, MaskOutputs, QueryPrediction
-from vsscli.models.plain_vit.config import PlainVitModel
+from vsscli.models.plain_vit.config import PlainVitModel, doublings
 from vsscli.models.plain_vit.decoder import Decoder, Laterals
-from vsscli.models.plain_vit.head import QueryHead, doublings
+from vsscli.models.plain_vit.head import QueryHead
 from vsscli.models.plain_vit.masking import MaskedAttention, usual_windows
 from vsscli.models.plain_vit.tensors import Grid
 from vsscli.models.plain_vit.trunk import (
@@ -56,7 +56,13 @@ class PlainVit(VideoNetwork):
         self._normed = config.clip == 1 or config.handed == "normed"
         self.trunk: Trunk = build_trunk(config)
         rescale_positions(self.trunk, config.rescale)
-        width, depth = self.trunk.embed_dim, len(self.trunk.blocks)
+        width, depth, heads = self.trunk.embed_dim, len(self.trunk.blocks), heads_of(self.trunk)
+        if width // heads % 4 and (config.queries == "decoder" or getattr(self.trunk, "rope", None) is not None):
+            raise VssError(
+                f"{heads} heads over a width of {width} have {width // heads} channels each, and rotary positions take "
+                "multiples of 4",
+                "choose other sizes.width or sizes.heads",
+            )
         self.feature_channels = width
         self.prefix = self.trunk.num_prefix_tokens
         self.queries = nn.Embedding(config.num_queries, width)
@@ -66,7 +72,7 @@ class PlainVit(VideoNetwork):
         if config.queries == "decoder":
             self.taps = config.taps or tuple((tap + 1) * depth // TAPS - 1 for tap in range(TAPS))
             _require_taps(self.taps, depth)
-            blocks, heads = config.blocks or DECODER_BLOCKS, heads_of(self.trunk)
+            blocks = config.blocks or DECODER_BLOCKS
             prefix = config.num_queries + self.prefix
             self.laterals = Laterals(width, len(self.taps))
             self.decoder = Decoder(width, heads, config.hidden or width, blocks, prefix, config.rescale)
