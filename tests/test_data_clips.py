@@ -92,6 +92,19 @@ def test_what_is_held_out_is_val_and_not_train(tmp_path: Path) -> None:
     assert len(shared_videos(data.split("all"), data.split("val"), Digests())) == 2
 
 
+def test_a_pattern_of_images_is_the_video_of_their_folder_alone(tmp_path: Path) -> None:
+    for place in ("day1", "day1/masks", "day2"):
+        images(tmp_path / place, ["0.png", "1.png"])
+    videos = opened(tmp_path, videos=["day?/*.png"]).split("train")
+    assert [(video.name, video.stems) for video in videos] == [("day1", ("0", "1")), ("day2", ("0", "1"))]
+
+
+def test_a_frame_without_a_number_does_not_keep_others_from_being_found_by_theirs(tmp_path: Path) -> None:
+    images(tmp_path / "a", ["000.jpg", "001.jpg", "cover.jpg"])
+    mask(tmp_path / "labels" / "a" / "frame_1.png")
+    assert masked(opened(tmp_path, videos=["a"], masks="labels/{video}/{frame}.png").split("train")) == ["a/001"]
+
+
 def test_stills_are_videos_of_one_frame(tmp_path: Path) -> None:
     images(tmp_path / "photos", ["b.jpg", "a.png"])
     mask(tmp_path / "photos-masks" / "a.png")

@@ -240,6 +240,23 @@ def test_folders_may_be_called_like_a_pattern_or_a_comment(tmp_path: Path) -> No
     assert load_recipe(tmp_path / "dataset.yaml").data.videos == ("day [1]", "day #1", "day #2")
 
 
+@pytest.mark.parametrize("below", [".", "day [1]"])
+def test_masks_in_a_folder_of_frames_are_no_video(tmp_path: Path, below: str) -> None:
+    frames(tmp_path / "street" / below, 8)
+    for number in range(6):
+        colour_mask(tmp_path / "street" / below / "masks" / f"img_{number:03d}.png", RED, BLUE)
+    for _ in range(2):
+        done = started(tmp_path / "street")
+        assert (done.videos, done.frames, done.labelled) == (1, 8, 6)
+    described = tmp_path / "street" / "dataset.yaml"
+    videos = load_recipe(described).data.videos
+    assert videos == (("*.jpg",) if below == "." else ("day [[]1]/*.jpg",))
+    described.write_text(described.read_text().replace("*.jpg", "."))  # as versions before wrote it
+    if below == ".":
+        assert started(tmp_path / "street").videos == 1
+        assert load_recipe(described).data.videos == videos
+
+
 def test_a_list_that_was_written_over_several_lines_is_brought_up_to_date(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("road\nsky\n")
     frames(tmp_path / "one", 6)

@@ -51,7 +51,7 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
         There are no videos, a pattern matches none, a mask belongs to no frame or to two, or a held-out frame is
         missing.
     """
-    videos = [_by_frame(video) for video in open_videos(root, _places(root, data.videos))] if data.videos else []
+    videos = [_by_frame(video) for video in _videos(root, data.videos)] if data.videos else []
     videos += [video for folder in data.stills for video in _stills(root / folder)]
     twice = sorted(
         {one.name for one in videos if sum(composed(one.name) == composed(other.name) for other in videos) > 1}
@@ -82,9 +82,9 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
     return found
 
 
-def _places(root: Path, patterns: Sequence[str]) -> list[Path]:
-    """The files and folders that match patterns, without repetitions, in the order of the patterns. What is called like
-    a pattern is meant itself: the folder ``day [1]``."""
+def _videos(root: Path, patterns: Sequence[str]) -> list[Video]:
+    """The videos in the files and folders that match patterns, without repetitions, in the order of the patterns. What
+    is called like a pattern is meant itself: the folder ``day [1]``. Images mean the video that they are frames of."""
     found: dict[Path, None] = {}
     for pattern in patterns:
         whole = (root / pattern).exists()
@@ -92,7 +92,8 @@ def _places(root: Path, patterns: Sequence[str]) -> list[Path]:
         if not matches:
             raise VssError(f"data.videos: nothing in {root} matches {pattern}", "give files, folders, or patterns")
         found |= dict.fromkeys(root / place for place in matches)
-    return list(found)
+    places = {path.parent if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() else path: path for path in found}
+    return open_videos(root, list(places), alone={place for place, path in places.items() if place != path})
 
 
 def _by_frame(video: Video) -> FolderVideo:

@@ -34,7 +34,8 @@ class Data(Section):
     )
     videos: tuple[str, ...] = Field(
         (),
-        description="layout files: video files, folders of frames, and folders of these, or patterns (`clips/*.mp4`)",
+        description="layout files: video files, folders of frames, and folders of these, or patterns (`clips/*.mp4`); "
+        "`day1/*.jpg` is the video of these frames, without those in folders below",
     )
     first_frame: int = Field(
         0,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -121,7 +121,7 @@ def expanded(places: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def open_videos(root: Path, places: Sequence[Path]) -> list[Video]:
+def open_videos(root: Path, places: Sequence[Path], alone: Collection[Path] = ()) -> list[Video]:
     """Open the videos of several files and folders, which are called as `open_input` calls those of ``root``.
 
     Parameters
@@ -130,6 +130,8 @@ def open_videos(root: Path, places: Sequence[Path]) -> list[Video]:
         The folder from which down videos of one name are told apart.
     places
         Video files, folders of images, and folders that hold such at any depth.
+    alone
+        Those of them that are folders of images in which no other folder is searched.
 
     Raises
     ------
@@ -140,7 +142,7 @@ def open_videos(root: Path, places: Sequence[Path]) -> list[Video]:
     for place in places:
         if not place.is_dir():
             open_input(place)  # refuses what is no video
-        here = [Path()] if place.is_file() else _look(place).videos
+        here = [Path()] if place.is_file() or place in alone else _look(place).videos
         if not here:
             raise VssError(f"{place} holds neither images nor videos", "name folders of images and video files")
         found |= dict.fromkeys(Path(os.path.relpath(place / below, root)) for below in here)

@@ -36,8 +36,8 @@ class FrameNames(Generic[T]):
 
     def __init__(self, frames: Iterable[tuple[str, T]]) -> None:
         self._by_stem = {composed(stem): frame for stem, frame in frames}
-        numbers = [(frame_number(stem), frame) for stem, frame in self._by_stem.items()]
-        self._by_number = {number: frame for number, frame in numbers if number is not None}
+        numbers = [(n, frame) for stem, frame in self._by_stem.items() if (n := frame_number(stem)) is not None]
+        self._by_number = dict(numbers)
         if len(self._by_number) < len(numbers):  # two frames have one number, so numbers are ambiguous
             self._by_number = {}
 

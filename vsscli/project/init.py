@@ -12,6 +12,7 @@ from vsscli.data.classes import ClassTable, class_table_of, load_class_table, pa
 from vsscli.data.clips import ALL
 from vsscli.data.config import Data
 from vsscli.data.content import Digests
+from vsscli.data.folders import IMAGE_SUFFIXES
 from vsscli.data.layouts import open_dataset
 from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
@@ -124,7 +125,9 @@ def init_project(
     skip = (*files.WRITTEN, files.LABELS, files.EXPORTED, files.NEXT, workspace)
     found = survey(folder, skip)
     before = _before(folder)
-    videos, stills = _union(before.videos, found.videos), _union(before.stills, found.stills)
+    by_pattern = any(name.startswith("*.") and Path(name).suffix.lower() in IMAGE_SUFFIXES for name in found.videos)
+    videos = _union([name for name in before.videos if name != "." or not by_pattern], found.videos)
+    stills = _union(before.stills, found.stills)
     if not videos and not stills:
         left = f"; there are {in_words(found.others)}" if found.others else ""
         raise VssError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -90,12 +91,24 @@ def survey(root: Path, skip: Sequence[str]) -> Survey:
             name = below.as_posix()
             if _are_lossy(root, below):
                 found.lossy.append(name)
+            elif held[below] == "stills":
+                found.stills.append(name)
             else:
-                (found.videos if held[below] == "video" else found.stills).append(name)
+                found.videos.append(_video(root, below, there))
         _look_at_files(root, below, found, skip)
     found.labels += [(top.as_posix(), _format(root / top) or "png") for top in sorted(tops)]
     found.videos, found.labels = list(dict.fromkeys(found.videos)), list(dict.fromkeys(found.labels))
     return found
+
+
+def _video(root: Path, below: Path, there: Sequence[Path]) -> str:
+    """What ``data.videos`` should call a folder of frames: a pattern of these if other images are, or may come, in
+    folders below, which are no part of the video."""
+    images = _images(root / below)
+    others = any(below in other.parents and _images(root / other) for other in there)
+    if not images or (below.parts and not others):
+        return below.as_posix()
+    return (Path(glob.escape(below.as_posix())) / f"*{images[0].suffix}").as_posix()
 
 
 def _look_at_files(root: Path, below: Path, found: Survey, skip: Sequence[str]) -> None:
