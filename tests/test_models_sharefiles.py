@@ -124,6 +124,17 @@ class TestWriting:
         assert sorted(before[0].parent.iterdir()) == sorted([*after, before[0].parent / "notes.txt"])
         assert load_checkpoint(path).step == 14
 
+    def test_of_a_step_that_is_saved_again_only_what_differs_is_written(self, path: Path) -> None:
+        before = {file: file.stat().st_ino for file in save_shared(path, learning())}
+        scored = learning(figures={"miou": 0.25})
+        assert {file: file.stat().st_ino for file in save_shared(path, scored)} == before
+        assert load_checkpoint(path).figures == {"miou": 0.25}
+        assert scored.training is not None
+        better = replace(scored, training={**scored.training, "best": 0.75})
+        first, *others = save_shared(path, better)
+        assert first not in before and all(before[file] == file.stat().st_ino for file in others)
+        assert_same(load_checkpoint(path).training, better.training)
+
     def test_the_whole_file_leaves_no_share(self, path: Path) -> None:
         save_shared(path, learning())
         save_checkpoint(path, learning())

@@ -46,7 +46,8 @@ def share_names(step: int, digests: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def write_share(path: Path, step: int, rank: int, processes: int, rest: Any, parts: Mapping[str, Part]) -> str:
-    """Write one process's share of the checkpoint ``path``, and return its digest.
+    """Write one process's share of the checkpoint ``path``, and return its digest. A share that is there already stays:
+    a step is saved before its validation and after it, with the same weights.
 
     Parameters
     ----------
@@ -66,7 +67,8 @@ def write_share(path: Path, step: int, rank: int, processes: int, rest: Any, par
     digest = digest_values(content)
     file = shares_folder(path) / _name(step, rank, processes, digest)
     _require_no_link(path, file)
-    write_torch(file, content, "share")
+    if not file.is_file():
+        write_torch(file, content, "share")
     return digest
 
 
