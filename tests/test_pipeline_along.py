@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("along")
     torch.manual_seed(3)
     torch.save(build_network(PMT, 7, load_pretrained=False).get_submodule("trunk").state_dict(), folder / "trunk.pth")
-    open_dataset(small_recipe(folder / "data").data)  # draws
+    names = open_dataset(small_recipe(folder / "data").data).table.names  # draws
+    (folder / "data" / "more.json").write_text(json.dumps([*names, "boat"]))
     return folder
 
 
@@ -47,9 +49,14 @@ def recipe_over(folder: Path, name: str, predict: dict[str, Any] | None = None, 
     )
 
 
-def model(folder: Path, seed: int, predict: dict[str, Any] | None = None, **changes: Any) -> Path:
+def model(
+    folder: Path, seed: int, predict: dict[str, Any] | None = None, classes: str = "classes.json", **changes: Any
+) -> Path:
     """The checkpoint of an untrained network over the trunk."""
     recipe = recipe_over(folder, f"m{seed}", predict, **changes)
+    if classes != recipe.data.classes:
+        data = recipe.data.model_copy(update={"scene": None, "classes": classes})
+        recipe = recipe.model_copy(update={"data": data})
     torch.manual_seed(seed)
     table = open_dataset(recipe.data).table
     network = build_network(recipe.model, table.num_classes, load_pretrained=True)
@@ -137,6 +144,7 @@ def test_what_one_has_already_is_not_written_again(
         {"taps": [0, 1, 3]},
         {"readout": "grid"},
         {"queries": "inside", "blocks": 2},
+        {"classes": "more.json"},
     ],
 )
 def test_who_sees_or_is_read_otherwise_does_not_predict_along(

@@ -66,7 +66,7 @@ def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: st
     assert store.header.source["window"] == [64, 64]
     assert (store.header.scores, store.header.source["family"]) == ("mask_scores", "mask2former")
     checkpoint = load_checkpoint(result.last)
-    how = read_out(recipe.predict, NONE, None, checkpoint)
+    how = read_out(recipe.predict, NONE, None, checkpoint.config)
     note = made_by(checkpoint, how)
     assert (store.header.source["missing"], note.pop("missing")) == ("spread", "spread")
     # What earlier versions predicted says nothing of it, and is what is asked for now and then.

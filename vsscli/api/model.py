@@ -184,7 +184,7 @@ class Model:
     def _predictor(self, tta: bool, named: str | None) -> Predictor:
         plan = chosen_plan(self.recipe.predict, tta=tta, named=named)
         if plan not in self._predictors:
-            how = read_out(self.recipe.predict, plan, self.context.precision, self._checkpoint)
+            how = read_out(self.recipe.predict, plan, self.context.precision, self._checkpoint.config)
             device = resolve_device(self.context.device)
             self._predictors[plan] = Predictor(
                 self.network, self._checkpoint.normalisation, how, device, self.context.batch_size

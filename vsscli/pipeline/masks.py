@@ -81,7 +81,7 @@ def predict_input(
     checkpoint = open_model(model, talk=talk)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
     chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
-    how = read_out(recipe.predict, chosen, context.precision, checkpoint)
+    how = read_out(recipe.predict, chosen, context.precision, checkpoint.config)
     sources = expanded([source] if isinstance(source, Path) else source)
     videos = open_inputs(sources, talk)
     for one in sources:

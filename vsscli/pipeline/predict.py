@@ -135,7 +135,7 @@ def predict_split(
     if not missing:
         talk.say(f"cached: {path} holds all {total} frames of {whose}; no network was loaded")
         return Prediction(path, 0, total)
-    views = asked.how.plan
+    views = asked.look.how.plan
     talk.say(
         f"predicting {missing} frames of {asked.dataset.name}, {whose}, with {model}, "
         f"plan {views.name} ({len(views.views())} views), into {path}"
@@ -149,7 +149,7 @@ def predict_split(
         device = context.device.partition(":")[0] if context.on_cluster else str(fabric.device)
         checkpoints = (asked.checkpoint, *(other.checkpoint for other in beside))
         index = context.workspace / INDEX
-        task = Predicting(checkpoints, asked.how, device, context.batch_size, tuple(writers), index)
+        task = Predicting(checkpoints, asked.look.how, device, context.batch_size, tuple(writers), index)
         if context.on_cluster:
             _share_out(task, videos, Engine(workers, context.engine, device), talk)
         else:

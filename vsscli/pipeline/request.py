@@ -13,6 +13,7 @@ from vsscli.inference.plans import NONE, AugmentationPlan, load_plan
 from vsscli.inference.readout import ReadOut
 from vsscli.inference.windows import chosen_window
 from vsscli.models.checkpoints import Checkpoint
+from vsscli.models.config import NetworkConfig
 from vsscli.models.scores import ScoreKind
 from vsscli.pipeline.learned import learned_note
 from vsscli.pipeline.source import open_model, take_classes
@@ -28,12 +29,43 @@ NUMERICS = 2
 
 
 @dataclass(frozen=True)
+class Look:
+    """How a network looks at frames, and what is kept of its C classes.
+
+    ``sees`` is as for `vsscli.models.config.NetworkConfig`.
+    """
+
+    sees: dict[str, Any] | None
+    how: ReadOut
+    encoding: Encoding
+    classes: int
+
+    def joins(self, other: Look) -> bool:
+        """Whether networks that look so predict together, if they are over one frozen trunk."""
+        return self.sees is not None and self == other
+
+
+def look_of(
+    config: NetworkConfig,
+    recipe: Recipe,
+    classes: int,
+    plan: AugmentationPlan,
+    *,
+    precision: str | None,
+    keep: str | None,
+) -> Look:
+    """How a network of a recipe looks at frames; ``precision`` and ``keep``, if given, override the recipe's."""
+    how = read_out(recipe.predict, plan, precision, config)
+    return Look(config.sees, how, _encoding(recipe.store, keep or recipe.store.keep, classes), classes)
+
+
+@dataclass(frozen=True)
 class Request:
-    """A model, how it predicts the videos of a data set's split, and the store for that, whose name begins with
+    """A model, how it looks at the videos of a data set's split, and the store for that, whose name begins with
     ``name``."""
 
     checkpoint: Checkpoint
-    how: ReadOut
+    look: Look
     dataset: Dataset
     videos: list[FolderVideo]
     header: Header
@@ -47,16 +79,13 @@ class Request:
 
     def fits(self, other: Request) -> bool:
         """Whether another model can predict the same frames together with this one: both are networks over one frozen
-        trunk, read out alike, and their stores differ only in whose predictions they are."""
+        trunk that look at them alike."""
         own, theirs = self.checkpoint, other.checkpoint
         return (
             bool(own.trunk)
             and own.trunk == theirs.trunk
-            and own.config.sees is not None
-            and own.config.sees == theirs.config.sees
             and own.normalisation == theirs.normalisation
-            and self.how == other.how
-            and self.header.encoding == other.header.encoding
+            and self.look.joins(other.look)
             and [(one.name, one.frames) for one in self.videos] == [(one.name, one.frames) for one in other.videos]
         )
 
@@ -75,12 +104,13 @@ def request(
     checkpoint = open_model(model, data_root=context.data_root, talk=talk)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
     chosen = chosen_plan(recipe.predict, tta=tta, named=plan)
-    how = read_out(recipe.predict, chosen, context.precision, checkpoint)
+    classes = checkpoint.table.num_classes
+    look = look_of(checkpoint.config, recipe, classes, chosen, precision=context.precision, keep=keep)
     dataset = open_dataset(recipe.data, context.data_root, talk, noted=True)
     take_classes(checkpoint, dataset)
     videos = dataset.split(split)
-    header = _header(checkpoint, recipe, dataset, split, how, keep=keep)
-    return Request(checkpoint, how, dataset, videos, header, context.workspace, f"{recipe.name}-{how.plan.name}")
+    header = _header(checkpoint, recipe, dataset, split, look)
+    return Request(checkpoint, look, dataset, videos, header, context.workspace, f"{recipe.name}-{chosen.name}")
 
 
 def chosen_plan(predict: Predict, *, tta: bool, named: str | AugmentationPlan | None) -> AugmentationPlan:
@@ -96,9 +126,9 @@ def chosen_plan(predict: Predict, *, tta: bool, named: str | AugmentationPlan | 
     return AugmentationPlan("recipe", predict.tta.scales, predict.tta.flip)
 
 
-def read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, checkpoint: Checkpoint) -> ReadOut:
-    """How to read out a checkpoint's network, from the recipe's section, a plan, and a precision if given."""
-    window = chosen_window(predict.window, checkpoint.config.fixed_crop)
+def read_out(predict: Predict, plan: AugmentationPlan, precision: str | None, config: NetworkConfig) -> ReadOut:
+    """How to read out a network, from the recipe's section, a plan, and a precision if given."""
+    window = chosen_window(predict.window, config.fixed_crop)
     return ReadOut(predict.size, window, predict.step, plan, precision or predict.precision, predict.missing)
 
 
@@ -127,16 +157,13 @@ def _encoding(store: StoreSection, keep: str, num_classes: int) -> Encoding:
     return replace(encoding, grid=store.grid, kept=min(kept, num_classes), drop=drop)
 
 
-def _header(
-    checkpoint: Checkpoint, recipe: Recipe, dataset: Dataset, split: str, how: ReadOut, *, keep: str | None
-) -> Header:
-    encoding = _encoding(recipe.store, keep or recipe.store.keep, checkpoint.table.num_classes)
+def _header(checkpoint: Checkpoint, recipe: Recipe, dataset: Dataset, split: str, look: Look) -> Header:
     return Header(
         kind="prediction",
         table=checkpoint.table,
         scores=checkpoint.config.scores or "",
-        source={**made_by(checkpoint, how), FAMILY: checkpoint.network["family"]},
-        encoding=encoding.to_dict(),
+        source={**made_by(checkpoint, look.how), FAMILY: checkpoint.network["family"]},
+        encoding=look.encoding.to_dict(),
         data={
             "name": dataset.name,
             "split": split,
@@ -144,5 +171,5 @@ def _header(
             "section": recipe.data.model_dump(mode="json"),
             **learned_note(checkpoint, recipe),
         },
-        summary={"model": recipe.name, "plan": how.plan.name},
+        summary={"model": recipe.name, "plan": look.how.plan.name},
     )

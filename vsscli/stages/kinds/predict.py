@@ -18,6 +18,7 @@ from vsscli.stages.record import Parts, Result
 
 if TYPE_CHECKING:
     from vsscli.inference.plans import AugmentationPlan
+    from vsscli.pipeline.request import Look
 
 
 class PredictKind(StoreKind[PredictStage]):
@@ -92,17 +93,23 @@ class PredictKind(StoreKind[PredictStage]):
         return [kind for kind in kinds if isinstance(kind, PredictKind)]
 
     def _alike(self, other: PredictKind) -> bool:
+        """What `vsscli.pipeline.request.Request.fits` will say of their checkpoints, by the recipes."""
         own, theirs = self.recipe, other.recipe
-        return (
-            own.model.sees is not None
-            and own.model.sees == theirs.model.sees
-            and own.model.weights == theirs.model.weights
-            and not own.model.random
-            and (own.data.name, own.data.root) == (theirs.data.name, theirs.data.root)
-            and (self.split, self.plan, self.stage.keep) == (other.split, other.plan, other.stage.keep)
-            and own.predict == theirs.predict
-            and own.store == theirs.store
-        )
+        if own.model.sees is None or own.model.random or self.split != other.split:
+            return False
+        under = [(one.model.weights, one.data.name, one.data.root) for one in (own, theirs)]
+        look, others = self._look(), other._look()
+        return under[0] == under[1] and look is not None and others is not None and look.joins(others)
+
+    def _look(self) -> Look | None:
+        """How its network looks at frames; `None` if the number of classes is unknown."""
+        from vsscli.pipeline.request import look_of
+        from vsscli.stages.cost import classes_of
+
+        (classes, _), recipe = classes_of(self), self.recipe
+        if classes is None:
+            return None
+        return look_of(recipe.model, recipe, classes, self.plan, precision=self.context.precision, keep=self.stage.keep)
 
     def trim(self, place: Path, frames: Frames) -> None:
         _, videos = frames.open(self.recipe.data, self.split)
