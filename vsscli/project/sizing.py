@@ -100,9 +100,8 @@ def _seconds_per_frame(model: Path, context: Context) -> float:
     """How long a frame of the network's data takes with test-time augmentation."""
     checkpoint = load_checkpoint(model)
     recipe = recipe_from_dict(checkpoint.recipe, f"the recipe inside {model}")
-    how = read_out(
-        recipe.predict, chosen_plan(recipe.predict, tta=True, named=None), context.precision, checkpoint.config
-    )
+    plan = chosen_plan(recipe.predict, tta=True, named=None)
+    how = read_out(recipe.predict, plan, context.precision, checkpoint.config)
     device = resolve_device(context.device)
     predictor = Predictor(
         restore_network(checkpoint), checkpoint.normalisation, how, device, batch_size=context.batch_size
