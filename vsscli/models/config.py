@@ -194,11 +194,35 @@ class NetworkConfig(Section, ABC):
 
 
 class TrainableModel(NetworkConfig):
-    """A family that vss trains, from weights whose licence a recipe may limit."""
+    """A family that vss trains, from weights that its field ``pretrained`` names, whose licence a recipe may limit.
+
+    Attributes
+    ----------
+    fetched
+        Values of ``pretrained`` that name no file: where these weights are taken from when training starts.
+    """
+
+    fetched: ClassVar[Mapping[str, str]] = {}
+
+    if TYPE_CHECKING:
+        pretrained: str  # each family says what it may be, and the default
 
     licence: tuple[str, ...] | None = Field(
         None, description="licences that the weights it starts from may be under, apache-2.0 for example; none: any"
     )
+
+    @property
+    def random(self) -> bool:
+        return self.pretrained == "none"
+
+    @property
+    def weights(self) -> tuple[str, str] | None:
+        return None if self.random or self.pretrained in self.fetched else ("pretrained", self.pretrained)
+
+    @property
+    def unseen(self) -> str:
+        where = self.fetched.get(self.pretrained)
+        return f"model.pretrained {self.pretrained}: {where} when training starts" if where else ""
 
     def require_known(self) -> None:
         if self.licence is not None and self.weights is None:  # what a file holds is known once it is read

@@ -20,6 +20,7 @@ class LightModel(TrainableModel):
     """A timm encoder and a feature pyramid."""
 
     named_by: ClassVar[str] = "encoder"
+    fetched: ClassVar[dict[str, str]] = {"imagenet": "from a package, the hub's cache or the hub"}
     listed: ClassVar[tuple[NamedNetwork, ...]] = (
         NamedNetwork(
             "light",
@@ -39,19 +40,6 @@ class LightModel(TrainableModel):
     drop_path: Fraction = Field(0.0, description="stochastic depth of the encoder")
     pretrained: str = Field("imagenet", description="`imagenet`, `none`, or a file of encoder weights")
     frozen_norm: bool = Field(False, description="keep the encoder's batch-norm statistics as they were loaded")
-
-    @property
-    def random(self) -> bool:
-        return self.pretrained == "none"
-
-    @property
-    def weights(self) -> tuple[str, str] | None:
-        return None if self.pretrained in ("imagenet", "none") else ("pretrained", self.pretrained)
-
-    @property
-    def unseen(self) -> str:
-        where = "from a package, the hub's cache or the hub when training starts"
-        return f"model.pretrained imagenet: {where}" if self.pretrained == "imagenet" else ""
 
     @property
     def weights_licence(self) -> str:

@@ -177,14 +177,6 @@ class Mask2FormerModel(LargeModel):
         return trunk.crop if isinstance(trunk, TrunkConfig) else None
 
     @property
-    def random(self) -> bool:
-        return self.pretrained == "none"
-
-    @property
-    def weights(self) -> tuple[str, str] | None:
-        return None if self.random else ("pretrained", self.pretrained)
-
-    @property
     def published(self) -> str:
         for listed in self.listed:
             if listed.name == self.backbone and listed.pretraining:

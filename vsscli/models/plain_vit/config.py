@@ -39,6 +39,7 @@ class PlainVitModel(LargeModel):
 
     masks: ClassVar[bool] = True
     named_by: ClassVar[str] = "backbone"
+    fetched: ClassVar[dict[str, str]] = {"timm": "from the hub or its cache"}
     listed: ClassVar[tuple[NamedNetwork, ...]] = NETWORKS
 
     family: Literal["plain_vit"]
@@ -122,19 +123,6 @@ class PlainVitModel(LargeModel):
         if not self.frozen or self.clip > 1:
             return None
         return self.model_dump(include={"backbone", "sizes", "patch", "crop", "any_size", "taps", "readout"})
-
-    @property
-    def random(self) -> bool:
-        return self.pretrained == "none"
-
-    @property
-    def weights(self) -> tuple[str, str] | None:
-        return None if self.pretrained in ("none", "timm") else ("pretrained", self.pretrained)
-
-    @property
-    def unseen(self) -> str:
-        where = "from the hub or its cache when training starts"
-        return f"model.pretrained timm: {where}" if self.pretrained == "timm" else ""
 
     @property
     def weights_licence(self) -> str:
