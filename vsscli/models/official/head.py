@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from vsscli.models.official.naming import renamed
+
 # mmsegmentation 1.x names the parts of its layers; 0.x numbered them.
 _NEWER = (
     (r"^(pixel_decoder\.encoder\.layers\.\d+)\.self_attn\.", r"\1.attentions.0."),
@@ -56,9 +58,7 @@ _PATTERNS = tuple(
 
 def older_name(name: str) -> str:
     """The name in mmsegmentation 0.x of a tensor of the head of any version, below ``decode_head.``."""
-    for pattern, older in _NEWER:
-        name = re.sub(pattern, older, name)
-    return name
+    return renamed(name, _NEWER)
 
 
 def mmseg_head_to_detectron(names: Iterable[str]) -> dict[str, str]:

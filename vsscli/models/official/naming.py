@@ -45,13 +45,13 @@ def is_of_transformers(names: Mapping[str, Tensor]) -> bool:
 
 def authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Tensors of one of these classes as the program of its authors names and joins them."""
-    named = {_changed(name, _NAMES): tensor for name, tensor in tensors.items()}
+    named = {renamed(name, _NAMES): tensor for name, tensor in tensors.items()}
     if "embeddings.position_embeddings.weight" not in tensors:
         return named
     whole: dict[str, Tensor] = {}
     parts: dict[tuple[str, str, str], Tensor] = {}
     for name, tensor in named.items():
-        name = _changed(name, _DINOV2) if name.startswith(ENCODER) else name
+        name = renamed(name, _DINOV2) if name.startswith(ENCODER) else name
         found = re.fullmatch(r"(.*\.)(attention\.[qkv]|mlp\.gate|mlp\.up)_proj\.(weight|bias)", name)
         if found:
             parts[found[1], found[2], found[3]] = tensor
@@ -65,7 +65,8 @@ def authors_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return whole
 
 
-def _changed(name: str, changes: tuple[tuple[str, str], ...]) -> str:
-    for pattern, theirs in changes:
-        name = re.sub(pattern, theirs, name)
+def renamed(name: str, changes: tuple[tuple[str, str], ...]) -> str:
+    """A name after replacing patterns, one after another."""
+    for pattern, replacement in changes:
+        name = re.sub(pattern, replacement, name)
     return name

@@ -15,7 +15,7 @@ from vsscli.errors import VssError
 from vsscli.models.build import read_config
 from vsscli.models.encoders import licence_of
 from vsscli.models.official.convert import Converted
-from vsscli.models.official.naming import ENCODER, authors_names, is_of_transformers
+from vsscli.models.official.naming import ENCODER, authors_names, is_of_transformers, renamed
 from vsscli.models.official.recognise import tensors_of
 from vsscli.models.official.report import COUNTER, fitted_weights
 from vsscli.models.plain_vit.config import PlainVitModel
@@ -157,7 +157,7 @@ def recognise_plain_vit(
             raise VssError(f"{source} holds its whole trunk and needs no base", "leave out --base")
         own = timm_names(base)
         trunk = own if borrowed else _summed(trunk, own, source)
-    rest = _joined({_ours(name): tensor for name, tensor in others.items()})
+    rest = _joined({renamed(name, _NAMES): tensor for name, tensor in others.items()})
     width, depth, hidden, gated = _sizes(trunk, source)
     dinov3 = "pos_embed" not in trunk
     assumed = []
@@ -269,12 +269,6 @@ def _plain_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names without the prefixes of Lightning and of detectron2."""
     plain = {name.removeprefix("network."): tensor for name, tensor in state.items()}
     return {name.removeprefix(DETECTRON): tensor for name, tensor in plain.items()}
-
-
-def _ours(name: str) -> str:
-    for pattern, ours in _NAMES:
-        name = re.sub(pattern, ours, name)
-    return name
 
 
 def _joined(rest: dict[str, Tensor]) -> dict[str, Tensor]:

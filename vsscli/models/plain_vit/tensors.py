@@ -11,6 +11,7 @@ from timm.layers import resample_abs_pos_embed, resample_patch_embed
 from torch import Tensor
 
 from vsscli.errors import VssError
+from vsscli.models.official.naming import renamed
 from vsscli.models.plain_vit.trunk import Trunk
 
 Grid = tuple[int, int]
@@ -28,6 +29,12 @@ _NAMES = (
     (r"\.mlp\.gate_proj\.", ".mlp.fc1_g."),
     (r"\.mlp\.down_proj\.", ".mlp.fc2."),
 )
+_SWIGLU = (
+    (r"\.mlp\.w12\.", ".mlp.fc1."),
+    (r"\.mlp\.w1\.", ".mlp.fc1_g."),
+    (r"\.mlp\.w2\.", ".mlp.fc1_x."),
+    (r"\.mlp\.w3\.", ".mlp.fc2."),
+)
 _UNNEEDED = re.compile(r"(?:^|\.)(?:mask_token|bias_mask|periods)$|^local_cls_norm\.")
 
 
@@ -35,10 +42,10 @@ def timm_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors of a ViT as timm names and joins them; names that are not known stay."""
     tensors = _of_meta({name: tensor for name, tensor in tensors.items() if not _UNNEEDED.search(name)})
     gated = any(".mlp.gate_proj." in name for name in tensors)
+    names = (*_NAMES, (r"\.mlp\.up_proj\.", ".mlp.fc1_x." if gated else ".mlp.fc1."))
     named, split = {}, {}
     for name, tensor in tensors.items():
-        for pattern, ours in (*_NAMES, (r"\.mlp\.up_proj\.", ".mlp.fc1_x." if gated else ".mlp.fc1.")):
-            name = re.sub(pattern, ours, name)
+        name = renamed(name, names)
         found = re.fullmatch(r"(.*\.)attention\.([qkv])_proj\.(weight|bias)", name)
         if found:
             split[found[1], found[2], found[3]] = tensor
@@ -89,24 +96,18 @@ def _grid_of(trunk: Trunk) -> Grid:
 
 def _of_meta(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """DINOv2 and DINOv3 as Meta publishes them, under names that are timm's or transformers'; others as they are."""
+    names: tuple[tuple[str, str], ...] = _SWIGLU
     if "storage_tokens" in tensors:
-        tensors = {re.sub(r"\.ls(\d)\.gamma$", r".gamma_\1", name): tensor for name, tensor in tensors.items()}
-        swiglu = (("w1.", "fc1_g."), ("w2.", "fc1_x."), ("w3.", "fc2."))
+        names = (*_SWIGLU, (r"\.ls(\d)\.gamma$", r".gamma_\1"))
         for name in [name for name in tensors if name.endswith(".attn.qkv.bias")]:
             query, _, value = tensors.pop(name).chunk(3)
             tensors[name.replace("qkv.bias", "q_bias")], tensors[name.replace("qkv.bias", "v_bias")] = query, value
     elif "register_tokens" in tensors and "pos_embed" in tensors:
         positions = tensors["pos_embed"]
         tensors = tensors | {"cls_token": tensors["cls_token"] + positions[:, :1], "pos_embed": positions[:, 1:]}
-        swiglu = (("w12.", "fc1."), ("w3.", "fc2."), ("", ""))
     else:
         return tensors
-    named = {}
-    for name, tensor in tensors.items():
-        for theirs, ours in swiglu:
-            name = name.replace(f".mlp.{theirs}", f".mlp.{ours}") if theirs else name
-        named[name] = tensor
-    return named
+    return {renamed(name, names): tensor for name, tensor in tensors.items()}
 
 
 def _joined(split: Mapping[tuple[str, str, str], Tensor]) -> dict[str, Tensor]:
