@@ -18,7 +18,7 @@ from backbone_samples import (
 
 from vsscli.errors import VssError
 from vsscli.models.mask2former.one_peace import OnePeace
-from vsscli.models.mask2former.relative_position import resize_positions, resize_table
+from vsscli.models.mask2former.relative_position import lookup_index, resize_positions, resize_table
 from vsscli.models.mask2former.trunks import PRESETS, AdapterConfig, OnePeaceConfig
 from vsscli.models.official.pretraining import one_peace_pretraining
 
@@ -60,8 +60,9 @@ def test_maps_have_the_official_numbers(official: dict[str, Any], network: OnePe
 
 def test_tokens_and_the_plain_trunk_have_the_official_numbers(official: dict[str, Any], network: OnePeace) -> None:
     with torch.no_grad():
-        tokens = network.image_adapter(official["input"])
-        encoded = network.encoder(tokens)
+        encoded = tokens = network.image_adapter(official["input"])
+        for block in network.trunk_blocks():
+            encoded = block(encoded, lookup_index(network.grid))
     torch.testing.assert_close(tokens, official["image_adapter_tokens"], atol=1e-5, rtol=0)
     torch.testing.assert_close(encoded.transpose(0, 1), official["plain_encoder_out_TBC"], atol=1e-5, rtol=0)
 

@@ -53,7 +53,7 @@ def test_sizes_are_rounded_up(size: tuple[int, int]) -> None:
     swin = Swin(SMALL).eval()
     with torch.no_grad():
         maps = swin(torch.randn(1, 3, *size))
-    for map_, stride, channels in zip(maps, swin.strides, swin.channels, strict=True):
+    for map_, stride, channels in zip(maps, (4, 8, 16, 32), swin.channels, strict=True):
         assert map_.shape == (1, channels, -(-size[0] // stride), -(-size[1] // stride))
 
 

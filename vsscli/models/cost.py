@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -105,20 +105,14 @@ def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outl
     network = _outline(config, num_classes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
 
+    @cache
     def counted(size: tuple[int, int], *, training: bool) -> tuple[int, int]:
         with FakeTensorMode(allow_non_fake_inputs=True):
             if any(parameter.is_meta for parameter in network.parameters()):
                 network.to_empty(device="cpu")
             return _flops(network, torch.empty(network.frames if training else 1, 3, *size), training=training)
 
-    @cache
-    def predicting(size: tuple[int, int]) -> tuple[int, int]:
-        return counted(size, training=False)
-
-    @cache
-    def training(size: tuple[int, int]) -> tuple[int, int]:
-        return counted(size, training=True)
-
+    predicting, training = (partial(counted, training=training) for training in (False, True))
     return Outline(parameters, network.crop, network.divisor, network.stride, predicting, training, network.shares)
 
 

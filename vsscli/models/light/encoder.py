@@ -93,10 +93,9 @@ class TimmEncoder(nn.Module):
 
 def _create(name: str, drop_path: float) -> nn.Module:
     require_encoder(name)
+    rate: dict[str, Any] = {"drop_path_rate": drop_path} if drop_path > 0 else {}
     try:
-        if drop_path > 0:
-            return timm.create_model(name, pretrained=False, features_only=True, drop_path_rate=drop_path)
-        return timm.create_model(name, pretrained=False, features_only=True)
+        return timm.create_model(name, pretrained=False, features_only=True, **rate)
     except TypeError as error:
         if "drop_path_rate" not in str(error):
             raise

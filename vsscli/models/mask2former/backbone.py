@@ -4,29 +4,23 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vsscli.models.mask2former.trunks import STRIDES
-
 
 class Backbone(nn.Module, ABC):
-    """A network that encodes images into maps at several strides.
+    """A network that encodes images into maps at strides 4, 8, 16 and 32 (`trunks.STRIDES`).
 
     Attributes
     ----------
     channels
         Channels of the maps, finest first.
-    strides
-        Their strides.
     crop
         Height and width of the only images it takes; None if it takes any.
     """
 
-    strides: ClassVar[tuple[int, ...]] = STRIDES
     channels: tuple[int, ...]
     crop: tuple[int, int] | None = None
 
@@ -37,7 +31,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:
-        """Encode normalised images (B, 3, H, W) into maps (B, channels[i], H / strides[i], W / strides[i])."""
+        """Encode normalised images (B, 3, H, W) into maps (B, channels[i], H / STRIDES[i], W / STRIDES[i])."""
 
     @abstractmethod
     def depth_of(self, name: str) -> int:

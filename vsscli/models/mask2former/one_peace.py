@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vsscli.models.mask2former.adapter import AdapterBackbone
 from vsscli.models.mask2former.backbone import drop_path_rates, initialise
 from vsscli.models.mask2former.beit import first_tokens
-from vsscli.models.mask2former.relative_position import Window, gather_bias, lookup_index, table_rows
+from vsscli.models.mask2former.relative_position import Window, gather_bias, table_rows
 from vsscli.models.mask2former.trunks import OnePeaceConfig, TrunkConfig
 
 
@@ -84,18 +84,10 @@ class OnePeaceEncoder(nn.Module):
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
-        self.grid = config.grid
         rates = drop_path_rates(config.drop_path, config.depth)
         self.layers = nn.ModuleList(
             OnePeaceLayer(config.width, config.heads, config.hidden, config.grid, rate, config.gamma) for rate in rates
         )
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Transform tokens (B, 1 + N, D)."""
-        index = lookup_index(self.grid, tokens.device)
-        for layer in self.layers:
-            tokens = layer(tokens, index)
-        return tokens
 
 
 class OnePeaceLayer(nn.Module):

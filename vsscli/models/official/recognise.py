@@ -94,11 +94,6 @@ class Official:
         """C; None without a head."""
         return self.head.num_classes if self.head else None
 
-    @property
-    def crop(self) -> tuple[int, int] | None:
-        """Height and width that its position tables are made for; None if it takes any size."""
-        return None if isinstance(self.backbone, SwinSizes) else self.backbone.crop
-
 
 def recognise(content: Any, source: str, assumptions: Assumptions = Assumptions()) -> Official:
     """Recognise the network of a checkpoint and its sizes.

@@ -89,10 +89,9 @@ class AdapterSizes:
 
 @dataclass(frozen=True)
 class HeadSizes:
-    """A Mask2Former head; ``in_channels`` from the highest resolution to the lowest."""
+    """A Mask2Former head."""
 
     num_classes: int
-    in_channels: tuple[int, ...]
     width: int
     mask_width: int
     queries: int
@@ -271,21 +270,17 @@ def head_sizes(shapes: Shapes, assumptions: Assumptions, *, mmseg: bool) -> Head
     def named(name: str) -> str:
         return f"decode_head.{detectron_head_to_mmseg(name)}" if mmseg else f"sem_seg_head.{name}"
 
-    input_proj = named("pixel_decoder.input_proj.#.0.weight")
     offsets = named("pixel_decoder.transformer.encoder.layers.#.self_attn.sampling_offsets.bias").replace("#", "0")
     encoder = named("pixel_decoder.transformer.encoder.layers.#.linear1.weight")
     decoder = named("predictor.transformer_ffn_layers.#.linear1.weight")
     query = named("predictor.query_feat.weight")
     levels, width = shapes.of(named("pixel_decoder.transformer.level_embed"), 2)
-    low_to_high = [shapes.of(input_proj.replace("#", str(level)), 4)[1] for level in range(levels)]
-    lateral = shapes.of(named("pixel_decoder.adapter_1.weight"), 4)[1]
     heads = shapes.divide(offsets, shapes.of(offsets, 1)[0], levels * assumptions.points * 2)
     queries, hidden = shapes.of(query, 2)
     decoder_heads = assumptions.decoder_heads or heads
     shapes.divide(query, hidden, decoder_heads)
     return HeadSizes(
         num_classes=shapes.of(named("predictor.class_embed.weight"), 2)[0] - 1,
-        in_channels=(lateral, *reversed(low_to_high)),
         width=width,
         mask_width=shapes.of(named("pixel_decoder.mask_features.weight"), 4)[0],
         queries=queries,
@@ -308,6 +303,6 @@ def equal_spans(depth: int, count: int) -> tuple[Span, ...]:
     return tuple((first, end - 1) for first, end in zip([0, *ends], ends, strict=False))
 
 
-def describe(sizes: SwinSizes | TrunkSizes | AdapterSizes | HeadSizes) -> str:
+def describe(sizes: SwinSizes | TrunkSizes) -> str:
     """The sizes in one readable line."""
     return ", ".join(f"{field.name.replace('_', ' ')} {getattr(sizes, field.name)}" for field in fields(sizes))
