@@ -42,6 +42,7 @@ CELLAR = {
     "files",
     "structured",
     "yamltext",
+    "jsonparts",
     "names",
     "printable",
     "inside",

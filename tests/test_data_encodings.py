@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vsscli import jsonparts
 from vsscli.data import panoptic
 from vsscli.data.classes import load_class_table
 from vsscli.data.mapping import load_mapping
@@ -18,6 +19,7 @@ from vsscli.data.masks import read_mask, write_mask
 from vsscli.data.panoptic import load_segments
 from vsscli.data.remap import remap_masks
 from vsscli.errors import VssError
+from vsscli.structured import Limits
 
 VSPW = load_class_table("vspw124")
 SAMPLES = Path(os.environ.get("VSS_SAMPLES", Path(__file__).parents[2] / "shared" / "data"))
@@ -196,7 +198,7 @@ class TestPanoptic:
         text = (tmp_path / "val.json").read_text()
         for content in ("", "[]", text[:-20], text.replace(":", " ", 1), '{"annotations": [' + "[" * 100_000):
             (tmp_path / "val.json").write_text(content)
-            with pytest.raises(VssError, match=r"val\.json (is damaged|has an annotation)"):
+            with pytest.raises(VssError, match=r"val\.json (is damaged|is not a panoptic JSON|has an annotation)"):
                 mapping.read(folder / "1.png")
         (tmp_path / "val.json").unlink()
         with pytest.raises(VssError, match=r"panoptic JSON .*val\.json can't be read") as caught:
@@ -211,7 +213,7 @@ class TestPanoptic:
         images = {f"{n}.png": {n + 1: 1 + n % 10, 77_000: 187} for n in range(300)}
         panoptic_set(tmp_path / "val", images, categories=[{"id": 1, "name": "person"}, {"id": 187}], last=12.5)
         whole = load_segments(tmp_path / "val.json")
-        monkeypatch.setattr(panoptic, "CHUNK", 7)
+        monkeypatch.setattr(jsonparts, "CHUNK", 7)
         os.utime(tmp_path / "val.json", ns=(1, 1))  # another file, so it is not remembered
         pieces = load_segments(tmp_path / "val.json")
         assert pieces is not whole
@@ -224,8 +226,8 @@ class TestPanoptic:
     def test_a_value_without_end_does_not_fill_the_memory(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(panoptic, "CHUNK", 64)
-        monkeypatch.setattr(panoptic, "LONGEST", 1000)
+        monkeypatch.setattr(jsonparts, "CHUNK", 64)
+        monkeypatch.setattr(panoptic, "PART", Limits(1000, 100, 4))
         (tmp_path / "val.json").write_text('{"annotations": ["' + "x" * 100_000 + '"]}')
         with pytest.raises(VssError, match="more than 1000 characters"):
             load_segments(tmp_path / "val.json")

@@ -11,8 +11,10 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
+from vsscli import jsonparts
 from vsscli.errors import VssError
-from vsscli.exchange import jsonparts, xmlparts
+from vsscli.exchange import jsonparts as parts
+from vsscli.exchange import xmlparts
 from vsscli.exchange.jsonparts import json_parts
 from vsscli.exchange.matching import Matcher, Place
 from vsscli.exchange.polygons import paint, regions, simplified
@@ -27,6 +29,7 @@ from vsscli.exchange.rle import (
 )
 from vsscli.exchange.spool import Spool
 from vsscli.exchange.xmlparts import xml_parts
+from vsscli.structured import Limits
 
 
 def blobs(seed: int) -> np.ndarray:
@@ -176,9 +179,30 @@ def test_what_is_no_json_is_refused(raw: bytes) -> None:
         list(json_parts(io.BytesIO(raw), "f"))
 
 
+@pytest.mark.parametrize("value", [12.5, -1e-7, 1234567890123, "\\\u00e4", True, None, [1.5, {"a": 2e5}]])
+def test_values_end_where_they_end_wherever_the_file_is_cut_in_pieces(
+    monkeypatch: pytest.MonkeyPatch, value: object
+) -> None:
+    raw = json.dumps([value, value]).encode()
+    for chunk in range(1, len(raw)):
+        monkeypatch.setattr(jsonparts, "CHUNK", chunk)
+        assert [item for _, item in json_parts(io.BytesIO(raw), "f")] == [value, value]
+
+
+def test_damage_is_found_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonparts, "CHUNK", 100)
+    raw = b'[{"a": 1}, {"a": 2 "b": 3}' + b', {"a": 1}' * 100 + b"]"
+    file = io.BytesIO(raw)
+    with pytest.raises(VssError, match="delimiter, at"):
+        list(json_parts(file, "f"))
+    assert file.tell() < 300
+    with pytest.raises(VssError, match="'a' occurs twice"):
+        list(json_parts(io.BytesIO(b'[{"a": 1, "a": 2}' + b", 1" * 100 + b"]"), "f"))
+
+
 def test_a_part_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonparts, "CHUNK", 2**10)
-    monkeypatch.setattr(jsonparts, "PART", jsonparts.Limits(2**12, 100, 4))
+    monkeypatch.setattr(parts, "PART", Limits(2**12, 100, 4))
     for raw in (b'["' + b"a" * 2**14 + b'"]', b"[[" + b"1," * 200 + b"1]]", b"[[[[[[[1]]]]]]]"):
         with pytest.raises(VssError, match="f is not valid JSON"):
             list(json_parts(io.BytesIO(raw), "f"))

@@ -137,7 +137,7 @@ def parse_json(
         if text.count(",") + text.count("[") + text.count("{") > limits.values:
             raise ValueError(f"it holds more than {limits.values} values")
         values = json_decoder(finite=finite).decode(text)
-        _check(values, limits.depth, surrogates="\\u" in text)
+        require_plain(values, limits.depth, surrogates="\\u" in text)
     except (ValueError, RecursionError) as cause:  # ValueError is also that of damaged UTF-8
         reason = cause if isinstance(cause, ValueError) else "it is nested too deeply"
         raise VssError(f"{source} is not valid JSON: {reason}", hint) from cause
@@ -176,8 +176,9 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return values
 
 
-def _check(values: Any, depth: int, *, surrogates: bool) -> None:
-    """Refuse nesting that would overflow code that walks the values, and halves of surrogate pairs."""
+def require_plain(values: Any, depth: int, *, surrogates: bool) -> None:
+    """Refuse nesting that would overflow code that walks the values, and if asked halves of ``surrogates``, with a
+    `ValueError`."""
     level = [values]
     for _ in range(depth + 1):
         if surrogates:

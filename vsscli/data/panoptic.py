@@ -9,21 +9,20 @@ from __future__ import annotations
 import json
 import os
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
-from typing import Any, TextIO
+from typing import Any
 
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.structured import json_decoder
+from vsscli.jsonparts import json_parts
+from vsscli.structured import Limits
 
-CHUNK = 2**20
-LONGEST = 2**24
-"""Most characters of one image's annotation, which usually has a few thousand."""
+PART = Limits(2**24, 5_000_000, 32)
+"""Of one image's annotation, which usually has a few thousand characters."""
 
 SEGMENT_IDS = 2**24
 """Number of ids in three bytes of a pixel; 0 is void."""
@@ -90,8 +89,8 @@ def _load(path: Path, changed: int, size: int) -> Segments:
     places: dict[str, tuple[int, int]] = {}
     ids, categories, names = array("I"), array("B"), dict[int, str]()
     try:
-        with path.open(encoding="utf-8-sig") as file:
-            for key, value in _members(file):
+        with path.open("rb") as file:
+            for key, value in json_parts(file, PART):
                 if key == "annotations":
                     name, segments = _annotation(value, path)
                     if name in places:
@@ -101,7 +100,7 @@ def _load(path: Path, changed: int, size: int) -> Segments:
                     categories.extend(category for _, category in segments)
                 elif key == "categories" and isinstance(value, dict) and type(value.get("id")) is int:
                     names[value["id"]] = str(value.get("name"))
-    except (OSError, ValueError, RecursionError) as cause:
+    except (OSError, ValueError) as cause:
         reason = cause.strerror if isinstance(cause, OSError) else cause
         raise VssError(f"panoptic JSON {path} is damaged: {reason}", "download or extract it again") from cause
     if not places:
@@ -130,70 +129,3 @@ def _annotation(value: Any, path: Path) -> tuple[str, list[tuple[int, int]]]:
             )
         segments.append((segment, category))
     return name, segments
-
-
-def _members(file: TextIO) -> Iterator[tuple[str, Any]]:
-    """The members of a JSON object, one by one; for a list, its elements one by one with the list's key."""
-    text = _Text(file)
-    text.expect("{")
-    while True:
-        key = text.value()
-        text.expect(":")
-        if text.peek() == "[":
-            text.expect("[")
-            closed = text.peek() == "]"
-            while not closed:
-                yield key, text.value()
-                closed = text.expect(",]") == "]"
-            if text.peek() == "]":  # of an empty list; after a last element it is already consumed
-                text.expect("]")
-        else:
-            yield key, text.value()
-        if text.expect(",}") == "}":
-            return
-
-
-class _Text:
-    """JSON text of which only a piece is in memory."""
-
-    def __init__(self, file: TextIO) -> None:
-        self._file, self._held, self._at, self._ended = file, "", 0, False
-        self._decoder = json_decoder()
-
-    def peek(self) -> str:
-        """The next character that is not a space, without consuming it; empty at the end of the file."""
-        while True:
-            while self._at < len(self._held) and self._held[self._at] in " \t\r\n":
-                self._at += 1
-            if self._at < len(self._held) or self._ended:
-                return self._held[self._at : self._at + 1]
-            self._read(CHUNK)
-
-    def expect(self, characters: str) -> str:
-        """Consume the next character, which must be one of these."""
-        found = self.peek()
-        if not found or found not in characters:
-            raise ValueError(f"expected {' or '.join(characters)}, found {found or 'the end of the file'}")
-        self._at += 1
-        return found
-
-    def value(self) -> Any:
-        """Consume the next value."""
-        self.peek()
-        while True:
-            try:
-                value, end = self._decoder.raw_decode(self._held, self._at)
-            except ValueError:
-                if self._ended:
-                    raise
-            else:
-                if end < len(self._held) or self._ended:  # otherwise a number might continue
-                    self._at = end
-                    return value
-            self._read(max(CHUNK, len(self._held) - self._at))
-
-    def _read(self, characters: int) -> None:
-        if len(self._held) - self._at > LONGEST:
-            raise ValueError(f"it has a value of more than {LONGEST} characters")
-        more = self._file.read(characters)
-        self._held, self._at, self._ended = self._held[self._at :] + more, 0, not more
