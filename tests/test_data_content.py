@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,20 @@ def test_a_file_that_stays_is_not_read_again(file: Path, monkeypatch: pytest.Mon
     again = Digests(file.with_name(INDEX))
     monkeypatch.setattr(Digests, "_read", None)
     assert again.of(file) == before
+
+
+@pytest.mark.usefixtures("settled")
+def test_an_index_is_not_written_again_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, index = shutil.copy(file, file.with_name("other")), file.with_name(INDEX)
+    clock = iter([100.0, 102.0, 139.0, 141.0, 143.0])  # writing takes two seconds
+    times = SimpleNamespace(monotonic=lambda: next(clock), time_ns=time.time_ns)
+    monkeypatch.setattr(content, "time", times)
+    digests = Digests(index)
+    for path, written in ((file, True), (other, False), (file, True)):
+        with digests:
+            digests.of(path)
+        assert (str(path) in index.read_text()) is written
+    assert str(other) in index.read_text()
 
 
 @pytest.mark.usefixtures("settled")

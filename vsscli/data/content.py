@@ -44,6 +44,10 @@ LARGEST = 2**28
 ENTRIES = 10**6
 """Most files in an index; beyond that, only those requested in this run are kept."""
 
+SELDOM = 20
+"""A process that works on few videos at a time spends at most one part in so many of its time on writing the index.
+What it learned last may be lost: those files are read again by the next run."""
+
 DIGITS = 64
 THREADS = 4
 REPORTED = 2**29
@@ -57,7 +61,8 @@ class Digests:
     """Digests of files, remembered between runs in a small file. Its folder is not created: if it does not exist,
     nothing is remembered.
 
-    As a context manager it writes new digests at its end. It may be used from several threads.
+    As a context manager it writes new digests at its end; if it is used again and again, as seldom as `SELDOM` says. It
+    may be used from several threads.
     """
 
     def __init__(self, index: Path | None = None) -> None:
@@ -65,6 +70,7 @@ class Digests:
         self._known = _read_index(index) if index is not None else {}
         self._asked: set[str] = set()
         self._learned = False
+        self._next = 0.0
 
     def __enter__(self) -> Digests:
         return self
@@ -72,7 +78,10 @@ class Digests:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.save()
+        began = time.monotonic()
+        if began >= self._next:
+            self.save()
+            self._next = began + SELDOM * (time.monotonic() - began)
 
     def of(self, path: str | Path) -> str:
         """SHA-256 of a file's bytes, 64 hexadecimal digits."""
