@@ -76,6 +76,6 @@ def test_pairs_with_a_frame_without_truth_do_not_count() -> None:
     flickering = [classes[0], None, 2 - classes[0], None]
     metric = scored(flickering, images)
     assert math.isnan(metric.figures()["tc"])
-    assert metric.reasons() == ["nothing to average for TC: no two frames with masks are neighbours"]
+    assert metric.reasons() == ["nothing to average for TC: no two frames that count are neighbours"]
     assert metric.per_video()[0].worst == {}
     assert scored([classes[0], classes[0], None, 2 - classes[0]], images).figures() == {"tc": 1.0}

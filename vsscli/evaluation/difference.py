@@ -15,6 +15,7 @@ from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.evaluation.labels import LabelSource
 from vsscli.metrics.confusion import ConfusionMatrix
+from vsscli.metrics.metric import iou_of, mean_of
 from vsscli.talk import SILENCE, Talk
 from vsscli.threads import results_in_order
 
@@ -140,7 +141,7 @@ def difference(
     return Difference(
         names=table.names,
         iou=iou,
-        miou=(_mean(iou[0]), _mean(iou[1])),
+        miou=(mean_of(iou[0]), mean_of(iou[1])),
         spread=spread,
         miou_spread=miou_spread,
         samples=counted.shape[2],
@@ -203,10 +204,7 @@ def _jobs(
 
 def _iou(counts: np.ndarray) -> np.ndarray:
     """IoU of (…, 3, C) pixels that are right, of a class, and predicted as it: (…, C), NaN without pixels of it."""
-    right, truth, predicted = np.moveaxis(counts.astype(np.float64), -2, 0)
-    iou = np.full(right.shape, np.nan)
-    np.divide(right, truth + predicted - right, out=iou, where=truth > 0)
-    return iou
+    return iou_of(*np.moveaxis(counts, -2, 0))
 
 
 def _spread(counts: np.ndarray) -> tuple[np.ndarray, float]:
@@ -225,8 +223,3 @@ def _spread(counts: np.ndarray) -> tuple[np.ndarray, float]:
     present = ~np.isnan(change)
     counted = np.maximum(present.sum(axis=1), 1)
     return spread, float(np.std(np.where(present, change, 0).sum(axis=1) / counted))
-
-
-def _mean(iou: np.ndarray) -> float:
-    present = ~np.isnan(iou)
-    return float(iou[present].mean()) if present.any() else float("nan")

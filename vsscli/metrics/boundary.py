@@ -8,9 +8,8 @@ from typing import Self
 
 import numpy as np
 
-from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
-
-VOID = 255
+from vsscli.data.classes import IGNORE
+from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting, iou_of, mean_of
 
 
 class BoundaryIoU(Metric):
@@ -46,7 +45,7 @@ class BoundaryIoU(Metric):
         return cls(setting.num_classes)
 
     def update(self, truth: np.ndarray, label: np.ndarray, extras: Extras = NOTHING) -> None:
-        label = np.where(truth < self.num_classes, label, VOID)
+        label = np.where(truth < self.num_classes, label, IGNORE)
         near, close = near_outline(truth), near_outline(label)
         self._both += np.bincount(truth[near & close & (truth == label)], minlength=256)
         self._truth += np.bincount(truth[near], minlength=256)
@@ -59,16 +58,10 @@ class BoundaryIoU(Metric):
 
     def iou(self) -> np.ndarray:
         """(C,) float64, NaN for a class that is absent from the ground truth."""
-        union = self._truth + self._label - self._both
-        present = self._truth > 0
-        iou = np.full(256, np.nan)
-        np.divide(self._both, union, out=iou, where=present)
-        return iou[: self.num_classes]
+        return iou_of(self._both, self._truth, self._label)[: self.num_classes]
 
     def figures(self) -> dict[str, float]:
-        iou = self.iou()
-        present = ~np.isnan(iou)
-        return {"biou": float(iou[present].mean()) if present.any() else math.nan}
+        return {"biou": mean_of(self.iou())}
 
     def per_class(self) -> dict[str, np.ndarray]:
         return {"biou": self.iou()}

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting
+from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting, iou_of, mean_of
 
 # If labels change in more than this share of the words of eight pixels, counting pixels is faster than counting runs.
 DENSE = 1 / 3
@@ -158,19 +158,8 @@ class ConfusionMatrix(Metric):
         return self.counts.sum(axis=1)
 
     def iou(self) -> np.ndarray:
-        """Intersection over union of each class.
-
-        Returns
-        -------
-        numpy.ndarray
-            (C,) float64; NaN if the class is absent from the ground truth, even if it is predicted.
-        """
-        counts = self.counts
-        truth, predicted = counts.sum(axis=1), counts[:, :-1].sum(axis=0)
-        intersection = counts.diagonal()
-        iou = np.full(self.num_classes, np.nan)
-        np.divide(intersection, truth + predicted - intersection, out=iou, where=truth > 0)
-        return iou
+        """Intersection over union of each class (`iou_of`), (C,) float64."""
+        return iou_of(self.counts.diagonal(), self.pixels, self.matrix.sum(axis=0))
 
     def figures(self) -> dict[str, float]:
         return {"miou": self.miou, "wiou": self.wiou, "acc": self.accuracy, "class_acc": self.class_accuracy}
@@ -181,9 +170,7 @@ class ConfusionMatrix(Metric):
     @property
     def miou(self) -> float:
         """Mean IoU over the classes in the ground truth; NaN if nothing is labelled."""
-        iou = self.iou()
-        present = ~np.isnan(iou)
-        return float(iou[present].mean()) if present.any() else float("nan")
+        return mean_of(self.iou())
 
     @property
     def wiou(self) -> float:

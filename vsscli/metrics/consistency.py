@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 
 from vsscli.errors import VssError
-from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting, VideoFigures
+from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting, VideoFigures, mean_of
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL, get_protocol
 
 LONGEST = 30_000  # runs are counted in at most 16 bits
@@ -146,7 +146,7 @@ class VideoConsistency(Metric):
 
     def figures(self) -> dict[str, float]:
         """VC_n: the mean over the windows of all videos, so that long videos weigh more."""
-        return {f"vc{window}": _mean(self._gather(window)) for window in self.windows}
+        return {f"vc{window}": mean_of(self._gather(window)) for window in self.windows}
 
     def counts(self, window: int) -> tuple[int, int, int]:
         """Number of windows to average over; of those that are NaN and dropped; and of those that do not count because
@@ -175,7 +175,7 @@ class VideoConsistency(Metric):
     def per_video(self) -> list[VideoFigures]:
         figures = []
         for video in self.videos:
-            values = {f"vc{window}": _mean(own) for window, own in video.accuracies.items()}
+            values = {f"vc{window}": mean_of(own) for window, own in video.accuracies.items()}
             counted = {f"vc{window}": own for window, own in video.accuracies.items() if not np.isnan(own).all()}
             worst = {name: (int(np.nanargmin(own)), float(np.nanmin(own))) for name, own in counted.items()}
             figures.append(
@@ -237,9 +237,3 @@ class VideoConsistency(Metric):
         np.greater_equal(self._runs, window, out=self._long)
         truth = np.count_nonzero(self._long[0])
         return np.count_nonzero(self._long[1]) / truth if truth else float("nan")
-
-
-def _mean(accuracies: np.ndarray) -> float:
-    """Mean of the values that are not NaN; NaN if there are none."""
-    counted = accuracies[~np.isnan(accuracies)]
-    return float(counted.mean()) if counted.size else float("nan")

@@ -128,3 +128,15 @@ class Metric(ABC):
     def per_video(self) -> list[VideoFigures]:
         """Figures of each video, in order; empty for a metric that ignores videos."""
         return []
+
+
+def iou_of(right: np.ndarray, truth: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Intersection over union, float64, from the pixels of each class that are right, that are of it, and that are
+    predicted as it; NaN if the class is absent from the ground truth, even if it is predicted."""
+    return np.divide(right, truth + predicted - right, out=np.full(right.shape, np.nan), where=truth > 0)
+
+
+def mean_of(figures: np.ndarray) -> float:
+    """Mean of those that are not NaN; NaN if there are none."""
+    known = figures[~np.isnan(figures)]
+    return float(known.mean()) if known.size else float("nan")

@@ -8,11 +8,10 @@ from typing import Any, Self
 
 import numpy as np
 
+from vsscli.data.classes import IGNORE
 from vsscli.data.flow import flow, small_grey
 from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.metrics.metric import NOTHING, Extras, Metric, Setting, VideoFigures
-
-VOID = 255
 
 
 class WarpedConsistency(Metric):
@@ -67,7 +66,7 @@ class WarpedConsistency(Metric):
     def _compare(self, grey: np.ndarray, label: np.ndarray, grey_before: np.ndarray, before: np.ndarray) -> None:
         places, trusted = flow(grey, grey_before, label.shape)
         pair = ConfusionMatrix(self._total.num_classes)
-        pair.update(np.where(trusted, label.reshape(-1), VOID), before.reshape(-1)[places])
+        pair.update(np.where(trusted, label.reshape(-1), IGNORE), before.reshape(-1)[places])
         self._video.merge(pair)
         self._pixels += label.size
         if pair.miou < self._worst.get("tc", (0, math.inf))[1]:
@@ -93,7 +92,7 @@ class WarpedConsistency(Metric):
     def reasons(self) -> list[str]:
         if self.figures()["tc"] == self.figures()["tc"]:
             return []
-        what = "no pixel could be followed" if self._pixels else "no two frames with masks are neighbours"
+        what = "no pixel could be followed" if self._pixels else "no two frames that count are neighbours"
         return [f"nothing to average for TC: {what}"]
 
     def notes(self) -> dict[str, Any]:
