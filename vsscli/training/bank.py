@@ -9,6 +9,7 @@ import torch.distributed
 from torch import Tensor
 
 from vsscli.errors import VssError
+from vsscli.training.losses import of_all, processes
 
 CACHE_BYTES = 2 * 2**20
 """Size of the pieces worked on by a CPU: they stay in its cache, and their memory is reused."""
@@ -49,7 +50,7 @@ class Banks:
         takes all. Classes are worked on in pieces that fit ``step_bytes``, of at least one class.
         """
         cells, channels = features.shape
-        world = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        world = processes()
         most = min(cells * world, self.largest if keys is None else min(keys, self.largest))
         # Masks and their running counts; features only if they are exchanged.
         per_class = cells * 5 + most * (32 + (channels * 8 if world > 1 else 0))
@@ -63,7 +64,7 @@ class Banks:
                 cell = nth_true(some, _ranks(count, kept, most, spread=keys is not None))
                 self._append(part, features, cell, kept, step_bytes)
                 continue
-            cell, mine, kept = _pushed_by_all(some, limit, most, world, crops, spread=keys is not None)
+            cell, mine, kept = _pushed_by_all(some, limit, most, crops, spread=keys is not None)
             # Each key belongs to one process and the others add zeros, so the sum is the keys, the same everywhere.
             taken = torch.where(mine.reshape(-1, 1), features[cell.reshape(-1)], 0.0)
             torch.distributed.all_reduce(taken)
@@ -135,7 +136,7 @@ def _ranks(count: Tensor, kept: Tensor, most: int, *, spread: bool) -> Tensor:
 
 
 def _pushed_by_all(
-    negative: Tensor, limit: Tensor, most: int, world: int, crops: int, *, spread: bool
+    negative: Tensor, limit: Tensor, most: int, crops: int, *, spread: bool
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Choose the cells of all processes that are pushed.
 
@@ -143,10 +144,10 @@ def _pushed_by_all(
     cells of this process (c, most) int64, whether each entry is this process's (c, most) bool, and how many each class
     gets (c,); entries of other processes are meaningless.
     """
-    rank = torch.distributed.get_rank()
+    rank, world = torch.distributed.get_rank(), processes()
     own = negative.unflatten(1, (crops, -1)).sum(2)  # (c, crops)
     # Crop i of process r has slot i * world + r of its kind of crops, and labelled ones come first for all.
-    every = torch.stack(_gathered(own, world), dim=2)  # (c, crops, world)
+    every = of_all(own).movedim(0, 2)  # (c, crops, world)
     until = every.flatten(1).cumsum(1)
     kept = torch.minimum(until[:, -1], limit)
     wanted = _ranks(until[:, -1], kept, most, spread=spread)
@@ -170,10 +171,3 @@ def nth_true(mask: Tensor, rank: Tensor) -> Tensor:
     # The first index by which rank + 1 of them have been counted.
     running = mask.cumsum(1, dtype=torch.int32)
     return torch.searchsorted(running, (rank + 1).int()).clamp_max(mask.shape[1] - 1)
-
-
-def _gathered(tensor: Tensor, world: int) -> list[Tensor]:
-    """The tensors of all processes, in the order of their ranks."""
-    parts = [torch.empty_like(tensor) for _ in range(world)]
-    torch.distributed.all_gather(parts, tensor.contiguous())
-    return parts

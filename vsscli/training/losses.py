@@ -52,6 +52,13 @@ def total(counts: Tensor) -> Tensor:
     return counts
 
 
+def of_all(tensor: Tensor) -> Tensor:
+    """The tensors of all processes, which have one shape, in the order of their ranks: (processes, ...)."""
+    every = tensor.new_empty(processes() * tensor.numel())
+    torch.distributed.all_gather_into_tensor(every, tensor.flatten())
+    return every.view(-1, *tensor.shape)
+
+
 def global_mean(loss_sum: Tensor, count: Tensor) -> Tensor:
     """Mean over all processes' pixels, scaled so that averaging gradients over processes gives its gradient."""
     return loss_sum * processes() / total(count).clamp_min(1.0)

@@ -77,9 +77,7 @@ def blocks(module: nn.Module, name: str = "") -> Iterator[tuple[str, nn.Module]]
 def _repeats(entries: nn.Module) -> bool:
     parts = list(entries.children())
     one_class = len({type(part) for part in parts}) == 1
-    return (
-        one_class and any(True for part in parts for _ in part.children()) and any(True for _ in entries.parameters())
-    )
+    return one_class and any(_has(part.children()) for part in parts) and _has(entries.parameters())
 
 
 def _called(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any, NoReturn
 
+from vsscli.engine.signals import SIGNALS
 from vsscli.talk import SILENCE, Talk
 
 
@@ -20,8 +21,6 @@ class StopRequest:
     background jobs.
     """
 
-    SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
-
     def __init__(self, talk: Talk = SILENCE) -> None:
         self._talk, self._owner = talk, os.getpid()
         self.number: int | None = None
@@ -29,7 +28,7 @@ class StopRequest:
 
     def __enter__(self) -> StopRequest:
         if threading.current_thread() is threading.main_thread():  # signals belong to the main thread
-            handled = [number for number in self.SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+            handled = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
             self._before = {number: signal.signal(number, self._ask) for number in handled}
         return self
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed
 from torch import Tensor
 
 from vsscli.data.classes import IGNORE
-from vsscli.training.losses import processes, total
+from vsscli.training.losses import of_all, processes, total
 
 
 def entropy_of(probabilities: Tensor) -> Tensor:
@@ -20,9 +19,7 @@ def percentile(values: Tensor, valid: Tensor, percent: float) -> Tensor:
     none is valid. A scalar that stays on the device, so that nothing waits for it."""
     counted, count = torch.where(valid, values, torch.inf).reshape(-1), valid.sum()
     if processes() > 1:
-        every = counted.new_empty(processes() * len(counted))
-        torch.distributed.all_gather_into_tensor(every, counted)
-        counted, count = every, total(count)
+        counted, count = of_all(counted).flatten(), total(count)
     ordered = counted.sort().values
     place = (count - 1).clamp_min(0).double() * (percent / 100)
     below = place.floor()
