@@ -137,9 +137,12 @@ def test_the_other_commands_do_what_the_command_line_does(
     assert told("ensemble", "--stores", *(store.path for store in stores), "--weights", 1, 3) == {
         "store": str(fused.store)
     }
+    paths = [store.path for store in stores]
+    assert vsscli.ensemble(paths, np.array([1, 3]), context=context).store == fused.store
     scored = vsscli.evaluate(fused.store, context=context).figures.to_json()
     assert scored.items() <= told("eval", "--pred", fused.store).items()
     pseudo = vsscli.pseudo([str(trained)], context=context)
+    assert vsscli.pseudo(str(trained), context=context).store == pseudo.store
     assert pseudo.to_json() == told("pseudo", "--models", trained, "--device", "cpu")
     labels = vsscli.open_store(pseudo.store)
     reliable = sum(int((video.labels() != 255).sum()) for video in labels.values())

@@ -18,7 +18,7 @@ from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights
 from vsscli.fusion.mix import Method
 from vsscli.fusion.sources import require_alike
 from vsscli.pipeline.predicted import warn_of_missing
-from vsscli.pipeline.workspace import Begin, store_path, unheard
+from vsscli.pipeline.workspace import Begin, several, store_path, unheard
 from vsscli.store.reader import open_store
 from vsscli.store.remote import place_of
 
@@ -42,7 +42,7 @@ class Fusion:
 
 
 def ensemble(
-    stores: Sequence[str | Path],
+    stores: str | Path | Sequence[str | Path],
     weights: Weights | None = None,
     *,
     context: Context = Context(),
@@ -101,6 +101,7 @@ def ensemble(
         The options exclude each other, the weights do not match the stores, the stores can't be fused pixel by pixel,
         or masks are missing.
     """
+    stores, temperatures = several(stores), tuple(temperatures)
     require_possible(
         len(stores),
         weights,
@@ -127,7 +128,7 @@ def ensemble(
     path = paths[0]
     warn_of_missing(open_store(path), context)
     if len(paths) > 1:
-        sources, given = [open_store(path) for path in paths], weights or [1.0] * len(paths)
+        sources, given = [open_store(path) for path in paths], [1.0] * len(paths) if weights is None else weights
         # A fusion that is smoothed afterwards goes to its own place.
         place = None if temporal else target
         if place is None:
@@ -183,14 +184,14 @@ def require_possible(
         They do not; names the first contradiction.
     """
     if count == 1 and temporal:
-        if weights or temperatures or fit_weights or method != "arithmetic":
+        if weights is not None or temperatures or fit_weights or method != "arithmetic":
             raise VssError(
                 "weights and method apply to two or more stores, and there is only one",
                 "leave them out: --weights, --fit-weights, --method",
             )
     elif count < 2:
         raise VssError(f"{count} store(s) can't be fused", "name two or more: --stores a.zarr b.zarr")
-    if fit_weights and (weights or temperatures):
+    if fit_weights and (weights is not None or temperatures):
         raise VssError("weights and temperatures are either fitted or given", "leave out --fit-weights or --weights")
     if fit_weights and method != "arithmetic":
         raise VssError(

@@ -23,7 +23,7 @@ from vsscli.inference.processes import processes_for
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import Prediction, predict_split
 from vsscli.pipeline.predicted import warn_of_missing
-from vsscli.pipeline.workspace import Begin, unheard
+from vsscli.pipeline.workspace import Begin, several, unheard
 from vsscli.store.reader import open_store
 from vsscli.store.remote import beside, place_of
 
@@ -56,7 +56,7 @@ class PseudoLabels:
 
 
 def pseudo(
-    models: Sequence[str | Path] = (),
+    models: str | Path | Sequence[str | Path] = (),
     *,
     store: str | Path | None = None,
     split: str = "unlabelled",
@@ -113,6 +113,7 @@ def pseudo(
     VssError
         Both models and a store are given, or neither; both thresholds are given; or prediction or fusion fails.
     """
+    models = several(models)
     if bool(models) == (store is not None):
         raise VssError(
             "pseudo-labels need either models or a store of predictions",
@@ -126,7 +127,7 @@ def pseudo(
             "leave out one of them",
         )
     # Bad numbers are refused before hours of prediction.
-    if weights:
+    if weights is not None:
         if len(weights) != len(models):
             what = f"{len(weights)} weights for {len(models)} models"
             raise VssError(what, "give one weight per model, in their order")

@@ -23,6 +23,7 @@ from vsscli.pipeline.origin import networks, origin
 from vsscli.pipeline.pictures import newest_prediction
 from vsscli.pipeline.predicted import warn_of_missing
 from vsscli.pipeline.subject import KEYS, Subject, open_subject
+from vsscli.pipeline.workspace import several
 
 FORMAT = 1
 """Of ``summary.json``."""
@@ -42,7 +43,7 @@ class Report:
 
 
 def write_report(
-    predictions: Sequence[str | Path] = (),
+    predictions: str | Path | Sequence[str | Path] = (),
     *,
     pseudo: str | Path | None = None,
     runs: Sequence[str | Path] = (),
@@ -85,7 +86,7 @@ def write_report(
     if every < 1 or (frames is not None and frames < 1):
         raise VssError("a report draws at least every frame, and at least one of a video", "give numbers from 1 on")
     talk = context.talk
-    named = list(predictions)
+    named = several(predictions)
     if not named and pseudo is None:
         named = [newest_prediction(context.workspace)]
         talk.say(f"reporting on the newest store, {named[0]}")
