@@ -14,59 +14,56 @@ import numpy as np
 from vsscli.data.classes import ClassTable
 from vsscli.data.pixels import require_pixels
 from vsscli.errors import VssError
-from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
+from vsscli.exchange.items import Choices, Found, Item, Reading, Size
 from vsscli.exchange.jsonparts import json_parts, json_text
-from vsscli.exchange.polygons import Fidelity, traced
 from vsscli.exchange.rle import class_runs, decode_counts, pack_counts, unpack_counts
 from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
+from vsscli.exchange.shapewriter import ShapeWriter, box_of
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.spool import Spool
 
 NAME = "annotations/instances_default.json"
 
 
-class CocoWriter(Writer):
+class CocoWriter(ShapeWriter):
     """One JSON; category 1 is class 0, as COCO begins with 1."""
 
     def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
         super().__init__(sink, table, choices)
         self._images, self._annotations = sink.scratch(), sink.scratch()
         self._frames = self._shapes = 0
-        self._fidelity = Fidelity()
 
     def add(self, item: Item) -> None:
         self._images.write(b",\n" * (self._frames > 0) + json_text(image_entry(item, self._frames + 1)))
         self._frames += 1
-        for index, segmentation, area, box in self._segments(item):
+        for index, segmentation in self._segments(item):
+            mask = item.label == index
             self._shapes += 1
             annotation = {
                 "id": self._shapes,
                 "image_id": self._frames,
                 "category_id": index + 1,
                 "segmentation": segmentation,
-                "area": area,
-                "bbox": box,
+                "area": int(mask.sum()),
+                "bbox": box_of(mask),
                 "iscrowd": 0,
             }
             self._annotations.write(b",\n" * (self._shapes > 1) + json_text(annotation))
 
-    def _segments(self, item: Item) -> Iterator[tuple[int, Any, int, list[int]]]:
-        """Class, segmentation, area and box of each class of a frame."""
-        count = self.table.num_classes
+    def _segments(self, item: Item) -> Iterator[tuple[int, Any]]:
+        """The segmentation of each class of a frame."""
         if self.choices.polygons:
-            for index, found in traced(item.label, count, self.choices.tolerance, self._fidelity):
-                rings = [np.round(region.keyhole(), 2).ravel().tolist() for region in found]
-                yield index, rings, *_extent(item.label == index)
+            for index, rings in self.polygons(item):
+                yield index, [np.round(ring, 2).ravel().tolist() for ring in rings]
             return
-        for index, counts in class_runs(item.label, count):
-            runs = {"size": list(item.size), "counts": pack_counts(counts)}
-            yield index, runs, *_extent(item.label == index)
+        for index, counts in class_runs(item.label, self.table.num_classes):
+            yield index, {"size": list(item.size), "counts": pack_counts(counts)}
 
     def finish(self) -> dict[str, float]:
         head = b'{"info":{"description":"vss"},"licenses":[],"categories":' + json_text(categories(self.table))
         pieces = (head, b',\n"images":[\n', self._images, b'],\n"annotations":[\n', self._annotations, b"]}\n")
         self.sink.gather(NAME, *pieces)
-        return self._fidelity.figures() if self.choices.polygons else {}
+        return super().finish()
 
 
 def categories(table: ClassTable) -> list[dict[str, Any]]:
@@ -77,13 +74,6 @@ def categories(table: ClassTable) -> list[dict[str, Any]]:
 def image_entry(item: Item, number: int) -> dict[str, Any]:
     """COCO's entry of an image."""
     return {"id": number, "file_name": item.file_name, "height": item.size[0], "width": item.size[1]}
-
-
-def _extent(mask: np.ndarray) -> tuple[int, list[int]]:
-    """Area, and x, y, width and height, of a mask."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    x, y = int(columns[0]), int(rows[0])
-    return int(mask.sum()), [x, y, int(columns[-1]) + 1 - x, int(rows[-1]) + 1 - y]
 
 
 def read_coco(reading: Reading) -> Iterator[Found]:

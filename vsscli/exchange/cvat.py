@@ -16,10 +16,10 @@ from vsscli.data.classes import ClassTable
 from vsscli.data.pixels import require_pixels
 from vsscli.errors import VssError
 from vsscli.exchange.cvattasks import IMAGES, VIDEO, Tasks
-from vsscli.exchange.items import Choices, Found, Item, Numbered, Reading, Size, Writer
-from vsscli.exchange.polygons import Fidelity, traced
+from vsscli.exchange.items import Choices, Found, Item, Numbered, Reading, Size
 from vsscli.exchange.rle import decode_counts, row_counts
 from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
+from vsscli.exchange.shapewriter import ShapeWriter, box_of
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.spool import Spool
 from vsscli.exchange.tracks import add_track, tracked
@@ -66,7 +66,27 @@ class _Document:
         self.frames = 0
 
 
-class CvatWriter(Writer):
+class _XmlWriter(ShapeWriter):
+    def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
+        super().__init__(sink, table, choices)
+        self._document = _Document(sink)
+
+    def _shapes(self, item: Item) -> Iterator[str]:
+        """The shapes of a frame: a mask for each class in it, or polygons."""
+        commons = [f'label={quoteattr(name)} source="auto" occluded="0"' for name in self.table.names]
+        if self.choices.polygons:
+            for index, rings in self.polygons(item):
+                for ring in rings:
+                    points = ";".join(f"{x:.2f},{y:.2f}" for x, y in ring)
+                    yield f'<polygon {commons[index]} points="{points}" z_order="0"></polygon>\n'
+            return
+        for index, mask in self.masks(item):
+            rle, left, top, width, height = boxed_runs(mask)
+            box = f'left="{left}" top="{top}" width="{width}" height="{height}"'
+            yield f'<mask {commons[index]} rle="{", ".join(map(str, rle))}" {box} z_order="0"></mask>\n'
+
+
+class CvatWriter(_XmlWriter):
     """``annotations.xml`` for a task of images, which CVAT finds by name.
 
     What it finds by no name is taken by number. So numbers are those in the video, and begin at the next million for
@@ -75,24 +95,22 @@ class CvatWriter(Writer):
 
     def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
         super().__init__(sink, table, choices)
-        self._document, self._fidelity = _Document(sink), Fidelity()
         self._videos: dict[str, int] = {}
 
     def add(self, item: Item) -> None:
         number = item.number + APART * self._videos.setdefault(item.video, len(self._videos))
-        self._document.add(number, item.file_name, item.size, _shapes(item, self.table, self.choices, self._fidelity))
+        self._document.add(number, item.file_name, item.size, self._shapes(item))
 
     def finish(self) -> dict[str, float]:
         self._document.end(NAME, f"<size>{self._document.frames}</size><mode>{IMAGES}</mode>", self.table)
-        return self._fidelity.figures() if self.choices.polygons else {}
+        return super().finish()
 
 
-class CvatVideoWriter(Writer):
+class CvatVideoWriter(_XmlWriter):
     """``<video>.xml`` for each video, for the task of that video, whose frames CVAT knows by number."""
 
     def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
         super().__init__(sink, table, choices)
-        self._document, self._fidelity = _Document(sink), Fidelity()
         self._video, self._size = "", (0, 0)
 
     def add(self, item: Item) -> None:
@@ -106,11 +124,11 @@ class CvatVideoWriter(Writer):
                 f"frame {item.address} is not in the data set", "name the one that was predicted with --data"
             )
         name = f"frame_{item.number:06d}"
-        self._document.add(item.number, name, item.size, _shapes(item, self.table, self.choices, self._fidelity))
+        self._document.add(item.number, name, item.size, self._shapes(item))
 
     def finish(self) -> dict[str, float]:
         self._end()
-        return self._fidelity.figures() if self.choices.polygons else {}
+        return super().finish()
 
     def _end(self) -> None:
         if not self._video:
@@ -124,27 +142,10 @@ class CvatVideoWriter(Writer):
         self._document.end(f"{self._video}.xml", task, self.table)
 
 
-def _shapes(item: Item, table: ClassTable, choices: Choices, fidelity: Fidelity) -> Iterator[str]:
-    """The shapes of a frame: a mask for each class in it, or polygons."""
-    commons = [f'label={quoteattr(name)} source="auto" occluded="0"' for name in table.names]
-    if choices.polygons:
-        for index, found in traced(item.label, table.num_classes, choices.tolerance, fidelity):
-            for region in found:
-                points = ";".join(f"{x:.2f},{y:.2f}" for x, y in region.keyhole())
-                yield f'<polygon {commons[index]} points="{points}" z_order="0"></polygon>\n'
-        return
-    present = np.bincount(item.label.ravel(), minlength=256)[: table.num_classes]
-    for index in np.flatnonzero(present).tolist():
-        rle, left, top, width, height = boxed_runs(item.label == index)
-        box = f'left="{left}" top="{top}" width="{width}" height="{height}"'
-        yield f'<mask {commons[index]} rle="{", ".join(map(str, rle))}" {box} z_order="0"></mask>\n'
-
-
 def boxed_runs(mask: np.ndarray) -> tuple[list[int], int, int, int, int]:
     """CVAT's runs of a mask (H, W) bool that holds something, within its box: runs, left, top, width, height."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    top, bottom, left, right = map(int, (rows[0], rows[-1] + 1, columns[0], columns[-1] + 1))
-    return row_counts(mask[top:bottom, left:right]), left, top, right - left, bottom - top
+    left, top, width, height = box_of(mask)
+    return row_counts(mask[top : top + height, left : left + width]), left, top, width, height
 
 
 def read_cvat(reading: Reading) -> Iterator[Found]:

@@ -12,27 +12,21 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vsscli.data.classes import ClassTable
 from vsscli.data.pixels import require_pixels
 from vsscli.data.png import parse_png
 from vsscli.errors import VssError
-from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
+from vsscli.exchange.items import Found, Item, Reading, Size
 from vsscli.exchange.jsonparts import PART, json_text
-from vsscli.exchange.polygons import Fidelity, traced
 from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
-from vsscli.exchange.sink import Sink
+from vsscli.exchange.shapewriter import ShapeWriter, box_of
 from vsscli.structured import parse_json
 
 VERSION = "5.4.1"
 """The first version whose `mask` shapes are those of today."""
 
 
-class LabelmeWriter(Writer):
+class LabelmeWriter(ShapeWriter):
     """``<video>/<stem>.json``; frames lie where they lie, and the image is named by its file's name."""
-
-    def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
-        super().__init__(sink, table, choices)
-        self._fidelity = Fidelity()
 
     def add(self, item: Item) -> None:
         height, width = item.size
@@ -49,23 +43,18 @@ class LabelmeWriter(Writer):
         self.sink.write(f"{item.name}.json", json_text(values))
 
     def _masks(self, item: Item) -> Iterator[dict[str, Any]]:
-        present = np.bincount(item.label.ravel(), minlength=256)[: self.table.num_classes]
-        for index in np.flatnonzero(present).tolist():
-            mask = item.label == index
-            rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-            top, bottom, left, right = map(int, (rows[0], rows[-1], columns[0], columns[-1]))
+        for index, mask in self.masks(item):
+            left, top, width, height = box_of(mask)
             piece = io.BytesIO()
-            Image.fromarray(mask[top : bottom + 1, left : right + 1].astype(np.uint8)).save(piece, "PNG")
-            shape = _shape_of(self.table.names[index], "mask", [[left, top], [right, bottom]])
+            Image.fromarray(mask[top : top + height, left : left + width].astype(np.uint8)).save(piece, "PNG")
+            corners: list[list[float]] = [[left, top], [left + width - 1, top + height - 1]]
+            shape = _shape_of(self.table.names[index], "mask", corners)
             yield {**shape, "mask": base64.b64encode(piece.getvalue()).decode("ascii")}
 
     def _polygons(self, item: Item) -> Iterator[dict[str, Any]]:
-        for index, found in traced(item.label, self.table.num_classes, self.choices.tolerance, self._fidelity):
-            for region in found:
-                yield _shape_of(self.table.names[index], "polygon", np.round(region.keyhole(), 2).tolist())
-
-    def finish(self) -> dict[str, float]:
-        return self._fidelity.figures() if self.choices.polygons else {}
+        for index, rings in self.polygons(item):
+            for ring in rings:
+                yield _shape_of(self.table.names[index], "polygon", np.round(ring, 2).tolist())
 
 
 def _shape_of(label: str, kind: str, points: list[list[float]]) -> dict[str, Any]:

@@ -16,37 +16,41 @@ import numpy as np
 from vsscli.data.classes import ClassTable
 from vsscli.data.pixels import require_pixels
 from vsscli.errors import VssError
-from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
+from vsscli.exchange.items import Choices, Found, Item, Reading, Size
 from vsscli.exchange.jsonparts import json_parts, json_text
-from vsscli.exchange.polygons import Fidelity, traced
 from vsscli.exchange.rle import pack_brush, unpack_brush
 from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
+from vsscli.exchange.shapewriter import ShapeWriter
 from vsscli.exchange.sink import Sink
 
 NAME, CONFIG = "tasks.json", "labels.xml"
 BRUSH, POLYGON = "brushlabels", "polygonlabels"
 
 
-class LabelStudioWriter(Writer):
+class LabelStudioWriter(ShapeWriter):
     """``tasks.json`` and the labeling configuration that it is for."""
 
     def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
         super().__init__(sink, table, choices)
         self._tasks, self._frames = sink.scratch(), 0
-        self._fidelity = Fidelity()
 
     def add(self, item: Item) -> None:
-        found = self._polygons(item) if self.choices.polygons else brush_results(item.label, self.table)
+        found = self._polygons(item) if self.choices.polygons else self._brushes(item)
         prediction = {"model_version": "vss", "result": list(found)}
         task = {"data": {"image": item.file_name}, "predictions": [prediction]}
         self._tasks.write(b",\n" * (self._frames > 0) + json_text(task))
         self._frames += 1
 
+    def _brushes(self, item: Item) -> Iterator[dict[str, Any]]:
+        for index, mask in self.masks(item):
+            value = {"format": "rle", "rle": pack_brush(mask), BRUSH: [self.table.names[index]]}
+            yield result(f"b{index}", BRUSH, value, item.size)
+
     def _polygons(self, item: Item) -> Iterator[dict[str, Any]]:
         share = 100 / np.array(item.size[::-1])
-        for index, found in traced(item.label, self.table.num_classes, self.choices.tolerance, self._fidelity):
-            for number, region in enumerate(found):
-                points = np.round(region.keyhole() * share, 8).tolist()
+        for index, rings in self.polygons(item):
+            for number, ring in enumerate(rings):
+                points = np.round(ring * share, 8).tolist()
                 value = {"points": points, "closed": True, POLYGON: [self.table.names[index]]}
                 yield result(f"p{index}-{number}", POLYGON, value, item.size)
 
@@ -54,14 +58,7 @@ class LabelStudioWriter(Writer):
         self.sink.gather(NAME, b"[\n", self._tasks, b"]\n")
         if not self.sink.single:
             self.sink.write(CONFIG, labeling_config(self.table, polygons=self.choices.polygons).encode())
-        return self._fidelity.figures() if self.choices.polygons else {}
-
-
-def brush_results(label: np.ndarray, table: ClassTable) -> Iterator[dict[str, Any]]:
-    """A brush for each class of a frame, (H, W) uint8, as Label Studio has results."""
-    for index in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[: table.num_classes]).tolist():
-        value = {"format": "rle", "rle": pack_brush(label == index), BRUSH: [table.names[index]]}
-        yield result(f"b{index}", BRUSH, value, (label.shape[0], label.shape[1]))
+        return super().finish()
 
 
 def result(name: str, kind: str, value: dict[str, Any], size: Size) -> dict[str, Any]:

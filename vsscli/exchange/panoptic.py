@@ -16,6 +16,7 @@ from vsscli.exchange.coco import categories, image_entry, read_index
 from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
 from vsscli.exchange.jsonparts import json_text
 from vsscli.exchange.shapes import DAMAGE
+from vsscli.exchange.shapewriter import box_of, class_masks
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.spool import Spool
 
@@ -36,13 +37,9 @@ class PanopticWriter(Writer):
         file = f"{item.name}.png"
         values = np.where(item.label < self.table.num_classes, item.label + 1, 0).astype(np.uint8)
         segments = []
-        for value in np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist():
-            if value == 0:
-                continue
-            rows, columns = np.nonzero(values == value)
-            x, y = int(columns.min()), int(rows.min())
-            box = [x, y, int(columns.max()) + 1 - x, int(rows.max()) + 1 - y]
-            segments.append({"id": value, "category_id": value, "area": len(rows), "bbox": box, "iscrowd": 0})
+        for index, mask in class_masks(item.label, self.table.num_classes):
+            number = {"id": index + 1, "category_id": index + 1}
+            segments.append({**number, "area": int(mask.sum()), "bbox": box_of(mask), "iscrowd": 0})
         picture = io.BytesIO()
         zeros = np.zeros_like(values)
         Image.fromarray(np.stack([values, zeros, zeros], axis=2)).save(picture, "PNG")

@@ -173,37 +173,3 @@ def simplified(region: Region, tolerance: float) -> Region | None:
     if len(rings[0]) < 3:
         return None
     return Region(rings[0], [ring for ring in rings[1:] if len(ring) > 2])
-
-
-class Fidelity:
-    """How much of the classes is kept by outlines: intersection over union by class and frame."""
-
-    def __init__(self) -> None:
-        self.total, self.count, self.least = 0.0, 0, 1.0
-
-    def add(self, mask: np.ndarray, painted: np.ndarray) -> None:
-        """Compare a class's pixels in a frame with what outlines make of them, both (H, W) bool."""
-        kept = float((mask & painted).sum() / max(1, (mask | painted).sum()))
-        self.total, self.count, self.least = self.total + kept, self.count + 1, min(self.least, kept)
-
-    def figures(self) -> dict[str, float]:
-        """Mean and least of them, by name."""
-        return {"iou_kept": self.total / max(1, self.count), "iou_least": self.least}
-
-
-def traced(
-    label: np.ndarray, num_classes: int, tolerance: float, fidelity: Fidelity
-) -> Iterator[tuple[int, list[Region]]]:
-    """The regions of each class that a label map holds, simplified, with what is lost added to ``fidelity``."""
-    for index in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[:num_classes]).tolist():
-        mask = label == index
-        found = [kept for region in regions(mask) if (kept := simplified(region, tolerance)) is not None]
-        painted = mask
-        if tolerance > 0:  # else they are exact
-            again = np.zeros(mask.shape, np.uint8)
-            for region in found:
-                paint(again, region.rings(), 1)
-            painted = again.astype(bool)
-        fidelity.add(mask, painted)
-        if found:
-            yield index, found

@@ -11,31 +11,26 @@ from pathlib import PurePosixPath
 import numpy as np
 import yaml
 
-from vsscli.data.classes import ClassTable, parse_classes
+from vsscli.data.classes import parse_classes
 from vsscli.data.classfiles import parse_class_lines
 from vsscli.errors import VssError
-from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer, flat_name
-from vsscli.exchange.polygons import Fidelity, traced
+from vsscli.exchange.items import Found, Item, Reading, Size, flat_name
 from vsscli.exchange.shapes import draw_shapes, polygon
-from vsscli.exchange.sink import Sink
+from vsscli.exchange.shapewriter import ShapeWriter
 from vsscli.yamltext import parse_yaml
 
 FOLDER, CLASSES = "labels/train/", ("data.yaml", "data.yml", "classes.txt", "obj.names")
 
 
-class YoloWriter(Writer):
+class YoloWriter(ShapeWriter):
     """``labels/train/<video>_<stem>.txt``: YOLO looks for images beside, in ``images/train``, under the same names."""
-
-    def __init__(self, sink: Sink, table: ClassTable, choices: Choices) -> None:
-        super().__init__(sink, table, choices)
-        self._fidelity = Fidelity()
 
     def add(self, item: Item) -> None:
         lines = []
         size = np.array(item.size[::-1])
-        for index, found in traced(item.label, self.table.num_classes, self.choices.tolerance, self._fidelity):
-            for region in found:
-                shares = (region.keyhole() / size).ravel()
+        for index, rings in self.polygons(item):
+            for ring in rings:
+                shares = (ring / size).ravel()
                 lines.append(" ".join([str(index), *(f"{share:.8g}" for share in shares)]))
         self.sink.write(
             f"{FOLDER}{flat_name(item.video, item.stem)}.txt", "".join(f"{line}\n" for line in lines).encode()
@@ -47,7 +42,7 @@ class YoloWriter(Writer):
             values | {"names": dict(enumerate(self.table.names))}, sort_keys=False, allow_unicode=True
         )
         self.sink.write("data.yaml", text.encode())
-        return self._fidelity.figures()
+        return super().finish()
 
 
 def read_yolo(reading: Reading) -> Iterator[Found]:
