@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from network_samples import CONFIGS
+from network_samples import CONFIGS, VIT
 from small import small_recipe, train
 from torch import Tensor
 from torch.testing import assert_close
@@ -147,6 +147,17 @@ def test_what_no_shape_tells_is_compared_and_nothing_else() -> None:
     light = CONFIGS["light-resnet"].config
     assert other_reading(light, config) == "family light, not mask2former"
     assert other_reading({**light, "encoder": "resnet50.a1_in1k"}, {**light, "encoder": "resnet50"}) == ""
+
+
+def test_what_a_recipe_leaves_out_is_compared_as_what_is_usual() -> None:
+    inside: dict[str, Any] = {**VIT, "crop": [64, 96]}
+    assert other_reading({**inside, "blocks": 3}, inside) == ""
+    assert other_reading({**inside, "blocks": 2}, inside) == "blocks 2, not 3"
+    over = {**inside, "queries": "decoder"}
+    assert other_reading({**over, "blocks": 6, "taps": [0, 1, 2, 3]}, over) == ""
+    assert other_reading(over, {**over, "taps": [0, 3]}) == "taps (0, 1, 2, 3), not (0, 3)"
+    small = {"family": "plain_vit"}
+    assert other_reading({**small, "sizes": {"heads": 6}}, small) == ""
 
 
 @pytest.mark.parametrize(

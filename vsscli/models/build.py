@@ -82,12 +82,10 @@ def other_reading(there: Mapping[str, Any] | NetworkConfig, here: Mapping[str, A
     wanted = new.reading()
     for name, value in old.reading().items():
         if value != wanted.get(name):
-            return f"{name} {_shown(value)}, not {_shown(wanted.get(name))}"
+            both = (value, wanted.get(name))
+            then, now = ("x".join(map(str, one)) if name == "crop" and one else one for one in both)
+            return f"{name} {then}, not {now}"
     return ""
-
-
-def _shown(value: Any) -> str:
-    return "x".join(map(str, value)) if isinstance(value, tuple) and len(value) == 2 else str(value)
 
 
 def _checked(values: Mapping[str, Any]) -> NetworkConfig:

@@ -18,8 +18,8 @@ from vsscli.models.official.convert import Converted
 from vsscli.models.official.naming import ENCODER, authors_names, is_of_transformers, renamed
 from vsscli.models.official.recognise import tensors_of
 from vsscli.models.official.report import COUNTER, fitted_weights
-from vsscli.models.plain_vit.config import PlainVitModel
-from vsscli.models.plain_vit.network import DECODER_BLOCKS, PlainVit, usual_blocks
+from vsscli.models.plain_vit.config import DECODER_BLOCKS, PlainVitModel, usual_blocks, usual_taps
+from vsscli.models.plain_vit.network import PlainVit
 from vsscli.models.plain_vit.tensors import fitted_trunk, timm_names
 from vsscli.models.plain_vit.weights import TRUNK, trunk_digest
 
@@ -183,7 +183,7 @@ def recognise_plain_vit(
     config |= {"crop": crop, "num_queries": _shape(rest, "queries.weight", source)[0]}
     if decoder:
         count = len({name for name in rest if re.fullmatch(r"laterals\.bn\.\d+\.weight", name)})
-        taps = tuple((tap + 1) * depth // max(1, count) - 1 for tap in range(count))
+        taps = usual_taps(depth, count)
         assumed.append(f"taps after blocks {', '.join(map(str, taps))}")
         number = len({name for name in rest if re.fullmatch(r"decoder\.blocks\.\d+\.norm1\.weight", name)})
         inner = _shape(rest, "decoder.blocks.0.mlp.fc1.weight", source)[0]

@@ -20,6 +20,19 @@ if TYPE_CHECKING:
 Window = tuple[Fraction, Fraction]
 
 
+DECODER_BLOCKS, TAPS = 6, 4
+
+
+def usual_blocks(depth: int) -> int:
+    """How many of the last blocks see queries, as published: of 12 blocks 3, of 24 4, of 40 5."""
+    return min(depth, 3 if depth <= 12 else 4 if depth <= 32 else 5)
+
+
+def usual_taps(depth: int, count: int = TAPS) -> tuple[int, ...]:
+    """Blocks whose tokens a decoder reads: evenly spaced, and the last."""
+    return tuple((tap + 1) * depth // count - 1 for tap in range(count))
+
+
 def doublings(patch: int) -> int:
     """How often the map of patches is doubled: to stride 4 from patches of 16, to 7 from patches of 14."""
     return max(1, int(math.log2(patch)) - 2)
@@ -129,13 +142,20 @@ class PlainVitModel(LargeModel):
         """As timm records it for the backbone, whichever file its weights are in."""
         return RANDOM if self.random else licence_of(self.backbone)
 
+    def shared_blocks(self, depth: int) -> int:
+        """How many blocks the queries pass through, over a trunk of a depth."""
+        return self.blocks or (DECODER_BLOCKS if self.frozen else usual_blocks(depth))
+
     def reading(self) -> dict[str, Any]:
+        from vsscli.models.plain_vit.trunk import depth_and_heads
+
+        depth, heads = depth_and_heads(self)
         return {
             "backbone": self.backbone.partition(".")[0],
-            "sizes.heads": self.sizes.heads if self.sizes else None,
+            "sizes.heads": heads,
             "crop": self.crop,
-            "blocks": self.blocks,
-            "taps": self.taps,
+            "blocks": self.shared_blocks(depth),
+            "taps": (self.taps or usual_taps(depth)) if self.frozen else None,
             "handed": self.handed,
         }
 

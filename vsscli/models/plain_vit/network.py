@@ -16,7 +16,7 @@ from vsscli.models.config import RANDOM
 from vsscli.models.frozen import NEVER_LEARNS, Seen
 from vsscli.models.network import VideoNetwork
 from vsscli.models.outputs import Clip, MaskOutputs, QueryPrediction
-from vsscli.models.plain_vit.config import PlainVitModel, doublings
+from vsscli.models.plain_vit.config import PlainVitModel, doublings, usual_taps
 from vsscli.models.plain_vit.decoder import Decoder, Laterals
 from vsscli.models.plain_vit.head import QueryHead
 from vsscli.models.plain_vit.masking import MaskedAttention, usual_windows
@@ -34,9 +34,6 @@ from vsscli.models.plain_vit.weights import TRUNK, load_start, trunk_digest
 from vsscli.models.scores import Scores
 from vsscli.models.weights import normalisation_for
 from vsscli.talk import SILENCE, Talk
-
-DECODER_BLOCKS = 6
-TAPS = 4
 
 
 class PlainVit(VideoNetwork):
@@ -67,19 +64,18 @@ class PlainVit(VideoNetwork):
         self.prefix = self.trunk.num_prefix_tokens
         self.queries = nn.Embedding(config.num_queries, width)
         self.updater = nn.Linear(width, width) if config.clip > 1 else None
+        blocks = config.shared_blocks(depth)
         self.laterals: Laterals | None = None
         self.decoder: Decoder | None = None
         if config.queries == "decoder":
-            self.taps = config.taps or tuple((tap + 1) * depth // TAPS - 1 for tap in range(TAPS))
+            self.taps = config.taps or usual_taps(depth)
             _require_taps(self.taps, depth)
-            blocks = config.blocks or DECODER_BLOCKS
             prefix = config.num_queries + self.prefix
             self.laterals = Laterals(width, len(self.taps))
             self.decoder = Decoder(width, heads, config.hidden or width, blocks, prefix, config.rescale)
             self.trunk.requires_grad_(False).eval()
             setattr(self.trunk, NEVER_LEARNS, True)
         else:
-            blocks = config.blocks or usual_blocks(depth)
             if blocks > depth:
                 raise VssError(f"blocks: {blocks} of a trunk of {depth} can't see queries", f"{depth} at most")
             for block in self.trunk.blocks[depth - blocks :]:
@@ -300,11 +296,6 @@ def build_plain_vit(config: PlainVitModel, num_classes: int, load_pretrained: bo
         network.note_loaded(())
         network.licence = RANDOM
     return network
-
-
-def usual_blocks(depth: int) -> int:
-    """How many of the last blocks see queries, as published: of 12 blocks 3, of 24 4, of 40 5."""
-    return min(depth, 3 if depth <= 12 else 4 if depth <= 32 else 5)
 
 
 def _require_taps(taps: tuple[int, ...], depth: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import timm
+import torch
 from timm.models import Eva, VisionTransformer, is_model_in_modules
 from torch import Tensor, nn
 
@@ -89,6 +90,13 @@ def run_block(block: nn.Module, tokens: Tensor, positions: Tensor | None, allowe
 def heads_of(trunk: Trunk) -> int:
     """Attention heads of its blocks."""
     return int(cast("Any", trunk.blocks[0]).attn.num_heads)
+
+
+def depth_and_heads(config: PlainVitModel) -> tuple[int, int]:
+    """Blocks of a trunk and attention heads of each, without its weights."""
+    with torch.device("meta"):
+        trunk = build_trunk(config)
+    return len(trunk.blocks), heads_of(trunk)
 
 
 def rescale_positions(trunk: Trunk, factor: float) -> None:
