@@ -20,12 +20,14 @@ from exchange_samples import (
     write_predictions_folder,
     write_store,
 )
+from listener import Listener
 from PIL import Image
 from video_samples import SIZE as SIZE_OF_CLIPS
 from video_samples import write_clip
 
 from vsscli.cli.app import run
 from vsscli.context import Context
+from vsscli.data.layouts import open_dataset, plain_data
 from vsscli.data.masks import write_mask
 from vsscli.data.videos import Frame
 from vsscli.errors import VssError
@@ -34,6 +36,7 @@ from vsscli.exchange.functions import FUNCTIONS
 from vsscli.exchange.items import Choices, Item
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.video import VideoWriter
+from vsscli.pipeline import export
 from vsscli.pipeline.export import export_function, export_labels
 from vsscli.pipeline.outgoing import Selection, outgoing
 
@@ -182,6 +185,18 @@ def test_functions_are_python_that_names_the_store(tmp_path: Path, store: Path, 
         export_function(kind, tmp_path / "g.py", prediction=store, model=tmp_path / "m.pt")
     with pytest.raises(VssError, match=r"m\.pt"):
         export_function(kind, tmp_path / "g.py", model=tmp_path / "m.pt")
+
+
+@pytest.mark.parametrize("kind", FUNCTIONS)
+def test_where_names_skip_numbers_it_is_said_how_the_function_counts(
+    tmp_path: Path, store: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset, talk = open_dataset(plain_data(write_dataset(tmp_path / "data"))), Listener()
+    monkeypatch.setattr(export, "noted_dataset", lambda *given: dataset)
+    export_function(kind, tmp_path / "f.py", prediction=store, context=Context(tmp_path / "runs", talk=talk))
+    assert [text.partition(" skip")[0] for text in talk.warned] == (
+        ["the names of frames of day2"] if kind == "cvat-function" else []
+    )
 
 
 def test_a_store_answers_by_what_others_call_frames(store: Path) -> None:

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from vsscli.context import Context
+from vsscli.data.folders import some
 from vsscli.errors import VssError
 from vsscli.exchange.answers import StoreAnswers
 from vsscli.exchange.catalogue import writer_of
-from vsscli.exchange.functions import Answering, function_text
+from vsscli.exchange.functions import CVAT, Answering, function_text
 from vsscli.exchange.items import Choices
-from vsscli.exchange.matching import skipping_warning
+from vsscli.exchange.matching import skipping_warning, skips_numbers
 from vsscli.exchange.sink import Sink
 from vsscli.files import write_text
+from vsscli.pipeline.frames import every_video
 from vsscli.pipeline.outgoing import Selection, outgoing
 from vsscli.pipeline.pictures import newest_prediction
+from vsscli.pipeline.predicted import noted_dataset
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
+from vsscli.store.header import read_header
 from vsscli.threads import results_in_order
 
 
@@ -153,6 +157,21 @@ def export_function(
         path = newest_prediction(context.workspace) if prediction is None else Path(prediction)
         StoreAnswers(path, min_certainty)
         answering = Answering(store=path)
+        if kind == CVAT:
+            _warn_of_skipping(path, context)
     answering = replace(answering, min_certainty=min_certainty)
     write_text(out, function_text(kind, answering))
     return answering
+
+
+def _warn_of_skipping(path: Path, context: Context) -> None:
+    """Warn of videos whose frames' places are not their numbers, by which CVAT's function finds those of a video's
+    task, because a store alone does not know the places; silent without the data set."""
+    with suppress(VssError):
+        videos = every_video(noted_dataset(path, read_header(path), context.data_root))
+        if skipping := [video.name for video in videos if skips_numbers(video.stems)]:
+            context.talk.warn(
+                f"the names of frames of {some(skipping)} skip numbers, and in the task of a video the function takes "
+                "frame N for the one whose name has number N: right if the task's video has the frames between them, "
+                "wrong if it has these frames alone; `--to cvat-video` counts these"
+            )
