@@ -18,7 +18,6 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 
 from vsscli.data.classes import ClassTable
 from vsscli.data.masks import MaskIds
@@ -75,9 +74,7 @@ class Digests:
     def __enter__(self) -> Digests:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         began = time.monotonic()
         if began >= self._next:
             self.save()

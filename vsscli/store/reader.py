@@ -19,7 +19,7 @@ from vsscli.structured import digest_of
 __all__ = ["Store", "open_source", "open_store", "read_header"]
 
 REMEMBERED = 1024
-"""Most records, arrays or indexes of shards that a store keeps in memory."""
+"""Most arrays or indexes of shards that a store keeps in memory."""
 
 
 class Store:

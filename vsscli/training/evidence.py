@@ -158,7 +158,8 @@ class TeacherEvidence:
 
     def __init__(self, scores: Scores, labels: Tensor, narrowing: Narrowing) -> None:
         self._scores, self._labels, self._narrowing = scores, labels, narrowing
-        self._entropy = torch.stack([_entropy(scores, crop, labels.shape[-2:]) for crop in range(len(labels))])
+        size = labels.shape[-2:]
+        self._entropy = torch.cat([entropy_of(_shares(scores, crop, size)) for crop in range(len(labels))])
 
     @property
     def target(self) -> Tensor:
@@ -223,22 +224,23 @@ def sure_labels(scores: Scores, void: Tensor, confidence: float) -> tuple[Tensor
     """As `label_crops`, and whether the class has at least a probability, (B, H, W) bool; not where ``void``."""
     labels, sure = [], []
     for crop, outside in enumerate(void):
-        values = _upsampled(scores, crop, outside.shape)
-        shares = values.softmax(dim=1) if scores.kind is ScoreKind.LOGITS else values
-        largest, label = shares[0].max(dim=0)
+        largest, label = _shares(scores, crop, outside.shape)[0].max(dim=0)
         labels.append(torch.where(outside, IGNORE, label.to(torch.uint8)))
         sure.append((largest >= confidence) & ~outside)
     return torch.stack(labels), torch.stack(sure)
 
 
-def _entropy(scores: Scores, crop: int, size: torch.Size) -> Tensor:
-    # One crop at a time: all of them at full size with every class would be the largest tensor of a step.
+def _shares(scores: Scores, crop: int, size: torch.Size) -> Tensor:
+    """Probabilities of one crop at full size, (1, C, H, W) float32."""
     values = _upsampled(scores, crop, size)
-    return entropy_of(values.softmax(dim=1) if scores.kind is ScoreKind.LOGITS else values)[0]
+    return values.softmax(dim=1) if scores.kind is ScoreKind.LOGITS else values
 
 
 def _upsampled(scores: Scores, crop: int, size: torch.Size) -> Tensor:
-    """Logits, or probabilities, of one crop at full size, (1, C, H, W) float32."""
+    """Logits, or probabilities, of one crop at full size, (1, C, H, W) float32.
+
+    One crop at a time: all of them at full size with every class would be the largest tensor of a step.
+    """
     values = scores.values[crop : crop + 1].float()
     if scores.kind is not ScoreKind.LOGITS:
         values = to_probabilities(Scores(values, scores.kind))
