@@ -20,7 +20,7 @@ from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.evaluate import evaluate
 from vsscli.pipeline.predict import predict_split
 from vsscli.pipeline.pseudo import pseudo
-from vsscli.pipeline.workspace import find_stores, newest_evaluation_store
+from vsscli.pipeline.workspace import find_stores, newest_store
 from vsscli.stages.job import Job, open_job
 from vsscli.stages.loop import LoopResult, loop_result, with_percentile
 from vsscli.stages.run import run_pipeline
@@ -124,7 +124,7 @@ def test_the_three_lines_work_from_a_workspace_without_options(ran: Ran) -> None
     figures = json.loads(done.stdout)
     assert figures["split"] == "val"
     assert figures["protocol"] == "vspw"
-    assert Path(figures["pred"]) == newest_evaluation_store(ran.workspace)
+    assert Path(figures["pred"]) == newest_store(ran.workspace, "evaluation")
     assert 0 <= figures["miou"] <= 1
 
 

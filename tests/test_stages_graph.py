@@ -11,7 +11,7 @@ from vsscli.cli import app
 from vsscli.context import Context
 from vsscli.errors import VssError
 from vsscli.metrics.protocols import PROTOCOLS
-from vsscli.recipes.graph import chosen, faults
+from vsscli.recipes.graph import chosen, faults, predictions
 from vsscli.recipes.load import load_pipeline
 from vsscli.recipes.pipeline import Pipeline
 from vsscli.stages.job import open_job
@@ -53,6 +53,14 @@ def test_a_circle_is_printed() -> None:
 def test_a_stage_that_takes_itself_is_a_circle() -> None:
     graph = pipeline(a={"do": "ensemble", "of": ["a", "v"]}, v=predict("t"), t=train())
     assert faults(graph) == [(("stages", "a"), "the stages take each other in a circle: a → a")]
+
+
+def test_fusions_of_fusions_are_looked_through_once() -> None:
+    """Each takes the one before it twice: walked one by one, there are 2^40 ways to the predictions."""
+    fusions = {f"e{k}": {"do": "ensemble", "of": [f"e{k - 1}"] * 2} for k in range(1, 40)}
+    graph = pipeline(t=train(), e0=predict("t"), **fusions)
+    assert faults(graph) == []
+    assert predictions(graph.stages, "e39") == [graph.stages["e0"]]
 
 
 def test_a_stage_of_the_wrong_kind_and_one_that_is_optional_are_refused_together() -> None:

@@ -24,7 +24,7 @@ class Console(Progress):
 
     def print(self, *lines: str) -> None:
         """Print lines of the result. A line break within one is part of some name, and is shown escaped."""
-        if self.first:
+        if self.first and lines:
             print("\n".join(map(printable, lines)), flush=True)
 
     def print_text(self, text: str) -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from typer import Option
-
 from vsscli.cli import options as opt
 
 
 def doctor(
     data: opt.DataRoot = None,
-    recipe: Annotated[str | None, Option("--recipe", metavar="FILE", help="Recipe that defines the data set.")] = None,
+    recipe: opt.RecipeOfData = None,
     workers: opt.Workers = None,
     workspace: opt.Workspace = opt.RUNS,
     json: opt.Json = False,

@@ -23,7 +23,7 @@ from vsscli.metrics.protocols import DEFAULT_PROTOCOL
 from vsscli.metrics.registry import DEFAULT_METRICS, need_masks
 from vsscli.pipeline.learned import chosen_frames, chosen_remark, learned_frames, learned_remark, without_masks
 from vsscli.pipeline.predicted import open_predicted
-from vsscli.pipeline.workspace import newest_evaluation_store
+from vsscli.pipeline.workspace import newest_store
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.store.remote import place_of
@@ -117,7 +117,7 @@ def evaluate(
     talk = context.talk
     recipe = None if recipe is None else as_recipe(recipe)
     if prediction is None:
-        path = newest_evaluation_store(context.workspace, None if recipe is None else recipe.data.name)
+        path = newest_store(context.workspace, "evaluation", None if recipe is None else recipe.data.name)
     else:
         path = place_of(prediction)
     found = open_predicted(

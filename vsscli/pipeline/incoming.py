@@ -113,11 +113,14 @@ def import_labels(
     source, out = Path(source), Path(out)
     require_folder(out, "--out")
     dataset = _dataset(recipe, context)
-    if dataset is None and classes is None:
+    if classes:
+        table = load_class_table(classes, None if dataset is None else dataset.root)
+    elif dataset is not None:
+        table = dataset.table
+    else:
         raise VssError(
             "which classes are these?", "name the data set, --recipe FILE or --data ROOT, or --classes TABLE"
         )
-    table = load_class_table(classes, None if dataset is None else dataset.root) if classes else _table_of(dataset)
     names = ClassNames(table, changes)
     own = MaskIds((IGNORE,), 0, legend=legend_of(table))
     ids = own if dataset is None or classes or dataset.ids.reader is not None else dataset.ids
@@ -167,11 +170,6 @@ def _dataset(recipe: Recipe | str | Path | None, context: Context) -> Dataset | 
     if recipe is not None:
         return open_dataset(as_recipe(recipe).data, context.data_root, context.talk)
     return None if context.data_root is None else open_dataset(plain_data(context.data_root))
-
-
-def _table_of(dataset: Dataset | None) -> ClassTable:
-    assert dataset is not None
-    return dataset.table
 
 
 @contextmanager

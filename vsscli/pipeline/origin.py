@@ -74,7 +74,7 @@ def networks(stores: Sequence[Store], runs: Sequence[Path], workspace: Path) -> 
     wanted = {weights for store in stores for weights in _weights(store.path, store.header)}
     found: dict[Path, dict[str, Any]] = {}
     for folder in runs:
-        checkpoint = next((one for one in _opened(folder / name for name in CHECKPOINTS)), None)
+        checkpoint = next(_opened(folder / name for name in CHECKPOINTS), None)
         if checkpoint is None and not (folder / JOURNAL).is_file():
             what = "does not exist" if not folder.exists() else "has neither a checkpoint nor journal.jsonl"
             raise VssError(f"run {folder} {what}", "name the folder of a training run, runs/NAME")

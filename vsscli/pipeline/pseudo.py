@@ -24,10 +24,9 @@ from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import Prediction, predict_split
 from vsscli.pipeline.predicted import warn_of_missing
 from vsscli.pipeline.workspace import Begin, several, unheard
+from vsscli.recipes.pipeline import DEFAULT_PERCENTILE
 from vsscli.store.reader import open_store
 from vsscli.store.remote import beside, place_of
-
-DEFAULT_PERCENTILE = 80.0
 
 
 @dataclass(frozen=True)

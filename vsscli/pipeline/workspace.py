@@ -122,11 +122,6 @@ def _is_of(header: Header, split: str) -> bool:
     return header.data.get("split") in ("val", header.data.get("section", {}).get("val"))
 
 
-def newest_evaluation_store(workspace: Path, data: str | None = None) -> Path:
-    """The newest prediction or fusion of an evaluation split; see `newest_store`."""
-    return newest_store(workspace, "evaluation", data)
-
-
 def newest_store(workspace: Path, split: str, data: str | None = None) -> Path:
     """The newest prediction or fusion of a split.
 

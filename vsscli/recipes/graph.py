@@ -129,11 +129,17 @@ def _first(stages: Mapping[str, AnyStage], names: Sequence[str]) -> Iterator[tup
 
 
 def predictions(stages: Mapping[str, AnyStage], name: str) -> list[PredictStage]:
-    """The predictions that a stage is fused from, or itself if it is one, in order. There must be no circles."""
-    stage = stages.get(name)
-    if isinstance(stage, EnsembleStage):
-        return [prediction for other in stage.of for prediction in predictions(stages, other)]
-    return [stage] if isinstance(stage, PredictStage) else []
+    """The predictions that a stage is fused from, or itself if it is one, in order and each once."""
+    found: dict[str, AnyStage | None] = {}
+    waiting = [name]
+    while waiting:
+        one = waiting.pop()
+        if one in found:
+            continue
+        found[one] = stage = stages.get(one)
+        if isinstance(stage, EnsembleStage):
+            waiting += reversed(stage.of)
+    return [stage for stage in found.values() if isinstance(stage, PredictStage)]
 
 
 def _circle(stages: Mapping[str, AnyStage]) -> list[str]:

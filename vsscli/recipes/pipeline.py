@@ -27,6 +27,9 @@ Weight = Annotated[float, Field(ge=0)]
 PREDICTIONS = ("predict", "ensemble")
 """Kinds of stages whose results are predictions."""
 
+DEFAULT_PERCENTILE = 80.0
+"""Per cent of the pixels that are reliable, where neither percentile nor threshold is given."""
+
 MAX_STAGES = 300
 """Pipelines are written by hand; the order of stages is found by recursion."""
 
@@ -125,7 +128,8 @@ class PseudoStage(OfOne):
     do: Literal["pseudo"]
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="highest normalised entropy")
     percentile: Annotated[float, Field(gt=0, le=100)] | None = Field(
-        None, description="or: per cent of all pixels, those with the lowest entropy; without either: 80"
+        None,
+        description=f"or: per cent of all pixels, those with the lowest entropy; without either: {DEFAULT_PERCENTILE:g}",
     )
     by_class: bool = Field(False, description="take the percentile of each class's pixels separately")
 

@@ -81,8 +81,8 @@ class Job:
 
     def learners(self, name: str) -> list[str]:
         """The training stages upstream of a stage, including itself."""
-        stages = self.pipeline.stages
-        return [other for other in stages if other in upstream(stages, name) and other in self.recipes]
+        behind = upstream(self.pipeline.stages, name)
+        return [other for other in self.pipeline.stages if other in behind and other in self.recipes]
 
 
 def open_job(source: str | Path, overrides: Sequence[str] = (), *, context: Context = Context()) -> Job:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from vsscli.pipeline.workspace import Begin
-from vsscli.recipes.pipeline import PseudoStage
+from vsscli.recipes.pipeline import DEFAULT_PERCENTILE, PseudoStage
 from vsscli.stages.key import Frames
 from vsscli.stages.kind import Reads, StageCost, StoreKind
 from vsscli.stages.record import Parts, Result
@@ -27,7 +27,7 @@ class PseudoKind(StoreKind[PseudoStage]):
     def section(self) -> Parts:
         section = super().section()
         if self.stage.threshold is None:
-            section["percentile"] = self.stage.percentile or 80.0
+            section["percentile"] = self.stage.percentile or DEFAULT_PERCENTILE
         return section
 
     def perform(self, results: Mapping[str, Result], begin: Begin) -> Result:
