@@ -6,6 +6,7 @@ import pytest
 import torch
 from inference_samples import dense, distributions
 
+from vsscli.inference import bands
 from vsscli.inference.bands import ViewMaps, label_map, mean_bands, mean_map
 
 SIZES = [
@@ -18,15 +19,16 @@ SIZES = [
 @pytest.mark.parametrize("sizes", SIZES)
 @pytest.mark.parametrize("band_bytes", [1, 5 * 50 * 4 * 7, 2**25])
 def test_bands_are_the_rows_of_the_weighted_mean_of_the_enlarged_maps(
-    sizes: list[tuple[int, int]], band_bytes: int
+    sizes: list[tuple[int, int]], band_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(bands, "CPU_BAND_BYTES", band_bytes)
     weights = tuple(0.5 / number for number in range(1, len(sizes) + 1))
     views = ViewMaps(distributions(5, sizes), weights, (37, 50))
-    bands = list(mean_bands(views, (37, 50), band_bytes=band_bytes))
-    rows = [start for start, _ in bands]
-    assert rows == [sum(len(mean) for _, mean in bands[:number]) for number in range(len(bands))]
-    assert max(mean.numel() * 4 for _, mean in bands) <= max(band_bytes, 5 * 50 * 4)
-    joined = torch.cat([mean for _, mean in bands]).permute(2, 0, 1)
+    found = list(mean_bands(views, (37, 50)))
+    rows = [start for start, _ in found]
+    assert rows == [sum(len(mean) for _, mean in found[:number]) for number in range(len(found))]
+    assert max(mean.numel() * 4 for _, mean in found) <= max(band_bytes, 5 * 50 * 4)
+    joined = torch.cat([mean for _, mean in found]).permute(2, 0, 1)
     torch.testing.assert_close(joined, dense(views, (37, 50)), rtol=0, atol=1e-6)
 
 

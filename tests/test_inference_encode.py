@@ -9,6 +9,7 @@ import pytest
 import torch
 from inference_samples import dense, distributions
 
+from vsscli.inference import bands
 from vsscli.inference.bands import ViewMaps
 from vsscli.inference.encode import encode_frame
 from vsscli.inference.ranking import top_classes
@@ -41,14 +42,17 @@ def assert_levels_agree(found: np.ndarray, expected: np.ndarray, exact: np.ndarr
         (124, Encoding(drop=0.001, step=1)),
     ],
 )
-def test_label_entropy_and_lists_equal_the_reference(grid: int, classes: int, encoding: Encoding) -> None:
+def test_label_entropy_and_lists_equal_the_reference(
+    grid: int, classes: int, encoding: Encoding, monkeypatch: pytest.MonkeyPatch
+) -> None:
     views, encoding = views_of(classes), replace(encoding, grid=grid)
     kept = min(encoding.kept, classes)
     on_grid = dense(views, score_size(encoding, SIZE))
     at_frame = dense(views if grid == 1 else ViewMaps((on_grid,), (1.0,), SIZE), SIZE)
     expected = encode(at_frame.numpy(), on_grid.numpy(), encoding)
-    for band_bytes in (1, None):
-        found = {name: array.numpy() for name, array in encode_frame(views, encoding, band_bytes=band_bytes).items()}
+    for band_bytes in (1, bands.CPU_BAND_BYTES):
+        monkeypatch.setattr(bands, "CPU_BAND_BYTES", band_bytes)
+        found = {name: array.numpy() for name, array in encode_frame(views, encoding).items()}
         assert found.keys() == expected.keys() == arrays_for(encoding, classes, SIZE).keys()
         np.testing.assert_array_equal(found["label"], expected["label"])
         top = np.sort(on_grid.numpy().astype(np.float64), axis=0)[::-1][:kept]

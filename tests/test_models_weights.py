@@ -90,16 +90,15 @@ def test_the_package_weights_know_real_images_when_normalised_as_timm_says(encod
         ratio = (variance + 1e-3) / learned_variance
         return float((ratio - 1 - ratio.log() + (mean_ - learned_mean) ** 2 / learned_variance).mean() / 2)
 
-    told = normalisation_for(encoder, "imagenet")
+    told = normalisation_for(encoder)
     assert told.mean == told.std == (127.5, 127.5, 127.5)
     assert distance(told.mean, told.std) < 0.5 * distance((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
 
 
 def test_normalisation_is_timms_for_the_encoder() -> None:
-    normalisation = normalisation_for("resnet50", "imagenet")
+    normalisation = normalisation_for("resnet50")
     assert normalisation.mean == pytest.approx((123.675, 116.28, 103.53))
     assert normalisation.std == pytest.approx((58.395, 57.12, 57.375))
-    assert normalisation_for("resnet50", "none") == normalisation
 
 
 def test_without_package_and_hub_training_from_scratch_is_announced(

@@ -34,20 +34,17 @@ class ViewMaps:
     size: tuple[int, int]
 
 
-def mean_bands(
-    views: ViewMaps, size: tuple[int, int], *, band_bytes: int | None = None
-) -> Iterator[tuple[int, Tensor]]:
+def mean_bands(views: ViewMaps, size: tuple[int, int]) -> Iterator[tuple[int, Tensor]]:
     """Yield the mean distribution, enlarged to the frame or the score grid, by bands from the top: the first row, and
     probabilities (rows, W, C) float32, contiguous.
 
     Equal to enlarging every map with ``F.interpolate(..., size, mode="bilinear", align_corners=False)`` and summing.
-    A band has at most ``band_bytes``, by default what suits the device, but at least one row.
+    A band is as large as suits the device, but has at least one row.
     """
     height, width = size
     classes, device = views.maps[0].shape[0], views.maps[0].device
-    if band_bytes is None:
-        band_bytes = CPU_BAND_BYTES if device.type == "cpu" else GPU_BAND_BYTES
-    step = max(1, band_bytes // (classes * width * 4))
+    most = CPU_BAND_BYTES if device.type == "cpu" else GPU_BAND_BYTES
+    step = max(1, most // (classes * width * 4))
     # With channels innermost, interpolation is vector arithmetic, 6 times faster at 124 classes.
     maps = [map_.permute(1, 2, 0).contiguous() for map_ in views.maps]  # (h, w, C)
     rows = [_source_rows(map_.shape[0], height, device) for map_ in maps]

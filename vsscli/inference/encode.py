@@ -19,7 +19,7 @@ from vsscli.store.header import MAX_LEVEL, Encoding
 
 
 @torch.inference_mode()
-def encode_frame(views: ViewMaps, encoding: Encoding, *, band_bytes: int | None = None) -> dict[str, Tensor]:
+def encode_frame(views: ViewMaps, encoding: Encoding) -> dict[str, Tensor]:
     """Encode the mean distribution of one frame, on the device: ``label`` and ``entropy`` (H, W) uint8; ``top_class``
     and ``top_probability`` (K, h, w) uint8, or ``logits`` (C, h, w) float16 if every class is kept.
 
@@ -34,7 +34,7 @@ def encode_frame(views: ViewMaps, encoding: Encoding, *, band_bytes: int | None 
         grid_mean = mean_map(views, score_size(encoding, views.size))
         _add(lists, _lists(grid_mean.permute(1, 2, 0), encoding))
         views = ViewMaps((grid_mean,), (1.0,), views.size)
-    for start, mean in mean_bands(views, views.size, band_bytes=band_bytes):
+    for start, mean in mean_bands(views, views.size):
         band = slice(start, start + len(mean))
         if encoding.grid == 1:
             rows = _lists(mean, encoding)

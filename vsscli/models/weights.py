@@ -35,8 +35,8 @@ CONTAINERS = ("state_dict", "model", "module", "model_state_dict")
 PREFIXES = ("", "module.", "encoder.", "encoder.features.", "backbone.", "model.", "features.")
 
 
-def normalisation_for(encoder: str, pretrained: str) -> Normalisation:
-    """The normalisation of images for the weights that an encoder starts from.
+def normalisation_for(encoder: str) -> Normalisation:
+    """The normalisation of images for an encoder, whatever weights it starts from.
 
     timm records it for each model. ``tf_efficientnet_lite0`` to ``2`` expect 127.5 and 127.5, also with the weights of
     their Python packages: with these, the activations of real images match the running statistics of the batch norms

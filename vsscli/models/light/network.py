@@ -20,7 +20,7 @@ class LightNetwork(Network):
 
     def __init__(self, config: LightModel, num_classes: int) -> None:
         encoder = TimmEncoder(config.encoder, config.drop_path, config.frozen_norm)
-        normalisation = normalisation_for(config.encoder, config.pretrained)
+        normalisation = normalisation_for(config.encoder)
         super().__init__(num_classes, stride=4, divisor=encoder.divisor, normalisation=normalisation)
         self.encoder = encoder
         self.feature_channels = config.channels

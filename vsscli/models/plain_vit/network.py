@@ -47,7 +47,7 @@ class PlainVit(VideoNetwork):
     def __init__(self, config: PlainVitModel, num_classes: int) -> None:
         full, patch = config.readout == "full", config.patch
         stride = 1 if full else patch // 2 ** doublings(patch)
-        super().__init__(num_classes, stride, patch, normalisation_for(config.backbone, config.pretrained))
+        super().__init__(num_classes, stride, patch, normalisation_for(config.backbone))
         self.crop, self._full, self._checkpointing = config.fixed_crop, full, config.checkpointing
         self.frames, self._published = config.clip, config.variant == "published"
         self._normed = config.clip == 1 or config.handed == "normed"
