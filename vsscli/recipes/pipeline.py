@@ -129,7 +129,8 @@ class PseudoStage(OfOne):
     threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(None, description="highest normalised entropy")
     percentile: Annotated[float, Field(gt=0, le=100)] | None = Field(
         None,
-        description=f"or: per cent of all pixels, those with the lowest entropy; without either: {DEFAULT_PERCENTILE:g}",
+        description="or: per cent of all pixels, those with the lowest entropy; "
+        f"without either: {DEFAULT_PERCENTILE:g}",
     )
     by_class: bool = Field(False, description="take the percentile of each class's pixels separately")
 
