@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -45,17 +45,18 @@ def plain_values(value: Any, name: str) -> Any:
     TypeError
         It contains a value that ``weights_only=True`` would not load again.
     """
-    if isinstance(value, Tensor):
-        # The memory format stays: an optimiser's state must have that of its parameters.
-        return own_memory(value)
-    if isinstance(value, Mapping):
-        return {key: plain_values(entry, f"{name}.{key}") for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        entries = [plain_values(entry, f"{name}.{index}") for index, entry in enumerate(value)]
-        return tuple(entries) if isinstance(value, tuple) else entries
-    if value is None or type(value) in (bool, int, float, str):
-        return value
-    raise TypeError(f"{name} of a checkpoint is a {type(value).__name__}; only plain values and tensors can be kept")
+
+    def plain(leaf: Any, place: str) -> Any:
+        if isinstance(leaf, Tensor):
+            # The memory format stays: an optimiser's state must have that of its parameters.
+            return own_memory(leaf)
+        if leaf is None or type(leaf) in (bool, int, float, str):
+            return leaf
+        raise TypeError(
+            f"{place} of a checkpoint is a {type(leaf).__name__}; only plain values and tensors can be kept"
+        )
+
+    return over_leaves(value, plain, name)
 
 
 def own_memory(tensor: Tensor) -> Tensor:
