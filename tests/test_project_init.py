@@ -15,7 +15,7 @@ from video_samples import SIZE, write_clip
 from vsscli.context import Context
 from vsscli.data.classes import ClassTable, load_class_table
 from vsscli.data.layouts import open_dataset
-from vsscli.data.masks import write_mask
+from vsscli.data.masks import to_classes, write_mask
 from vsscli.data.videos import FolderVideo, Frame
 from vsscli.data.walk import MADE
 from vsscli.errors import VssError
@@ -223,6 +223,30 @@ def test_colour_masks_in_a_zip_give_the_classes_as_those_in_a_folder_do(clips: P
     assert done.classes == (("road", "sky") if named else ("class_0000ff", "class_ff0000"))
     assert load_class_table("classes.yaml", clips).colours == ((RED, BLUE) if named else (BLUE, RED))
     assert done.labelled == 10
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "numbers", "wanted"),
+    [
+        ("classes.txt", "road\nsky\ncar\n", (0, 2, 255), [0, 2, 255]),
+        ("classes.txt", "road\nsky\ncar\n", (0, 1, 3), [255, 0, 2]),  # 3 would be no class if 0 were one
+        ("labelmap.txt", "background:0,0,0::\nroad:9,9,9::\nsky:8,8,8::\ncar:7,7,7::\n", (0, 1, 2), [255, 0, 1]),
+    ],
+)
+def test_masks_of_numbers_count_from_0_or_from_1_where_0_is_void(
+    tmp_path: Path, file: str, text: str, numbers: tuple[int, ...], wanted: list[int]
+) -> None:
+    frames(tmp_path / "day", 3)
+    (tmp_path / "masks").mkdir()
+    for frame, number in enumerate(numbers):
+        write_mask(tmp_path / "masks" / f"img_{frame:03d}.png", np.full(SIZE, number, np.uint8))
+    (tmp_path / file).write_text(text)
+    for _ in range(2):
+        started(tmp_path)
+        data = open_dataset(load_recipe(tmp_path / "dataset.yaml").data, tmp_path)
+        masks = [frame.mask for video in data.split("all") for frame in video.frames if frame.mask is not None]
+        assert [int(to_classes(data.ids.read(mask), data.ids, 3, mask)[0, 0]) for mask in masks] == wanted
+        assert data.table.names == ("road", "sky", "car")
 
 
 def test_masks_are_found_whatever_the_case_of_their_suffix(clips: Path) -> None:

@@ -49,8 +49,7 @@ def read_class_file(path: Path) -> Any:
 
 def parse_class_lines(text: str, where: str) -> list[Any]:
     """The classes of a text file, lines of a labelmap or names; ``where``: what to call it in errors."""
-    lines = [line.strip() for line in text.splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
+    lines = _lines(text)
     rows = [LABELMAP.fullmatch(line) for line in lines]
     if not any(rows):
         return list(lines)
@@ -60,10 +59,26 @@ def parse_class_lines(text: str, where: str) -> list[Any]:
     found: list[Any] = []
     for row in rows:
         assert row is not None
-        name, colour = row["name"].strip(), re.sub(r"\s", "", row["colour"] or "")
-        if (name.lower(), colour or VOID[1]) != VOID:
-            found.append({"name": name, "colour": [int(part) for part in colour.split(",")] if colour else None})
+        colour = [int(part) for part in row["colour"].split(",")] if row["colour"] else None
+        if not _is_void(row):
+            found.append({"name": row["name"].strip(), "colour": colour})
     return found
+
+
+def counts_void(path: Path) -> bool:
+    """Whether a class table's file is a labelmap that begins with void, so that its first class is number 1."""
+    lines = _lines(read_text(path, "class table")) if path.suffix.lower() == ".txt" else []
+    row = LABELMAP.fullmatch(lines[0]) if lines else None
+    return row is not None and _is_void(row)
+
+
+def _lines(text: str) -> list[str]:
+    lines = (line.strip() for line in text.splitlines())
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _is_void(row: re.Match[str]) -> bool:
+    return (row["name"].strip().lower(), re.sub(r"\s", "", row["colour"] or VOID[1])) == VOID
 
 
 def _numbered(names: Any, where: str) -> list[Any]:

@@ -26,7 +26,8 @@ WRITTEN = (PIPELINE, DATASET, CLASSES, STUDENT, RETRAINED)
 
 @dataclass(frozen=True)
 class Described:
-    """A project's data: what ``data`` says, and how many frames and labels that is."""
+    """A project's data: what ``data`` says, how many frames and labels that is, and which number masks that do not name
+    their classes give the first one."""
 
     name: str
     videos: Sequence[str]
@@ -34,6 +35,7 @@ class Described:
     held_out: Sequence[str]
     frames: int
     labelled: int
+    first: int = 0
 
 
 def class_table(table: ClassTable) -> str:
@@ -69,6 +71,8 @@ def dataset(data: Described) -> str:
         *([(f"  stills: {_list(data.stills)}", "folders of single images")] if data.stills else []),
         (f"  masks: {_text(MASKS)}", "frames without a mask are unlabelled data"),
         (f"  classes: {CLASSES}", ""),
+        (f"  first_id: {data.first}", "number of the first class in masks that do not name theirs"),
+        (f"  void_ids: {sorted({*range(data.first), IGNORE})}", "numbers in these that mean no class"),
         held if data.held_out else ("  val: train", "too few labels to hold some out: nothing is scored"),
     )
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from vsscli.context import Context
-from vsscli.data.classes import ClassTable, class_table_of, load_class_table, parse_classes
+from vsscli.data.classes import ClassTable, class_table_of, find_class_table, load_class_table, parse_classes
+from vsscli.data.classfiles import counts_void
 from vsscli.data.clips import ALL
 from vsscli.data.config import Data
 from vsscli.data.content import Digests
@@ -26,7 +27,7 @@ from vsscli.project import files
 from vsscli.project.holdout import choose_held_out
 from vsscli.project.sizing import Size, default_size, measured_size, start_recipe
 from vsscli.project.survey import Survey, in_words, survey
-from vsscli.project.tables import colours_in, hexadecimal, names_in, table_of_names
+from vsscli.project.tables import colours_in, hexadecimal, names_in, numbers_in, table_of_names
 from vsscli.recipes.load import load_recipe
 from vsscli.structured import json_or_none
 from vsscli.talk import Talk
@@ -142,6 +143,8 @@ def init_project(
     try:
         if classes is not None or files.CLASSES not in there:
             _write(project, {files.CLASSES: files.class_table(table)})
+        if files.DATASET not in there:
+            described = replace(described, first=_first(folder, found, classes, table.num_classes))
         _write(project, {files.DATASET: _dataset(folder, described)})
         _import(project, found, first_frame, context)
         _describe(project, described, context.talk)
@@ -221,6 +224,15 @@ def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk:
     table = class_table_of(plain_name(folder.resolve().name), parse_classes(rows, "the labels"))
     talk.say(f"classes: {', '.join(table.names)} (from the labels; `vss classes rename OLD NEW` renames one)")
     return table
+
+
+def _first(folder: Path, found: Survey, named: str | None, count: int) -> int:
+    """The number of the first class in masks that do not name theirs: 0, or where 0 is void 1: the labelmap says so, or
+    the last class would have no number otherwise."""
+    source = named or found.classes
+    if source is not None and counts_void(find_class_table(source, folder)):
+        return 1
+    return int(any(count in numbers_in(folder / name) for name, form in found.labels if form == "png"))
 
 
 def _write(project: Project, texts: dict[str, str]) -> None:
