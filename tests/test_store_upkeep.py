@@ -14,7 +14,6 @@ from store_samples import SIZE, change_group, distributions, prediction_header, 
 
 from vsscli.cli.app import run
 from vsscli.errors import VssError
-from vsscli.pipeline.pictures import newest_prediction
 from vsscli.pipeline.workspace import newest_store
 from vsscli.store.reader import open_store
 from vsscli.store.upkeep import collect, measure
@@ -256,7 +255,7 @@ def test_a_store_of_another_format_is_listed_with_its_remedy(path: Path, capsys:
     # Where nothing else is left, what was passed over is named by whoever looks for a prediction.
     shutil.rmtree(path)
     assert cache(capsys, "ls", "--workspace", workspace)[0] == 0
-    for look in (partial(newest_store, split="val"), newest_prediction):
+    for look in (partial(newest_store, split="val"), newest_store):
         with pytest.raises(VssError, match="no prediction") as raised:
             look(workspace)
         assert f"skipped: {old} has format 1" in raised.value.hint

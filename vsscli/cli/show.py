@@ -52,10 +52,11 @@ def show(
     """
     from vsscli.cli.console import Console
     from vsscli.context import Context
-    from vsscli.pipeline.pictures import draw_film, draw_pictures, newest_prediction
+    from vsscli.pipeline.pictures import draw_film, draw_pictures
+    from vsscli.pipeline.workspace import newest_store
 
     console = Console(quiet=quiet)
-    path = store or newest_prediction(workspace)
+    path = store or newest_store(workspace)
     folder = out or workspace / "pictures" / path.name.removesuffix(".zarr")
     if store is None:
         console.say(f"drawing the newest store, {path}")

@@ -20,8 +20,8 @@ from vsscli.exchange.sink import Sink
 from vsscli.files import write_text
 from vsscli.pipeline.frames import every_video
 from vsscli.pipeline.outgoing import Selection, outgoing
-from vsscli.pipeline.pictures import newest_prediction
 from vsscli.pipeline.predicted import noted_dataset
+from vsscli.pipeline.workspace import newest_store
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
 from vsscli.store.header import read_header
@@ -85,7 +85,7 @@ def export_labels(
         raise VssError(f"--to {form} has no polygons", "leave --polygons out")
     if out.suffix.lower() == ".zip" and not what.zipped:
         raise VssError(f"--to {form} writes no zip", "name a folder with --out")
-    path = newest_prediction(context.workspace) if prediction is None else Path(prediction)
+    path = newest_store(context.workspace) if prediction is None else Path(prediction)
     known = None if recipe is None else as_recipe(recipe)
     given = outgoing(path, selection, context, known, images=choices.overlay or what.numbered)
     if what.numbered and given.skipping:
@@ -154,7 +154,7 @@ def export_function(
         open_model(Path(model), talk=context.talk)
         answering = Answering(model=Path(model))
     else:
-        path = newest_prediction(context.workspace) if prediction is None else Path(prediction)
+        path = newest_store(context.workspace) if prediction is None else Path(prediction)
         StoreAnswers(path, min_certainty)
         answering = Answering(store=path)
         if kind == CVAT:

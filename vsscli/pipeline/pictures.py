@@ -22,10 +22,8 @@ from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels, StoreLabels
 from vsscli.pipeline.frames import by_address, every_video
 from vsscli.pipeline.predicted import open_predicted
-from vsscli.pipeline.workspace import find_stores, with_unreadable
 from vsscli.report.film import FPS, LOSSLESS, Film
 from vsscli.report.overlay import coloured, overlay, save_picture
-from vsscli.store.header import read_header
 from vsscli.store.reader import open_store
 
 FILMS = (".mp4", LOSSLESS)
@@ -124,21 +122,6 @@ def draw_film(
             film.add(coloured(image, label, shown.table))
             advance(1)
     return out
-
-
-def newest_prediction(workspace: Path) -> Path:
-    """The newest prediction or fusion in the workspace, of any split.
-
-    Raises
-    ------
-    VssError
-        There is none.
-    """
-    for path in find_stores(workspace):
-        if read_header(path).kind != "pseudo":
-            return path
-    hint = with_unreadable("make one with `vss predict`, or name one with --store", workspace)
-    raise VssError(f"no prediction store in {workspace}", hint)
 
 
 def spread(items: Sequence[str], count: int) -> list[str]:

@@ -20,10 +20,9 @@ from vsscli.pipeline.drawing import CHUNK, DrawnVideo, chosen_frames, draw_video
 from vsscli.pipeline.environment import inspect_environment
 from vsscli.pipeline.findings import reliability, scores
 from vsscli.pipeline.origin import networks, origin
-from vsscli.pipeline.pictures import newest_prediction
 from vsscli.pipeline.predicted import warn_of_missing
 from vsscli.pipeline.subject import KEYS, Subject, open_subject
-from vsscli.pipeline.workspace import several
+from vsscli.pipeline.workspace import newest_store, several
 
 FORMAT = 1
 """Of ``summary.json``."""
@@ -88,7 +87,7 @@ def write_report(
     talk = context.talk
     named = several(predictions)
     if not named and pseudo is None:
-        named = [newest_prediction(context.workspace)]
+        named = [newest_store(context.workspace)]
         talk.say(f"reporting on the newest store, {named[0]}")
     subject = open_subject(named, pseudo, context.data_root)
     for store in subject.predictions:

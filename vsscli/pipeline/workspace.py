@@ -72,17 +72,15 @@ def older_store(path: Path, header: Header) -> Path | None:
     return None
 
 
-def find_stores(workspace: Path, kind: str | None = None, split: str | None = None) -> list[Path]:
+def find_stores(workspace: Path, split: str | None = None) -> list[Path]:
     """Stores in the workspace, newest first.
 
     Parameters
     ----------
     workspace
         Folder of all results.
-    kind
-        "prediction", "fusion" or "pseudo"; `None`: all.
     split
-        Name of a split; "evaluation" means the split that each store's recipe evaluates on.
+        Name of a split; `None`: all; "evaluation" means the split that each store's recipe evaluates on.
     """
     found = []
     for path in workspace.glob(STORES):
@@ -90,7 +88,7 @@ def find_stores(workspace: Path, kind: str | None = None, split: str | None = No
             header = read_header(path)
         except VssError:
             continue  # see `unreadable_stores`
-        if (kind is None or header.kind == kind) and (split is None or _is_of(header, split)):
+        if split is None or _is_of(header, split):
             found.append((path.stat().st_mtime_ns, path))
     return [path for _, path in sorted(found, reverse=True)]
 
@@ -106,7 +104,7 @@ def unreadable_stores(workspace: Path) -> list[tuple[Path, VssError]]:
     return found
 
 
-def with_unreadable(hint: str, workspace: Path) -> str:
+def _with_unreadable(hint: str, workspace: Path) -> str:
     """The hint of an error about missing stores, extended by stores that were skipped because they are unreadable."""
     unreadable = unreadable_stores(workspace)
     if not unreadable:
@@ -119,11 +117,12 @@ def with_unreadable(hint: str, workspace: Path) -> str:
 def _is_of(header: Header, split: str) -> bool:
     if split != "evaluation":
         return bool(header.data.get("split") == split)
-    return header.data.get("split") in ("val", header.data.get("section", {}).get("val"))
+    section = header.data.get("section")
+    return header.data.get("split") in ("val", section.get("val") if isinstance(section, dict) else None)
 
 
-def newest_store(workspace: Path, split: str, data: str | None = None) -> Path:
-    """The newest prediction or fusion of a split.
+def newest_store(workspace: Path, split: str | None = None, data: str | None = None) -> Path:
+    """The newest prediction or fusion, of a split if one is named.
 
     Parameters
     ----------
@@ -143,6 +142,9 @@ def newest_store(workspace: Path, split: str, data: str | None = None) -> Path:
         header = read_header(path)
         if header.kind != "pseudo" and data in (None, header.data.get("name")):
             return path
+    if split is None:
+        hint = _with_unreadable("make one with `vss predict`, or name one", workspace)
+        raise VssError(f"no prediction store in {workspace}", hint)
     checkpoints = sorted(
         [*workspace.glob("*/last.pt"), *workspace.glob("*/*/last.pt")], key=lambda path: path.stat().st_mtime_ns
     )
@@ -151,7 +153,7 @@ def newest_store(workspace: Path, split: str, data: str | None = None) -> Path:
     of = f" of {data}" if data else ""
     raise VssError(
         f"no prediction of {what}{of} in {workspace}",
-        with_unreadable(
+        _with_unreadable(
             f"make one with `vss predict --model {checkpoint} --split {wanted} --tta`, or name one with --pred",
             workspace,
         ),
