@@ -95,8 +95,9 @@ def test_what_is_held_out_is_val_and_not_train(tmp_path: Path) -> None:
 def test_a_pattern_of_images_is_the_video_of_their_folder_alone(tmp_path: Path) -> None:
     for place in ("day1", "day1/masks", "day2"):
         images(tmp_path / place, ["0.png", "1.png"])
-    videos = opened(tmp_path, videos=["day?/*.png"]).split("train")
-    assert [(video.name, video.stems) for video in videos] == [("day1", ("0", "1")), ("day2", ("0", "1"))]
+    for patterns in (["day?/*.png"], ["day1", "day2", "day1/*.png"]):
+        videos = opened(tmp_path, videos=patterns).split("train")
+        assert [(video.name, video.stems) for video in videos] == [("day1", ("0", "1")), ("day2", ("0", "1"))]
 
 
 def test_a_frame_without_a_number_does_not_keep_others_from_being_found_by_theirs(tmp_path: Path) -> None:

@@ -92,8 +92,12 @@ def _videos(root: Path, patterns: Sequence[str]) -> list[Video]:
         if not matches:
             raise VssError(f"data.videos: nothing in {root} matches {pattern}", "give files, folders, or patterns")
         found |= dict.fromkeys(root / place for place in matches)
-    places = {path.parent if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file() else path: path for path in found}
-    return open_videos(root, list(places), alone={place for place, path in places.items() if place != path})
+    places, alone = dict[Path, None](), set[Path]()
+    for path in found:
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES and (path.parent in alone or path.is_file())
+        alone |= {path.parent} if is_image else set()
+        places[path.parent if is_image else path] = None
+    return open_videos(root, list(places), alone)
 
 
 def _by_frame(video: Video) -> FolderVideo:

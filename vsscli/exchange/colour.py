@@ -17,6 +17,7 @@ from PIL import Image
 from vsscli.data.classes import IGNORE, ClassTable, Colour, made_up_colour
 from vsscli.data.classfiles import parse_class_lines
 from vsscli.data.masks import read_colour_mask
+from vsscli.data.palettes import BLACK
 from vsscli.errors import VssError
 from vsscli.exchange.items import Choices, Found, Item, Reading, Writer
 from vsscli.exchange.names import BACKGROUND, ClassNames
@@ -24,7 +25,6 @@ from vsscli.exchange.png import png_size
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.source import Source
 
-BLACK: Colour = (0, 0, 0)
 VOC_BORDER: Colour = (224, 224, 192)
 """What VOC paints around objects, which nobody is asked for."""
 

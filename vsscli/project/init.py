@@ -16,6 +16,7 @@ from vsscli.data.content import Digests
 from vsscli.data.folders import IMAGE_SUFFIXES
 from vsscli.data.layouts import open_dataset
 from vsscli.data.videos import FolderVideo
+from vsscli.data.walk import kinds
 from vsscli.errors import VssError
 from vsscli.exchange.colour import labelmap_in
 from vsscli.exchange.source import open_source_files
@@ -26,7 +27,7 @@ from vsscli.pipeline.incoming import Imported, import_labels
 from vsscli.project import files
 from vsscli.project.holdout import choose_held_out
 from vsscli.project.sizing import Size, default_size, measured_size, start_recipe
-from vsscli.project.survey import Survey, in_words, survey
+from vsscli.project.survey import Survey, survey
 from vsscli.project.tables import colours_in, hexadecimal, names_in, numbers_in, table_of_names
 from vsscli.recipes.load import load_recipe
 from vsscli.structured import json_or_none
@@ -130,7 +131,7 @@ def init_project(
     videos = _union([name for name in before.videos if name != "." or not by_pattern], found.videos)
     stills = _union(before.stills, found.stills)
     if not videos and not stills:
-        left = f"; there are {in_words(found.others)}" if found.others else ""
+        left = f"; there are {kinds(found.others)}" if found.others else ""
         raise VssError(
             f"{folder} holds no video, no frames and no photos{left}", "put clips or folders of images there"
         )
@@ -161,7 +162,7 @@ def init_project(
             f"{name} looks like masks in a lossy format, which mixes colours: left out; export them as PNG"
         )
     if found.others:
-        context.talk.say(f"left out: {in_words(found.others)} ({', '.join(found.others[:3])})")
+        context.talk.say(f"left out: {kinds(found.others)} ({', '.join(found.others[:3])})")
     _recipes(project, minutes, measure, context)
     return project
 

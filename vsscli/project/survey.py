@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -226,9 +225,3 @@ def _format(path: Path) -> str:
             return guess_format(source)
     except VssError:
         return ""
-
-
-def in_words(names: Iterable[str]) -> str:
-    """Files by their kinds: ``3 .heic and 1 .psd``."""
-    counts = Counter(Path(name).suffix.lower() or "without suffix" for name in names)
-    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5))

@@ -10,6 +10,7 @@ import numpy as np
 
 from vsscli.data.classes import IGNORE, ClassTable, Colour, made_up_colour
 from vsscli.data.masks import NOTED_WITHIN, MaskIds, decode_mask, first_in, read_colour_mask
+from vsscli.data.palettes import BLACK
 from vsscli.data.png import CLASSES
 from vsscli.errors import VssError
 from vsscli.exchange.catalogue import reader_of
@@ -18,7 +19,6 @@ from vsscli.exchange.names import BACKGROUND, ClassNames
 from vsscli.exchange.source import open_source_files
 
 MOST = 254
-BLACK: Colour = (0, 0, 0)
 
 
 class AnyNames(ClassNames):
