@@ -44,6 +44,12 @@ def test_bad_numbers_are_refused_before_hours_of_prediction(
         pseudo([Path("a.pt"), Path("b.pt")], context=Context(tmp_path), **options)
 
 
+@pytest.mark.parametrize("options", [{"tta": True}, {"plan": "flip"}, {"weights": [1]}])
+def test_how_to_predict_is_refused_with_a_store(options: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(VssError, match=r"--tta|weights for 0 models"):
+        pseudo(store=tmp_path / "a.zarr", context=Context(tmp_path), **options)
+
+
 def test_a_store_that_lacks_videos_is_not_taken_for_a_whole_one(tmp_path: Path) -> None:
     root = tmp_path / "street"
     for video in ("a", "b"):

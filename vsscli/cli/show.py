@@ -52,6 +52,7 @@ def show(
     """
     from vsscli.cli.console import Console
     from vsscli.context import Context
+    from vsscli.errors import VssError
     from vsscli.pipeline.pictures import draw_film, draw_pictures
     from vsscli.pipeline.workspace import newest_store
 
@@ -62,6 +63,9 @@ def show(
         console.say(f"drawing the newest store, {path}")
     context = Context(workspace, data, talk=console)
     if film is not None:
+        chosen = {"--out": out, "--stem": stems, "--width": width, "--videos": videos != 1, "--frames": frames != 4}
+        if without := [option for option, given in chosen.items() if given]:
+            raise VssError(f"--film draws one video into one file, so {without[0]} has no meaning", "leave it out")
         pictures = [draw_film(path, film, context=context, video=video, every=every or 1)]
     else:
         pictures = draw_pictures(

@@ -110,7 +110,8 @@ def pseudo(
     Raises
     ------
     VssError
-        Both models and a store are given, or neither; both thresholds are given; or prediction or fusion fails.
+        Both models and a store are given, or neither, or a store and how to predict; both thresholds are given; or
+        prediction or fusion fails.
     """
     models = several(models)
     if bool(models) == (store is not None):
@@ -118,6 +119,8 @@ def pseudo(
             "pseudo-labels need either models or a store of predictions",
             "for example: vss pseudo --models t.pt s.pt --tta",
         )
+    if store is not None and (tta or plan is not None):
+        raise VssError("--tta is of models that predict, and a store is thresholded as it is", "leave it out")
     if threshold is not None and percentile is not None:
         raise VssError("--threshold and --percentile exclude each other", "give one of them")
     if threshold is not None and by_class:
