@@ -42,6 +42,7 @@ def test_an_encoder_gives_maps_at_four_strides(name: str) -> None:
         ("test_efficentnet", "no encoder named", "test_efficientnet"),
         ("hf-hub:timm/resnet18", "no encoder named", ""),
         ("test_vit", "none at", "hierarchical"),
+        ("inception_v3", "a map of 20x20 at stride 4: its cells do not cover the image", "padded"),
         ("swin_tiny_patch4_window7_224", "does not take images of any size", "fixed input size"),
     ],
 )

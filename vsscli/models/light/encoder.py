@@ -73,7 +73,8 @@ class TimmEncoder(nn.Module):
         return len(STRIDES) - self._stages[name.removeprefix("features.")]
 
     def _has_channels_last(self, name: str) -> bool:
-        """Find the axis of the channels by running a small image."""
+        """Find the axis of the channels by running a small image, which every map must cover: unpadded convolutions
+        leave out a border, and everything would be predicted beside its place."""
         device = next(self.features.parameters()).device
         self.features.eval()
         try:
@@ -88,7 +89,16 @@ class TimmEncoder(nn.Module):
         self.train(self.training)
         shapes = [maps[level].shape for level in self.levels]
         first = [shape[1] for shape in shapes] == list(self.channels)
-        return not first and [shape[-1] for shape in shapes] == list(self.channels)
+        last = not first and [shape[-1] for shape in shapes] == list(self.channels)
+        for shape, stride in zip(shapes, STRIDES, strict=True):
+            height, width = shape[1:3] if last else shape[2:4]
+            if height != PROBE // stride or width != PROBE // stride:
+                raise VssError(
+                    f"encoder {name} turns an image of {PROBE}x{PROBE} into a map of {height}x{width} at stride "
+                    f"{stride}: its cells do not cover the image",
+                    "choose an encoder whose convolutions are all padded",
+                )
+        return last
 
 
 def _create(name: str, drop_path: float) -> nn.Module:
