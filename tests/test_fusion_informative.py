@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fusion_samples import source
+from store_samples import SIZE, prediction_header, stems
 
+from vsscli.errors import VssError
 from vsscli.fusion.informative import FLOOR, Measures, choose, measure
+from vsscli.store.reader import open_store
+from vsscli.store.writer import StoreWriter
 
 
 def test_measures_are_those_of_plain_loops(tmp_path: Path) -> None:
@@ -31,6 +35,13 @@ def test_measures_are_those_of_plain_loops(tmp_path: Path) -> None:
             np.testing.assert_allclose(np.linalg.norm(found.looks[number]), 1, rtol=1e-6)
             number += 1
     assert measure([one]).disagreement is None
+
+
+def test_a_store_without_a_complete_video_is_refused(tmp_path: Path) -> None:
+    with StoreWriter(tmp_path / "a.zarr", prediction_header()) as writer:
+        writer.pending("alley", stems(3), SIZE)
+    with pytest.raises(VssError, match="no complete video yet"):
+        measure([open_store(tmp_path / "a.zarr")])
 
 
 def measures(entropy: list[float], looks: list[int], videos: list[int] | None = None) -> Measures:

@@ -19,7 +19,12 @@ from vsscli.models.checkpoints import load_checkpoint
 from vsscli.pipeline.advice import advise
 from vsscli.pipeline.incoming import import_labels
 from vsscli.pipeline.predict import predict_split
+from vsscli.pipeline.workspace import newest_store
 from vsscli.recipes.load import recipe_from_dict
+from vsscli.store.reader import open_store
+from vsscli.store.writer import StoreWriter
+
+ARRAYS = ("label", "entropy", "top_class", "top_probability")
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +73,19 @@ def test_a_draft_in_a_format_without_zip_is_refused_before_frames_are_looked_at(
         advise(3, tmp_path / "next", draft="cvat-video", context=Context(home / "runs"))
     assert "--frames" in caught.value.hint
     assert not (tmp_path / "next").exists()
+
+
+def test_predictions_of_other_sizes_are_refused(home: Path, tmp_path: Path) -> None:
+    first = open_store(newest_store(home / "runs", "unlabelled"))
+    with StoreWriter(tmp_path / "b.zarr", first.header) as writer:
+        for video in first.videos():
+            size = first.size(video)[0] // 2, first.size(video)[1]
+            for segment in writer.pending(video, first.stems(video), size):
+                arrays = {name: first.read(video, name, slice(segment.start, segment.stop)) for name in ARRAYS}
+                writer.write(video, segment, {name: values[..., : size[0], :] for name, values in arrays.items()})
+    both = [first.path, tmp_path / "b.zarr"]
+    with pytest.raises(VssError, match="different frames"):
+        advise(1, tmp_path / "next", predictions=both, context=Context(home / "runs"))
 
 
 def test_the_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vsscli.data.classes import IGNORE
+from vsscli.errors import VssError
 from vsscli.store.reader import Store
 
 COLUMNS = ("video", "time", "entropy", "flicker", "differ", "looks")
@@ -80,8 +81,15 @@ def measure(stores: Sequence[Store], done: Callable[[int], object] = lambda fram
         One prediction, or several of the same frames and classes; entropy and looks are those of the first.
     done
         Called with the number of frames, after some.
+
+    Raises
+    ------
+    VssError
+        No video of the first one is complete.
     """
     first, others = stores[0], stores[1:]
+    if not first.videos():
+        raise VssError(f"{first.path} holds no complete video yet", "let the command that makes it finish")
     addresses: list[str] = []
     columns: dict[str, list[np.ndarray]] = {name: [] for name in COLUMNS}
     for number, video in enumerate(first.videos()):
@@ -96,7 +104,7 @@ def measure(stores: Sequence[Store], done: Callable[[int], object] = lambda fram
             if before is not None and current is not None:
                 flicker[t - 1] = flicker_of(before, current, after)
             columns["entropy"].append(np.array([first.entropy(video, t).mean()]))
-            columns["looks"].append(_look(after, len(first.header.table.names))[None])
+            columns["looks"].append(_look(after, first.header.num_classes)[None])
             differ = [np.mean(other.label(video, t) != after) for other in others]
             columns["differ"].append(np.array([np.mean(differ) if differ else 0.0]))
             before, current = current, after

@@ -84,7 +84,10 @@ def advise(
         raise VssError("pseudo-labels are no prediction", "name the store that they were made from")
     first = stores[0]
     for other in stores[1:]:
-        same = other.videos() == first.videos() and all(other.stems(v) == first.stems(v) for v in first.videos())
+        same = other.videos() == first.videos() and all(
+            (other.stems(video), other.size(video)) == (first.stems(video), first.size(video))
+            for video in first.videos()
+        )
         if not same or other.header.table.names != first.header.table.names:
             raise VssError(
                 f"{first.path} and {other.path} hold different frames or classes", "predict one split with both"
