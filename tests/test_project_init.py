@@ -199,6 +199,14 @@ def test_labels_that_come_later_are_named_and_not_read(clips: Path) -> None:
     assert any("vss import drafts" in text for text in talk.said)
 
 
+@pytest.mark.parametrize("damaged", ["", "[1]", '{"masks": 3}'])
+def test_a_damaged_record_of_what_was_read_is_as_none(clips: Path, damaged: str) -> None:
+    started(clips)
+    (clips / "labels" / "imported.json").write_text(damaged)
+    (again,) = started(clips).imported
+    assert (again.new, len(again.unchanged)) == ([], 10)
+
+
 def test_names_of_colours_are_asked_for(clips: Path) -> None:
     (clips / "labelmap.txt").unlink()
     asked = []
@@ -241,8 +249,11 @@ def test_masks_of_numbers_count_from_0_or_from_1_where_0_is_void(
     for frame, number in enumerate(numbers):
         write_mask(tmp_path / "masks" / f"img_{frame:03d}.png", np.full(SIZE, number, np.uint8))
     (tmp_path / file).write_text(text)
-    for _ in range(2):
-        started(tmp_path)
+    for said in (1, 0):
+        talk = Listener()
+        started(tmp_path, context=Context(tmp_path / "runs", talk=talk))
+        told = f"values count them from {int(wanted[0] == 255)}"
+        assert sum(told in text for text in talk.warned) == said
         data = open_dataset(load_recipe(tmp_path / "dataset.yaml").data, tmp_path)
         masks = [frame.mask for video in data.split("all") for frame in video.frames if frame.mask is not None]
         assert [int(to_classes(data.ids.read(mask), data.ids, 3, mask)[0, 0]) for mask in masks] == wanted

@@ -246,8 +246,8 @@ def _write(project: Project, texts: dict[str, str]) -> None:
 def _import(project: Project, found: Survey, first_frame: int | None, context: Context) -> None:
     """Read labels into the project's masks, but what was read before and has not changed."""
     record = project.folder / files.LABELS / IMPORTED
-    known = json_or_none(record) or {}
-    known = known if isinstance(known, dict) else {}
+    noted = json_or_none(record)
+    known = {name: held for name, held in (noted.items() if isinstance(noted, dict) else ()) if isinstance(held, dict)}
     recipe = project.folder / files.DATASET
     for name, form in found.labels:
         if known and name not in known:  # it may be a prediction that was exported
@@ -274,6 +274,10 @@ def _import(project: Project, found: Survey, first_frame: int | None, context: C
             context.talk.warn(f"{name}: no frame of the videos is called {stray!r}")
         if len(done.unmatched) > 5:
             context.talk.warn(f"{name}: and {len(done.unmatched) - 5} more that belong to no frame")
+        for what, count in done.left_out.items():
+            context.talk.warn(f"{name}: left out: {count} {what}")
+        for what, count in done.remarks.items():
+            context.talk.warn(f"{name}: {count} {what}")
         project.imported.append(done)
         known[name] = digests
     write_text(record, json.dumps(known, indent=1) + "\n")
