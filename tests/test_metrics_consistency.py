@@ -295,3 +295,12 @@ def test_frames_beyond_the_announced_length_or_of_other_size_are_refused() -> No
         consistency.update(frame, frame[:1])
     with pytest.raises(ValueError, match=r"3 frames.* 1 "):
         consistency.end_video("short")
+
+
+def test_why_images_have_no_consistency_is_said() -> None:
+    consistency = VideoConsistency([8])
+    consistency.start_video(1)
+    consistency.update(np.zeros((2, 2), np.uint8), np.zeros((2, 2), np.uint8))
+    consistency.end_video("image")
+    why = "nothing to average for VC8: the longest video that counts has 1 frame, and VC8 needs more than 8"
+    assert consistency.reasons() == [why]

@@ -165,7 +165,8 @@ class VideoConsistency(Metric):
             elif bare:
                 what = f"each of the {bare} windows has a frame without a mask"
             else:
-                what = f"the longest video that counts has {longest} frames, and VC{window} needs more than {window}"
+                has = f"{longest} frame{'' if longest == 1 else 's'}"
+                what = f"the longest video that counts has {has}, and VC{window} needs more than {window}"
             reasons.append(f"nothing to average for VC{window}: {what}")
         return reasons
 
