@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,19 @@ def test_a_split_that_a_network_learned_from_is_not_scored(tmp_path: Path) -> No
     lines = caught.value.message.splitlines()
     assert lines[1] == "  stages.scores.rows.0: scores 'train', which 'student' is trained on"
     refuse_leaks(job, chosen(job.pipeline, until="second"))
+
+
+def test_a_folder_is_known_by_whatever_name_a_recipe_gives_it(tmp_path: Path) -> None:
+    chain = CHAIN.replace("{do: predict, model: student}", "{do: predict, model: student, split: train}")
+    path = small_loop(tmp_path, chain.replace("model: again}", "model: again, split: train}"))
+    job = open_job(path, context=Context(tmp_path / "runs"))
+    (tmp_path / "link").symlink_to(job.recipe("student").data.root)
+    for root in (f"{job.recipe('student').data.root}/", tmp_path / "link"):
+        data = job.recipe("student").data.model_copy(update={"root": str(root)})
+        student = job.recipe("student").model_copy(update={"data": data})
+        other = replace(job, recipes={**job.recipes, "student": student})
+        with pytest.raises(VssError, match="which 'again' is trained on"):
+            refuse_leaks(other, chosen(job.pipeline))
 
 
 def test_what_is_held_out_is_learned_by_no_stage(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -12,11 +13,15 @@ if TYPE_CHECKING:
     from vsscli.stages.job import Job
 
 
-def learned(recipe: Recipe, root: str) -> set[str]:
-    """The splits, by their names on disk, of the data set at a root that a recipe trains on."""
-    data = (recipe.data, *(other.data for other in recipe.also))
-    splits = {split for one in data if one.root == root for split in _names(one.train)}
-    if recipe.unlabelled is not None and recipe.data.root == root:
+def learned(job: Job, recipe: Recipe, data: Data) -> set[str]:
+    """The splits, by their names on disk, of a data set's folder that a recipe trains on."""
+
+    def is_there(one: Data) -> bool:
+        return os.path.realpath(job.place(one)) == os.path.realpath(job.place(data))
+
+    trained = (recipe.data, *(other.data for other in recipe.also))
+    splits = {split for one in trained if is_there(one) for split in _names(one.train)}
+    if recipe.unlabelled is not None and is_there(recipe.data):
         splits |= set(recipe.data.unlabelled)
     return splits
 
@@ -32,7 +37,7 @@ def learned_behind(job: Job, name: str) -> Iterator[str]:
     """Splits of a prediction that networks behind it are trained on, in words, one network each."""
     data = job.recipe(name).data
     for learner in job.learners(name):
-        both = on_disk(data, job.kind(name).split) & learned(job.recipe(learner), data.root)
+        both = on_disk(data, job.kind(name).split) & learned(job, job.recipe(learner), data)
         if both:
             yield f"{min(both)!r}, which {learner!r} is trained on"
 

@@ -161,7 +161,7 @@ class TrainKind(Kind[TrainStage]):
 
     def leaks(self) -> Iterator[str]:
         held, data = self.job.pipeline.holdout, self.recipe.data
-        if held is not None and self.job.predicts(data) and on_disk(data, held) & learned(self.recipe, data.root):
+        if held is not None and self.job.predicts(data) and on_disk(data, held) & learned(self.job, self.recipe, data):
             yield f"stages.{self.name}: trains on {held!r}, which the pipeline holds out"
 
     def _knows_its_score(self) -> bool:
