@@ -39,3 +39,8 @@ def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
     from small import compare_few_points
 
     compare_few_points(monkeypatch)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes a minute begins first, or one process would still be at it when the others have ended."""
+    items.sort(key=lambda item: item.path.name != "test_types.py")

@@ -157,7 +157,11 @@ STEPS: dict[str, tuple[str, dict[str, Any] | None]] = {
 }
 
 
-@pytest.mark.parametrize("case", STEPS)
+LARGE = ("adapter",)
+"""What others show, too, each with less."""
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in LARGE)) for case in STEPS])
 def test_a_step_does_not_wait_but_for_the_costs_of_matching(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -171,7 +171,7 @@ def killing(command: str, folder: Path) -> Killing:
 
 
 @pytest.mark.parametrize("command", ["ensemble", "pseudo", "train"])
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_random_times_a_command_ends_as_if_undisturbed(
     starter: Starter, tmp_path: Path, command: str, kills: int
 ) -> None:

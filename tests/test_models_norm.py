@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing
+from ranks import run_ranks
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
@@ -85,7 +85,7 @@ def work(rank: int, folder: str) -> None:
 @pytest.fixture(scope="module")
 def two_processes(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Tensor]]:
     folder = tmp_path_factory.mktemp("gloo")
-    torch.multiprocessing.spawn(work, (str(folder),), nprocs=2)
+    run_ranks(work, 2, str(folder))
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 

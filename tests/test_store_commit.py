@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ranks import fork_server
 from store_crashes import at_step, write_and_die, write_sample, write_video
 from store_samples import distributions, prediction_header, snapshot, stems, write_predictions
 
@@ -33,9 +33,7 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="kills and forks
 @pytest.fixture(scope="module")
 def forks() -> ForkServerContext:
     """Processes that run at the same time."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["store_crashes"])
-    return context
+    return fork_server()
 
 
 def run(target: Callable[..., None], *arguments: Any) -> int:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from ranks import run_ranks
 from torch import Tensor
 
 from vsscli.training.bank import Banks
@@ -48,7 +49,7 @@ def work(rank: int, world: int, folder: str) -> None:
 
 @pytest.mark.parametrize("world", [1, 2, 4])
 def test_banks_of_several_processes_are_those_of_one(world: int, tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(work, (world, str(tmp_path)), nprocs=world)
+    run_ranks(work, world, world, str(tmp_path))
     for keys in KEYS:
         expected = pushed(keys).state_dict()
         for rank in range(world):

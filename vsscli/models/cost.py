@@ -1,9 +1,10 @@
-"""The cost of a network: parameters, operations and memory, counted on fake tensors.
+"""The cost of a network: parameters, operations and memory, counted on tensors without content.
 
 Networks run normally, on tensors that have shapes and no memory, so that the largest is counted in seconds on any
-machine. Operations are those of matrix products and convolutions, two for each multiply-add, as torch counts them.
-Memory is the peak of the storages alive at one time. Not included are the allocator's fragmentation, the workspaces of
-kernels, and the context of a GPU.
+machine. Operations are those of matrix products and convolutions, two for each multiply-add, as torch counts them, on
+the meta device. Memory is the peak of the storages alive at one time, among fake tensors: these allocate what a real
+device does, where kernels of the meta device sometimes make more, but take twice as long. Not included are the
+allocator's fragmentation, the workspaces of kernels, and the context of a GPU.
 """
 
 from __future__ import annotations
@@ -62,9 +63,9 @@ def count_cost(
     """
     network = _outline(config, num_classes)
     learning = {name for name, parameter in network.named_parameters() if parameter.requires_grad}
+    flops, _ = _flops(network, 1, size)
     with FakeTensorMode(allow_non_fake_inputs=True):
         network.to_empty(device="cpu")
-        flops, _ = _flops(network, torch.empty(1, 3, *size))
         weights = sum(tensor.nbytes for tensor in network.state_dict().values())
         for name, parameter in network.named_parameters():
             parameter.requires_grad_(name in learning)
@@ -105,14 +106,8 @@ def outline(config: Mapping[str, Any] | NetworkConfig, num_classes: int) -> Outl
     network = _outline(config, num_classes)
     parameters = sum(parameter.numel() for parameter in network.parameters())
 
-    @cache
-    def counted(size: tuple[int, int], *, training: bool) -> tuple[int, int]:
-        with FakeTensorMode(allow_non_fake_inputs=True):
-            if any(parameter.is_meta for parameter in network.parameters()):
-                network.to_empty(device="cpu")
-            return _flops(network, torch.empty(network.frames if training else 1, 3, *size), training=training)
-
-    predicting, training = (partial(counted, training=training) for training in (False, True))
+    predicting = cache(partial(_flops, network, 1))
+    training = cache(partial(_flops, network, network.frames, training=True))
     return Outline(parameters, network.crop, network.divisor, network.stride, predicting, training, network.shares)
 
 
@@ -159,10 +154,11 @@ def listed_cost(
     return ListedCost(size, plain, again)
 
 
-def _flops(network: Network, images: Tensor, *, training: bool = False) -> tuple[int, int]:
-    """Operations of a forward pass, and those of a frozen trunk in it, with attention as matrix products, which are
-    counted."""
+def _flops(network: Network, count: int, size: tuple[int, int], *, training: bool = False) -> tuple[int, int]:
+    """Operations of a forward pass over some images, and those of a frozen trunk in it, with attention as matrix
+    products, which are counted; of a network on the meta device."""
     network.train(training).requires_grad_(False)
+    images = torch.empty(count, 3, *size, device="meta")
     parts = [part for _, part in frozen_parts(network)]
     with (
         torch.no_grad(),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from vsscli.models.scores import ScoreKind, Scores
+from vsscli.models.scores import ScoreKind, Scores, own_types
 
 
 class Outputs(Protocol):
@@ -115,7 +115,7 @@ def mask_scores(prediction: QueryPrediction, size: tuple[int, int] | None = None
     Scores
         Mask scores (B, C, h, w) or (B, C, *size), float32, also under autocast.
     """
-    with torch.autocast(device_type=prediction.mask_logits.device.type, enabled=False):
+    with own_types(prediction.mask_logits):
         classes = prediction.class_logits.float().softmax(dim=-1)[..., :-1].transpose(1, 2)  # (B, C, Q)
         # One image at a time: the masks of all queries at full size are the largest tensors of the network.
         values = [

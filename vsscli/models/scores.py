@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
 import torch
@@ -20,6 +21,12 @@ class Scores(NamedTuple):
 
     values: Tensor
     kind: ScoreKind
+
+
+def own_types(tensor: Tensor) -> AbstractContextManager[object]:
+    """A context in which operations on a tensor's device take the types of their operands, also under autocast."""
+    # There is no autocast for tensors without content, on which costs are counted.
+    return nullcontext() if tensor.is_meta else torch.autocast(tensor.device.type, enabled=False)
 
 
 def to_probabilities(scores: Scores, missing: Missing = "spread") -> Tensor:
@@ -43,7 +50,7 @@ def to_probabilities(scores: Scores, missing: Missing = "spread") -> Tensor:
         (B, C, h, w) float32, also under autocast; sums to one over C.
     """
     # Autocast keeps a softmax in float32, but not the division and the sum, which take the type of their inputs.
-    with torch.autocast(device_type=scores.values.device.type, enabled=False):
+    with own_types(scores.values):
         values = scores.values.float()
         if scores.kind is ScoreKind.LOGITS:
             return values.softmax(dim=1)

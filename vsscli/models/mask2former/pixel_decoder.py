@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from vsscli.models.mask2former.config import GROUPS, HeadConfig
 from vsscli.models.mask2former.deformable import DeformableAttention, Shapes, cell_centres
+from vsscli.models.scores import own_types
 
 LEVELS = 3  # maps of the encoder, at strides 32, 16 and 8
 
@@ -55,7 +56,7 @@ class PixelDecoder(nn.Module):
 
     def forward(self, maps: Sequence[Tensor]) -> PixelFeatures:
         """Decode maps (B, in_channels[i], h_i, w_i), finest first."""
-        with torch.autocast(device_type=maps[0].device.type, enabled=False):
+        with own_types(maps[0]):
             finest, *coarser = (map_.to(self.mask_features.weight.dtype) for map_ in maps)
             projected = [project(map_) for project, map_ in zip(self.input_proj, reversed(coarser), strict=True)]
             memory = self.transformer(projected)
