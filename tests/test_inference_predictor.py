@@ -275,6 +275,18 @@ def test_scores_that_are_not_finite_are_an_error_not_a_prediction() -> None:
         predictor(Diverged()).maps([image(16, 24)])
 
 
+def test_a_map_that_does_not_cover_the_image_is_an_error_not_a_shifted_prediction() -> None:
+    class Unpadded(Colours):
+        def forward(self, images: Tensor) -> Scores:
+            scores = super().forward(images)
+            return scores._replace(values=scores.values[..., 1:-1, 1:-1])
+
+    with pytest.raises(
+        VssError, match="an image of 16x24 into a map of 2x4 cells, which do not cover it at its stride of 4"
+    ):
+        predictor(Unpadded()).label(np.zeros((16, 24, 3), np.uint8))
+
+
 def test_labels_are_those_of_the_maps() -> None:
     frames = [image(30, 42, seed) for seed in range(2)]
     predict = predictor(Colours(), read_out(FLIP))

@@ -271,6 +271,7 @@ class Predictor:
         places = [(view, top, left) for view in range(len(views)) for top, left in corners]
         while places:
             probabilities = self._probabilities(views, places, window, scale, talk)
+            self._require_cells(window, probabilities)
             done = len(probabilities) // answers
             for index, windowed in enumerate(probabilities):
                 answer, place = divmod(index, done)
@@ -285,6 +286,16 @@ class Predictor:
                 total[answer * number + view % number, :, y : y + rows, x : x + columns] += inside
             places = places[done:]
         return total
+
+    def _require_cells(self, window: Size, probabilities: Tensor) -> None:
+        """Refuse a map of another size than its image divided by the stride: its cells would lie beside their place."""
+        stride, (height, width) = self.network.stride, probabilities.shape[-2:]
+        if (height, width) != (window[0] // stride, window[1] // stride):
+            raise VssError(
+                f"the network turns an image of {window[0]}x{window[1]} into a map of {height}x{width} cells, which do "
+                f"not cover it at its stride of {stride}",
+                "use a network whose convolutions are all padded, or another predict.size or predict.window",
+            )
 
     def _probabilities(
         self, views: list[Tensor], places: list[Place], window: Size, scale: float, talk: Talk
