@@ -242,6 +242,12 @@ def test_patches_that_are_no_whole_cells_are_read_out_in_full_alone() -> None:
     assert scores.values.shape == (1, 3, 36, 54)
 
 
+@pytest.mark.parametrize("backbone", ["resnet18", "vit_pwee_patch16_reg1_gap_256", "vit_small_patch16_rope_mixed_224"])
+def test_a_backbone_whose_blocks_can_not_take_queries_is_refused(backbone: str) -> None:
+    with pytest.raises(VssError, match=f"{backbone} is not a ViT whose blocks can take queries"):
+        build_network({**SMALL, "backbone": backbone}, 3, load_pretrained=False)
+
+
 def test_heads_that_rotary_positions_do_not_fit_are_refused() -> None:
     sizes = {"width": 30, "heads": 3, "depth": 4}
     config = {**SMALL, "backbone": "vit_small_patch14_reg4_dinov2", "sizes": sizes}

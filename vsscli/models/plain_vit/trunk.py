@@ -54,7 +54,7 @@ def build_trunk(config: PlainVitModel) -> Trunk:
     except (AssertionError, TypeError, ValueError) as error:
         raise VssError(f"timm can't build {config.backbone} so: {error}", "check model.sizes in the recipe") from error
     mixed = getattr(trunk, "rope_mixed", False)  # positions of their own for each block
-    if mixed or not isinstance(trunk, Trunk):
+    if mixed or not isinstance(trunk, Trunk) or not hasattr(trunk.blocks[0], "attn"):  # some blocks are a single layer
         raise refusal
     queue_positions(trunk)
     return trunk
