@@ -164,7 +164,14 @@ def _remarks(census: Census, meaning: Meaning, what: str) -> Iterator[Remark]:
         return
     names = [table.names[number] for number in range(table.num_classes) if number not in meaning.absent(census)]
     alone = f"all labelled pixels of {what} are {names[0]}" if len(names) == 1 < table.num_classes else ""
-    if _is_shifted(census, meaning):
+    if table.num_classes == 1:
+        yield Remark(
+            "warning",
+            f"{table.names[0]} is the only class of {table.name}, so it is predicted everywhere",
+            "make a class of all other pixels too; where they are void in other programs' labels: "
+            "vss import --map background=NAME",
+        )
+    elif _is_shifted(census, meaning):
         yield Remark(
             "warning",
             f"masks of {what} hold 0, which is void, in {census.share(0):.1%} of the pixels, and never "
