@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
-from vsscli.data.classes import IGNORE
+from vsscli.data.classes import IGNORE, ClassTable
 from vsscli.data.masks import NOTED_WITHIN, MaskIds, decode_mask, encode_mask, first_in, to_classes
 from vsscli.data.notes import MaskNote, parse_note
 from vsscli.data.palettes import BLACK, Legend, legend_of
-from vsscli.data.png import SIGNATURE, parse_png
+from vsscli.data.png import CLASSES, SIGNATURE, parse_png
+from vsscli.errors import VssError
 from vsscli.exchange.items import Found, Item, Reading, Size, Writer
 from vsscli.exchange.names import ClassNames
+from vsscli.exchange.source import Source
 
 
 class PngWriter(Writer):
@@ -31,6 +34,38 @@ def read_png(reading: Reading) -> Iterator[Found]:
     """The masks of a folder or zip."""
     for name in reading.source.matching("*.png"):
         yield Found(name, png_size(reading, name), lambda size, name=name: _read(reading, name))  # type: ignore[misc]
+
+
+def numbers_in(source: Source) -> set[int]:
+    """The values in those masks of a source that do not say themselves what they mean."""
+    found: set[int] = set()
+    for name in source.matching("*.png"):
+        data = source.read(name)
+        if CLASSES not in data[:NOTED_WITHIN] and first_in(data[:NOTED_WITHIN]) is None:
+            values = decode_mask(source.place(name), None, data).values
+            found.update(np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist())
+    return found
+
+
+def require_classes(numbers: set[int], ids: MaskIds, table: ClassTable, where: Path) -> None:
+    """Refuse masks of 0 and 255 alone, as programs write them of one object, if 255 would be void there and no more
+    than one class would be left.
+
+    Raises
+    ------
+    VssError
+        They are such masks; says how to make them masks of classes.
+    """
+    if numbers != {0, IGNORE} or IGNORE not in ids.void or (ids.first == 0 and table.num_classes > 2):
+        return
+    means = "void" if 0 in ids.void else repr(table.names[0])
+    raise VssError(
+        f"the masks of {where} hold 0 and 255 alone, as masks of one object do; read as numbers of classes, 255 is "
+        f"void and 0 {means}",
+        "give both a class, such as other and object, in classes.txt; write "
+        "{target: classes.txt, map: {0: other, 255: object}} to ids.yaml; and make masks of these classes: "
+        "vss remap --source ids.yaml --masks FOLDER --out NEW",
+    )
 
 
 def png_size(reading: Reading, name: str) -> Size | None:

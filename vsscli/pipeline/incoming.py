@@ -22,7 +22,7 @@ from vsscli.exchange.guess import guess_format
 from vsscli.exchange.items import Choices, Found, Item, Reading, Size
 from vsscli.exchange.matching import Matcher, Place, skipping_warning, skips_numbers
 from vsscli.exchange.names import ClassNames
-from vsscli.exchange.png import PngWriter
+from vsscli.exchange.png import PngWriter, numbers_in, require_classes
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.source import open_source_files
 from vsscli.inside import require_folder
@@ -129,6 +129,8 @@ def import_labels(
     predicted = _Predicted(prediction, table)
     with open_source_files(source) as files, _sink(out, dry_run) as sink:
         form = guess_format(files) if form == FOLDER else form
+        if form == "png":
+            require_classes(numbers_in(files), ids, table, source)
         reading = Reading(files.without(without), names, ids)
         done, taken, by_number = Imported(out, form), dict[str, str](), set[str]()
         writer = None if sink is None else PngWriter(sink, table, Choices())

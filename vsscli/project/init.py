@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from vsscli.context import Context
-from vsscli.data.classes import ClassTable, class_table_of, find_class_table, load_class_table, parse_classes
+from vsscli.data.classes import IGNORE, ClassTable, class_table_of, find_class_table, load_class_table, parse_classes
 from vsscli.data.classfiles import counts_void
 from vsscli.data.clips import ALL
 from vsscli.data.config import Data
 from vsscli.data.content import Digests
 from vsscli.data.folders import IMAGE_SUFFIXES
 from vsscli.data.layouts import open_dataset
+from vsscli.data.masks import MaskIds
 from vsscli.data.videos import FolderVideo
 from vsscli.data.walk import kinds
 from vsscli.errors import VssError
 from vsscli.exchange.colour import labelmap_in
+from vsscli.exchange.png import numbers_in, require_classes
 from vsscli.exchange.source import open_source_files
 from vsscli.files import write_text
 from vsscli.inside import Inside, require_folder
@@ -28,10 +32,10 @@ from vsscli.project import files
 from vsscli.project.holdout import choose_held_out
 from vsscli.project.sizing import Size, default_size, measured_size, start_recipe
 from vsscli.project.survey import Survey, survey
-from vsscli.project.tables import colours_in, hexadecimal, names_in, numbers_in, table_of_names
+from vsscli.project.tables import colours_in, hexadecimal, names_in, table_of_names
 from vsscli.recipes.load import load_recipe
 from vsscli.structured import json_or_none
-from vsscli.talk import Talk
+from vsscli.talk import SILENCE, Talk
 
 IMPORTED = "imported.json"
 """In the folder of labels: what was read into it, by digest, so that corrected labels are not overwritten."""
@@ -127,8 +131,7 @@ def init_project(
     skip = (*files.WRITTEN, files.LABELS, files.EXPORTED, files.NEXT, workspace)
     found = survey(folder, skip)
     before = _before(folder)
-    by_pattern = any(name.startswith("*.") and Path(name).suffix.lower() in IMAGE_SUFFIXES for name in found.videos)
-    videos = _union([name for name in before.videos if name != "." or not by_pattern], found.videos)
+    videos = _union(_still_whole(before.videos, found.videos), found.videos)
     stills = _union(before.stills, found.stills)
     if not videos and not stills:
         left = f"; there are {kinds(found.others)}" if found.others else ""
@@ -145,7 +148,7 @@ def init_project(
         if classes is not None or files.CLASSES not in there:
             _write(project, {files.CLASSES: files.class_table(table)})
         if files.DATASET not in there:
-            described = replace(described, first=_first(folder, found, classes, table.num_classes))
+            described = replace(described, first=_first(folder, found, classes, table))
         _write(project, {files.DATASET: _dataset(folder, described)})
         _import(project, found, first_frame, context)
         _describe(project, described, context.talk)
@@ -185,6 +188,13 @@ def _union(before: Sequence[str], found: Sequence[str]) -> list[str]:
     return list(dict.fromkeys([*before, *found]))
 
 
+def _still_whole(before: Sequence[str], found: Sequence[str]) -> list[str]:
+    """What the description said, without folders that need a pattern now because masks came to be below them."""
+    patterns = [Path(name) for name in found if Path(name).name.startswith("*.")]
+    apart = {p.parent.as_posix() for p in patterns if p.parent.parts or p.suffix.lower() in IMAGE_SUFFIXES}
+    return [name for name in before if glob.escape(name) not in apart]
+
+
 def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk: Talk) -> ClassTable:
     """The class table that is named, or there already, or what the labels say."""
     own = folder / files.CLASSES
@@ -206,6 +216,8 @@ def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk:
             counts = colours_in(folder / name)
             whole = sum(counts.values())
             for colour, pixels in counts.most_common():
+                if any(row["colour"] == list(colour) for row in rows):
+                    continue
                 shown = hexadecimal(colour)
                 asked = f"name of the class that is painted {shown}, {pixels / whole:.1%} of what is labelled in {name}"
                 rows.append({"name": ask(asked, f"class_{shown[1:]}"), "colour": list(colour)})
@@ -227,13 +239,23 @@ def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk:
     return table
 
 
-def _first(folder: Path, found: Survey, named: str | None, count: int) -> int:
+def _first(folder: Path, found: Survey, named: str | None, table: ClassTable) -> int:
     """The number of the first class in masks that do not name theirs: 0, or where 0 is void 1: the labelmap says so, or
-    the last class would have no number otherwise."""
+    the last class would have no number otherwise. Masks that are in the project's folder of labels already are read
+    where they are, so they must be numbers of classes.
+    """
+    numbers = [_numbers(folder / name) for name, form in found.labels if form == "png"]
+    own = _numbers(folder / files.LABELS) if (folder / files.LABELS).is_dir() else set()
     source = named or found.classes
-    if source is not None and counts_void(find_class_table(source, folder)):
-        return 1
-    return int(any(count in numbers_in(folder / name) for name, form in found.labels if form == "png"))
+    void = source is not None and counts_void(find_class_table(source, folder))
+    first = int(void or any(table.num_classes in each for each in (*numbers, own)))
+    require_classes(own, MaskIds((*range(first), IGNORE), first), table, folder / files.LABELS)
+    return first
+
+
+def _numbers(source: Path) -> set[int]:
+    with open_source_files(source) as labels:
+        return numbers_in(labels)
 
 
 def _write(project: Project, texts: dict[str, str]) -> None:
@@ -244,13 +266,17 @@ def _write(project: Project, texts: dict[str, str]) -> None:
 
 
 def _import(project: Project, found: Survey, first_frame: int | None, context: Context) -> None:
-    """Read labels into the project's masks, but what was read before and has not changed."""
+    """Read labels into the project's masks, but what was read before and has not changed.
+
+    The first time all are read, but those that give other labels to frames that have some already. What comes later may
+    be a prediction that was exported, and is only named.
+    """
     record = project.folder / files.LABELS / IMPORTED
     noted = json_or_none(record)
     known = {name: held for name, held in (noted.items() if isinstance(noted, dict) else ()) if isinstance(held, dict)}
-    recipe = project.folder / files.DATASET
+    recipe, later = project.folder / files.DATASET, bool(known)
     for name, form in found.labels:
-        if known and name not in known:  # it may be a prediction that was exported
+        if later and name not in known:
             context.talk.say(f"{name} looks like labels ({form}): `vss import {name}` reads it")
             continue
         source = project.folder / name
@@ -261,15 +287,19 @@ def _import(project: Project, found: Survey, first_frame: int | None, context: C
         )
         if labels <= same if labels else len(same) == len(digests):
             continue
-        done = import_labels(
+        read = partial(
+            import_labels,
             source,
             project.folder / files.LABELS,
             form=form,
             recipe=recipe,
             without=labels & same,
             first_frame=first_frame,
-            context=context,
         )
+        if not later and project.imported and (fault := _fault(read, context)):
+            context.talk.warn(f"{name} looks like labels ({form}), and was left out: {fault}")
+            continue
+        done = read(context=context)
         for stray in done.unmatched[:5]:
             context.talk.warn(f"{name}: no frame of the videos is called {stray!r}")
         if len(done.unmatched) > 5:
@@ -281,6 +311,16 @@ def _import(project: Project, found: Survey, first_frame: int | None, context: C
         project.imported.append(done)
         known[name] = digests
     write_text(record, json.dumps(known, indent=1) + "\n")
+
+
+def _fault(read: Callable[..., Imported], context: Context) -> str:
+    """Why labels can't be read beside those that were read before; empty if they can."""
+    try:
+        trial = read(dry_run=True, context=replace(context, talk=SILENCE))
+    except VssError as error:
+        return str(error)
+    both = [*trial.changed, *trial.unchanged]
+    return f"{len(both)} of its frames have labels already, such as {both[0]}" if both else ""
 
 
 def _digests(source: Path) -> dict[str, str]:

@@ -6,7 +6,7 @@ import glob
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -25,6 +25,9 @@ from vsscli.exchange.source import open_source_files
 
 SAMPLED = 5
 """Images of a folder that are looked at to tell what they are."""
+
+FRAMES = ("video", "stills")
+"""What folders may hold but masks."""
 
 FEW_COLOURS = 64
 """A mask has at most so many values; a photograph has thousands."""
@@ -74,7 +77,7 @@ def survey(root: Path, skip: Sequence[str]) -> Survey:
     Raises
     ------
     VssError
-        The folder can't be read.
+        The folder can't be read, or has masks in the same folder as what they are masks of.
     """
     found = Survey()
     there = [below for below in folders_below(root).there if not below.parts or below.parts[0] not in skip]
@@ -82,11 +85,14 @@ def survey(root: Path, skip: Sequence[str]) -> Survey:
     folders = [below for below in there if made.isdisjoint((below, *below.parents))]
     held = {below: _holds(root / below) for below in folders}
     masks = {below for below in folders if held[below] == "masks"}
-    tops = {_top(below, masks, held) for below in masks}
+    films = {below for below in folders if _films(root / below)}
+    for below in folders:
+        _require_apart(root / below, masks=below in masks)
+    tops = {_top(below, {other for other in folders if other in films or held[other] in FRAMES}) for below in masks}
     for below in folders:
         if any(below == top or top in below.parents for top in tops):
             continue
-        if held[below] in ("video", "stills") and below.name != "origin":
+        if held[below] in FRAMES and below.name != "origin":
             name = below.as_posix()
             if _are_lossy(root, below):
                 found.lossy.append(name)
@@ -94,7 +100,9 @@ def survey(root: Path, skip: Sequence[str]) -> Survey:
                 found.stills.append(name)
             else:
                 found.videos.append(_video(root, below, there))
-        _look_at_files(root, below, found, skip)
+        # A folder means all that is in it, so one that has masks below is not named as a whole.
+        whole = bool(below.parts) and not any(below in top.parents for top in tops)
+        _look_at_files(root, below, found, skip, whole=whole)
     found.labels += [(top.as_posix(), _format(root / top) or "png") for top in sorted(tops)]
     found.videos, found.labels = list(dict.fromkeys(found.videos)), list(dict.fromkeys(found.labels))
     return found
@@ -110,15 +118,16 @@ def _video(root: Path, below: Path, there: Sequence[Path]) -> str:
     return (Path(glob.escape(below.as_posix())) / f"*{images[0].suffix}").as_posix()
 
 
-def _look_at_files(root: Path, below: Path, found: Survey, skip: Sequence[str]) -> None:
-    """Sort the files of one folder into what they are."""
+def _look_at_files(root: Path, below: Path, found: Survey, skip: Sequence[str], *, whole: bool) -> None:
+    """Sort the files of one folder into what they are; clips are named by the ``whole`` folder or by a pattern."""
     images = _images(root / below)
     for path in visible(root / below):
         if not path.is_file() or path in images or (not below.parts and path.name in skip):
             continue
         suffix, name = path.suffix.lower(), (below / path.name).as_posix()
         if suffix in VIDEO_SUFFIXES:
-            found.videos.append((below / f"*{path.suffix}").as_posix() if not below.parts else below.as_posix())
+            pattern = (Path(glob.escape(below.as_posix())) / f"*{path.suffix}").as_posix()
+            found.videos.append(below.as_posix() if whole else pattern)
         elif not below.parts and path.name.lower() in CLASS_FILES and found.classes is None:
             found.classes = name
         elif suffix == ".zip" and _is_made(path):
@@ -146,6 +155,34 @@ def _images(folder: Path) -> list[Path]:
     return [path for path in visible(folder) if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()]
 
 
+def _films(folder: Path) -> list[Path]:
+    return [path for path in visible(folder) if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file()]
+
+
+def _require_apart(folder: Path, *, masks: bool) -> None:
+    """Refuse a folder that has masks among images, or if its images are ``masks``, among clips."""
+    images, films = _images(folder), _films(folder)
+    pair = (films[0], images[0]) if masks and films else _image_and_mask(images)
+    if pair is not None:
+        raise VssError(
+            f"{folder} has masks beside what they are masks of, such as {pair[0].name} and {pair[1].name}",
+            "move the masks into a folder of their own, such as masks/, and run `vss init` again",
+        )
+
+
+def _image_and_mask(images: Sequence[Path]) -> tuple[Path, Path] | None:
+    """An image and its mask, if masks are among the images of a folder: ``a.jpg``, and ``a.png`` or ``a_mask.png``."""
+    named = {path.stem: path for path in sorted(images, key=lambda path: path.suffix.lower() != ".png")}
+    pairs = (
+        (image, path)
+        for path in images
+        if path.suffix.lower() == ".png"
+        for stem in (path.stem, *(path.stem[: end.start()] for end in re.finditer(r"[-_. ]", path.stem)))
+        if (image := named.get(stem, path)) != path
+    )
+    return next((pair for pair in islice(pairs, SAMPLED) if _is_mask(pair[1]) and not _is_mask(pair[0])), None)
+
+
 def _is_mask(path: Path) -> bool:
     """Whether a PNG has as few colours as a mask."""
     if path.suffix.lower() != ".png":
@@ -154,6 +191,8 @@ def _is_mask(path: Path) -> bool:
         with Image.open(path) as image:
             if image.mode == "P":
                 return True
+            if image.mode.startswith("I"):  # 16 bits, which `convert` would cut off at 255
+                return len(np.unique(np.asarray(image))) <= FEW_COLOURS
             return image.convert("RGB").getcolors(FEW_COLOURS) is not None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return False
@@ -198,12 +237,11 @@ def _small(path: Path) -> np.ndarray:
     return np.asarray(Image.fromarray(read_image(path)).convert("L").resize(THUMBNAIL), np.float32)
 
 
-def _top(below: Path, masks: set[Path], held: dict[Path, str]) -> Path:
-    """The highest folder at or above one of masks that has nothing but masks in it."""
+def _top(below: Path, frames: set[Path]) -> Path:
+    """The highest folder at or above one of masks that has no frames or clips in it."""
     top = below
     for parent in below.parents:
-        inside = [other for other in held if parent == other or parent in other.parents]
-        if not parent.parts or any(held[other] in ("video", "stills") for other in inside):
+        if not parent.parts or any(parent == other or parent in other.parents for other in frames):
             break
         top = parent
     return top

@@ -9,9 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.classes import IGNORE, ClassTable, Colour, made_up_colour
-from vsscli.data.masks import NOTED_WITHIN, MaskIds, decode_mask, first_in, read_colour_mask
+from vsscli.data.masks import MaskIds, read_colour_mask
 from vsscli.data.palettes import BLACK
-from vsscli.data.png import CLASSES
 from vsscli.errors import VssError
 from vsscli.exchange.catalogue import reader_of
 from vsscli.exchange.items import Reading
@@ -68,18 +67,6 @@ def colours_in(source: Path) -> Counter[Colour]:
                     "export them without smoothing, as PNG, and name the class table: --classes FILE",
                 )
     return counts
-
-
-def numbers_in(source: Path) -> set[int]:
-    """The values in those masks of a folder or zip that do not say themselves what they mean."""
-    found: set[int] = set()
-    with open_source_files(source) as files:
-        for name in files.matching("*.png"):
-            data = files.read(name)
-            if CLASSES not in data[:NOTED_WITHIN] and first_in(data[:NOTED_WITHIN]) is None:
-                values = decode_mask(files.place(name), None, data).values
-                found.update(np.flatnonzero(np.bincount(values.ravel(), minlength=256)).tolist())
-    return found
 
 
 def table_of_names(names: Iterable[str]) -> list[dict[str, object]]:
