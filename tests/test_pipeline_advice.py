@@ -88,6 +88,21 @@ def test_predictions_of_other_sizes_are_refused(home: Path, tmp_path: Path) -> N
         advise(1, tmp_path / "next", predictions=both, context=Context(home / "runs"))
 
 
+def test_frames_are_chosen_where_nothing_is_held_out(home: Path, tmp_path: Path) -> None:
+    recipe = small_recipe(home / "data", "few", steps=2, checkpoint_every=2)
+    video = (home / "data" / "train.txt").read_text().split()[0]
+    first, *others = sorted(path.stem for path in (home / "data" / "data" / video / "origin").iterdir())
+    (home / "data" / "few.txt").write_text(f"{video}/{first}\n")
+    data = recipe.data.model_copy(update={"val": "train", "labelled": "few.txt"})
+    train(recipe.model_copy(update={"data": data}), tmp_path / "runs" / "few")
+    predict_split(tmp_path / "runs" / "few" / "last.pt", "train", context=Context(tmp_path / "runs"))
+    store = newest_store(tmp_path / "runs", "train")
+    done = advise(100, tmp_path / "next", predictions=[store], context=Context(tmp_path / "runs"))
+    chosen = {choice.address for choice in done.choices}
+    assert {f"{video}/{stem}" for stem in others} < chosen
+    assert f"{video}/{first}" not in chosen
+
+
 def test_the_command(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     there = ["--workspace", str(home / "runs"), "--out", str(tmp_path / "next"), "--quiet"]
     assert run(["next", "--count", "2", *there, "--json"]) == 0

@@ -95,7 +95,9 @@ def advise(
     warn_of_missing(first, context)
     dataset = noted_dataset(first.path, read_header(first.path), context.data_root)
     frames = {composed(frame.address): frame for frame in every_frame(dataset)}
-    labelled, held = _addresses(dataset, "labelled"), _addresses(dataset, "val")
+    labelled = _addresses(dataset, "labelled")
+    scored_alone = dataset.recipe.val not in dataset.recipe.train_splits  # else nothing is held out
+    held = _addresses(dataset, "val") if scored_alone else frozenset()
     total = sum(len(first.stems(video)) for video in first.videos())
     with context.talk.track("look", total) as advance:
         measures = measure(stores, advance)
