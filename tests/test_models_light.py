@@ -100,6 +100,12 @@ def test_stages_are_found_where_timm_renames_the_modules() -> None:
     assert [encoder.depth_of(f"features.stages_{i}.blocks.0.gamma") for i in range(4)] == [4, 3, 2, 1]
 
 
+def test_stages_are_found_where_maps_do_not_come_out_of_one_module() -> None:
+    encoder = TimmEncoder("twins_svt_small")
+    parts = ("patch_embeds.0.proj", "patch_embeds.1.proj", "blocks.2.0.norm1", "pos_block.3.proj.0")
+    assert [encoder.depth_of(f"features.model.{part}.weight") for part in parts] == [4, 3, 2, 1]
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_a_frozen_norm_keeps_its_statistics_while_training(frozen: bool) -> None:
     network = build_network(light(frozen_norm=frozen), 3, load_pretrained=False).train()

@@ -46,9 +46,9 @@ class TimmEncoder(nn.Module):
         self.levels = tuple(max(i for i, value in enumerate(strides) if value == stride) for stride in STRIDES)
         self.channels = tuple(info.channels()[level] for level in self.levels)
         self.divisor = STRIDES[-1]
-        self.channels_last_axis = self._has_channels_last(name)
-        modules = [info.module_name()[level] for level in self.levels]
-        self._stages = _stages(self.features, modules)
+        maps = self._probed(name)
+        self.channels_last_axis = self._has_channels_last(name, maps)
+        self._stages = _stages(self.features, maps)
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Encode images (B, 3, H, W) into maps (B, channels[i], H / s, W / s) at strides s 4, 8, 16, 32."""
@@ -68,17 +68,16 @@ class TimmEncoder(nn.Module):
     def depth_of(self, name: str) -> int:
         """Depth of the parameter ``name`` (relative to the encoder): 1 for the last stage, 4 for the first.
 
-        A stage is everything between one feature map and the next; the stem belongs to the first.
+        A stage is everything that one feature map needs and those before do not; the stem belongs to the first.
         """
         return len(STRIDES) - self._stages[name.removeprefix("features.")]
 
-    def _has_channels_last(self, name: str) -> bool:
-        """Find the axis of the channels by running a small image, which every map must cover: unpadded convolutions
-        leave out a border, and everything would be predicted beside its place."""
+    def _probed(self, name: str) -> list[Tensor]:
+        """The maps of a small image, with what they were computed from."""
         device = next(self.features.parameters()).device
         self.features.eval()
         try:
-            with torch.no_grad():
+            with torch.enable_grad():
                 maps = self.features(torch.zeros(1, 3, PROBE, PROBE, device=device))
         except Exception as error:  # timm models refuse sizes with arbitrary exceptions
             reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -87,11 +86,15 @@ class TimmEncoder(nn.Module):
                 "choose an encoder without a fixed input size, for example a convolutional one",
             ) from error
         self.train(self.training)
-        shapes = [maps[level].shape for level in self.levels]
-        first = [shape[1] for shape in shapes] == list(self.channels)
-        last = not first and [shape[-1] for shape in shapes] == list(self.channels)
-        for shape, stride in zip(shapes, STRIDES, strict=True):
-            height, width = shape[1:3] if last else shape[2:4]
+        return [maps[level] for level in self.levels]
+
+    def _has_channels_last(self, name: str, maps: list[Tensor]) -> bool:
+        """Find the axis of the channels in maps of a small image, which each must cover: unpadded convolutions leave
+        out a border, and everything would be predicted beside its place."""
+        first = [map_.shape[1] for map_ in maps] == list(self.channels)
+        last = not first and [map_.shape[-1] for map_ in maps] == list(self.channels)
+        for map_, stride in zip(maps, STRIDES, strict=True):
+            height, width = map_.shape[1:3] if last else map_.shape[2:4]
             if height != PROBE // stride or width != PROBE // stride:
                 raise VssError(
                     f"encoder {name} turns an image of {PROBE}x{PROBE} into a map of {height}x{width} at stride "
@@ -114,26 +117,19 @@ def _create(name: str, drop_path: float) -> nn.Module:
         raise VssError(f"encoder {name} has no feature maps: {error}", "choose another encoder") from error
 
 
-def _stages(features: nn.Module, makers: list[str]) -> dict[str, int]:
-    """The stage of each parameter; ``makers`` are the modules whose outputs are the feature maps.
-
-    Modules are listed in the order in which they run, so a stage ends after its maker.
-    """
-    stages: dict[str, int] = {}
-    stage, reached = 0, False
-    for name, module in features.named_modules():
-        inside = _is_part(name, makers[stage])
-        if reached and not inside and stage < len(makers) - 1:
-            stage += 1
-            inside, reached = _is_part(name, makers[stage]), False
-        reached = reached or inside
-        for parameter, _ in module.named_parameters(recurse=False):
-            stages[f"{name}.{parameter}".lstrip(".")] = stage
+def _stages(features: nn.Module, maps: list[Tensor]) -> dict[str, int]:
+    """The stage of each parameter: the first of the maps that was computed with it; the last for what none needs."""
+    names = {parameter: name for name, parameter in features.named_parameters()}
+    stages = dict.fromkeys(names.values(), len(maps) - 1)
+    seen: set[Any] = set()
+    for stage, map_ in enumerate(maps):
+        pending = [map_.grad_fn]
+        while pending:
+            node = pending.pop()
+            if node is None or node in seen:
+                continue
+            seen.add(node)
+            pending += [before for before, _ in node.next_functions]
+            if (name := names.get(getattr(node, "variable", None))) is not None:
+                stages[name] = stage
     return stages
-
-
-def _is_part(name: str, module: str) -> bool:
-    # timm flattens names of modules, and prefixes those of networks that it wraps.
-    flattened = module.replace(".", "_")
-    starts = (f"{before}{start}." for before in ("", "model.", "body.") for start in (module, flattened))
-    return f"{name}.".startswith(tuple(starts))
