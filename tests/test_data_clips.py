@@ -60,6 +60,19 @@ def test_files_and_folders_are_videos_and_masks_are_found_by_their_names(tmp_pat
     assert videos[0].size == SIZE
 
 
+def test_frames_that_are_pngs_may_lie_above_their_masks(tmp_path: Path) -> None:
+    images(tmp_path / "clips" / "yard" / "seen", ["1.png", "2.png"])
+    mask(tmp_path / "clips" / "yard" / "labels" / "2.png")
+    section = {"videos": ["clips/*/seen/*.png"], "masks": "clips/yard/labels/{frame}.png"}
+    assert masked(opened(tmp_path, **section).split("train")) == ["seen/2"]
+    images(tmp_path / "flat" / "lane", ["1.png", "2.png"])
+    mask(tmp_path / "flat" / "lane" / "labels" / "1.png")
+    section = {"videos": ["flat"], "masks": "flat/{video}/labels/{frame}.png"}
+    assert masked(opened(tmp_path, **section).split("train")) == ["lane/1"]
+    with pytest.raises(VssError, match="3 masks belong to no frame"):
+        opened(tmp_path, **(section | {"masks": "flat/{video}/{frame}_mask.png"})).split("train")
+
+
 def test_masks_of_a_video_file_may_count_from_one(tmp_path: Path) -> None:
     write_clip(tmp_path / "street.mp4", frames=10)
     images(tmp_path / "yard", ["img_1.jpg", "img_2.jpg"])

@@ -16,7 +16,7 @@ from vsscli.errors import VssError
 from vsscli.exchange import jsonparts as parts
 from vsscli.exchange import xmlparts
 from vsscli.exchange.jsonparts import json_parts
-from vsscli.exchange.matching import Matcher, Place
+from vsscli.exchange.matching import Matcher, Place, is_elsewhere
 from vsscli.exchange.polygons import paint, regions, simplified
 from vsscli.exchange.rle import (
     class_runs,
@@ -256,12 +256,23 @@ PLACES = [Place("day1", f"{t:05d}", (4, 4)) for t in range(3)] + [
         ("00000.png", None),
         ("day1/00009.png", None),
         ("elsewhere/5.png", None),
+        ("elsewhere/frame-7.png", "über/frame-7"),
+        ("day1/frame-7.png", None),  # a frame of day1 that is not there, and not another video's
+        ("day1_b/00002.png", None),
         ("", None),
     ],
 )
 def test_frames_are_found_by_what_others_call_them(name: str, address: str | None) -> None:
     found = Matcher(PLACES).find(name)
     assert (found.address if found else None) == address
+
+
+def test_a_folder_that_is_no_video_of_the_frame_is_noticed() -> None:
+    frame, still = Place("über", "frame-7", None), Place("still", "still", None)
+    assert is_elsewhere("elsewhere/frame-7.png", frame)
+    for name in ("frame-7.png", "u\u0308ber/frame-7.png", "x/über_frame-7.png", "/data/upload/3/0a1b2c3d-frame-7.png"):
+        assert not is_elsewhere(name, frame)
+    assert not is_elsewhere("train2017/still.jpg", still)
 
 
 def test_numbers_alone_mean_the_frames_of_the_only_video() -> None:

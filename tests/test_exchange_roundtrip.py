@@ -20,6 +20,7 @@ from exchange_samples import (
     write_predictions_folder,
     write_store,
 )
+from listener import Listener
 from PIL import Image
 
 from vsscli.context import Context
@@ -150,6 +151,19 @@ def test_a_correction_is_reported_by_its_pixels(tmp_path: Path) -> None:
     done = import_labels(tmp_path / "again", tmp_path / "labels", context=context)
     assert (done.changed, len(done.unchanged), done.unmatched) == ({"day2/007": 5}, 3, ["elsewhere/odd.png"])
     np.testing.assert_array_equal(labels_in(tmp_path / "labels")["day2/007"], label)
+
+
+def test_labels_of_another_video_are_not_taken_for_a_frame_with_the_same_stem(tmp_path: Path) -> None:
+    listener, masks = Listener(), tmp_path / "masks"
+    context = Context(tmp_path / "runs", write_dataset(tmp_path / "data"), talk=listener)
+    for address in ("day1/000", "day1/007"):  # only day2 has a frame 007
+        write_mask(masks / f"{address}.png", LABELS["day1/000"], TABLE)
+    done = import_labels(masks, tmp_path / "labels", context=context)
+    assert (done.new, done.unmatched, listener.warned) == (["day1/000"], ["day1/007.png"], [])
+    (masks / "day1").rename(masks / "day3")  # may be a folder of the program that labelled it, or another video
+    (masks / "day3" / "000.png").unlink()
+    assert import_labels(masks, tmp_path / "labels", context=context).new == ["day2/007"]
+    assert "'day3/007.png' as day2/007" in listener.warned[0]
 
 
 def test_new_labels_are_compared_with_what_was_predicted(tmp_path: Path) -> None:

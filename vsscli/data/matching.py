@@ -77,9 +77,12 @@ def with_masks(videos: Sequence[FolderVideo], root: Path, pattern: str, first: i
     found: dict[str, Path] = {}
     strays: list[Path] = []
     finders = [_Finder(video, pattern, first) for video in videos]
+    images = {frame.image for video in videos for frame in video.frames}
     for path in _masks(root, pattern):
         below = path.relative_to(root).as_posix()
         frames = [frame for finder in finders if (frame := finder.frame_of(below)) is not None]
+        if path in images and not any(finder.may_hold(below) for finder in finders):
+            continue  # frames may be PNGs above or beside the folders of masks: clips/{video}/mask/{frame}.png
         if len(frames) > 1:
             raise VssError(
                 f"mask {path} may belong to {frames[0].address} and to {frames[1].address} (data.masks {pattern})",
@@ -113,8 +116,13 @@ class _Finder:
     def __init__(self, video: FolderVideo, pattern: str, first: int) -> None:
         before, _, after = composed(pattern.replace(VIDEO, video.name)).partition(FRAME)
         self._name = re.compile(f"{re.escape(before)}(?P<frame>[^/]+){re.escape(after)}")
+        self._folder = before[: before.rfind("/") + 1]
         self._named = VIDEO in pattern
         self._frames = FrameNames((called(frame.stem, frame.number, first), frame) for frame in video.frames)
+
+    def may_hold(self, below: str) -> bool:
+        """Whether a file lies in the folder of the video's masks, or below it."""
+        return composed(below).startswith(self._folder)
 
     def frame_of(self, below: str) -> Frame | None:
         match = self._name.fullmatch(composed(below))

@@ -39,7 +39,8 @@ class Matcher:
 
     In this order: ``<video>/<stem>`` (the end of a longer path), ``<video>_<stem>`` or ``<video>-<stem>``, a stem that
     is one frame's alone, and the number of a frame in a video, however it is padded and whatever letters stand before.
-    The first of these that fits counts; where it fits several frames, there is no match.
+    The first of these that fits counts; where it fits several frames, there is no match. A name in the folder of a
+    video never means a frame of another one whose stem it happens to have.
 
     Parameters
     ----------
@@ -74,11 +75,12 @@ class Matcher:
     def find(self, name: str) -> Place | None:
         """The frame that a name means, if it is one frame's."""
         *folders, last = _path(name).split("/")
-        for depth in range(len(folders)):
-            video = self._videos.get("/".join(folders[depth:]))
-            if video is not None and (place := video.named(last)) is not None:
+        paths = ("/".join(folders[depth:]) for depth in range(len(folders)))
+        videos = [self._videos[path] for path in paths if path in self._videos]
+        for video in videos:
+            if (place := video.named(last)) is not None:
                 return place
-        for known in (self._joined, self._stems):
+        for known in (self._joined,) if videos else (self._joined, self._stems):
             for stem in (last, UPLOADED.sub("", last, 1)):
                 if stem in known:
                     return known[stem][0] if len(known[stem]) == 1 else None
@@ -96,6 +98,23 @@ class Matcher:
         if len(self._videos) == 1 and not folders:
             names += self._videos
         return [name for name in names if name in self._videos]
+
+
+def is_elsewhere(name: str, place: Place) -> bool:
+    """Whether a name that was found as a frame is in a folder, and names the frame's video nowhere: the folder may be
+    that of another video, whose frames only have the same stems."""
+    path = _path(name)
+    return "/" in path and composed(place.video) not in path and not name.startswith("/data/upload/")
+
+
+def elsewhere_warning(found: Sequence[tuple[str, str]]) -> str:
+    """What to say of names that `is_elsewhere` is true of, each with the address it was found as."""
+    name, address = found[0]
+    frames = "1 frame is" if len(found) == 1 else f"{len(found)} frames are"
+    return (
+        f"{frames} found by stems alone, in folders that are no videos here, such as {name!r} as {address}: wrong if "
+        "the folder is another video's"
+    )
 
 
 def skips_numbers(stems: Sequence[str]) -> bool:

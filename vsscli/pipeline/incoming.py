@@ -20,7 +20,14 @@ from vsscli.errors import VssError
 from vsscli.exchange.catalogue import reader_of
 from vsscli.exchange.guess import guess_format
 from vsscli.exchange.items import Choices, Found, Item, Reading, Size
-from vsscli.exchange.matching import Matcher, Place, skipping_warning, skips_numbers
+from vsscli.exchange.matching import (
+    Matcher,
+    Place,
+    elsewhere_warning,
+    is_elsewhere,
+    skipping_warning,
+    skips_numbers,
+)
 from vsscli.exchange.names import ClassNames
 from vsscli.exchange.png import PngWriter, numbers_in, require_classes
 from vsscli.exchange.sink import Sink
@@ -133,6 +140,7 @@ def import_labels(
             require_classes(numbers_in(files), ids, table, source)
         reading = Reading(files.without(without), names, ids)
         done, taken, by_number = Imported(out, form), dict[str, str](), set[str]()
+        elsewhere: list[tuple[str, str]] = []
         writer = None if sink is None else PngWriter(sink, table, Choices())
         context.talk.say(f"reading {source} as {form}")
         listed = (
@@ -153,6 +161,8 @@ def import_labels(
                 taken[place.address] = found.name
                 if found.numbered is not None:
                     by_number.add(place.video)
+                elif dataset is not None and is_elsewhere(found.name, place):
+                    elsewhere.append((found.name, place.address))
                 label = found.draw(_size_of(found, place, source))
                 changed = _count(done, place, label, before(place, out))
                 if changed is None and (share := predicted.share(place, label)) is not None:
@@ -162,6 +172,8 @@ def import_labels(
                 advance(1)
     if skipping := [video for video in sorted(by_number) if skips_numbers(frames.stems.get(video, ()))]:
         context.talk.warn(skipping_warning(skipping))
+    if elsewhere:
+        context.talk.warn(elsewhere_warning(elsewhere))
     done.left_out, done.remarks = dict(reading.left_out), dict(reading.remarks)
     if not done.frames:
         raise _nothing(done, source, dataset)
