@@ -130,6 +130,7 @@ def _stages(features: nn.Module, maps: list[Tensor]) -> dict[str, int]:
                 continue
             seen.add(node)
             pending += [before for before, _ in node.next_functions]
-            if (name := names.get(getattr(node, "variable", None))) is not None:
-                stages[name] = stage
+            parameter = getattr(node, "variable", None)
+            if parameter is not None and parameter in names:
+                stages[names[parameter]] = stage
     return stages
