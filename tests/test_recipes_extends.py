@@ -127,3 +127,18 @@ def test_stages_are_merged_by_name_and_dropped_by_null(tmp_path: Path) -> None:
         "p": {"do": "pseudo", "of": "q"},
         "q": {"do": "predict", "model": "t"},
     }
+
+
+def test_a_root_of_one_dot_is_the_folder_of_the_file_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("ours", "theirs/deep"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "theirs/data.yaml").write_text("name: data\ndata: {root: .}\n")
+    (tmp_path / "theirs/deep/student.yaml").write_text("extends: ../data.yaml\nname: student\n")
+    monkeypatch.chdir(tmp_path / "ours")
+    assert Path(load_recipe("../theirs/deep/student.yaml").data.root).samefile(tmp_path / "theirs")
+    assert load_recipe("../theirs/data.yaml", ["data.root=."]).data.root == "."
+    assert load_recipe("start/cpu").data.root == "."  # there is no data beside a shipped one
+    monkeypatch.chdir(tmp_path / "theirs")
+    assert load_recipe("deep/student.yaml").data.root == load_recipe("data.yaml").data.root == "."

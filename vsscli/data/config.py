@@ -23,7 +23,10 @@ class Data(Section):
     name: Annotated[str, AfterValidator(sound_name)] = Field(
         "vspw", description="name of the data set in messages, and of the folder of its stores"
     )
-    root: str = Field("data/vspw", description="folder of the data set; relative to the working directory")
+    root: str = Field(
+        "data/vspw",
+        description="folder of the data set, relative to the working directory; `.`: the folder of the recipe itself",
+    )
     root_env: str | None = Field(None, description="environment variable that overrides `root` when set")
     layout: Layout = Field("vspw", description="how files lie under `root`; an image is a video of one frame")
     images: str | None = Field(None, description="layout images: folder of a split's images, such as `images/{split}`")

@@ -65,7 +65,7 @@ def dataset(data: Described) -> str:
         ("name: dataset", ""),
         ("data:", ""),
         (f"  name: {_text(data.name)}", ""),
-        ("  root: .", "where vss is called, which has to be this folder; the paths below are in it"),
+        ("  root: .", "this folder, wherever vss is called; the paths below are in it"),
         ("  layout: files", ""),
         (f"  videos: {_list(data.videos)}", "video files, folders of frames, folders of these, or patterns"),
         *([(f"  stills: {_list(data.stills)}", "folders of single images")] if data.stills else []),

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
-from vsscli.recipes.find import find_named
+from vsscli.recipes.find import find_named, shipped_folder
 from vsscli.recipes.schema import family_of
 from vsscli.recipes.text import Document, Key, parse_recipe, read_recipe_text
 
@@ -51,6 +51,7 @@ class _Composer:
             raise VssError(f"recipe {path} is empty", "start from a shipped one, such as recipes/student.yaml")
         if not isinstance(document.values, dict):
             raise VssError(f"recipe {path} has no `key: value` lines at its top level", "is it a recipe?")
+        _settle_root(document, path)
         if "extends" not in document.values:
             return document
         self._open.append(path)
@@ -76,6 +77,16 @@ class _Composer:
             what = f"more than {MAX_DEPTH} recipes in a row or {MAX_FILES} in all"
             raise VssError(f"{place}: extends: {what}", "write some of their values out")
         return self.read(path)
+
+
+def _settle_root(document: Document, file: Path) -> None:
+    """Let ``data.root: .`` be the folder of the file that says so, wherever vss is called: another project's recipe
+    would be read over this one's data. Beside a shipped recipe there is no data; there it is the working directory."""
+    data = document.values.get("data")
+    if not isinstance(data, dict) or data.get("root") != "." or file.parent.samefile("."):
+        return
+    if not file.resolve().is_relative_to(shipped_folder().resolve()):
+        data["root"] = str(file.parent)
 
 
 def named_bases(document: Document) -> list[tuple[str, str]]:
