@@ -5,7 +5,8 @@
 Both sides end with the same number of labels and train the student of recipes/camvid/student.yaml from scratch for the
 same steps. One takes frames evenly spaced over the training videos. The other begins with a third of these, evenly
 spaced, and chooses the rest in two rounds, each by the prediction of a student that was trained on the labels so far
-(with half the steps). Scored on `val` with the last checkpoint, without test-time augmentation. Finished runs are kept.
+(with half the steps). Scored with the last checkpoint, without test-time augmentation: on `val`, which goes on with the
+longest of the clips, and on the frames of `train` that neither side has labels of. Finished runs are kept.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from vsscli.training.begun import begun_run
 from vsscli.training.inputs import training_inputs
 from vsscli.training.run import train
 
+COLUMNS = (*METRICS, "train, miou", "train, wiou")
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
@@ -48,8 +51,8 @@ def main() -> None:
     counts = [round(arguments.labels * share) for share in (1 / 3, 2 / 3, 1)]
     figures: dict[str, list[list[float]]] = {"evenly spaced": [], "vss next": []}
     for seed in arguments.seeds:
-        last = trained(arguments.recipe, out, root, "even", evenly(frames, arguments.labels), seed, steps)
-        figures["evenly spaced"].append(scored(last, root))
+        spaced = evenly(frames, arguments.labels)
+        even = trained(arguments.recipe, out, root, "even", spaced, seed, steps)
         chosen = evenly(frames, counts[0])
         for number, count in enumerate(counts[1:], start=1):
             last = trained(arguments.recipe, out, root, f"round-{number}", chosen, seed, steps // 2)
@@ -58,12 +61,13 @@ def main() -> None:
             more = choose(measures, count - len(chosen), chosen, frames)
             chosen = sorted([*chosen, *(one.address for one in more)], key=frames.index)
         last = trained(arguments.recipe, out, root, "chosen", chosen, seed, steps)
-        figures["vss next"].append(scored(last, root))
-        for row, of_seeds in figures.items():
-            print(f"seed {seed}, {row}: mIoU {of_seeds[-1][0]:.2f}", flush=True)
-    print(f"| labels | {' | '.join(METRICS)} |\n| --- |{' ---: |' * len(METRICS)}")
+        for row, one in (("evenly spaced", even), ("vss next", last)):
+            in_val, in_train = scored(one, root), scored(one, root, split="train", without={*spaced, *chosen})
+            figures[row].append([*in_val[: len(METRICS)], *in_train[:2]])
+            print(f"seed {seed}, {row}: mIoU {in_val[0]:.2f}, of train {in_train[0]:.2f}", flush=True)
+    print(f"| labels | {' | '.join(COLUMNS)} |\n| --- |{' ---: |' * len(COLUMNS)}")
     for row, of_seeds in figures.items():
-        columns = list(zip(*of_seeds, strict=True))[: len(METRICS)]
+        columns = list(zip(*of_seeds, strict=True))
         spread = [statistics.stdev(column) if len(column) > 1 else 0.0 for column in columns]
         cells = (f"{statistics.mean(column):.2f} ± {s:.2f}" for column, s in zip(columns, spread, strict=True))
         print(f"| {row} | {' | '.join(cells)} |")

@@ -14,6 +14,7 @@ import math
 import os
 import statistics
 import time
+from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -22,6 +23,7 @@ from unreliable import METRICS, Printed
 from vsscli.context import Context
 from vsscli.data.config import Data
 from vsscli.data.layouts import open_dataset
+from vsscli.data.videos import FolderVideo
 from vsscli.engine.engine import Engine
 from vsscli.evaluation.score import score
 from vsscli.inference.plans import NONE
@@ -88,14 +90,21 @@ def main() -> None:
         print(f"| {row} | {' | '.join(cells)} |")
 
 
-def scored(path: Path, root: Path, data: Data | None = None) -> list[float]:
-    """The four metrics and each class's IoU, per cent; on the data set that was trained on where no other is named."""
+def scored(
+    path: Path, root: Path, data: Data | None = None, split: str = "val", without: Collection[str] = ()
+) -> list[float]:
+    """The four metrics and each class's IoU, per cent; on the data set that was trained on where no other is named, and
+    on a split of it, apart from some frames."""
     checkpoint = load_checkpoint(path)
     recipe = recipe_from_dict(checkpoint.recipe, str(path))
     dataset = open_dataset(data or recipe.data, root)
     how = ReadOut(recipe.predict.size, recipe.predict.window, recipe.predict.step, NONE)
     predictor = Predictor(restore_network(checkpoint), checkpoint.normalisation, how, torch.device("cpu"))
-    videos = dataset.split("val")
+    left = [
+        (video.name, tuple(frame for frame in video.frames if frame.address not in without))
+        for video in dataset.split(split)
+    ]
+    videos = [FolderVideo(name, frames) for name, frames in left if frames]
     found = score(videos, LiveLabels(predictor, videos), dataset.table, dataset.ids, metrics=METRICS, engine=Engine(1))
     by_class = [0.0 if math.isnan(row["iou"]) else row["iou"] for row in found.per_class.values()]
     return [100 * value for value in (*(found.values[name] for name in METRICS), *by_class)]
