@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import ndimage
 
 from vsscli.data.classes import ClassTable
 from vsscli.exchange.items import Choices, Item, Writer
@@ -56,5 +55,6 @@ def class_masks(label: np.ndarray, num_classes: int) -> Iterator[tuple[int, np.n
 
 def box_of(mask: np.ndarray) -> tuple[int, int, int, int]:
     """Left, top, width and height of the smallest box around a mask (H, W) bool that holds something."""
-    rows, columns = ndimage.find_objects(mask.view(np.uint8))[0]
-    return columns.start, rows.start, columns.stop - columns.start, rows.stop - rows.start
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    left, top = int(columns[0]), int(rows[0])
+    return left, top, int(columns[-1]) + 1 - left, int(rows[-1]) + 1 - top
