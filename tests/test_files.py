@@ -134,7 +134,7 @@ def test_predicted_masks_replace_nothing_behind_a_link(
     swap(tmp_path / "out" / "street", others)
     (tmp_path / "in" / "street").mkdir(parents=True)
     Image.fromarray(np.ones((4, 4, 3), np.uint8)).save(tmp_path / "in" / "street" / "00000.png")
-    checkpoint = SimpleNamespace(recipe={}, table=SimpleNamespace(names=("a",)))
+    checkpoint = SimpleNamespace(recipe={}, config=None, table=SimpleNamespace(names=("a",)))
     monkeypatch.setattr(masks_module, "open_model", lambda *a, **k: checkpoint)
     monkeypatch.setattr(masks_module, "recipe_from_dict", lambda *a: SimpleNamespace(predict=None))
     for name in ("chosen_plan", "read_out"):
