@@ -19,7 +19,7 @@ from vsscli.errors import VssError
 from vsscli.fusion import fit as module
 from vsscli.fusion.ensemble import fuse
 from vsscli.fusion.fit import fit_weights, sweep
-from vsscli.pipeline.fitting import plot_sweep
+from vsscli.pipeline.fitting import find_weights, plot_sweep
 from vsscli.pipeline.truth import open_masks
 from vsscli.store.header import Encoding, Header
 from vsscli.store.reader import Store, open_store
@@ -208,6 +208,13 @@ def test_a_sweep_is_of_the_mean_that_is_asked_for(made: tuple, tmp_path: Path) -
     ]
     assert miou == pytest.approx(np.mean(ious))
     assert miou != plain[5][1]
+
+
+def test_what_was_fitted_on_is_noted_wherever_it_was_called(made: tuple, monkeypatch: pytest.MonkeyPatch) -> None:
+    stores, _, root = made
+    monkeypatch.chdir(root)
+    _, note = find_weights([store.path for store in stores], context=Context(data_root=Path()), split="val")
+    assert note == {"data": plain_data(root).model_dump(mode="json") | {"root": str(root.resolve())}, "split": "val"}
 
 
 def test_masks_that_fit_no_frame_or_label_nothing_are_refused(made: tuple) -> None:

@@ -42,6 +42,11 @@ class Dataset:
         """What the values of its masks are declared to mean, and in which class table."""
         return Meaning(self.table, self.ids, self.recipe.classes)
 
+    @property
+    def noted(self) -> Data:
+        """Its section with the folder where it was found: what is kept must not depend on where vss was called."""
+        return self.recipe.model_copy(update={"root": str(self.root.resolve())})
+
     def split(self, name: str) -> list[FolderVideo]:
         """The videos of a split in the order of its list, with their frames in the order of time (`data.numbering`).
 

@@ -34,7 +34,7 @@ def find_weights(
         The stores can't be fused, or there are too few labelled frames.
     """
     sources, masks = _open(stores, context.data_root, split)
-    note = {"data": masks.dataset.recipe.model_dump(mode="json"), "split": masks.split}
+    note = {"data": masks.dataset.noted.model_dump(mode="json"), "split": masks.split}
     return fit_weights(sources, [*masks.frames], masks.label, talk=context.talk), note
 
 

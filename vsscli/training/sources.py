@@ -55,13 +55,5 @@ def open_sources(recipe: Recipe, root: Path | None, talk: Talk = SILENCE) -> Sou
                 f"{other.dataset.table.name!r}, {main.name} the {main.table.num_classes} of {main.table.name!r}",
                 f"read its masks in {main.name}'s classes: set data.remap and data.classes in that part of `also`",
             )
-    also = [
-        other.section.model_copy(update={"data": other.section.data.model_copy(update=_found_at(other.dataset))})
-        for other in further
-    ]
-    data = recipe.data.model_copy(update=_found_at(main))
-    return Sources(recipe.model_copy(update={"data": data, "also": tuple(also)}), main, further)
-
-
-def _found_at(dataset: Dataset) -> dict[str, str]:
-    return {"root": str(dataset.root.resolve())}
+    also = tuple(other.section.model_copy(update={"data": other.dataset.noted}) for other in further)
+    return Sources(recipe.model_copy(update={"data": main.noted, "also": also}), main, further)
