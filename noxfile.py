@@ -9,6 +9,10 @@ import nox
 nox.options.sessions = ["lint", "tests"]
 nox.options.error_on_missing_interpreters = True
 
+# Tests start some hundred programs. Where Python is told to keep nothing that it compiles, as in many images of
+# containers, each of them would compile all that it imports anew: ten seconds of work for torch and us.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # Hubs are never asked in a test: what is tested must be at hand. Several test processes on few cores are ten times
 # slower when each of them spins threads of its own.
 QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -17,6 +21,9 @@ OFFLINE = {"HF_HUB_OFFLINE": "1"}
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 WORKERS = os.environ.get("VSS_TEST_WORKERS", str(CORES + 1))
 """Test processes: one more than there are cores, since tests wait for children and disks a fifth of the time."""
+
+SPREAD = ("-n", WORKERS, "--dist", "loadfile", "--no-loadscope-reorder")
+"""A file's tests run in one process, so that what they share is made once, in the order of `tests/conftest.py`."""
 
 
 def install(session: nox.Session) -> None:
@@ -36,7 +43,7 @@ def lint(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """Every test that takes seconds, types among them."""
     install(session)
-    arguments = session.posargs or ["-n", WORKERS, "-m", "not slow and not mmseg and not ray"]
+    arguments = session.posargs or [*SPREAD, "-m", "not slow and not mmseg and not ray"]
     session.run("pytest", *arguments, env=QUIET)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,16 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
 def _cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What tests find out about files is not remembered where users' programs look for it."""
     os.environ["VSS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _videos_drawn_once() -> Iterator[None]:
+    """Recipes' videos are copies of those that another test had drawn (`small.copy_scene`)."""
+    from small import copy_scene
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vsscli.data.layouts.draw_scene", copy_scene)
+        yield
 
 
 @pytest.fixture
