@@ -81,7 +81,7 @@ def test_networks_predict_on_the_device(name: str, monkeypatch: pytest.MonkeyPat
         ("light-resnet", Encoding(kept=3)),
         ("light-resnet", Encoding(grid=4, kept=3)),
         ("light-resnet", Encoding(keep="all")),
-        ("beit", Encoding(kept=3)),
+        pytest.param("beit", Encoding(kept=3), marks=pytest.mark.slow),
         ("pmt-video", Encoding(kept=3)),
     ],
 )
@@ -157,11 +157,11 @@ STEPS: dict[str, tuple[str, dict[str, Any] | None]] = {
 }
 
 
-LARGE = ("adapter",)
+SHOWN = ("adapter", "labels", "teacher")
 """What others show, too, each with less."""
 
 
-@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in LARGE)) for case in STEPS])
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.slow] * (case in SHOWN)) for case in STEPS])
 def test_a_step_does_not_wait_but_for_the_costs_of_matching(
     case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,6 +106,7 @@ def test_the_zip_is_what_a_server_takes(cut: tuple[Path, Path, Ran]) -> None:
     assert found.checked.frames == 2
 
 
+@pytest.mark.slow
 def test_again_nothing_runs_and_another_threshold_runs_what_hangs_on_it(cut: tuple[Path, Path, Ran]) -> None:
     path, workspace, first = cut
     again = run_pipeline(open_job(path, context=Context(workspace)))

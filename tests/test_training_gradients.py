@@ -52,7 +52,10 @@ def losses(learner: nn.Module, images: Tensor) -> dict[str, Tensor]:
     }
 
 
-@pytest.mark.parametrize(("batch", "layout"), [(1, "plain"), (1, "channels-last"), (2, "channels-last")])
+@pytest.mark.parametrize(
+    ("batch", "layout"),
+    [pytest.param(1, "plain", marks=pytest.mark.slow), (1, "channels-last"), (2, "channels-last")],
+)
 @pytest.mark.parametrize("case", CONFIGS.values(), ids=CONFIGS.keys())
 def test_of_every_network_through_every_loss(case: Case, batch: int, layout: str) -> None:
     torch.manual_seed(1)
