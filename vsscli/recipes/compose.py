@@ -7,13 +7,14 @@ nothing of the base's section is kept. Every value keeps the place where it was 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
 from vsscli.recipes.find import find_named, shipped_folder
 from vsscli.recipes.schema import family_of
-from vsscli.recipes.text import Document, Key, parse_recipe, read_recipe_text
+from vsscli.recipes.text import Document, Key, is_within, parse_recipe, read_recipe_text
 
 MAX_DEPTH = 8
 """Longest chain of recipes that extend each other."""
@@ -60,7 +61,7 @@ class _Composer:
             lay_over(base, self._extended(source, place, path))
         self._open.pop()
         del document.values["extends"]
-        document.forget(("extends",))
+        document.forget({("extends",)})
         lay_over(base, document)
         return base
 
@@ -108,29 +109,41 @@ def named_bases(document: Document) -> list[tuple[str, str]]:
 
 def lay_over(base: Document, over: Document) -> None:
     """Merge a document into another one, which it overrides."""
-    _lay_over(base, over, base.values, over.values, ())
+    changed = _Changed()
+    _merge(base.values, over.values, (), changed)
+    base.forget(changed.replaced | changed.removed)
+    base.places |= {key: place for key, place in over.places.items() if key in changed.merged}
+    base.places |= {key: place for key, place in over.places.items() if is_within(key, changed.replaced)}
+    base.texts |= {key: text for key, text in over.texts.items() if is_within(key, changed.replaced)}
+    base.resets |= changed.undone | {key for key in over.resets if is_within(key, changed.replaced)}
 
 
-def _lay_over(base: Document, over: Document, below: dict[str, Any], above: dict[str, Any], key: Key) -> None:
-    if key in over.places:
-        base.places[key] = over.places[key]
+@dataclass
+class _Changed:
+    """Keys of sections that were merged and removed, of other values that were set, and of those set to null which had
+    another value."""
+
+    merged: set[Key] = field(default_factory=set)
+    removed: set[Key] = field(default_factory=set)
+    replaced: set[Key] = field(default_factory=set)
+    undone: set[Key] = field(default_factory=set)
+
+
+def _merge(below: dict[str, Any], above: dict[str, Any], key: Key, changed: _Changed) -> None:
+    changed.merged.add(key)
     for name, value in above.items():
         inner = (*key, name)
         old = below.get(name)
         if isinstance(old, dict) and isinstance(value, dict) and not _switches(inner, old, value):
-            _lay_over(base, over, old, value, inner)
-            continue
-        base.forget(inner)
-        if isinstance(old, dict) and value is None:
+            _merge(old, value, inner, changed)
+        elif isinstance(old, dict) and value is None:
+            changed.removed.add(inner)
             del below[name]
-            continue
-        if value is None and name in below:
-            base.resets.add(inner)
-        below[name] = value
-        size = len(inner)
-        base.places |= {place: where for place, where in over.places.items() if place[:size] == inner}
-        base.texts |= {place: text for place, text in over.texts.items() if place[:size] == inner}
-        base.resets |= {place for place in over.resets if place[:size] == inner}
+        else:
+            changed.replaced.add(inner)
+            if value is None and name in below:
+                changed.undone.add(inner)
+            below[name] = value
 
 
 def _switches(key: Key, old: dict[str, Any], new: dict[str, Any]) -> bool:
@@ -160,6 +173,6 @@ def override(document: Document, text: str) -> None:
             )
         document.places.setdefault(key[:depth], option)
     section[key[-1]] = parsed.values
-    document.forget(key)
+    document.forget({key})
     document.places |= {key: option} | parsed.places
     document.texts |= parsed.texts

@@ -162,7 +162,7 @@ def _reset(document: Document, error: ValidationError, schema: type[BaseModel]) 
     for fault in error.errors():
         key, _ = split_location(schema, document.values, fault["loc"])
         if key in document.resets and fault["input"] is None:
-            document.forget(key)
+            document.forget({key})
             del _parent(document.values, key)[key[-1]]
             changed = True
     return changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,12 +37,17 @@ class Document:
     texts: dict[Key, str] = field(default_factory=dict)
     resets: set[Key] = field(default_factory=set)
 
-    def forget(self, key: Key) -> None:
-        """Drop places and texts of a key and of everything below it."""
+    def forget(self, keys: Collection[Key]) -> None:
+        """Drop places and texts of keys and of everything below them."""
         for known in (self.places, self.texts):
-            for old in [place for place in known if place[: len(key)] == key]:
+            for old in [key for key in known if is_within(key, keys)]:
                 del known[old]
-        self.resets -= {place for place in self.resets if place[: len(key)] == key}
+        self.resets = {key for key in self.resets if not is_within(key, keys)}
+
+
+def is_within(key: Key, others: Collection[Key]) -> bool:
+    """Whether a key is one of others, which can be looked up fast, or below one of them."""
+    return any(key[:size] in others for size in range(len(key) + 1))
 
 
 def read_recipe_text(path: Path) -> str:
