@@ -78,7 +78,7 @@ def test_show_draws_the_newest_store_of_the_workspace(root: Path, tmp_path: Path
     make_store(tmp_path / "runs" / "stores" / "street" / "val" / "a.zarr", root)
     done = vss("show", "--frames", "2", "--videos", "2", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    names = [f"{video}-{stem}.png" for video in ("one", "two") for stem in ("0001", "0003")]
+    names = [f"{video}/{stem}.png" for video in ("one", "two") for stem in ("0001", "0003")]
     folder = Path("runs", "pictures", "a")
     assert done.stdout.splitlines() == [str(folder / name) for name in names]
     with Image.open(tmp_path / folder / names[0]) as picture:
@@ -91,7 +91,7 @@ def test_show_takes_one_video_and_prints_json(root: Path, tmp_path: Path, capsys
     out = tmp_path / "pictures"
     assert run(["show", "--store", str(store), "--video", "two", "--out", str(out), "--json", "--quiet"]) == 0
     captured = capsys.readouterr()
-    pictures = [str(out / f"two-{stem}.png") for stem in STEMS]
+    pictures = [str(out / "two" / f"{stem}.png") for stem in STEMS]
     assert json.loads(captured.out) == {"store": str(store), "pictures": pictures}
     assert captured.err == ""
 

@@ -68,7 +68,7 @@ def test_the_loop_ends_with_a_table_of_five_rows_and_pictures(ran: Ran) -> None:
         0 <= row.scores[metric] <= 1 for row in ran.result.scores.rows for metric in ("miou", "wiou", "vc8", "vc16")
     )
     assert "| ensemble |" in ran.result.table.read_text()
-    assert len(list(ran.result.pictures.glob("*.png"))) >= 1
+    assert len(list(ran.result.pictures.rglob("*.png"))) >= 1
 
 
 def test_the_loop_run_again_loads_no_network_and_comes_to_the_same(ran: Ran, no_network: None) -> None:

@@ -156,7 +156,7 @@ def _draw(
                 for name, one in zip(names, opened, strict=True)
             }
             truth = None if frame.mask is None else to_classes(ids.read(frame.mask), ids, table.num_classes, frame.mask)
-            drawn.append(folder / f"{frame.video}-{frame.stem}.png")
+            drawn.append(folder / frame.video / f"{frame.stem}.png")
             image = np.asarray(video.read(place.index))
             save_picture(drawn[-1], difference_picture(image, labels, truth, table))
             advance(1)

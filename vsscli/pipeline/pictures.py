@@ -48,7 +48,7 @@ def draw_pictures(
     store
         A prediction or a fusion, or a folder of ``<video>/<stem>.png`` masks, as `vss predict --input` leaves them.
     out
-        Folder for ``<video>-<stem>.png``.
+        Folder for ``<video>/<stem>.png``.
     context
         Its data root is where the frames are; `None`: where they were when they were predicted. Of masks it may be
         what was predicted, too: a video file, or a folder of clips.
@@ -76,7 +76,7 @@ def draw_pictures(
     """
     shown = _open(store, context)
     chosen = [(one, stem) for one in shown.chosen(video, videos) for stem in shown.frames(one, frames, every, stems)]
-    pictures = [out / f"{name}-{stem}.png" for name, stem in chosen]
+    pictures = [out / name / f"{stem}.png" for name, stem in chosen]
     with context.talk.track("draw", len(chosen), "picture") as advance:
         for (name, stem), path in zip(chosen, pictures, strict=True):
             image, label, entropy, truth = shown.read(name, stem)

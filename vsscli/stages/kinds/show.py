@@ -26,11 +26,12 @@ class ShowKind(Kind[ShowStage]):
         from vsscli.pipeline.pictures import draw_pictures
 
         inside = Inside(self.job.workspace)
-        for old in sorted(self.folder.glob("*.png")):
-            inside.unlink(old)
+        for old in inside.files(self.folder):
+            if old.suffix == ".png":
+                inside.unlink(old)
         store, stage = results[self.stage.of].path, self.stage
         drawn = draw_pictures(store, self.folder, context=self.context, videos=stage.videos, frames=stage.frames)
-        names = [picture.name for picture in drawn]
+        names = [picture.relative_to(self.folder).as_posix() for picture in drawn]
         return Result(self.folder, digest_of(names), {"pictures": names})
 
     def fault(self, result: Result) -> str:
