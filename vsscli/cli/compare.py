@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isnan
 from pathlib import Path
 from typing import Annotated
 
@@ -85,5 +86,6 @@ def compare(
 
 
 def _row(name: str, pixels: int, first: float, second: float, difference: float, spread: float) -> tuple[object, ...]:
-    said = f"± {spread:.4f}" if spread == spread else "-"
-    return name, pixels, f"{first:.4f}", f"{second:.4f}", f"{difference:+.4f}", said
+    from vsscli.report.table import figure
+
+    return name, pixels, first, second, figure(difference, "+.4f"), "-" if isnan(spread) else f"± {spread:.4f}"

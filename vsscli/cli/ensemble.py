@@ -66,7 +66,7 @@ def ensemble(
         if json:
             console.print_json({"plot": sweep, "points": [{"weight": w, "miou": miou} for w, miou in points]})
         else:
-            console.print_table(("weight", "mIoU"), [(f"{w:.2f}", f"{miou:.4f}") for w, miou in points], str(sweep))
+            console.print_table(("weight", "mIoU"), [(f"{w:.2f}", miou) for w, miou in points], str(sweep))
         return
     done = run(
         named,
@@ -97,7 +97,6 @@ def _print_fit(console: Console, stores: Sequence[Path], found: Fit) -> None:
     console.print_table(("store", "weight", "temperature"), rows)
     parts = (("fitted on", found.fitted), ("held out", found.held_out))
     scores = [
-        (name, pair[0].frames, *(f"{value:.4f}" for share in pair for value in (share.loss, share.miou)))
-        for name, pair in parts
+        (name, pair[0].frames, *(value for share in pair for value in (share.loss, share.miou))) for name, pair in parts
     ]
     console.print_table(("part", "frames", "loss, equal", "mIoU, equal", "loss, fitted", "mIoU, fitted"), scores)

@@ -150,11 +150,14 @@ def _in_markdown(cell: str) -> str:
     return re.sub(r"[\\`*\[\]|]", r"\\\g<0>", escape(cell, quote=False))
 
 
+def figure(value: float | None, form: str = ".4f") -> str:
+    """A number as tables show it; a dash if there is none."""
+    return "-" if value is None or not math.isfinite(value) else format(value, form)
+
+
 def _cell(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, float):
-        return f"{value:.4f}" if math.isfinite(value) else "-"
+    if value is None or isinstance(value, float):
+        return figure(value)
     return printable(" ".join(str(value).strip().split(" ")))
 
 
@@ -169,7 +172,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _percent(fraction: float | None) -> str:
-    return "-" if fraction is None or not math.isfinite(fraction) else f"{100 * fraction:.2f}"
+    return figure(None if fraction is None else 100 * fraction, ".2f")
 
 
 def _rank(row: ScoreRow, metric: str) -> float:
