@@ -13,9 +13,8 @@ from skimage.draw import polygon2mask
 
 from vsscli import jsonparts
 from vsscli.errors import VssError
-from vsscli.exchange import jsonparts as parts
-from vsscli.exchange import xmlparts
-from vsscli.exchange.jsonparts import json_parts
+from vsscli.exchange import jsonfiles, xmlparts
+from vsscli.exchange.jsonfiles import json_parts
 from vsscli.exchange.matching import Matcher, Place, is_elsewhere
 from vsscli.exchange.polygons import paint, regions, simplified
 from vsscli.exchange.rle import (
@@ -202,7 +201,7 @@ def test_damage_is_found_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_part_that_is_too_large_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jsonparts, "CHUNK", 2**10)
-    monkeypatch.setattr(parts, "PART", Limits(2**12, 100, 4))
+    monkeypatch.setattr(jsonfiles, "PART", Limits(2**12, 100, 4))
     for raw in (b'["' + b"a" * 2**14 + b'"]', b"[[" + b"1," * 200 + b"1]]", b"[[[[[[[1]]]]]]]"):
         with pytest.raises(VssError, match="f is not valid JSON"):
             list(json_parts(io.BytesIO(raw), "f"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vsscli.data.classes import ClassTable
 from vsscli.exchange.items import Choices, Item, Writer
-from vsscli.exchange.jsonparts import json_text
+from vsscli.exchange.jsonfiles import json_text
 from vsscli.exchange.rle import class_runs, pack_counts
 from vsscli.exchange.sink import Sink
 

@@ -10,7 +10,7 @@ import numpy as np
 from vsscli.data.classes import IGNORE, ClassTable
 from vsscli.data.png import encode_label
 from vsscli.exchange.items import Choices, Item, Writer
-from vsscli.exchange.jsonparts import json_text
+from vsscli.exchange.jsonfiles import json_text
 from vsscli.exchange.sink import Sink
 
 FIELD = "labels"

@@ -16,7 +16,7 @@ from vsscli.data.pixels import require_pixels
 from vsscli.data.png import parse_png
 from vsscli.errors import VssError
 from vsscli.exchange.items import Found, Item, Reading, Size
-from vsscli.exchange.jsonparts import PART, json_text
+from vsscli.exchange.jsonfiles import PART, json_text
 from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
 from vsscli.exchange.shapewriter import ShapeWriter, box_of
 from vsscli.structured import parse_json

@@ -17,7 +17,7 @@ from vsscli.data.classes import ClassTable
 from vsscli.data.pixels import require_pixels
 from vsscli.errors import VssError
 from vsscli.exchange.items import Choices, Found, Item, Reading, Size
-from vsscli.exchange.jsonparts import json_parts, json_text
+from vsscli.exchange.jsonfiles import json_parts, json_text
 from vsscli.exchange.rle import pack_brush, unpack_brush
 from vsscli.exchange.shapes import DAMAGE, Draw, draw_shapes, pixels, polygon
 from vsscli.exchange.shapewriter import ShapeWriter

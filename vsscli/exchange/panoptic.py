@@ -14,7 +14,7 @@ from vsscli.data.masks import read_colour_mask
 from vsscli.errors import VssError
 from vsscli.exchange.coco import categories, image_entry, read_index
 from vsscli.exchange.items import Choices, Found, Item, Reading, Size, Writer
-from vsscli.exchange.jsonparts import json_text
+from vsscli.exchange.jsonfiles import json_text
 from vsscli.exchange.shapes import DAMAGE
 from vsscli.exchange.shapewriter import box_of, class_masks
 from vsscli.exchange.sink import Sink
