@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+gc.disable()  # while tests are imported
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What tests find out about files is not remembered where users' programs look for it."""
@@ -25,8 +29,8 @@ def _cache_of_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _videos_drawn_once() -> Iterator[None]:
-    """Recipes' videos are copies of those that another test had drawn (`small.copy_scene`)."""
-    from small import copy_scene
+    """Recipes' videos are copies of those that another test had drawn."""
+    from drawn_once import copy_scene
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("vsscli.data.layouts.draw_scene", copy_scene)
@@ -50,6 +54,12 @@ def few_points(monkeypatch: pytest.MonkeyPatch) -> None:
     from small import compare_few_points
 
     compare_few_points(monkeypatch)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays: looking through it for garbage, again and again, takes a tenth of all time."""
+    gc.enable()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +13,6 @@ import yaml
 
 from vsscli.context import Context
 from vsscli.data.layouts import open_dataset
-from vsscli.drawn.config import Scene
-from vsscli.drawn.scene import draw_scene
 from vsscli.models.build import build_network
 from vsscli.models.checkpoints import Checkpoint, save_checkpoint
 from vsscli.recipes.readout import Predict
@@ -28,8 +23,6 @@ from vsscli.training import run
 from vsscli.training.begun import TrainResult
 from vsscli.training.objectives import labels, pseudo_labels
 from vsscli.training.set_prediction import SetPredictionSettings
-
-_drawn = tempfile.TemporaryDirectory(prefix="vss-drawn-")
 
 SCENE = {"videos": 2, "unlabelled_videos": 2, "val_videos": 1, "frames": 6, "size": [48, 64]}
 
@@ -92,18 +85,6 @@ def train(
 ) -> TrainResult:
     """Train a recipe into a folder, whose parent is the workspace."""
     return run.train(recipe, out, context=Context(out.parent, data_root, device, talk=talk), **options)
-
-
-def copy_scene(scene: Scene, root: Path, talk: Talk = SILENCE) -> None:
-    """What `draw_scene` does, with copies of videos that are drawn once in every process: a twentieth of the time."""
-    kept = Path(_drawn.name, sha256(scene.model_dump_json().encode()).hexdigest())
-    if not root.exists():
-        draw_scene(scene, kept)
-        try:
-            shutil.copytree(kept, root)
-        except OSError:  # a full disk, a folder that can't be written: what is tested
-            shutil.rmtree(root, ignore_errors=True)
-    draw_scene(scene, root, talk)
 
 
 def compare_few_points(patch: pytest.MonkeyPatch) -> None:
