@@ -19,8 +19,8 @@ QUIET = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
 OFFLINE = {"HF_HUB_OFFLINE": "1"}
 
 CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-WORKERS = os.environ.get("VSS_TEST_WORKERS", str(CORES + 2))
-"""Test processes: two more than there are cores, since tests wait for children and disks a fifth of the time."""
+WORKERS = os.environ.get("VSS_TEST_WORKERS", str(CORES + 1))
+"""Test processes: one more than there are cores, since tests wait for children and disks a fifth of the time."""
 
 SPREAD = ("-n", WORKERS, "--dist", "loadfile", "--no-loadscope-reorder")
 """A file's tests run in one process, so that what they share is made once, in the order of `tests/conftest.py`."""

@@ -24,7 +24,7 @@ from vsscli.data.remap import remap_masks
 from vsscli.drawn.config import Scene
 from vsscli.drawn.scene import draw_scene
 from vsscli.errors import VssError
-from vsscli.files import clear_folder, clear_parts, part_of, whole_file, write_text
+from vsscli.files import clear_folder, clear_parts, is_running, part_of, whole_file, write_text
 from vsscli.pipeline import masks as masks_module
 
 
@@ -77,6 +77,20 @@ def test_clearing_unfinished_files_takes_links_by_themselves(tmp_path: Path, oth
     clear_folder(one.parent, ".png")
     assert os.listdir(one.parent) == [part_of(one).name]
     assert snapshot(others) == before
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="other systems tell no more than a number")
+def test_what_has_ended_does_not_run_even_if_nobody_asks_for_its_exit_code() -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+    try:
+        assert not is_running(child)
+    finally:
+        os.waitpid(child, 0)
+    assert is_running(os.getpid())
+    assert is_running(os.getppid())
 
 
 def test_what_another_machine_is_writing_is_not_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,7 +120,11 @@ def _short(name: str) -> str:
 
 
 def is_running(process: int) -> bool:
-    """Whether a process of this number runs on this machine; true where that can't be checked harmlessly."""
+    """Whether a process of this number runs on this machine; true where that can't be checked harmlessly.
+
+    One that has ended is not running, even if nobody has asked for its exit code: in containers whose first process
+    asks for none, killed ones stay in the list for ever.
+    """
     if os.name != "posix":
         return True
     if process == 0:
@@ -131,7 +135,11 @@ def is_running(process: int) -> bool:
         return False
     except PermissionError:
         pass
-    return True
+    try:
+        state = Path(f"/proc/{process}/stat").read_bytes().rpartition(b")")[2].split()[0]
+    except (OSError, IndexError):
+        return True  # another system than Linux
+    return state not in (b"Z", b"X")
 
 
 def write_text(path: Path, text: str) -> None:
