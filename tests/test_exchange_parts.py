@@ -266,9 +266,21 @@ def test_frames_are_found_by_what_others_call_them(name: str, address: str | Non
     assert (found.address if found else None) == address
 
 
+@pytest.mark.parametrize(
+    "name", ["day2/cam/00001.png", "masks/day2/cam_00001.png", "day2/cam/1.png", "day2/cam_1.png", "day2_cam/00001.png"]
+)
+def test_folders_name_a_video_that_is_called_after_its_path(name: str) -> None:
+    places = [Place(video, f"{t:05d}", None) for video in ("cam", "day1_cam", "day2_cam") for t in range(3)]
+    found = Matcher(places).find(name)
+    assert found is not None
+    assert found.address == "day2_cam/00001"
+    assert not is_elsewhere(name, found)
+
+
 def test_a_folder_that_is_no_video_of_the_frame_is_noticed() -> None:
     frame, still = Place("über", "frame-7", None), Place("still", "still", None)
     assert is_elsewhere("elsewhere/frame-7.png", frame)
+    assert is_elsewhere("masks/b/00001.png", Place("a", "00001", None))  # there is an a in masks
     for name in ("frame-7.png", "u\u0308ber/frame-7.png", "x/über_frame-7.png", "/data/upload/3/0a1b2c3d-frame-7.png"):
         assert not is_elsewhere(name, frame)
     assert not is_elsewhere("train2017/still.jpg", still)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 import zlib
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exchange_samples import SIZE, TABLE, read_as, write_as, write_dataset, write_predictions_folder
+from exchange_samples import ADDRESSES, SIZE, TABLE, read_as, write_as, write_dataset, write_predictions_folder
 from PIL import Image
 from test_exchange_formats import COCO, CVAT_IMAGES, CVAT_VIDEO, LABELME
 
@@ -183,6 +184,22 @@ def test_two_labels_of_one_frame_are_refused(tmp_path: Path) -> None:
     assert "day1/000" in error.message
 
 
+@pytest.mark.parametrize("other", ["alley", "wall"])
+def test_frames_of_videos_that_are_not_here_are_left_out(tmp_path: Path, other: str) -> None:
+    """Their stems may be those of frames that are here, and were labelled under their own names."""
+    data, masks = write_dataset(tmp_path / "data"), write_predictions_folder(tmp_path / "masks")
+    shutil.rmtree(data / "data" / "day2")
+    (data / "val.txt").write_text("day1\n")
+    (masks / "day2").rename(masks / other)
+    for number, mask in enumerate(sorted((masks / other).iterdir())):
+        mask.rename(mask.with_name(f"{number:03d}.png"))
+    done = import_labels(masks, tmp_path / "out", context=Context(tmp_path, data))
+    ours = [address for address in ADDRESSES if address.startswith("day1/")]
+    assert (done.new, [name.split("/")[0] for name in done.unmatched]) == (ours, [other] * len(done.unmatched))
+    for address in ours:
+        assert (tmp_path / "out" / f"{address}.png").read_bytes() == (masks / f"{address}.png").read_bytes()
+
+
 def test_names_of_no_frame_are_refused_when_there_is_no_other(tmp_path: Path) -> None:
     data, masks = write_dataset(tmp_path / "data"), write_predictions_folder(tmp_path / "masks")
     for folder in list(masks.iterdir()):
@@ -241,3 +258,9 @@ def test_a_folder_of_nothing_is_in_no_format(tmp_path: Path) -> None:
     with open_source_files(tmp_path / "a") as source:
         assert "--from" in refusal(lambda: guess_format(source)).hint
     assert "not there" in refusal(lambda: read_as("coco", tmp_path / "b.json")).message
+
+
+def test_datumaros_own_format_is_told_from_cocos(tmp_path: Path) -> None:
+    write_as("datumaro", tmp_path / "a.json")
+    with open_source_files(tmp_path / "a.json") as source:
+        assert "Datumaro" in refusal(lambda: guess_format(source)).message

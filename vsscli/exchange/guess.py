@@ -26,6 +26,11 @@ def guess_format(source: Source) -> str:
     found = []
     if any(name.endswith(".xml") and _begins(source, name, b"<annotations") for name in source.names):
         found.append("cvat")
+    if any(b'"dm_format_version"' in _head(source, name) for name in source.matching("*.json")[:32]):
+        raise VssError(
+            f"{source.path} is in Datumaro's own format, which is only written",
+            "let Datumaro convert it (`datum convert -i FOLDER -if datumaro -f coco -o NEW`), and import NEW",
+        )
     if any("segmentationclass/" in name and name.endswith(".png") for name in names):
         found.append("voc")
     jsons = source.matching("*.json")[:32]
@@ -41,13 +46,16 @@ def guess_format(source: Source) -> str:
 
 
 def _begins(source: Source, name: str, mark: bytes) -> bool:
+    return mark in _head(source, name)
+
+
+def _head(source: Source, name: str) -> bytes:
     with source.open(name) as file:
-        return mark in file.read(HEAD)
+        return file.read(HEAD)
 
 
 def _json_kind(source: Source, name: str) -> str:
-    with source.open(name) as file:
-        head = file.read(HEAD)
+    head = _head(source, name)
     if b'"segments_info"' in head or PurePosixPath(name).name.lower().startswith("panoptic"):
         return "coco-panoptic"
     if (b'"shapes"' in head and b'"imagePath"' in head) or b'"shape_type"' in head:

@@ -39,6 +39,7 @@ class Matcher:
 
     In this order: ``<video>/<stem>`` (the end of a longer path), ``<video>_<stem>`` or ``<video>-<stem>``, a stem that
     is one frame's alone, and the number of a frame in a video, however it is padded and whatever letters stand before.
+    Folders name a video joined by ``_``, too; the longest end of a path that is a video counts.
     The first of these that fits counts; where it fits several frames, there is no match. A name in the folder of a
     video never means a frame of another one whose stem it happens to have.
 
@@ -75,13 +76,15 @@ class Matcher:
     def find(self, name: str) -> Place | None:
         """The frame that a name means, if it is one frame's."""
         *folders, last = _path(name).split("/")
-        paths = ("/".join(folders[depth:]) for depth in range(len(folders)))
-        videos = [self._videos[path] for path in paths if path in self._videos]
+        # A video that is not the only one of its name is called after its path: day1/cam.mp4 is day1_cam.
+        paths = (mark.join(folders[depth:]) for depth in range(len(folders)) for mark in "/_")
+        videos = [self._videos[path] for path in dict.fromkeys(paths) if path in self._videos]
         for video in videos:
             if (place := video.named(last)) is not None:
                 return place
-        for known in (self._joined,) if videos else (self._joined, self._stems):
-            for stem in (last, UPLOADED.sub("", last, 1)):
+        ends = ["_".join([*folders[depth:], last]) for depth in range(len(folders) + 1)]
+        for known, stems in ((self._joined, ends), (self._stems, () if videos else ends[-1:])):
+            for stem in (*stems, *(UPLOADED.sub("", stem, 1) for stem in stems[-1:])):
                 if stem in known:
                     return known[stem][0] if len(known[stem]) == 1 else None
         for video_name in self._named_videos(folders, last):
@@ -94,7 +97,8 @@ class Matcher:
         """The videos that a frame's name may name: by its folder, by the text before its number, or as the only one."""
         numbered = NUMBER.match(last)
         before = "" if numbered is None else UPLOADED.sub("", numbered["before"], 1).rstrip("_-. ")
-        names = [*folders[-1:], before]
+        names = ["_".join(folders[depth:]) for depth in range(len(folders))]
+        names += ["_".join([*folders[depth:], before]) for depth in range(len(folders) + 1)]
         if len(self._videos) == 1 and not folders:
             names += self._videos
         return [name for name in names if name in self._videos]
@@ -104,7 +108,8 @@ def is_elsewhere(name: str, place: Place) -> bool:
     """Whether a name that was found as a frame is in a folder, and names the frame's video nowhere: the folder may be
     that of another video, whose frames only have the same stems."""
     path = _path(name)
-    return "/" in path and composed(place.video) not in path and not name.startswith("/data/upload/")
+    named = re.search(rf"(?<![^\W_]){re.escape(composed(place.video))}(?![^\W_])", path.replace("/", "_"))
+    return "/" in path and named is None and not name.startswith("/data/upload/")
 
 
 def elsewhere_warning(found: Sequence[tuple[str, str]]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -143,11 +144,12 @@ def import_labels(
         elsewhere: list[tuple[str, str]] = []
         writer = None if sink is None else PngWriter(sink, table, Choices())
         context.talk.say(f"reading {source} as {form}")
-        listed = (
-            found.name
-            for found in reader_of(form)(Reading(reading.source, names, ids))
-            if found.numbered is None  # counted from 0
-        )
+
+        def listed() -> Iterator[str]:
+            for found in reader_of(form)(Reading(reading.source, names, ids)):
+                if found.numbered is None:  # counted from 0
+                    yield found.name
+
         frames.count_from(first_frame, listed, context.talk)
         with context.talk.track("import", 0, "frame") as advance:
             for found in reader_of(form)(reading):
@@ -240,12 +242,13 @@ class _Frames:
         self._places = [Place(f.video, f.stem, video.size, f.number) for video in videos for f in video.frames]
         self._matcher = None if dataset is None else Matcher(self._places)
 
-    def count_from(self, first: int | None, names: Iterable[str], talk: Talk) -> None:
-        """Decide which number the source gives the first frame of a video file."""
+    def count_from(self, first: int | None, names: Callable[[], Iterable[str]], talk: Talk) -> None:
+        """Decide which number the source, which has these names, gives the first frame of a video file."""
+        self._names = names
         if self._matcher is None or not any(place.number is not None for place in self._places):
             return
         if first is None:
-            first = self._certain_first(set(names), talk)
+            first = self._certain_first(set(names()), talk)
         self._matcher = Matcher(self._places, first)
 
     def _certain_first(self, names: set[str], talk: Talk) -> int:
@@ -266,10 +269,19 @@ class _Frames:
     def find(self, found: Found) -> Place | None:
         """The frame that is meant, if it is one."""
         if self._matcher is not None:
-            return self._matcher.find(found.name) if found.numbered is None else self._matcher.at(found.numbered)
+            place = self._matcher.find(found.name) if found.numbered is None else self._matcher.at(found.numbered)
+            strays = place is not None and found.numbered is None and is_elsewhere(found.name, place)
+            return None if strays and place is not None and place.address in self._named else place
         path = PurePosixPath(found.name.replace("\\", "/"))
         stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
         return Place(path.parent.name or stem, stem, None)
+
+    @cached_property
+    def _named(self) -> set[str]:
+        """Frames that the source names with their video: what has only the same stem is of a video that is not here."""
+        assert self._matcher is not None
+        found = ((name, self._matcher.find(name)) for name in self._names())
+        return {place.address for name, place in found if place is not None and not is_elsewhere(name, place)}
 
 
 def _goal(out: Path, place: Place) -> Path:
