@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,24 @@ def test_a_model_labels_frames_as_the_command_line_does(model: vsscli.Model, tra
     assert isinstance(model.network, torch.nn.Module)
     again = model.predict_files(str(tmp_path / "own"), tmp_path / "again")
     assert (again / "v0" / "a.png").read_bytes() == (masks / "v0" / "a.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("frame", "what"),
+    [
+        (np.zeros((4, 4), np.uint8), r"the frame has shape \(4, 4\)"),
+        (np.zeros((4, 4, 3)), "float64, not uint8"),
+        (Image.new("L", (4, 4)), r"the frame has shape \(4, 4\)"),
+        (Path("a.jpg"), "a path, 'a.jpg', not pixels"),
+        ("a.jpg", "a path, 'a.jpg', not pixels"),
+        (["a.jpg"], "frame 0 is a path"),
+    ],
+)
+def test_what_is_alone_and_no_frame_is_refused(model: vsscli.Model, frame: Any, what: str) -> None:
+    """A fraction that is cast to uint8, as the remedy once said, is a black frame."""
+    with pytest.raises(vsscli.VssError, match=what) as caught:
+        model.label(frame)
+    assert ": frame.astype" not in caught.value.hint
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
 
@@ -103,8 +103,10 @@ class Model:
             A frame has another shape or type, or memory does not suffice.
         """
         predictor = self._predictor(tta, plan)
-        if isinstance(frames, np.ndarray) and frames.ndim == 3:
-            return predictor.label(_image(frames, "the frame"))
+        given: Any = frames
+        one = given.ndim != 4 if isinstance(given, np.ndarray) else not isinstance(given, Iterable)
+        if one or isinstance(given, str):
+            return predictor.label(_image(given, "the frame"))
         images = [_image(frame, f"frame {number}") for number, frame in enumerate(frames)]
         predictor.begin()
         return [predictor.labels([image])[0] for image in images]
@@ -211,13 +213,18 @@ def load(path: str | Path, context: Context | None = None) -> Model:
     return Model(path, context or Context())
 
 
-def _image(frame: np.ndarray, what: str) -> np.ndarray:
+def _image(frame: Any, what: str) -> np.ndarray:
     """The frame, after checking that networks can take it."""
+    if isinstance(frame, str | Path):
+        raise VssError(
+            f"{what} is a path, {str(frame)!r}, not pixels", "label files by model.predict_files(source, out)"
+        )
     values = np.asarray(frame)
     if values.ndim != 3 or values.shape[2] != 3 or not values.size:
         raise VssError(f"{what} has shape {values.shape}, not (H, W, 3)", "give one RGB image, or a sequence of them")
     if values.dtype != np.uint8:
         raise VssError(
-            f"{what} has type {values.dtype}, not uint8", "give RGB values from 0 to 255: frame.astype('uint8')"
+            f"{what} has type {values.dtype}, not uint8",
+            "give RGB values from 0 to 255; of values from 0 to 1, these are (frame * 255).round().astype('uint8')",
         )
     return np.require(values, requirements=["C", "W"])  # torch takes it without a copy
