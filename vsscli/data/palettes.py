@@ -98,10 +98,13 @@ def read_few_bits(samples: np.ndarray, depth: int, legend: Legend | None, where:
     stretched = [sample * (255 // (2**depth - 1)) for sample in used]
     if legend is None or stretched == used or not all(map(legend.knows, stretched)):
         return samples
+    each = ", ".join(f"{sample}: CLASS" for sample in used)
     raise VssError(
         f"{where} is a grey PNG of {depth} bit{'s' if depth > 1 else ''} with values {_listed(used)}; if an optimiser "
         f"of PNGs wrote it, they stand for {_listed(stretched)}, and either may be right",
-        "write it as an 8-bit grey PNG",
+        "write it as an 8-bit grey PNG of the right ones, or say what its numbers are, in ids.yaml: "
+        f"{{target: CLASSES, map: {{{each}}}}}; and make masks of these classes: "
+        "vss remap --source ids.yaml --masks FOLDER --out NEW",
     )
 
 
