@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from listener import Counting
+from listener import Counting, Listener
 from store_samples import CLASSES, distributions, prediction_header, snapshot, write_predictions
 
+from vsscli.context import Context
 from vsscli.engine.engine import Engine, grouped
 from vsscli.engine.local import packed
 from vsscli.engine.part import Part
@@ -224,6 +225,13 @@ def test_parts_of_a_fusion_have_the_bytes_of_the_whole(tmp_path: Path, stores: l
     for number in (1, 2):
         smooth(open_store(parts), 1, tmp_path / "smooth.zarr", engine=Engine(1), part=Part(number, 2))
     assert snapshot(tmp_path / "smooth.zarr") == snapshot(smooth(open_store(parts), 1, tmp_path / "all.zarr"))
+
+
+def test_a_part_of_a_fusion_is_not_said_to_be_the_whole(tmp_path: Path, stores: list[Store]) -> None:
+    talk = Listener()
+    ensemble([store.path for store in stores], part=Part(2, 2), context=Context(tmp_path, talk=talk))
+    assert talk.said[-1].startswith("fused part 2/2 of 2 stores")
+    assert "whole once all parts are there" in talk.said[-1]
 
 
 def test_a_part_is_not_smoothed_before_the_whole_is_fused(stores: list[Store]) -> None:

@@ -153,6 +153,8 @@ def test_parts_make_the_store_that_one_run_makes(
     assert predicted[0] > 0
     assert predicted[0] + predicted[1] == whole.predicted
     assert predicted[2] == 0
+    assert run([*named, "--out", str(tmp_path / "parts.zarr"), "--part", "9/9"]) == 0
+    assert "part 9/9 of train has no video" in capfd.readouterr().err
     assert snapshot(tmp_path / "parts.zarr") == snapshot(whole.store)
 
 

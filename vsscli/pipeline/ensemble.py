@@ -149,7 +149,8 @@ def ensemble(
             part=part,
             force=force,
         )
-        context.talk.say(f"fused {len(sources)} stores into {path}; no network was loaded")
+        whose, whole = ("", "") if part == WHOLE else (f"part {part} of ", ", which is whole once all parts are there")
+        context.talk.say(f"fused {whose}{len(sources)} stores into {path}{whole}; no network was loaded")
     if temporal:
         from vsscli.pipeline.smoothing import smooth_store
 

@@ -133,7 +133,8 @@ def predict_split(
         talk.say(f"{older} is incomplete and in an earlier format, which can't be continued: predicting all frames")
     fabric.barrier()  # no process writes before all have counted
     if not missing:
-        talk.say(f"cached: {path} holds all {total} frames of {whose}; no network was loaded")
+        cached = f"cached: {path} holds all {total} frames of {whose}" if total else f"{whose} has no video"
+        talk.say(f"{cached}; no network was loaded")
         return Prediction(path, 0, total)
     views = asked.look.how.plan
     talk.say(
