@@ -13,6 +13,8 @@ from listener import Listener
 from PIL import Image
 from store_samples import distributions, prediction_header, shrink, write_predictions
 
+from vsscli.context import Context
+from vsscli.data.config import Data
 from vsscli.data.folders import read_video_folder
 from vsscli.data.inputs import open_input
 from vsscli.data.layouts import open_dataset, plain_data
@@ -22,7 +24,10 @@ from vsscli.errors import VssError
 from vsscli.evaluation.labels import FolderLabels
 from vsscli.evaluation.score import score
 from vsscli.fusion.temporal import smooth
+from vsscli.metrics.registry import compare_neighbours
+from vsscli.pipeline.evaluate import evaluate
 from vsscli.pipeline.inspection import inspect_data
+from vsscli.recipes.schema import Recipe
 from vsscli.store.encode import encode
 from vsscli.store.header import Encoding
 from vsscli.store.reader import Store, open_store
@@ -154,6 +159,23 @@ def test_the_doctor_names_twins_uneven_padding_and_gaps(tmp_path: Path) -> None:
     say_numbering([read_video_folder(unpadded(tmp_path / "p", "{:03d}") / "data" / "v", "v")], quiet := Listener())
     assert not quiet.said
     assert not quiet.warned
+
+
+def test_figures_of_neighbours_say_where_frames_are_none(tmp_path: Path) -> None:
+    root = unpadded(tmp_path)
+    (root / "data" / "v" / "origin").rename(root / "v")
+    (root / "data" / "v" / "mask").rename(root / "mask")
+    held_out = ("v/1..3", "v/8..12")
+    places = {"videos": ("v",), "masks": "mask/{frame}.png", "held_out": held_out, "classes": "classes.json"}
+    recipe = Recipe(name="r", data=Data(name="clips", root=str(root), layout="files", **places))
+    said = {}
+    for metric in ("miou", "vc2"):
+        talk = Listener()
+        evaluate(root / "pred", metrics=[metric], recipe=recipe, context=Context(root, talk=talk))
+        said[metric] = [text for text in talk.said if "gaps in time" in text]
+    gap = "1 of 1 videos have gaps in time, such as v between 3 and 8: metrics of consistency treat these as neighbours"
+    assert said == {"miou": [], "vc2": [gap]}
+    assert compare_neighbours(["miou", "tc"])
 
 
 def as_strings(path: Path) -> Store:

@@ -65,6 +65,11 @@ def say_numbering(videos: Sequence[FolderVideo], talk: Talk) -> None:
             f"frames of {len(uneven)} of {len(videos)} videos are padded unevenly, such as {long} and {short} in "
             f"{video.name}: were two sets of frames put into one folder?"
         )
+    say_gaps(videos, talk)
+
+
+def say_gaps(videos: Sequence[FolderVideo], talk: Talk) -> None:
+    """Report gaps in time, as between two ranges of a video that are held out."""
     apart = [(video, found) for video in videos if (found := gaps(video.stems))]
     if apart:
         video, found = apart[0]

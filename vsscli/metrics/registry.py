@@ -60,6 +60,12 @@ def need_masks(names: Sequence[str]) -> bool:
     return not all(metric is not None and metric.without_truth for metric in asked)
 
 
+def compare_neighbours(names: Sequence[str]) -> bool:
+    """Whether any of some figures compares frames with the next ones, so that gaps in time matter."""
+    asked = map(metric_of, metric_names(names))
+    return any(metric is not None and metric.gaps for metric in asked)
+
+
 def build_metrics(names: Sequence[str], setting: Setting) -> list[Metric]:
     """The accumulators that compute some figures, each once, in the order of `METRICS`."""
     asked = [(metric, [name for name in names if metric.answers(name)]) for metric in METRICS]

@@ -10,7 +10,7 @@ from typing import Any
 from vsscli.context import Context
 from vsscli.data.layouts import Dataset
 from vsscli.data.masks import noted_first
-from vsscli.data.numbering import say_order
+from vsscli.data.numbering import say_gaps, say_order
 from vsscli.data.sound import say_remark
 from vsscli.data.verdict import Remark, counted_remedy
 from vsscli.data.videos import FolderVideo
@@ -20,7 +20,7 @@ from vsscli.evaluation.doubts import doubts
 from vsscli.evaluation.figures import Figures
 from vsscli.evaluation.score import score
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL
-from vsscli.metrics.registry import DEFAULT_METRICS, need_masks
+from vsscli.metrics.registry import DEFAULT_METRICS, compare_neighbours, need_masks
 from vsscli.pipeline.learned import chosen_frames, chosen_remark, learned_frames, learned_remark, without_masks
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.pipeline.workspace import newest_store
@@ -127,6 +127,8 @@ def evaluate(
     talk.say(f"scoring {path} on split {found.split!r} of {dataset.name}, protocol {protocol!r}")
     videos = dataset.split(found.split)
     say_order(videos, talk)
+    if compare_neighbours(metrics):
+        say_gaps(videos, talk)
 
     def scored(videos: Sequence[FolderVideo], talk: Talk) -> Figures:
         return score(
