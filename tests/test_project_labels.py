@@ -72,6 +72,26 @@ def test_masks_among_clips_are_refused(tmp_path: Path, below: str) -> None:
         started(tmp_path)
 
 
+def test_several_masks_of_each_image_are_refused(tmp_path: Path) -> None:
+    photo(tmp_path / "leftImg8bit" / "b_000001_000019_leftImg8bit.png", 1)
+    for kind in ("color", "labelIds"):
+        mask(tmp_path / "gtFine" / f"b_000001_000019_gtFine_{kind}.png", 0, 1)
+    classes(tmp_path, "road", "sky")
+    with pytest.raises(VssError, match="gtFine has Cityscapes' masks, several kinds of each image") as caught:
+        started(tmp_path)
+    assert "vss remap --source cityscapes" in caught.value.hint
+
+
+def test_labels_of_yolo_are_not_overlooked(tmp_path: Path) -> None:
+    photo(tmp_path / "images" / "a.jpg", 1)
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "a.txt").write_text("0 0 0 1 0 1 1\n")
+    (tmp_path / "data.yaml").write_text("names: [road]\n")
+    with pytest.raises(VssError, match="holds labels of YOLO") as caught:
+        started(tmp_path)
+    assert "vss import ." in caught.value.hint
+
+
 @pytest.mark.parametrize("later", [False, True])
 def test_masks_in_a_folder_beside_each_clip_are_labels_and_no_frames(tmp_path: Path, later: bool) -> None:
     classes(tmp_path, "road", "sky")

@@ -230,6 +230,11 @@ def _class_table(folder: Path, found: Survey, named: str | None, ask: Ask, talk:
         else:
             rows += [row for row in table_of_names(names_in(folder / name, form)) if row not in rows]
     if not rows:
+        if (folder / "data.yaml").is_file() and any(folder.rglob("labels/**/*.txt")):
+            raise VssError(
+                f"{folder} holds labels of YOLO, which are read once there is a project",
+                "run `vss init --classes data.yaml`, then in that folder `vss import .`, then `vss init` again",
+            )
         raise VssError(
             f"{folder} holds neither labels nor a class table",
             "write the names of your classes into classes.txt, one a line, or name a class table: --classes FILE",

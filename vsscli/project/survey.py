@@ -77,7 +77,7 @@ def survey(root: Path, skip: Sequence[str]) -> Survey:
     Raises
     ------
     VssError
-        The folder can't be read, or has masks in the same folder as what they are masks of.
+        The folder can't be read, has masks in the same folder as what they are masks of, or several kinds of masks.
     """
     found = Survey()
     there = [below for below in folders_below(root).there if not below.parts or below.parts[0] not in skip]
@@ -89,6 +89,8 @@ def survey(root: Path, skip: Sequence[str]) -> Survey:
     for below in folders:
         _require_apart(root / below, masks=below in masks)
     tops = {_top(below, {other for other in folders if other in films or held[other] in FRAMES}) for below in masks}
+    for top in sorted(tops):
+        _require_one_kind(root, top)
     for below in folders:
         if any(below == top or top in below.parents for top in tops):
             continue
@@ -167,6 +169,17 @@ def _require_apart(folder: Path, *, masks: bool) -> None:
         raise VssError(
             f"{folder} has masks beside what they are masks of, such as {pair[0].name} and {pair[1].name}",
             "move the masks into a folder of their own, such as masks/, and run `vss init` again",
+        )
+
+
+def _require_one_kind(root: Path, top: Path) -> None:
+    """Refuse Cityscapes' masks, of which each image has several: ids, colours, instances."""
+    ids = next((root / top).rglob("*_labelIds.png"), None)
+    if ids is not None and ids.with_name(ids.name.replace("_labelIds.", "_color.")).is_file():
+        raise VssError(
+            f"{root / top} has Cityscapes' masks, several kinds of each image, such as {ids.name}",
+            f"make one in VSPW's classes: vss remap --source cityscapes --masks {root / top} --out NEW; move NEW "
+            f"to where {top} is, and {top} elsewhere, and run `vss init --classes vspw124`",
         )
 
 
