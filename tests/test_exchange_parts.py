@@ -284,6 +284,9 @@ def test_a_folder_that_is_no_video_of_the_frame_is_noticed() -> None:
     for name in ("frame-7.png", "u\u0308ber/frame-7.png", "x/über_frame-7.png", "/data/upload/3/0a1b2c3d-frame-7.png"):
         assert not is_elsewhere(name, frame)
     assert not is_elsewhere("train2017/still.jpg", still)
+    assert not is_elsewhere("masks/day1/007/00001.png", Place("day1/007", "00001", None))
+    assert not is_elsewhere("masks/cam00001.png", Place("cam", "00001", None))
+    assert is_elsewhere("cam2/00001.png", Place("cam", "00001", None))
 
 
 def test_numbers_alone_mean_the_frames_of_the_only_video() -> None:

@@ -107,8 +107,8 @@ class Matcher:
 def is_elsewhere(name: str, place: Place) -> bool:
     """Whether a name that was found as a frame is in a folder, and names the frame's video nowhere: the folder may be
     that of another video, whose frames only have the same stems."""
-    path = _path(name)
-    named = re.search(rf"(?<![^\W_]){re.escape(composed(place.video))}(?![^\W_])", path.replace("/", "_"))
+    path, video = _path(name), composed(place.video).replace("/", "_")
+    named = re.search(rf"(?<![^\W_]){re.escape(video)}(?=\d*$|[\W_])", path.replace("/", "_"))
     return "/" in path and named is None and not name.startswith("/data/upload/")
 
 
