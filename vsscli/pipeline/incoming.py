@@ -268,13 +268,16 @@ class _Frames:
 
     def find(self, found: Found) -> Place | None:
         """The frame that is meant, if it is one."""
-        if self._matcher is not None:
-            place = self._matcher.find(found.name) if found.numbered is None else self._matcher.at(found.numbered)
-            strays = place is not None and found.numbered is None and is_elsewhere(found.name, place)
-            return None if strays and place is not None and place.address in self._named else place
-        path = PurePosixPath(found.name.replace("\\", "/"))
-        stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
-        return Place(path.parent.name or stem, stem, None)
+        if self._matcher is None:
+            path = PurePosixPath(found.name.replace("\\", "/"))
+            stem = path.stem if path.suffix.lower() in IMAGE_SUFFIXES else path.name
+            return Place(path.parent.name or stem, stem, None)
+        if found.numbered is not None:
+            return self._matcher.at(found.numbered)
+        place = self._matcher.find(found.name)
+        if place is not None and is_elsewhere(found.name, place) and place.address in self._named:
+            return None
+        return place
 
     @cached_property
     def _named(self) -> set[str]:
