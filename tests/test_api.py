@@ -116,6 +116,12 @@ def test_what_is_no_frame_is_refused(model: vsscli.Model, frame: np.ndarray, wha
         model.label(frame if frame.ndim == 4 else [frame])
 
 
+def test_frames_are_no_split(model: vsscli.Model) -> None:
+    with pytest.raises(vsscli.VssError, match="takes the name of a split, not list") as caught:
+        model.predict([np.zeros((4, 4, 3), np.uint8)])  # type: ignore[arg-type]
+    assert "model.label(frames)" in caught.value.hint
+
+
 def test_a_store_gives_what_was_predicted(model: vsscli.Model, stores: list[vsscli.OpenStore], home: Path) -> None:
     store = vsscli.open_store(str(stores[0].path))
     assert (store.kind, store.classes) == ("prediction", model.classes)
@@ -160,6 +166,7 @@ def test_the_other_commands_do_what_the_command_line_does(
     assert vsscli.ensemble(paths, np.array([1, 3]), context=context).store == fused.store
     scored = vsscli.evaluate(fused.store, context=context).figures.to_json()
     assert scored.items() <= told("eval", "--pred", fused.store).items()
+    assert vsscli.evaluate(fused.store, metrics="mIoU", context=context).figures.values == {"miou": scored["miou"]}
     pseudo = vsscli.pseudo([str(trained)], context=context)
     assert vsscli.pseudo(str(trained), context=context).store == pseudo.store
     assert pseudo.to_json() == told("pseudo", "--models", trained, "--device", "cpu")
@@ -174,12 +181,14 @@ def test_a_loaded_recipe_takes_no_overrides(home: Path, context: vsscli.Context)
 
 
 def test_a_pipeline_runs(home: Path, trained: Path, context: vsscli.Context) -> None:
+    """With a single stage, override and setting, each of which may stand alone."""
     recipe = home / "student.yaml"
     recipe.write_text(json.dumps(small_recipe(home / "data", steps=2).model_dump(mode="json")))
     (home / "p.yaml").write_text("name: p\nstages: {student: {do: train, recipe: student.yaml}}\n")
-    ran = vsscli.run(home / "p.yaml", overrides=["stages.student.set={seed: 3}"], context=context)
+    ran = vsscli.run(home / "p.yaml", "student", overrides="stages.student.set={seed: 3}", context=context)
     assert ran.result("student").path.is_file()
-    assert vsscli.load_recipe(recipe).name == "small"
+    assert vsscli.load_recipe(recipe, "name=other").name == "other"
+    assert vsscli.Context(trackers="wandb").trackers == ("wandb",)
 
 
 @pytest.mark.parametrize(

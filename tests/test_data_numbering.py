@@ -180,8 +180,12 @@ def test_figures_of_neighbours_say_where_frames_are_none(tmp_path: Path) -> None
 
 def as_strings(path: Path) -> Store:
     """A store of 12 frames as earlier versions wrote it: 1, 10, 11, 12, 2, …"""
-    header, names = prediction_header(3, Encoding(step=1)), sorted(map(str, range(1, 13)))
-    means = distributions(0, 12, 3)
+    return named(path, sorted(map(str, range(1, 13))))
+
+
+def named(path: Path, names: list[str]) -> Store:
+    """A store of frames of these names."""
+    header, means = prediction_header(3, Encoding(step=1)), distributions(0, len(names), 3)
     with StoreWriter(path, header) as writer:
         for segment in writer.pending("v", names, means.shape[2:]):
             encoding = header.parsed_encoding()
@@ -207,6 +211,15 @@ def test_a_store_in_the_order_of_strings_is_not_smoothed_along_it(tmp_path: Path
         tmp_path / "p.zarr", prediction_header(3, Encoding(step=1)), {"v": distributions(0, 3, 3)}
     )
     smooth(padded, 1, tmp_path / "s.zarr")
+
+
+def test_smoothing_says_where_frames_are_no_neighbours(tmp_path: Path) -> None:
+    apart, whole = Listener(), Listener()
+    smooth(named(tmp_path / "a.zarr", ["1", "2", "3", "8", "9"]), 1, tmp_path / "sa.zarr", talk=apart)
+    smooth(named(tmp_path / "b.zarr", ["1", "2", "3", "4", "5"]), 1, tmp_path / "sb.zarr", talk=whole)
+    gap = "1 of 1 videos have gaps in time, such as v between 3 and 8: smoothing along time treats these as neighbours"
+    assert gap in apart.said
+    assert not whole.said
 
 
 def test_entries_of_a_submission_stay_in_the_order_of_their_names(tmp_path: Path) -> None:

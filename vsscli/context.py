@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vsscli.names import several
 from vsscli.talk import SILENCE, Talk
 
 
@@ -62,7 +63,7 @@ class Context:
         batch_size: int = 8,
         talk: Talk = SILENCE,
         engine: str = "local",
-        trackers: Sequence[str] = (),
+        trackers: str | Sequence[str] = (),
         nodes: int = 1,
         strategy: str = "auto",
     ) -> None:
@@ -75,7 +76,7 @@ class Context:
             "batch_size": batch_size,
             "talk": talk,
             "engine": engine,
-            "trackers": tuple(trackers),
+            "trackers": several(trackers),
             "nodes": nodes,
             "strategy": strategy,
         }

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
+from typing import overload
 
 from vsscli.errors import VssError
 
@@ -91,6 +93,15 @@ def require_names(names: Iterable[str], what: str, remedy: str) -> None:
         fault = name_fault(name)
         if fault:
             raise VssError(f"{what}: {shown_name(name)} {fault}", remedy)
+
+
+@overload
+def several(given: str | Iterable[str]) -> tuple[str, ...]: ...
+@overload
+def several(given: str | Path | Iterable[str | Path]) -> tuple[str | Path, ...]: ...
+def several(given: str | Path | Iterable[str | Path]) -> tuple[str | Path, ...]:
+    """The names or paths in an argument that may also be a single one, which is no sequence of letters."""
+    return (given,) if isinstance(given, str | Path) else tuple(given)
 
 
 def plain_name(text: str) -> str:

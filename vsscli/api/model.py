@@ -18,6 +18,7 @@ from vsscli.inference.plans import AugmentationPlan
 from vsscli.inference.predictor import Predictor
 from vsscli.models.checkpoints import Checkpoint, restore_network
 from vsscli.models.network import Network
+from vsscli.names import several
 from vsscli.pipeline.masks import predict_input
 from vsscli.pipeline.predict import predict_split
 from vsscli.pipeline.request import chosen_plan, read_out
@@ -143,6 +144,10 @@ class Model:
         force
             Write a new store beside one with other settings in the same place.
         """
+        given: Any = split
+        if not isinstance(given, str):
+            what = f"predict takes the name of a split, not {type(given).__name__}"
+            raise VssError(what, "label frames by model.label(frames), and files by model.predict_files(source, out)")
         done = predict_split(
             self.path,
             split,
@@ -170,7 +175,7 @@ class Model:
         Existing predictions of the same model and frames are kept unless ``force``. With ``overlay``,
         ``<out>/<video>.mp4`` shows the labels over the frames. Returns ``out``.
         """
-        sources = [Path(source)] if isinstance(source, str | Path) else list(map(Path, source))
+        sources = [Path(one) for one in several(source)]
         predict_input(
             self.path,
             sources,

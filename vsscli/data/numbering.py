@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from vsscli.data.video import Video
@@ -19,6 +19,9 @@ from vsscli.talk import Talk
 DIGITS = re.compile("([0-9]+)")  # `\d` and `isdigit` also match digits of other scripts
 NUMBER = re.compile(r"(-?)([0-9]{1,300})(?:\.([0-9]{1,300}))?")
 HEXADECIMAL = re.compile("[0-9a-f]+|[0-9A-F]+")
+
+CONSISTENCY = "metrics of consistency treat"
+"""What takes frames around a gap in time as neighbours, in `say_gaps`."""
 
 Key = Callable[[str], tuple[object, ...]]
 
@@ -65,17 +68,19 @@ def say_numbering(videos: Sequence[FolderVideo], talk: Talk) -> None:
             f"frames of {len(uneven)} of {len(videos)} videos are padded unevenly, such as {long} and {short} in "
             f"{video.name}: were two sets of frames put into one folder?"
         )
-    say_gaps(videos, talk)
+    say_gaps({video.name: video.stems for video in videos}, CONSISTENCY, talk)
 
 
-def say_gaps(videos: Sequence[FolderVideo], talk: Talk) -> None:
-    """Report gaps in time, as between two ranges of a video that are held out."""
-    apart = [(video, found) for video in videos if (found := gaps(video.stems))]
-    if apart:
-        video, found = apart[0]
+def say_gaps(stems: Mapping[str, Sequence[str]], who: str, talk: Talk) -> None:
+    """Report gaps in time, as between two ranges of a video that are held out, in the frames of videos by name.
+
+    ``who`` is not aware of them, with its verb.
+    """
+    apart = {name: found for name, video in stems.items() if (found := gaps(video))}
+    for name, found in [*apart.items()][:1]:
         talk.say(
-            f"{len(apart)} of {len(videos)} videos have gaps in time, such as {video.name} between {found[0][0]} and "
-            f"{found[0][1]}: metrics of consistency treat these as neighbours"
+            f"{len(apart)} of {len(stems)} videos have gaps in time, such as {name} between {found[0][0]} and "
+            f"{found[0][1]}: {who} these as neighbours"
         )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from vsscli.data.flow import flow, small_grey
-from vsscli.data.numbering import is_in_time
+from vsscli.data.numbering import is_in_time, say_gaps
 from vsscli.engine.engine import LOCAL, Engine
 from vsscli.engine.part import WHOLE, Part
 from vsscli.errors import VssError
@@ -87,7 +87,7 @@ def smooth(
     reader
         Reads the images, so that neighbours are moved by the optical flow; `None`: they are not moved.
     talk
-        Called with the progress, by frame.
+        Hears of gaps in time, and of progress by frame.
     engine
         Where videos are smoothed.
     part
@@ -107,6 +107,7 @@ def smooth(
     header = smoothed_header(store, reach, place_of(out), motion=reader is not None)
     videos = require_complete(store)
     _require_order(store, videos)
+    say_gaps({name: store.stems(name) for name in videos}, "smoothing along time treats", talk)
     with StoreWriter(out, header, force=force) as writer:
         mine = part.of(videos, [len(store.stems(video)) for video in videos])
         task, lengths = _Smoothing(store, reach, reader, writer), [len(store.stems(video)) for video in mine]

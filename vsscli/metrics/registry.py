@@ -12,6 +12,7 @@ from vsscli.metrics.confusion import ConfusionMatrix
 from vsscli.metrics.consistency import VideoConsistency
 from vsscli.metrics.metric import Metric, Setting
 from vsscli.metrics.warp import WarpedConsistency
+from vsscli.names import several
 
 METRICS: tuple[type[Metric], ...] = (
     ConfusionMatrix,
@@ -24,7 +25,7 @@ METRICS: tuple[type[Metric], ...] = (
 DEFAULT_METRICS = ("miou", "wiou", "vc8", "vc16")
 
 
-def metric_names(asked: Sequence[str]) -> tuple[str, ...]:
+def metric_names(asked: str | Sequence[str]) -> tuple[str, ...]:
     """Check the names of metrics.
 
     Returns
@@ -37,7 +38,7 @@ def metric_names(asked: Sequence[str]) -> tuple[str, ...]:
     VssError
         A name is unknown, or there are none.
     """
-    names = tuple(dict.fromkeys(name.lower() for name in asked))
+    names = tuple(dict.fromkeys(name.lower() for name in several(asked)))
     known = [name for metric in METRICS for name in metric.names]
     if not names:
         raise VssError("no metrics were given", f"name some of {', '.join(known)}")
@@ -56,14 +57,12 @@ def metric_of(name: str) -> type[Metric] | None:
 
 def need_masks(names: Sequence[str]) -> bool:
     """Whether any of some figures compares with ground truth."""
-    asked = map(metric_of, metric_names(names))
-    return not all(metric is not None and metric.without_truth for metric in asked)
+    return any(metric is not None and not metric.without_truth for metric in map(metric_of, names))
 
 
 def compare_neighbours(names: Sequence[str]) -> bool:
     """Whether any of some figures compares frames with the next ones, so that gaps in time matter."""
-    asked = map(metric_of, metric_names(names))
-    return any(metric is not None and metric.gaps for metric in asked)
+    return any(metric is not None and metric.gaps for metric in map(metric_of, names))
 
 
 def build_metrics(names: Sequence[str], setting: Setting) -> list[Metric]:

@@ -17,8 +17,9 @@ from vsscli.errors import VssError
 from vsscli.fusion.ensemble import fuse, fused_header, normalised_weights
 from vsscli.fusion.mix import Method
 from vsscli.fusion.sources import require_alike
+from vsscli.names import several
 from vsscli.pipeline.predicted import warn_of_missing
-from vsscli.pipeline.workspace import Begin, several, store_path, unheard
+from vsscli.pipeline.workspace import Begin, store_path, unheard
 from vsscli.store.reader import open_store
 from vsscli.store.remote import place_of
 
@@ -50,7 +51,7 @@ def ensemble(
     method: Method = "arithmetic",
     temperatures: Sequence[float] = (),
     fit_weights: bool = False,
-    fit_on: Sequence[str | Path] = (),
+    fit_on: str | Path | Sequence[str | Path] = (),
     temporal: int = 0,
     split: str | None = None,
     workers: int | None = None,
@@ -101,7 +102,7 @@ def ensemble(
         The options exclude each other, the weights do not match the stores, the stores can't be fused pixel by pixel,
         or masks are missing.
     """
-    stores, temperatures = several(stores), tuple(temperatures)
+    stores, fit_on, temperatures = several(stores), several(fit_on), tuple(temperatures)
     require_possible(
         len(stores),
         weights,

@@ -10,7 +10,7 @@ from typing import Any
 from vsscli.context import Context
 from vsscli.data.layouts import Dataset
 from vsscli.data.masks import noted_first
-from vsscli.data.numbering import say_gaps, say_order
+from vsscli.data.numbering import CONSISTENCY, say_gaps, say_order
 from vsscli.data.sound import say_remark
 from vsscli.data.verdict import Remark, counted_remedy
 from vsscli.data.videos import FolderVideo
@@ -20,7 +20,7 @@ from vsscli.evaluation.doubts import doubts
 from vsscli.evaluation.figures import Figures
 from vsscli.evaluation.score import score
 from vsscli.metrics.protocols import DEFAULT_PROTOCOL
-from vsscli.metrics.registry import DEFAULT_METRICS, compare_neighbours, need_masks
+from vsscli.metrics.registry import DEFAULT_METRICS, compare_neighbours, metric_names, need_masks
 from vsscli.pipeline.learned import chosen_frames, chosen_remark, learned_frames, learned_remark, without_masks
 from vsscli.pipeline.predicted import open_predicted
 from vsscli.pipeline.workspace import newest_store
@@ -82,7 +82,7 @@ class Evaluation:
 def evaluate(
     prediction: str | Path | None = None,
     *,
-    metrics: Sequence[str] = DEFAULT_METRICS,
+    metrics: str | Sequence[str] = DEFAULT_METRICS,
     split: str | None = None,
     recipe: Recipe | str | Path | None = None,
     protocol: str = DEFAULT_PROTOCOL,
@@ -97,7 +97,7 @@ def evaluate(
         A prediction store, or a folder of ``<video>/<stem>.png`` class-index masks; `None`: the newest store of an
         evaluation split in the workspace, of the recipe's data set if a recipe is given.
     metrics
-        Names such as ``miou``, ``wiou`` and ``vc8``.
+        A name such as ``miou``, ``wiou`` or ``vc8``, or several.
     split
         Which videos; `None`: the store's own split, or ``val``.
     recipe
@@ -115,6 +115,7 @@ def evaluate(
         There is nothing to score, or prediction and data do not fit together.
     """
     talk = context.talk
+    metrics = metric_names(metrics)
     recipe = None if recipe is None else as_recipe(recipe)
     if prediction is None:
         path = newest_store(context.workspace, "evaluation", None if recipe is None else recipe.data.name)
@@ -128,7 +129,7 @@ def evaluate(
     videos = dataset.split(found.split)
     say_order(videos, talk)
     if compare_neighbours(metrics):
-        say_gaps(videos, talk)
+        say_gaps({video.name: video.stems for video in videos}, CONSISTENCY, talk)
 
     def scored(videos: Sequence[FolderVideo], talk: Talk) -> Figures:
         return score(

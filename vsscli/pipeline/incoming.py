@@ -34,6 +34,7 @@ from vsscli.exchange.png import PngWriter, numbers_in, require_classes
 from vsscli.exchange.sink import Sink
 from vsscli.exchange.source import open_source_files
 from vsscli.inside import require_folder
+from vsscli.names import several
 from vsscli.pipeline.frames import every_video, in_store
 from vsscli.recipes.load import as_recipe
 from vsscli.recipes.schema import Recipe
@@ -78,7 +79,7 @@ def import_labels(
     recipe: Recipe | str | Path | None = None,
     classes: str | None = None,
     changes: Mapping[str, str] | None = None,
-    without: Collection[str] = (),
+    without: str | Collection[str] = (),
     first_frame: int | None = None,
     prediction: str | Path | None = None,
     dry_run: bool = False,
@@ -139,7 +140,7 @@ def import_labels(
         form = guess_format(files) if form == FOLDER else form
         if form == "png":
             require_classes(numbers_in(files), ids, table, source)
-        reading = Reading(files.without(without), names, ids)
+        reading = Reading(files.without(several(without)), names, ids)
         done, taken, by_number = Imported(out, form), dict[str, str](), set[str]()
         elsewhere: list[tuple[str, str]] = []
         writer = None if sink is None else PngWriter(sink, table, Choices())

@@ -20,10 +20,11 @@ from vsscli.fusion.threshold import (
     write_pseudo,
 )
 from vsscli.inference.processes import processes_for
+from vsscli.names import several
 from vsscli.pipeline.ensemble import ensemble
 from vsscli.pipeline.predict import Prediction, predict_split
 from vsscli.pipeline.predicted import warn_of_missing
-from vsscli.pipeline.workspace import Begin, several, unheard
+from vsscli.pipeline.workspace import Begin, unheard
 from vsscli.recipes.pipeline import DEFAULT_PERCENTILE
 from vsscli.store.reader import open_store
 from vsscli.store.remote import beside, place_of

@@ -13,6 +13,7 @@ from typing import Any
 
 from vsscli.context import Context
 from vsscli.errors import VssError
+from vsscli.names import several
 from vsscli.page.folder import PAGE, SUMMARY, fresh_report, require_replaceable
 from vsscli.page.layers import WIDTH
 from vsscli.page.page import ASSETS, asset, page
@@ -22,7 +23,7 @@ from vsscli.pipeline.findings import reliability, scores
 from vsscli.pipeline.origin import networks, origin
 from vsscli.pipeline.predicted import warn_of_missing
 from vsscli.pipeline.subject import KEYS, Subject, open_subject
-from vsscli.pipeline.workspace import newest_store, several
+from vsscli.pipeline.workspace import newest_store
 
 FORMAT = 1
 """Of ``summary.json``."""
@@ -45,7 +46,7 @@ def write_report(
     predictions: str | Path | Sequence[str | Path] = (),
     *,
     pseudo: str | Path | None = None,
-    runs: Sequence[str | Path] = (),
+    runs: str | Path | Sequence[str | Path] = (),
     out: str | Path | None = None,
     every: int = 1,
     frames: int | None = None,
@@ -87,7 +88,7 @@ def write_report(
     talk = context.talk
     named = several(predictions)
     if not named and pseudo is None:
-        named = [newest_store(context.workspace)]
+        named = (newest_store(context.workspace),)
         talk.say(f"reporting on the newest store, {named[0]}")
     subject = open_subject(named, pseudo, context.data_root)
     for store in subject.predictions:
@@ -96,7 +97,7 @@ def write_report(
     require_replaceable(folder)
     if subject.missing:
         talk.warn(f"there are no frames to draw over: {subject.missing}")
-    summary = _summary(subject, [Path(run) for run in runs], command, context)
+    summary = _summary(subject, [Path(run) for run in several(runs)], command, context)
     chosen = {name: chosen_frames(len(subject.first.stems(name)), every, frames) for name in subject.videos()}
     with fresh_report(folder) as inside:
         drawn = []

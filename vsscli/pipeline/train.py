@@ -17,7 +17,7 @@ def train(
     recipe: Recipe | str | Path,
     out: str | Path | None = None,
     *,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     context: Context = Context(),
     pseudo_labels: str | Path | None = None,
     init: str | Path | None = None,

@@ -27,11 +27,6 @@ def unheard(place: Path, sources: Sequence[Path]) -> None:
     """The `Begin` that does nothing."""
 
 
-def several(paths: str | Path | Sequence[str | Path]) -> list[str | Path]:
-    """The paths in an argument that may also be a single one."""
-    return [paths] if isinstance(paths, str | Path) else list(paths)
-
-
 def run_folder(workspace: Path, recipe_name: str) -> Path:
     """Folder of a training run.
 

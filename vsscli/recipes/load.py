@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vsscli.errors import VssError
+from vsscli.names import several
 from vsscli.recipes.compose import lay_over, override, read_recipe
 from vsscli.recipes.faults import Further, nothing_further, shown, validated
 from vsscli.recipes.find import find_named, find_recipe
@@ -19,7 +20,7 @@ PLACES_AND_ADVICE = ("root", "root_env", "publisher", "without")
 """Keys of `data` for places and advice to people: they change no result."""
 
 
-def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(source: str | Path, overrides: str | Sequence[str] = ()) -> Recipe:
     """Read and validate a recipe.
 
     Parameters
@@ -28,7 +29,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         A YAML file; if there is no such file, a recipe that ships with vss: ``recipes/camvid/student.yaml``,
         ``camvid/student.yaml`` or ``camvid/student``.
     overrides
-        ``key.key=value`` each, the value as YAML: ``train.steps=200``, ``augment.crop=[256, 320]``.
+        ``key.key=value``, or several, the value as YAML: ``train.steps=200``, ``augment.crop=[256, 320]``.
 
     Returns
     -------
@@ -46,7 +47,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return validated(document, f"recipe {path}", Recipe)
 
 
-def as_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def as_recipe(recipe: Recipe | str | Path, overrides: str | Sequence[str] = ()) -> Recipe:
     """Return a recipe as given, or load it with `load_recipe`.
 
     Raises
@@ -64,7 +65,9 @@ def as_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Rec
     return recipe
 
 
-def load_pipeline(source: str | Path, overrides: Sequence[str] = (), further: Further = nothing_further) -> Pipeline:
+def load_pipeline(
+    source: str | Path, overrides: str | Sequence[str] = (), further: Further = nothing_further
+) -> Pipeline:
     """Read and validate a pipeline; arguments and errors as for `load_recipe`.
 
     ``further`` adds checks: see `vsscli.recipes.faults.find_faults`.
@@ -75,7 +78,7 @@ def load_pipeline(source: str | Path, overrides: Sequence[str] = (), further: Fu
     return validated(document, f"recipe {path}", Pipeline, further)
 
 
-def load_any(source: str | Path, overrides: Sequence[str] = ()) -> Recipe | Pipeline:
+def load_any(source: str | Path, overrides: str | Sequence[str] = ()) -> Recipe | Pipeline:
     """Read and validate a recipe or a pipeline; arguments and errors as for `load_recipe`."""
     path, document = open_document(source, overrides)
     if is_pipeline(document):
@@ -129,11 +132,11 @@ def stage_document(
     return document, file
 
 
-def open_document(source: str | Path, overrides: Sequence[str] = ()) -> tuple[Path, Document]:
+def open_document(source: str | Path, overrides: str | Sequence[str] = ()) -> tuple[Path, Document]:
     """The file of a recipe, and its content merged with what it extends and with overrides."""
     path = find_recipe(source)
     document = read_recipe(path)
-    for text in overrides:
+    for text in several(overrides):
         override(document, text)
     return path, document
 

@@ -85,7 +85,7 @@ class Job:
         return [other for other in self.pipeline.stages if other in behind and other in self.recipes]
 
 
-def open_job(source: str | Path, overrides: Sequence[str] = (), *, context: Context = Context()) -> Job:
+def open_job(source: str | Path, overrides: str | Sequence[str] = (), *, context: Context = Context()) -> Job:
     """Read a pipeline, as `vsscli.recipes.load.load_pipeline` does, and the recipes of its stages.
 
     Raises

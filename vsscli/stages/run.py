@@ -16,6 +16,7 @@ from vsscli.engine.engine import Engine
 from vsscli.errors import VssError
 from vsscli.inference.processes import launch
 from vsscli.inside import require_inside
+from vsscli.names import several
 from vsscli.recipes.graph import chosen, in_order, require_stage
 from vsscli.stages.cost import time_left
 from vsscli.stages.job import Job, open_job
@@ -51,11 +52,11 @@ class Ran:
 
 def run(
     pipeline: str | Path,
-    stages: Sequence[str] = (),
+    stages: str | Sequence[str] = (),
     *,
-    overrides: Sequence[str] = (),
+    overrides: str | Sequence[str] = (),
     until: str | None = None,
-    force: Sequence[str] = (),
+    force: str | Sequence[str] = (),
     context: Context = Context(),
 ) -> Ran:
     """Run the stages of a pipeline that are not done, as ``vss run`` does.
@@ -67,7 +68,7 @@ def run(
     stages, until
         Stages to run with everything they need, or the last stage to run; without either, all.
     overrides
-        ``key.key=value`` each.
+        ``key.key=value``, or several.
     force
         Stages to repeat even though they are done.
     context
@@ -78,7 +79,8 @@ def run(
     VssError
         As `run_pipeline` does, or the pipeline or one of its recipes is wrong.
     """
-    return run_pipeline(open_job(pipeline, overrides, context=context), names=stages, until=until, force=force)
+    job = open_job(pipeline, overrides, context=context)
+    return run_pipeline(job, names=several(stages), until=until, force=several(force))
 
 
 def run_pipeline(

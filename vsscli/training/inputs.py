@@ -27,6 +27,13 @@ DATA = "data "
 SCORED = "scored on"
 """Key of the split that is validated on; it decides the figures and no weight."""
 
+MEANING = {
+    "init": "initial weights",
+    "pseudo_labels": "pseudo-labels",
+    CONTENT: "pseudo-labels, by their content",
+}
+"""What the fingerprints that are no data are of."""
+
 NOTED = re.compile(r"(\d+) frames, names ([0-9a-f]{16}), content ([0-9a-f]{64}|-)")
 
 
@@ -41,6 +48,17 @@ def training_inputs(recipe: Recipe, init: Path | None, pseudo_labels: Path | Non
         store = open_store(path)
         inputs |= {"pseudo_labels": store.fingerprint, CONTENT: store.content()}
     return inputs
+
+
+def other_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which of the inputs that are no data are others than those of an earlier run, as text; empty if none is."""
+    for name in sorted(before.keys() | now.keys()):
+        if not name.startswith((DATA, SCORED)) and before.get(name) != now.get(name):
+            meaning = MEANING.get(name, name)
+            if name in before and name in now:
+                return f"it had other {meaning}"
+            return f"it had {meaning}, and now has none" if name in before else f"it had no {meaning}, and now has some"
+    return ""
 
 
 def data_inputs(sources: Sources, digests: Digests | None, talk: Talk = SILENCE) -> dict[str, str]:

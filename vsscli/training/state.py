@@ -21,7 +21,7 @@ from vsscli.models.shares import gathered, parted, share_of, shared_like
 from vsscli.recipes.load import recipe_from_dict
 from vsscli.recipes.schema import Recipe
 from vsscli.training.averaging import AveragedWeights
-from vsscli.training.inputs import CONTENT, DATA, SCORED, changed_data, changed_score
+from vsscli.training.inputs import CONTENT, changed_data, changed_score, other_inputs
 from vsscli.training.learner import Learner
 from vsscli.training.objectives.table import Objectives
 
@@ -196,18 +196,13 @@ def other_run(checkpoint: Checkpoint, recipe: Recipe, inputs: dict[str, str]) ->
         # Before `balance` existed, the weights were of the whole sum.
         known["unlabelled"]["balance"] = checkpoint.recipe["unlabelled"].get("balance", "none")
     unnoted = {CONTENT: inputs[CONTENT]} if lacks_content(checkpoint, inputs) else {}
-    there = {**known, "inputs": {**_without_data(checkpoint.inputs), **unnoted}}
-    wanted = {**recipe.model_dump(mode="json"), "inputs": _without_data(inputs)}
-    return _difference(_decisive(there), _decisive(wanted))
+    wanted = recipe.model_dump(mode="json")
+    return _difference(_decisive(known), _decisive(wanted)) or other_inputs({**checkpoint.inputs, **unnoted}, inputs)
 
 
 def lacks_content(checkpoint: Checkpoint, inputs: dict[str, str]) -> bool:
     """Whether a checkpoint is from a version that recorded how its pseudo-labels were made, but not their content."""
     return CONTENT in inputs and CONTENT not in checkpoint.inputs and "pseudo_labels" in checkpoint.inputs
-
-
-def _without_data(inputs: dict[str, str]) -> dict[str, str]:
-    return {name: noted for name, noted in inputs.items() if not name.startswith((DATA, SCORED))}
 
 
 def _decisive(values: dict[str, Any]) -> dict[str, Any]:
