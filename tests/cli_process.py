@@ -74,10 +74,17 @@ class Running:
     def wait_until(self, ready: Callable[[], object]) -> None:
         """Wait for a sign of progress."""
         deadline = time.monotonic() + 240
-        while not ready():
+        while not self._is(ready):
             assert time.monotonic() < deadline
             assert self.process.poll() is None, self.process.communicate()[1]
             time.sleep(0.01)
+
+    @staticmethod
+    def _is(ready: Callable[[], object]) -> bool:
+        try:
+            return bool(ready())
+        except FileNotFoundError:  # a folder that it listed is gone
+            return False
 
     def signal(self, number: int) -> None:
         """Send a signal to all its processes, as a terminal does."""
