@@ -115,7 +115,7 @@ def test_what_is_counted_is_the_read_out_that_will_run(counted: list[Mapping[str
 
 def test_masks_added_up_at_full_size_take_more_memory() -> None:
     tiny = find_listed("swin_tiny").config(head=HEAD, sizes={"width": 12, "depths": (1, 1, 1, 1)})
-    images = torch.rand(1, 3, 256, 256)
+    images = torch.rand(1, 3, 64, 64)
     full, grid = (
         _peak(build_network({**tiny, "readout": readout}, 124, load_pretrained=False), images, training=False)
         for readout in ("full", "grid")
