@@ -127,6 +127,16 @@ def test_stills_are_videos_of_one_frame(tmp_path: Path) -> None:
     assert masked(data.split("train")) == ["a/a"]
 
 
+def test_stills_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    images(tmp_path / "day1", ["001.jpg", "002.jpg"])
+    images(tmp_path / "b" / "day2", ["001.jpg", "cam.jpg"])
+    write_clip(tmp_path / "cam.mp4", frames=2)
+    mask(tmp_path / "labels" / "day1_001" / "day1_001.png")
+    data = opened(tmp_path, videos=["*.mp4"], stills=["day1", "b/day2"], masks="labels/{video}/{frame}.png")
+    assert [video.name for video in data.split("train")] == ["cam", "day1_001", "002", "b_day2_001", "b_day2_cam"]
+    assert masked(data.split("train")) == ["day1_001/day1_001"]
+
+
 def test_videos_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     for day in ("day1", "day2"):
         write_clip(tmp_path / day / "cam.mp4", frames=2)

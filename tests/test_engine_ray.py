@@ -151,21 +151,26 @@ def test_results_come_in_order_with_messages_and_the_first_error(
 
 @dataclass(frozen=True)
 class Failing:
-    """Warns of each number and fails, the later the lower it is."""
+    """Warns of each number and fails, 1 after 3, which leaves a file."""
+
+    failed: Path
 
     def __call__(self, numbers: Sequence[int], threads: int, talk: Talk) -> Iterator[int]:
         for number in numbers:
             talk.warn(f"{number} is odd")
             talk.warn(f"{number} has no half")
+            while number == 1 and not self.failed.exists():
+                time.sleep(0.1)
+            self.failed.touch()
             time.sleep(4 - number)
             raise VssError(f"{number} can't be halved", "leave it out")
         yield 0
 
 
-def test_the_first_error_in_order_is_raised_after_what_was_said_before_it(cluster: Any) -> None:
+def test_the_first_error_in_order_is_raised_after_what_was_said_before_it(cluster: Any, tmp_path: Path) -> None:
     heard = Listener()
     with pytest.raises(VssError, match="1 can't be halved") as caught:
-        list(ON_RAY.map("halve", Failing(), [1, 3], [16] * 2, heard))
+        list(ON_RAY.map("halve", Failing(tmp_path / "failed"), [1, 3], [16] * 2, heard))
     assert "in __call__" in str(caught.value.__cause__)
     assert sorted(heard.warned) == ["1 has no half", "1 is odd", "3 has no half", "3 is odd"]
 

@@ -277,6 +277,32 @@ def test_folders_name_a_video_that_is_called_after_its_path(name: str) -> None:
     assert not is_elsewhere(name, found)
 
 
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("day1/cam_000001.png", "clips_day1_cam/000001"),
+        ("day2/cam/000001.png", "clips_day2_cam/000001"),
+        ("day2/cam_1.png", "clips_day2_cam/000001"),
+        ("day1/003.png", "photos_day1_003/photos_day1_003"),
+        ("elsewhere/day1/003.png", None),  # may be of another place's first day
+        ("elsewhere/day1/cam_000001.png", None),
+        ("cam_000001.png", None),
+        ("front_cam/000001.png", None),
+        ("roof/cam_000001.png", None),  # roof_cam is below both a and b
+    ],
+)
+def test_folders_name_a_video_without_the_first_of_its_own(name: str, address: str | None) -> None:
+    """As in clips/day1/cam.mp4 and masks/day1/cam_000001.png. What only sounds alike, old_front_cam, is no path."""
+    paths = [("clips", "day1", "cam"), ("clips", "day2", "cam"), ("a", "roof", "cam"), ("b", "roof", "cam")]
+    places = [Place("_".join(path), f"{t:06d}", None, t, path) for path in paths for t in range(3)]
+    for day in ("day1", "day2"):
+        places.append(Place(f"photos_{day}_003", f"photos_{day}_003", None, path=("photos", day, "003")))
+    places += [Place("old_front_cam", f"{t:06d}", None, t) for t in range(3)]
+    found = Matcher(places).find(name)
+    assert (None if found is None else found.address) == address
+    assert found is None or not is_elsewhere(name, found)
+
+
 def test_a_folder_that_is_no_video_of_the_frame_is_noticed() -> None:
     frame, still = Place("über", "frame-7", None), Place("still", "still", None)
     assert is_elsewhere("elsewhere/frame-7.png", frame)

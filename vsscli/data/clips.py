@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import glob
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -52,7 +53,7 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
         missing.
     """
     videos = [_by_frame(video) for video in _videos(root, data.videos)] if data.videos else []
-    videos += [video for folder in data.stills for video in _stills(root / folder)]
+    videos += _stills(root, data.stills, [video.name for video in videos])
     twice = sorted(
         {one.name for one in videos if sum(composed(one.name) == composed(other.name) for other in videos) > 1}
     )
@@ -109,11 +110,21 @@ def _by_frame(video: Video) -> FolderVideo:
     return video
 
 
-def _stills(folder: Path) -> list[FolderVideo]:
-    if not folder.is_dir():
-        raise VssError(f"data.stills: there is no folder {folder}", "give folders of images that are not videos")
-    images = by_stem(folder, IMAGE_SUFFIXES)
-    return [FolderVideo(stem, (Frame(stem, stem, images[stem]),)) for stem in in_time(images)]
+def _stills(root: Path, folders: Sequence[str], videos: Iterable[str]) -> list[FolderVideo]:
+    """The images of folders of stills. One that shares its name with others, or with a video, is called after its path,
+    as a video is: ``day1/001.jpg`` is ``day1_001``."""
+    found: list[tuple[tuple[str, ...], Path]] = []
+    for folder in folders:
+        if not (root / folder).is_dir():
+            what = f"data.stills: there is no folder {root / folder}"
+            raise VssError(what, "give folders of images that are not videos")
+        images = by_stem(root / folder, IMAGE_SUFFIXES)
+        found += [(Path(folder).parts, images[stem]) for stem in in_time(images)]
+    often = Counter(map(composed, [*videos, *(image.stem for _, image in found)]))
+    names = [
+        "_".join((*parts, image.stem)) if often[composed(image.stem)] > 1 else image.stem for parts, image in found
+    ]
+    return [FolderVideo(name, (Frame(name, name, image),)) for name, (_, image) in zip(names, found, strict=True)]
 
 
 def _held_out(data: Data, videos: Sequence[FolderVideo]) -> frozenset[str]:

@@ -21,17 +21,24 @@ UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 
 @dataclass(frozen=True)
 class Place:
-    """A frame of the data set: its address, its size in pixels, and its number if it is one of a video file."""
+    """A frame of the data set: its address, its size in pixels, its number if it is one of a video file, and the
+    folders and name that its video is called after, if it is called after these."""
 
     video: str
     stem: str
     size: Size | None
     number: int | None = None
+    path: tuple[str, ...] = ()
 
     @property
     def address(self) -> str:
         """``<video>/<stem>``."""
         return f"{self.video}/{self.stem}"
+
+    @property
+    def ends(self) -> list[str]:
+        """What the video may be called without the first of its folders: at least the last one and its name."""
+        return [composed("_".join(self.path[start:])) for start in range(1, len(self.path) - 1)]
 
 
 class Matcher:
@@ -39,7 +46,8 @@ class Matcher:
 
     In this order: ``<video>/<stem>`` (the end of a longer path), ``<video>_<stem>`` or ``<video>-<stem>``, a stem that
     is one frame's alone, and the number of a frame in a video, however it is padded and whatever letters stand before.
-    Folders name a video joined by ``_``, too; the longest end of a path that is a video counts.
+    Folders name a video joined by ``_``, too; the longest end of a path that is a video counts. A whole path may lack
+    the first folders of what one video or still is called after: ``day1/cam`` is ``clips_day1_cam``.
     The first of these that fits counts; where it fits several frames, there is no match. A name in the folder of a
     video never means a frame of another one whose stem it happens to have.
 
@@ -65,6 +73,10 @@ class Matcher:
             video: FrameNames((called(place.stem, place.number, first), place) for place in frames)
             for video, frames in self._frames.items()
         }
+        self._ends: dict[str, list[str]] = defaultdict(list)
+        for video, frames in self._frames.items():
+            for end in frames[0].ends:
+                self._ends[end].append(video)
 
     def at(self, numbered: Numbered) -> Place | None:
         """The frame with a number in the first of some videos that there is; in the only video, if none is named."""
@@ -77,7 +89,8 @@ class Matcher:
         """The frame that a name means, if it is one frame's."""
         *folders, last = _path(name).split("/")
         # A video that is not the only one of its name is called after its path: day1/cam.mp4 is day1_cam.
-        paths = (mark.join(folders[depth:]) for depth in range(len(folders)) for mark in "/_")
+        paths = [mark.join(folders[depth:]) for depth in range(len(folders)) for mark in "/_"]
+        paths += self._ending("_".join(folders))
         videos = [self._videos[path] for path in dict.fromkeys(paths) if path in self._videos]
         for video in videos:
             if (place := video.named(last)) is not None:
@@ -87,6 +100,10 @@ class Matcher:
             for stem in (*stems, *(UPLOADED.sub("", stem, 1) for stem in stems[-1:])):
                 if stem in known:
                     return known[stem][0] if len(known[stem]) == 1 else None
+        for still in self._ending(ends[0]):
+            place = self._videos[still].named(still)
+            if place is not None:
+                return place
         for video_name in self._named_videos(folders, last):
             place = self._videos[video_name].numbered(last)
             if place is not None:
@@ -99,16 +116,23 @@ class Matcher:
         before = "" if numbered is None else UPLOADED.sub("", numbered["before"], 1).rstrip("_-. ")
         names = ["_".join(folders[depth:]) for depth in range(len(folders))]
         names += ["_".join([*folders[depth:], before]) for depth in range(len(folders) + 1)]
+        names += [*self._ending("_".join(folders)), *self._ending("_".join([*folders, before]))]
         if len(self._videos) == 1 and not folders:
             names += self._videos
         return [name for name in names if name in self._videos]
+
+    def _ending(self, path: str) -> list[str]:
+        """The video whose name ends with a path, if it is the only one."""
+        videos = self._ends.get(path, [])
+        return videos if len(videos) == 1 else []
 
 
 def is_elsewhere(name: str, place: Place) -> bool:
     """Whether a name that was found as a frame is in a folder, and names the frame's video nowhere: the folder may be
     that of another video, whose frames only have the same stems."""
     path, video = _path(name), composed(place.video).replace("/", "_")
-    named = re.search(rf"(?<![^\W_]){re.escape(video)}(?=\d*$|[\W_])", path.replace("/", "_"))
+    names = "|".join((rf"(?<![^\W_]){re.escape(video)}", *(f"^{re.escape(end)}" for end in place.ends)))
+    named = re.search(rf"({names})(?=\d*$|[\W_])", path.replace("/", "_"))
     return "/" in path and named is None and not name.startswith("/data/upload/")
 
 

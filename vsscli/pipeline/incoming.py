@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from vsscli.data.layouts import Dataset, open_dataset, plain_data
 from vsscli.data.masks import MaskIds, read_mask, to_classes
 from vsscli.data.palettes import legend_of
 from vsscli.data.spelling import composed
+from vsscli.data.videos import FolderVideo
 from vsscli.errors import VssError
 from vsscli.exchange.catalogue import reader_of
 from vsscli.exchange.guess import guess_format
@@ -240,7 +242,7 @@ class _Frames:
             composed(frame.address): frame.mask for video in videos for frame in video.frames if frame.mask is not None
         }
         self.stems = {video.name: video.stems for video in videos}
-        self._places = [Place(f.video, f.stem, video.size, f.number) for video in videos for f in video.frames]
+        self._places = [] if dataset is None else list(_places(videos, dataset.root))
         self._matcher = None if dataset is None else Matcher(self._places)
 
     def count_from(self, first: int | None, names: Callable[[], Iterable[str]], talk: Talk) -> None:
@@ -286,6 +288,16 @@ class _Frames:
         assert self._matcher is not None
         found = ((name, self._matcher.find(name)) for name in self._names())
         return {place.address for name, place in found if place is not None and not is_elsewhere(name, place)}
+
+
+def _places(videos: Iterable[FolderVideo], root: Path) -> Iterator[Place]:
+    """The frames of videos, with the folders below the root that a video is called after, if it is."""
+    for video in videos:
+        below = Path(os.path.relpath(video.frames[0].image or root, root))
+        paths = (below.parent.parts, below.with_suffix("").parts)
+        path = next((path for path in paths if composed("_".join(path)) == composed(video.name)), ())
+        for frame in video.frames:
+            yield Place(frame.video, frame.stem, video.size, frame.number, path)
 
 
 def _goal(out: Path, place: Place) -> Path:
