@@ -172,3 +172,28 @@ def test_masks_that_are_in_labels_already_count_from_1_if_they_must(tmp_path: Pa
     mask(tmp_path / "labels" / "a" / "000001.png", 1, 3, 0)
     started(tmp_path)
     assert labels(tmp_path) == {"a/000001": [0, 2, 255]}
+
+
+def test_labels_are_found_by_the_last_folders_of_a_clip(tmp_path: Path) -> None:
+    """In the project's own folder of labels masks are called as frames are; what can't stay there is left as it is."""
+    classes(tmp_path, "sky", "road", "car")
+    for number in (1, 2):
+        write_clip(tmp_path / "clips" / f"day{number}" / "cam.mp4", frames=6, seed=number)
+        mask(tmp_path / "labels" / f"day{number}" / "cam_000003.png", 0, number)
+    with pytest.raises(VssError, match="2 masks belong to no frame") as caught:
+        started(tmp_path)
+    assert "vss import" in caught.value.hint
+    assert {path.name for path in (tmp_path / "labels").iterdir()} == {"day1", "day2"}
+    (tmp_path / "labels").rename(tmp_path / "masks")
+    started(tmp_path)
+    assert labels(tmp_path) == {"clips_day1_cam/000003": [0, 1], "clips_day2_cam/000003": [0, 2]}
+
+
+def test_labels_of_photos_of_one_name_go_by_folders(tmp_path: Path) -> None:
+    classes(tmp_path, "sky", "road", "car")
+    for day in (1, 2):
+        for number in range(4):
+            photo(tmp_path / "photos" / f"day{day}" / f"{number}.jpg", 10 * day + number)
+        mask(tmp_path / "masks" / f"day{day}" / "3.png", 0, day)
+    started(tmp_path)
+    assert labels(tmp_path) == {f"photos_day{day}_3/photos_day{day}_3": [0, day] for day in (1, 2)}

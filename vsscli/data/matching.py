@@ -154,5 +154,6 @@ def _strays(strays: Sequence[Path], videos: Sequence[FolderVideo], root: Path, p
     belong = "mask belongs" if len(strays) == 1 else "masks belong"
     return (
         f"by data.masks {pattern}, {len(strays)} {belong} to no frame: {names}",
-        f"the videos are {known}{more}; rename the masks, move them away, or change data.masks",
+        f"the videos are {known}{more}; rename the masks, change data.masks, or move them to another folder and let "
+        "`vss import FOLDER` find their frames",
     )

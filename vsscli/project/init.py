@@ -315,7 +315,8 @@ def _import(project: Project, found: Survey, first_frame: int | None, context: C
             context.talk.warn(f"{name}: {count} {what}")
         project.imported.append(done)
         known[name] = digests
-    write_text(record, json.dumps(known, indent=1) + "\n")
+    if known:
+        write_text(record, json.dumps(known, indent=1) + "\n")
 
 
 def _fault(read: Callable[..., Imported], context: Context) -> str:
