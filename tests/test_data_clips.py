@@ -137,6 +137,13 @@ def test_stills_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> N
     assert masked(data.split("train")) == ["day1_001/day1_001"]
 
 
+def test_stills_of_an_absolute_folder_are_called_after_their_place_in_the_data(tmp_path: Path) -> None:
+    for day in ("day1", "day2"):
+        images(tmp_path / "x" / day, ["001.jpg"])
+    data = opened(tmp_path / "x", stills=["./day1", str(tmp_path / "x" / "day2")])
+    assert [video.name for video in data.split("train")] == ["day1_001", "day2_001"]
+
+
 def test_videos_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     for day in ("day1", "day2"):
         write_clip(tmp_path / day / "cam.mp4", frames=2)

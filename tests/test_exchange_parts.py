@@ -303,6 +303,28 @@ def test_folders_name_a_video_without_the_first_of_its_own(name: str, address: s
     assert found is None or not is_elsewhere(name, found)
 
 
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("day1/001.png", "day1_001/day1_001"),
+        ("images/day1/a.b 1.png", "day1_a.b 1/day1_a.b 1"),
+        ("u\u0308/001.png", "ü_001/ü_001"),
+        ("001.png", "001/001"),
+        ("elsewhere/001.png", "001/001"),
+        ("ü/009.png", "009/009"),
+        ("day1/009.png", None),  # not there, and not that of another folder
+        ("day/1_001.png", "1_001/1_001"),
+    ],
+)
+def test_folders_name_a_still(name: str, address: str | None) -> None:
+    """Those of day1/, ü/ and of the data set itself, called after their paths where several have one name."""
+    paths = [("001",), ("ü", "001"), ("day1", "001"), ("day1", "a.b 1")]
+    places = [Place("_".join(path), "_".join(path), None, path=path) for path in paths]
+    places += [Place(name, name, None, path=(folder, name)) for folder, name in (("ü", "009"), ("day", "1_001"))]
+    found = Matcher(places).find(name)
+    assert (None if found is None else found.address) == address
+
+
 def test_a_folder_that_is_no_video_of_the_frame_is_noticed() -> None:
     frame, still = Place("über", "frame-7", None), Place("still", "still", None)
     assert is_elsewhere("elsewhere/frame-7.png", frame)

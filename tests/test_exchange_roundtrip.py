@@ -33,6 +33,7 @@ from vsscli.exchange.items import Choices
 from vsscli.exchange.source import open_source_files
 from vsscli.pipeline.export import export_labels
 from vsscli.pipeline.incoming import import_labels
+from vsscli.recipes.schema import Recipe
 
 OUTLINED = [name for name in READ if FORMATS[name].polygons]
 
@@ -164,6 +165,20 @@ def test_labels_of_another_video_are_not_taken_for_a_frame_with_the_same_stem(tm
     (masks / "day3" / "000.png").unlink()
     assert import_labels(masks, tmp_path / "labels", context=context).new == ["day2/007"]
     assert "'day3/007.png' as day2/007" in listener.warned[0]
+
+
+def test_labels_of_stills_go_to_the_image_of_their_folder(tmp_path: Path) -> None:
+    """Of those with a name of their own as well, which an absent image of another folder may have."""
+    for image in ("001", "day1/001", "day2/002"):
+        (tmp_path / image).parent.mkdir(exist_ok=True)
+        Image.new("RGB", SIZE[::-1]).save(tmp_path / f"{image}.jpg")
+    for image in ("day1/001", "day2/001", "day1/002"):
+        write_mask(tmp_path / "masks" / f"{image}.png", LABELS["day1/000"], TABLE)
+    (tmp_path / "names.txt").write_text("\n".join(TABLE.names))
+    data = {"name": "own", "root": str(tmp_path), "layout": "files", "classes": "names.txt"}
+    recipe = Recipe.model_validate({"name": "own", "data": {**data, "stills": [".", "day1", "day2"]}})
+    done = import_labels(tmp_path / "masks", tmp_path / "labels", recipe=recipe)
+    assert (done.new, done.unmatched) == (["day1_001/day1_001"], ["day1/002.png", "day2/001.png"])
 
 
 def test_new_labels_are_compared_with_what_was_predicted(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ the split to train on.
 from __future__ import annotations
 
 import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -119,7 +120,8 @@ def _stills(root: Path, folders: Sequence[str], videos: Iterable[str]) -> list[F
             what = f"data.stills: there is no folder {root / folder}"
             raise VssError(what, "give folders of images that are not videos")
         images = by_stem(root / folder, IMAGE_SUFFIXES)
-        found += [(Path(folder).parts, images[stem]) for stem in in_time(images)]
+        below = Path(os.path.relpath(root / folder, root)).parts  # as an absolute path would be no name
+        found += [(below, images[stem]) for stem in in_time(images)]
     often = Counter(map(composed, [*videos, *(image.stem for _, image in found)]))
     names = [
         "_".join((*parts, image.stem)) if often[composed(image.stem)] > 1 else image.stem for parts, image in found

@@ -6,7 +6,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -22,7 +22,7 @@ UPLOADED = re.compile(r"[0-9a-f]{8}-(?=.)")
 @dataclass(frozen=True)
 class Place:
     """A frame of the data set: its address, its size in pixels, its number if it is one of a video file, and the
-    folders and name that its video is called after, if it is called after these."""
+    folders and name of its video, if it is called after these, and of a still."""
 
     video: str
     stem: str
@@ -34,6 +34,11 @@ class Place:
     def address(self) -> str:
         """``<video>/<stem>``."""
         return f"{self.video}/{self.stem}"
+
+    @property
+    def is_still(self) -> bool:
+        """Whether it is one of a folder of unrelated images."""
+        return self.video == self.stem and bool(self.path)
 
     @property
     def ends(self) -> list[str]:
@@ -49,7 +54,7 @@ class Matcher:
     Folders name a video joined by ``_``, too; the longest end of a path that is a video counts. A whole path may lack
     the first folders of what one video or still is called after: ``day1/cam`` is ``clips_day1_cam``.
     The first of these that fits counts; where it fits several frames, there is no match. A name in the folder of a
-    video never means a frame of another one whose stem it happens to have.
+    video, or of stills, never means a frame of another one whose stem it happens to have.
 
     Parameters
     ----------
@@ -77,6 +82,7 @@ class Matcher:
         for video, frames in self._frames.items():
             for end in frames[0].ends:
                 self._ends[end].append(video)
+        self._stills = {frames[0].path[:-1] for frames in self._frames.values() if frames[0].is_still}
 
     def at(self, numbered: Numbered) -> Place | None:
         """The frame with a number in the first of some videos that there is; in the only video, if none is named."""
@@ -96,9 +102,11 @@ class Matcher:
             if (place := video.named(last)) is not None:
                 return place
         ends = ["_".join([*folders[depth:], last]) for depth in range(len(folders) + 1)]
-        for known, stems in ((self._joined, ends), (self._stems, () if videos else ends[-1:])):
+        stills = [end for end in ends[:-1] if end in self._videos]  # day1/001.jpg may be day1_001
+        stills += [] if videos else ends[-1:]
+        for known, stems in ((self._joined, ends), (self._stems, stills)):
             for stem in (*stems, *(UPLOADED.sub("", stem, 1) for stem in stems[-1:])):
-                if stem in known:
+                if stem in known and not (known is self._stems and self._beside(folders, known[stem][0])):
                     return known[stem][0] if len(known[stem]) == 1 else None
         for still in self._ending(ends[0]):
             place = self._videos[still].named(still)
@@ -120,6 +128,10 @@ class Matcher:
         if len(self._videos) == 1 and not folders:
             names += self._videos
         return [name for name in names if name in self._videos]
+
+    def _beside(self, folders: list[str], place: Place) -> bool:
+        """Whether folders are rather those of other stills than those of a place."""
+        return _shared(folders, place.path[:-1]) < max((_shared(folders, stills) for stills in self._stills), default=0)
 
     def _ending(self, path: str) -> list[str]:
         """The video whose name ends with a path, if it is the only one."""
@@ -158,6 +170,12 @@ def skipping_warning(videos: Sequence[str]) -> str:
         f"the names of frames of {some(videos)} skip numbers, and a task's frame N is taken to be the one at place N "
         "here, from 0: right if the task's video has these frames alone, wrong if it has those between them"
     )
+
+
+def _shared(folders: Sequence[str], others: Sequence[str]) -> int:
+    """How many folders are the same, from the last one on."""
+    pairs = zip(reversed(folders), reversed(others), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == composed(pair[1]), pairs))
 
 
 def _path(name: str) -> str:

@@ -242,7 +242,7 @@ class _Frames:
             composed(frame.address): frame.mask for video in videos for frame in video.frames if frame.mask is not None
         }
         self.stems = {video.name: video.stems for video in videos}
-        self._places = [] if dataset is None else list(_places(videos, dataset.root))
+        self._places = [] if dataset is None else list(_places(videos, dataset))
         self._matcher = None if dataset is None else Matcher(self._places)
 
     def count_from(self, first: int | None, names: Callable[[], Iterable[str]], talk: Talk) -> None:
@@ -290,12 +290,14 @@ class _Frames:
         return {place.address for name, place in found if place is not None and not is_elsewhere(name, place)}
 
 
-def _places(videos: Iterable[FolderVideo], root: Path) -> Iterator[Place]:
-    """The frames of videos, with the folders below the root that a video is called after, if it is."""
+def _places(videos: Iterable[FolderVideo], dataset: Dataset) -> Iterator[Place]:
+    """The frames of videos, with the folders below the root that a video is called after, if it is, and of stills."""
     for video in videos:
-        below = Path(os.path.relpath(video.frames[0].image or root, root))
+        below = Path(os.path.relpath(video.frames[0].image or dataset.root, dataset.root))
         paths = (below.parent.parts, below.with_suffix("").parts)
         path = next((path for path in paths if composed("_".join(path)) == composed(video.name)), ())
+        if dataset.recipe.stills and video.frames[0].stem == video.name:
+            path = paths[1]
         for frame in video.frames:
             yield Place(frame.video, frame.stem, video.size, frame.number, path)
 
