@@ -312,13 +312,15 @@ def test_folders_name_a_video_without_the_first_of_its_own(name: str, address: s
         ("001.png", "001/001"),
         ("elsewhere/001.png", "001/001"),
         ("ü/009.png", "009/009"),
+        ("day1_a.b 1/a.b 1.jpg", "day1_a.b 1/day1_a.b 1"),
+        ("day1_x/x.jpg", "day1_x/day1_x"),  # which no number tells
         ("day1/009.png", None),  # not there, and not that of another folder
         ("day/1_001.png", "1_001/1_001"),
     ],
 )
 def test_folders_name_a_still(name: str, address: str | None) -> None:
     """Those of day1/, ü/ and of the data set itself, called after their paths where several have one name."""
-    paths = [("001",), ("ü", "001"), ("day1", "001"), ("day1", "a.b 1")]
+    paths = [("001",), ("ü", "001"), ("day1", "001"), ("day1", "a.b 1"), ("day1", "x")]
     places = [Place("_".join(path), "_".join(path), None, path=path) for path in paths]
     places += [Place(name, name, None, path=(folder, name)) for folder, name in (("ü", "009"), ("day", "1_001"))]
     found = Matcher(places).find(name)

@@ -172,6 +172,8 @@ def test_masks_that_are_no_pngs_are_refused(tmp_path: Path) -> None:
     Image.new("RGB", SIZE[::-1]).save(tmp_path / "a" / "v" / "0.png", "JPEG")
     for form in ("png", "colour"):
         assert "0.png" in refusal(lambda form=form: read_as(form, tmp_path / "a")).message  # type: ignore[misc]
+    (tmp_path / "a" / "v" / "0.png").write_bytes(b"")
+    assert "0.png is empty (0 bytes)" in refusal(lambda: read_as("png", tmp_path / "a")).message
 
 
 # Frames

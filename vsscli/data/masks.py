@@ -197,6 +197,8 @@ def decode_mask(path: Path, legend: Legend | None = None, data: bytes | None = N
 @contextmanager
 def _mask_file(path: Path, data: bytes | None) -> Iterator[Png]:
     """The parsed file of a mask; any error in the block becomes a `VssError` that names it."""
+    if data == b"":
+        raise VssError(f"mask {path} is empty (0 bytes)", "save it again, or remove it")
     if data is not None and not data.startswith(SIGNATURE):
         raise VssError(f"mask {path} is not a PNG", "write masks as PNGs; JPEG changes values near edges")
     with named(path, ("PNG",), "mask"):

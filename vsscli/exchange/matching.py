@@ -97,10 +97,13 @@ class Matcher:
         # A video that is not the only one of its name is called after its path: day1/cam.mp4 is day1_cam.
         paths = [mark.join(folders[depth:]) for depth in range(len(folders)) for mark in "/_"]
         paths += self._ending("_".join(folders))
-        videos = [self._videos[path] for path in dict.fromkeys(paths) if path in self._videos]
+        videos = [path for path in dict.fromkeys(paths) if path in self._videos]
         for video in videos:
-            if (place := video.named(last)) is not None:
+            if (place := self._videos[video].named(last)) is not None:
                 return place
+            first = self._frames[video][0]
+            if first.is_still and last == composed(first.path[-1]):  # day1_001/001.jpg, as vss writes it
+                return first
         ends = ["_".join([*folders[depth:], last]) for depth in range(len(folders) + 1)]
         stills = [end for end in ends[:-1] if end in self._videos]  # day1/001.jpg may be day1_001
         stills += [] if videos else ends[-1:]
