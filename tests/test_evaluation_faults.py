@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,17 @@ def test_a_prediction_of_another_size_is_named_with_both_sizes(small: Small, ref
     error = refused()
     assert "0002.png is 2x4" in error.message
     assert "is 1x4" in error.message
+    assert "resize the prediction" in error.hint
+
+
+def test_a_mask_of_another_size_than_its_image_is_what_is_wrong(
+    small: Small, refused: Callable[[], VssError], tmp_path: Path
+) -> None:
+    Image.new("RGB", (4, 1)).save(tmp_path / "image.png")
+    frames = (replace(frame, image=tmp_path / "image.png") for frame in small[0][0].frames)
+    small[0][:] = [FolderVideo("street", tuple(frames))]
+    write_mask(small[0][0].frames[1].mask or Path(), np.ones((2, 8), np.uint8))
+    assert "resize the mask" in refused().hint
 
 
 def test_a_damaged_or_coloured_prediction_is_named(small: Small, refused: Callable[[], VssError]) -> None:

@@ -120,10 +120,11 @@ def _read(video: FolderVideo, index: int, prediction: LabelSource, read: ReadMas
     label = prediction.label(frame.video, index, frame.stem)
     truth = np.full_like(label, IGNORE) if frame.mask is None else read(frame.mask)
     if truth.shape != label.shape:
+        which = "mask" if frame.image is not None and frame.size == label.shape else "prediction"
         raise VssError(
             f"{prediction.place(frame.video, frame.stem)} is {_size(label.shape)}, "
             f"its mask {frame.mask} is {_size(truth.shape)}",
-            "predictions must have the size of the masks (height x width); resize them with nearest neighbour",
+            f"both must have the frame's size (height x width); resize the {which} with nearest neighbour",
         )
     extras: dict[Need, np.ndarray] = {"image": video.read(index)} if "image" in needs else {}
     if isinstance(prediction, LabelsWithConfidence):
