@@ -1,4 +1,7 @@
-"""``kill -9`` at random times of pseudo, ensemble and train, each in its own process, then the same command again."""
+"""``kill -9`` at random times of pseudo, ensemble and train, each in its own process, then the same command again.
+
+Kills at chosen steps, which are quicker, are in `test_store_commit`, `test_training_loop` and `test_cli_run`.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,9 @@ from vsscli.recipes.schema import Recipe
 from vsscli.store.reader import open_store
 from vsscli.store.verify import verify
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")]
+
+KILLS = 50
 
 START = """
 import gc, json, os, sys
@@ -171,9 +176,8 @@ def killing(command: str, folder: Path) -> Killing:
 
 
 @pytest.mark.parametrize("command", ["ensemble", "pseudo", "train"])
-@pytest.mark.parametrize("kills", [2, pytest.param(50, marks=pytest.mark.slow)])
 def test_killed_at_random_times_a_command_ends_as_if_undisturbed(
-    starter: Starter, tmp_path: Path, command: str, kills: int
+    starter: Starter, tmp_path: Path, command: str
 ) -> None:
     (tmp_path / "made").mkdir()
     how = killing(command, tmp_path / "made")
@@ -181,14 +185,14 @@ def test_killed_at_random_times_a_command_ends_as_if_undisturbed(
     assert starter.run(how.arguments(tmp_path / "whole")) == 0, starter.said.read_text()
     whole = time.monotonic() - began
     expected = how.left(tmp_path / "whole")
-    generator = random.Random(kills)
+    generator = random.Random(KILLS)
     killed = 0
     out = tmp_path / "killed"
-    while killed < kills:
+    while killed < KILLS:
         began = time.monotonic()
         if starter.run(how.arguments(out), generator.uniform(0, whole)) == -signal.SIGKILL:
             killed += 1
-            if killed < kills and generator.random() < 0.5:
+            if killed < KILLS and generator.random() < 0.5:
                 continue  # what goes on is killed as well
         else:
             whole = min(whole, time.monotonic() - began)  # the first time is the slowest
