@@ -105,6 +105,7 @@ def test_a_loader_that_is_killed_for_memory_is_one_clear_error(training: Trainin
     assert "Traceback" not in err
 
 
+@pytest.mark.slow
 def test_under_nohup_the_work_goes_on_when_the_terminal_has_gone(tmp_path: Path) -> None:
     training = Training(tmp_path, before=["nohup"])
     training.wait_for(2)
@@ -120,6 +121,7 @@ def test_under_nohup_the_work_goes_on_when_the_terminal_has_gone(tmp_path: Path)
     assert training.step == training.trained
 
 
+@pytest.mark.slow
 def test_streams_may_be_closed(tmp_path: Path) -> None:
     recipe = write_recipe(tmp_path / "recipe.yaml", small_recipe(tmp_path / "data", steps=2))
     done = shell(f'vss train --recipe "{recipe}" --out run <&- >&- 2>&-', tmp_path)

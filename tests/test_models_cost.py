@@ -62,6 +62,7 @@ def test_a_run_without_numbers_is_counted_like_one_with_them() -> None:
     assert found.predict - found.weights == _peak(network, torch.rand(2, 3, 64, 64), training=False)
 
 
+@pytest.mark.slow
 def test_training_takes_more_and_checkpointing_less_of_it() -> None:
     config = {**BEIT, **sizes(4), "crop": (256, 256)}
     plain, again, frozen = (

@@ -53,7 +53,9 @@ def cut_down(root: Path, shipped: str, **changes: Any) -> Recipe:
 
 
 @pytest.mark.usefixtures("few_points")
-@pytest.mark.parametrize(("shipped", "precision"), [("tiny/student", "32"), ("tiny/teacher", "bf16")])
+@pytest.mark.parametrize(
+    ("shipped", "precision"), [("tiny/student", "32"), pytest.param("tiny/teacher", "bf16", marks=pytest.mark.slow)]
+)
 def test_the_tiny_recipes_cut_down_learn_and_predict(shipped: str, precision: str, tmp_path: Path) -> None:
     recipe = cut_down(tmp_path / "data", shipped, train={"precision": precision})
     result = train(recipe, tmp_path / "run", device="cpu")

@@ -162,7 +162,13 @@ def test_the_teacher_begins_as_the_mean_of_all_weights() -> None:
     assert [min(as_mean(step), 0.996) for step in (1, 2, 250, 251)] == pytest.approx([0.0, 0.5, 0.996, 0.996])
 
 
-@pytest.mark.parametrize("model", [None, {**SMALL, "queries": "decoder", "blocks": 2}], ids=["light", "pmt"])
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(None, id="light"),
+        pytest.param({**SMALL, "queries": "decoder", "blocks": 2}, id="pmt", marks=pytest.mark.slow),
+    ],
+)
 def test_it_trains_and_goes_on_bit_for_bit(tmp_path: Path, model: dict[str, Any] | None) -> None:
     begun = train(recipe_of(tmp_path / "data", None, model, steps=1), tmp_path / "first", device="cpu").last  # type: ignore[arg-type]
     recipe = recipe_of(tmp_path / "data", UNIMATCH, model, steps=4, checkpoint_every=2, batch_size=2)
