@@ -26,7 +26,7 @@ WORKERS = os.environ.get("VSS_TEST_WORKERS", str(CORES + 1))
 """Test processes: one more than there are cores, since tests wait for children and disks a fifth of the time."""
 
 SPREAD = ("-n", WORKERS, "--dist", "loadfile", "--no-loadscope-reorder")
-"""A file's tests run in one process, so that what they share is made once, in the order of `tests/conftest.py`."""
+"""A file's tests run in one process, so that what they share is made once; files in the order of their names."""
 
 
 def install(session: nox.Session) -> None:

@@ -60,8 +60,3 @@ def pytest_collection_finish() -> None:
     """What is imported stays: looking through it for garbage, again and again, takes a tenth of all time."""
     gc.enable()
     gc.freeze()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes a minute begins first, or one process would still be at it when the others have ended."""
-    items.sort(key=lambda item: item.path.name != "test_types.py")

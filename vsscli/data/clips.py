@@ -55,9 +55,8 @@ def read_clips(data: Data, root: Path, split: str) -> list[FolderVideo]:
     """
     videos = [_by_frame(video) for video in _videos(root, data.videos)] if data.videos else []
     videos += _stills(root, data.stills, [video.name for video in videos])
-    twice = sorted(
-        {one.name for one in videos if sum(composed(one.name) == composed(other.name) for other in videos) > 1}
-    )
+    often = Counter(composed(video.name) for video in videos)
+    twice = sorted({video.name for video in videos if often[composed(video.name)] > 1})
     if twice:
         raise VssError(f"{data.name}: there are two videos named {some(twice)} below {root}", "rename one of them")
     if data.masks is not None:

@@ -72,12 +72,13 @@ def say_numbering(videos: Sequence[FolderVideo], talk: Talk) -> None:
 
 
 def say_gaps(stems: Mapping[str, Sequence[str]], who: str, talk: Talk) -> None:
-    """Report gaps in time, as between two ranges of a video that are held out, in the frames of videos by name.
+    """Report gaps in time, as between two ranges of a video that are held out.
 
-    ``who`` is not aware of them, with its verb.
+    ``stems`` are the frames of videos by name; ``who`` is what knows nothing of gaps, with the verb "treat".
     """
     apart = {name: found for name, video in stems.items() if (found := gaps(video))}
-    for name, found in [*apart.items()][:1]:
+    if apart:
+        name, found = next(iter(apart.items()))
         talk.say(
             f"{len(apart)} of {len(stems)} videos have gaps in time, such as {name} between {found[0][0]} and "
             f"{found[0][1]}: {who} these as neighbours"
